@@ -1,0 +1,161 @@
+"""Images to intensities on the canvas of the recordings, and intensities to spike frames."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tmkt_data.errors import SpecError
+from tmkt_data.events import SensorSize
+from tmkt_data.spec import ImageChannel
+
+Encoder = Literal["repeat", "poisson"]
+ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
+
+
+class Placement(NamedTuple):
+    """Where an image lies on the sensor: scaled, aspect kept, to fit `width` x `height` at (`x_first`, `y_first`).
+
+    All values are sensor pixels. It is what makes pixel (i, j) the same place on both sides of a pair.
+    """
+
+    x_first: int
+    y_first: int
+    width: int
+    height: int
+
+    def box_of(self, image_width: int, image_height: int) -> tuple[int, int, int, int]:
+        """Return the box of one image as `(left, top, right, bottom)`, right and bottom exclusive.
+
+        Example:
+            >>> Placement(3, 3, 227, 167).box_of(290, 334)
+            (3, 3, 148, 170)
+        """
+        scale = min(self.width / image_width, self.height / image_height)
+        width = max(1, round(image_width * scale))
+        height = max(1, round(image_height * scale))
+        return self.x_first, self.y_first, self.x_first + width, self.y_first + height
+
+
+def intensity(rgb: NDArray[np.uint8], channel: ImageChannel) -> NDArray[np.uint8]:
+    """Reduce a color image to one channel.
+
+    Args:
+        rgb: Shape (H, W, 3), uint8.
+        channel: `value`: largest of R, G, B (V of HSV); `luminance`: (19595 R + 38470 G + 7471 B + 2**15) >> 16,
+            ITU-R 601; `blue`: B, what the KT reference feeds when told not to use HSV.
+
+    Returns:
+        Intensity, shape (H, W), uint8, 0 to 255.
+
+    Raises:
+        SpecError: An unknown channel.
+
+    Example:
+        >>> pixel = np.array([[[200, 100, 50]]], np.uint8)
+        >>> [int(intensity(pixel, channel)[0, 0]) for channel in ("value", "luminance", "blue")]
+        [200, 124, 50]
+    """
+    match channel:
+        case "value":
+            return np.asarray(rgb.max(axis=2), np.uint8)
+        case "luminance":
+            weighted = rgb.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+            return ((weighted + np.uint32(1 << 15)) >> np.uint32(16)).astype(np.uint8)
+        case "blue":
+            return np.ascontiguousarray(rgb[:, :, 2])
+    raise SpecError(f"image channel: found {channel!r}, expected value, luminance or blue")
+
+
+def resize_rgb(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize with Pillow's antialiased bilinear filter; aspect is the caller's concern.
+
+    Args:
+        rgb: Shape (h, w, 3), uint8.
+        height: Rows of the result.
+        width: Columns of the result.
+
+    Returns:
+        Shape (height, width, 3), uint8; the input itself where the size is right already.
+    """
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR), np.uint8)
+
+
+def image_frame(
+    rgb: NDArray[np.uint8],
+    *,
+    height: int,
+    width: int,
+    channel: ImageChannel,
+    sensor_size: SensorSize | None = None,
+    placement: Placement | None = None,
+) -> NDArray[np.uint8]:
+    """Bring one image onto the frame, as one intensity channel.
+
+    Args:
+        rgb: Shape (h, w, 3), uint8.
+        height: Rows of a frame, H.
+        width: Columns of a frame, W.
+        channel: See `intensity`; taken after the resize, as the KT protocol does for Caltech-101.
+        sensor_size: The canvas of the recordings; None stretches the image over the whole frame (canvas `tight`).
+        placement: Where the image lies on the sensor; outside it the frame is 0.
+
+    Returns:
+        Intensity, shape (H, W), uint8.
+    """
+    if sensor_size is None or placement is None:
+        return intensity(resize_rgb(rgb, height, width), channel)
+    left, top, right, bottom = placement.box_of(rgb.shape[1], rgb.shape[0])
+    canvas = np.zeros((sensor_size.height, sensor_size.width, 3), np.uint8)
+    right, bottom = min(right, sensor_size.width), min(bottom, sensor_size.height)
+    canvas[top:bottom, left:right] = resize_rgb(rgb, bottom - top, right - left)
+    return intensity(resize_rgb(canvas, height, width), channel)
+
+
+def repeat_frames(
+    intensities: NDArray[np.uint8], num_steps: int, num_channels: int = 2
+) -> NDArray[np.float32]:
+    """Repeat an intensity over all time steps and channels, as a read-only view.
+
+    Args:
+        intensities: Shape (..., H, W), uint8.
+        num_steps: Time steps, T.
+        num_channels: Channels, C.
+
+    Returns:
+        Shape (..., T, C, H, W), float32, 0 to 1. A view of one (..., H, W) array: copy it before writing to it.
+
+    Example:
+        >>> repeat_frames(np.full((2, 2), 51, np.uint8), 3).shape
+        (3, 2, 2, 2)
+    """
+    scaled = np.asarray(intensities, np.float32) / np.float32(255)
+    lead = intensities.shape[:-2]
+    spread = scaled.reshape(*lead, 1, 1, *intensities.shape[-2:])
+    return np.broadcast_to(spread, (*lead, num_steps, num_channels, *intensities.shape[-2:]))
+
+
+def poisson_frames(
+    intensities: NDArray[np.uint8], num_steps: int, num_channels: int = 2, *, key: int | np.uint64
+) -> NDArray[np.float32]:
+    """Draw spike frames with probability intensity / 255, independent over steps, channels and pixels.
+
+    Args:
+        intensities: Shape (H, W), uint8.
+        num_steps: Time steps, T.
+        num_channels: Channels, C.
+        key: 64-bit key of the sample, see `random_keys.draw_key`; the same key gives the same spikes.
+
+    Returns:
+        Shape (T, C, H, W), float32, 0 or 1. Owned by the caller.
+    """
+    from tmkt_data.kernels.poisson import poisson_spikes
+
+    out = np.empty((num_steps, num_channels, *intensities.shape), np.float32)
+    poisson_spikes(np.ascontiguousarray(intensities).reshape(-1), np.uint64(key), out.reshape(-1))
+    return out

@@ -1,0 +1,155 @@
+"""The event record: what one recording is in memory, and the one place where events are validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import EventError
+
+EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])
+"""Structured dtype of one event: `t` microseconds, `x` column, `y` row (0 is the top), `p` True for ON."""
+
+EventArray = NDArray[np.void]
+
+
+class SensorSize(NamedTuple):
+    """Size of a sensor or canvas in pixels; arrays over it have shape `[..., height, width]`."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The validated events of one recording, as contiguous columns in non-decreasing time.
+
+    Attributes:
+        t: File time, shape (N,), int64 microseconds, non-decreasing.
+        x: Pixel column, shape (N,), uint16; 0 is the left edge.
+        y: Pixel row, shape (N,), uint16; 0 is the top edge.
+        p: Polarity, shape (N,), bool; True is ON (brighter).
+        sensor_size: Declared size of the sensor; every event lies inside it. None where no source declares it.
+        num_read: Events in the source, before any was dropped.
+        num_dropped: Dropped events by reason, such as `{"outside the sensor": 3}`.
+        num_inversions: Neighbors whose time stepped back in the source; 0 means that nothing was sorted.
+    """
+
+    t: NDArray[np.int64]
+    x: NDArray[np.uint16]
+    y: NDArray[np.uint16]
+    p: NDArray[np.bool_]
+    sensor_size: SensorSize | None = None
+    num_read: int = 0
+    num_dropped: dict[str, int] = field(default_factory=dict)
+    num_inversions: int = 0
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    @property
+    def extent(self) -> tuple[int, int, int, int]:
+        """Smallest and largest coordinates that occur: `(x_min, y_min, x_max, y_max)`, inclusive.
+
+        Raises:
+            EventError: There is no event.
+        """
+        if not len(self):
+            raise EventError("extent: no events; an empty recording has no extent")
+        return int(self.x.min()), int(self.y.min()), int(self.x.max()), int(self.y.max())
+
+    def to_array(self) -> EventArray:
+        """Return the events as one structured array of `EVENT_DTYPE`, shape (N,), owned by the caller."""
+        out = np.empty(len(self), dtype=EVENT_DTYPE)
+        out["t"], out["x"], out["y"], out["p"] = self.t, self.x, self.y, self.p
+        return out
+
+
+def validate_events(
+    t: NDArray[np.int64],
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    p: NDArray[np.bool_],
+    *,
+    sensor_size: SensorSize | None = None,
+    num_read: int | None = None,
+    num_dropped: dict[str, int] | None = None,
+    place: str = "events",
+) -> Events:
+    """Check one recording, drop and count what lies outside the sensor, and put it in time order.
+
+    Args:
+        t: Times, shape (N,), integer microseconds in any order.
+        x: Columns, shape (N,), integers.
+        y: Rows, shape (N,), integers.
+        p: Polarities, shape (N,), bool; True is ON.
+        sensor_size: Declared size; events outside are dropped and counted. None: nothing is dropped.
+        num_read: Events in the source, where a decoder has dropped some already; N when unset.
+        num_dropped: What a decoder has dropped already, by reason.
+        place: What the message of an error starts with, such as a file name.
+
+    Returns:
+        The record. Events are sorted stably by time only where time steps back; events of equal time keep
+        their order in the source.
+
+    Raises:
+        EventError: Columns of different length or type, or a coordinate outside uint16.
+
+    Example:
+        >>> import numpy as np
+        >>> events = validate_events(np.array([20, 10]), np.array([1, 2]), np.array([0, 0]), np.array([True, False]))
+        >>> events.t.tolist(), events.x.tolist(), events.num_inversions
+        ([10, 20], [2, 1], 1)
+    """
+    columns = {"t": np.asarray(t), "x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
+    _check_columns(columns, place)
+    dropped = dict(num_dropped or {})
+    total = len(columns["t"]) if num_read is None else num_read
+    if sensor_size is not None and len(columns["t"]):
+        inside = (columns["x"] < sensor_size.width) & (columns["y"] < sensor_size.height)
+        num_outside = int(len(inside) - np.count_nonzero(inside))
+        if num_outside:
+            dropped["outside the sensor"] = dropped.get("outside the sensor", 0) + num_outside
+            columns = {name: column[inside] for name, column in columns.items()}
+    times = columns["t"]
+    num_inversions = int(np.count_nonzero(times[1:] < times[:-1]))
+    if num_inversions:
+        order = np.argsort(times, kind="stable")
+        columns = {name: column[order] for name, column in columns.items()}
+    return Events(
+        t=np.ascontiguousarray(columns["t"], dtype=np.int64),
+        x=np.ascontiguousarray(columns["x"], dtype=np.uint16),
+        y=np.ascontiguousarray(columns["y"], dtype=np.uint16),
+        p=np.ascontiguousarray(columns["p"], dtype=np.bool_),
+        sensor_size=sensor_size,
+        num_read=total,
+        num_dropped=dropped,
+        num_inversions=num_inversions,
+    )
+
+
+def _check_columns(columns: dict[str, NDArray[np.generic]], place: str) -> None:
+    length = columns["t"].shape
+    for name, column in columns.items():
+        if column.ndim != 1 or column.shape != length:
+            raise EventError(
+                f"{place}: column {name} has shape {column.shape}, expected {length} like t; "
+                "give four columns of one length"
+            )
+        if name == "p":
+            if column.dtype != np.bool_:
+                raise EventError(f"{place}: polarity is {column.dtype}, expected bool; map it to True for ON first")
+        elif not np.issubdtype(column.dtype, np.integer):
+            raise EventError(f"{place}: column {name} is {column.dtype}, expected integers; round it first")
+    for name in ("x", "y"):
+        column = columns[name]
+        if column.dtype != np.uint16 and len(column) and (column.min() < 0 or column.max() > np.iinfo(np.uint16).max):
+            raise EventError(
+                f"{place}: {name} runs from {column.min()} to {column.max()}, expected 0 to 65535; "
+                "check the byte layout of the source"
+            )
+    if columns["t"].dtype == np.uint64 and len(columns["t"]) and columns["t"].max() > np.iinfo(np.int64).max:
+        raise EventError(f"{place}: t reaches {columns['t'].max()}, expected below 2**63 microseconds")

@@ -1,0 +1,1 @@
+"""One module per on-disk format, from bytes to arrays; `read.py` picks the module."""

@@ -1,0 +1,44 @@
+"""Whole files in and out: what goes wrong is one line, and what is written appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from tmkt_data.errors import EventError, TmktError
+
+
+def read_bytes(path: Path, *, error: type[TmktError] = EventError) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        TmktError: Of class `error`: the file is missing, a folder, or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as missing:
+        raise error(f"{path}: no such file; check the path") from missing
+    except IsADirectoryError as folder:
+        raise error(f"{path}: a folder, expected a file; name one file in it") from folder
+    except OSError as broken:
+        raise error(f"{path}: cannot be read ({broken.strerror or broken})") from broken
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name and rename it when it is whole.
+
+    Raises:
+        TmktError: The disk is full or the folder cannot be written; an earlier file of that name is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as broken:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise TmktError(f"{path}: cannot be written ({broken.strerror or broken}); nothing was changed") from broken

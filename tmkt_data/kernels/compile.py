@@ -1,0 +1,25 @@
+"""How every kernel is compiled: without the interpreter lock, and kept on disk where the disk allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
+
+import numba
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Compile a function that takes arrays and scalars only; it runs without holding the interpreter lock.
+
+    The machine code is cached beside the source or in numba's own cache directory. Where neither can be
+    written, the kernel is compiled anew in each process.
+    """
+    try:
+        compiled = numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:
+        compiled = numba.njit(nogil=True)(function)
+    return cast("Callable[_P, _R]", compiled)
+

@@ -1,0 +1,76 @@
+"""Separable resizing as tables: which target cells one source column (or row) adds to, and with what weight."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+ResizeRule = Literal["sum", "bilinear", "area"]
+
+
+class AxisTable(NamedTuple):
+    """Targets of each source coordinate along one axis, in compressed rows.
+
+    Attributes:
+        start: Shape (source + 1,), int32; source s adds to entries `start[s]` to `start[s + 1]`.
+        target: Shape (entries,), int32; target cells, each below the target size.
+        weight: Shape (entries,), float32; what one event there adds.
+    """
+
+    start: NDArray[np.int32]
+    target: NDArray[np.int32]
+    weight: NDArray[np.float32]
+
+
+@lru_cache(maxsize=2048)
+def axis_table(source: int, target: int, rule: ResizeRule) -> AxisTable:
+    """Build the table of one axis.
+
+    - `sum`: source s adds 1 to cell `s * target // source`.
+    - `area`: cell i is the mean over `[floor(i * source / target), ceil((i + 1) * source / target))`.
+    - `bilinear`: cell i samples at `i * (source - 1) / (target - 1)` between its two neighbors (corners aligned).
+
+    Args:
+        source: Source pixels, 1 or more.
+        target: Target cells, 1 or more.
+        rule: Name of the rule.
+
+    Example:
+        >>> axis_table(4, 2, "sum").target.tolist()
+        [0, 0, 1, 1]
+        >>> axis_table(4, 2, "area").weight.tolist()
+        [0.5, 0.5, 0.5, 0.5]
+
+    Source: `area` and `bilinear` are the formulas of `torch.nn.functional.interpolate`.
+    """
+    cells = np.arange(target, dtype=np.int64)
+    match rule:
+        case "sum":
+            sources = np.arange(source, dtype=np.int64)
+            targets = sources * target // source
+            weights = np.ones(source)
+        case "area":
+            first = cells * source // target
+            last = -(-(cells + 1) * source // target)
+            widths = last - first
+            targets = np.repeat(cells, widths)
+            sources = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+            weights = np.repeat(1.0 / widths, widths)
+        case "bilinear":
+            scale = (source - 1) / (target - 1) if target > 1 else 0.0
+            position = cells * scale
+            low = np.minimum(np.floor(position).astype(np.int64), source - 1)
+            high = np.minimum(low + 1, source - 1)
+            fraction = position - low
+            sources = np.concatenate([low, high])
+            targets = np.concatenate([cells, cells])
+            weights = np.concatenate([1.0 - fraction, fraction])
+    keep = weights > 0
+    sources, targets, weights = sources[keep], targets[keep], weights[keep]
+    order = np.argsort(sources, kind="stable")
+    start = np.zeros(source + 1, np.int32)
+    np.cumsum(np.bincount(sources, minlength=source), out=start[1:])
+    return AxisTable(start, targets[order].astype(np.int32), weights[order].astype(np.float32))

@@ -1,0 +1,109 @@
+"""Counter-based random draws: a pure function of seed, epoch, sample, occurrence and purpose.
+
+No generator carries state, so worker processes, batch size, sample order and resuming never change a draw.
+
+Source: the finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), chained over the words of the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Purpose(IntEnum):
+    """What a draw is for; draws of different purposes are independent. The numbers are part of the format."""
+
+    MIX = 1
+    SLIDE = 2
+    PAIR = 3
+    CROP = 4
+    FLIP = 5
+    ROTATE = 6
+    POISSON = 7
+    SAMPLER = 8
+    SPLIT = 9
+    SIMULATE = 10
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+
+
+def mix64(value: ArrayLike) -> NDArray[np.uint64]:
+    """Scramble 64-bit words; a bijection on uint64.
+
+    Args:
+        value: Words, any shape, uint64.
+
+    Returns:
+        Scrambled words of the same shape, uint64.
+
+    Example:
+        >>> hex(int(mix64(0)))
+        '0xe220a8397b1dcdaf'
+    """
+    with np.errstate(over="ignore"):
+        z = np.asarray(value, dtype=np.uint64) + _GOLDEN
+        z = (z ^ (z >> np.uint64(30))) * _FIRST
+        z = (z ^ (z >> np.uint64(27))) * _SECOND
+        return np.asarray(z ^ (z >> np.uint64(31)), dtype=np.uint64)
+
+
+def sample_uid(sample_id: str) -> int:
+    """Return the 64-bit number of a sample id: the first 8 bytes, little endian, of its BLAKE2b hash.
+
+    Example:
+        >>> sample_uid("airplanes/image_0001") == sample_uid("airplanes/image_0001")
+        True
+    """
+    return int.from_bytes(hashlib.blake2b(sample_id.encode("utf-8")).digest()[:8], "little")
+
+
+def draw_key(
+    seed: ArrayLike,
+    epoch: ArrayLike,
+    uid: ArrayLike,
+    occurrence: ArrayLike,
+    purpose: Purpose | int,
+    k: ArrayLike = 0,
+) -> NDArray[np.uint64]:
+    """Hash the words of a draw into one 64-bit key; arguments broadcast against each other.
+
+    Args:
+        seed: Seed of the run, 0 or more.
+        epoch: Epoch, 0 or more.
+        uid: Number of the sample, see `sample_uid`.
+        occurrence: How often the sample was drawn earlier in the same epoch.
+        purpose: What the draw is for.
+        k: Number of the draw within one purpose.
+
+    Returns:
+        Keys of the broadcast shape, uint64.
+    """
+    key = mix64(np.asarray(seed, dtype=np.uint64))
+    for word in (epoch, uid, occurrence, int(purpose), k):
+        key = mix64(key ^ np.asarray(word, dtype=np.uint64))
+    return key
+
+
+def uniform(
+    seed: ArrayLike,
+    epoch: ArrayLike,
+    uid: ArrayLike,
+    occurrence: ArrayLike,
+    purpose: Purpose | int,
+    k: ArrayLike = 0,
+) -> NDArray[np.float64]:
+    """Draw uniform numbers in [0, 1) with 53 random bits; arguments as in `draw_key`.
+
+    Example:
+        >>> round(float(uniform(42, 0, 7, 0, Purpose.MIX, 1)), 12)
+        0.357339984547
+    """
+    key = draw_key(seed, epoch, uid, occurrence, purpose, k)
+    return np.asarray((key >> np.uint64(11)) * 2.0**-53, dtype=np.float64)

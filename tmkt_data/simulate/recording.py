@@ -1,0 +1,193 @@
+"""From one image to one recording: the image moved along a saccade path before the sensor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import ImageError, SpecError
+from tmkt_data.events import Events, SensorSize
+from tmkt_data.io.atis import ATIS_SIZE, MAX_TIME_US
+from tmkt_data.random_keys import Purpose, draw_key, uniform
+from tmkt_data.simulate.saccade import SaccadePath
+
+SIMULATOR_VERSION = 1
+"""Counts up with every change that gives other events for the same image, key and settings."""
+
+_START, _ON, _OFF, _KEY = 0, 1, 5, 9
+"""Numbers of a pixel's draws: one start, four each for the two thresholds, one key."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorSettings:
+    """Every choice that shapes a simulated recording; the defaults are fitted to N-MNIST (inferred).
+
+    Attributes:
+        threshold_on: Rise of the natural logarithm of brightness that makes an ON event, mean over pixels.
+        threshold_off: Fall that makes an OFF event, mean over pixels.
+        threshold_spread: Standard deviation over pixels of each threshold, as a share of it, 0 to 0.4.
+        refractory_us: Time in which a pixel is blind after an event, microseconds.
+        time_constant_us: Lag of a pixel behind its brightness (first order), microseconds; 0 follows at once.
+        noise_rate_hz: Events per pixel and second without any cause, ON and OFF alike.
+        jitter_us: Largest shift of an event's time either way, microseconds; uniform.
+        black_level: Brightness of gray value 0 as a share of that of 255; stray light and the screen's black.
+        blur: Passes of the 3 x 3 binomial filter over the image, each of variance 0.5 px^2; the optics.
+        step_us: Time between two positions of the image, microseconds; between them brightness is linear.
+        path: How the image moves; a recording lasts as long as its path.
+    """
+
+    threshold_on: float = 0.3
+    threshold_off: float = 0.3
+    threshold_spread: float = 0.1
+    refractory_us: int = 1_800
+    time_constant_us: int = 4_000
+    noise_rate_hz: float = 0.35
+    jitter_us: int = 500
+    black_level: float = 0.1
+    blur: int = 1
+    step_us: int = 1_000
+    path: SaccadePath = field(default_factory=SaccadePath)
+
+    def __post_init__(self) -> None:
+        """Refuse settings that mean nothing.
+
+        Raises:
+            SpecError: A value outside its range; the message names all of them.
+        """
+        ranges = (
+            ("threshold_on", self.threshold_on, 1e-3, math.inf),
+            ("threshold_off", self.threshold_off, 1e-3, math.inf),
+            ("threshold_spread", self.threshold_spread, 0.0, 0.4),
+            ("refractory_us", self.refractory_us, 0, MAX_TIME_US),
+            ("time_constant_us", self.time_constant_us, 0, MAX_TIME_US),
+            ("noise_rate_hz", self.noise_rate_hz, 0.0, 1e6 / max(self.step_us, 1)),
+            ("jitter_us", self.jitter_us, 0, MAX_TIME_US),
+            ("black_level", self.black_level, 1e-3, 1.0),
+            ("blur", self.blur, 0, 100),
+            ("step_us", self.step_us, 1, self.path.duration_us),
+            ("path.duration_us", self.path.duration_us, 1, MAX_TIME_US + 1),
+        )
+        wrong = [
+            f"{name} {value} (expected {low:g} to {high:g})"
+            for name, value, low, high in ranges
+            if not low <= value <= high
+        ]
+        if wrong:
+            raise SpecError(f"simulator settings: found {', '.join(wrong)}; give values inside")
+
+
+DEFAULT_SETTINGS = SimulatorSettings()
+
+
+def simulate_recording(
+    image: NDArray[np.uint8],
+    *,
+    key: int,
+    sensor_size: SensorSize = SensorSize(34, 34),
+    offset: tuple[float, float] = (0.0, 0.0),
+    settings: SimulatorSettings = DEFAULT_SETTINGS,
+) -> Events:
+    """Make the events that an event camera would record of an image led along a saccade path.
+
+    The event at (x, y) at time t comes from the image point (x - offset_x - dx(t), y - offset_y - dy(t)).
+    Events are a pure function of the arguments: no generator carries state, and all arithmetic is rounded alike
+    on every machine.
+
+    Args:
+        image: Gray values, shape (H, W), uint8; beyond its edge the image goes on as its edge.
+        key: Key of all chance, 0 to 2**64 - 1, such as `random_keys.draw_key` gives.
+        sensor_size: Size of the sensor, at most 256 x 240, which is what an ATIS file holds.
+        offset: Where the image's first pixel lies on the sensor when the displacement is zero, (x, y) in pixels.
+        settings: Sensor and path.
+
+    Returns:
+        Events in time order, those of equal time in rows; owned by the caller.
+
+    Raises:
+        ImageError: The image is not a two-dimensional uint8 array with pixels.
+        SpecError: The sensor has no pixels or more than an ATIS file can hold.
+
+    Example:
+        >>> import numpy as np
+        >>> image = np.zeros((28, 28), np.uint8)
+        >>> image[8:20, 12:15] = 255
+        >>> events = simulate_recording(image, key=7)
+        >>> len(events) > 500, events.sensor_size
+        (True, SensorSize(width=34, height=34))
+    """
+    from tmkt_data.simulate.pixels import sense_changes
+
+    _check_arguments(image, sensor_size)
+    num_steps = settings.path.duration_us // settings.step_us
+    dx, dy = settings.path.displacement(np.arange(num_steps + 1) * settings.step_us)
+    chance = _draw_pixels(key, sensor_size, settings)
+    follow = _round(-math.expm1(-settings.step_us / settings.time_constant_us)) if settings.time_constant_us else 1.0
+    brightness = _log_brightness(image, settings.black_level, settings.blur)
+    capacity = 16 * sensor_size.width * sensor_size.height
+    while True:
+        columns = (
+            np.empty(capacity, np.int64), np.empty(capacity, np.uint16),
+            np.empty(capacity, np.uint16), np.empty(capacity, np.bool_),
+        )  # fmt: skip
+        count = sense_changes(
+            brightness, dx + offset[0], dy + offset[1], (sensor_size.width, sensor_size.height),
+            float(settings.step_us), follow, float(settings.refractory_us),
+            settings.noise_rate_hz * settings.step_us * 1e-6, float(settings.jitter_us), *chance, *columns,
+        )  # fmt: skip
+        if count <= capacity:
+            break
+        capacity = count
+    order = np.argsort(columns[0][:count], kind="stable")
+    t, x, y, p = (column[:count][order] for column in columns)
+    return Events(t, x, y, p, sensor_size, count, {}, 0)
+
+
+def _check_arguments(image: NDArray[np.uint8], sensor_size: SensorSize) -> None:
+    if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
+        raise ImageError(
+            f"simulated recording: the image has shape {image.shape} and type {image.dtype}, "
+            "expected (H, W) of uint8; convert it to gray first"
+        )
+    if not (1 <= sensor_size.width <= ATIS_SIZE.width and 1 <= sensor_size.height <= ATIS_SIZE.height):
+        raise SpecError(
+            f"simulated recording: found a sensor of {sensor_size.width} x {sensor_size.height}, "
+            f"expected 1 x 1 to {ATIS_SIZE.width} x {ATIS_SIZE.height}; scale the image down"
+        )
+
+
+def _round(value: float) -> float:
+    """Drop the last bits, in which logarithms differ between machines."""
+    return round(value * 2**24) / 2**24
+
+
+def _log_brightness(image: NDArray[np.uint8], black_level: float, blur: int) -> NDArray[np.float64]:
+    light = image.astype(np.float64)
+    for _ in range(blur):
+        for axis in (0, 1):
+            padded = np.pad(light, [(1, 1) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
+            low, mid, high = (np.take(padded, np.arange(light.shape[axis]) + k, axis=axis) for k in (0, 1, 2))
+            light = low * 0.25 + mid * 0.5 + high * 0.25
+    level = np.log(black_level + (1.0 - black_level) * (light / 255.0))
+    return np.ascontiguousarray(np.round(level * 2.0**24) / 2.0**24)
+
+
+def _draw_pixels(
+    key: int, size: SensorSize, settings: SimulatorSettings
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.uint64]]:
+    """Return each pixel's ON threshold, OFF threshold, first reference and key, shape (height * width,) each."""
+    pixels = np.arange(size.width * size.height, dtype=np.uint64)
+
+    def bell(first: int) -> NDArray[np.float64]:
+        # Four uniform draws: a bell of mean 0 and deviation 1 within 3.47, without a logarithm.
+        draws = uniform(key, 0, pixels[:, None], 0, Purpose.SIMULATE, np.arange(first, first + 4))
+        return np.asarray((draws[:, 0] + draws[:, 1] + draws[:, 2] + draws[:, 3] - 2.0) * 3.0**0.5)
+
+    def threshold(mean: float, first: int) -> NDArray[np.float64]:
+        return mean * np.maximum(1.0 + settings.threshold_spread * bell(first), 0.1)
+
+    start = uniform(key, 0, pixels, 0, Purpose.SIMULATE, _START) - 0.5
+    keys = draw_key(key, 0, pixels, 0, Purpose.SIMULATE, _KEY)
+    return threshold(settings.threshold_on, _ON), threshold(settings.threshold_off, _OFF), start, keys

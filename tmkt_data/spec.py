@@ -1,0 +1,140 @@
+"""Every choice that shapes a cache, in one frozen record with a digest."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+from tmkt_data.errors import SpecError
+from tmkt_data.time_bins import BIN_RULES, BinRule
+
+Canvas = Literal["fixed", "tight"]
+Resize = Literal["sum", "bilinear", "area"]
+Representation = Literal["counts", "voxel"]
+ImageChannel = Literal["value", "luminance", "blue"]
+ClassSet = Literal["all", "objects"]
+
+_CLOSED: dict[str, tuple[str, ...]] = {
+    "bin_rule": BIN_RULES,
+    "canvas": get_args(Canvas),
+    "resize": get_args(Resize),
+    "representation": get_args(Representation),
+    "image_channel": get_args(ImageChannel),
+    "class_set": get_args(ClassSet),
+}
+_RANGES = {"time_bins": (1, 1000), "size": (4, 1024), "split_seed": (0, 2**63 - 1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSpec:
+    """The choices of one `prepare`; another value of any of them is another cache.
+
+    Attributes:
+        time_bins: Time bins of a recording, T; 1 to 1000.
+        bin_rule: Where the edges of the bins lie: `exact` (every event in exactly one bin), `tonic`, `spikingjelly`.
+        canvas: What is scaled to the frame: `fixed`, the whole sensor with the image placed where the recording saw
+            it, or `tight`, the extent of each recording with the image stretched over it (the KT protocol).
+        resize: `sum`, coordinates are scaled and every event kept; `bilinear`, corner-aligned sampling of the count
+            frames (the KT protocol, loses events when scaling down); `area`, mean count over the area of a cell.
+        representation: `counts` per bin and polarity, or `voxel`, signed and bilinear in time.
+        image_channel: Intensity of an image: `value` of HSV, `luminance` (ITU-R 601), or `blue`.
+        size: Height and width of a frame in cells; 4 to 1024.
+        class_set: `all` classes, or `objects` without the background class of N-Caltech101.
+        split_seed: Seed of the drawn splits; datasets whose splits are laid down do not use it.
+        val_share: Share of the stems of each class in the validation part of drawn splits; 0 to 0.8.
+        test_share: Share of the stems of each class in the test part. None: the dataset's own test part where it
+            has one, otherwise 0.1.
+
+    Raises:
+        SpecError: A value outside its range, or values that exclude each other.
+
+    Example:
+        >>> PrepareSpec(time_bins=6).digest() == PrepareSpec(time_bins=6).digest() != PrepareSpec().digest()
+        True
+    """
+
+    time_bins: int = 10
+    bin_rule: BinRule = "exact"
+    canvas: Canvas = "fixed"
+    resize: Resize = "sum"
+    representation: Representation = "counts"
+    image_channel: ImageChannel = "value"
+    size: int = 48
+    class_set: ClassSet = "all"
+    split_seed: int = 0
+    val_share: float = 0.1
+    test_share: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in _CLOSED.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise SpecError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise SpecError(f"{name}: found {value!r}, expected a whole number from {low} to {high}")
+        self._check_shares()
+        if self.representation == "voxel" and self.bin_rule != "exact":
+            raise SpecError(
+                f"bin_rule: found {self.bin_rule!r} with representation 'voxel', which spreads events over bins "
+                "by time; leave bin_rule at 'exact'"
+            )
+
+    def _check_shares(self) -> None:
+        for name in ("val_share", "test_share"):
+            value = getattr(self, name)
+            if value is None and name == "test_share":
+                continue
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 0.8:
+                raise SpecError(f"{name}: found {value!r}, expected a number from 0 to 0.8")
+            object.__setattr__(self, name, float(value))
+        if self.val_share + (self.test_share or 0.0) > 0.9:
+            raise SpecError(
+                f"val_share, test_share: found {self.val_share} and {self.test_share}, expected a sum up to 0.9; "
+                "leave recordings to train on"
+            )
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of an event frame: 2 polarities for counts, 1 signed channel for a voxel grid."""
+        return 2 if self.representation == "counts" else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the choices as plain values, ready for JSON or TOML."""
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        """Return the choices as canonical JSON: sorted keys, no spaces."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build a spec from plain values.
+
+        Raises:
+            SpecError: An unknown key, or a value that `PrepareSpec` refuses.
+        """
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise SpecError(f"prepare spec: unknown {', '.join(unknown)}; written by another version of tmkt?")
+        return cls(**values)
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that name these choices."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def differences(self, other: PrepareSpec) -> dict[str, tuple[Any, Any]]:
+        """Return the choices that differ, as `{name: (here, there)}`."""
+        here, there = self.to_dict(), other.to_dict()
+        return {name: (here[name], there[name]) for name in here if here[name] != there[name]}
+
+    def command_options(self, defaults: PrepareSpec) -> list[str]:
+        """Return the options of `tmkt-data prepare` that lead from `defaults` to this spec."""
+        options: list[str] = []
+        for name, (here, _) in self.differences(defaults).items():
+            options += [f"--{name.replace('_', '-')}", str(here)]
+        return options
