@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,6 @@ from PIL import Image
 from tmkt_data.errors import SpecError
 from tmkt_data.events import SensorSize
 from tmkt_data.spec import ImageChannel
-
-Encoder = Literal["repeat", "poisson"]
-ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
-
 
 class Placement(NamedTuple):
     """Where an image lies on the sensor: scaled, aspect kept, to fit `width` x `height` at (`x_first`, `y_first`).
@@ -141,7 +137,12 @@ def repeat_frames(
 
 
 def poisson_frames(
-    intensities: NDArray[np.uint8], num_steps: int, num_channels: int = 2, *, key: int | np.uint64
+    intensities: NDArray[np.uint8],
+    num_steps: int,
+    num_channels: int = 2,
+    *,
+    key: int | np.uint64,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Draw spike frames with probability intensity / 255, independent over steps, channels and pixels.
 
@@ -150,12 +151,20 @@ def poisson_frames(
         num_steps: Time steps, T.
         num_channels: Channels, C.
         key: 64-bit key of the sample, see `random_keys.draw_key`; the same key gives the same spikes.
+        out: Contiguous array of the result's shape to write into; None makes one.
 
     Returns:
         Shape (T, C, H, W), float32, 0 or 1. Owned by the caller.
+
+    Raises:
+        SpecError: `out` has another shape or is not contiguous.
     """
     from tmkt_data.kernels.poisson import poisson_spikes
 
-    out = np.empty((num_steps, num_channels, *intensities.shape), np.float32)
+    shape = (num_steps, num_channels, *intensities.shape)
+    if out is None:
+        out = np.empty(shape, np.float32)
+    elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise SpecError(f"out: found {out.dtype} of shape {out.shape}, expected contiguous float32 of shape {shape}")
     poisson_spikes(np.ascontiguousarray(intensities).reshape(-1), np.uint64(key), out.reshape(-1))
     return out

@@ -141,12 +141,18 @@ def _check_columns(columns: dict[str, NDArray[np.generic]], place: str) -> None:
             )
         if name == "p":
             if column.dtype != np.bool_:
-                raise EventError(f"{place}: polarity is {column.dtype}, expected bool; map it to True for ON first")
+                raise EventError(
+                    f"{place}: polarity is {column.dtype}, expected bool; map it to True for ON first"
+                )
         elif not np.issubdtype(column.dtype, np.integer):
             raise EventError(f"{place}: column {name} is {column.dtype}, expected integers; round it first")
     for name in ("x", "y"):
         column = columns[name]
-        if column.dtype != np.uint16 and len(column) and (column.min() < 0 or column.max() > np.iinfo(np.uint16).max):
+        if (
+            column.dtype != np.uint16
+            and len(column)
+            and (column.min() < 0 or column.max() > np.iinfo(np.uint16).max)
+        ):
             raise EventError(
                 f"{place}: {name} runs from {column.min()} to {column.max()}, expected 0 to 65535; "
                 "check the byte layout of the source"

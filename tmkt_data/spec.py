@@ -16,6 +16,7 @@ Resize = Literal["sum", "bilinear", "area"]
 Representation = Literal["counts", "voxel"]
 ImageChannel = Literal["value", "luminance", "blue"]
 ClassSet = Literal["all", "objects"]
+Bake = Literal["none", "repeat", "poisson"]
 
 _CLOSED: dict[str, tuple[str, ...]] = {
     "bin_rule": BIN_RULES,
@@ -24,6 +25,7 @@ _CLOSED: dict[str, tuple[str, ...]] = {
     "representation": get_args(Representation),
     "image_channel": get_args(ImageChannel),
     "class_set": get_args(ClassSet),
+    "bake": get_args(Bake),
 }
 _RANGES = {"time_bins": (1, 1000), "size": (4, 1024), "split_seed": (0, 2**63 - 1)}
 
@@ -47,6 +49,8 @@ class PrepareSpec:
         val_share: Share of the stems of each class in the validation part of drawn splits; 0 to 0.8.
         test_share: Share of the stems of each class in the test part. None: the dataset's own test part where it
             has one, otherwise 0.1.
+        bake: Spike frames of the images to store beside their intensity: `none`, `repeat` or `poisson`. Frames are
+            drawn on reading without it, afresh every epoch.
 
     Raises:
         SpecError: A value outside its range, or values that exclude each other.
@@ -67,6 +71,7 @@ class PrepareSpec:
     split_seed: int = 0
     val_share: float = 0.1
     test_share: float | None = None
+    bake: Bake = "none"
 
     def __post_init__(self) -> None:
         for name, choices in _CLOSED.items():
@@ -120,7 +125,9 @@ class PrepareSpec:
         """
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
-            raise SpecError(f"prepare spec: unknown {', '.join(unknown)}; written by another version of tmkt?")
+            raise SpecError(
+                f"prepare spec: unknown {', '.join(unknown)}; written by another version of tmkt?"
+            )
         return cls(**values)
 
     def digest(self) -> str:

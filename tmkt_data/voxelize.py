@@ -104,7 +104,9 @@ def event_frames(
     channels = 2 if representation == "counts" else 1
     dtype = np.uint32 if representation == "counts" and resize == "sum" else np.float32
     out = np.zeros((num_bins, channels, height, width), dtype)
-    edges = bin_edges(int(events.t[0]) if len(events) else 0, int(events.t[-1]) if len(events) else 0, num_bins, bin_rule)
+    edges = bin_edges(
+        int(events.t[0]) if len(events) else 0, int(events.t[-1]) if len(events) else 0, num_bins, bin_rule
+    )
     if not len(events):
         return EventFrames(out, 0)
     box = canvas_box(events, canvas, sensor_size or events.sensor_size)

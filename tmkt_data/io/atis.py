@@ -78,7 +78,11 @@ def encode_atis(events: Events, *, place: str = "events") -> bytes:
             8 388 607 microseconds.
     """
     if len(events):
-        limits = (("x", events.x, ATIS_SIZE.width - 1), ("y", events.y, ATIS_SIZE.height - 1), ("t", events.t, MAX_TIME_US))
+        limits = (
+            ("x", events.x, ATIS_SIZE.width - 1),
+            ("y", events.y, ATIS_SIZE.height - 1),
+            ("t", events.t, MAX_TIME_US),
+        )
         for name, column, largest in limits:
             if int(column.max()) > largest or int(column.min()) < 0:
                 raise EventError(

@@ -41,11 +41,19 @@ def read_events(path: str | Path, *, sensor_size: SensorSize | None = None) -> E
 def load_events(path: str | Path, *, sensor_size: SensorSize | None = None) -> Events:
     """Read a recording into the validated record, with the counts of what was dropped; see `read_events`."""
     path = Path(path)
-    data = read_bytes(path)
+    return decode_events(read_bytes(path), path, sensor_size=sensor_size)
+
+
+def decode_events(data: bytes, path: Path, *, sensor_size: SensorSize | None = None) -> Events:
+    """Decode the bytes of the recording `path`, already read; see `read_events`."""
     for magic, name in _FOREIGN_STARTS.items():
         if data.startswith(magic):
-            raise EventError(f"{path.name}: found {name} bytes, expected an ATIS recording; this format is not read yet")
+            raise EventError(
+                f"{path.name}: found {name} bytes, expected an ATIS recording; this format is not read yet"
+            )
     if path.suffix.lower() not in _ATIS_SUFFIXES:
         found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise EventError(f"{path.name}: found {found}, expected an ATIS recording ({', '.join(_ATIS_SUFFIXES)})")
+        raise EventError(
+            f"{path.name}: found {found}, expected an ATIS recording ({', '.join(_ATIS_SUFFIXES)})"
+        )
     return decode_atis(data, sensor_size=sensor_size, place=path.name)

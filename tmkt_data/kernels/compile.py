@@ -22,4 +22,3 @@ def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
     except RuntimeError:
         compiled = numba.njit(nogil=True)(function)
     return cast("Callable[_P, _R]", compiled)
-

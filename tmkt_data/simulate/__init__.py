@@ -5,7 +5,20 @@
 
 from __future__ import annotations
 
-from tmkt_data.simulate.recording import SIMULATOR_VERSION, SimulatorSettings, simulate_recording
+from tmkt_data.simulate.recording import (
+    DEFAULT_SETTINGS,
+    NMNIST_SETTINGS,
+    SIMULATOR_VERSION,
+    SimulatorSettings,
+    simulate_recording,
+)
 from tmkt_data.simulate.saccade import SaccadePath
 
-__all__ = ["SIMULATOR_VERSION", "SaccadePath", "SimulatorSettings", "simulate_recording"]
+__all__ = [
+    "DEFAULT_SETTINGS",
+    "NMNIST_SETTINGS",
+    "SIMULATOR_VERSION",
+    "SaccadePath",
+    "SimulatorSettings",
+    "simulate_recording",
+]

@@ -45,12 +45,12 @@ def sense_changes(
 ) -> int:
     """Run every pixel through the whole path and write its events, pixel by pixel in rows.
 
-    Between two steps the level of a pixel is linear. An event happens where it leaves the reference by a threshold;
-    then the pixel is blind for `refractory_us` and takes the level at the end of that time as its new reference.
+    Between two steps the level of a pixel is linear. An event happens where it leaves the reference by a
+    threshold; then the pixel is blind for `refractory_us`, and the level after that is its new reference.
 
     Args:
-        brightness: Logarithm of the image's brightness, shape (h, w), finite; beyond its edge the edge goes on.
-        dx: Displacement at the steps, shape (S + 1,), pixels; already less the offset of the image.
+        brightness: Logarithm of the image's brightness, shape (h, w), finite; its edge goes on beyond.
+        dx: Displacement at the steps, shape (S + 1,), pixels, with the offset of the image.
         dy: The same along the rows, shape (S + 1,).
         size: Width and height of the sensor, at most 65536 each.
         step_us: Time between two steps, microseconds, above 0.
@@ -93,7 +93,9 @@ def sense_changes(
             right, bottom = min(left + 1, columns - 1), min(top + 1, rows - 1)
             share_x, share_y = at_x - left, at_y - top
             upper = brightness[top, left] + share_x * (brightness[top, right] - brightness[top, left])
-            lower = brightness[bottom, left] + share_x * (brightness[bottom, right] - brightness[bottom, left])
+            lower = brightness[bottom, left] + share_x * (
+                brightness[bottom, right] - brightness[bottom, left]
+            )
             seen = upper + share_y * (lower - upper)
             if step == 0:
                 level = seen
@@ -123,7 +125,7 @@ def sense_changes(
                 if count < t.size:
                     draw = _unit(_mix(key ^ np.uint64(2 * num_own + 1)))
                     shifted = np.int64(event_us + jitter_us * (2.0 * draw - 1.0))
-                    t[count] = min(max(shifted, 0), last_us)
+                    t[count] = min(max(shifted, np.int64(0)), last_us)
                     x[count] = column
                     y[count] = row
                     p[count] = slope > 0.0
@@ -141,6 +143,6 @@ def sense_changes(
                         t[count] = min(noise_us, last_us)
                         x[count] = column
                         y[count] = row
-                        p[count] = (word & np.uint64(1)) == np.uint64(1)
+                        p[count] = word % np.uint64(2) != 0
                     count += 1
     return count

@@ -1,4 +1,4 @@
-"""How the image moves before the sensor: three saccades along a triangle, each with a smooth start and stop."""
+"""How the image moves before the sensor: three saccades along a triangle, each smooth at both ends."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tmkt_data.errors import SpecError
 class SaccadePath:
     """The displacement of the image over time.
 
-    Sign: at time t the sensor pixel (x, y) looks at the image point (x - dx(t), y - dy(t)). A positive dx moves
-    the picture to the right on the sensor, a positive dy moves it down; subtracting (dx, dy) from an event leads
-    back to the image.
+    Sign: at time t the sensor pixel (x, y) looks at the image point (x - dx(t), y - dy(t)). A positive dx
+    moves the picture to the right on the sensor, a positive dy moves it down; subtracting (dx, dy) from the
+    place of an event leads back to the image.
 
-    Within one saccade the position follows the polynomial of least jerk, 10 u^3 - 15 u^4 + 6 u^5, so that speed
-    and acceleration are zero at both ends. The corners are those of the published motion model; the velocity
-    profile and the rest are fitted to the three humps in the event rate of real recordings (inferred).
+    Within one saccade the position follows the polynomial of least jerk, 10 u^3 - 15 u^4 + 6 u^5, so that
+    speed and acceleration are zero at both ends. The corners are those of the published motion model; the
+    velocity profile and the rest are fitted to the three humps in the rate of real recordings (inferred).
 
     Attributes:
         corners: Points that the image is led through, (dx, dy) in pixels; one saccade between neighbors.
@@ -32,13 +32,13 @@ class SaccadePath:
 
     corners: tuple[tuple[float, float], ...] = ((0.0, 0.0), (3.5, 7.0), (7.0, 0.0), (0.0, 0.0))
     saccade_us: int = 100_000
-    rest_us: int = 10_000
+    rest_us: int = 15_000
 
     def __post_init__(self) -> None:
         """Refuse a path that does not exist.
 
         Raises:
-            SpecError: Fewer than two corners, a corner that is not finite, or a rest that leaves no time to move.
+            SpecError: Fewer than two corners, one that is not finite, or a rest that leaves no time to move.
         """
         if len(self.corners) < 2 or not np.isfinite(np.asarray(self.corners, dtype=np.float64)).all():
             raise SpecError(f"saccade path: found corners {self.corners}, expected two or more finite points")
@@ -57,7 +57,7 @@ class SaccadePath:
         """Return where the image is at given times.
 
         Args:
-            t_us: Times in microseconds, any shape; before 0 and after the end the image rests at the outer corners.
+            t_us: Times in microseconds, any shape; before 0 and after the end the image rests at the corners.
 
         Returns:
             dx and dy in pixels, float64, of the shape of `t_us`.

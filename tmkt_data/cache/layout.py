@@ -1,0 +1,127 @@
+"""The cache format, version 1: names, types, the leading block and the digests. Described in docs/cache-format.md.
+
+A cache is an HDF5 file behind a leading block of 512 bytes of text, which HDF5 ignores (its "user block"). The block
+holds the size and the SHA-256 of everything after it, so a cut or altered file is told from a whole one without HDF5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import CacheError
+
+FORMAT = "tmkt-cache"
+FORMAT_VERSION = 1
+LEADING_BYTES = 512
+
+EVENT_TABLES: dict[str, str] = {
+    "label": "<i4",
+    "twin": "<i8",
+    "t_first_us": "<i8",
+    "t_last_us": "<i8",
+    "num_read": "<i8",
+    "num_kept": "<i8",
+    "num_outside_sensor": "<i8",
+    "num_outside_bins": "<i8",
+    "num_inversions": "<i8",
+    "source_bytes": "<i8",
+    "source_crc32": "<u4",
+    "frames_crc32": "<u4",
+}
+IMAGE_TABLES: dict[str, str] = {
+    "label": "<i4",
+    "height_px": "<i4",
+    "width_px": "<i4",
+    "source_bytes": "<i8",
+    "source_crc32": "<u4",
+    "frames_crc32": "<u4",
+}
+SPIKE_TABLES: dict[str, str] = {"spikes_crc32": "<u4"}
+OVERFLOW_TABLES: dict[str, str] = {"overflow_start": "<i8", "overflow_cell": "<i8", "overflow_count": "<u4"}
+
+Table = NDArray[Any]
+
+
+class LeadingBlock(NamedTuple):
+    """What the first 512 bytes say of the file behind them."""
+
+    version: int
+    num_bytes: int
+    sha256: str
+    digest: str
+
+
+def encode_leading_block(block: LeadingBlock) -> bytes:
+    """Write the leading block: text lines, a CRC-32 of them, and spaces up to 512 bytes."""
+    text = (
+        f"{FORMAT} {block.version}\n"
+        f"digest {block.digest}\n"
+        f"bytes {block.num_bytes}\n"
+        f"sha256 {block.sha256}\n"
+        "An HDF5 file follows this block; read it with tmkt-data inspect, or with any HDF5 library.\n"
+    )
+    line = f"crc32 {zlib.crc32(text.encode()):08x}\n"
+    return (text + line).encode().ljust(LEADING_BYTES - 1) + b"\n"
+
+
+_LEADING = re.compile(
+    rb"tmkt-cache (?P<version>\d{1,9})\ndigest (?P<digest>[0-9a-f]{64})\nbytes (?P<bytes>\d{1,18})\nsha256 (?P<sha>[0-9a-f]{64})\n"
+)
+
+
+def decode_leading_block(data: bytes, place: str) -> LeadingBlock:
+    """Read the leading block.
+
+    Raises:
+        CacheError: No cache, a cache of another format version, or a damaged block.
+    """
+    if not data.startswith(b"tmkt-cache "):
+        raise CacheError(f"{place}: no tmkt cache; make one with tmkt-data prepare")
+    found = _LEADING.match(data)
+    if found is None or len(data) < LEADING_BYTES:
+        raise CacheError(f"{place}: the first {LEADING_BYTES} bytes are damaged or cut; prepare it again")
+    version = int(found["version"])
+    if version != FORMAT_VERSION:
+        raise CacheError(
+            f"{place}: cache format {version}, this tmkt reads format {FORMAT_VERSION}; prepare it again"
+        )
+    block = LeadingBlock(version, int(found["bytes"]), found["sha"].decode(), found["digest"].decode())
+    if encode_leading_block(block) != data[:LEADING_BYTES]:
+        raise CacheError(f"{place}: the first {LEADING_BYTES} bytes are damaged; prepare it again")
+    return block
+
+
+def content_digest(header: Mapping[str, str], tables: Mapping[str, Table]) -> str:
+    """Return the SHA-256 over the header and all tables; the CRC-32 of every frame is among them.
+
+    Args:
+        header: Attributes of the file, text by name.
+        tables: Arrays by their HDF5 path.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(header):
+        digest.update(f"{name}={header[name]}\0".encode())
+    for name in sorted(tables):
+        table = tables[name]
+        digest.update(f"{name}:{table.dtype.str}:{table.shape}\0".encode())
+        digest.update(np.ascontiguousarray(table).tobytes())
+    return digest.hexdigest()
+
+
+def text_table(values: list[str] | tuple[str, ...]) -> Table:
+    """Return text as a table of fixed-width UTF-8 bytes."""
+    encoded = [value.encode() for value in values]
+    width = max((len(value) for value in encoded), default=1)
+    return np.array(encoded, dtype=f"S{max(1, width)}")
+
+
+def table_text(table: Table) -> tuple[str, ...]:
+    """Return the text of a table of `text_table`."""
+    return tuple(value.decode() for value in table.tolist())

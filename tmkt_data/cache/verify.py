@@ -1,0 +1,44 @@
+"""Check a whole cache: every byte against the digest in front, every frame against its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tmkt_data.cache.layout import LEADING_BYTES, decode_leading_block
+from tmkt_data.cache.reader import Cache
+from tmkt_data.errors import CacheError
+
+_CHUNK = 1 << 22
+_ROWS = 64
+
+
+def verify_cache(path: str | Path) -> Iterator[tuple[int, int]]:
+    """Check a cache, yielding (bytes done, bytes in all).
+
+    Raises:
+        CacheError: Any byte is not as it was written.
+    """
+    path = Path(path)
+    cache = Cache(path)
+    total = cache.info.num_bytes
+    try:
+        with path.open("rb") as handle:
+            block = decode_leading_block(handle.read(LEADING_BYTES), path.name)
+            digest = hashlib.sha256()
+            while chunk := handle.read(_CHUNK):
+                digest.update(chunk)
+                yield handle.tell(), total
+    except OSError as broken:
+        raise CacheError(f"{path}: cannot be read ({broken.strerror or broken})") from broken
+    for start in range(0, cache.info.num_recordings, _ROWS):
+        cache.event_frames(np.arange(start, min(start + _ROWS, cache.info.num_recordings)))
+    for start in range(0, cache.info.num_images, _ROWS):
+        cache.image_frames(np.arange(start, min(start + _ROWS, cache.info.num_images)))
+    if digest.hexdigest() != block.sha256:
+        raise CacheError(
+            f"{path.name}: the file was altered since it was written; restore it or prepare it again"
+        )

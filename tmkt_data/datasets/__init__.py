@@ -1,0 +1,1 @@
+"""The catalogues: one module per dataset, from folders to a `Catalogue`."""

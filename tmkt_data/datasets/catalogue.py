@@ -1,0 +1,179 @@
+"""A catalogue: which samples a dataset holds, their class, and their twin; nothing is decoded yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from tmkt_data.encode import Placement
+from tmkt_data.errors import CatalogueError
+from tmkt_data.events import SensorSize
+
+SplitLayout = Literal["prefix", "drawn"]
+Motion = Literal["saccade", "none"]
+
+
+class Source(NamedTuple):
+    """One recording or image on disk.
+
+    Attributes:
+        id: `"class/stem"`; a recording and an image of equal id are twins.
+        label: Position of the class in the catalogue's `class_names`.
+        path: The file.
+        num_bytes: Its size.
+        part: The part of the dataset that its makers put it in, `"train"` or `"test"`, or `""` where they made none.
+        item: Position inside a file that holds many (IDX), -1 for a file of its own.
+    """
+
+    id: str
+    label: int
+    path: Path
+    num_bytes: int
+    part: str = ""
+    item: int = -1
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything that `prepare` has to know of a dataset.
+
+    Attributes:
+        name: Name of the dataset, as `tmkt-data prepare NAME` takes it.
+        class_names: Names of all classes that the dataset declares, present on disk or not; the label is the position.
+        sensor_size: The canvas of the recordings.
+        placement: Where an image lies on that canvas.
+        recordings: Sorted bytewise by id.
+        images: Sorted bytewise by id.
+        motion: How the sensor moved: `saccade`, the three saccades of N-MNIST and N-Caltech101, or `none`.
+        split_layout: `prefix`: splits are laid down by stem order; `drawn`: stratified and seeded.
+        expected: Recordings that the complete dataset has; 0 where unknown.
+        notes: What was found and left out, or is missing; one line each.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    sensor_size: SensorSize
+    placement: Placement
+    recordings: tuple[Source, ...]
+    images: tuple[Source, ...]
+    motion: Motion = "none"
+    split_layout: SplitLayout = "drawn"
+    expected: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for side, sources in (("recordings", self.recordings), ("images", self.images)):
+            ids = [source.id.encode() for source in sources]
+            for earlier, later in zip(ids, ids[1:], strict=False):
+                if earlier >= later:
+                    raise CatalogueError(
+                        f"{self.name} {side}: id {later.decode()!r} twice or out of order; ids must be unique and sorted"
+                    )
+
+    def without(self, ids: Iterable[str], reason: str) -> Catalogue:
+        """Return the catalogue without some recordings and images, with a note that says why."""
+        left_out = frozenset(ids)
+        return dataclasses.replace(
+            self,
+            recordings=tuple(source for source in self.recordings if source.id not in left_out),
+            images=tuple(source for source in self.images if source.id not in left_out),
+            notes=(*self.notes, f"{len(left_out)} left out: {reason}"),
+        )
+
+    def unpaired_classes(self) -> tuple[str, ...]:
+        """Return the classes that have recordings and no image at all."""
+        with_images = {source.label for source in self.images}
+        return tuple(
+            self.class_names[label] for label in sorted({s.label for s in self.recordings} - with_images)
+        )
+
+    @property
+    def num_twins(self) -> int:
+        """Recordings whose own image is there."""
+        return len({s.id for s in self.recordings} & {s.id for s in self.images})
+
+
+def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str, Path, int]], list[str]]:
+    """List the files of one folder whose name matches, and the names that do not.
+
+    Returns:
+        `(stem, path, bytes)` sorted bytewise by stem, and the names left out.
+
+    Raises:
+        CatalogueError: The folder cannot be read.
+    """
+    found: list[tuple[str, Path, int]] = []
+    ignored: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if pattern.fullmatch(entry.name) and entry.is_file():
+                    found.append((entry.name.rpartition(".")[0], Path(entry.path), entry.stat().st_size))
+                elif not entry.name.startswith("."):
+                    ignored.append(entry.name)
+    except OSError as broken:
+        raise CatalogueError(f"{folder}: cannot be read ({broken.strerror or broken})") from broken
+    return sorted(found, key=lambda file: file[0].encode()), sorted(ignored)
+
+
+def find_folder(
+    given: Path | None, root: Path | None, names: Sequence[str], holds: re.Pattern[str]
+) -> tuple[Path | None, list[Path]]:
+    """Find the folder of one side: the one that holds class folders with a matching file.
+
+    Args:
+        given: Folder named by the user, taken itself or one of `names` below it; None to look below `root`.
+        root: Folder that holds both sides.
+        names: Usual places below it, most usual first; `"."` is the folder itself.
+        holds: Pattern of a file name that proves the side.
+
+    Returns:
+        The folder, or None; and every folder looked at.
+    """
+    start = given if given is not None else root
+    if start is None:
+        return None, []
+    candidates = [start, *(start / name for name in names if name != ".")]
+    looked: list[Path] = []
+    for candidate in candidates:
+        looked.append(candidate)
+        if candidate.is_dir() and _holds(candidate, holds):
+            return candidate, looked
+    return None, looked
+
+
+def _holds(folder: Path, pattern: re.Pattern[str]) -> bool:
+    for child in _folders(folder):
+        try:
+            with os.scandir(child) as entries:
+                if any(pattern.fullmatch(entry.name) for entry in entries):
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return
+    for name in names:
+        yield folder / name
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted bytewise; none where it cannot be read."""
+    return sorted((path.name for path in _folders(folder)), key=lambda name: name.encode())
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """Join names for a message, the first few of many."""
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

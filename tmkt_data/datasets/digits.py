@@ -1,0 +1,55 @@
+"""The embedded dataset: scikit-learn's handwritten digits beside simulated recordings of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tmkt_data.datasets.catalogue import Catalogue, Source
+from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.nmnist import DIGITS, IMAGE_NAME, PLACEMENT, RECORDING_NAME, SENSOR_SIZE, list_parts
+
+INFO = DatasetInfo(
+    name="digits",
+    title="embedded: 1797 real handwritten digits + simulated recordings of them, 10 classes",
+    homes=(
+        "scikit-learn ships the images (UCI optical digits); the recordings are simulated on the first prepare",
+    ),
+    licence="images CC BY 4.0 (UCI); recordings made by tmkt",
+    tree=("ROOT/N-MNIST/Train/5/00001.bin", "ROOT/MNIST_png/Train/5/00001.png"),
+    size=28,
+    needs_root=False,
+)
+
+
+def open_digits(root: Path) -> Catalogue:
+    """List the digits that `digits_source.write_digits` has written below `root`.
+
+    Returns:
+        The catalogue; ids are such as `"5/00016"`, the 1-based number of the image in scikit-learn's set.
+
+    Raises:
+        CatalogueError: The files are not there.
+    """
+    event_folder, image_folder = root / "N-MNIST", root / "MNIST_png"
+    for folder in (event_folder, image_folder):
+        if not folder.is_dir():
+            raise missing_data(INFO, "files of the embedded set", [folder])
+    notes: list[str] = []
+    recordings = list_parts(event_folder, RECORDING_NAME, "recordings", notes)
+    images = list_parts(image_folder, IMAGE_NAME, "images", notes)
+    return Catalogue(
+        name=INFO.name,
+        class_names=DIGITS,
+        sensor_size=SENSOR_SIZE,
+        placement=PLACEMENT,
+        recordings=tuple(_one_part(source) for source in recordings),
+        images=tuple(_one_part(source) for source in images),
+        motion="saccade",
+        expected=1797,
+        notes=tuple(notes),
+    )
+
+
+def _one_part(source: Source) -> Source:
+    """The set has no test part of its own, so neither the id nor the part names one."""
+    return source._replace(id=source.id.replace("/train-", "/"), part="")

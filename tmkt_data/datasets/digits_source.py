@@ -1,0 +1,240 @@
+"""The embedded dataset `digits` as source files: real handwritten digits, and simulated recordings of them.
+
+The tree has the layout of N-MNIST beside MNIST, so that the same catalogue and readers serve both:
+
+    MNIST_png/Train/<digit>/<NNNNN>.png     28 x 28, mode L, white on black
+    N-MNIST/Train/<digit>/<NNNNN>.bin       ATIS events of a 34 x 34 sensor
+    digits.json                             written last; without it the tree is not whole
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tmkt_data.errors import CatalogueError, TmktError
+from tmkt_data.io.atis import BYTES_PER_EVENT, write_atis
+from tmkt_data.io.files import replace_file
+from tmkt_data.random_keys import Purpose, draw_key
+from tmkt_data.simulate.recording import NMNIST_SETTINGS, SIMULATOR_VERSION, simulate_recording
+
+SOURCE = "scikit-learn load_digits: UCI Optical Recognition of Handwritten Digits (test part, CC BY 4.0)"
+SOURCE_VERSION = f"1.{SIMULATOR_VERSION}"
+"""Version of the files: of this module, then of the simulator. A tree of another version is written anew."""
+SEED = 0
+IMAGE_SIZE = 28
+STROKE_SIZE = 20
+"""The 8 x 8 digits become 20 x 20 with a margin of 4, as MNIST centers its digits."""
+
+_MARKER = "digits.json"
+_BEGUN = "digits.partial.json"
+_IMAGES = "MNIST_png"
+_EVENTS = "N-MNIST"
+
+
+class _Digit(NamedTuple):
+    number: int
+    label: int
+    pixels: NDArray[np.float64]
+
+    @property
+    def image_name(self) -> str:
+        return f"{_IMAGES}/Train/{self.label}/{self.number:05d}.png"
+
+    @property
+    def events_name(self) -> str:
+        return f"{_EVENTS}/Train/{self.label}/{self.number:05d}.bin"
+
+
+def write_digits(root: Path, *, per_class: int | None = None) -> Iterator[int]:
+    """Write the tree, and yield after each digit how many are done.
+
+    An interrupted writing goes on where it stopped and ends with the same bytes. A whole tree is left as it
+    is. One of another version or `per_class`, or one that was altered after it was whole, is written anew.
+
+    Args:
+        root: Folder of the tree; made where it is missing.
+        per_class: Keep the first digits of each class only, 1 or more; None keeps all 1797.
+
+    Yields:
+        Number of digits done so far, 1 to all.
+
+    Raises:
+        CatalogueError: The folder holds images or recordings that this function did not write.
+        TmktError: `per_class` below 1, or the disk is full or cannot be written.
+    """
+    digits = _load_digits(per_class)
+    if _is_whole(root, digits, per_class):
+        yield from range(1, len(digits) + 1)
+        return
+    _begin(root, digits, per_class)
+    for done, digit in enumerate(digits, start=1):
+        image = _enlarge(digit.pixels)
+        picture, recording = root / digit.image_name, root / digit.events_name
+        if not _is_picture(picture):
+            replace_file(picture, _encode_png(image))
+        if not _is_recording(recording):
+            key = int(draw_key(SEED, 0, digit.number, 0, Purpose.SIMULATE))
+            write_atis(recording, simulate_recording(image, key=key, settings=NMNIST_SETTINGS))
+        yield done
+    marker = _identity(per_class) | {"counts": _count(digits), "digests": _digest(root, digits)}
+    replace_file(root / _MARKER, _dump(marker))
+    _remove(root / _BEGUN)
+
+
+def digits_are_whole(root: Path, *, per_class: int | None = None) -> bool:
+    """Tell whether the tree is complete, of this version, and unaltered; reads every file of it.
+
+    Args:
+        root: Folder of the tree.
+        per_class: As it was given to `write_digits`; a cut tree does not count as the full one.
+    """
+    return _is_whole(root, _load_digits(per_class), per_class)
+
+
+def _load_digits(per_class: int | None) -> list[_Digit]:
+    if per_class is not None and per_class < 1:
+        raise TmktError(f"digits: found per_class {per_class}, expected 1 or more; leave it out to take all")
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    taken = [0] * 10
+    digits = []
+    for number, (label, row) in enumerate(zip(labels.tolist(), pixels, strict=True), start=1):
+        taken[label] += 1
+        if per_class is None or taken[label] <= per_class:
+            digits.append(_Digit(number, label, np.asarray(row, np.float64).reshape(8, 8)))
+    return digits
+
+
+def _enlarge(pixels: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Enlarge gray values 0 to 16, shape (8, 8), to an image of shape (28, 28), uint8, white on black."""
+    padded = np.pad(pixels.astype(np.float32) * (255.0 / 16.0), 2)
+    side = STROKE_SIZE * 12 // 8
+    large = np.asarray(Image.fromarray(padded).resize((side, side), Image.Resampling.BICUBIC))
+    cut = (side - IMAGE_SIZE) // 2
+    middle = large[cut : cut + IMAGE_SIZE, cut : cut + IMAGE_SIZE]
+    return np.asarray(np.clip(np.rint(middle), 0, 255), dtype=np.uint8)
+
+
+def _encode_png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=9)
+    return buffer.getvalue()
+
+
+def _identity(per_class: int | None) -> dict[str, object]:
+    return {"source": SOURCE, "version": SOURCE_VERSION, "seed": SEED, "per_class": per_class}
+
+
+def _count(digits: list[_Digit]) -> dict[str, int]:
+    return {str(label): sum(digit.label == label for digit in digits) for label in range(10)}
+
+
+def _digest(root: Path, digits: list[_Digit]) -> dict[str, str]:
+    """Return the SHA-256 of each side over names and bytes in order; a missing file makes an empty digest."""
+    sides: dict[str, str] = {}
+    for side in (_IMAGES, _EVENTS):
+        digest = hashlib.sha256()
+        for digit in digits:
+            name = digit.image_name if side == _IMAGES else digit.events_name
+            try:
+                data = (root / name).read_bytes()
+            except OSError:
+                return {_IMAGES: "", _EVENTS: ""}
+            digest.update(f"{name} {len(data)}\n".encode())
+            digest.update(data)
+        sides[side] = digest.hexdigest()
+    return sides
+
+
+def _is_whole(root: Path, digits: list[_Digit], per_class: int | None) -> bool:
+    marker = _read_marker(root / _MARKER)
+    if marker is None or any(marker.get(name) != value for name, value in _identity(per_class).items()):
+        return False
+    if marker.get("counts") != _count(digits) or len(_find_files(root)) != 2 * len(digits):
+        return False
+    return marker.get("digests") == _digest(root, digits)
+
+
+def _begin(root: Path, digits: list[_Digit], per_class: int | None) -> None:
+    """Make the folders and note that writing began; keep files only of the same interrupted writing."""
+    begun, marker = _read_marker(root / _BEGUN), _read_marker(root / _MARKER)
+    if begun is None and marker is None and _find_files(root):
+        raise CatalogueError(
+            f"{root}: holds {_IMAGES} or {_EVENTS} files but no {_MARKER}, so another dataset lies here; "
+            "name an empty folder"
+        )
+    _make_folders(root, digits)
+    if marker is not None or begun != _identity(per_class):
+        # Under this note nothing is kept, so that a stop while clearing leaves no old file for a new one.
+        replace_file(root / _BEGUN, _dump({"clearing": True}))
+        for path in [root / _MARKER, *_find_files(root)]:
+            _remove(path)
+        replace_file(root / _BEGUN, _dump(_identity(per_class)))
+    for path in root.glob("*/Train/*/.*.tmp"):
+        _remove(path)
+
+
+def _find_files(root: Path) -> list[Path]:
+    return [*root.glob(f"{_IMAGES}/*/*/*.png"), *root.glob(f"{_EVENTS}/*/*/*.bin")]
+
+
+def _make_folders(root: Path, digits: list[_Digit]) -> None:
+    folders = {(root / name).parent for digit in digits for name in (digit.image_name, digit.events_name)}
+    for folder in sorted(folders):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as broken:
+            raise TmktError(
+                f"{folder}: cannot be made ({broken.strerror or broken}); name another folder"
+            ) from broken
+
+
+def _is_picture(path: Path) -> bool:
+    """Tell whether a file that an interrupted writing left is whole; a failing disk may have cut it."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82")
+
+
+def _is_recording(path: Path) -> bool:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return False
+    return size > 0 and size % BYTES_PER_EVENT == 0
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as broken:
+        raise TmktError(
+            f"{path}: cannot be removed ({broken.strerror or broken}); check its folder"
+        ) from broken
+
+
+def _dump(content: dict[str, object]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _read_marker(path: Path) -> dict[str, object] | None:
+    """Return what a marker says: nothing where it cannot be read, None where there is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

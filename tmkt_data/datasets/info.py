@@ -1,0 +1,48 @@
+"""What a dataset is, where it comes from and how its folders look: plain facts, and the message when it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmkt_data.errors import CatalogueError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """Facts about one dataset.
+
+    Attributes:
+        name: As `tmkt-data prepare NAME` takes it.
+        title: One line.
+        homes: Where to get it, one line a side.
+        licence: Licence of the data.
+        tree: The folders as they are expected below the root.
+        size: Default height and width of a frame.
+        needs_root: Whether the user has to fetch the data.
+    """
+
+    name: str
+    title: str
+    homes: tuple[str, ...]
+    licence: str
+    tree: tuple[str, ...]
+    size: int
+    needs_root: bool
+
+
+def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path]) -> CatalogueError:
+    """Build the error for a side of a dataset that is not there: where it was sought, what to fetch, what to try."""
+    where = ", ".join(str(path) for path in looked) or "nowhere (no --root given)"
+    lines = [
+        f"{info.name}: no {what} found; give the folder with --root, or --events and --images",
+        f"  looked in: {where}",
+        "  expected:",
+        *(f"    {line}" for line in info.tree),
+        "  get it from:",
+        *(f"    {line}" for line in info.homes),
+        f"  licence: {info.licence}",
+        "  to try without it: tmkt-data prepare digits",
+    ]
+    return CatalogueError("\n".join(lines))

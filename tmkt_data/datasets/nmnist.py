@@ -1,0 +1,179 @@
+"""N-MNIST recordings beside the MNIST images that they were made from, as PNG files or IDX archives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
+from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.encode import Placement
+from tmkt_data.errors import CatalogueError
+from tmkt_data.events import SensorSize
+from tmkt_data.io.images import read_idx
+
+SENSOR_SIZE = SensorSize(34, 34)
+PLACEMENT = Placement(3, 3, 28, 28)
+"""The 28 x 28 image in the middle of its path over the 34 x 34 sensor."""
+DIGITS = tuple(str(digit) for digit in range(10))
+PARTS = ("Train", "Test")
+
+INFO = DatasetInfo(
+    name="nmnist",
+    title="N-MNIST + MNIST: 70000 recordings of handwritten digits, 10 classes",
+    homes=(
+        "recordings: https://www.garrickorchard.com/datasets/n-mnist (Mendeley record 468j46mzdv)",
+        "images: http://yann.lecun.com/exdb/mnist (train-images-idx3-ubyte.gz and the three beside it)",
+    ),
+    licence="N-MNIST CC BY-SA 4.0; MNIST commonly given as CC BY-SA 3.0",
+    tree=(
+        "ROOT/N-MNIST/Train/5/00001.bin   and   ROOT/N-MNIST/Test/7/00001.bin",
+        "ROOT/MNIST_png/Train/5/00001.png   or   ROOT/MNIST/raw/train-images-idx3-ubyte[.gz]",
+    ),
+    size=28,
+    needs_root=True,
+)
+
+_EVENT_FOLDERS = ("N-MNIST", "NMNIST", "nmnist/N-MNIST", "nmnist")
+_PNG_FOLDERS = ("MNIST_png", "nmnist/MNIST_png", "mnist_png", "MNIST-png")
+_IDX_FOLDERS = (".", "MNIST/raw", "MNIST", "mnist", "raw", "nmnist/MNIST")
+RECORDING_NAME = re.compile(r"\d{5}\.(bin|bs2)")
+IMAGE_NAME = re.compile(r"\d{5}\.png")
+_IDX_NAMES = {"Train": "train", "Test": "t10k"}
+_NUM_RECORDINGS = 70_000
+
+
+def open_nmnist(
+    root: Path | None = None, events: Path | None = None, images: Path | None = None
+) -> Catalogue:
+    """List N-MNIST and MNIST.
+
+    Args:
+        root: Folder that holds both sides in one of the usual layouts.
+        events: Folder of the recordings, where it lies elsewhere.
+        images: Folder of the images, where it lies elsewhere.
+
+    Returns:
+        The catalogue; ids are such as `"5/train-00001"`, the 1-based number of the image in MNIST.
+
+    Raises:
+        CatalogueError: A side that is not there, or IDX files that disagree.
+
+    Source: Orchard et al., Frontiers in Neuroscience 9:437, 2015.
+    """
+    notes: list[str] = []
+    event_folder, looked = _find_parts(events, root, _EVENT_FOLDERS, RECORDING_NAME)
+    if event_folder is None:
+        raise missing_data(INFO, "recordings (Train/5/00001.bin)", looked)
+    recordings = list_parts(event_folder, RECORDING_NAME, "recordings", notes)
+    image_folder, looked_png = _find_parts(images, root, _PNG_FOLDERS, IMAGE_NAME)
+    if image_folder is not None:
+        digits = list_parts(image_folder, IMAGE_NAME, "images", notes)
+    else:
+        idx_folder, looked_idx = _find_idx(images, root)
+        if idx_folder is None:
+            raise missing_data(
+                INFO, "images (MNIST_png/Train/5/00001.png or IDX files)", [*looked_png, *looked_idx]
+            )
+        digits = _list_idx(idx_folder)
+    if len(recordings) != _NUM_RECORDINGS:
+        notes.append(f"{len(recordings)} of {_NUM_RECORDINGS} recordings are here")
+    return Catalogue(
+        name=INFO.name,
+        class_names=DIGITS,
+        sensor_size=SENSOR_SIZE,
+        placement=PLACEMENT,
+        recordings=recordings,
+        images=digits,
+        motion="saccade",
+        expected=_NUM_RECORDINGS,
+        notes=tuple(notes),
+    )
+
+
+def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[str]) -> tuple[Source, ...]:
+    """List `folder/{Train,Test}/<digit>/<number>`; what is left out goes to `notes`.
+
+    Raises:
+        CatalogueError: A folder that cannot be read.
+    """
+    sources: list[Source] = []
+    ignored: list[str] = []
+    for part in PARTS:
+        for digit in class_folders(folder / part):
+            if digit not in DIGITS:
+                ignored.append(f"{part}/{digit}")
+                continue
+            files, others = scan_folder(folder / part / digit, pattern)
+            sources.extend(
+                Source(f"{digit}/{part.lower()}-{stem}", int(digit), path, size, part.lower())
+                for stem, path, size in files
+            )
+            ignored.extend(f"{part}/{digit}/{other}" for other in others)
+    if ignored:
+        notes.append(f"{side}: left out: {some(ignored)}")
+    return tuple(sorted(sources, key=lambda source: source.id.encode()))
+
+
+def _find_parts(
+    given: Path | None, root: Path | None, names: Sequence[str], holds: re.Pattern[str]
+) -> tuple[Path | None, list[Path]]:
+    """Like `find_folder`, one level up: the folder whose Train or Test holds digit folders."""
+    looked: list[Path] = []
+    for part in PARTS:
+        found, tried = find_folder(given, root, [f"{name}/{part}" for name in (".", *names)], holds)
+        if found is not None:
+            return found.parent, looked
+        looked.extend(path.parent for path in tried[1:] if path.parent not in looked)
+    return None, looked
+
+
+def _find_idx(given: Path | None, root: Path | None) -> tuple[Path | None, list[Path]]:
+    start = given if given is not None else root
+    if start is None:
+        return None, []
+    looked = [start / name for name in _IDX_FOLDERS]
+    for folder in looked:
+        if any(_idx_file(folder, part, "images-idx3") for part in PARTS):
+            return folder, looked
+    return None, looked
+
+
+def _idx_file(folder: Path, part: str, kind: str) -> Path | None:
+    for dash in ("-", "."):
+        for suffix in ("", ".gz"):
+            path = folder / f"{_IDX_NAMES[part]}-{kind.replace('-idx', dash + 'idx')}-ubyte{suffix}"
+            if path.is_file():
+                return path
+    return None
+
+
+def _list_idx(folder: Path) -> tuple[Source, ...]:
+    sources: list[Source] = []
+    for part in PARTS:
+        image_file = _idx_file(folder, part, "images-idx3")
+        label_file = _idx_file(folder, part, "labels-idx1")
+        if image_file is None or label_file is None:
+            continue
+        labels = read_idx(label_file, 1)
+        num_images = read_idx(image_file, 3).shape[0]
+        if num_images != len(labels):
+            raise CatalogueError(
+                f"{image_file.name}: {num_images} images, {label_file.name} has {len(labels)} labels"
+            )
+        if len(labels) and labels.max() > 9:
+            raise CatalogueError(f"{label_file.name}: label {labels.max()}, expected 0 to 9; fetch it again")
+        num_bytes = image_file.stat().st_size
+        sources.extend(
+            Source(
+                f"{label}/{part.lower()}-{number:05d}",
+                int(label),
+                image_file,
+                num_bytes,
+                part.lower(),
+                number - 1,
+            )
+            for number, label in enumerate(labels.tolist(), 1)
+        )
+    return tuple(sorted(sources, key=lambda source: source.id.encode()))

@@ -1,0 +1,86 @@
+"""Image files to RGB arrays, and the MNIST IDX format."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from tmkt_data.errors import ImageError
+from tmkt_data.io.files import read_bytes
+
+MAX_PIXELS = 64_000_000
+"""Larger images are refused; the largest of Caltech-101 has 11.2 million pixels."""
+_IDX_MAGIC = {1: 0x0801, 3: 0x0803}
+
+
+def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8]:
+    """Decode an image file to RGB; grey and palette images are converted.
+
+    Args:
+        data: Bytes of a JPEG, PNG or other format that Pillow reads.
+        place: What the message of an error starts with.
+
+    Returns:
+        Shape (H, W, 3), uint8.
+
+    Raises:
+        ImageError: No image, a truncated one, or one of more than `MAX_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{place}: {width} x {height} pixels, expected at most {MAX_PIXELS}; scale it down"
+                    )
+                return np.asarray(image.convert("RGB"), np.uint8)
+    except UnidentifiedImageError as unknown:
+        raise ImageError(
+            f"{place}: no image that Pillow can read ({len(data)} bytes); fetch it again"
+        ) from unknown
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as broken:
+        raise ImageError(f"{place}: damaged image ({broken}); fetch it again") from broken
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """Read an image file to RGB, shape (H, W, 3), uint8; errors as `decode_image`."""
+    path = Path(path)
+    return decode_image(read_bytes(path, error=ImageError), place=path.name)
+
+
+def read_idx(path: Path, num_dims: int) -> NDArray[np.uint8]:
+    """Read an IDX file of MNIST: images (3 dimensions) or labels (1), gzipped or not.
+
+    Returns:
+        Shape (n, rows, columns) or (n,), uint8.
+
+    Raises:
+        ImageError: No IDX file, another number of dimensions, or a size that the header does not state.
+
+    Source: Y. LeCun, "The MNIST database", file formats; all numbers big-endian.
+    """
+    data = read_bytes(path, error=ImageError)
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, ValueError) as broken:
+            raise ImageError(f"{path.name}: damaged gzip file ({broken}); fetch it again") from broken
+    header = 4 * (1 + num_dims)
+    if len(data) < header or int.from_bytes(data[:4], "big") != _IDX_MAGIC[num_dims]:
+        raise ImageError(
+            f"{path.name}: starts with {data[:4].hex(' ') or 'nothing'}, expected {_IDX_MAGIC[num_dims]:08x} "
+            f"(IDX, uint8, {num_dims} dimensions); fetch it again"
+        )
+    shape = tuple(int(n) for n in np.frombuffer(data, ">u4", num_dims, 4))
+    expected = header + int(np.prod([int(n) for n in shape], dtype=object))
+    if len(data) != expected:
+        raise ImageError(f"{path.name}: {len(data)} bytes, the header states {expected}; fetch it again")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

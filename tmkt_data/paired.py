@@ -1,0 +1,312 @@
+"""`PairedFrames`: recordings beside images as NumPy arrays, a map-style dataset that needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tmkt_data.cache.reader import Cache
+from tmkt_data.encode import poisson_frames, repeat_frames
+from tmkt_data.errors import PairingError, SpecError
+from tmkt_data.pairing import PAIRINGS, ImagePools, Pairing, draw_same_class, require_images, require_twins
+from tmkt_data.random_keys import Purpose, draw_key, sample_uid, uniform
+from tmkt_data.spec import PrepareSpec
+from tmkt_data.splits import SPLIT_CODES, Protocol, Split, split_digest
+
+EventScale = Literal["raw", "clip1", "log1p", "max", "binary"]
+EVENT_SCALES: tuple[EventScale, ...] = get_args(EventScale)
+Encoder = Literal["repeat", "poisson", "baked"]
+ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
+
+
+class PairedSample(NamedTuple):
+    """One recording and the image drawn for it.
+
+    Attributes:
+        image: Spike frames of the image, shape (T, C, H, W), float32, 0 to 1; zeros with pairing `none`.
+        events: Frames of the recording, shape (T, C, H, W), float32.
+        label: Class of both.
+        index: Position of the recording in the split.
+        image_index: Row of the image in the cache; -1 with pairing `none`.
+    """
+
+    image: NDArray[np.float32]
+    events: NDArray[np.float32]
+    label: int
+    index: int
+    image_index: int
+
+
+class PairedBatch(NamedTuple):
+    """Some samples at once.
+
+    Attributes:
+        image: Shape (B, T, C, H, W), float32, 0 to 1; with `repeat` a read-only view over T and C.
+        events: Shape (B, T, C, H, W), float32, owned by the caller.
+        labels: Shape (B,), int64.
+        indices: Positions in the split, shape (B,), int64.
+        image_indices: Rows of the images in the cache, shape (B,), int64; -1 with pairing `none`.
+    """
+
+    image: NDArray[np.float32]
+    events: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    image_indices: NDArray[np.int64]
+
+
+def scale_events(frames: NDArray[np.float32], scale: EventScale) -> NDArray[np.float32]:
+    """Scale event frames in place, sample by sample.
+
+    Args:
+        frames: Shape (B, T, C, H, W), float32; changed in place.
+        scale: `raw`: as counted; `clip1`: at most 1 (and at least -1); `log1p`: log(1 + |x|) with the sign of x;
+            `max`: divided by the largest magnitude of each sample and channel; `binary`: 1 where there is any event.
+
+    Returns:
+        The same array.
+
+    Raises:
+        SpecError: An unknown scale.
+    """
+    match scale:
+        case "raw":
+            pass
+        case "clip1":
+            np.clip(frames, -1.0, 1.0, out=frames)
+        case "log1p":
+            np.copyto(frames, np.sign(frames) * np.log1p(np.abs(frames)))
+        case "max":
+            largest = np.abs(frames).max(axis=(1, 3, 4), keepdims=True)
+            frames /= np.maximum(largest, np.float32(1e-12))
+        case "binary":
+            np.copyto(frames, (frames != 0).astype(np.float32))
+        case _:
+            raise SpecError(f"event scale: found {scale!r}, expected one of {', '.join(EVENT_SCALES)}")
+    return frames
+
+
+class PairedFrames:
+    """Recordings of one split, each beside an image of its class: a map-style dataset of NumPy arrays.
+
+    What `frames[i]` returns depends on the cache, the arguments, the epoch and i alone: not on workers, batch size or
+    order. It works as it is in a torch `DataLoader`, with workers that are forked or spawned.
+
+    Args:
+        path: A cache made by `tmkt-data prepare`, or an open one.
+        split: `train`, `val` or `test`.
+        pairing: `same-class`: an image of the same class, drawn anew each epoch from the images that the split may
+            use; `twin`: the image that the recording was made from; `none`: no image.
+        seed: Seed of all draws, 0 or more.
+        encoder: `repeat`: intensity at every step; `poisson`: spikes drawn on reading; `baked`: the stored ones.
+        protocol: `twin-disjoint` or `kt-paper`.
+        scale: What becomes of event counts, see `scale_events`.
+        per_class: Keep only so many recordings of each class, drawn by `seed`; None keeps all. The images stay.
+
+    Raises:
+        CacheError: The cache cannot be opened, or lacks the protocol or the baked frames.
+        PairingError: The split is empty, or a recording has no image to stand beside.
+        SpecError: An unknown choice.
+
+    Example:
+        >>> frames = PairedFrames("digits.h5", split="train", seed=1)  # doctest: +SKIP
+        >>> frames.set_epoch(3)  # doctest: +SKIP
+        >>> frames[0].image.shape  # doctest: +SKIP
+        (10, 2, 28, 28)
+    """
+
+    def __init__(
+        self,
+        path: str | Path | Cache,
+        split: Split = "train",
+        *,
+        pairing: Pairing = "same-class",
+        seed: int = 0,
+        encoder: Encoder = "repeat",
+        protocol: Protocol = "twin-disjoint",
+        scale: EventScale = "raw",
+        per_class: int | None = None,
+    ) -> None:
+        _require_choice("split", split, tuple(SPLIT_CODES))
+        _require_choice("pairing", pairing, PAIRINGS)
+        _require_choice("encoder", encoder, ENCODERS)
+        _require_choice("event scale", scale, EVENT_SCALES)
+        if seed < 0:
+            raise SpecError(f"seed: found {seed}, expected 0 or more")
+        if per_class is not None and per_class < 1:
+            raise SpecError(f"recordings per class: found {per_class}, expected 1 or more, or None for all")
+        self.cache = path if isinstance(path, Cache) else Cache(path)
+        self.split, self.pairing, self.seed, self.encoder = split, pairing, seed, encoder
+        self.protocol, self.scale = protocol, scale
+        self.epoch = 0
+        code = SPLIT_CODES[split]
+        all_codes = self.cache.splits("events", protocol)
+        all_labels = self.cache.tables["events/label"].astype(np.int64)
+        rows = np.flatnonzero(all_codes == code)
+        if per_class is not None:
+            rows = _first_per_class(rows, all_labels, self.cache.event_ids, seed, per_class)
+        self.rows: NDArray[np.int64] = rows
+        self.ids = tuple(self.cache.event_ids[row] for row in rows.tolist())
+        self.labels: NDArray[np.int64] = all_labels[rows]
+        self.uids = np.array([sample_uid(sample) for sample in self.ids], np.uint64)
+        self.twins: NDArray[np.int64] = self.cache.tables["events/twin"][rows]
+        allowed = self.cache.splits("images", protocol) == code
+        image_labels = self.cache.tables["images/label"].astype(np.int64)
+        self.pools = ImagePools.of(image_labels, allowed, len(self.cache.class_names))
+        self.split_digest = split_digest(self.cache.event_ids, all_codes)
+        self._check()
+
+    def _check(self) -> None:
+        place = self.cache.info.path.name
+        if not len(self.rows):
+            raise PairingError(
+                f"{place}: no recording in split {self.split!r} of {self.protocol}; "
+                "prepare more recordings, or use another split or protocol"
+            )
+        if self.encoder == "baked" and self.pairing != "none" and not self.cache.has_spikes:
+            self.cache.image_spikes(np.zeros(0, np.int64))
+        if self.pairing == "same-class":
+            require_images(self.pools, self.labels, self.class_names, place=place, split=self.split)
+        elif self.pairing == "twin":
+            require_twins(self.twins, self.ids, place=place, split=self.split)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> PairedSample:
+        """Return one sample; `(index, occurrence)` redraws for a sample that comes up again in an epoch.
+
+        Raises:
+            IndexError: The index lies outside the split.
+        """
+        position, occurrence = index if isinstance(index, tuple) else (index, 0)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"index {position}, expected {-len(self)} to {len(self) - 1}")
+        batch = self.read([position % len(self)], [occurrence])
+        image = np.array(batch.image[0], np.float32)
+        return PairedSample(
+            image, batch.events[0], int(batch.labels[0]), int(batch.indices[0]), int(batch.image_indices[0])
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose images and spikes are drawn; 0 or more.
+
+        Workers of a DataLoader that persist between epochs hold a copy: set it before they start, or do not persist.
+        """
+        if epoch < 0:
+            raise SpecError(f"epoch: found {epoch}, expected 0 or more")
+        self.epoch = epoch
+
+    def read(self, indices: ArrayLike, occurrences: ArrayLike | None = None) -> PairedBatch:
+        """Read several samples at once, each as `frames[i]` gives it.
+
+        Args:
+            indices: Positions in the split, shape (B,).
+            occurrences: How often each was drawn earlier in this epoch, shape (B,); zeros when unset.
+
+        Raises:
+            IndexError: A position lies outside the split.
+            CacheError: A frame was altered since it was written.
+        """
+        positions = np.asarray(indices, np.int64)
+        if len(positions) and (positions.min() < 0 or positions.max() >= len(self)):
+            raise IndexError(f"indices {positions.min()} to {positions.max()}, expected 0 to {len(self) - 1}")
+        repeats = np.zeros(len(positions), np.int64) if occurrences is None else np.asarray(occurrences, np.int64)
+        events = scale_events(self.cache.event_frames(self.rows[positions]), self.scale)
+        image_rows = self.image_rows(positions, repeats)
+        image = self._images(positions, repeats, image_rows)
+        return PairedBatch(image, events, self.labels[positions], positions, image_rows)
+
+    def image_rows(self, positions: NDArray[np.int64], occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which image stands beside each sample in this epoch: rows of the image side, shape (B,), int64."""
+        match self.pairing:
+            case "none":
+                return np.full(len(positions), -1, np.int64)
+            case "twin":
+                return self.twins[positions]
+            case "same-class":
+                return draw_same_class(
+                    self.pools,
+                    self.labels[positions],
+                    self.uids[positions],
+                    occurrences,
+                    seed=self.seed,
+                    epoch=self.epoch,
+                )
+
+    def _images(
+        self, positions: NDArray[np.int64], occurrences: NDArray[np.int64], image_rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        shape = (len(positions), self.num_steps, self.num_channels, *self.size)
+        if self.pairing == "none":
+            return np.broadcast_to(np.zeros((), np.float32), shape)
+        if self.encoder == "baked":
+            spikes = self.cache.image_spikes(image_rows)
+            return spikes.astype(np.float32) / np.float32(255 if self.spec.bake == "repeat" else 1)
+        intensities = self.cache.image_frames(image_rows)
+        if self.encoder == "repeat":
+            return repeat_frames(intensities, self.num_steps, self.num_channels)
+        keys = draw_key(self.seed, self.epoch, self.uids[positions], occurrences, Purpose.POISSON)
+        out = np.empty(shape, np.float32)
+        for at, key in enumerate(keys):
+            poisson_frames(intensities[at], self.num_steps, self.num_channels, key=key, out=out[at])
+        return out
+
+    @property
+    def spec(self) -> PrepareSpec:
+        """The choices that shaped the cache."""
+        return self.cache.spec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; labels index them."""
+        return self.cache.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the dataset, K."""
+        return len(self.cache.class_names)
+
+    @property
+    def num_steps(self) -> int:
+        """Time steps, T."""
+        return self.spec.time_bins
+
+    @property
+    def num_channels(self) -> int:
+        """Channels, C."""
+        return self.spec.num_channels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+        return self.spec.size, self.spec.size
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return self.cache.info.dataset
+
+    @property
+    def cache_digest(self) -> str:
+        """SHA-256 of the content of the cache, 64 hexadecimal digits."""
+        return self.cache.info.digest
+
+
+def _require_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise SpecError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")
+
+
+def _first_per_class(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: tuple[str, ...], seed: int, per_class: int
+) -> NDArray[np.int64]:
+    """Keep some recordings of each class; a larger `per_class` keeps the same ones and more."""
+    uids = np.array([sample_uid(ids[row]) for row in rows.tolist()], np.uint64)
+    rank = np.argsort(uniform(seed, 0, uids, 0, Purpose.SPLIT, 2), kind="stable")
+    kept = [rank[labels[rows[rank]] == label][:per_class] for label in np.unique(labels[rows])]
+    return rows[np.sort(np.concatenate(kept))] if kept else rows

@@ -1,0 +1,250 @@
+"""Catalogue and spec to cache: planned, resumable, the same bytes however often it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.cache.building import Block, BuildingFolder
+from tmkt_data.cache.layout import EVENT_TABLES, FORMAT, FORMAT_VERSION, IMAGE_TABLES, Table, text_table
+from tmkt_data.cache.writer import CacheWriter, seal, writing_cache
+from tmkt_data.datasets.catalogue import Source
+from tmkt_data.errors import CacheError
+from tmkt_data.plan import PreparePlan
+from tmkt_data.prepare_blocks import UnreadableSources, convert_images, convert_recordings, frames_dtype
+from tmkt_data.splits import PROTOCOLS, split_images, split_recordings
+
+RECORDINGS_PER_BLOCK = 64
+IMAGES_PER_BLOCK = 256
+Stage = Literal["recordings", "images", "writing"]
+
+
+class Progress(NamedTuple):
+    """How far a `prepare` is: `done` of `total` samples of a stage, `resumed` of them found finished."""
+
+    stage: Stage
+    done: int
+    total: int
+    resumed: int
+
+
+def prepare(plan: PreparePlan, *, workers: int = 1) -> Iterator[Progress]:
+    """Write the cache of a plan, yielding progress. Interrupted at any point and run again, it goes on.
+
+    Args:
+        plan: What to write.
+        workers: Threads that decode; they share the interpreter, the kernels run without its lock.
+
+    Raises:
+        UnreadableSources: Sources that cannot be decoded, all of them; what could be converted is kept.
+        CacheError: The disk is full or cannot be written, or another process builds the same cache.
+    """
+    _check_space(plan)
+    building = BuildingFolder(plan.path, plan.key)
+    building.open()
+    try:
+        yield from _build_blocks(plan, building, workers)
+        total = len(plan.catalogue.recordings) + len(plan.catalogue.images)
+        yield Progress("writing", 0, total, 0)
+        _assemble(plan, building)
+        yield Progress("writing", total, total, 0)
+    except BaseException:
+        building.close()
+        raise
+    building.remove()
+
+
+def _check_space(plan: PreparePlan) -> None:
+    folder = plan.path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as broken:
+        raise CacheError(
+            f"{folder}: cannot be written ({broken.strerror or broken}); give another --out"
+        ) from broken
+    needed = 2 * plan.num_bytes
+    if free < needed:
+        raise CacheError(
+            f"{folder}: {free / 1e6:.0f} MB free, needed {needed / 1e6:.0f} MB (the cache and its blocks); "
+            "free some space or give another --out"
+        )
+
+
+class _Task(NamedTuple):
+    name: str
+    stage: Stage
+    sources: Sequence[Source]
+    convert: Callable[[], Block]
+
+
+def _tasks(plan: PreparePlan) -> list[_Task]:
+    tasks: list[_Task] = []
+    sides: tuple[tuple[Stage, tuple[Source, ...], int, Callable[..., Block]], ...] = (
+        ("recordings", plan.catalogue.recordings, RECORDINGS_PER_BLOCK, convert_recordings),
+        ("images", plan.catalogue.images, IMAGES_PER_BLOCK, convert_images),
+    )
+    for stage, sources, per_block, convert in sides:
+        for at in range(0, len(sources), per_block):
+            part = sources[at : at + per_block]
+            run = partial(convert, part, plan.catalogue, plan.spec)
+            tasks.append(_Task(f"{stage}-{at // per_block:06d}", stage, part, run))
+    return tasks
+
+
+def _build_blocks(plan: PreparePlan, building: BuildingFolder, workers: int) -> Iterator[Progress]:
+    done = {"recordings": 0, "images": 0}
+    resumed = {"recordings": 0, "images": 0}
+    totals = {"recordings": len(plan.catalogue.recordings), "images": len(plan.catalogue.images)}
+    problems: dict[str, str] = {}
+    running: deque[tuple[_Task, Future[None]]] = deque()
+    finished = set(building.names())
+    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="prepare")
+
+    def wait() -> Progress:
+        task, future = running.popleft()
+        try:
+            future.result()
+        except UnreadableSources as unreadable:
+            problems.update(unreadable.problems)
+        done[task.stage] += len(task.sources)
+        return Progress(task.stage, done[task.stage], totals[task.stage], resumed[task.stage])
+
+    try:
+        for task in _tasks(plan):
+            if task.name in finished and _is_whole(building.load(task.name), task):
+                done[task.stage] += len(task.sources)
+                resumed[task.stage] += len(task.sources)
+                continue
+            running.append((task, pool.submit(_run, building, task)))
+            if len(running) > 2 * workers:
+                yield wait()
+        while running:
+            yield wait()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    if problems:
+        raise UnreadableSources(problems)
+
+
+def _run(building: BuildingFolder, task: _Task) -> None:
+    building.store(task.name, task.convert())
+
+
+def _is_whole(block: Block | None, task: _Task) -> bool:
+    return block is not None and len(block.get("frames", ())) == len(task.sources)
+
+
+def _assemble(plan: PreparePlan, building: BuildingFolder) -> None:
+    tasks = _tasks(plan)
+    tables: dict[str, Table] = {"class_names": text_table(plan.catalogue.class_names)}
+    with writing_cache(building.assembled) as writer:
+        events = _Columns(building, [task.name for task in tasks if task.stage == "recordings"])
+        images = _Columns(building, [task.name for task in tasks if task.stage == "images"])
+        _write_frames(writer, plan, events, images)
+        tables |= events.tables("events", (*EVENT_TABLES, "overflow_cell", "overflow_count"))
+        tables |= images.tables(
+            "images", (*IMAGE_TABLES, *(("spikes_crc32",) if plan.spec.bake != "none" else ()))
+        )
+        lengths = events.columns["overflow_length"]
+        tables["events/overflow_start"] = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(
+            "<i8"
+        )
+        tables |= _identity_tables(plan)
+        digest = writer.write_header(_header(plan), tables)
+    seal(building.assembled, plan.path, digest)
+
+
+class _Columns:
+    """Hands out the frames of all blocks one after the other, and keeps their small columns."""
+
+    def __init__(self, building: BuildingFolder, names: list[str]) -> None:
+        self._building, self._names = building, names
+        self.columns: dict[str, list[NDArray[Any]]] = {}
+
+    def frames(self, key: str, *, keep: bool) -> Iterator[NDArray[Any]]:
+        for name in self._names:
+            block = self._building.load(name)
+            if block is None:
+                raise CacheError(f"{self._building.path}: block {name} is gone; run it again")
+            if keep:
+                for column, values in block.items():
+                    if column not in ("frames", "spikes"):
+                        self.columns.setdefault(column, []).append(values)
+            yield block[key]
+
+    def tables(self, side: str, names: Sequence[str]) -> dict[str, Table]:
+        return {f"{side}/{name}": np.concatenate(self.columns[name]) for name in names}
+
+
+def _write_frames(writer: CacheWriter, plan: PreparePlan, events: _Columns, images: _Columns) -> None:
+    spec = plan.spec
+    sequence = (spec.time_bins, spec.num_channels, spec.size, spec.size)
+    num_events, num_images = len(plan.catalogue.recordings), len(plan.catalogue.images)
+    blocks = events.frames("frames", keep=True)
+    writer.write_frames("events/frames", (num_events, *sequence), frames_dtype(spec), blocks)
+    blocks = images.frames("frames", keep=True)
+    writer.write_frames("images/frames", (num_images, spec.size, spec.size), np.dtype("u1"), blocks)
+    if spec.bake != "none":
+        blocks = images.frames("spikes", keep=False)
+        writer.write_frames("images/spikes", (num_images, *sequence), np.dtype("u1"), blocks)
+
+
+def _identity_tables(plan: PreparePlan) -> dict[str, Table]:
+    catalogue, spec = plan.catalogue, plan.spec
+    event_ids = [source.id for source in catalogue.recordings]
+    image_ids = [source.id for source in catalogue.images]
+    row_of = {sample: row for row, sample in enumerate(image_ids)}
+    labels = np.array([source.label for source in catalogue.recordings], "<i4")
+    tables: dict[str, Table] = {
+        "events/id": text_table(event_ids),
+        "images/id": text_table(image_ids),
+        "events/label": labels,
+        "images/label": np.array([source.label for source in catalogue.images], "<i4"),
+        "events/twin": np.array([row_of.get(sample, -1) for sample in event_ids], "<i8"),
+    }
+    for protocol in PROTOCOLS:
+        codes = split_recordings(
+            event_ids,
+            labels.astype(np.int64),
+            [source.part for source in catalogue.recordings],
+            protocol=protocol,
+            laid_down=catalogue.split_layout == "prefix",
+            seed=spec.split_seed,
+            val_share=spec.val_share,
+            test_share=spec.test_share,
+        )
+        tables[f"events/split/{protocol}"] = codes
+        tables[f"images/split/{protocol}"] = split_images(image_ids, event_ids, codes)
+    return tables
+
+
+def _header(plan: PreparePlan) -> dict[str, str]:
+    catalogue = plan.catalogue
+    facts = {
+        "sensor_size": list(catalogue.sensor_size),
+        "placement": list(catalogue.placement),
+        "motion": catalogue.motion,
+        "split_layout": catalogue.split_layout,
+        "expected": catalogue.expected,
+    }
+    return {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "dataset": catalogue.name,
+        "spec": plan.spec.to_json(),
+        "facts": json.dumps(facts, sort_keys=True),
+        "notes": json.dumps(list(catalogue.notes)),
+        "tool_version": version("tmkt"),
+        "plan": plan.key,
+    }

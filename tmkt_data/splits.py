@@ -1,0 +1,147 @@
+"""Named split rules over stems, shared by both sides: a held-out recording takes its image out of training too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import SpecError
+from tmkt_data.random_keys import Purpose, sample_uid, uniform
+
+Protocol = Literal["twin-disjoint", "kt-paper"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+MIN_STEMS_TO_HOLD_OUT = 3
+
+
+class SplitCode(IntEnum):
+    """How a split is stored; the numbers are part of the cache format."""
+
+    UNUSED = 0
+    TRAIN = 1
+    VAL = 2
+    TEST = 3
+
+
+SPLIT_CODES: dict[str, SplitCode] = {"train": SplitCode.TRAIN, "val": SplitCode.VAL, "test": SplitCode.TEST}
+
+
+def split_recordings(
+    ids: Sequence[str],
+    labels: NDArray[np.int64],
+    parts: Sequence[str],
+    *,
+    protocol: Protocol,
+    laid_down: bool,
+    seed: int = 0,
+    val_share: float = 0.1,
+    test_share: float | None = None,
+) -> NDArray[np.uint8]:
+    """Assign each recording to train, val or test.
+
+    Per class with n stems in bytewise order:
+
+    - `kt-paper`: the first round(0.9 n) train, the others test, no validation; where the dataset has a test part of
+      its own, that part is the test split. Selecting on such a test split is optimistic.
+    - `twin-disjoint`, laid down: the test split of `kt-paper`; the last round(0.1 n) of its training part is val.
+    - `twin-disjoint`, drawn: round(test_share n) test and round(val_share m) val in the order of keyed draws, m = n
+      or what the dataset's own test part leaves; at least one each where a class has three stems or more.
+
+    Args:
+        ids: Sample ids, sorted bytewise.
+        labels: Class of each, shape (N,), int64.
+        parts: Part that the makers put each sample in: `"train"`, `"test"` or `""`.
+        protocol: Name of the rule.
+        laid_down: Whether the splits of this dataset follow the stem order; a given `test_share` draws them instead.
+        seed: Seed of the drawn splits.
+        val_share: Share of val in drawn splits.
+        test_share: Share of test in drawn splits; None takes the dataset's own test part, else 0.1.
+
+    Returns:
+        `SplitCode` of each recording, shape (N,), uint8. A recording depends only on its own class.
+
+    Raises:
+        SpecError: An unknown protocol.
+
+    Source: He et al., AAAI 2024 (`kt-paper`); Python's round, half to even, as there.
+    """
+    if protocol not in PROTOCOLS:
+        raise SpecError(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    codes = np.full(len(ids), SplitCode.TRAIN, np.uint8)
+    uids = np.array([sample_uid(sample) for sample in ids], np.uint64)
+    own_test = np.array([part == "test" for part in parts], bool)
+    has_own_test = bool(own_test.any())
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        if protocol == "kt-paper":
+            codes[rows] = _prefix(len(rows), own_test[rows] if has_own_test else None, with_val=False)
+        elif laid_down and test_share is None:
+            codes[rows] = _prefix(len(rows), None, with_val=True)
+        else:
+            use_own = has_own_test and test_share is None
+            share = 0.1 if test_share is None else test_share
+            codes[rows] = _drawn(uids[rows], own_test[rows] if use_own else None, seed, val_share, share)
+    return codes
+
+
+def _prefix(count: int, own_test: NDArray[np.bool_] | None, *, with_val: bool) -> NDArray[np.uint8]:
+    codes = np.full(count, SplitCode.TRAIN, np.uint8)
+    if own_test is not None:
+        codes[own_test] = SplitCode.TEST
+        return codes
+    num_train = round(0.9 * count)
+    codes[num_train:] = SplitCode.TEST
+    if with_val:
+        codes[num_train - round(0.1 * count) : num_train] = SplitCode.VAL
+    return codes
+
+
+def _drawn(
+    uids: NDArray[np.uint64], own_test: NDArray[np.bool_] | None, seed: int, val_share: float, test_share: float
+) -> NDArray[np.uint8]:
+    codes = np.full(len(uids), SplitCode.TRAIN, np.uint8)
+    order = np.argsort(uniform(seed, 0, uids, 0, Purpose.SPLIT, 1), kind="stable")
+    if own_test is not None:
+        codes[own_test] = SplitCode.TEST
+        rest = order[~own_test[order]]
+        num_val = _share_of(len(rest), val_share)
+    else:
+        num_test = _share_of(len(order), test_share)
+        codes[order[:num_test]] = SplitCode.TEST
+        rest = order[num_test:]
+        num_val = _share_of(len(order), val_share)
+    codes[rest[:num_val]] = SplitCode.VAL
+    return codes
+
+
+def _share_of(count: int, share: float) -> int:
+    if share <= 0:
+        return 0
+    least = 1 if count >= MIN_STEMS_TO_HOLD_OUT else 0
+    return max(least, round(share * count))
+
+
+def split_images(
+    image_ids: Sequence[str], recording_ids: Sequence[str], recording_codes: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Give each image the split of its own recording; an image without one may train.
+
+    Returns:
+        `SplitCode` of each image, shape (M,), uint8.
+    """
+    code_of = dict(zip(recording_ids, recording_codes.tolist(), strict=True))
+    return np.array([code_of.get(sample, SplitCode.TRAIN) for sample in image_ids], np.uint8)
+
+
+def split_digest(ids: Sequence[str], codes: NDArray[np.uint8]) -> str:
+    """Return 16 hexadecimal digits that name a split: who is in which part."""
+    digest = hashlib.sha256()
+    for sample, code in zip(ids, codes.tolist(), strict=True):
+        digest.update(f"{sample}\t{code}\n".encode())
+    return digest.hexdigest()[:16]
