@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tmkt_data.errors import CatalogueError
+from tmkt_data.spec import Canvas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class DatasetInfo:
         tree: The folders as they are expected below the root.
         size: Default height and width of a frame.
         needs_root: Whether the user has to fetch the data.
+        canvas: Default canvas: `tight` where the size of a recording differs from file to file.
     """
 
     name: str
@@ -30,6 +32,7 @@ class DatasetInfo:
     tree: tuple[str, ...]
     size: int
     needs_root: bool
+    canvas: Canvas = "fixed"
 
 
 def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path]) -> CatalogueError:

@@ -30,6 +30,7 @@ INFO = DatasetInfo(
     ),
     size=48,
     needs_root=True,
+    canvas="tight",
 )
 
 _EVENT_FOLDERS = (

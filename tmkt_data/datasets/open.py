@@ -29,7 +29,8 @@ def dataset_info(name: str) -> DatasetInfo:
 
 def default_spec(name: str) -> PrepareSpec:
     """Return the choices that `tmkt-data prepare NAME` makes without options; errors as `dataset_info`."""
-    return PrepareSpec(size=dataset_info(name).size)
+    info = dataset_info(name)
+    return PrepareSpec(size=info.size, canvas=info.canvas)
 
 
 def open_catalogue(

@@ -1,0 +1,420 @@
+"""The command `tmkt-data`: parse, call, print. Nothing else in this package prints or exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tmkt_data.errors import TmktError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tmkt_data.cache.reader import CacheInfo
+    from tmkt_data.datasets.catalogue import Catalogue
+    from tmkt_data.plan import PreparePlan
+    from tmkt_data.spec import PrepareSpec
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_MAX_PROBLEMS = 10
+
+
+class GuardedGroup(click.Group):
+    """A command group that turns every error into one line and an exit code: 1 failed, 2 wrong usage, 130 stopped."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command; see `click.Group.main`."""
+        try:
+            return super().main(*args, **kwargs)
+        except TmktError as problem:
+            fail(str(problem))
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(1)
+        except (OSError, MemoryError) as problem:
+            if os.environ.get("TMKT_DEBUG"):
+                raise
+            fail(f"{type(problem).__name__}: {problem}")
+        except Exception as problem:  # noqa: BLE001
+            if os.environ.get("TMKT_DEBUG"):
+                raise
+            fail(
+                f"this is a fault of tmkt, not yours ({type(problem).__name__}: {problem}); "
+                "run again with TMKT_DEBUG=1 and report what it prints"
+            )
+
+
+def fail(message: str) -> None:
+    """Print an error and end the process with exit code 1."""
+    click.echo(f"error: {message}", err=True)
+    sys.exit(1)
+
+
+@click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tmkt", message="%(version)s")
+def main() -> None:
+    """Paired image and event data for spiking networks.
+
+    Start with: tmkt-data prepare digits
+    """
+
+
+@main.command()
+def datasets() -> None:
+    """List the datasets that can be prepared, and what is prepared already."""
+    from tmkt_data.datasets.open import DATASETS
+    from tmkt_data.plan import cache_directory, find_caches
+
+    for info in DATASETS.values():
+        click.secho(info.name, bold=True)
+        click.echo(f"  {info.title}")
+        click.echo(f"  licence: {info.licence}")
+        for cache in find_caches(info.name):
+            click.echo(f"  prepared: {cache.path} ({_megabytes(cache.num_bytes)})")
+    click.echo(f"\ncaches are kept in {cache_directory()} (set TMKT_CACHES for another place)")
+
+
+def _spec_options(function: Any) -> Any:
+    options = [
+        click.option("--time-bins", type=int, help="Time bins of a recording, T.  [default: 10]"),
+        click.option("--size", type=int, help="Height and width of a frame.  [default: 48; 28 for digits, nmnist]"),
+        click.option("--resize", help="sum: keeps every event | bilinear: KT protocol | area: mean.  [default: sum]"),
+        click.option("--bin-rule", help="exact: every event in one bin | tonic | spikingjelly.  [default: exact]"),
+        click.option("--canvas", help="fixed: whole sensor | tight: extent of each recording.  [default: fixed; tight for ncaltech101]"),
+        click.option("--representation", help="counts: OFF and ON | voxel: signed, one channel.  [default: counts]"),
+        click.option("--image-channel", help="value of HSV | luminance | blue.  [default: value]"),
+        click.option("--class-set", help="all | objects: without background.  [default: all]"),
+        click.option("--split-seed", type=int, help="Seed of drawn splits.  [default: 0]"),
+        click.option("--val-share", type=float, help="Share of val in drawn splits.  [default: 0.1]"),
+        click.option("--test-share", type=float, help="Share of test.  [default: the set's own test part, else 0.1]"),
+        click.option("--bake", help="Store spike frames too: none | repeat | poisson.  [default: none]"),
+    ]  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@main.command()
+@click.argument("name")
+@click.option("--root", type=_FOLDER, help="Folder that holds both sides in one of the usual layouts.")
+@click.option("--events", type=_FOLDER, help="Folder of the recordings, where it lies elsewhere.")
+@click.option("--images", type=_FOLDER, help="Folder of the images, where it lies elsewhere.")
+@click.option("--out", type=_FILE, help="Cache to write.  [default: a readable name in the cache directory]")
+@_spec_options
+@click.option("--workers", type=click.IntRange(1, 64), default=os.cpu_count() or 1, show_default="cores", help="Threads.")
+@click.option("--skip-bad", is_flag=True, help="Leave unreadable files out; the cache names them.")
+@click.option("--allow-unpaired", is_flag=True, help="Go on where a class has recordings and no image.")
+@click.option("--force", is_flag=True, help="Prepare again and replace the cache.")
+def prepare(
+    name: str,
+    root: Path | None,
+    events: Path | None,
+    images: Path | None,
+    out: Path | None,
+    workers: int,
+    skip_bad: bool,
+    allow_unpaired: bool,
+    force: bool,
+    **choices: Any,
+) -> None:
+    """Build the cache of a dataset: aligned frames of both sides, splits and twins, in one HDF5 file.
+
+    Interrupted at any point and run again, it goes on, and ends with the same bytes.
+    """
+    from tmkt_data.datasets.open import open_catalogue
+    from tmkt_data.plan import find_prepared, plan_prepare
+    from tmkt_data.prepare_blocks import UnreadableSources
+
+    spec = _spec(name, choices)
+    if name == "digits":
+        root = _write_digits(root)
+    catalogue = open_catalogue(name, root, events, images, spec.class_set)
+    _report_catalogue(catalogue)
+    if not allow_unpaired:
+        _require_images(catalogue)
+    plan = plan_prepare(catalogue, spec, out)
+    prepared = None if force else find_prepared(plan)
+    if prepared is not None:
+        click.echo(f"already prepared: {plan.path} ({_megabytes(prepared.num_bytes)}), nothing to do")
+        _print_next(plan.path, name)
+        return
+    try:
+        _run(plan, workers)
+    except UnreadableSources as unreadable:
+        if not skip_bad:
+            _fail_unreadable(unreadable.problems)
+        for line in list(unreadable.problems.values())[:_MAX_PROBLEMS]:
+            click.echo(f"left out: {line}")
+        plan = plan_prepare(catalogue.without(unreadable.problems, "unreadable"), spec, out)
+        if force or find_prepared(plan) is None:
+            _run(plan, workers)
+    _report_cache(plan)
+    _print_next(plan.path, name)
+
+
+def _spec(name: str, choices: dict[str, Any]) -> PrepareSpec:
+    import dataclasses
+
+    from tmkt_data.datasets.open import default_spec
+
+    return dataclasses.replace(default_spec(name), **{key: value for key, value in choices.items() if value is not None})
+
+
+def _write_digits(root: Path | None) -> Path:
+    from tmkt_data.datasets.digits_source import write_digits
+    from tmkt_data.plan import cache_directory
+
+    folder = root if root is not None else cache_directory() / "digits-source"
+    total = 1797
+    with _progress() as bar:
+        task = bar.add_task("simulate", total=total)
+        for done in write_digits(folder):
+            bar.update(task, completed=done)
+    return folder
+
+
+def _report_catalogue(catalogue: Catalogue) -> None:
+    click.echo(
+        f"{catalogue.name}: {len(catalogue.recordings)} recordings, {len(catalogue.images)} images, "
+        f"{catalogue.num_twins} twins, {len(catalogue.class_names)} classes"
+    )
+    for note in catalogue.notes:
+        click.echo(f"note: {note}")
+
+
+def _require_images(catalogue: Catalogue) -> None:
+    from tmkt_data.datasets.catalogue import some
+    from tmkt_data.errors import CatalogueError
+
+    unpaired = catalogue.unpaired_classes()
+    if unpaired:
+        raise CatalogueError(
+            f"{catalogue.name}: {len(unpaired)} classes have recordings and no image ({some(unpaired)}), expected "
+            "images of every class; add them, or go on for event-only training with --allow-unpaired"
+        )
+
+
+def _run(plan: PreparePlan, workers: int) -> None:
+    from tmkt_data.prepare import prepare as run_prepare
+
+    click.echo(f"writing {plan.path}, about {_megabytes(plan.num_bytes)} ({_megabytes(2 * plan.num_bytes)} while it is built)")
+    started = time.perf_counter()
+    try:
+        with _progress() as bar:
+            tasks: dict[str, Any] = {}
+            for step in run_prepare(plan, workers=workers):
+                if step.stage not in tasks:
+                    tasks[step.stage] = bar.add_task(step.stage, total=step.total, completed=step.resumed)
+                bar.update(tasks[step.stage], completed=step.done)
+    except KeyboardInterrupt:
+        click.echo("stopped; what is finished is kept, the same command goes on from there", err=True)
+        sys.exit(130)
+    click.echo(f"done in {time.perf_counter() - started:.1f} s")
+
+
+def _fail_unreadable(problems: dict[str, str]) -> None:
+    for line in list(problems.values())[:_MAX_PROBLEMS]:
+        click.echo(f"  {line}", err=True)
+    more = f", the first {_MAX_PROBLEMS} above" if len(problems) > _MAX_PROBLEMS else ""
+    fail(
+        f"{len(problems)} files cannot be read{more}; mend them and run again (what is finished is kept), "
+        "or leave them out with --skip-bad"
+    )
+
+
+def _report_cache(plan: PreparePlan) -> None:
+    from tmkt_data.cache.reader import Cache
+
+    cache = Cache(plan.path)
+    click.echo(f"wrote {plan.path}: {_megabytes(cache.info.num_bytes)}, digest {cache.info.digest[:16]}")
+    _print_event_counts(cache.tables)
+
+
+def _print_event_counts(tables: dict[str, Any]) -> None:
+    total = {name: int(tables[f"events/{name}"].sum()) for name in _COUNTS}
+    click.echo(
+        f"events: {total['num_read']:,} read, {total['num_outside_sensor']:,} outside the sensor, "
+        f"{total['num_outside_bins']:,} outside the bins; {int((tables['events/num_inversions'] > 0).sum())} "
+        "recordings sorted by time"
+    )
+
+
+_COUNTS = ("num_read", "num_outside_sensor", "num_outside_bins")
+
+
+def _print_next(path: Path, name: str) -> None:
+    recipes = {"digits": "scnn_digits", "nmnist": "scnn_nmnist", "ncaltech101": "vggsnn_ncaltech"}
+    click.echo(f"look at it:  tmkt-data preview {path}")
+    click.echo(f"train on it: tmkt-train recipe {recipes[name]} --cache {path}")
+
+
+@main.command()
+@click.argument("file", type=_FILE)
+def inspect(file: Path) -> None:
+    """Show what a cache holds: choices, sides, splits, counts, digests."""
+    from tmkt_data.cache.reader import Cache
+
+    cache = Cache(file)
+    info = cache.info
+    _print_rows(_info_rows(info))
+    click.secho("\nchoices", bold=True)
+    _print_rows((key, str(value)) for key, value in info.spec.to_dict().items())
+    click.secho("\nsplits (recordings / images)", bold=True)
+    _print_splits(cache)
+    click.echo()
+    _print_event_counts(cache.tables)
+    for note in info.notes:
+        click.echo(f"note: {note}")
+
+
+def _info_rows(info: CacheInfo) -> list[tuple[str, str]]:
+    width, height = info.facts["sensor_size"]
+    left, top, box_width, box_height = info.facts["placement"]
+    where = f"fitted into {box_width} x {box_height} at ({left}, {top})" if info.spec.canvas == "fixed" else "stretched"
+    return [
+        ("file", str(info.path)),
+        ("dataset", info.dataset),
+        ("size", _megabytes(info.num_bytes)),
+        ("digest", info.digest),
+        ("written by", f"tmkt {info.tool_version}"),
+        ("recordings", f"{info.num_recordings} (sensor {width} x {height}, row 0 at the top, motion: {info.facts['motion']})"),
+        ("images", f"{info.num_images} ({where})"),
+    ]  # fmt: skip
+
+
+def _print_splits(cache: Any) -> None:
+    from tmkt_data.splits import PROTOCOLS, SPLIT_CODES, split_digest
+
+    for protocol in PROTOCOLS:
+        codes = {side: cache.splits(side, protocol) for side in ("events", "images")}
+        parts = (
+            f"{name} {int((codes['events'] == code).sum())} / {int((codes['images'] == code).sum())}"
+            for name, code in SPLIT_CODES.items()
+        )
+        digest = split_digest(cache.event_ids, codes["events"])
+        click.echo(f"  {protocol:<15} {', '.join(parts)}   digest {digest}")
+
+
+@main.command()
+@click.argument("file", type=_FILE)
+def verify(file: Path) -> None:
+    """Check every byte of a cache."""
+    from tmkt_data.cache.reader import read_cache_info
+    from tmkt_data.cache.verify import verify_cache
+
+    with _progress(unit="MB") as bar:
+        task = bar.add_task("verify", total=None)
+        for done, total in verify_cache(file):
+            bar.update(task, completed=done / 1e6, total=total / 1e6)
+    info = read_cache_info(file)
+    click.echo(f"{file}: whole, {info.num_bytes:,} bytes, digest {info.digest}")
+
+
+_split = click.option("--split", default="train", show_default=True, help="train | val | test.")
+_protocol = click.option("--protocol", default="twin-disjoint", show_default=True, help="twin-disjoint | kt-paper.")
+_pairing = click.option("--pairing", default="same-class", show_default=True, help="same-class | twin | none.")
+_seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the draws.")
+
+
+@main.command()
+@click.argument("file", type=_FILE)
+@click.option("--out", type=_FILE, help="PNG to write.  [default: beside the cache]")
+@click.option("--samples", default=4, show_default=True, type=click.IntRange(1, 32), help="Samples to show.")
+@_split
+@_protocol
+@_pairing
+@_seed
+def preview(file: Path, out: Path | None, samples: int, split: Any, protocol: Any, pairing: Any, seed: int) -> None:
+    """Draw a contact sheet: image, spikes, event frames and a mixed sequence, step by step."""
+    from tmkt_data.paired import PairedFrames
+    from tmkt_data.preview import contact_sheet, write_preview
+
+    frames = PairedFrames(file, split, pairing=pairing, seed=seed, protocol=protocol)
+    path = out if out is not None else file.with_suffix(".png")
+    sheet = contact_sheet(frames, num_samples=samples)
+    write_preview(path, sheet)
+    click.echo(f"wrote {path} ({sheet.width} x {sheet.height})")
+
+
+@main.command()
+@click.argument("file", type=_FILE)
+@_split
+@_protocol
+@_pairing
+@_seed
+@click.option("--alignment/--no-alignment", default=True, show_default=True, help="Compare recordings with images.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def pairs(file: Path, split: Any, protocol: Any, pairing: Any, seed: int, alignment: bool, as_json: bool) -> None:
+    """Report on a pairing: labels, held-out images within reach of training, alignment of twins."""
+    import json
+
+    from tmkt_data.pair_report import pair_report
+    from tmkt_data.paired import PairedFrames
+
+    frames = PairedFrames(file, split, pairing=pairing, seed=seed, protocol=protocol)
+    report = pair_report(frames, alignment=alignment)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+        return
+    _print_rows(
+        [
+            ("pairing", f"{report.pairing}, {report.split} of {report.protocol}"),
+            ("recordings", f"{report.num_recordings}, {report.num_with_twin} with their own image in the cache"),
+            ("images in reach", f"{report.pool_size}, {report.smallest_pool} for the smallest class"),
+            ("labels that agree", f"{report.label_agreement:.1%}"),
+            ("held-out in reach", f"{report.num_reachable_heldout} images whose recording is in another split"),
+            ("twins drawn", f"{report.twin_share:.1%} of the pairs of epoch 0"),
+        ]
+    )
+    if report.alignment is not None:
+        _print_alignment(report.alignment)
+
+
+def _print_alignment(alignment: Any) -> None:
+    click.secho(f"\nalignment of {alignment.num_recordings} recordings (event density with image gradient)", bold=True)
+    _print_rows(
+        [
+            ("own image", f"{alignment.own:.3f}   ({alignment.own_as_cached:.3f} as cached, motion left in, no shift)"),
+            ("same class", f"{alignment.same_class:.3f}"),
+            ("other classes", f"{alignment.other_class:.3f}"),
+            ("own is best", f"{alignment.own_is_best:.1%}"),
+        ]
+    )
+
+
+def _print_rows(rows: Iterable[tuple[str, str]]) -> None:
+    for name, value in rows:
+        click.echo(f"  {name:<17} {value}")
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.2f} GB"
+
+
+@contextmanager
+def _progress(unit: str = "") -> Iterator[Any]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.0f}/s" if speed else "-/s", style="progress.data.speed")
+
+    columns = (TextColumn("{task.description:<10}"), BarColumn(28), MofNCompleteColumn(), TextColumn(unit), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=_stderr()) as bar:
+        yield bar
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
