@@ -81,4 +81,4 @@ def best_correlation(
     moved = np.stack([np.roll(centered, (a, b), (0, 1)).ravel() for a in shifts for b in shifts])
     scale = np.linalg.norm(centered) * norms
     best = (moved @ flat.T).max(axis=0)
-    return np.divide(best, scale, out=np.zeros_like(best), where=scale > 0)
+    return np.asarray(np.divide(best, scale, out=np.zeros_like(best), where=scale > 0), np.float64)

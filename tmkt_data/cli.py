@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.errors import TmktError
+from tmkt_data.console import GuardedGroup, fail, megabytes, print_rows, progress_bar
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tmkt_data.cache.reader import CacheInfo
     from tmkt_data.datasets.catalogue import Catalogue
     from tmkt_data.plan import PreparePlan
@@ -25,37 +21,6 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _MAX_PROBLEMS = 10
-
-
-class GuardedGroup(click.Group):
-    """A command group that turns every error into one line and an exit code: 1 failed, 2 wrong usage, 130 stopped."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command; see `click.Group.main`."""
-        try:
-            return super().main(*args, **kwargs)
-        except TmktError as problem:
-            fail(str(problem))
-        except BrokenPipeError:
-            sys.stderr.close()
-            sys.exit(1)
-        except (OSError, MemoryError) as problem:
-            if os.environ.get("TMKT_DEBUG"):
-                raise
-            fail(f"{type(problem).__name__}: {problem}")
-        except Exception as problem:  # noqa: BLE001
-            if os.environ.get("TMKT_DEBUG"):
-                raise
-            fail(
-                f"this is a fault of tmkt, not yours ({type(problem).__name__}: {problem}); "
-                "run again with TMKT_DEBUG=1 and report what it prints"
-            )
-
-
-def fail(message: str) -> None:
-    """Print an error and end the process with exit code 1."""
-    click.echo(f"error: {message}", err=True)
-    sys.exit(1)
 
 
 @click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -78,7 +43,7 @@ def datasets() -> None:
         click.echo(f"  {info.title}")
         click.echo(f"  licence: {info.licence}")
         for cache in find_caches(info.name):
-            click.echo(f"  prepared: {cache.path} ({_megabytes(cache.num_bytes)})")
+            click.echo(f"  prepared: {cache.path} ({megabytes(cache.num_bytes)})")
     click.echo(f"\ncaches are kept in {cache_directory()} (set TMKT_CACHES for another place)")
 
 
@@ -88,7 +53,7 @@ def _spec_options(function: Any) -> Any:
         click.option("--size", type=int, help="Height and width of a frame.  [default: 48; 28 for digits, nmnist]"),
         click.option("--resize", help="sum: keeps every event | bilinear: KT protocol | area: mean.  [default: sum]"),
         click.option("--bin-rule", help="exact: every event in one bin | tonic | spikingjelly.  [default: exact]"),
-        click.option("--canvas", help="fixed: whole sensor | tight: extent of each recording.  [default: fixed; tight for ncaltech101]"),
+        click.option("--canvas", help="fixed | tight: extent of the recording.  [default: fixed; ncaltech101: tight]"),
         click.option("--representation", help="counts: OFF and ON | voxel: signed, one channel.  [default: counts]"),
         click.option("--image-channel", help="value of HSV | luminance | blue.  [default: value]"),
         click.option("--class-set", help="all | objects: without background.  [default: all]"),
@@ -109,7 +74,13 @@ def _spec_options(function: Any) -> Any:
 @click.option("--images", type=_FOLDER, help="Folder of the images, where it lies elsewhere.")
 @click.option("--out", type=_FILE, help="Cache to write.  [default: a readable name in the cache directory]")
 @_spec_options
-@click.option("--workers", type=click.IntRange(1, 64), default=os.cpu_count() or 1, show_default="cores", help="Threads.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=os.cpu_count() or 1,
+    show_default="cores",
+    help="Threads.",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave unreadable files out; the cache names them.")
 @click.option("--allow-unpaired", is_flag=True, help="Go on where a class has recordings and no image.")
 @click.option("--force", is_flag=True, help="Prepare again and replace the cache.")
@@ -131,7 +102,7 @@ def prepare(
     """
     from tmkt_data.datasets.open import open_catalogue
     from tmkt_data.plan import find_prepared, plan_prepare
-    from tmkt_data.prepare_blocks import UnreadableSources
+    from tmkt_data.prepare_blocks import UnreadableSourcesError
 
     spec = _spec(name, choices)
     if name == "digits":
@@ -143,12 +114,12 @@ def prepare(
     plan = plan_prepare(catalogue, spec, out)
     prepared = None if force else find_prepared(plan)
     if prepared is not None:
-        click.echo(f"already prepared: {plan.path} ({_megabytes(prepared.num_bytes)}), nothing to do")
+        click.echo(f"already prepared: {plan.path} ({megabytes(prepared.num_bytes)}), nothing to do")
         _print_next(plan.path, name)
         return
     try:
         _run(plan, workers)
-    except UnreadableSources as unreadable:
+    except UnreadableSourcesError as unreadable:
         if not skip_bad:
             _fail_unreadable(unreadable.problems)
         for line in list(unreadable.problems.values())[:_MAX_PROBLEMS]:
@@ -165,7 +136,9 @@ def _spec(name: str, choices: dict[str, Any]) -> PrepareSpec:
 
     from tmkt_data.datasets.open import default_spec
 
-    return dataclasses.replace(default_spec(name), **{key: value for key, value in choices.items() if value is not None})
+    return dataclasses.replace(
+        default_spec(name), **{key: value for key, value in choices.items() if value is not None}
+    )
 
 
 def _write_digits(root: Path | None) -> Path:
@@ -174,7 +147,7 @@ def _write_digits(root: Path | None) -> Path:
 
     folder = root if root is not None else cache_directory() / "digits-source"
     total = 1797
-    with _progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("simulate", total=total)
         for done in write_digits(folder):
             bar.update(task, completed=done)
@@ -205,10 +178,12 @@ def _require_images(catalogue: Catalogue) -> None:
 def _run(plan: PreparePlan, workers: int) -> None:
     from tmkt_data.prepare import prepare as run_prepare
 
-    click.echo(f"writing {plan.path}, about {_megabytes(plan.num_bytes)} ({_megabytes(2 * plan.num_bytes)} while it is built)")
+    click.echo(
+        f"writing {plan.path}, about {megabytes(plan.num_bytes)} ({megabytes(2 * plan.num_bytes)} while it is built)"
+    )
     started = time.perf_counter()
     try:
-        with _progress() as bar:
+        with progress_bar() as bar:
             tasks: dict[str, Any] = {}
             for step in run_prepare(plan, workers=workers):
                 if step.stage not in tasks:
@@ -234,7 +209,7 @@ def _report_cache(plan: PreparePlan) -> None:
     from tmkt_data.cache.reader import Cache
 
     cache = Cache(plan.path)
-    click.echo(f"wrote {plan.path}: {_megabytes(cache.info.num_bytes)}, digest {cache.info.digest[:16]}")
+    click.echo(f"wrote {plan.path}: {megabytes(cache.info.num_bytes)}, digest {cache.info.digest[:16]}")
     _print_event_counts(cache.tables)
 
 
@@ -264,9 +239,9 @@ def inspect(file: Path) -> None:
 
     cache = Cache(file)
     info = cache.info
-    _print_rows(_info_rows(info))
+    print_rows(_info_rows(info))
     click.secho("\nchoices", bold=True)
-    _print_rows((key, str(value)) for key, value in info.spec.to_dict().items())
+    print_rows((key, str(value)) for key, value in info.spec.to_dict().items())
     click.secho("\nsplits (recordings / images)", bold=True)
     _print_splits(cache)
     click.echo()
@@ -282,10 +257,10 @@ def _info_rows(info: CacheInfo) -> list[tuple[str, str]]:
     return [
         ("file", str(info.path)),
         ("dataset", info.dataset),
-        ("size", _megabytes(info.num_bytes)),
+        ("size", megabytes(info.num_bytes)),
         ("digest", info.digest),
         ("written by", f"tmkt {info.tool_version}"),
-        ("recordings", f"{info.num_recordings} (sensor {width} x {height}, row 0 at the top, motion: {info.facts['motion']})"),
+        ("recordings", f"{info.num_recordings} (sensor {width} x {height}, row 0 at the top)"),
         ("images", f"{info.num_images} ({where})"),
     ]  # fmt: skip
 
@@ -310,7 +285,7 @@ def verify(file: Path) -> None:
     from tmkt_data.cache.reader import read_cache_info
     from tmkt_data.cache.verify import verify_cache
 
-    with _progress(unit="MB") as bar:
+    with progress_bar(unit="MB") as bar:
         task = bar.add_task("verify", total=None)
         for done, total in verify_cache(file):
             bar.update(task, completed=done / 1e6, total=total / 1e6)
@@ -364,13 +339,19 @@ def pairs(file: Path, split: Any, protocol: Any, pairing: Any, seed: int, alignm
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
         return
-    _print_rows(
+    print_rows(
         [
             ("pairing", f"{report.pairing}, {report.split} of {report.protocol}"),
-            ("recordings", f"{report.num_recordings}, {report.num_with_twin} with their own image in the cache"),
+            (
+                "recordings",
+                f"{report.num_recordings}, {report.num_with_twin} with their own image in the cache",
+            ),
             ("images in reach", f"{report.pool_size}, {report.smallest_pool} for the smallest class"),
             ("labels that agree", f"{report.label_agreement:.1%}"),
-            ("held-out in reach", f"{report.num_reachable_heldout} images whose recording is in another split"),
+            (
+                "held-out in reach",
+                f"{report.num_reachable_heldout} images whose recording is in another split",
+            ),
             ("twins drawn", f"{report.twin_share:.1%} of the pairs of epoch 0"),
         ]
     )
@@ -380,41 +361,14 @@ def pairs(file: Path, split: Any, protocol: Any, pairing: Any, seed: int, alignm
 
 def _print_alignment(alignment: Any) -> None:
     click.secho(f"\nalignment of {alignment.num_recordings} recordings (event density with image gradient)", bold=True)
-    _print_rows(
+    print_rows(
         [
-            ("own image", f"{alignment.own:.3f}   ({alignment.own_as_cached:.3f} as cached, motion left in, no shift)"),
+            (
+                "own image",
+                f"{alignment.own:.3f}   ({alignment.own_as_cached:.3f} as cached, motion left in, no shift)",
+            ),
             ("same class", f"{alignment.same_class:.3f}"),
             ("other classes", f"{alignment.other_class:.3f}"),
             ("own is best", f"{alignment.own_is_best:.1%}"),
         ]
     )
-
-
-def _print_rows(rows: Iterable[tuple[str, str]]) -> None:
-    for name, value in rows:
-        click.echo(f"  {name:<17} {value}")
-
-
-def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.2f} GB"
-
-
-@contextmanager
-def _progress(unit: str = "") -> Iterator[Any]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.0f}/s" if speed else "-/s", style="progress.data.speed")
-
-    columns = (TextColumn("{task.description:<10}"), BarColumn(28), MofNCompleteColumn(), TextColumn(unit), Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=_stderr()) as bar:
-        yield bar
-
-
-def _stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True)

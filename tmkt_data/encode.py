@@ -12,6 +12,7 @@ from tmkt_data.errors import SpecError
 from tmkt_data.events import SensorSize
 from tmkt_data.spec import ImageChannel
 
+
 class Placement(NamedTuple):
     """Where an image lies on the sensor: scaled, aspect kept, to fit `width` x `height` at (`x_first`, `y_first`).
 
@@ -113,9 +114,7 @@ def image_frame(
     return intensity(resize_rgb(canvas, height, width), channel)
 
 
-def repeat_frames(
-    intensities: NDArray[np.uint8], num_steps: int, num_channels: int = 2
-) -> NDArray[np.float32]:
+def repeat_frames(intensities: NDArray[np.uint8], num_steps: int, num_channels: int = 2) -> NDArray[np.float32]:
     """Repeat an intensity over all time steps and channels, as a read-only view.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +104,7 @@ def validate_events(
         >>> events.t.tolist(), events.x.tolist(), events.num_inversions
         ([10, 20], [2, 1], 1)
     """
-    columns = {"t": np.asarray(t), "x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
+    columns: dict[str, NDArray[Any]] = {"t": np.asarray(t), "x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
     _check_columns(columns, place)
     dropped = dict(num_dropped or {})
     total = len(columns["t"]) if num_read is None else num_read
@@ -131,7 +131,7 @@ def validate_events(
     )
 
 
-def _check_columns(columns: dict[str, NDArray[np.generic]], place: str) -> None:
+def _check_columns(columns: dict[str, NDArray[Any]], place: str) -> None:
     length = columns["t"].shape
     for name, column in columns.items():
         if column.ndim != 1 or column.shape != length:
@@ -141,18 +141,12 @@ def _check_columns(columns: dict[str, NDArray[np.generic]], place: str) -> None:
             )
         if name == "p":
             if column.dtype != np.bool_:
-                raise EventError(
-                    f"{place}: polarity is {column.dtype}, expected bool; map it to True for ON first"
-                )
+                raise EventError(f"{place}: polarity is {column.dtype}, expected bool; map it to True for ON first")
         elif not np.issubdtype(column.dtype, np.integer):
             raise EventError(f"{place}: column {name} is {column.dtype}, expected integers; round it first")
     for name in ("x", "y"):
         column = columns[name]
-        if (
-            column.dtype != np.uint16
-            and len(column)
-            and (column.min() < 0 or column.max() > np.iinfo(np.uint16).max)
-        ):
+        if column.dtype != np.uint16 and len(column) and (column.min() < 0 or column.max() > np.iinfo(np.uint16).max):
             raise EventError(
                 f"{place}: {name} runs from {column.min()} to {column.max()}, expected 0 to 65535; "
                 "check the byte layout of the source"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +144,11 @@ def measure_alignment(cache: Cache, max_recordings: int = 200) -> Alignment | No
         return None
     chosen = with_twin[np.unique(np.linspace(0, len(with_twin) - 1, max_recordings).astype(np.int64))]
     labels = cache.tables["images/label"]
-    own, cached, same, other, best = [], [], [], [], []
+    own: list[float] = []
+    cached: list[float] = []
+    same: list[float] = []
+    other: list[float] = []
+    best: list[bool] = []
     for at, row in enumerate(chosen.tolist()):
         image_row = int(twins[row])
         is_same = labels == labels[image_row]
@@ -161,7 +166,7 @@ def measure_alignment(cache: Cache, max_recordings: int = 200) -> Alignment | No
 
 
 def _some_others(rows: NDArray[np.int64], own: int, at: int) -> NDArray[np.int64]:
-    others = rows[rows != own]
+    others: NDArray[np.int64] = rows[rows != own]
     if len(others) <= OTHERS_PER_RECORDING:
         return others
     return np.roll(others, -at * OTHERS_PER_RECORDING)[:OTHERS_PER_RECORDING]
@@ -183,5 +188,5 @@ def _motion(cache: Cache, row: int) -> tuple[NDArray[np.float64] | None, NDArray
     return dx * spec.size / width, dy * spec.size / height
 
 
-def _mean(values: list[Any]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else float("nan")

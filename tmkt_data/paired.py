@@ -30,14 +30,14 @@ class PairedSample(NamedTuple):
         image: Spike frames of the image, shape (T, C, H, W), float32, 0 to 1; zeros with pairing `none`.
         events: Frames of the recording, shape (T, C, H, W), float32.
         label: Class of both.
-        index: Position of the recording in the split.
+        position: Position of the recording in the split.
         image_index: Row of the image in the cache; -1 with pairing `none`.
     """
 
     image: NDArray[np.float32]
     events: NDArray[np.float32]
     label: int
-    index: int
+    position: int
     image_index: int
 
 

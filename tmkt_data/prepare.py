@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from tmkt_data.cache.writer import CacheWriter, seal, writing_cache
 from tmkt_data.datasets.catalogue import Source
 from tmkt_data.errors import CacheError
 from tmkt_data.plan import PreparePlan
-from tmkt_data.prepare_blocks import UnreadableSources, convert_images, convert_recordings, frames_dtype
+from tmkt_data.prepare_blocks import UnreadableSourcesError, convert_images, convert_recordings, frames_dtype
 from tmkt_data.splits import PROTOCOLS, split_images, split_recordings
 
 RECORDINGS_PER_BLOCK = 64
@@ -46,7 +45,7 @@ def prepare(plan: PreparePlan, *, workers: int = 1) -> Iterator[Progress]:
         workers: Threads that decode; they share the interpreter, the kernels run without its lock.
 
     Raises:
-        UnreadableSources: Sources that cannot be decoded, all of them; what could be converted is kept.
+        UnreadableSourcesError: Sources that cannot be decoded, all of them; what could be converted is kept.
         CacheError: The disk is full or cannot be written, or another process builds the same cache.
     """
     _check_space(plan)
@@ -70,9 +69,7 @@ def _check_space(plan: PreparePlan) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     except OSError as broken:
-        raise CacheError(
-            f"{folder}: cannot be written ({broken.strerror or broken}); give another --out"
-        ) from broken
+        raise CacheError(f"{folder}: cannot be written ({broken.strerror or broken}); give another --out") from broken
     needed = 2 * plan.num_bytes
     if free < needed:
         raise CacheError(
@@ -115,7 +112,7 @@ def _build_blocks(plan: PreparePlan, building: BuildingFolder, workers: int) -> 
         task, future = running.popleft()
         try:
             future.result()
-        except UnreadableSources as unreadable:
+        except UnreadableSourcesError as unreadable:
             problems.update(unreadable.problems)
         done[task.stage] += len(task.sources)
         return Progress(task.stage, done[task.stage], totals[task.stage], resumed[task.stage])
@@ -134,7 +131,7 @@ def _build_blocks(plan: PreparePlan, building: BuildingFolder, workers: int) -> 
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     if problems:
-        raise UnreadableSources(problems)
+        raise UnreadableSourcesError(problems)
 
 
 def _run(building: BuildingFolder, task: _Task) -> None:
@@ -153,13 +150,9 @@ def _assemble(plan: PreparePlan, building: BuildingFolder) -> None:
         images = _Columns(building, [task.name for task in tasks if task.stage == "images"])
         _write_frames(writer, plan, events, images)
         tables |= events.tables("events", (*EVENT_TABLES, "overflow_cell", "overflow_count"))
-        tables |= images.tables(
-            "images", (*IMAGE_TABLES, *(("spikes_crc32",) if plan.spec.bake != "none" else ()))
-        )
+        tables |= images.tables("images", (*IMAGE_TABLES, *(("spikes_crc32",) if plan.spec.bake != "none" else ())))
         lengths = events.columns["overflow_length"]
-        tables["events/overflow_start"] = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(
-            "<i8"
-        )
+        tables["events/overflow_start"] = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype("<i8")
         tables |= _identity_tables(plan)
         digest = writer.write_header(_header(plan), tables)
     seal(building.assembled, plan.path, digest)

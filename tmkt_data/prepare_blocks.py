@@ -25,7 +25,7 @@ from tmkt_data.voxelize import event_frames
 LARGEST_BYTE = 255
 
 
-class UnreadableSources(TmktError):
+class UnreadableSourcesError(TmktError):
     """Sources that could not be decoded.
 
     Attributes:
@@ -60,7 +60,7 @@ def convert_recordings(sources: Sequence[Source], catalogue: Catalogue, spec: Pr
         `frames`, the columns of `EVENT_TABLES` but label and twin, and the cells whose count exceeds a byte.
 
     Raises:
-        UnreadableSources: With every recording of the block that could not be read.
+        UnreadableSourcesError: With every recording of the block that could not be read.
     """
     shape = (spec.time_bins, spec.num_channels, spec.size, spec.size)
     block: Block = {name: np.zeros(len(sources), dtype) for name, dtype in EVENT_TABLES.items()}
@@ -85,21 +85,17 @@ def convert_recordings(sources: Sequence[Source], catalogue: Catalogue, spec: Pr
         block["frames"][at] = frames
         block["frames_crc32"][at] = zlib.crc32(block["frames"][at])
     if problems:
-        raise UnreadableSources(problems)
+        raise UnreadableSourcesError(problems)
     block["overflow_cell"] = np.concatenate(cells) if cells else np.zeros(0, np.int64)
     block["overflow_count"] = np.concatenate(counts) if counts else np.zeros(0, np.uint32)
     return block
 
 
-def _convert_recording(
-    source: Source, catalogue: Catalogue, spec: PrepareSpec, block: Block, at: int
-) -> NDArray[Any]:
+def _convert_recording(source: Source, catalogue: Catalogue, spec: PrepareSpec, block: Block, at: int) -> NDArray[Any]:
     data = read_bytes(source.path)
     events = decode_events(data, source.path, sensor_size=catalogue.sensor_size)
     if not len(events):
-        raise EventError(
-            f"{source.path.name}: none of {events.num_read} events lies on the sensor; fetch it again"
-        )
+        raise EventError(f"{source.path.name}: none of {events.num_read} events lies on the sensor; fetch it again")
     result = event_frames(
         events,
         num_bins=spec.time_bins,
@@ -127,7 +123,7 @@ def convert_images(sources: Sequence[Source], catalogue: Catalogue, spec: Prepar
     """Decode some images, place and resize them, and reduce them to intensity; arguments as `convert_recordings`.
 
     Raises:
-        UnreadableSources: With every image of the block that could not be read.
+        UnreadableSourcesError: With every image of the block that could not be read.
     """
     block: Block = {name: np.zeros(len(sources), dtype) for name, dtype in IMAGE_TABLES.items()}
     block["frames"] = np.zeros((len(sources), spec.size, spec.size), np.uint8)
@@ -143,7 +139,7 @@ def convert_images(sources: Sequence[Source], catalogue: Catalogue, spec: Prepar
         except ImageError as problem:
             problems[source.id] = f"{source.id}: {problem}"
     if problems:
-        raise UnreadableSources(problems)
+        raise UnreadableSourcesError(problems)
     return block
 
 

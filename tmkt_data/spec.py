@@ -125,9 +125,7 @@ class PrepareSpec:
         """
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
-            raise SpecError(
-                f"prepare spec: unknown {', '.join(unknown)}; written by another version of tmkt?"
-            )
+            raise SpecError(f"prepare spec: unknown {', '.join(unknown)}; written by another version of tmkt?")
         return cls(**values)
 
     def digest(self) -> str:

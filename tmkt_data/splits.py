@@ -103,7 +103,11 @@ def _prefix(count: int, own_test: NDArray[np.bool_] | None, *, with_val: bool) -
 
 
 def _drawn(
-    uids: NDArray[np.uint64], own_test: NDArray[np.bool_] | None, seed: int, val_share: float, test_share: float
+    uids: NDArray[np.uint64],
+    own_test: NDArray[np.bool_] | None,
+    seed: int,
+    val_share: float,
+    test_share: float,
 ) -> NDArray[np.uint8]:
     codes = np.full(len(uids), SplitCode.TRAIN, np.uint8)
     order = np.argsort(uniform(seed, 0, uids, 0, Purpose.SPLIT, 1), kind="stable")

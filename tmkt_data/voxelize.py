@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,8 +102,8 @@ def event_frames(
         ((2, 2, 6, 8), 3, 0)
     """
     channels = 2 if representation == "counts" else 1
-    dtype = np.uint32 if representation == "counts" and resize == "sum" else np.float32
-    out = np.zeros((num_bins, channels, height, width), dtype)
+    whole = representation == "counts" and resize == "sum"
+    out: NDArray[Any] = np.zeros((num_bins, channels, height, width), np.uint32 if whole else np.float32)
     edges = bin_edges(
         int(events.t[0]) if len(events) else 0, int(events.t[-1]) if len(events) else 0, num_bins, bin_rule
     )

@@ -46,9 +46,7 @@ class BuildingFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("a+")
             if not _lock(self._lock):
-                raise CacheError(
-                    f"{self.path}: another tmkt-data prepare is building this cache; wait for it to end"
-                )
+                raise CacheError(f"{self.path}: another tmkt-data prepare is building this cache; wait for it to end")
             if self._stored_plan() != self._plan:
                 self._drop_blocks()
                 (self.path / "plan.json").write_text(json.dumps({"plan": self._plan}))
@@ -81,7 +79,7 @@ class BuildingFolder:
             CacheError: The disk is full; blocks stored earlier stay.
         """
         buffer = io.BytesIO()
-        np.savez(buffer, **block)
+        np.savez(buffer, **block)  # type: ignore[arg-type]
         temporary = self.path / f".{name}.{os.getpid()}.{threading.get_ident()}.tmp"
         try:
             temporary.write_bytes(buffer.getbuffer())

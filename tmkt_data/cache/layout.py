@@ -72,7 +72,8 @@ def encode_leading_block(block: LeadingBlock) -> bytes:
 
 
 _LEADING = re.compile(
-    rb"tmkt-cache (?P<version>\d{1,9})\ndigest (?P<digest>[0-9a-f]{64})\nbytes (?P<bytes>\d{1,18})\nsha256 (?P<sha>[0-9a-f]{64})\n"
+    rb"tmkt-cache (?P<version>\d{1,9})\ndigest (?P<digest>[0-9a-f]{64})\n"
+    rb"bytes (?P<bytes>\d{1,18})\nsha256 (?P<sha>[0-9a-f]{64})\n"
 )
 
 
@@ -89,9 +90,7 @@ def decode_leading_block(data: bytes, place: str) -> LeadingBlock:
         raise CacheError(f"{place}: the first {LEADING_BYTES} bytes are damaged or cut; prepare it again")
     version = int(found["version"])
     if version != FORMAT_VERSION:
-        raise CacheError(
-            f"{place}: cache format {version}, this tmkt reads format {FORMAT_VERSION}; prepare it again"
-        )
+        raise CacheError(f"{place}: cache format {version}, this tmkt reads format {FORMAT_VERSION}; prepare it again")
     block = LeadingBlock(version, int(found["bytes"]), found["sha"].decode(), found["digest"].decode())
     if encode_leading_block(block) != data[:LEADING_BYTES]:
         raise CacheError(f"{place}: the first {LEADING_BYTES} bytes are damaged; prepare it again")

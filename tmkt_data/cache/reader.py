@@ -131,16 +131,10 @@ class Cache:
             header = _read_header(file, path)
             self.tables = _read_tables(file, path)
             if content_digest(header, self.tables) != block.digest:
-                raise CacheError(
-                    f"{path.name}: its tables were altered since they were written; prepare it again"
-                )
+                raise CacheError(f"{path.name}: its tables were altered since they were written; prepare it again")
             self.info = _info(path, header, block, file)
-            self._events = _mapped(
-                path, file, "events/frames", self.tables["events/frames_crc32"], block.num_bytes
-            )
-            self._images = _mapped(
-                path, file, "images/frames", self.tables["images/frames_crc32"], block.num_bytes
-            )
+            self._events = _mapped(path, file, "events/frames", self.tables["events/frames_crc32"], block.num_bytes)
+            self._images = _mapped(path, file, "images/frames", self.tables["images/frames_crc32"], block.num_bytes)
             self._spikes = None
             if "images/spikes" in file:
                 crc32 = self.tables["images/spikes_crc32"]
@@ -198,9 +192,7 @@ class Cache:
         name = f"{side}/split/{protocol}"
         if name not in self.tables:
             known = sorted(key.rpartition("/")[2] for key in self.tables if key.startswith(f"{side}/split/"))
-            raise CacheError(
-                f"{self.info.path.name}: no protocol {protocol!r}, expected one of {', '.join(known)}"
-            )
+            raise CacheError(f"{self.info.path.name}: no protocol {protocol!r}, expected one of {', '.join(known)}")
         return np.asarray(self.tables[name], np.uint8)
 
 
@@ -237,17 +229,13 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, SpecError) as broken:
         reason = str(broken).split("\n")[0]
-        raise CacheError(
-            f"{path.name}: damaged cache ({reason}); restore the file or prepare it again"
-        ) from broken
+        raise CacheError(f"{path.name}: damaged cache ({reason}); restore the file or prepare it again") from broken
 
 
 def _read_header(file: h5py.File, path: Path) -> dict[str, str]:
     names = set(file.attrs) - {"digest"}
     if names != set(_HEADER):
-        raise CacheError(
-            f"{path.name}: attributes {sorted(names)}, expected {sorted(_HEADER)}; prepare it again"
-        )
+        raise CacheError(f"{path.name}: attributes {sorted(names)}, expected {sorted(_HEADER)}; prepare it again")
     return {name: bytes(file.attrs[name]).decode() for name in _HEADER}
 
 
@@ -256,9 +244,7 @@ def _read_tables(file: h5py.File, path: Path) -> dict[str, Table]:
     names += [f"events/{name}" for name in (*EVENT_TABLES, *OVERFLOW_TABLES)]
     names += [f"images/{name}" for name in IMAGE_TABLES]
     names += [f"images/{name}" for name in SPIKE_TABLES if f"images/{name}" in file]
-    names += [
-        f"{side}/split/{protocol}" for side in ("events", "images") for protocol in file[f"{side}/split"]
-    ]
+    names += [f"{side}/split/{protocol}" for side in ("events", "images") for protocol in file[f"{side}/split"]]
     file_bytes = path.stat().st_size
     tables: dict[str, Table] = {}
     for name in names:
@@ -288,7 +274,5 @@ def _info(path: Path, header: dict[str, str], block: LeadingBlock, file: h5py.Fi
 def _mapped(path: Path, file: h5py.File, name: str, crc32: Table, file_bytes: int) -> MappedFrames:
     frames = MappedFrames(path, name, file[name], crc32, file_bytes)
     if frames.shape[0] != len(crc32):
-        raise CacheError(
-            f"{path.name}: {name} has {frames.shape[0]} rows, its table {len(crc32)}; prepare it again"
-        )
+        raise CacheError(f"{path.name}: {name} has {frames.shape[0]} rows, its table {len(crc32)}; prepare it again")
     return frames

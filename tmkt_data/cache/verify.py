@@ -39,6 +39,4 @@ def verify_cache(path: str | Path) -> Iterator[tuple[int, int]]:
     for start in range(0, cache.info.num_images, _ROWS):
         cache.image_frames(np.arange(start, min(start + _ROWS, cache.info.num_images)))
     if digest.hexdigest() != block.sha256:
-        raise CacheError(
-            f"{path.name}: the file was altered since it was written; restore it or prepare it again"
-        )
+        raise CacheError(f"{path.name}: the file was altered since it was written; restore it or prepare it again")

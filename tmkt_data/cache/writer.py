@@ -80,9 +80,7 @@ def writing_cache(path: Path) -> Iterator[CacheWriter]:
         finally:
             writer.close()
     except OSError as broken:
-        raise CacheError(
-            f"{path}: cannot be written ({_reason(broken)}); free some space and run it again"
-        ) from broken
+        raise CacheError(f"{path}: cannot be written ({_reason(broken)}); free some space and run it again") from broken
 
 
 def seal(temporary: Path, final: Path, digest: str) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -69,10 +70,10 @@ class Catalogue:
     def __post_init__(self) -> None:
         for side, sources in (("recordings", self.recordings), ("images", self.images)):
             ids = [source.id.encode() for source in sources]
-            for earlier, later in zip(ids, ids[1:], strict=False):
+            for earlier, later in pairwise(ids):
                 if earlier >= later:
                     raise CatalogueError(
-                        f"{self.name} {side}: id {later.decode()!r} twice or out of order; ids must be unique and sorted"
+                        f"{self.name} {side}: id {later.decode()!r} twice or unsorted; ids must be unique and sorted"
                     )
 
     def without(self, ids: Iterable[str], reason: str) -> Catalogue:
@@ -88,9 +89,7 @@ class Catalogue:
     def unpaired_classes(self) -> tuple[str, ...]:
         """Return the classes that have recordings and no image at all."""
         with_images = {source.label for source in self.images}
-        return tuple(
-            self.class_names[label] for label in sorted({s.label for s in self.recordings} - with_images)
-        )
+        return tuple(self.class_names[label] for label in sorted({s.label for s in self.recordings} - with_images))
 
     @property
     def num_twins(self) -> int:

@@ -11,9 +11,7 @@ from tmkt_data.datasets.nmnist import DIGITS, IMAGE_NAME, PLACEMENT, RECORDING_N
 INFO = DatasetInfo(
     name="digits",
     title="embedded: 1797 real handwritten digits + simulated recordings of them, 10 classes",
-    homes=(
-        "scikit-learn ships the images (UCI optical digits); the recordings are simulated on the first prepare",
-    ),
+    homes=("scikit-learn ships the images (UCI optical digits); the recordings are simulated on the first prepare",),
     licence="images CC BY 4.0 (UCI); recordings made by tmkt",
     tree=("ROOT/N-MNIST/Train/5/00001.bin", "ROOT/MNIST_png/Train/5/00001.png"),
     size=28,

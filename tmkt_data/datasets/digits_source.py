@@ -194,9 +194,7 @@ def _make_folders(root: Path, digits: list[_Digit]) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as broken:
-            raise TmktError(
-                f"{folder}: cannot be made ({broken.strerror or broken}); name another folder"
-            ) from broken
+            raise TmktError(f"{folder}: cannot be made ({broken.strerror or broken}); name another folder") from broken
 
 
 def _is_picture(path: Path) -> bool:
@@ -220,9 +218,7 @@ def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as broken:
-        raise TmktError(
-            f"{path}: cannot be removed ({broken.strerror or broken}); check its folder"
-        ) from broken
+        raise TmktError(f"{path}: cannot be removed ({broken.strerror or broken}); check its folder") from broken
 
 
 def _dump(content: dict[str, object]) -> bytes:

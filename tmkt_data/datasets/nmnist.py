@@ -44,9 +44,7 @@ _IDX_NAMES = {"Train": "train", "Test": "t10k"}
 _NUM_RECORDINGS = 70_000
 
 
-def open_nmnist(
-    root: Path | None = None, events: Path | None = None, images: Path | None = None
-) -> Catalogue:
+def open_nmnist(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
     """List N-MNIST and MNIST.
 
     Args:
@@ -73,9 +71,7 @@ def open_nmnist(
     else:
         idx_folder, looked_idx = _find_idx(images, root)
         if idx_folder is None:
-            raise missing_data(
-                INFO, "images (MNIST_png/Train/5/00001.png or IDX files)", [*looked_png, *looked_idx]
-            )
+            raise missing_data(INFO, "images (MNIST_png/Train/5/00001.png or IDX files)", [*looked_png, *looked_idx])
         digits = _list_idx(idx_folder)
     if len(recordings) != _NUM_RECORDINGS:
         notes.append(f"{len(recordings)} of {_NUM_RECORDINGS} recordings are here")
@@ -159,9 +155,7 @@ def _list_idx(folder: Path) -> tuple[Source, ...]:
         labels = read_idx(label_file, 1)
         num_images = read_idx(image_file, 3).shape[0]
         if num_images != len(labels):
-            raise CatalogueError(
-                f"{image_file.name}: {num_images} images, {label_file.name} has {len(labels)} labels"
-            )
+            raise CatalogueError(f"{image_file.name}: {num_images} images, {label_file.name} has {len(labels)} labels")
         if len(labels) and labels.max() > 9:
             raise CatalogueError(f"{label_file.name}: label {labels.max()}, expected 0 to 9; fetch it again")
         num_bytes = image_file.stat().st_size

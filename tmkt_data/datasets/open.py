@@ -8,7 +8,7 @@ from pathlib import Path
 from tmkt_data.datasets import digits, ncaltech101, nmnist
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.info import DatasetInfo
-from tmkt_data.errors import CatalogueError
+from tmkt_data.errors import SpecError
 from tmkt_data.spec import ClassSet, PrepareSpec
 
 DATASETS: dict[str, DatasetInfo] = {info.name: info for info in (digits.INFO, nmnist.INFO, ncaltech101.INFO)}
@@ -18,12 +18,12 @@ def dataset_info(name: str) -> DatasetInfo:
     """Return the facts about a dataset.
 
     Raises:
-        CatalogueError: No dataset of that name.
+        SpecError: No dataset of that name.
     """
     if name not in DATASETS:
         close = difflib.get_close_matches(name, DATASETS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "see tmkt-data datasets"
-        raise CatalogueError(f"dataset: found {name!r}, expected one of {', '.join(DATASETS)}; {hint}")
+        raise SpecError(f"dataset: found {name!r}, expected one of {', '.join(DATASETS)}; {hint}")
     return DATASETS[name]
 
 
@@ -50,11 +50,12 @@ def open_catalogue(
         class_set: `objects` leaves the background class of N-Caltech101 out; other sets have none.
 
     Raises:
-        CatalogueError: An unknown name, data that is not there, or a class set that the dataset does not have.
+        CatalogueError: Data that is not there.
+        SpecError: An unknown name, or a class set that the dataset does not have.
     """
     info = dataset_info(name)
     if class_set != "all" and info.name != "ncaltech101":
-        raise CatalogueError(f"class set: found {class_set!r}, {name} has only 'all'; leave --class-set out")
+        raise SpecError(f"class set: found {class_set!r}, {name} has only 'all'; leave --class-set out")
     match info.name:
         case "nmnist":
             return nmnist.open_nmnist(root, events, images)
@@ -62,5 +63,5 @@ def open_catalogue(
             return ncaltech101.open_ncaltech101(root, events, images, class_set)
         case _:
             if events is not None or images is not None or root is None:
-                raise CatalogueError("digits: is made by tmkt itself; leave --events and --images out")
+                raise SpecError("digits: is made by tmkt itself; leave --events and --images out")
             return digits.open_digits(root)

@@ -41,6 +41,4 @@ def replace_file(path: Path, data: bytes) -> None:
     except OSError as broken:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise TmktError(
-            f"{path}: cannot be written ({broken.strerror or broken}); nothing was changed"
-        ) from broken
+        raise TmktError(f"{path}: cannot be written ({broken.strerror or broken}); nothing was changed") from broken

@@ -43,9 +43,7 @@ def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8
                     )
                 return np.asarray(image.convert("RGB"), np.uint8)
     except UnidentifiedImageError as unknown:
-        raise ImageError(
-            f"{place}: no image that Pillow can read ({len(data)} bytes); fetch it again"
-        ) from unknown
+        raise ImageError(f"{place}: no image that Pillow can read ({len(data)} bytes); fetch it again") from unknown
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as broken:
         raise ImageError(f"{place}: damaged image ({broken}); fetch it again") from broken
 

@@ -53,7 +53,5 @@ def decode_events(data: bytes, path: Path, *, sensor_size: SensorSize | None = N
             )
     if path.suffix.lower() not in _ATIS_SUFFIXES:
         found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise EventError(
-            f"{path.name}: found {found}, expected an ATIS recording ({', '.join(_ATIS_SUFFIXES)})"
-        )
+        raise EventError(f"{path.name}: found {found}, expected an ATIS recording ({', '.join(_ATIS_SUFFIXES)})")
     return decode_atis(data, sensor_size=sensor_size, place=path.name)

@@ -55,9 +55,7 @@ def poisson_spikes(intensity: NDArray[np.uint8], key: np.uint64, out: NDArray[np
         words = philox_block(np.uint64(block), key)
         first = 4 * block
         for lane in range(min(4, num_out - first)):
-            word = (
-                words[0] if lane == 0 else (words[1] if lane == 1 else (words[2] if lane == 2 else words[3]))
-            )
+            word = words[0] if lane == 0 else (words[1] if lane == 1 else (words[2] if lane == 2 else words[3]))
             # In whole numbers: word / 2**32 < intensity / 255.
             spikes = word * np.uint64(255) < (np.uint64(intensity[pixel]) << _HALF)
             out[first + lane] = 1.0 if spikes else 0.0

@@ -93,9 +93,7 @@ def sense_changes(
             right, bottom = min(left + 1, columns - 1), min(top + 1, rows - 1)
             share_x, share_y = at_x - left, at_y - top
             upper = brightness[top, left] + share_x * (brightness[top, right] - brightness[top, left])
-            lower = brightness[bottom, left] + share_x * (
-                brightness[bottom, right] - brightness[bottom, left]
-            )
+            lower = brightness[bottom, left] + share_x * (brightness[bottom, right] - brightness[bottom, left])
             seen = upper + share_y * (lower - upper)
             if step == 0:
                 level = seen

@@ -137,11 +137,7 @@ def simulate_recording(
     num_steps = settings.path.duration_us // settings.step_us
     dx, dy = settings.path.displacement(np.arange(num_steps + 1) * settings.step_us)
     chance = _draw_pixels(key, sensor_size, settings)
-    follow = (
-        _round(-math.expm1(-settings.step_us / settings.time_constant_us))
-        if settings.time_constant_us
-        else 1.0
-    )
+    follow = _round(-math.expm1(-settings.step_us / settings.time_constant_us)) if settings.time_constant_us else 1.0
     shown = 255 - image if settings.negative else image
     brightness = _log_brightness(shown, settings.black_level, settings.blur)
     capacity = 16 * sensor_size.width * sensor_size.height

@@ -1,0 +1,56 @@
+# Two commands for everyone: `make demo` and `make test`. Both make .venv first, with any Python from 3.11 on.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { command -v $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
+
+.PHONY: help demo test install lint docs bench clean
+
+help:
+	@echo "make demo   install, prepare the embedded dataset, train a spiking network on it, show the report"
+	@echo "make test   install what tests need, check format, lint, types and import borders, run all tests"
+	@echo "make docs   build the documentation into docs/_build/html"
+	@echo "make clean  remove .venv and what tools leave behind; caches/ and runs/ stay"
+
+demo: install
+	@$(BIN)/tmkt-data prepare digits
+	@$(BIN)/tmkt-train recipe scnn_digits
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	@echo "installing tmkt and what it needs into $(VENV) (torch is large: minutes on a slow line)"
+	@$(BIN)/python -m pip install --editable .
+	@touch $@
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
+
+$(VENV)/installed-test: $(VENV)/installed
+	@$(BIN)/python -m pip install --editable '.[test]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	@$(BIN)/python -m pip install --editable '.[docs]'
+	@touch $@
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest
+
+docs: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    given = os.environ.get("TMKT_REAL_DATA")
+    folder = Path(given) if given else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (folder / "nmnist").is_dir():
+        pytest.skip(f"no real recordings in {folder}; set TMKT_REAL_DATA to the folder that holds nmnist/")
+    return folder

@@ -1,0 +1,91 @@
+"""What both command lines share: errors as one line, rows of text, sizes, a progress bar."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from tmkt_data.errors import SpecError, TmktError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+class GuardedGroup(click.Group):
+    """A command group that turns every error into one line and an exit code: 1 failed, 2 wrong usage, 130 stopped."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command; see `click.Group.main`."""
+        try:
+            return super().main(*args, **kwargs)
+        except SpecError as problem:
+            fail(str(problem), exit_code=2)
+        except TmktError as problem:
+            fail(str(problem))
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(1)
+        except (OSError, MemoryError) as problem:
+            if os.environ.get("TMKT_DEBUG"):
+                raise
+            fail(f"{type(problem).__name__}: {problem}")
+        except Exception as problem:
+            if os.environ.get("TMKT_DEBUG"):
+                raise
+            fail(
+                f"this is a fault of tmkt, not yours ({type(problem).__name__}: {problem}); "
+                "run again with TMKT_DEBUG=1 and report what it prints"
+            )
+
+
+def fail(message: str, *, exit_code: int = 1) -> NoReturn:
+    """Print an error and end the process."""
+    click.echo(f"error: {message}", err=True)
+    sys.exit(exit_code)
+
+
+def print_rows(rows: Iterable[tuple[str, str]]) -> None:
+    """Print names and values as two columns."""
+    for name, value in rows:
+        click.echo(f"  {name:<17} {value}")
+
+
+def megabytes(num_bytes: int) -> str:
+    """Return a size as text, in MB or GB of a thousand steps."""
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.2f} GB"
+
+
+@contextmanager
+def progress_bar(unit: str = "") -> Iterator[Any]:
+    """Show a progress bar with rate and time left on standard error while the block runs."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.0f}/s" if speed else "-/s", style="progress.data.speed")
+
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(28),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield bar
