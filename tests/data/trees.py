@@ -1,0 +1,74 @@
+"""Small datasets in the real layouts and byte formats, for tests."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tmkt_data.events import validate_events
+from tmkt_data.io.atis import write_atis
+
+
+def random_recording(path: Path, rng: np.random.Generator, width: int, height: int, num_events: int) -> None:
+    t = np.sort(rng.integers(0, 300_000, num_events))
+    x = rng.integers(0, width, num_events)
+    y = rng.integers(0, height, num_events)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atis(path, validate_events(t, x, y, rng.random(num_events) < 0.5))
+
+
+def random_picture(path: Path, rng: np.random.Generator, width: int, height: int, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (height, width) if mode == "L" else (height, width, 3)
+    Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(path)
+
+
+def write_nmnist(root: Path, *, per_digit: int = 4, test_per_digit: int = 2, digits: int = 3, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    number = 0
+    for part, count in (("Train", per_digit), ("Test", test_per_digit)):
+        for digit in range(digits):
+            for _ in range(count):
+                number += 1
+                recording = root / "N-MNIST" / part / str(digit) / f"{number:05d}.bin"
+                random_recording(recording, rng, 34, 34, int(rng.integers(50, 400)))
+                random_picture(root / "MNIST_png" / part / str(digit) / f"{number:05d}.png", rng, 28, 28, "L")
+    return root
+
+
+def write_mnist_idx(folder: Path, labels: list[int], *, part: str = "train", zipped: bool = True) -> np.ndarray:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(7)
+    pixels = rng.integers(0, 256, (len(labels), 28, 28), dtype=np.uint8)
+    header = b"\x00\x00\x08\x03" + np.array([len(labels), 28, 28], ">u4").tobytes()
+    files = {
+        f"{part}-images-idx3-ubyte": header + pixels.tobytes(),
+        f"{part}-labels-idx1-ubyte": b"\x00\x00\x08\x01" + np.array([len(labels)], ">u4").tobytes() + bytes(labels),
+    }
+    for name, data in files.items():
+        if zipped:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(data))
+        else:
+            (folder / name).write_bytes(data)
+    return pixels
+
+
+def write_ncaltech(root: Path, counts: dict[str, int], *, images: dict[str, int] | None = None, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    for name, count in counts.items():
+        for number in range(1, count + 1):
+            random_recording(
+                root / "Caltech101" / name / f"image_{number:04d}.bin",
+                rng,
+                int(rng.integers(60, 233)),
+                int(rng.integers(60, 173)),
+                int(rng.integers(100, 500)),
+            )
+    for name, count in (counts if images is None else images).items():
+        for number in range(1, count + 1):
+            path = root / "101_ObjectCategories" / name / f"image_{number:04d}.jpg"
+            random_picture(path, rng, int(rng.integers(80, 300)), int(rng.integers(80, 300)), "L" if number == 2 else "RGB")
+    return root
