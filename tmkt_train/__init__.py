@@ -1,0 +1,1 @@
+"""Train spiking networks on paired image and event data: time-step mixup, its baselines, one loop."""

@@ -1,0 +1,163 @@
+"""A spiking classifier: a stack of layers, a tap on its last neurons, a feature, and one or two heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tmkt_data.errors import SpecError
+from tmkt_train.neurons import keep_membrane, linear, membrane, reset, spiking_layers
+
+Head = Literal["image", "event"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOutput:
+    """What one pass through the network gives.
+
+    Attributes:
+        logits: Raw outputs of the head at each step, shape (T, B, K).
+        features: Input of the head at each step, shape (T, B, D_f).
+        membrane: Membrane potential after reset of the last spiking layer, shape (T, B, D); None unless
+            tapped.
+    """
+
+    logits: Tensor
+    features: Tensor
+    membrane: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameShape:
+    """The frames that a network takes: number of steps T, channels C and size (H, W)."""
+
+    num_steps: int
+    num_channels: int
+    size: tuple[int, int]
+
+
+class SpikingNetwork(nn.Module):
+    """A spiking network that classifies sequences of frames; it resets its neurons itself.
+
+    Attributes:
+        feature_size: Width D_f of the feature before the head.
+        membrane_size: Width D of the tapped membrane potential.
+        spiking_layer_names: Names of the layers of neurons, from input to output.
+        frame_shape: Frames that the network takes.
+    """
+
+    def __init__(
+        self,
+        body: nn.Sequential,
+        readout: nn.Sequential,
+        *,
+        frame_shape: FrameShape,
+        membrane_size: int,
+        feature_size: int,
+        num_classes: int,
+        separate_heads: bool,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            body: Layers from the frames up to and with the last layer of neurons.
+            readout: Layers from the last spikes to the feature, (T, B, D_f); may be empty.
+            frame_shape: Frames that the network takes.
+            membrane_size: Neurons of the last layer, D.
+            feature_size: Width of the feature, D_f.
+            num_classes: Number of classes, K.
+            separate_heads: Whether image and event stream have a head each; else both share one.
+        """
+        super().__init__()
+        self.body = body
+        self.readout = readout
+        self.event_head = linear(feature_size, num_classes)
+        self.image_head = linear(feature_size, num_classes) if separate_heads else None
+        self.frame_shape = frame_shape
+        self.membrane_size = membrane_size
+        self.feature_size = feature_size
+        self.spiking_layer_names = list(spiking_layers(body))
+
+    def forward(self, frames: Tensor, head: Head = "event", tap: bool = False) -> NetworkOutput:
+        """Run one stream from rest.
+
+        Args:
+            frames: Shape (T, B, C, H, W), float32.
+            head: Which head classifies; of no effect when both streams share one.
+            tap: Whether to return the membrane potential, which costs one tensor (T, B, D).
+
+        Returns:
+            Logits, features and membrane potential. Gradients flow through all three.
+
+        Raises:
+            SpecError: The frames are not of the shape that the network was built for.
+        """
+        self._check(frames)
+        last = self.body[-1]
+        reset(self)
+        keep_membrane(last, tap)
+        features: Tensor = self.readout(self.body(frames))
+        potential = membrane(last).flatten(2) if tap else None
+        # Neurons that kept their state would hold the graph of this pass until the next one.
+        reset(self)
+        chosen = self.image_head if head == "image" and self.image_head is not None else self.event_head
+        return NetworkOutput(logits=chosen(features), features=features, membrane=potential)
+
+    @torch.no_grad()
+    def firing_rates(self, frames: Tensor) -> dict[str, float]:
+        """Measure how often the neurons of each layer fire, in evaluation mode.
+
+        Args:
+            frames: Shape (T, B, C, H, W), float32.
+
+        Returns:
+            Spikes per neuron and step, in [0, 1], averaged over batch, layer and steps; keyed by layer name.
+
+        Raises:
+            SpecError: The frames are not of the shape that the network was built for.
+        """
+        rates: dict[str, Tensor] = {}
+
+        def record(name: str, spikes: Tensor) -> None:
+            rates[name] = spikes.mean()
+
+        hooks = [
+            module.register_forward_hook(lambda _module, _inputs, spikes, name=name: record(name, spikes))
+            for name, module in spiking_layers(self.body).items()
+        ]
+        was_training = self.training
+        try:
+            self.eval()
+            self(frames)
+        finally:
+            self.train(was_training)
+            for hook in hooks:
+                hook.remove()
+        return dict(zip(rates, torch.stack(list(rates.values())).tolist(), strict=True))
+
+    def _check(self, frames: Tensor) -> None:
+        shape = self.frame_shape
+        expected = (shape.num_channels, *shape.size)
+        if frames.ndim != 5 or frames.shape[0] != shape.num_steps or tuple(frames.shape[2:]) != expected:
+            message = (
+                f"network: frames {tuple(frames.shape)}, expected [T={shape.num_steps}, B, C={expected[0]}, "
+                f"H={expected[1]}, W={expected[2]}]; build the model for this cache, steps before the batch"
+            )
+            raise SpecError(message)
+
+
+def check_least_size(place: str, size: tuple[int, int], least: int) -> None:
+    """Refuse an input that the poolings of a network would shrink to nothing.
+
+    Raises:
+        SpecError: The height or the width is below `least`.
+    """
+    if min(size) < least:
+        message = (
+            f"{place}: input {size[0]} x {size[1]}, expected at least {least} x {least}; "
+            "prepare the cache with a larger size"
+        )
+        raise SpecError(message)

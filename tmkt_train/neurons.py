@@ -1,0 +1,143 @@
+"""Spiking neurons and the layers around them; the one module that knows spikingjelly.
+
+Everything here is in multi-step form: tensors are (T, B, ...) and the stateless layers run once over T x B.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based import surrogate as gradients
+from torch import Tensor, nn
+
+Surrogate = Literal["triangle", "rectangle"]
+BatchNormMode = Literal["per-step", "fused", "none"]
+
+TAU = 2.0
+THRESHOLD = float(np.nextafter(np.float32(0.5), np.float32(1.0)))
+"""The least float32 above 0.5: spikingjelly fires at h >= threshold, He et al. at h > 0.5; so both agree."""
+
+
+def lif(surrogate: Surrogate = "triangle") -> neuron.LIFNode:
+    """Build a layer of leaky integrate-and-fire neurons with a hard reset.
+
+    h = v + (x - v) / 2; s = 1 where h > 0.5; v = h where s = 0, else 0. No gradient flows through the reset.
+
+    Args:
+        surrogate: Gradient of the spike, z being h - 0.5: "triangle" is max(0, 2 - 4 |z|), "rectangle" is 1
+            for |z| < 0.5. Both have area 1.
+
+    Returns:
+        Module from input (T, B, ...) to spikes of the same shape, 0 or 1. It carries its state: see `reset`.
+
+    Source:
+        He et al., AAAI 2024, in spikingjelly's LIFNode.
+    """
+    match surrogate:
+        case "triangle":
+            # Not subclassed or wrapped: spikingjelly's fused kernels know only its own classes.
+            gradient = gradients.PiecewiseQuadratic(alpha=2.0)
+        case "rectangle":
+            gradient = gradients.Rect(alpha=1.0)
+    return neuron.LIFNode(
+        tau=TAU,
+        decay_input=True,
+        v_threshold=THRESHOLD,
+        v_reset=0.0,
+        surrogate_function=gradient,
+        detach_reset=True,
+        step_mode="m",
+        store_v_seq=False,
+    )
+
+
+def reset(net: nn.Module) -> None:
+    """Set the state of all neurons of a network back to 0 and drop the stored membrane potentials."""
+    functional.reset_net(net)
+
+
+def keep_membrane(layer_of_neurons: neuron.LIFNode, keep: bool) -> None:
+    """Say whether a layer built by `lif` stores its membrane potentials in the next forward pass."""
+    layer_of_neurons.store_v_seq = keep
+
+
+def membrane(layer_of_neurons: neuron.LIFNode) -> Tensor:
+    """Return the membrane potentials after reset of the last forward pass, shape (T, B, ...), with gradient.
+
+    The layer must have been told so beforehand by `keep_membrane`.
+    """
+    potentials: Tensor = layer_of_neurons.v_seq
+    return potentials
+
+
+def spiking_layers(net: nn.Module) -> dict[str, neuron.LIFNode]:
+    """Return the layers built by `lif` inside a network, by module name and in order of definition."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, neuron.LIFNode)}
+
+
+def lif_implementation(device: torch.device) -> str:
+    """Name the implementation of neurons that spikingjelly uses on a device, "torch-reference" on CPUs."""
+    return str(functional.neuron_implementation("lif", device)["implementation"])
+
+
+def conv2d(num_inputs: int, num_outputs: int, kernel_size: int, *, padding: int = 0) -> nn.Conv2d:
+    """Build a convolution without bias over (T, B, C, H, W), run once over T x B."""
+    module: nn.Conv2d = layer.Conv2d(num_inputs, num_outputs, kernel_size, padding=padding, bias=False, step_mode="m")
+    return module
+
+
+def linear(num_inputs: int, num_outputs: int) -> nn.Linear:
+    """Build a linear layer with bias over (T, B, D)."""
+    return nn.Linear(num_inputs, num_outputs)
+
+
+def avg_pool() -> nn.Module:
+    """Build an average pooling over 2 x 2 pixels of (T, B, C, H, W); an odd last row or column is dropped."""
+    module: nn.Module = layer.AvgPool2d(2, step_mode="m")
+    return module
+
+
+def flatten() -> nn.Module:
+    """Build a layer from (T, B, C, H, W) to (T, B, C H W)."""
+    return nn.Flatten(start_dim=2)
+
+
+class PerStepBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalization with the statistics of each step, and shared parameters and running statistics.
+
+    In training, equal to T calls of `torch.nn.BatchNorm2d` on the steps in order, T running updates included.
+    In evaluation all steps take the same affine map, in one call.
+
+    Source:
+        He et al., AAAI 2024, which calls one batch normalization per step.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize (T, B, C, H, W)."""
+        if self.training:
+            return torch.stack([super(PerStepBatchNorm2d, self).forward(step) for step in input])
+        return super().forward(input.flatten(0, 1)).view(input.shape)
+
+
+def batch_norm(num_channels: int, mode: BatchNormMode) -> nn.Module:
+    """Build a batch normalization over (T, B, C, H, W), eps 1e-5, momentum 0.1.
+
+    Args:
+        num_channels: Number of channels C.
+        mode: "per-step" takes the statistics of each step, "fused" those of all T x B frames at once, "none"
+            is the identity. The first two have the same parameters and buffers, but train differently.
+
+    Returns:
+        The module.
+    """
+    match mode:
+        case "per-step":
+            return PerStepBatchNorm2d(num_channels)
+        case "fused":
+            fused: nn.Module = layer.BatchNorm2d(num_channels, step_mode="m")
+            return fused
+        case "none":
+            return nn.Identity()
