@@ -1,0 +1,32 @@
+"""The errors of training; every message is one line, *place: found, expected; what to do*."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tmkt_data.errors import TmktError
+
+
+class RecipeError(TmktError):
+    """A recipe that cannot be found, read or accepted; lists every mistake, one line each.
+
+    Attributes:
+        problems: The mistakes, one line each, `file: key.path: found ..., expected ...`.
+
+    Example:
+        >>> print(RecipeError(["a.toml: seed: found -1, expected 0 or more", "a.toml: name: found nothing"]))
+        a.toml: seed: found -1, expected 0 or more
+        a.toml: name: found nothing
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class RunError(TmktError):
+    """A run that cannot start, go on, or be read."""
+
+
+class NonFiniteError(RunError):
+    """Training produced a loss or a weight that is no finite number; the last good checkpoint is kept."""
