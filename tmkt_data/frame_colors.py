@@ -9,7 +9,7 @@ Color = tuple[int, int, int]
 GROUND: Color = (243, 243, 240)
 ON: Color = (0, 114, 178)
 OFF: Color = (213, 94, 0)
-BOTH: Color = (58, 38, 70)
+BOTH: Color = (64, 30, 84)
 FULL_PERCENTILE = 98.0
 FAINT_EXPONENT = 0.6
 
@@ -52,10 +52,12 @@ def event_colors(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
     values = values[values > 0]
     full = float(np.percentile(values, FULL_PERCENTILE)) if len(values) else 1.0
     on, off = (np.clip(side / full, 0.0, 1.0)[..., None] ** FAINT_EXPONENT for side in (on, off))
-    corners = (GROUND, ON, OFF, BOTH)
-    shares = ((1 - on) * (1 - off), on * (1 - off), (1 - on) * off, on * off)
-    mixed = sum(share * np.array(color, np.float64) for share, color in zip(shares, corners, strict=True))
-    return np.rint(mixed).astype(np.uint8)
+    both, ground = np.minimum(on, off), 1 - np.maximum(on, off)
+    shares = ((ground, GROUND), (on - both, ON), (off - both, OFF), (both, BOTH))
+    colors = np.zeros((*on.shape[:-1], 3))
+    for share, color in shares:
+        colors += share * np.array(color, np.float64)
+    return np.rint(colors).astype(np.uint8)
 
 
 def polarities(frames: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

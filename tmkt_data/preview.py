@@ -16,7 +16,8 @@ from tmkt_data.frame_colors import BOTH, OFF, ON, event_colors, gray_colors, pol
 from tmkt_data.io.files import replace_file
 from tmkt_data.paired import PairedBatch, PairedFrames
 from tmkt_data.random_keys import Purpose, draw_key, uniform
-from tmkt_data.sheet import EVENT_EDGE, IMAGE_EDGE, Key, Sheet, SheetGroup, SheetRow, draw_sheet
+from tmkt_data.sheet import EVENT_EDGE, IMAGE_EDGE, Key, Sheet, SheetGroup, SheetRow
+from tmkt_data.sheet_drawing import INK, draw_sheet
 from tmkt_data.time_bins import bin_edges
 
 MAX_COLUMNS = 30
@@ -91,17 +92,17 @@ def build_sheet(
     return Sheet(
         title=frames.dataset,
         facts=_sheet_facts(frames),
-        keys=_color_keys(with_images=frames.pairing != "none"),
+        keys=_color_keys(frames),
         groups=tuple(_group(frames, batch, at, int(points[at]), steps) for at in range(len(chosen))),
-        note=_note(num_steps, steps),
+        notes=_notes(frames, len(steps)),
     )
 
 
 def preview_points(seed: int, epoch: int, uids: NDArray[np.uint64], num_steps: int) -> NDArray[np.int64]:
     """Draw a replacement point for each sample of a sheet, different ones as long as the steps suffice.
 
-    Unlike in training, both sides show: points lie in 2 to T, or at 1 where there is only one step. Each sample
-    takes the first point of its own keyed order that is not taken yet.
+    Unlike in training, both sides show at least a fifth of the steps where there are several; a single step is an
+    event step. Each sample takes the first point of its own keyed order that is not taken yet.
 
     Args:
         seed: Seed of the pairs.
@@ -113,10 +114,11 @@ def preview_points(seed: int, epoch: int, uids: NDArray[np.uint64], num_steps: i
         First event step of each sample, shape (B,), int64.
 
     Example:
-        >>> sorted(preview_points(0, 0, np.arange(3, dtype=np.uint64), 4).tolist())
-        [2, 3, 4]
+        >>> sorted(preview_points(0, 0, np.arange(7, dtype=np.uint64), 10).tolist())
+        [3, 4, 5, 6, 7, 8, 9]
     """
-    candidates = np.arange(2, num_steps + 1) if num_steps > 1 else np.ones(1, np.int64)
+    least = max(1, num_steps // 5)
+    candidates = np.arange(1 + least, num_steps + 2 - least) if num_steps > 1 else np.ones(1, np.int64)
     points: list[int] = []
     free: set[int] = set()
     for uid in uids:
@@ -128,9 +130,7 @@ def preview_points(seed: int, epoch: int, uids: NDArray[np.uint64], num_steps: i
     return np.array(points, np.int64)
 
 
-def _choose_positions(
-    num_recordings: int, positions: Sequence[int] | None, num_samples: int
-) -> NDArray[np.int64]:
+def _choose_positions(num_recordings: int, positions: Sequence[int] | None, num_samples: int) -> NDArray[np.int64]:
     if positions is None:
         if num_samples < 1:
             raise SpecError(f"samples of a preview: found {num_samples}, expected 1 or more")
@@ -140,38 +140,24 @@ def _choose_positions(
     outside = chosen[(chosen < 0) | (chosen >= num_recordings)]
     if not len(chosen) or len(outside):
         found = f"{outside[0]}" if len(outside) else "none"
-        raise SpecError(
-            f"positions of a preview: found {found}, expected one or more of 0 to {num_recordings - 1}"
-        )
+        raise SpecError(f"positions of a preview: found {found}, expected one or more of 0 to {num_recordings - 1}")
     return chosen
 
 
-def _group(
-    frames: PairedFrames, batch: PairedBatch, at: int, point: int, steps: NDArray[np.int64]
-) -> SheetGroup:
+def _group(frames: PairedFrames, batch: PairedBatch, at: int, point: int, steps: NDArray[np.int64]) -> SheetGroup:
     position, image_row = int(batch.indices[at]), int(batch.image_indices[at])
     shown_events = event_colors(batch.events[at])
-    unit = "ON and OFF counts" if frames.num_channels == 2 else "voxel grid"
-    rows = [SheetRow("event frames", unit, shown_events[steps])]
+    unit = "counts" if frames.num_channels == 2 else "voxel grid"
+    rows = [SheetRow("event frames", (unit,), shown_events[steps])]
     picture = None
     if image_row >= 0:
-        picture = gray_colors(batch.image[at].mean(axis=(0, 1)))
-        if frames.encoder != "repeat":
-            levels = frames.cache.image_frames(batch.image_indices[at : at + 1])[0]
-            picture = gray_colors(levels.astype(np.float32) / np.float32(255))
-        is_event = np.arange(1, frames.num_steps + 1) >= point
-        shown_image = gray_colors(batch.image[at].mean(axis=1))
-        mixed = np.where(is_event[:, None, None, None], shown_events, shown_image)
-        marker = int((steps + 1 < point).sum())
-        word = f"t* = {point}" if point <= frames.num_steps else "no event step"
-        spikes = gray_colors(_spikes(frames, batch, at).mean(axis=1))
-        rows.insert(0, SheetRow("image spikes", "Poisson draw", spikes[steps]))
-        source = "spikes" if _shows_spikes(frames) else "image repeated"
-        rows.append(
-            SheetRow("mixed", f"{source}, events", mixed[steps], tuple(is_event[steps].tolist()), marker, word)
-        )
+        levels = frames.cache.image_frames(batch.image_indices[at : at + 1])[0]
+        picture = gray_colors(levels.astype(np.float32) / np.float32(255))
+        spikes = gray_colors(_spikes(frames, batch, at, levels).mean(axis=1))
+        rows.insert(0, SheetRow("image spikes", ("Poisson draw",), spikes[steps]))
+        rows.append(_mixed_row(frames, gray_colors(batch.image[at].mean(axis=1)), shown_events, point, steps))
     starts, ends = _step_times_ms(frames, position)
-    off, on = polarities(batch.events[at])
+    off, on = polarities(frames.cache.event_frames(frames.rows[position : position + 1])[0])
     return SheetGroup(
         name=frames.ids[position],
         facts=_sample_facts(frames, position, image_row),
@@ -179,7 +165,22 @@ def _group(
         steps=tuple(int(step) + 1 for step in steps),
         times_ms=tuple((float(starts[step]), float(ends[step])) for step in steps),
         activity=(on.sum(axis=(1, 2))[steps], off.sum(axis=(1, 2))[steps]),
+        counts_events=frames.num_channels == 2 and frames.spec.resize == "sum",
         rows=tuple(rows),
+    )
+
+
+def _mixed_row(
+    frames: PairedFrames, image: NDArray[np.uint8], events: NDArray[np.uint8], point: int, steps: NDArray[np.int64]
+) -> SheetRow:
+    is_event = np.arange(1, frames.num_steps + 1) >= point
+    return SheetRow(
+        label="mixed",
+        details=("image spikes," if _shows_spikes(frames) else "image repeated,", "then events"),
+        cells=np.where(is_event[:, None, None, None], events, image)[steps],
+        is_event=tuple(is_event[steps].tolist()),
+        marker=int((~is_event[steps]).sum()),
+        marker_text=f"t* = {point}" if point <= frames.num_steps else "no event step",
     )
 
 
@@ -187,11 +188,10 @@ def _shows_spikes(frames: PairedFrames) -> bool:
     return frames.encoder == "poisson" or (frames.encoder == "baked" and frames.spec.bake == "poisson")
 
 
-def _spikes(frames: PairedFrames, batch: PairedBatch, at: int) -> NDArray[np.float32]:
+def _spikes(frames: PairedFrames, batch: PairedBatch, at: int, levels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the Poisson frames of a sample: those it has, or those that encoder `poisson` would draw."""
     if _shows_spikes(frames):
-        return batch.image[at]
-    levels = frames.cache.image_frames(batch.image_indices[at : at + 1])[0]
+        return np.asarray(batch.image[at], np.float32)
     key = draw_key(frames.seed, frames.epoch, frames.uids[batch.indices[at]], 0, Purpose.POISSON)
     return poisson_frames(levels, frames.num_steps, frames.num_channels, key=np.uint64(key))
 
@@ -235,12 +235,12 @@ def _sheet_facts(frames: PairedFrames) -> tuple[tuple[str, ...], ...]:
     pairing = {"none": "no images", "twin": "each with its twin", "same-class": "same-class images"}[frames.pairing]
     who = (
         f"{frames.protocol} split, {frames.split}",
-        f"{len(frames):,} recordings",
+        _counted(len(frames), "recording"),
         pairing,
         f"seed {frames.seed}, epoch {frames.epoch}",
     )
     what = (
-        f"{spec.time_bins} {spec.bin_rule} bins",
+        f"{_counted(spec.time_bins, 'time bin')}, {spec.bin_rule}",
         f"{spec.size} x {spec.size} cells, {spec.canvas} canvas, resize {spec.resize}",
         "voxel grid" if spec.representation == "voxel" else f"counts, scale {frames.scale}",
         f"image {spec.image_channel}, encoder {frames.encoder}",
@@ -249,16 +249,27 @@ def _sheet_facts(frames: PairedFrames) -> tuple[tuple[str, ...], ...]:
     return who, what
 
 
-def _color_keys(*, with_images: bool) -> tuple[Key, ...]:
-    events = (Key("fill", ON, "ON events"), Key("fill", OFF, "OFF events"), Key("fill", BOTH, "both"))
-    if not with_images:
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _color_keys(frames: PairedFrames) -> tuple[Key, ...]:
+    events: tuple[Key, ...] = (Key("fill", ON, "ON events"), Key("fill", OFF, "OFF events"))
+    if frames.num_channels == 2:
+        events += (Key("fill", BOTH, "both"),)
+    if frames.pairing == "none":
         return events
     edges = (Key("edge", IMAGE_EDGE, "image step"), Key("edge", EVENT_EDGE, "event step"))
-    return (*events, *edges, Key("marker", None, "replacement point t*, the first event step"))
+    return (*events, *edges, Key("marker", INK, "replacement point t*, the first event step"))
 
 
-def _note(num_steps: int, steps: NDArray[np.int64]) -> str:
-    times = "times after the first event"
-    if len(steps) < num_steps:
-        return f"{len(steps)} of {num_steps} steps shown, evenly chosen; {times}"
-    return f"all {num_steps} steps shown; {times}" if num_steps > 1 else f"the only step shown; {times}"
+def _notes(frames: PairedFrames, num_shown: int) -> tuple[str, ...]:
+    steps = f"{num_shown} of {frames.num_steps} steps, evenly chosen" if num_shown < frames.num_steps else ""
+    spikes = "image spikes: white where both channels spike, gray where one does"
+    notes = (
+        steps,
+        "times after the first event",
+        "event colors scaled to each recording",
+        spikes if frames.pairing != "none" and frames.num_channels == 2 else "",
+    )
+    return tuple(note for note in notes if note)

@@ -46,6 +46,7 @@ class BuildingFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("a+")
             if not _lock(self._lock):
+                self.close()
                 raise CacheError(f"{self.path}: another tmkt-data prepare is building this cache; wait for it to end")
             if self._stored_plan() != self._plan:
                 self._drop_blocks()
@@ -67,7 +68,8 @@ class BuildingFolder:
     def load(self, name: str) -> Block | None:
         """Return a finished block, or None where it is absent or damaged."""
         try:
-            with np.load(self._block_path(name), allow_pickle=False) as stored:
+            data = io.BytesIO(self._block_path(name).read_bytes())
+            with np.load(data, allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None

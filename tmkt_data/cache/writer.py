@@ -79,7 +79,7 @@ def writing_cache(path: Path) -> Iterator[CacheWriter]:
             yield writer
         finally:
             writer.close()
-    except OSError as broken:
+    except (OSError, RuntimeError) as broken:  # HDF5 reports a failed flush as RuntimeError
         raise CacheError(f"{path}: cannot be written ({_reason(broken)}); free some space and run it again") from broken
 
 
@@ -107,5 +107,8 @@ def seal(temporary: Path, final: Path, digest: str) -> None:
         ) from broken
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error).split("\n")[0]
+def _reason(error: OSError | RuntimeError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).split("\n")[0]
+    return "File too large" if "File too large" in text else "No space left" if "No space left" in text else text

@@ -60,11 +60,10 @@ def axis_table(source: int, target: int, rule: ResizeRule) -> AxisTable:
             sources = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
             weights = np.repeat(1.0 / widths, widths)
         case "bilinear":
-            scale = (source - 1) / (target - 1) if target > 1 else 0.0
-            position = cells * scale
-            low = np.minimum(np.floor(position).astype(np.int64), source - 1)
+            # In whole numbers, so that a cell that lies on a source pixel takes nothing from its neighbor.
+            low, rest = np.divmod(cells * (source - 1), max(1, target - 1))
             high = np.minimum(low + 1, source - 1)
-            fraction = position - low
+            fraction = rest / max(1, target - 1)
             sources = np.concatenate([low, high])
             targets = np.concatenate([cells, cells])
             weights = np.concatenate([1.0 - fraction, fraction])

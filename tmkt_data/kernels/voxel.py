@@ -50,7 +50,7 @@ def voxel_grid(
     t_first = t[0]
     span = t[num_events - 1] - t_first
     for i in range(num_events):
-        position = (t[i] - t_first) * (num_bins - 1) / span if span > 0 else 0.0
+        position = np.float64(t[i] - t_first) * (num_bins - 1) / span if span > 0 else 0.0
         low = int(position)
         late = np.float32(position - low)
         sign = np.float32(1.0) if p[i] else np.float32(-1.0)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import trees
+
+from tmkt_data.datasets.open import default_spec, open_catalogue
+from tmkt_data.plan import plan_prepare
+from tmkt_data.prepare import prepare
+
+
+def build(name: str, root: Path, out: Path, workers: int = 1, **choices: object) -> Path:
+    plan = plan_prepare(open_catalogue(name, root), dataclasses.replace(default_spec(name), **choices), out)
+    for _ in prepare(plan, workers=workers):
+        pass
+    return plan.path
+
+
+@pytest.fixture(scope="session")
+def nmnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trees.write_nmnist(tmp_path_factory.mktemp("nmnist"), per_digit=12, test_per_digit=3, digits=4)
+
+
+@pytest.fixture(scope="session")
+def nmnist_cache(nmnist_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("nmnist", nmnist_root, tmp_path_factory.mktemp("caches") / "nmnist.h5")

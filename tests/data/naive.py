@@ -1,0 +1,167 @@
+"""The obvious version of every kernel: plain Python over one event, one cell or one word at a time."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+
+from tmkt_data.events import Events
+
+MASK_32 = (1 << 32) - 1
+MASK_64 = (1 << 64) - 1
+
+
+def make_events(rows, sensor_size=None):
+    """Events from (t, x, y, p) tuples, sorted stably by time."""
+    rows = sorted(rows, key=lambda row: row[0])
+    return Events(
+        t=np.array([row[0] for row in rows], np.int64),
+        x=np.array([row[1] for row in rows], np.uint16),
+        y=np.array([row[2] for row in rows], np.uint16),
+        p=np.array([row[3] for row in rows], np.bool_),
+        sensor_size=sensor_size,
+        num_read=len(rows),
+    )
+
+
+def rows_of(events):
+    return [
+        (int(t), int(x), int(y), bool(p)) for t, x, y, p in zip(events.t, events.x, events.y, events.p, strict=True)
+    ]
+
+
+def decode_atis(data, width, height):
+    """Rows in file order, and how many events lie outside; by arithmetic on one 40-bit number."""
+    rows, outside = [], 0
+    for at in range(0, len(data), 5):
+        word = int.from_bytes(data[at : at + 5], "big")
+        x, y, p, t = word >> 32, word >> 24 & 0xFF, word >> 23 & 1, word & 0x7FFFFF
+        if x >= width or y >= height:
+            outside += 1
+        else:
+            rows.append((t, x, y, p == 1))
+    return rows, outside
+
+
+def encode_atis(rows):
+    return b"".join((x << 32 | y << 24 | int(p) << 23 | t).to_bytes(5, "big") for t, x, y, p in rows)
+
+
+def num_inversions(rows):
+    return sum(later[0] < earlier[0] for earlier, later in pairwise(rows))
+
+
+def bin_of(t, t_first, t_last, num_bins, rule):
+    """The bin of one event, or None where the rule drops it."""
+    span = t_last - t_first
+    if rule == "exact":
+        return (t - t_first) * num_bins // (span + 1)
+    width = span // num_bins
+    if rule == "spikingjelly":
+        return num_bins - 1 if width == 0 else min(num_bins - 1, (t - t_first) // width)
+    if width == 0 or t >= t_first + num_bins * width:
+        return None
+    return (t - t_first) // width
+
+
+def axis_matrix(source, target, rule):
+    """What one event at each source coordinate adds to each target cell: (target, source) of Fractions as float64."""
+    matrix = np.zeros((target, source))
+    for cell in range(target):
+        for s, weight in _cell_weights(cell, source, target, rule).items():
+            matrix[cell, s] = float(weight)
+    return matrix
+
+
+def _cell_weights(cell, source, target, rule):
+    if rule == "sum":
+        return {s: 1 for s in range(source) if Fraction(s, source) // Fraction(1, target) == cell}
+    if rule == "area":
+        low, high = Fraction(cell * source, target), Fraction((cell + 1) * source, target)
+        touched = [s for s in range(source) if s < high and s + 1 > low]
+        return {s: Fraction(1, len(touched)) for s in touched}
+    position = Fraction(cell * (source - 1), target - 1) if target > 1 else Fraction(0)
+    return {s: 1 - abs(position - s) for s in range(source) if abs(position - s) < 1}
+
+
+def canvas_of(rows, canvas, sensor_size):
+    if canvas == "fixed":
+        return 0, 0, sensor_size.width, sensor_size.height
+    xs, ys = [row[1] for row in rows], [row[2] for row in rows]
+    return min(xs), min(ys), max(xs) - min(xs) + 1, max(ys) - min(ys) + 1
+
+
+def event_frames(events, num_bins, height, width, bin_rule, canvas, resize, representation, sensor_size):
+    """Frames at the size of the canvas first, resized by matrices second, float64; and the events in no bin."""
+    rows = rows_of(events)
+    channels = 2 if representation == "counts" else 1
+    if not rows:
+        return np.zeros((num_bins, channels, height, width)), 0
+    x_first, y_first, box_width, box_height = canvas_of(rows, canvas, sensor_size)
+    native = np.zeros((num_bins, channels, box_height, box_width))
+    dropped = 0
+    t_first, t_last = rows[0][0], rows[-1][0]
+    for t, x, y, p in rows:
+        at = (y - y_first, x - x_first)
+        if representation == "counts":
+            k = bin_of(t, t_first, t_last, num_bins, bin_rule)
+            if k is None:
+                dropped += 1
+            else:
+                native[k, int(p), *at] += 1
+        else:
+            for k, share in enumerate(voxel_shares(t, t_first, t_last, num_bins)):
+                native[k, 0, *at] += float(share) * (1 if p else -1)
+    down = axis_matrix(box_height, height, resize)
+    across = axis_matrix(box_width, width, resize)
+    return np.einsum("hr,tcrs,ws->tchw", down, native, across), dropped
+
+
+def voxel_shares(t, t_first, t_last, num_bins):
+    """The triangle kernel of Zhu et al. 2019: max(0, 1 - |bin - t*|), exactly."""
+    span = t_last - t_first
+    position = Fraction((t - t_first) * (num_bins - 1), span) if span else Fraction(0)
+    return [max(Fraction(0), 1 - abs(k - position)) for k in range(num_bins)]
+
+
+def philox4x32(counter, key):
+    """Philox4x32-10 over a counter of four 32-bit words and a key of two."""
+    c, k = list(counter), list(key)
+    for round_number in range(10):
+        if round_number:
+            k = [(k[0] + 0x9E3779B9) & MASK_32, (k[1] + 0xBB67AE85) & MASK_32]
+        first, second = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [
+            second >> 32 ^ c[1] ^ k[0],
+            second & MASK_32,
+            first >> 32 ^ c[3] ^ k[1],
+            first & MASK_32,
+        ]
+    return tuple(c)
+
+
+def poisson_frames(intensities, num_steps, num_channels, key):
+    """Word i of the stream decides output i: a spike where word / 2**32 < intensity / 255, as fractions."""
+    flat = [int(value) for value in intensities.ravel()]
+    spikes = []
+    for i in range(num_steps * num_channels * len(flat)):
+        block, lane = divmod(i, 4)
+        word = philox4x32((block & MASK_32, block >> 32, 0, 0), (key & MASK_32, key >> 32))[lane]
+        spikes.append(float(Fraction(word, 1 << 32) < Fraction(flat[i % len(flat)], 255)))
+    return np.array(spikes, np.float32).reshape(num_steps, num_channels, *intensities.shape)
+
+
+def mix64(z):
+    z = (z + 0x9E3779B97F4A7C15) & MASK_64
+    z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & MASK_64
+    z = ((z ^ z >> 27) * 0x94D049BB133111EB) & MASK_64
+    return z ^ z >> 31
+
+
+def draw_key(*words):
+    key = mix64(words[0])
+    for word in words[1:]:
+        key = mix64(key ^ word)
+    return key

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trees
+from conftest import build
+
+from tmkt_data.cache.reader import Cache, read_cache_info
+from tmkt_data.datasets.open import default_spec, open_catalogue
+from tmkt_data.errors import CacheError, CatalogueError
+from tmkt_data.plan import find_prepared, plan_prepare
+from tmkt_data.prepare import prepare
+from tmkt_data.prepare_blocks import UnreadableSourcesError
+
+
+@pytest.fixture(scope="module")
+def large_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trees.write_nmnist(tmp_path_factory.mktemp("large"), per_digit=60, test_per_digit=4, digits=10, seed=1)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(large_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("nmnist", large_root, tmp_path_factory.mktemp("whole") / "large.h5", size=48)
+
+
+def plan_of(root: Path, out: Path, **choices: object):
+    return plan_prepare(open_catalogue("nmnist", root), dataclasses.replace(default_spec("nmnist"), **choices), out)
+
+
+def test_workers_do_not_change_a_byte(large_root, uninterrupted, tmp_path):
+    parallel = build("nmnist", large_root, tmp_path / "parallel.h5", workers=4, size=48)
+    assert parallel.read_bytes() == uninterrupted.read_bytes()
+
+
+def test_stopped_after_any_step_and_run_again_ends_with_the_same_bytes(large_root, uninterrupted, tmp_path):
+    out = tmp_path / "resumed.h5"
+    plan = plan_of(large_root, out, size=48)
+    resumed = []
+    for stop_after in (0, 1, 3, 6, 9, 12):
+        steps = prepare(plan, workers=1)
+        for _ in range(stop_after):
+            step = next(steps, None)
+            resumed.append(step.resumed if step else 0)
+        steps.close()
+    assert not out.exists() or stop_after >= 12
+    for _ in prepare(plan):
+        pass
+    assert max(resumed) > 0
+    assert out.read_bytes() == uninterrupted.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["resumed.h5"]
+
+
+def test_killed_at_random_points_and_run_again_ends_with_the_same_bytes(large_root, uninterrupted, tmp_path):
+    out = tmp_path / "killed.h5"
+    command = [sys.executable, "-m", "tmkt_data", "prepare", "nmnist", "--root", str(large_root), "--size", "48",
+               "--workers", "1", "--out", str(out)]  # fmt: skip
+    rng = random.Random(5)
+    building = tmp_path / "killed.h5.building"
+    killed = 0
+    for blocks in (0, 1, 3, 6, 9, 12):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(list(building.glob("*.npz"))) < blocks:
+            time.sleep(0.001)
+        time.sleep(rng.random() * 0.01)
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not out.exists() or out.read_bytes() == uninterrupted.read_bytes()
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert killed >= 3
+    assert out.read_bytes() == uninterrupted.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["killed.h5"]
+
+
+def test_a_damaged_block_is_built_again(large_root, uninterrupted, tmp_path):
+    out = tmp_path / "mended.h5"
+    plan = plan_of(large_root, out, size=48)
+    steps = prepare(plan)
+    for _ in range(8):
+        next(steps)
+    steps.close()
+    blocks = sorted((tmp_path / "mended.h5.building").glob("*.npz"))
+    assert len(blocks) >= 3
+    data = bytearray(blocks[0].read_bytes())
+    data[len(data) // 2] ^= 1
+    blocks[0].write_bytes(data)
+    blocks[1].write_bytes(blocks[1].read_bytes()[:1000])
+    for _ in prepare(plan):
+        pass
+    assert out.read_bytes() == uninterrupted.read_bytes()
+
+
+def test_blocks_of_other_choices_are_not_used(large_root, uninterrupted, tmp_path):
+    out = tmp_path / "other.h5"
+    steps = prepare(plan_of(large_root, out, size=48, resize="area"))
+    for _ in range(4):
+        next(steps)
+    steps.close()
+    for _ in prepare(plan_of(large_root, out, size=48)):
+        pass
+    assert out.read_bytes() == uninterrupted.read_bytes()
+
+
+def test_two_builders_at_once_are_kept_apart(nmnist_root, tmp_path):
+    plan = plan_of(nmnist_root, tmp_path / "twice.h5")
+    first = prepare(plan)
+    next(first)
+    with pytest.raises(CacheError, match=r"another tmkt-data prepare is building this cache"):
+        next(prepare(plan))
+    for _ in first:
+        pass
+    assert read_cache_info(plan.path).num_recordings == 60
+
+
+def test_every_choice_leads_to_another_file(nmnist_root, tmp_path):
+    catalogue = open_catalogue("nmnist", nmnist_root)
+    base = default_spec("nmnist")
+    other = {
+        "time_bins": 6, "bin_rule": "tonic", "canvas": "tight", "resize": "area", "representation": "voxel",
+        "image_channel": "blue", "size": 48, "split_seed": 1, "val_share": 0.2, "test_share": 0.2, "bake": "poisson",
+        "class_set": "objects",
+    }  # fmt: skip
+    assert set(other) == set(base.to_dict())
+    names = {plan_prepare(catalogue, dataclasses.replace(base, **{key: value})).path.name for key, value in other.items()}
+    assert len(names | {plan_prepare(catalogue, base).path.name}) == len(other) + 1
+
+
+def test_another_listing_leads_to_another_file(nmnist_root, tmp_path):
+    copy = tmp_path / "tree"
+    shutil.copytree(nmnist_root, copy)
+    plan = plan_of(nmnist_root, tmp_path / "a.h5")
+    assert plan_of(copy, tmp_path / "a.h5").key == plan.key
+    (copy / "N-MNIST/Train/0/00001.bin").unlink()
+    assert plan_of(copy, tmp_path / "a.h5").key != plan.key
+
+
+def test_prepared_already_is_seen_and_a_changed_source_too(nmnist_root, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(nmnist_root, root)
+    plan = plan_of(root, tmp_path / "cache.h5")
+    assert find_prepared(plan) is None
+    for _ in prepare(plan):
+        pass
+    found = find_prepared(plan)
+    assert found is not None
+    assert found.num_recordings == 60
+    touched = root / "N-MNIST/Train/1/00013.bin"
+    later = time.time() + 100
+    os.utime(touched, (later, later))
+    assert find_prepared(plan) is not None
+    data = bytearray(touched.read_bytes())
+    data[4] ^= 1
+    touched.write_bytes(data)
+    os.utime(touched, (later, later))
+    with pytest.raises(CacheError, match=r"1/train-00013 has changed since it was prepared \(1 in all\); give --force"):
+        find_prepared(plan)
+    with pytest.raises(CacheError, match="holds another cache"):
+        find_prepared(plan_of(root, tmp_path / "cache.h5", time_bins=4))
+
+
+def test_the_cache_keeps_what_was_read_and_dropped(nmnist_root, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(nmnist_root, root)
+    recording = root / "N-MNIST/Train/2/00025.bin"
+    data = bytearray(recording.read_bytes())
+    data[1] = 240
+    data[5] = 200
+    data[10:15], data[15:20] = data[15:20], data[10:15]
+    recording.write_bytes(data)
+    cache = Cache(build("nmnist", root, tmp_path / "cache.h5"))
+    row = cache.event_ids.index("2/train-00025")
+    tables = {name.removeprefix("events/"): table[row] for name, table in cache.tables.items() if name.startswith("events/") and len(table) == 60}
+    assert tables["num_read"] == len(data) // 5
+    assert tables["num_outside_sensor"] == 2
+    assert tables["num_kept"] == tables["num_read"] - 2
+    assert tables["num_inversions"] == 1
+    assert tables["source_bytes"] == len(data)
+    assert cache.event_frames(np.array([row])).sum() == tables["num_kept"]
+    assert cache.image_ids[tables["twin"]] == "2/train-00025"
+
+
+def test_the_tonic_rule_counts_what_it_loses(nmnist_root, tmp_path):
+    cache = Cache(build("nmnist", nmnist_root, tmp_path / "tonic.h5", bin_rule="tonic"))
+    lost = cache.tables["events/num_outside_bins"]
+    assert (lost >= 1).all()
+    kept = cache.tables["events/num_kept"] - lost
+    np.testing.assert_array_equal(cache.event_frames(np.arange(60)).sum((1, 2, 3, 4)), kept)
+
+
+@pytest.mark.parametrize("resize", ["sum", "bilinear", "area"])
+@pytest.mark.parametrize("canvas", ["fixed", "tight"])
+def test_stored_frames_are_the_frames_of_the_recording(nmnist_root, tmp_path, resize, canvas):
+    from tmkt_data.events import SensorSize
+    from tmkt_data.io.read import load_events
+    from tmkt_data.voxelize import event_frames
+
+    cache = Cache(build("nmnist", nmnist_root, tmp_path / "cache.h5", resize=resize, canvas=canvas, size=20))
+    source = open_catalogue("nmnist", nmnist_root).recordings[11]
+    events = load_events(source.path, sensor_size=SensorSize(34, 34))
+    expected = event_frames(events, num_bins=10, height=20, width=20, canvas=canvas, resize=resize).frames
+    stored = cache.event_frames(np.array([11]))[0]
+    if resize == "sum":
+        np.testing.assert_array_equal(stored, expected)
+    else:
+        np.testing.assert_allclose(stored, expected, rtol=2**-10, atol=1e-6)
+
+
+def test_every_unreadable_file_is_named_and_the_rest_kept(nmnist_root, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(nmnist_root, root)
+    (root / "N-MNIST/Train/0/00002.bin").write_bytes(b"123")
+    (root / "N-MNIST/Train/1/00014.bin").write_bytes(b"")
+    (root / "MNIST_png/Train/3/00040.png").write_bytes(b"no image")
+    plan = plan_of(root, tmp_path / "cache.h5")
+    with pytest.raises(UnreadableSourcesError) as caught:
+        for _ in prepare(plan):
+            pass
+    assert sorted(caught.value.problems) == ["0/train-00002", "1/train-00014", "3/train-00040"]
+    assert "3 bytes left after 0 whole events" in caught.value.problems["0/train-00002"]
+    assert not plan.path.exists()
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_lost(large_root, uninterrupted, tmp_path):
+    out = tmp_path / "full.h5"
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])));"
+        "from tmkt_data.cli import main; main(sys.argv[2:])"
+    )
+    arguments = ["prepare", "nmnist", "--root", str(large_root), "--size", "48", "--workers", "1", "--out", str(out)]
+    for limit in (1_000_000, 8_000_000):
+        failed = subprocess.run(
+            [sys.executable, "-c", code, str(limit), *arguments], capture_output=True, text=True, check=False
+        )
+        assert failed.returncode == 1
+        assert "Traceback" not in failed.stderr
+        assert failed.stderr.count("error: ") == 1
+        assert "cannot be written" in failed.stderr
+        assert "free some space" in failed.stderr
+        assert not out.exists()
+    for _ in prepare(plan_of(large_root, out, size=48)):
+        pass
+    assert out.read_bytes() == uninterrupted.read_bytes()
+
+
+def test_too_little_space_is_said_before_anything_is_written(nmnist_root, tmp_path):
+    plan = plan_of(nmnist_root, tmp_path / "huge.h5", size=1024, time_bins=1000)
+    huge = dataclasses.replace(plan, catalogue=dataclasses.replace(plan.catalogue))
+    assert huge.num_bytes > 10**11
+    if shutil.disk_usage(tmp_path).free > 2 * huge.num_bytes:
+        pytest.skip("more than 200 GB free here")
+    with pytest.raises(CacheError, match=r"MB free, needed \d+ MB"):
+        next(prepare(huge))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_side_is_refused(nmnist_root, tmp_path):
+    catalogue = open_catalogue("nmnist", nmnist_root)
+    with pytest.raises(CatalogueError, match="nmnist: no recording of the classes asked for"):
+        plan_prepare(dataclasses.replace(catalogue, recordings=()), default_spec("nmnist"), tmp_path / "x.h5")

@@ -1,0 +1,5 @@
+"""`python -m tmkt_data` is `tmkt-data`."""
+
+from tmkt_data.cli import main
+
+main(prog_name="tmkt-data")
