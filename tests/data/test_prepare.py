@@ -132,7 +132,9 @@ def test_every_choice_leads_to_another_file(nmnist_root, tmp_path):
         "class_set": "objects",
     }  # fmt: skip
     assert set(other) == set(base.to_dict())
-    names = {plan_prepare(catalogue, dataclasses.replace(base, **{key: value})).path.name for key, value in other.items()}
+    names = {
+        plan_prepare(catalogue, dataclasses.replace(base, **{key: value})).path.name for key, value in other.items()
+    }
     assert len(names | {plan_prepare(catalogue, base).path.name}) == len(other) + 1
 
 
@@ -180,7 +182,11 @@ def test_the_cache_keeps_what_was_read_and_dropped(nmnist_root, tmp_path):
     recording.write_bytes(data)
     cache = Cache(build("nmnist", root, tmp_path / "cache.h5"))
     row = cache.event_ids.index("2/train-00025")
-    tables = {name.removeprefix("events/"): table[row] for name, table in cache.tables.items() if name.startswith("events/") and len(table) == 60}
+    tables = {
+        name.removeprefix("events/"): table[row]
+        for name, table in cache.tables.items()
+        if name.startswith("events/") and len(table) == 60
+    }
     assert tables["num_read"] == len(data) // 5
     assert tables["num_outside_sensor"] == 2
     assert tables["num_kept"] == tables["num_read"] - 2

@@ -70,5 +70,7 @@ def write_ncaltech(root: Path, counts: dict[str, int], *, images: dict[str, int]
     for name, count in (counts if images is None else images).items():
         for number in range(1, count + 1):
             path = root / "101_ObjectCategories" / name / f"image_{number:04d}.jpg"
-            random_picture(path, rng, int(rng.integers(80, 300)), int(rng.integers(80, 300)), "L" if number == 2 else "RGB")
+            random_picture(
+                path, rng, int(rng.integers(80, 300)), int(rng.integers(80, 300)), "L" if number == 2 else "RGB"
+            )
     return root
