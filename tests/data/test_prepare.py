@@ -123,7 +123,7 @@ def test_two_builders_at_once_are_kept_apart(nmnist_root, tmp_path):
     assert read_cache_info(plan.path).num_recordings == 60
 
 
-def test_every_choice_leads_to_another_file(nmnist_root, tmp_path):
+def test_every_choice_leads_to_another_file(nmnist_root):
     catalogue = open_catalogue("nmnist", nmnist_root)
     base = default_spec("nmnist")
     other = {
