@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from tmkt_data.errors import TmktError
     from tmkt_data.events import EVENT_DTYPE, Events, SensorSize
     from tmkt_data.io.read import load_events, read_events
-    from tmkt_data.pair_report import PairReport, pair_report
+    from tmkt_data.pair_report import PairReport, report_pairs
     from tmkt_data.paired import PairedBatch, PairedFrames, PairedSample
     from tmkt_data.plan import PreparePlan, cache_directory, find_caches, plan_prepare
-    from tmkt_data.prepare import prepare
+    from tmkt_data.prepare import prepare_cache
     from tmkt_data.spec import PrepareSpec
 
 # Names are looked up on first use, so that importing one part does not load numba and h5py for all.
@@ -35,11 +35,11 @@ _HOMES = {
     "find_caches": "plan",
     "load_events": "io.read",
     "open_catalogue": "datasets.open",
-    "pair_report": "pair_report",
     "plan_prepare": "plan",
-    "prepare": "prepare",
+    "prepare_cache": "prepare",
     "read_cache_info": "cache.reader",
     "read_events": "io.read",
+    "report_pairs": "pair_report",
 }
 
 __all__ = [
@@ -60,11 +60,11 @@ __all__ = [
     "find_caches",
     "load_events",
     "open_catalogue",
-    "pair_report",
     "plan_prepare",
-    "prepare",
+    "prepare_cache",
     "read_cache_info",
     "read_events",
+    "report_pairs",
 ]
 
 

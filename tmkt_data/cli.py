@@ -176,7 +176,7 @@ def _require_images(catalogue: Catalogue) -> None:
 
 
 def _run(plan: PreparePlan, workers: int) -> None:
-    from tmkt_data.prepare import prepare as run_prepare
+    from tmkt_data.prepare import prepare_cache
 
     click.echo(
         f"writing {plan.path}, about {megabytes(plan.num_bytes)} ({megabytes(2 * plan.num_bytes)} while it is built)"
@@ -185,7 +185,7 @@ def _run(plan: PreparePlan, workers: int) -> None:
     try:
         with progress_bar() as bar:
             tasks: dict[str, Any] = {}
-            for step in run_prepare(plan, workers=workers):
+            for step in prepare_cache(plan, workers=workers):
                 if step.stage not in tasks:
                     tasks[step.stage] = bar.add_task(step.stage, total=step.total, completed=step.resumed)
                 bar.update(tasks[step.stage], completed=step.done)
@@ -331,11 +331,11 @@ def pairs(file: Path, split: Any, protocol: Any, pairing: Any, seed: int, alignm
     """Report on a pairing: labels, held-out images within reach of training, alignment of twins."""
     import json
 
-    from tmkt_data.pair_report import pair_report
+    from tmkt_data.pair_report import report_pairs
     from tmkt_data.paired import PairedFrames
 
     frames = PairedFrames(file, split, pairing=pairing, seed=seed, protocol=protocol)
-    report = pair_report(frames, alignment=alignment)
+    report = report_pairs(frames, alignment=alignment)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
         return

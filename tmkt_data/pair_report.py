@@ -75,7 +75,7 @@ class PairReport:
         return dataclasses.asdict(self)
 
 
-def pair_report(frames: PairedFrames, *, alignment: bool = False) -> PairReport:
+def report_pairs(frames: PairedFrames, *, alignment: bool = False) -> PairReport:
     """Look at every pair of the current epoch, and at every image that could be drawn.
 
     Args:

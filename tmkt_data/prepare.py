@@ -37,7 +37,7 @@ class Progress(NamedTuple):
     resumed: int
 
 
-def prepare(plan: PreparePlan, *, workers: int = 1) -> Iterator[Progress]:
+def prepare_cache(plan: PreparePlan, *, workers: int = 1) -> Iterator[Progress]:
     """Write the cache of a plan, yielding progress. Interrupted at any point and run again, it goes on.
 
     Args:

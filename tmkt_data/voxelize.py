@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.errors import EventError
+from tmkt_data.errors import EventError, SpecError
 from tmkt_data.events import Events, SensorSize
 from tmkt_data.kernels.resize import axis_table
 from tmkt_data.spec import Canvas, Representation, Resize
@@ -92,7 +92,7 @@ def event_frames(
 
     Raises:
         EventError: No sensor size for a fixed canvas, or events outside it.
-        SpecError: A number of bins below 1.
+        SpecError: A number of bins, rows or columns below 1, or a choice that does not exist.
 
     Example:
         >>> from tmkt_data.io.atis import decode_atis
@@ -101,12 +101,13 @@ def event_frames(
         >>> result.frames.shape, int(result.frames.sum()), result.num_outside_bins
         ((2, 2, 6, 8), 3, 0)
     """
-    channels = 2 if representation == "counts" else 1
-    whole = representation == "counts" and resize == "sum"
-    out: NDArray[Any] = np.zeros((num_bins, channels, height, width), np.uint32 if whole else np.float32)
+    _check_choices(height, width, canvas, resize, representation)
     edges = bin_edges(
         int(events.t[0]) if len(events) else 0, int(events.t[-1]) if len(events) else 0, num_bins, bin_rule
     )
+    channels = 2 if representation == "counts" else 1
+    whole = representation == "counts" and resize == "sum"
+    out: NDArray[Any] = np.zeros((num_bins, channels, height, width), np.uint32 if whole else np.float32)
     if not len(events):
         return EventFrames(out, 0)
     box = canvas_box(events, canvas, sensor_size or events.sensor_size)
@@ -126,3 +127,17 @@ def event_frames(
     else:
         counted = count_frames_weighted(*event_columns, edges, *columns, *rows, *origin, out)
     return EventFrames(out, len(events) - counted)
+
+
+def _check_choices(height: int, width: int, canvas: str, resize: str, representation: str) -> None:
+    for name, length in (("height", height), ("width", width)):
+        if length < 1:
+            raise SpecError(f"{name}: found {length}, expected 1 or more")
+    choices = (
+        (canvas, Canvas, "canvas"),
+        (resize, Resize, "resize"),
+        (representation, Representation, "representation"),
+    )
+    for value, allowed, name in choices:
+        if value not in get_args(allowed):
+            raise SpecError(f"{name}: found {value!r}, expected one of {', '.join(get_args(allowed))}")

@@ -8,12 +8,12 @@ import trees
 
 from tmkt_data.datasets.open import default_spec, open_catalogue
 from tmkt_data.plan import plan_prepare
-from tmkt_data.prepare import prepare
+from tmkt_data.prepare import prepare_cache
 
 
 def build(name: str, root: Path, out: Path, workers: int = 1, **choices: object) -> Path:
     plan = plan_prepare(open_catalogue(name, root), dataclasses.replace(default_spec(name), **choices), out)
-    for _ in prepare(plan, workers=workers):
+    for _ in prepare_cache(plan, workers=workers):
         pass
     return plan.path
 

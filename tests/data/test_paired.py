@@ -15,7 +15,7 @@ from tmkt_data.encode import poisson_frames, repeat_frames
 from tmkt_data.errors import CacheError, PairingError, SpecError
 from tmkt_data.events import SensorSize
 from tmkt_data.io.read import load_events
-from tmkt_data.pair_report import pair_report
+from tmkt_data.pair_report import report_pairs
 from tmkt_data.paired import EVENT_SCALES, PairedFrames, scale_events
 from tmkt_data.random_keys import Purpose, draw_key
 from tmkt_data.splits import SplitCode
@@ -110,7 +110,7 @@ def test_no_heldout_image_can_be_drawn_for_training(nmnist_cache):
     held_out = {frames.cache.event_ids[row] for row in np.flatnonzero(codes >= SplitCode.VAL)}
     assert held_out
     assert not held_out & {frames.cache.image_ids[row] for row in frames.pools.rows}
-    report = pair_report(frames)
+    report = report_pairs(frames)
     assert report.num_reachable_heldout == 0
     assert report.label_agreement == 1.0
     assert report.num_recordings == report.num_with_twin == len(frames)
@@ -120,7 +120,7 @@ def test_the_report_sees_a_leak_when_there_is_one(nmnist_cache):
     frames = PairedFrames(nmnist_cache, "train")
     test_rows = np.flatnonzero(frames.cache.splits("images", "twin-disjoint") == SplitCode.TEST)
     frames.pools.rows[:2] = test_rows[:2]
-    assert pair_report(frames).num_reachable_heldout == 2
+    assert report_pairs(frames).num_reachable_heldout == 2
 
 
 def test_per_class_keeps_so_many_of_each_and_more_keeps_the_same_ones(nmnist_cache):

@@ -19,7 +19,7 @@ from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.datasets.open import default_spec, open_catalogue
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.plan import find_prepared, plan_prepare
-from tmkt_data.prepare import prepare
+from tmkt_data.prepare import prepare_cache
 from tmkt_data.prepare_blocks import UnreadableSourcesError
 
 
@@ -47,13 +47,13 @@ def test_stopped_after_any_step_and_run_again_ends_with_the_same_bytes(large_roo
     plan = plan_of(large_root, out, size=48)
     resumed = []
     for stop_after in (0, 1, 3, 6, 9, 12):
-        steps = prepare(plan, workers=1)
+        steps = prepare_cache(plan, workers=1)
         for _ in range(stop_after):
             step = next(steps, None)
             resumed.append(step.resumed if step else 0)
         steps.close()
     assert not out.exists() or stop_after >= 12
-    for _ in prepare(plan):
+    for _ in prepare_cache(plan):
         pass
     assert max(resumed) > 0
     assert out.read_bytes() == uninterrupted.read_bytes()
@@ -86,7 +86,7 @@ def test_killed_at_random_points_and_run_again_ends_with_the_same_bytes(large_ro
 def test_a_damaged_block_is_built_again(large_root, uninterrupted, tmp_path):
     out = tmp_path / "mended.h5"
     plan = plan_of(large_root, out, size=48)
-    steps = prepare(plan)
+    steps = prepare_cache(plan)
     for _ in range(8):
         next(steps)
     steps.close()
@@ -96,28 +96,28 @@ def test_a_damaged_block_is_built_again(large_root, uninterrupted, tmp_path):
     data[len(data) // 2] ^= 1
     blocks[0].write_bytes(data)
     blocks[1].write_bytes(blocks[1].read_bytes()[:1000])
-    for _ in prepare(plan):
+    for _ in prepare_cache(plan):
         pass
     assert out.read_bytes() == uninterrupted.read_bytes()
 
 
 def test_blocks_of_other_choices_are_not_used(large_root, uninterrupted, tmp_path):
     out = tmp_path / "other.h5"
-    steps = prepare(plan_of(large_root, out, size=48, resize="area"))
+    steps = prepare_cache(plan_of(large_root, out, size=48, resize="area"))
     for _ in range(4):
         next(steps)
     steps.close()
-    for _ in prepare(plan_of(large_root, out, size=48)):
+    for _ in prepare_cache(plan_of(large_root, out, size=48)):
         pass
     assert out.read_bytes() == uninterrupted.read_bytes()
 
 
 def test_two_builders_at_once_are_kept_apart(nmnist_root, tmp_path):
     plan = plan_of(nmnist_root, tmp_path / "twice.h5")
-    first = prepare(plan)
+    first = prepare_cache(plan)
     next(first)
     with pytest.raises(CacheError, match=r"another tmkt-data prepare is building this cache"):
-        next(prepare(plan))
+        next(prepare_cache(plan))
     for _ in first:
         pass
     assert read_cache_info(plan.path).num_recordings == 60
@@ -152,7 +152,7 @@ def test_prepared_already_is_seen_and_a_changed_source_too(nmnist_root, tmp_path
     shutil.copytree(nmnist_root, root)
     plan = plan_of(root, tmp_path / "cache.h5")
     assert find_prepared(plan) is None
-    for _ in prepare(plan):
+    for _ in prepare_cache(plan):
         pass
     found = find_prepared(plan)
     assert found is not None
@@ -230,7 +230,7 @@ def test_every_unreadable_file_is_named_and_the_rest_kept(nmnist_root, tmp_path)
     (root / "MNIST_png/Train/3/00040.png").write_bytes(b"no image")
     plan = plan_of(root, tmp_path / "cache.h5")
     with pytest.raises(UnreadableSourcesError) as caught:
-        for _ in prepare(plan):
+        for _ in prepare_cache(plan):
             pass
     assert sorted(caught.value.problems) == ["0/train-00002", "1/train-00014", "3/train-00040"]
     assert "3 bytes left after 0 whole events" in caught.value.problems["0/train-00002"]
@@ -255,7 +255,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(large_root, uninterrupted, 
         assert "cannot be written" in failed.stderr
         assert "free some space" in failed.stderr
         assert not out.exists()
-    for _ in prepare(plan_of(large_root, out, size=48)):
+    for _ in prepare_cache(plan_of(large_root, out, size=48)):
         pass
     assert out.read_bytes() == uninterrupted.read_bytes()
 
@@ -267,7 +267,7 @@ def test_too_little_space_is_said_before_anything_is_written(nmnist_root, tmp_pa
     if shutil.disk_usage(tmp_path).free > 2 * huge.num_bytes:
         pytest.skip("more than 200 GB free here")
     with pytest.raises(CacheError, match=r"MB free, needed \d+ MB"):
-        next(prepare(huge))
+        next(prepare_cache(huge))
     assert list(tmp_path.iterdir()) == []
 
 

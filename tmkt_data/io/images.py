@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8
                 return np.asarray(image.convert("RGB"), np.uint8)
     except UnidentifiedImageError as unknown:
         raise ImageError(f"{place}: no image that Pillow can read ({len(data)} bytes); fetch it again") from unknown
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as broken:
+    except (OSError, ValueError, SyntaxError, EOFError, NotImplementedError, Image.DecompressionBombError) as broken:
         raise ImageError(f"{place}: damaged image ({broken}); fetch it again") from broken
 
 
@@ -69,7 +70,7 @@ def read_idx(path: Path, num_dims: int) -> NDArray[np.uint8]:
     if data[:2] == b"\x1f\x8b":
         try:
             data = gzip.decompress(data)
-        except (OSError, EOFError, ValueError) as broken:
+        except (OSError, EOFError, ValueError, zlib.error) as broken:
             raise ImageError(f"{path.name}: damaged gzip file ({broken}); fetch it again") from broken
     header = 4 * (1 + num_dims)
     if len(data) < header or int.from_bytes(data[:4], "big") != _IDX_MAGIC[num_dims]:

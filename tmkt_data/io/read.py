@@ -16,7 +16,8 @@ _FOREIGN_STARTS = {
     b"\x93NUMPY": "npy",
     b"Event Stream": "Event Stream",
     b"MATLAB 5.0": "MATLAB",
-    b"\x1f\x8b": "gzip",
+    # With its third byte, deflate: a recording may well start with an event at (31, 139).
+    b"\x1f\x8b\x08": "gzip",
 }
 _ATIS_SUFFIXES = (".bin", ".bs2")
 
