@@ -31,7 +31,7 @@ def read_atis(path: Path, sensor_size: SensorSize | None = None) -> Events:
     Raises:
         EventError: The file is missing, empty, or does not hold a whole number of events.
 
-    Source: DATASETS of Orchard et al. 2015, `Read_Ndataset.m`, read as a byte layout.
+    Source: Orchard et al., 2015, and the byte layout that `Read_Ndataset.m` of that dataset reads.
     """
     return decode_atis(read_bytes(path), sensor_size=sensor_size, place=path.name)
 
