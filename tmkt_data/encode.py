@@ -100,17 +100,25 @@ def image_frame(
         width: Columns of a frame, W.
         channel: See `intensity`; taken after the resize, as the KT protocol does for Caltech-101.
         sensor_size: The canvas of the recordings; None stretches the image over the whole frame (canvas `tight`).
-        placement: Where the image lies on the sensor; outside it the frame is 0.
+        placement: Where the image lies on the sensor; outside it the frame is 0, and what overhangs is cut off.
 
     Returns:
         Intensity, shape (H, W), uint8.
+
+    Raises:
+        SpecError: A placement that starts outside the sensor.
     """
     if sensor_size is None or placement is None:
         return intensity(resize_rgb(rgb, height, width), channel)
     left, top, right, bottom = placement.box_of(rgb.shape[1], rgb.shape[0])
+    if not 0 <= left < sensor_size.width or not 0 <= top < sensor_size.height:
+        raise SpecError(
+            f"placement: starts at ({left}, {top}), expected a pixel of the {sensor_size.width} x "
+            f"{sensor_size.height} sensor"
+        )
     canvas = np.zeros((sensor_size.height, sensor_size.width, 3), np.uint8)
-    right, bottom = min(right, sensor_size.width), min(bottom, sensor_size.height)
-    canvas[top:bottom, left:right] = resize_rgb(rgb, bottom - top, right - left)
+    inside = canvas[top:bottom, left:right]
+    inside[...] = resize_rgb(rgb, bottom - top, right - left)[: inside.shape[0], : inside.shape[1]]
     return intensity(resize_rgb(canvas, height, width), channel)
 
 
@@ -156,10 +164,14 @@ def poisson_frames(
         Shape (T, C, H, W), float32, 0 or 1. Owned by the caller.
 
     Raises:
-        SpecError: `out` has another shape or is not contiguous.
+        SpecError: Intensities that are not uint8, a key outside 64 bits, or an `out` of another shape or layout.
     """
     from tmkt_data.kernels.poisson import poisson_spikes
 
+    if intensities.dtype != np.uint8:
+        raise SpecError(f"intensities: found {intensities.dtype}, expected uint8, 0 to 255; scale and convert them")
+    if not 0 <= int(key) < 2**64:
+        raise SpecError(f"key: found {key}, expected 0 to 2**64 - 1")
     shape = (num_steps, num_channels, *intensities.shape)
     if out is None:
         out = np.empty(shape, np.float32)

@@ -13,6 +13,9 @@ from tmkt_data.errors import EventError
 EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])
 """Structured dtype of one event: `t` microseconds, `x` column, `y` row (0 is the top), `p` True for ON."""
 
+MAX_TIME_US = 2**61
+"""Largest magnitude of a time; spans and bin edges then fit into int64."""
+
 EventArray = NDArray[np.void]
 
 
@@ -151,5 +154,6 @@ def _check_columns(columns: dict[str, NDArray[Any]], place: str) -> None:
                 f"{place}: {name} runs from {column.min()} to {column.max()}, expected 0 to 65535; "
                 "check the byte layout of the source"
             )
-    if columns["t"].dtype == np.uint64 and len(columns["t"]) and columns["t"].max() > np.iinfo(np.int64).max:
-        raise EventError(f"{place}: t reaches {columns['t'].max()}, expected below 2**63 microseconds")
+    times = columns["t"]
+    if len(times) and not -MAX_TIME_US <= int(times.min()) <= int(times.max()) <= MAX_TIME_US:
+        raise EventError(f"{place}: t runs from {times.min()} to {times.max()}, expected at most 2**61 microseconds")

@@ -61,7 +61,7 @@ def sample_uid(sample_id: str) -> int:
         >>> sample_uid("airplanes/image_0001") == sample_uid("airplanes/image_0001")
         True
     """
-    return int.from_bytes(hashlib.blake2b(sample_id.encode("utf-8")).digest()[:8], "little")
+    return int.from_bytes(hashlib.blake2b(sample_id.encode("utf-8", "surrogateescape")).digest()[:8], "little")
 
 
 def draw_key(

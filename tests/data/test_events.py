@@ -49,6 +49,12 @@ def test_drops_and_counts_what_lies_outside(rows, width, height):
     assert events.sensor_size == (width, height)
 
 
+def test_the_last_column_and_row_lie_inside_and_the_next_outside():
+    events = validate_events(*columns([1, 2, 3, 4], x=[7, 8, 7, 0], y=[5, 5, 6, 0]), sensor_size=SensorSize(8, 6))
+    assert events.t.tolist() == [1, 4]
+    assert events.num_dropped == {"outside the sensor": 2}
+
+
 def test_steps_back_are_counted_after_dropping():
     events = validate_events(*columns([5, 1, 6], x=[0, 9, 0]), sensor_size=SensorSize(4, 4))
     assert events.num_inversions == 0
@@ -114,7 +120,7 @@ def test_strided_columns_become_contiguous():
         (np.zeros(2, int), np.zeros(2, int), np.array([3, 65536]), np.zeros(2, bool),
          r"a.bin: y runs from 3 to 65536, expected 0 to 65535"),
         (np.array([1, 2**63], np.uint64), np.zeros(2, int), np.zeros(2, int), np.zeros(2, bool),
-         r"a.bin: t reaches 9223372036854775808, expected below 2\*\*63 microseconds"),
+         r"a.bin: t runs from 1 to 9223372036854775808, expected at most 2\*\*61 microseconds"),
     ],
 )  # fmt: skip
 def test_wrong_columns_are_named(t, x, y, p, text):
@@ -156,3 +162,10 @@ def test_two_records_do_not_share_their_counters():
     first, second = (Events(*columns([0])) for _ in range(2))
     first.num_dropped["a"] = 1
     assert second.num_dropped == {}
+
+
+@pytest.mark.parametrize("times", [[0, 2**61 + 1], [-(2**61) - 1, 0], [0, 2**63 - 1]])
+def test_times_beyond_what_bins_can_hold_are_refused(times):
+    column = np.array([0, 0], np.uint16)
+    with pytest.raises(EventError, match=r"expected at most 2\*\*61 microseconds$"):
+        validate_events(np.array(times), column, column, np.array([True, False]))

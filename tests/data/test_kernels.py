@@ -44,6 +44,21 @@ class TestDecode:
         assert outside == expected_outside
         assert inversions == naive.num_inversions(expected)
 
+    def test_the_last_column_and_row_are_kept_and_the_next_dropped(self):
+        rows = [(1, 33, 29, True), (2, 34, 29, True), (3, 33, 30, True), (4, 34, 30, True)]
+        assert decode(naive.encode_atis(rows), 34, 30) == (rows[:1], 3, 0)
+
+    def test_steps_back_are_counted_between_neighbors_that_are_kept(self):
+        rows = [
+            (50, 0, 0, True),
+            (20, 0, 0, True),
+            (30, 0, 0, True),
+            (9, 99, 0, True),
+            (60, 0, 0, True),
+            (10, 0, 0, True),
+        ]
+        assert decode(naive.encode_atis(rows), 34, 34)[1:] == (1, 2)
+
     def test_all_bits_set_and_none(self):
         assert decode(bytes.fromhex("ffefffffff 0000000000"))[0] == [(8388607, 255, 239, True), (0, 0, 0, False)]
 
@@ -161,6 +176,15 @@ class TestVoxelGrid:
 
     def test_one_bin_holds_everything(self):
         assert self.grid([(0, 0, 0, True), (3, 0, 0, True), (9, 0, 0, False)], 1) == [1.0]
+
+    def test_writes_nothing_behind_the_last_bin(self):
+        events = naive.make_events([(0, 0, 0, True), (7, 0, 0, True), (9, 0, 0, True)])
+        table = axis_table(1, 1, "sum")
+        guarded = np.full((4, 1, 1, 1), -0.0, np.float32)  # Adding even 0.0 would turn the sign.
+        guarded[:3] = 0.0
+        voxel_grid(*event_columns(events), *table, *table, 0, 0, guarded[:3])
+        assert np.signbit(guarded[3]).all()
+        assert guarded.sum() == 3
 
     def test_no_events(self):
         assert self.grid([], 3) == [0.0, 0.0, 0.0]

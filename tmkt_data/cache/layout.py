@@ -116,11 +116,11 @@ def content_digest(header: Mapping[str, str], tables: Mapping[str, Table]) -> st
 
 def text_table(values: list[str] | tuple[str, ...]) -> Table:
     """Return text as a table of fixed-width UTF-8 bytes."""
-    encoded = [value.encode() for value in values]
+    encoded = [value.encode("utf-8", "surrogateescape") for value in values]
     width = max((len(value) for value in encoded), default=1)
     return np.array(encoded, dtype=f"S{max(1, width)}")
 
 
 def table_text(table: Table) -> tuple[str, ...]:
     """Return the text of a table of `text_table`."""
-    return tuple(value.decode() for value in table.tolist())
+    return tuple(value.decode("utf-8", "surrogateescape") for value in table.tolist())

@@ -23,6 +23,8 @@ def read_bytes(path: Path, *, error: type[TmktError] = EventError) -> bytes:
         raise error(f"{path}: a folder, expected a file; name one file in it") from folder
     except OSError as broken:
         raise error(f"{path}: cannot be read ({broken.strerror or broken})") from broken
+    except ValueError as impossible:
+        raise error(f"{str(path)!r}: no possible file name ({impossible})") from impossible
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -17,6 +17,13 @@ from tmkt_data.io.files import read_bytes
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused; the largest of Caltech-101 has 11.2 million pixels."""
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+_BYTE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+# What Pillow's decoders raise on damaged files, seen by mutating files of each format.
+_DAMAGE = (
+    *(OSError, ValueError, SyntaxError, EOFError, NotImplementedError, RuntimeError, TypeError, AttributeError),
+    Image.DecompressionBombError,
+)
 _IDX_MAGIC = {1: 0x0801, 3: 0x0803}
 
 
@@ -24,28 +31,30 @@ def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8
     """Decode an image file to RGB; grey and palette images are converted.
 
     Args:
-        data: Bytes of a JPEG, PNG or other format that Pillow reads.
+        data: Bytes of an image in one of `FORMATS`, 8 bits a channel or fewer.
         place: What the message of an error starts with.
 
     Returns:
         Shape (H, W, 3), uint8.
 
     Raises:
-        ImageError: No image, a truncated one, or one of more than `MAX_PIXELS`.
+        ImageError: No image, a truncated one, one of more than `MAX_PIXELS`, or one of 16 bits a channel.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise ImageError(
                         f"{place}: {width} x {height} pixels, expected at most {MAX_PIXELS}; scale it down"
                     )
+                if image.mode not in _BYTE_MODES:
+                    raise ImageError(f"{place}: pixels of type {image.mode}, expected 8 bits a channel; convert it")
                 return np.asarray(image.convert("RGB"), np.uint8)
     except UnidentifiedImageError as unknown:
         raise ImageError(f"{place}: no image that Pillow can read ({len(data)} bytes); fetch it again") from unknown
-    except (OSError, ValueError, SyntaxError, EOFError, NotImplementedError, Image.DecompressionBombError) as broken:
+    except _DAMAGE as broken:
         raise ImageError(f"{place}: damaged image ({broken}); fetch it again") from broken
 
 

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tmkt_data.errors import SpecError
+from tmkt_data.spec import PrepareSpec
+
+OTHER_VALUES = {
+    "time_bins": 6,
+    "bin_rule": "tonic",
+    "canvas": "tight",
+    "resize": "bilinear",
+    "representation": "voxel",
+    "image_channel": "blue",
+    "size": 28,
+    "class_set": "objects",
+    "split_seed": 1,
+    "val_share": 0.2,
+    "test_share": 0.1,
+    "bake": "repeat",
+}
+SPECS = st.builds(
+    PrepareSpec,
+    time_bins=st.integers(1, 1000),
+    bin_rule=st.just("exact"),
+    canvas=st.sampled_from(["fixed", "tight"]),
+    resize=st.sampled_from(["sum", "bilinear", "area"]),
+    representation=st.sampled_from(["counts", "voxel"]),
+    image_channel=st.sampled_from(["value", "luminance", "blue"]),
+    size=st.integers(4, 1024),
+    class_set=st.sampled_from(["all", "objects"]),
+    split_seed=st.integers(0, 2**63 - 1),
+    val_share=st.floats(0, 0.4),
+    test_share=st.none() | st.floats(0, 0.4),
+    bake=st.sampled_from(["none", "repeat", "poisson"]),
+)
+
+
+def test_the_table_of_other_values_is_complete():
+    assert list(OTHER_VALUES) == [field.name for field in dataclasses.fields(PrepareSpec)]
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+def test_the_digest_changes_with_every_field(name):
+    changed = PrepareSpec(**{name: OTHER_VALUES[name]})
+    assert changed.digest() != PrepareSpec().digest()
+    assert changed.differences(PrepareSpec()) == {name: (OTHER_VALUES[name], getattr(PrepareSpec(), name))}
+
+
+def test_digests_of_all_single_changes_differ():
+    digests = {PrepareSpec(**{name: value}).digest() for name, value in OTHER_VALUES.items()}
+    assert len(digests) == len(OTHER_VALUES)
+
+
+def test_a_digest_is_sixteen_hexadecimal_digits():
+    digest = PrepareSpec().digest()
+    assert len(digest) == 16
+    assert int(digest, 16) >= 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(spec=SPECS)
+def test_a_spec_survives_a_dict_and_json(spec):
+    assert PrepareSpec.from_dict(spec.to_dict()) == spec
+    again = PrepareSpec.from_dict(json.loads(spec.to_json()))
+    assert again == spec
+    assert again.digest() == spec.digest()
+
+
+def test_json_is_canonical():
+    text = PrepareSpec().to_json()
+    assert list(json.loads(text)) == sorted(OTHER_VALUES)
+    assert " " not in text
+
+
+def test_whole_and_broken_numbers_of_a_share_are_one_spec():
+    assert PrepareSpec(val_share=0) == PrepareSpec(val_share=0.0)
+    assert PrepareSpec(val_share=0).digest() == PrepareSpec(val_share=0.0).digest()
+
+
+def test_the_spec_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PrepareSpec().size = 3
+
+
+def test_choices_are_given_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        PrepareSpec(10)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("bin_rule", "exact, tonic, spikingjelly"),
+        ("canvas", "fixed, tight"),
+        ("resize", "sum, bilinear, area"),
+        ("representation", "counts, voxel"),
+        ("image_channel", "value, luminance, blue"),
+        ("class_set", "all, objects"),
+        ("bake", "none, repeat, poisson"),
+    ],
+)
+@pytest.mark.parametrize("value", ["Sum", "", None, 3, ["sum"]])
+def test_an_unknown_choice_is_named_with_those_that_exist(name, choices, value):
+    with pytest.raises(SpecError) as refused:
+        PrepareSpec(**{name: value})
+    assert str(refused.value) == f"{name}: found {value!r}, expected one of {choices}"
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("time_bins", 1, 1000), ("size", 4, 1024), ("split_seed", 0, 2**63 - 1)]
+)
+def test_whole_numbers_have_a_range(name, low, high):
+    for value in (low, high):
+        assert getattr(PrepareSpec(**{name: value}), name) == value
+    for value in (low - 1, high + 1, 10.0, "10", None, True):
+        with pytest.raises(SpecError) as refused:
+            PrepareSpec(**{name: value})
+        assert str(refused.value) == f"{name}: found {value!r}, expected a whole number from {low} to {high}"
+
+
+@pytest.mark.parametrize("name", ["val_share", "test_share"])
+def test_shares_have_a_range(name):
+    for value in (0, 0.5, 0.8):
+        assert getattr(PrepareSpec(**{name: value}), name) == value
+    for value in (-0.01, 0.81, float("nan"), float("inf"), "0.1", True):
+        with pytest.raises(SpecError) as refused:
+            PrepareSpec(**{name: value})
+        assert str(refused.value) == f"{name}: found {value!r}, expected a number from 0 to 0.8"
+
+
+def test_only_the_test_share_may_be_left_open():
+    assert PrepareSpec(test_share=None).test_share is None
+    with pytest.raises(SpecError, match=r"val_share: found None, expected a number from 0 to 0.8"):
+        PrepareSpec(val_share=None)
+
+
+def test_shares_leave_something_to_train_on():
+    assert PrepareSpec(val_share=0.4, test_share=0.5).test_share == 0.5
+    with pytest.raises(SpecError) as refused:
+        PrepareSpec(val_share=0.5, test_share=0.41)
+    assert str(refused.value) == (
+        "val_share, test_share: found 0.5 and 0.41, expected a sum up to 0.9; leave recordings to train on"
+    )
+
+
+@pytest.mark.parametrize("rule", ["tonic", "spikingjelly"])
+def test_a_voxel_grid_has_no_bin_rule(rule):
+    with pytest.raises(SpecError, match=f"bin_rule: found '{rule}' with representation 'voxel'.*leave bin_rule"):
+        PrepareSpec(representation="voxel", bin_rule=rule)
+
+
+def test_channels_follow_the_representation():
+    assert PrepareSpec().num_channels == 2
+    assert PrepareSpec(representation="voxel").num_channels == 1
+
+
+def test_an_unknown_key_is_named():
+    with pytest.raises(SpecError, match=r"prepare spec: unknown colour, zoom; written by another version of tmkt\?"):
+        PrepareSpec.from_dict({"size": 28, "zoom": 1, "colour": "red"})
+
+
+def test_missing_keys_take_their_defaults():
+    assert PrepareSpec.from_dict({}) == PrepareSpec()
+
+
+def test_a_wrong_value_in_a_dict_is_refused():
+    with pytest.raises(SpecError, match="size: found '48', expected a whole number from 4 to 1024"):
+        PrepareSpec.from_dict({"size": "48"})
+
+
+def test_options_name_only_what_differs():
+    assert PrepareSpec().command_options(PrepareSpec()) == []
+    spec = PrepareSpec(time_bins=6, bin_rule="tonic", val_share=0.25)
+    assert spec.command_options(PrepareSpec()) == [
+        "--time-bins", "6", "--bin-rule", "tonic", "--val-share", "0.25",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+def test_the_command_line_knows_every_option(name):
+    from tmkt_data.cli import prepare
+
+    spec = PrepareSpec(**{name: OTHER_VALUES[name]})
+    parsed = prepare.make_context("prepare", ["digits", *spec.command_options(PrepareSpec())]).params
+    assert parsed[name] == OTHER_VALUES[name]
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+def test_help_names_every_option(name):
+    from tmkt_data.cli import main
+
+    result = CliRunner().invoke(main, ["prepare", "--help"])
+    assert result.exit_code == 0
+    assert f"--{name.replace('_', '-')}" in result.output
