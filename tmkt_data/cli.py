@@ -51,7 +51,7 @@ def _spec_options(function: Any) -> Any:
     options = [
         click.option("--time-bins", type=int, help="Time bins of a recording, T.  [default: 10]"),
         click.option("--size", type=int, help="Height and width of a frame.  [default: 48; 28 for digits, nmnist]"),
-        click.option("--resize", help="sum: keeps every event | bilinear: KT protocol | area: mean.  [default: sum]"),
+        click.option("--resize", help="sum: keeps every event | bilinear: as KT | area: density.  [default: sum]"),
         click.option("--bin-rule", help="exact: every event in one bin | tonic | spikingjelly.  [default: exact]"),
         click.option("--canvas", help="fixed | tight: extent of the recording.  [default: fixed; ncaltech101: tight]"),
         click.option("--representation", help="counts: OFF and ON | voxel: signed, one channel.  [default: counts]"),
@@ -77,7 +77,7 @@ def _spec_options(function: Any) -> Any:
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
-    default=os.cpu_count() or 1,
+    default=min(os.cpu_count() or 1, 64),
     show_default="cores",
     help="Threads.",
 )

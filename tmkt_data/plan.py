@@ -9,11 +9,14 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tmkt_data.cache.layout import FORMAT, FORMAT_VERSION
 from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.errors import CacheError, CatalogueError
-from tmkt_data.prepare_blocks import frames_dtype
+from tmkt_data.prepare_blocks import frames_dtype, source_bytes
 from tmkt_data.spec import PrepareSpec
 
 
@@ -121,14 +124,16 @@ def find_prepared(plan: PreparePlan) -> CacheInfo | None:
 
 
 def _changed_sources(plan: PreparePlan, written_ns: int) -> list[str]:
-    cache: Cache | None = None
-    changed: list[str] = []
     sides = (("events", plan.catalogue.recordings), ("images", plan.catalogue.images))
-    for side, sources in sides:
-        for row, source in enumerate(sources):
-            if source.item >= 0 or source.path.stat().st_mtime_ns <= written_ns:
-                continue
-            cache = cache or Cache(plan.path)
-            if zlib.crc32(source.path.read_bytes()) != int(cache.tables[f"{side}/source_crc32"][row]):
-                changed.append(source.id)
-    return changed
+    paths = {source.path for _, sources in sides for source in sources}
+    newer = {path for path in paths if path.stat().st_mtime_ns > written_ns}
+    if not newer:
+        return []
+    tables = Cache(plan.path).tables
+    archives: dict[Path, NDArray[np.uint8]] = {}
+    return [
+        source.id
+        for side, sources in sides
+        for source, crc32 in zip(sources, tables[f"{side}/source_crc32"].tolist(), strict=True)
+        if source.path in newer and zlib.crc32(source_bytes(source, archives)) != crc32
+    ]

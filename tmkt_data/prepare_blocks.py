@@ -151,13 +151,11 @@ def _convert_image(
     at: int,
     archives: dict[Path, NDArray[np.uint8]],
 ) -> None:
+    data = source_bytes(source, archives)
     if source.item < 0:
-        data = read_bytes(source.path, error=ImageError)
         rgb = decode_image(data, place=source.path.name)
     else:
-        archive = _archive(source.path, archives)
-        data = archive[source.item].tobytes()
-        rgb = np.repeat(archive[source.item][:, :, None], 3, axis=2)
+        rgb = np.repeat(archives[source.path][source.item][:, :, None], 3, axis=2)
     fixed = spec.canvas == "fixed"
     frame = image_frame(
         rgb,
@@ -188,7 +186,18 @@ def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> 
     return np.broadcast_to(frame, (spec.time_bins, spec.num_channels, *frame.shape))
 
 
-def _archive(path: Path, archives: dict[Path, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    if path not in archives:
-        archives[path] = read_idx(path, 3)
-    return archives[path]
+def source_bytes(source: Source, archives: dict[Path, NDArray[np.uint8]]) -> bytes:
+    """Return the bytes that make a source what it is: its file, or its part of an IDX archive.
+
+    Args:
+        source: Recording or image.
+        archives: Archives read so far, by path; a new one is added.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    if source.item < 0:
+        return read_bytes(source.path, error=ImageError)
+    if source.path not in archives:
+        archives[source.path] = read_idx(source.path, 3)
+    return bytes(archives[source.path][source.item].tobytes())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from tmkt_data.datasets.ncaltech101 import open_ncaltech101
 from tmkt_data.datasets.nmnist import open_nmnist
 from tmkt_data.datasets.open import DATASETS, default_spec, open_catalogue
 from tmkt_data.encode import Placement
-from tmkt_data.errors import CatalogueError, SpecError
+from tmkt_data.errors import CacheError, CatalogueError, SpecError
 from tmkt_data.events import SensorSize
 from tmkt_data.pair_report import measure_alignment
+from tmkt_data.plan import find_prepared, plan_prepare
 from tmkt_data.splits import SplitCode
 
 COUNTS = {"BACKGROUND_Google": 3, "Faces_easy": 4, "airplanes": 3}
@@ -124,6 +126,24 @@ def test_mnist_may_come_as_idx_files(tmp_path, zipped):
     assert catalogue.num_twins == 6
     cache = Cache(build("nmnist", root, tmp_path / "c.h5", canvas="tight"))
     np.testing.assert_array_equal(cache.image_frames(np.arange(6)), pixels)
+
+
+def test_a_changed_archive_is_seen(tmp_path):
+    root = trees.write_nmnist(tmp_path / "root", per_digit=3, test_per_digit=0, digits=2)
+    shutil.rmtree(root / "MNIST_png")
+    trees.write_mnist_idx(root / "MNIST", [0, 0, 0, 1, 1, 1], zipped=False)
+    path = build("nmnist", root, tmp_path / "c.h5")
+    plan = plan_prepare(open_nmnist(root), default_spec("nmnist"), path)
+    archive = root / "MNIST" / "train-images-idx3-ubyte"
+    later = path.stat().st_mtime + 100
+    os.utime(archive, (later, later))
+    assert find_prepared(plan) is not None
+    data = bytearray(archive.read_bytes())
+    data[16 + 784 * 2] ^= 1
+    archive.write_bytes(data)
+    os.utime(archive, (later, later))
+    with pytest.raises(CacheError, match=r"0/train-00003 has changed since it was prepared \(1 in all\)"):
+        find_prepared(plan)
 
 
 def test_idx_files_that_disagree_are_refused(tmp_path):

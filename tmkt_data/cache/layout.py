@@ -100,12 +100,14 @@ def decode_leading_block(data: bytes, place: str) -> LeadingBlock:
 def content_digest(header: Mapping[str, str], tables: Mapping[str, Table]) -> str:
     """Return the SHA-256 over the header and all tables; the CRC-32 of every frame is among them.
 
+    The version of the tool is left out: the same content has the same digest whoever wrote it.
+
     Args:
         header: Attributes of the file, text by name.
         tables: Arrays by their HDF5 path.
     """
     digest = hashlib.sha256()
-    for name in sorted(header):
+    for name in sorted(set(header) - {"tool_version"}):
         digest.update(f"{name}={header[name]}\0".encode())
     for name in sorted(tables):
         table = tables[name]
