@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tmkt_data.errors import TmktError
 
@@ -30,3 +31,15 @@ class RunError(TmktError):
 
 class NonFiniteError(RunError):
     """Training produced a loss or a weight that is no finite number; the last good checkpoint is kept."""
+
+
+class RunInterruptedError(RunError):
+    """The run was asked to stop and has written what it needs to go on.
+
+    Attributes:
+        run: Folder of the run.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        super().__init__(f"{run}: stopped before the end; go on with: tmkt-train resume {run}")

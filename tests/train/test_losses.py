@@ -176,9 +176,7 @@ def test_shuffled_cka_moves_rows_by_one():
     ("x", "y"), [((2, 1, 4), (2, 1, 4)), ((2, 3, 4), (2, 2, 4)), ((2, 3, 4), (1, 3, 4)), ((3, 4), (3, 4))]
 )
 def test_cka_refuses_single_rows_and_other_shapes(x, y):
-    with pytest.raises(
-        SpecError, match=r"^alignment: features .*, expected \[T, B, D\].*B at least 2; [^\n]+$"
-    ):
+    with pytest.raises(SpecError, match=r"^alignment: features .*, expected \[T, B, D\].*B at least 2; [^\n]+$"):
         cka(torch.zeros(x), torch.zeros(y))
 
 

@@ -200,14 +200,10 @@ def test_draws_depend_on_nothing_but_their_key(law):
     uids = np.array([5, 2**63 + 11, 9, 5, 77, 0], dtype=np.uint64)
     occurrences = np.array([0, 0, 3, 1, 0, 0])
     whole = replacement_points(42, 3, uids, occurrences, p, 10, law)
-    alone = [
-        replacement_points(42, 3, uids[i : i + 1], occurrences[i : i + 1], p, 10, law)[0] for i in range(6)
-    ]
+    alone = [replacement_points(42, 3, uids[i : i + 1], occurrences[i : i + 1], p, 10, law)[0] for i in range(6)]
     assert whole.tolist() == alone
     order = np.array([3, 0, 5, 4, 1, 2])
-    assert replacement_points(42, 3, uids[order], occurrences[order], p, 10, law).tolist() == [
-        alone[i] for i in order
-    ]
+    assert replacement_points(42, 3, uids[order], occurrences[order], p, 10, law).tolist() == [alone[i] for i in order]
 
 
 @pytest.mark.parametrize("law", ["sequential", "renormalised"])
@@ -315,9 +311,7 @@ def test_no_steps():
 
 @pytest.mark.parametrize(("events_shape", "num_points"), [((4, 2, 1), 2), ((4, 3, 3), 3), ((4, 3, 1), 2)])
 def test_mix_refuses_other_shapes(events_shape, num_points):
-    with pytest.raises(
-        SpecError, match=r"^mix: image \(4, 3, 1\), .*expected \[T, B, ...\] twice and \[B\]; "
-    ):
+    with pytest.raises(SpecError, match=r"^mix: image \(4, 3, 1\), .*expected \[T, B, ...\] twice and \[B\]; "):
         mix(torch.zeros(4, 3, 1), torch.zeros(events_shape), torch.ones(num_points).long())
 
 

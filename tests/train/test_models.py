@@ -14,9 +14,7 @@ from tmkt_train.models.network import NetworkOutput
 from tmkt_train.neurons import spiking_layers
 
 
-def build(
-    backbone="scnn", *, classes=5, size=(16, 16), steps=3, norm=None, separate=True, channels=2, seed=0
-):
+def build(backbone="scnn", *, classes=5, size=(16, 16), steps=3, norm=None, separate=True, channels=2, seed=0):
     torch.manual_seed(seed)
     mode = norm or ("per-step" if backbone == "vgg-snn" else "none")
     return build_model(
@@ -251,9 +249,7 @@ def test_each_loss_reaches_its_parameters():
             "image": lambda image=image: tet_loss(image.logits, labels).mean(),
             "event": lambda event=event: tet_loss(event.logits, labels).mean(),
             "alignment": lambda a=image, b=event: alignment_loss(cka(a.membrane, b.membrane)),
-            "modality": lambda image=image, heads=heads: modality_guidance_loss(
-                heads.modality(image.features), mask
-            ),
+            "modality": lambda image=image, heads=heads: modality_guidance_loss(heads.modality(image.features), mask),
             "ratio": lambda image=image, heads=heads: ratio_perception_loss(
                 heads.ratio(image.features), mask.float().mean(0)
             ),
@@ -277,9 +273,7 @@ def test_auxiliary_heads():
     modality = heads.modality(features)
     assert modality.shape == (4, 3)
     expected = features.numpy() @ heads.modality_head.weight.detach().numpy()[0]
-    np.testing.assert_allclose(
-        modality.detach(), expected + heads.modality_head.bias.item(), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(modality.detach(), expected + heads.modality_head.bias.item(), rtol=1e-5, atol=1e-6)
     ratio = heads.ratio(features)
     assert ratio.shape == (3,)
     logits = features.numpy().mean(0) @ heads.ratio_head.weight.detach().numpy()[0]
@@ -308,8 +302,7 @@ def test_coefficient_outside_unit_interval(value):
 @pytest.mark.parametrize("size", [(15, 32), (32, 15)])
 def test_too_small_input(backbone, size):
     message = (
-        f"{backbone}: input {size[0]} x {size[1]}, expected at least 16 x 16; "
-        "prepare the cache with a larger size"
+        f"{backbone}: input {size[0]} x {size[1]}, expected at least 16 x 16; prepare the cache with a larger size"
     )
     with pytest.raises(SpecError) as caught:
         build(backbone, size=size)

@@ -129,9 +129,7 @@ def test_layers_equal_single_steps():
     torch.testing.assert_close(pooled, torch.stack([nn.functional.avg_pool2d(step, 2) for step in x]))
     flat = flatten()(pooled)
     assert torch.equal(flat, torch.stack([step.flatten(1) for step in pooled]))
-    torch.testing.assert_close(
-        fc(flat), torch.stack([nn.functional.linear(s, fc.weight, fc.bias) for s in flat])
-    )
+    torch.testing.assert_close(fc(flat), torch.stack([nn.functional.linear(s, fc.weight, fc.bias) for s in flat]))
 
 
 def frames_of_two_scales(seed):

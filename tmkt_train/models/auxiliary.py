@@ -58,9 +58,7 @@ class RegularizationCoefficients(nn.Module):
         """
         super().__init__()
         if not 0.0 <= value <= 1.0:
-            message = (
-                f"regularization: coefficient {value:g}, expected 0 to 1; choose a share between none and all"
-            )
+            message = f"regularization: coefficient {value:g}, expected 0 to 1; choose a share between none and all"
             raise SpecError(message)
         self.mode: CoefficientMode = mode
         self.eta = nn.Parameter(torch.ones(num_steps)) if mode == "learned" else None

@@ -1,0 +1,249 @@
+import tomllib
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tmkt_data.paired import EventScale
+from tmkt_data.spec import PrepareSpec
+from tmkt_train.errors import RecipeError
+from tmkt_train.overrides import apply_overrides, split_setting
+from tmkt_train.recipe import DataTable, PrepareTable, Recipe
+from tmkt_train.recipe_files import (
+    find_recipe,
+    list_recipes,
+    load_recipe,
+    recipe_folders,
+    recipe_text,
+    toml_value,
+)
+from tmkt_train.settings import flat_items, inferred_choices
+
+from .conftest import make_recipe
+
+NAMES = ["scnn_digits", "scnn_digits_event_only", "scnn_nmnist", "scnn_nmnist_event_only", "vggsnn_ncaltech"]
+PLAIN = """
+name = "plain"
+title = "A plain one"
+[data]
+dataset = "digits"
+[model]
+backbone = "scnn"
+[method]
+name = "tmkt"
+[optim]
+learning_rate = 0.001
+[train]
+epochs = 9
+batch_size = 8
+"""
+
+
+def write(folder: Path, text: str, name: str = "plain.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems(path: Path, *settings: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, settings)
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_recipe_comes_back_from_its_resolved_text(name, tmp_path):
+    recipe = load_recipe(find_recipe(name))
+    assert recipe.name == name
+    assert load_recipe(write(tmp_path, recipe_text(recipe))) == recipe
+
+
+def test_list_has_every_shipped_recipe_and_no_broken_one():
+    entries = {entry.name: entry for entry in list_recipes()}
+    assert set(NAMES) <= set(entries)
+    assert all(not entries[name].problem and entries[name].dataset for name in NAMES)
+
+
+def test_resolved_text_has_every_key():
+    recipe = make_recipe()
+    written = tomllib.loads(recipe_text(recipe))
+    for key, _, _ in flat_items(recipe):
+        table = written
+        for part in key.split("."):
+            table = table[part]
+
+
+def test_paper_recipe_has_the_published_numbers():
+    recipe = load_recipe(find_recipe("vggsnn_ncaltech"))
+    assert recipe.optim.learning_rate == 5e-3 * 120 / 1024
+    assert (recipe.train.epochs, recipe.train.batch_size, recipe.train.crop_padding) == (300, 120, 4)
+    assert (recipe.optim.min_learning_rate, recipe.optim.warmup_epochs) == (1e-5, 5)
+    assert (recipe.optim.warmup_learning_rate, recipe.optim.weight_decay) == (1e-6, 0.01)
+    assert recipe.optim.betas == (0.9, 0.999)
+    assert recipe.train.sampler == "class-balanced"
+    assert recipe.train.drop_last
+    assert (recipe.model.backbone, recipe.model.batch_norm) == ("vgg-snn", "per-step")
+    assert (recipe.loss.alignment, recipe.loss.coefficients, recipe.mix.ratio) == (0.5, "learned", 0.5)
+    expected = PrepareSpec(time_bins=10, size=48, canvas="tight", resize="bilinear", bin_rule="tonic")
+    assert recipe.data.prepare.to_spec() == expected
+
+
+@pytest.mark.parametrize("name", ["scnn_digits", "scnn_nmnist"])
+def test_baseline_differs_from_its_twin_in_the_method_alone(name):
+    with_images, without = (load_recipe(find_recipe(n)) for n in (name, f"{name}_event_only"))
+    here = {key: value for key, value, _ in flat_items(with_images) if without.uses(key)}
+    there = {key: value for key, value, _ in flat_items(without) if without.uses(key)}
+    assert {key for key in here if here[key] != there[key]} == {"name", "title", "description", "method.name"}
+
+
+def test_all_mistakes_come_at_once_each_with_file_and_key(tmp_path):
+    text = PLAIN.replace('"tmkt"', '"tkmt"').replace("epochs = 9", 'epochs = "ten"').replace("batch_size", "bach_size")
+    path = write(tmp_path, "seed = -1\n" + text + "[loss]\nalignment = nan\n")
+    assert problems(path) == [
+        f"{path}: seed: found -1, expected a whole number of 0 or more",
+        f"{path}: method.name: found 'tkmt', expected one of 'tmkt', 'event-only'",
+        f"{path}: loss.alignment: found nan, expected a number of 0 or more",
+        f"{path}: train.epochs: found 'ten', expected a whole number of 1 or more",
+        f"{path}: train.batch_size: found nothing, expected a whole number of 1 or more",
+        (
+            f"{path}: train.bach_size: found an unknown key, expected one of epochs, batch_size, sampler, drop_last, "
+            "crop_padding, eval_batch_size, device, precision, num_threads; did you mean batch_size?"
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("train.epochs=0", "train.epochs: found 0, expected a whole number of 1 or more"),
+        ("train.epochs=1.5", "train.epochs: found 1.5, expected a whole number of 1 or more"),
+        ("train.drop_last=1", "train.drop_last: found 1, expected true or false"),
+        ("data=3", "data: found 3, expected a key inside this table, such as data.NAME=VALUE"),
+        ("optim.betas=[0.9]", "optim.betas: found [0.9], expected a list of 2 numbers"),
+        ("optim.betas=[1.0, 0.5]", "optim.betas: found [1.0, 0.5], expected two numbers from 0 to below 1"),
+        (
+            "data.recordings_per_class=most",
+            "data.recordings_per_class: found 'most', expected a whole number of 1 or more or 'all'",
+        ),
+        (
+            "optim.warmup_epochs=9",
+            "optim.warmup_epochs: found 9, expected fewer than train.epochs = 9, or 0 for no warm-up",
+        ),
+        (
+            "optim.min_learning_rate=0.5",
+            "optim.min_learning_rate: found 0.5, expected at most optim.learning_rate = 0.001",
+        ),
+        ("train.crop_padding=25", "train.crop_padding: found 25, expected at most half of data.prepare.size = 48"),
+        (
+            "data.image_encoding=baked",
+            "data.image_encoding: found 'baked', expected another one while data.prepare.bake = 'none'",
+        ),
+    ],
+)
+def test_mistake_in_a_setting_names_its_key(setting, line, tmp_path):
+    assert problems(write(tmp_path, PLAIN), setting) == [f"--set {line}"]
+
+
+def test_contradictions_come_all_at_once(tmp_path):
+    found = problems(
+        write(tmp_path, PLAIN),
+        "mix.law=renormalised",
+        "data.prepare.representation=voxel",
+        "data.prepare.bin_rule=tonic",
+    )
+    assert len(found) == 2
+    assert found[0].startswith("--set data.prepare.bin_rule: found 'tonic' with representation 'voxel'")
+    assert "mix.ratio: found 0.5, expected at least 0.55" in found[1]
+
+
+def test_contradiction_of_unused_settings_is_none(tmp_path):
+    settings = ["mix.law=renormalised", "method.name=event-only"]
+    assert load_recipe(write(tmp_path, PLAIN), settings).mix.law == "renormalised"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("a.b=0.8", 0.8),
+        ("a.b=3", 3),
+        ("a.b=true", True),
+        ("a.b=1e-3", 1e-3),
+        ("a.b = [1, 2]", [1, 2]),
+        ('a.b="x y"', "x y"),
+        ("a.b=event-only", "event-only"),
+        ("a.b=runs/x.h5", "runs/x.h5"),
+    ],
+)
+def test_values_of_settings_are_toml_or_bare_words(setting, value):
+    assert split_setting(setting) == ("a.b", value)
+
+
+@pytest.mark.parametrize("setting", ["a", "=3", "a..b=3", "a=", "a=[1", "a=1\nb=2", "a='", "a b=3"])
+def test_setting_that_is_none_is_refused_by_name(setting):
+    with pytest.raises(RecipeError, match="--set") as caught:
+        split_setting(setting)
+    assert len(caught.value.problems) == 1
+
+
+def test_all_bad_settings_come_at_once_and_the_tables_stay():
+    tables = {"seed": 1}
+    with pytest.raises(RecipeError) as caught:
+        apply_overrides(tables, ["a", "seed.x=3", "seed=2", "b=[1"])
+    assert len(caught.value.problems) == 3
+    assert tables == {"seed": 1}
+
+
+@given(st.one_of(st.text(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans()))
+def test_written_values_come_back_from_toml(value):
+    assert tomllib.loads(f"x = {toml_value(value)}")["x"] == value
+
+
+def test_no_toml_and_no_file_are_one_line_each(tmp_path):
+    assert "no valid TOML" in problems(write(tmp_path, "a = = 3"))[0]
+    assert "cannot be read" in problems(tmp_path)[0]
+    (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
+    assert "cannot be read" in problems(tmp_path / "latin.toml")[0]
+
+
+def test_recipe_here_comes_before_the_packaged_one_and_a_path_before_both(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    here = write(tmp_path / "recipes", PLAIN, "scnn_digits.toml")
+    assert find_recipe("scnn_digits").resolve() == here
+    other = write(tmp_path, PLAIN, "other.toml")
+    assert find_recipe("other.toml").resolve() == other
+    assert find_recipe("vggsnn_ncaltech").parent.resolve() in [f.resolve() for f in recipe_folders()[1:]]
+    write(tmp_path / "recipes", "x = 1", "broken.toml")
+    assert {e.name: e.problem for e in list_recipes()}["broken"]
+
+
+def test_unknown_recipe_suggests_a_near_name():
+    with pytest.raises(RecipeError, match="did you mean scnn_digits"):
+        find_recipe("scnn_digit")
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        find_recipe("nowhere/x.toml")
+
+
+def test_choices_of_the_data_package_are_those_of_the_recipe():
+    assert get_args(DataTable.model_fields["event_scale"].annotation) == get_args(EventScale)
+    assert set(PrepareTable.model_fields) == set(PrepareSpec().to_dict())
+    assert PrepareTable().to_spec() == PrepareSpec()
+
+
+def test_recipe_is_frozen_and_never_converts():
+    recipe = make_recipe()
+    with pytest.raises(ValidationError):
+        recipe.seed = 4
+    with pytest.raises(ValidationError):
+        Recipe.model_validate({**recipe.model_dump(), "seed": "4"})
+
+
+def test_inferred_choices_are_those_that_the_method_uses():
+    tmkt = inferred_choices(make_recipe())
+    event_only = inferred_choices(make_recipe(method={"name": "event-only"}))
+    assert {"mix.ratio = 0.5", "loss.modality = 0.1", "loss.ratio = 0.1", "loss.alignment = 0.5"} <= set(tmkt)
+    assert set(event_only) < set(tmkt)
+    assert not any(choice.startswith(("mix.", "data.pairing")) for choice in event_only)

@@ -1,0 +1,303 @@
+"""The command `tmkt-train`: parse, call, print. Nothing else in this package prints or exits."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tmkt_data.console import GuardedGroup, fail, megabytes, print_rows
+from tmkt_data.errors import TmktError
+
+if TYPE_CHECKING:
+    from tmkt_train.progress import EpochDone, Progress, Started
+    from tmkt_train.recipe import Recipe
+    from tmkt_train.run import Run
+
+_RUN = click.argument("run", type=click.Path(path_type=Path))
+_CACHE = click.option(
+    "--cache", type=click.Path(path_type=Path), help="Cache to use, instead of the one that is found."
+)
+_SET = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting, such as train.epochs=3."
+)
+_STOPPED = 130
+
+
+@click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tmkt", message="%(version)s")
+def main() -> None:
+    """Train spiking networks on paired images and event recordings.
+
+    Start with: tmkt-data prepare digits, then tmkt-train recipe scnn_digits
+    """
+
+
+@main.command()
+def recipes() -> None:
+    """List the recipes that can be named."""
+    from tmkt_train.recipe_files import list_recipes
+
+    for entry in list_recipes():
+        click.secho(entry.name, bold=True)
+        if entry.problem:
+            click.secho(f"  error: {entry.problem}", fg="red")
+            continue
+        click.echo(f"  {entry.title}")
+        click.echo(f"  needs: {entry.dataset}")
+    click.echo("\ntrain one: tmkt-train recipe NAME    all its settings: tmkt-train check NAME")
+
+
+@main.command()
+@click.argument("recipe")
+@_SET
+@_CACHE
+def check(recipe: str, settings: tuple[str, ...], cache: Path | None) -> None:
+    """Check a recipe, a name or a file, and print every setting with what is inferred or unused."""
+    from tmkt_train.cache_choice import choose_cache
+    from tmkt_train.recipe_files import find_recipe, toml_value
+    from tmkt_train.settings import flat_items
+
+    path = find_recipe(recipe)
+    loaded = _load(path, settings, None)
+    for key, value, description in flat_items(loaded):
+        if key in ("title", "description"):
+            continue
+        mark = "" if loaded.uses(key) else "unused by this method"
+        mark = mark or ("inferred" if "(inferred)" in description else "")
+        click.echo(f"  {key:<28} {toml_value(value):<18} {mark}".rstrip())
+    click.echo(f"{path}: the recipe is valid")
+    try:
+        click.echo(f"cache: {choose_cache(loaded, cache).path}")
+    except TmktError as problem:
+        if cache is not None:
+            raise
+        click.echo(f"no cache yet: {problem}")
+
+
+@main.command()
+@click.argument("name_or_path")
+@_SET
+@_CACHE
+@click.option("--out", type=click.Path(path_type=Path), help="New folder of the run.  [default: one under runs/]")
+@click.option("--seed", type=click.IntRange(0), help="Seed, instead of the recipe's.")
+def recipe(
+    name_or_path: str, settings: tuple[str, ...], cache: Path | None, out: Path | None, seed: int | None
+) -> None:
+    """Train a recipe to the end, evaluate it on the test part, and write the report.
+
+    Ctrl-C writes a checkpoint and prints the command that goes on from there.
+    """
+    from tmkt_train.recipe_files import find_recipe
+
+    loaded = _load(find_recipe(name_or_path), settings, seed)
+    from tmkt_train.run import start_run
+
+    _train(start_run(loaded, cache=cache, out=out))
+
+
+@main.command()
+@_RUN
+@_CACHE
+def resume(run: Path, cache: Path | None) -> None:
+    """Go on with a run that was stopped; it ends as if it had never been."""
+    from tmkt_train.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    if folder.is_finished:
+        click.echo(f"{run}: finished already")
+        _show_result(run, folder.load_recipe(), folder.result())
+        return
+    from tmkt_train.run import resume_run
+
+    _train(resume_run(run, cache=cache))
+
+
+@main.command()
+@_RUN
+@_CACHE
+def evaluate(run: Path, cache: Path | None) -> None:
+    """Evaluate the selected weights of a run on the test part again; they must give what the run recorded."""
+    from tmkt_train.finish import evaluate_run
+
+    evaluation, recorded = evaluate_run(run, cache=cache)
+    print_rows(
+        [
+            ("test accuracy", f"{_percent(evaluation.accuracy)} of {len(evaluation.labels)} recordings"),
+            ("recorded", _percent(recorded)),
+        ]
+    )
+    if evaluation.accuracy != recorded:
+        fail(
+            f"{run}: test accuracy {evaluation.accuracy!r}, expected {recorded!r} as recorded; the weights, the "
+            "device or the versions have changed"
+        )
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write.  [default: report.html in the run; ./report.html for several]",
+)
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write the report of one run, or of several side by side."""
+    from tmkt_train.report import write_report
+
+    target = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+    click.echo(f"report: {write_report(runs, target)}")
+
+
+def _load(path: Path, settings: Sequence[str], seed: int | None) -> Recipe:
+    from tmkt_train.errors import RecipeError
+    from tmkt_train.recipe_files import load_recipe
+
+    try:
+        return load_recipe(path, [*settings, *([] if seed is None else [f"seed={seed}"])])
+    except RecipeError as error:
+        fail("\nerror: ".join(error.problems))
+
+
+def _train(run: Run) -> None:
+    from tmkt_train.errors import RunInterruptedError
+
+    folder = run.folder.path
+    result: dict[str, Any] = {}
+    try:
+        with _asked_to_stop() as should_stop, _Display() as display:
+            for progress in run.train(should_stop):
+                display.show(progress)
+                result = getattr(progress, "result", result)
+    except (RunInterruptedError, KeyboardInterrupt):
+        click.echo(f"stopped; go on with:\n  tmkt-train resume {folder}", err=True)
+        sys.exit(_STOPPED)
+    _show_result(folder, run.recipe, result)
+
+
+def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
+    from tmkt_train.report import write_report
+
+    selected_on = str(result["selected_on"])
+    optimistic = ", optimistic: chosen on test" if result["optimistic"] else ""
+    rows = [
+        ("test accuracy", f"{_percent(result['test_accuracy'])} of {result['num_test']} recordings{optimistic}"),
+        ("chosen", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, best on {selected_on}"),
+        ("last epoch", f"{_percent(result[f'last_epoch_{selected_on}_accuracy'])} on {selected_on}"),
+        ("time", f"{_duration(result['wall_s'])}, {megabytes(result['peak_memory_bytes'])} of memory"),
+        ("report", str(write_report([folder], folder / "report.html"))),
+    ]
+    if result["val_accuracy"] is not None:
+        rows.insert(1, ("val accuracy", _percent(result["val_accuracy"])))
+    print_rows(rows)
+    for warning in result["warnings"]:
+        click.echo(f"note: {warning}")
+    if recipe.needs_images:
+        click.echo("next, the same without images, and both side by side:")
+        click.echo(f"  tmkt-train recipe {folder / 'recipe.toml'} --set method.name=event-only")
+        click.echo(f"  tmkt-train report {folder} RUN")
+    else:
+        click.echo(f"next, its weights once more on the test part:\n  tmkt-train evaluate {folder}")
+
+
+class _Display:
+    """Shows a run: a line per epoch, and on a terminal a bar that moves with the steps."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(highlight=False, soft_wrap=True)
+        columns = (TextColumn("{task.description}"), BarColumn(28), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._task = self._bar.add_task("epoch", total=None, visible=False)
+        self._times: list[float] = []
+
+    def __enter__(self) -> _Display:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Show one step of the progress."""
+        from tmkt_train.progress import EpochDone, Started, StepDone
+
+        match progress:
+            case Started():
+                for line in _started_lines(progress):
+                    self._console.print(line, markup=False)
+            case StepDone(epoch, step, num_steps):
+                name = f"epoch {epoch + 1}"
+                self._bar.update(self._task, description=name, completed=step, total=num_steps, visible=True)
+            case EpochDone():
+                self._times.append(float(progress.row["wall_s"]))
+                self._console.print(_epoch_line(progress, self._times), markup=False)
+
+
+def _started_lines(started: Started) -> Iterator[str]:
+    recipe = started.recipe
+    optim, train = recipe.optim, recipe.train
+    rows = [
+        ("run", str(started.run)),
+        ("method", f"{recipe.method.name} with {recipe.model.backbone}, {started.num_parameters:,} parameters"),
+        ("cache", str(started.cache)),
+        ("train", f"{started.num_train:,} recordings of {started.num_classes} classes of {recipe.data.dataset}"),
+        ("select", f"{started.num_selection:,} recordings of {started.selected_on}"),
+        ("epochs", f"{train.epochs} of {started.num_steps} steps of {train.batch_size}"),
+        ("learning rate", f"{optim.learning_rate:g} (effective), {optim.schedule}"),
+        ("device", started.device),
+    ]
+    if started.first_epoch or started.first_step:
+        rows.append(("goes on", f"after epoch {started.first_epoch}, step {started.first_step} of the next"))
+    yield from (f"  {name:<17} {value}" for name, value in rows)
+    yield from (f"note: {note}" for note in started.notes)
+
+
+def _epoch_line(done: EpochDone, times: Sequence[float]) -> str:
+    row = done.row
+    left = (done.epochs - row["epoch"] - 1) * sum(times) / len(times)
+    name = "val" if "val_accuracy" in row else "test"
+    mixed = f"  mixed {row['realised_ratio']:.2f}" if "realised_ratio" in row else ""
+    return (
+        f"epoch {row['epoch'] + 1:>3}/{done.epochs}  loss {row['train_loss']:.3f}  "
+        f"{name} {_percent(row[f'{name}_accuracy'])}{'*' if done.is_best else ' '}{mixed}  "
+        f"{row['samples_per_s']:.3g}/s  left {_duration(left)}"
+    )
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C, or a request to end, into a question that the training asks between steps."""
+    asked: list[int] = []
+
+    def ask(number: int, _frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        click.echo("stopping after this step; again to stop at once", err=True)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

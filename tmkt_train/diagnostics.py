@@ -1,0 +1,157 @@
+"""What a trained network does, as arrays for the report: confusion, firing rates, sample strips."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tmkt_data import PairedFrames
+from tmkt_data.frame_colors import event_colors, gray_colors
+from tmkt_train.batches import training_batches
+from tmkt_train.checkpoint import write_atomically
+from tmkt_train.loop import Evaluation
+from tmkt_train.method import Mixer, TwoStreams
+from tmkt_train.mixing import mix_mask
+from tmkt_train.parts import Parts, open_frames
+from tmkt_train.recipe import Recipe
+from tmkt_train.sampling import batch_slices, epoch_order
+
+NUM_STRIPS = 6
+NUM_RATE_SAMPLES = 64
+
+Float32Array = NDArray[np.float32]
+Arrays = dict[str, NDArray[Any]]
+
+
+def write_diagnostics(
+    path: Path,
+    recipe: Recipe,
+    parts: Parts,
+    test_frames: PairedFrames,
+    test: Evaluation,
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Gather the arrays of a finished training and write them as one `.npz`.
+
+    Args:
+        path: File to write, atomically.
+        recipe: The recipe.
+        parts: What was trained, with the selected weights.
+        test_frames: The test part.
+        test: What the selected weights make of it.
+        rows: Lines of the metrics, one per epoch.
+    """
+    arrays: Arrays = {
+        "confusion": confusion_matrix(test.labels, test.predictions, test_frames.num_classes),
+        "class_names": np.array(test_frames.class_names, dtype=np.str_),
+        **_firing_rates(recipe, parts),
+        **_strips(recipe, parts, test_frames, test),
+    }
+    if isinstance(parts.method, TwoStreams):
+        arrays["replacement_histogram"] = _replacement_histogram(recipe, parts, parts.method.mixer)
+        arrays["ratio_history"] = np.array([row["realised_ratio"] for row in rows], dtype=np.float32)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomically(path, buffer.getbuffer())
+
+
+def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """Count predictions: shape (K, K), int64, rows true, columns predicted.
+
+    Example:
+        >>> confusion_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), 2).tolist()
+        [[1, 0], [1, 1]]
+    """
+    cells = labels * num_classes + predictions
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def _firing_rates(recipe: Recipe, parts: Parts) -> Arrays:
+    """Measure the layers on some training pairs, without augmentation."""
+    batches = training_batches(
+        parts.frames,
+        seed=recipe.seed,
+        epoch=recipe.train.epochs,
+        sampler="shuffled",
+        batch_size=min(NUM_RATE_SAMPLES, len(parts.frames)),
+        drop_last=False,
+        crop_padding=0,
+        with_images=recipe.needs_images,
+        device=parts.device,
+    )
+    batch = next(batches)
+    batches.close()
+    on_events = parts.model.firing_rates(batch.events)
+    arrays: Arrays = {
+        "firing_layer": np.array(list(on_events), dtype=np.str_),
+        "firing_rate_events": np.array(list(on_events.values()), dtype=np.float32),
+    }
+    if batch.image is not None:
+        on_images = parts.model.firing_rates(batch.image)
+        arrays["firing_rate_images"] = np.array([on_images[name] for name in on_events], dtype=np.float32)
+    return arrays
+
+
+def _replacement_histogram(recipe: Recipe, parts: Parts, mixer: Mixer) -> NDArray[np.int64]:
+    """Draw the points of the last epoch again: counts of t* = 1 to T and never, shape (T + 1,)."""
+    train, frames = recipe.train, parts.frames
+    epoch = train.epochs - 1
+    order = epoch_order(frames.uids, frames.labels, seed=recipe.seed, epoch=epoch, sampler=train.sampler)
+    counts = np.zeros(mixer.num_steps + 1, dtype=np.int64)
+    slices = batch_slices(len(frames), train.batch_size, drop_last=train.drop_last)
+    for step, part in enumerate(slices):
+        progress = (epoch * parts.num_steps + step) / (train.epochs * parts.num_steps)
+        points = mixer.points(frames.uids[order.indices[part]], order.occurrences[part], epoch, progress)
+        counts += np.bincount(points - 1, minlength=mixer.num_steps + 1)
+    return counts
+
+
+def _strips(recipe: Recipe, parts: Parts, test_frames: PairedFrames, test: Evaluation) -> Arrays:
+    """Draw some test samples, spread over the split, each beside an image of its own part."""
+    chosen = np.unique(np.linspace(0, len(test_frames) - 1, min(NUM_STRIPS, len(test_frames))).round().astype(int))
+    names = np.array(test_frames.class_names, dtype=np.str_)
+    arrays: Arrays = {
+        "strip_ids": np.array([test_frames.ids[index] for index in chosen], dtype=np.str_),
+        "strip_labels": names[test.labels[chosen]],
+        "strip_predictions": names[test.predictions[chosen]],
+    }
+    if not isinstance(parts.method, TwoStreams):
+        events = test_frames.read(chosen).events
+        return {**arrays, "strips": _to_unit(np.stack([event_colors(sample) for sample in events])[:, None])}
+    pairs = open_frames(recipe, test_frames.cache, "test", with_images=True)
+    batch = pairs.read(chosen)
+    points = parts.method.mixer.points(pairs.uids[chosen], np.zeros(len(chosen), np.int64), 0, 0.0)
+    masks = mix_mask(torch.from_numpy(points), pairs.num_steps).numpy()
+    strips = [
+        sample_strip(image, events, masks[:, at])
+        for at, (image, events) in enumerate(zip(batch.image, batch.events, strict=True))
+    ]
+    return {**arrays, "strips": np.stack(strips)}
+
+
+def sample_strip(image: Float32Array, events: Float32Array, mask: NDArray[np.bool_]) -> Float32Array:
+    """Draw one pair: image, image frames, event frames and the mixed sequence, over the steps.
+
+    Args:
+        image: Image frames, shape (T, C, H, W), in [0, 1].
+        events: Event frames, same shape.
+        mask: Steps that are replaced, shape (T,).
+
+    Returns:
+        Colors, shape (4, T, H, W, 3), float32 in [0, 1].
+    """
+    frames = gray_colors(image[:, 0])
+    mean = np.broadcast_to(image[:, 0].mean(axis=0), image[:, 0].shape)
+    shown = event_colors(events)
+    mixed = np.where(mask[:, None, None, None], shown, frames)
+    return _to_unit(np.stack([gray_colors(mean), frames, shown, mixed]))
+
+
+def _to_unit(colors: NDArray[np.uint8]) -> Float32Array:
+    return colors.astype(np.float32) / np.float32(255)

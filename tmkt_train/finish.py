@@ -1,0 +1,176 @@
+"""The end of a run: the test part, read once with the selected weights, and the record of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tmkt_data import PairedFrames
+from tmkt_data.pair_report import report_pairs
+from tmkt_train.batches import Batch, evaluation_batches
+from tmkt_train.checkpoint import load_checkpoint
+from tmkt_train.errors import RunError
+from tmkt_train.loop import Evaluation, evaluate
+from tmkt_train.models import SpikingNetwork
+from tmkt_train.parts import Parts, build_network, choose_device, numerics, open_frames, selection_split
+from tmkt_train.position import Position
+from tmkt_train.recipe import Recipe
+from tmkt_train.run_folder import RunFolder
+from tmkt_train.settings import inferred_choices
+
+
+def evaluate_part(
+    recipe: Recipe,
+    model: SpikingNetwork,
+    frames: PairedFrames,
+    device: torch.device,
+    before_batch: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Evaluate a network on one part.
+
+    Args:
+        recipe: Says the batch size and the loss.
+        model: Network, on the device.
+        frames: The part.
+        device: Where it runs.
+        before_batch: Called before each batch; may raise to stop.
+    """
+    batches = evaluation_batches(frames, batch_size=recipe.train.eval_batch_size, device=device)
+
+    def asked(batch: Batch) -> Batch:
+        before_batch()
+        return batch
+
+    return evaluate(model, map(asked, batches), margin_weight=recipe.loss.margin_weight, margin=recipe.loss.margin)
+
+
+def load_best(folder: RunFolder, model: SpikingNetwork, device: torch.device) -> None:
+    """Put the selected weights into a network.
+
+    Raises:
+        RunError: They are missing, damaged, or of another network.
+    """
+    state = load_checkpoint(folder.best, device)
+    load_weights(model, state["model"], folder.best)
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Any], place: Path) -> None:
+    """Put weights into a module.
+
+    Raises:
+        RunError: They are of another module.
+    """
+    try:
+        module.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError):
+        raise RunError(f"{place}: the weights are of another network than the recipe; start the run anew") from None
+
+
+def result_record(
+    recipe: Recipe,
+    parts: Parts,
+    at: Position,
+    rows: Sequence[Mapping[str, Any]],
+    test: Evaluation,
+    environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Build what result.json holds.
+
+    Args:
+        recipe: The recipe.
+        parts: What was trained.
+        at: The end of the run.
+        rows: Lines of the metrics, one per epoch.
+        test: What the selected weights make of the test part.
+        environment: What the run was started in.
+    """
+    if at.best is None:
+        raise RunError("result: found no best epoch, expected one; the checkpoint is damaged, start the run anew")
+    selected_on = selection_split(recipe)
+    is_optimistic = selected_on == "test"
+    last = rows[-1][f"{selected_on}_accuracy"]
+    frames = parts.frames
+    frames.set_epoch(0)
+    return {
+        "dataset": recipe.data.dataset,
+        "recipe": recipe.name,
+        "title": recipe.title,
+        "method": recipe.method.name,
+        "protocol": recipe.data.protocol,
+        "pairing": recipe.data.pairing if recipe.needs_images else "none",
+        "seed": recipe.seed,
+        "epochs": recipe.train.epochs,
+        "num_steps": recipe.train.epochs * parts.num_steps,
+        "selected_on": selected_on,
+        "optimistic": is_optimistic,
+        "best_epoch": at.best.epoch,
+        "val_accuracy": None if is_optimistic else at.best.accuracy,
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        f"last_epoch_{selected_on}_accuracy": last,
+        "learning_rate": recipe.optim.learning_rate,
+        "num_parameters": count_parameters(parts.model),
+        "num_parameters_in_training": count_parameters(parts.model, parts.method),
+        "num_classes": frames.num_classes,
+        "num_train": len(frames),
+        "num_val": 0 if is_optimistic else len(parts.selection),
+        "num_test": len(test.labels),
+        "cache_digest": frames.cache_digest,
+        "split_digest": frames.split_digest,
+        "cache_spec": frames.spec.to_dict(),
+        "pair_report": report_pairs(frames).to_dict() if recipe.needs_images else None,
+        "inferred": inferred_choices(recipe),
+        "warnings": list(_warnings(recipe, at)),
+        "environment": dict(environment),
+        "wall_s": round(at.wall_s, 3),
+        "peak_memory_bytes": at.peak_bytes,
+    }
+
+
+def _warnings(recipe: Recipe, at: Position) -> Sequence[str]:
+    warnings = []
+    if at.num_skipped:
+        warnings.append(f"alignment was skipped in {at.num_skipped} batches of one sample")
+    if selection_split(recipe) == "test":
+        warnings.append("the epoch was selected on the test part: test_accuracy is optimistic")
+    return warnings
+
+
+def count_parameters(*modules: nn.Module) -> int:
+    """Count the parameters of modules."""
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, float]:
+    """Evaluate the selected weights of a finished run on the test part once more.
+
+    Args:
+        path: Folder of the run.
+        cache: Where the cache lies now, if it was moved.
+
+    Returns:
+        The evaluation, and the accuracy that the run recorded.
+
+    Raises:
+        RunError: The run is not finished, or the cache is not the one it was trained on.
+    """
+    folder = RunFolder(path)
+    recipe = folder.load_recipe()
+    if not folder.is_finished:
+        raise RunError(f"{path}: not finished, expected a result; go on with: tmkt-train resume {path}")
+    result, environment = folder.result(), folder.environment()
+    device = choose_device(recipe)
+    with numerics(recipe, environment.get("num_threads")):
+        frames = open_frames(recipe, cache or Path(str(environment["cache"])), "test")
+        if frames.cache_digest != result["cache_digest"]:
+            raise RunError(
+                f"{path}: cache digest {frames.cache_digest}, expected {result['cache_digest']} "
+                "as in training; give that cache with --cache"
+            )
+        model = build_network(recipe, frames).to(device)
+        load_best(folder, model, device)
+        return evaluate_part(recipe, model, frames, device), float(result["test_accuracy"])

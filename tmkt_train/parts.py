@@ -1,0 +1,198 @@
+"""From a recipe to the parts of a training; below this floor there are plain arguments only."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from tmkt_data import Cache, PairedFrames
+from tmkt_train.errors import RunError
+from tmkt_train.method import EventOnly, LossWeights, Mixer, TwoStreams, build_method
+from tmkt_train.models import SpikingNetwork, build_model
+from tmkt_train.neurons import lif_implementation
+from tmkt_train.recipe import Recipe
+from tmkt_train.sampling import count_batches
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a training is made of.
+
+    Attributes:
+        frames: Training part.
+        selection: Part that chooses the epoch: validation, or test under `kt-paper`.
+        model: Network, on the device.
+        method: Objectives, on the device.
+        optimizer: Optimizer over the parameters of both.
+        num_steps: Batches of an epoch.
+        device: Where the training runs.
+    """
+
+    frames: PairedFrames
+    selection: PairedFrames
+    model: SpikingNetwork
+    method: EventOnly | TwoStreams
+    optimizer: AdamW
+    num_steps: int
+    device: torch.device
+
+
+def build_parts(recipe: Recipe, cache: Path, device: torch.device) -> Parts:
+    """Build everything with fresh weights; the seed of the recipe decides them.
+
+    Raises:
+        RunError: The training part is smaller than one batch.
+        TmktError: The cache does not serve the recipe.
+    """
+    frames = open_frames(recipe, cache, "train")
+    selection = open_frames(recipe, frames.cache, selection_split(recipe))
+    num_steps = count_batches(len(frames), recipe.train.batch_size, drop_last=recipe.train.drop_last)
+    if num_steps < 1:
+        raise RunError(
+            f"{cache}: {len(frames)} training samples, expected at least train.batch_size = "
+            f"{recipe.train.batch_size}; lower it, or set train.drop_last=false"
+        )
+    torch.manual_seed(recipe.seed)
+    model = build_network(recipe, frames)
+    method = _build_method(recipe, frames, model)
+    model.to(device)
+    method.to(device)
+    return Parts(frames, selection, model, method, _build_optimizer(recipe, model, method), num_steps, device)
+
+
+def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_images: bool | None = None) -> PairedFrames:
+    """Open one part of the cache.
+
+    Args:
+        recipe: The recipe.
+        cache: The cache, or its file.
+        split: The part; only the training part keeps to `data.recordings_per_class`.
+        with_images: Whether there are images beside the recordings; None: in the training part of methods
+            that have an image stream.
+    """
+    is_training = split == "train"
+    per_class = recipe.data.recordings_per_class
+    has_images = is_training and recipe.needs_images if with_images is None else with_images
+    return PairedFrames(
+        cache,
+        split=split,
+        pairing=recipe.data.pairing if has_images else "none",
+        seed=recipe.seed,
+        encoder=recipe.data.image_encoding,
+        protocol=recipe.data.protocol,
+        scale=recipe.data.event_scale,
+        per_class=per_class if is_training and per_class != "all" else None,
+    )
+
+
+def selection_split(recipe: Recipe) -> Split:
+    """Return the part that chooses the epoch; the paper of KT has no validation part and takes test."""
+    return "test" if recipe.data.protocol == "kt-paper" else "val"
+
+
+def build_network(recipe: Recipe, frames: PairedFrames) -> SpikingNetwork:
+    """Build the network of a recipe for some frames, with fresh weights from torch's global generator."""
+    return build_model(
+        recipe.model.backbone,
+        num_classes=frames.num_classes,
+        num_channels=frames.num_channels,
+        size=frames.size,
+        batch_norm=recipe.model.batch_norm,
+        num_steps=frames.num_steps,
+        separate_heads=recipe.model.separate_heads and recipe.needs_images,
+    )
+
+
+def _build_method(recipe: Recipe, frames: PairedFrames, model: SpikingNetwork) -> EventOnly | TwoStreams:
+    mix = recipe.mix
+    return build_method(
+        recipe.method.name,
+        weights=LossWeights(**recipe.loss.model_dump()),
+        mixer=Mixer(recipe.seed, frames.num_steps, mix.ratio, mix.end_ratio, mix.schedule, mix.law),
+        num_steps=frames.num_steps,
+        feature_size=model.feature_size,
+    )
+
+
+def _build_optimizer(recipe: Recipe, *modules: nn.Module) -> AdamW:
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.optim.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=recipe.optim.learning_rate, betas=recipe.optim.betas, eps=1e-8)
+
+
+def choose_device(recipe: Recipe) -> torch.device:
+    """Return the device of a recipe.
+
+    Raises:
+        RunError: A GPU is asked for and there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if recipe.train.device == "cuda" and not has_gpu:
+        raise RunError("train.device: found 'cuda', but torch sees no GPU here; set train.device=auto")
+    return torch.device("cuda" if has_gpu and recipe.train.device != "cpu" else "cpu")
+
+
+@contextmanager
+def numerics(recipe: Recipe, num_threads: int | None = None) -> Iterator[None]:
+    """Make torch compute the same digits every time, for as long as the context lasts.
+
+    Args:
+        recipe: Says the precision and the number of threads.
+        num_threads: Threads of the run when it was started, where the recipe leaves them open.
+    """
+    # cuBLAS is deterministic only with a fixed workspace, and reads this when it starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    memory: Any = torch.utils.deterministic
+    threads = torch.get_num_threads()
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    fills_memory = memory.fill_uninitialized_memory
+    allows_tf32 = torch.backends.cudnn.allow_tf32
+    chosen = recipe.train.num_threads
+    torch.set_num_threads((num_threads or threads) if chosen == "auto" else chosen)
+    torch.use_deterministic_algorithms(True)
+    # Only of use to code that reads memory before writing it, and an eighth of the time on a CPU.
+    memory.fill_uninitialized_memory = False
+    torch.backends.cudnn.allow_tf32 = recipe.train.precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(was_deterministic)
+        memory.fill_uninitialized_memory = fills_memory
+        torch.backends.cudnn.allow_tf32 = allows_tf32
+
+
+def describe_environment(device: torch.device, cache: Path, cache_digest: str) -> dict[str, Any]:
+    """Return what a result depends on beside the recipe: versions, machine, cache."""
+    return {
+        **{name: _version(name) for name in ("tmkt", "torch", "spikingjelly", "numpy")},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "num_threads": torch.get_num_threads(),
+        "lif_implementation": lif_implementation(device),
+        "cache": str(cache.resolve()),
+        "cache_digest": cache_digest,
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

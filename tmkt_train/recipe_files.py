@@ -1,0 +1,141 @@
+"""Recipe files: where they lie, reading them with overrides, and writing a resolved one."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from tmkt_train.errors import RecipeError
+from tmkt_train.overrides import apply_overrides
+from tmkt_train.recipe import Recipe, Table
+from tmkt_train.recipe_problems import explain
+
+
+class RecipeEntry(NamedTuple):
+    """One line of the list of recipes; `problem` says why a file is no recipe."""
+
+    name: str
+    title: str
+    dataset: str
+    path: Path
+    problem: str = ""
+
+
+def recipe_folders() -> list[Path]:
+    """Return the folders that are searched for a recipe: here, in the package, in the checkout."""
+    packaged = Path(str(resources.files("tmkt_train").joinpath("recipes")))
+    checkout = Path(__file__).resolve().parent.parent / "recipes"
+    folders = [Path("recipes"), packaged, checkout]
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        if folder.is_dir():
+            seen.setdefault(folder.resolve(), folder)
+    return list(seen.values())
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """Return the file of a recipe: a path as given, otherwise by name from `recipe_folders`.
+
+    Raises:
+        RecipeError: There is no such file.
+    """
+    given = Path(name_or_path)
+    if given.is_file():
+        return given
+    if given.suffix == ".toml" or len(given.parts) != 1:
+        raise RecipeError(f"{name_or_path}: no such recipe file; see `tmkt-train recipes`")
+    for folder in recipe_folders():
+        path = folder / f"{name_or_path}.toml"
+        if path.is_file():
+            return path
+    names = sorted({path.stem for path in _recipe_paths()})
+    near = difflib.get_close_matches(name_or_path, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+    raise RecipeError(f"{name_or_path}: no recipe of this name; {hint}")
+
+
+def _recipe_paths() -> Iterator[Path]:
+    taken: set[str] = set()
+    for folder in recipe_folders():
+        for path in sorted(folder.glob("*.toml")):
+            if path.stem not in taken:
+                taken.add(path.stem)
+                yield path
+
+
+def list_recipes() -> list[RecipeEntry]:
+    """List every recipe that can be named, with the dataset it needs."""
+    entries: list[RecipeEntry] = []
+    for path in _recipe_paths():
+        try:
+            recipe = load_recipe(path)
+            entries.append(RecipeEntry(path.stem, recipe.title, recipe.data.dataset, path))
+        except RecipeError as error:
+            entries.append(RecipeEntry(path.stem, "", "", path, problem=error.problems[0]))
+    return entries
+
+
+def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, put the settings over it, and check everything.
+
+    Args:
+        path: TOML file.
+        settings: `key=value` texts, see `overrides.apply_overrides`.
+
+    Raises:
+        RecipeError: The file cannot be read, is no TOML, or holds mistakes; lists all of them.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: no valid TOML: {error}") from None
+    tables, keys = apply_overrides(tables, settings)
+    try:
+        return Recipe.model_validate(tables)
+    except ValidationError as error:
+        raise RecipeError(explain(error, tables, str(path), keys)) from None
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Write a recipe out as TOML with every key; `load_recipe` gives the same recipe back."""
+    return "\n".join(_table_lines(recipe, "")) + "\n"
+
+
+def _table_lines(table: Table, prefix: str) -> Iterator[str]:
+    nested: list[tuple[str, Table]] = []
+    for name in type(table).model_fields:
+        value = getattr(table, name)
+        if isinstance(value, Table):
+            nested.append((f"{prefix}{name}", value))
+        else:
+            yield f"{name} = {toml_value(value)}"
+    for name, below in nested:
+        yield ""
+        yield f"[{name}]"
+        yield from _table_lines(below, f"{name}.")
+
+
+def toml_value(value: object) -> str:
+    """Write one value as TOML.
+
+    Example:
+        >>> toml_value(True), toml_value("a word"), toml_value((0.9, 1))
+        ('true', '"a word"', '[0.9, 1]')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        # DEL is the one character that JSON leaves bare in a text and TOML does not.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    return repr(value)
