@@ -50,7 +50,7 @@ def datasets() -> None:
 def _spec_options(function: Any) -> Any:
     options = [
         click.option("--time-bins", type=int, help="Time bins of a recording, T.  [default: 10]"),
-        click.option("--size", type=int, help="Height and width of a frame.  [default: 48; 28 for digits, nmnist]"),
+        click.option("--size", type=int, help="Height and width of a frame.  [default: 48; 34 for digits, nmnist]"),
         click.option("--resize", help="sum: keeps every event | bilinear: as KT | area: density.  [default: sum]"),
         click.option("--bin-rule", help="exact: every event in one bin | tonic | spikingjelly.  [default: exact]"),
         click.option("--canvas", help="fixed | tight: extent of the recording.  [default: fixed; ncaltech101: tight]"),

@@ -116,7 +116,7 @@ class PairedFrames:
         >>> frames = PairedFrames("digits.h5", split="train", seed=1)  # doctest: +SKIP
         >>> frames.set_epoch(3)  # doctest: +SKIP
         >>> frames[0].image.shape  # doctest: +SKIP
-        (10, 2, 28, 28)
+        (10, 2, 34, 34)
     """
 
     def __init__(

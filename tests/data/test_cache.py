@@ -31,9 +31,9 @@ def test_the_file_is_plain_hdf5_behind_a_readable_block(nmnist_cache):
     with h5py.File(nmnist_cache) as file:
         cache = Cache(nmnist_cache)
         assert file.attrs["format"] == b"tmkt-cache"
-        assert file["events/frames"].shape == (60, 10, 2, 28, 28)
+        assert file["events/frames"].shape == (60, 10, 2, 34, 34)
         assert file["events/frames"].dtype == np.uint8
-        assert file["images/frames"].shape == (60, 28, 28)
+        assert file["images/frames"].shape == (60, 34, 34)
         np.testing.assert_array_equal(file["events/frames"][:], cache.event_frames(np.arange(60)))
         assert [name.decode() for name in file["events/id"][:3]] == list(cache.event_ids[:3])
         for protocol in PROTOCOLS:
@@ -54,7 +54,7 @@ def test_the_leading_block_states_size_and_hash(nmnist_cache):
 def test_the_info_tells_what_is_inside(nmnist_cache):
     info = read_cache_info(nmnist_cache)
     assert (info.dataset, info.num_recordings, info.num_images) == ("nmnist", 60, 60)
-    assert info.spec.size == 28
+    assert info.spec.size == 34
     assert info.facts["sensor_size"] == [34, 34]
     assert info.notes == ("60 of 70000 recordings are here",)
     assert info.digest == Cache(nmnist_cache).info.digest

@@ -124,7 +124,7 @@ def test_mnist_may_come_as_idx_files(tmp_path, zipped):
     pixels = trees.write_mnist_idx(root / "MNIST" / "raw", [0, 0, 0, 1, 1, 1], zipped=zipped)
     catalogue = open_nmnist(root)
     assert catalogue.num_twins == 6
-    cache = Cache(build("nmnist", root, tmp_path / "c.h5", canvas="tight"))
+    cache = Cache(build("nmnist", root, tmp_path / "c.h5", canvas="tight", size=28))
     np.testing.assert_array_equal(cache.image_frames(np.arange(6)), pixels)
 
 
@@ -196,7 +196,7 @@ def test_equal_or_unsorted_ids_are_refused(tmp_path):
 
 def test_defaults_follow_the_dataset():
     assert (default_spec("ncaltech101").size, default_spec("ncaltech101").canvas) == (48, "tight")
-    assert (default_spec("nmnist").size, default_spec("digits").canvas) == (28, "fixed")
+    assert (default_spec("nmnist").size, default_spec("digits").canvas) == (34, "fixed")
 
 
 @pytest.mark.real_data

@@ -206,7 +206,7 @@ def test_tmkt_data_runs_without_torch(nmnist_cache):
         "print(frames[0].image.shape)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(nmnist_cache)], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "(10, 2, 28, 28)", done.stderr
+    assert done.stdout.strip() == "(10, 2, 34, 34)", done.stderr
 
 
 def test_a_fault_of_ours_is_said_to_be_one(monkeypatch, nmnist_cache):

@@ -29,13 +29,13 @@ def test_a_sample_is_the_recording_beside_an_image_of_its_class(nmnist_root, nmn
     for at in (0, 7, len(frames) - 1):
         sample = frames[at]
         events = load_events(sources[frames.ids[at]].path)
-        expected = event_frames(events, num_bins=10, height=28, width=28, sensor_size=SensorSize(34, 34))
+        expected = event_frames(events, num_bins=10, height=34, width=34, sensor_size=SensorSize(34, 34))
         np.testing.assert_array_equal(sample.events, expected.frames)
         assert sample.events.sum() == len(events)
         assert cache.tables["images/label"][sample.image_index] == sample.label
         image = cache.image_frames(np.array([sample.image_index]))[0]
         np.testing.assert_array_equal(sample.image, repeat_frames(image, 10))
-        assert sample.image.shape == sample.events.shape == (10, 2, 28, 28)
+        assert sample.image.shape == sample.events.shape == (10, 2, 34, 34)
         assert sample.image.dtype == sample.events.dtype == np.float32
 
 
@@ -208,5 +208,5 @@ def test_scales():
 def test_a_voxel_cache_has_one_channel_on_both_sides(nmnist_root, tmp_path):
     frames = PairedFrames(build("nmnist", nmnist_root, tmp_path / "voxel.h5", representation="voxel"), "train")
     sample = frames[0]
-    assert sample.image.shape == sample.events.shape == (10, 1, 28, 28)
+    assert sample.image.shape == sample.events.shape == (10, 1, 34, 34)
     assert sample.events.min() < 0 < sample.events.max()

@@ -14,7 +14,7 @@ INFO = DatasetInfo(
     homes=("scikit-learn ships the images (UCI optical digits); the recordings are simulated on the first prepare",),
     licence="images CC BY 4.0 (UCI); recordings made by tmkt",
     tree=("ROOT/N-MNIST/Train/5/00001.bin", "ROOT/MNIST_png/Train/5/00001.png"),
-    size=28,
+    size=34,
     needs_root=False,
 )
 

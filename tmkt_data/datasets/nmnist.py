@@ -31,7 +31,7 @@ INFO = DatasetInfo(
         "ROOT/N-MNIST/Train/5/00001.bin   and   ROOT/N-MNIST/Test/7/00001.bin",
         "ROOT/MNIST_png/Train/5/00001.png   or   ROOT/MNIST/raw/train-images-idx3-ubyte[.gz]",
     ),
-    size=28,
+    size=34,
     needs_root=True,
 )
 
