@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tmkt_data.paired import EventScale
+from tmkt_data.datasets.open import default_spec
 from tmkt_data.spec import PrepareSpec
 from tmkt_train.errors import RecipeError
 from tmkt_train.overrides import apply_overrides, split_setting
@@ -87,8 +88,13 @@ def test_paper_recipe_has_the_published_numbers():
     assert recipe.train.drop_last
     assert (recipe.model.backbone, recipe.model.batch_norm) == ("vgg-snn", "per-step")
     assert (recipe.loss.alignment, recipe.loss.coefficients, recipe.mix.ratio) == (0.5, "learned", 0.5)
-    expected = PrepareSpec(time_bins=10, size=48, canvas="tight", resize="bilinear", bin_rule="tonic")
-    assert recipe.data.prepare.to_spec() == expected
+    assert recipe.data.prepare.to_spec() == PrepareSpec(time_bins=10, size=48, canvas="tight")
+
+
+@pytest.mark.parametrize("name", ["scnn_digits", "scnn_nmnist", "vggsnn_ncaltech"])
+def test_what_prepare_makes_by_default_is_what_the_recipe_needs(name):
+    recipe = load_recipe(find_recipe(name))
+    assert recipe.data.prepare.to_spec() == default_spec(recipe.data.dataset)
 
 
 @pytest.mark.parametrize("name", ["scnn_digits", "scnn_nmnist"])
