@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tmkt_data.paired import EventScale
 from tmkt_data.datasets.open import default_spec
+from tmkt_data.paired import EventScale
 from tmkt_data.spec import PrepareSpec
 from tmkt_train.errors import RecipeError
 from tmkt_train.overrides import apply_overrides, split_setting
