@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +149,7 @@ def _write_digits(root: Path | None) -> Path:
 
     folder = root if root is not None else cache_directory() / "digits-source"
     total = 1797
-    with progress_bar() as bar:
+    with _kept_when_stopped(), progress_bar() as bar:
         task = bar.add_task("simulate", total=total)
         for done in write_digits(folder):
             bar.update(task, completed=done)
@@ -182,17 +184,22 @@ def _run(plan: PreparePlan, workers: int) -> None:
         f"writing {plan.path}, about {megabytes(plan.num_bytes)} ({megabytes(2 * plan.num_bytes)} while it is built)"
     )
     started = time.perf_counter()
+    with _kept_when_stopped(), progress_bar() as bar:
+        tasks: dict[str, Any] = {}
+        for step in prepare_cache(plan, workers=workers):
+            if step.stage not in tasks:
+                tasks[step.stage] = bar.add_task(step.stage, total=step.total, completed=step.resumed)
+            bar.update(tasks[step.stage], completed=step.done)
+    click.echo(f"done in {time.perf_counter() - started:.1f} s")
+
+
+@contextmanager
+def _kept_when_stopped() -> Iterator[None]:
     try:
-        with progress_bar() as bar:
-            tasks: dict[str, Any] = {}
-            for step in prepare_cache(plan, workers=workers):
-                if step.stage not in tasks:
-                    tasks[step.stage] = bar.add_task(step.stage, total=step.total, completed=step.resumed)
-                bar.update(tasks[step.stage], completed=step.done)
+        yield
     except KeyboardInterrupt:
         click.echo("stopped; what is finished is kept, the same command goes on from there", err=True)
         sys.exit(130)
-    click.echo(f"done in {time.perf_counter() - started:.1f} s")
 
 
 def _fail_unreadable(problems: dict[str, str]) -> None:

@@ -122,7 +122,7 @@ def result_record(
         "cache_digest": frames.cache_digest,
         "split_digest": frames.split_digest,
         "cache_spec": frames.spec.to_dict(),
-        "pair_report": report_pairs(frames).to_dict() if recipe.needs_images else None,
+        "pair_report": report_pairs(frames, alignment=True).to_dict() if recipe.needs_images else None,
         "inferred": inferred_choices(recipe),
         "warnings": list(_warnings(recipe, at)),
         "environment": dict(environment),
