@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -108,29 +109,25 @@ def prepare(
 
     spec = _spec(name, choices)
     if name == "digits":
+        if events is not None or images is not None:
+            raise click.UsageError("digits is made by tmkt itself; leave --events and --images out")
         root = _write_digits(root)
     catalogue = open_catalogue(name, root, events, images, spec.class_set)
     _report_catalogue(catalogue)
     if not allow_unpaired:
         _require_images(catalogue)
     plan = plan_prepare(catalogue, spec, out)
-    prepared = None if force else find_prepared(plan)
+    prepared = None if force else find_prepared(plan, skip_bad=skip_bad)
     if prepared is not None:
         click.echo(f"already prepared: {plan.path} ({megabytes(prepared.num_bytes)}), nothing to do")
-        _print_next(plan.path, name)
+        _print_next(plan.path, name, spec)
         return
     try:
-        _run(plan, workers)
+        _run(plan, workers, skip_bad=skip_bad, fresh=force)
     except UnreadableSourcesError as unreadable:
-        if not skip_bad:
-            _fail_unreadable(unreadable.problems)
-        for line in list(unreadable.problems.values())[:_MAX_PROBLEMS]:
-            click.echo(f"left out: {line}")
-        plan = plan_prepare(catalogue.without(unreadable.problems, "unreadable"), spec, out)
-        if force or find_prepared(plan) is None:
-            _run(plan, workers)
+        _fail_unreadable(unreadable.problems)
     _report_cache(plan)
-    _print_next(plan.path, name)
+    _print_next(plan.path, name, spec)
 
 
 def _spec(name: str, choices: dict[str, Any]) -> PrepareSpec:
@@ -161,7 +158,7 @@ def _report_catalogue(catalogue: Catalogue) -> None:
         f"{catalogue.name}: {len(catalogue.recordings)} recordings, {len(catalogue.images)} images, "
         f"{catalogue.num_twins} twins, {len(catalogue.class_names)} classes"
     )
-    for note in catalogue.notes:
+    for note in (*catalogue.notes, *catalogue.unmatched_notes()):
         click.echo(f"note: {note}")
 
 
@@ -177,7 +174,7 @@ def _require_images(catalogue: Catalogue) -> None:
         )
 
 
-def _run(plan: PreparePlan, workers: int) -> None:
+def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> None:
     from tmkt_data.prepare import prepare_cache
 
     click.echo(
@@ -186,7 +183,7 @@ def _run(plan: PreparePlan, workers: int) -> None:
     started = time.perf_counter()
     with _kept_when_stopped(), progress_bar() as bar:
         tasks: dict[str, Any] = {}
-        for step in prepare_cache(plan, workers=workers):
+        for step in prepare_cache(plan, workers=workers, skip_bad=skip_bad, fresh=fresh):
             if step.stage not in tasks:
                 tasks[step.stage] = bar.add_task(step.stage, total=step.total, completed=step.resumed)
             bar.update(tasks[step.stage], completed=step.done)
@@ -214,10 +211,22 @@ def _fail_unreadable(problems: dict[str, str]) -> None:
 
 def _report_cache(plan: PreparePlan) -> None:
     from tmkt_data.cache.reader import Cache
+    from tmkt_data.splits import SplitCode
 
     cache = Cache(plan.path)
     click.echo(f"wrote {plan.path}: {megabytes(cache.info.num_bytes)}, digest {cache.info.digest[:16]}")
+    _print_skipped(cache.info)
     _print_event_counts(cache.tables)
+    num_train = int((cache.splits("events", "twin-disjoint") == SplitCode.TRAIN).sum())
+    if 2 * num_train < cache.info.num_recordings:
+        click.echo(f"note: only {num_train} of {cache.info.num_recordings} recordings are in the train split")
+
+
+def _print_skipped(info: CacheInfo) -> None:
+    for entry in info.skipped[:_MAX_PROBLEMS]:
+        click.echo(f"left out: {entry['why']}")
+    if len(info.skipped) > _MAX_PROBLEMS:
+        click.echo(f"left out: {len(info.skipped) - _MAX_PROBLEMS} more unreadable files")
 
 
 def _print_event_counts(tables: dict[str, Any]) -> None:
@@ -232,10 +241,15 @@ def _print_event_counts(tables: dict[str, Any]) -> None:
 _COUNTS = ("num_read", "num_outside_sensor", "num_outside_bins")
 
 
-def _print_next(path: Path, name: str) -> None:
+def _print_next(path: Path, name: str, spec: PrepareSpec) -> None:
+    from tmkt_data.datasets.open import default_spec
+
     recipes = {"digits": "scnn_digits", "nmnist": "scnn_nmnist", "ncaltech101": "vggsnn_ncaltech"}
-    click.echo(f"look at it:  tmkt-data preview {path}")
-    click.echo(f"train on it: tmkt-train recipe {recipes[name]} --cache {path}")
+    quoted = shlex.quote(str(path))
+    chosen = spec.differences(default_spec(name))
+    settings = "".join(f" --set data.prepare.{key}={value}" for key, (value, _) in chosen.items())
+    click.echo(f"look at it:  tmkt-data preview {quoted}")
+    click.echo(f"train on it: tmkt-train recipe {recipes[name]} --cache {quoted}{settings}")
 
 
 @main.command()
@@ -253,6 +267,7 @@ def inspect(file: Path) -> None:
     _print_splits(cache)
     click.echo()
     _print_event_counts(cache.tables)
+    _print_skipped(info)
     for note in info.notes:
         click.echo(f"note: {note}")
 
@@ -303,7 +318,9 @@ def verify(file: Path) -> None:
 _split = click.option("--split", default="train", show_default=True, help="train | val | test.")
 _protocol = click.option("--protocol", default="twin-disjoint", show_default=True, help="twin-disjoint | kt-paper.")
 _pairing = click.option("--pairing", default="same-class", show_default=True, help="same-class | twin | none.")
-_seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the draws.")
+_seed = click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Seed of the draws."
+)
 
 
 @main.command()
@@ -364,6 +381,10 @@ def pairs(file: Path, split: Any, protocol: Any, pairing: Any, seed: int, alignm
     )
     if report.alignment is not None:
         _print_alignment(report.alignment)
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "nothing to compare with" if value is None else format(value, form)
 
 
 def _print_alignment(alignment: Any) -> None:

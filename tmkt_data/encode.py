@@ -106,8 +106,13 @@ def image_frame(
         Intensity, shape (H, W), uint8.
 
     Raises:
-        SpecError: A placement that starts outside the sensor.
+        SpecError: No RGB image, no cells, or a placement that starts outside the sensor.
     """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size or min(height, width) < 1:
+        raise SpecError(
+            f"image: found {rgb.dtype} of shape {rgb.shape} for a frame of {height} x {width}, "
+            "expected uint8 of shape (h, w, 3) and a frame of one cell or more"
+        )
     if sensor_size is None or placement is None:
         return intensity(resize_rgb(rgb, height, width), channel)
     left, top, right, bottom = placement.box_of(rgb.shape[1], rgb.shape[0])
@@ -170,12 +175,14 @@ def poisson_frames(
 
     if intensities.dtype != np.uint8:
         raise SpecError(f"intensities: found {intensities.dtype}, expected uint8, 0 to 255; scale and convert them")
+    if num_steps < 1 or num_channels < 1:
+        raise SpecError(f"frames: found {num_steps} steps of {num_channels} channels, expected 1 or more of each")
     if not 0 <= int(key) < 2**64:
         raise SpecError(f"key: found {key}, expected 0 to 2**64 - 1")
     shape = (num_steps, num_channels, *intensities.shape)
     if out is None:
         out = np.empty(shape, np.float32)
-    elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+    elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
         raise SpecError(f"out: found {out.dtype} of shape {out.shape}, expected contiguous float32 of shape {shape}")
     poisson_spikes(np.ascontiguousarray(intensities).reshape(-1), np.uint64(key), out.reshape(-1))
     return out

@@ -50,6 +50,23 @@ class Events:
     num_dropped: dict[str, int] = field(default_factory=dict)
     num_inversions: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse columns that kernels cannot trust, and make them read-only.
+
+        Raises:
+            EventError: Another shape or type than stated, or times that step back; `validate_events` mends those.
+        """
+        for name, dtype in (("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.bool_)):
+            column: NDArray[Any] = getattr(self, name)
+            if column.dtype != dtype or column.shape != (len(self.t),) or not column.flags.c_contiguous:
+                raise EventError(
+                    f"events: column {name} is {column.dtype} of shape {column.shape}, expected contiguous "
+                    f"{np.dtype(dtype)} of shape {(len(self.t),)}; build the record with validate_events"
+                )
+            column.flags.writeable = False
+        if np.any(self.t[1:] < self.t[:-1]):
+            raise EventError("events: time steps back, expected non-decreasing; build the record with validate_events")
+
     def __len__(self) -> int:
         return len(self.t)
 

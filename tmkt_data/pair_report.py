@@ -29,14 +29,16 @@ class Alignment:
         same_class: With other images of their class, as `own`.
         other_class: With images of other classes, as `own`.
         own_is_best: Share of recordings whose own image beats all others that were compared.
+
+    A figure is None where there was nothing to compare with.
     """
 
     num_recordings: int
-    own: float
-    own_as_cached: float
-    same_class: float
-    other_class: float
-    own_is_best: float
+    own: float | None
+    own_as_cached: float | None
+    same_class: float | None
+    other_class: float | None
+    own_is_best: float | None
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ def measure_alignment(cache: Cache, max_recordings: int = 200) -> Alignment | No
         cached.append(best_correlation(event_density(frames), gradients[:1], max_shift=0)[0])
         same.extend(scores[1 : 1 + len(candidates)])
         other.extend(scores[1 + len(candidates) :])
-        best.append(bool((scores[0] > scores[1:]).all()))
+        if len(scores) > 1:
+            best.append(bool((scores[0] > scores[1:]).all()))
     return Alignment(len(chosen), _mean(own), _mean(cached), _mean(same), _mean(other), _mean(best))
 
 
@@ -188,5 +191,5 @@ def _motion(cache: Cache, row: int) -> tuple[NDArray[np.float64] | None, NDArray
     return dx * spec.size / width, dy * spec.size / height
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

@@ -23,6 +23,10 @@ Encoder = Literal["repeat", "poisson", "baked"]
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
 
 
+MAX_COUNTER = 2**63 - 1
+"""Largest seed or epoch."""
+
+
 class PairedSample(NamedTuple):
     """One recording and the image drawn for it.
 
@@ -135,8 +139,8 @@ class PairedFrames:
         _require_choice("pairing", pairing, PAIRINGS)
         _require_choice("encoder", encoder, ENCODERS)
         _require_choice("event scale", scale, EVENT_SCALES)
-        if seed < 0:
-            raise SpecError(f"seed: found {seed}, expected 0 or more")
+        if not 0 <= seed <= MAX_COUNTER:
+            raise SpecError(f"seed: found {seed}, expected 0 to 2**63 - 1")
         if per_class is not None and per_class < 1:
             raise SpecError(f"recordings per class: found {per_class}, expected 1 or more, or None for all")
         self.cache = path if isinstance(path, Cache) else Cache(path)
@@ -197,8 +201,8 @@ class PairedFrames:
 
         Workers of a DataLoader that persist between epochs hold a copy: set it before they start, or do not persist.
         """
-        if epoch < 0:
-            raise SpecError(f"epoch: found {epoch}, expected 0 or more")
+        if not 0 <= epoch <= MAX_COUNTER:
+            raise SpecError(f"epoch: found {epoch}, expected 0 to 2**63 - 1")
         self.epoch = epoch
 
     def read(self, indices: ArrayLike, occurrences: ArrayLike | None = None) -> PairedBatch:
@@ -212,7 +216,10 @@ class PairedFrames:
             IndexError: A position lies outside the split.
             CacheError: A frame was altered since it was written.
         """
-        positions = np.asarray(indices, np.int64)
+        given = np.asarray(indices)
+        if given.size and not np.issubdtype(given.dtype, np.integer):
+            raise IndexError(f"indices of type {given.dtype}, expected whole numbers")
+        positions = given.astype(np.int64)
         if len(positions) and (positions.min() < 0 or positions.max() >= len(self)):
             raise IndexError(f"indices {positions.min()} to {positions.max()}, expected 0 to {len(self) - 1}")
         repeats = np.zeros(len(positions), np.int64) if occurrences is None else np.asarray(occurrences, np.int64)

@@ -28,7 +28,7 @@ class PreparePlan:
         catalogue: The samples.
         spec: The choices.
         path: The cache to be written.
-        key: SHA-256 over choices and source listing; equal keys give equal caches as long as the sources are.
+        key: SHA-256 over choices and sample ids; equal keys give equal caches as long as the sources are equal.
     """
 
     catalogue: Catalogue
@@ -47,10 +47,10 @@ class PreparePlan:
 
 def cache_directory() -> Path:
     """Return where caches are kept: `$TMKT_CACHES`, or `caches` in the current folder."""
-    return Path(os.environ.get("TMKT_CACHES") or "caches")
+    return Path(os.environ.get("TMKT_CACHES") or "caches").expanduser()
 
 
-def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: Path | None = None) -> PreparePlan:
+def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None = None) -> PreparePlan:
     """Say what a `prepare` would write, and where.
 
     Args:
@@ -71,10 +71,10 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: Path | None = Non
     key.update(json.dumps([catalogue.class_names, catalogue.sensor_size, catalogue.placement]).encode())
     for side, sources in (("e", catalogue.recordings), ("i", catalogue.images)):
         for source in sources:
-            key.update(f"{side}\t{source.id}\t{source.num_bytes}\t{source.part}\t{source.item}\n".encode())
+            key.update(f"{side}\t{source.id}\t{source.part}\n".encode())
     digest = key.hexdigest()
     name = f"{catalogue.name}-t{spec.time_bins}-{spec.size}x{spec.size}-{spec.resize}-{digest[:8]}.h5"
-    return PreparePlan(catalogue, spec, out if out is not None else cache_directory() / name, digest)
+    return PreparePlan(catalogue, spec, Path(out) if out is not None else cache_directory() / name, digest)
 
 
 def find_caches(dataset: str, directory: Path | None = None) -> list[CacheInfo]:
@@ -98,42 +98,63 @@ def find_caches(dataset: str, directory: Path | None = None) -> list[CacheInfo]:
     return found
 
 
-def find_prepared(plan: PreparePlan) -> CacheInfo | None:
+def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | None:
     """Return the cache of a plan where it was prepared already.
 
-    A source that changed after the cache was written is read again and compared with the digest in the cache.
+    A source whose size or time of change differs is read again and compared with the digest in the cache.
+
+    Args:
+        plan: What would be written.
+        skip_bad: Take a cache from which unreadable files were left out.
 
     Raises:
-        CacheError: The file is there but damaged, of another plan, or a source has changed since.
+        CacheError: The file is there but damaged, of another plan, without files that were unreadable then, or a source
+            has changed since.
     """
     if not plan.path.exists():
         return None
-    info = read_cache_info(plan.path)
-    if info.plan != plan.key:
+    try:
+        cache = Cache(plan.path)
+    except CacheError as damaged:
+        raise CacheError(f"{damaged} (tmkt-data prepare --force replaces it)") from damaged
+    if cache.info.plan != plan.key:
         raise CacheError(
-            f"{plan.path}: holds another cache ({info.dataset}, {info.num_recordings} recordings); "
+            f"{plan.path}: holds another cache ({cache.info.dataset}, {cache.info.num_recordings} recordings); "
             "give another --out, or --force to replace it"
         )
-    changed = _changed_sources(plan, plan.path.stat().st_mtime_ns)
+    changed = _changed_sources(plan, cache)
     if changed:
         raise CacheError(
             f"{plan.path}: {changed[0]} has changed since it was prepared ({len(changed)} in all); "
             "give --force to prepare it again"
         )
-    return info
+    if cache.info.skipped and not skip_bad:
+        raise CacheError(
+            f"{plan.path}: was prepared without {len(cache.info.skipped)} unreadable files, such as "
+            f"{cache.info.skipped[0]['id']}; mend them and give --force, or give --skip-bad to take it as it is"
+        )
+    return cache.info
 
 
-def _changed_sources(plan: PreparePlan, written_ns: int) -> list[str]:
-    sides = (("events", plan.catalogue.recordings), ("images", plan.catalogue.images))
-    paths = {source.path for _, sources in sides for source in sources}
-    newer = {path for path in paths if path.stat().st_mtime_ns > written_ns}
-    if not newer:
-        return []
-    tables = Cache(plan.path).tables
+def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
+    written_ns = plan.path.stat().st_mtime_ns
     archives: dict[Path, NDArray[np.uint8]] = {}
-    return [
-        source.id
-        for side, sources in sides
-        for source, crc32 in zip(sources, tables[f"{side}/source_crc32"].tolist(), strict=True)
-        if source.path in newer and zlib.crc32(source_bytes(source, archives)) != crc32
-    ]
+    changed: list[str] = []
+    left_out = {(entry["side"], entry["id"]): entry["bytes"] for entry in cache.info.skipped}
+    sides = (("events", plan.catalogue.recordings, cache.event_ids), ("images", plan.catalogue.images, cache.image_ids))
+    for side, sources, ids in sides:
+        row_of = {sample: row for row, sample in enumerate(ids)}
+        sizes, digests = (cache.tables[f"{side}/{name}"] for name in ("source_bytes", "source_crc32"))
+        for source in sources:
+            row = row_of.get(source.id)
+            if row is None:
+                is_changed = left_out.get((side, source.id)) != source.num_bytes
+            elif source.item < 0 and source.num_bytes != int(sizes[row]):
+                is_changed = True
+            elif source.path.stat().st_mtime_ns > written_ns:
+                is_changed = zlib.crc32(source_bytes(source, archives)) != int(digests[row])
+            else:
+                is_changed = False
+            if is_changed:
+                changed.append(source.id)
+    return changed

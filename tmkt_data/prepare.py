@@ -15,12 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.building import Block, BuildingFolder
-from tmkt_data.cache.layout import EVENT_TABLES, FORMAT, FORMAT_VERSION, IMAGE_TABLES, Table, text_table
+from tmkt_data.cache.layout import (
+    EVENT_TABLES,
+    FORMAT,
+    FORMAT_VERSION,
+    IMAGE_TABLES,
+    SPIKE_TABLES,
+    Table,
+    table_text,
+    text_table,
+)
 from tmkt_data.cache.writer import CacheWriter, seal, writing_cache
 from tmkt_data.datasets.catalogue import Source
 from tmkt_data.errors import CacheError
 from tmkt_data.plan import PreparePlan
-from tmkt_data.prepare_blocks import UnreadableSourcesError, convert_images, convert_recordings, frames_dtype
+from tmkt_data.prepare_blocks import (
+    UnreadableSourcesError,
+    convert_images,
+    convert_recordings,
+    frames_dtype,
+    source_signatures,
+)
 from tmkt_data.splits import PROTOCOLS, split_images, split_recordings
 
 RECORDINGS_PER_BLOCK = 64
@@ -37,22 +52,27 @@ class Progress(NamedTuple):
     resumed: int
 
 
-def prepare_cache(plan: PreparePlan, *, workers: int = 1) -> Iterator[Progress]:
+def prepare_cache(
+    plan: PreparePlan, *, workers: int = 1, skip_bad: bool = False, fresh: bool = False
+) -> Iterator[Progress]:
     """Write the cache of a plan, yielding progress. Interrupted at any point and run again, it goes on.
 
     Args:
         plan: What to write.
         workers: Threads that decode; they share the interpreter, the kernels run without its lock.
+        skip_bad: Leave unreadable files out; the cache names them.
+        fresh: Drop what an interrupted run has finished.
 
     Raises:
         UnreadableSourcesError: Sources that cannot be decoded, all of them; what could be converted is kept.
-        CacheError: The disk is full or cannot be written, or another process builds the same cache.
+        CacheError: The disk is full or cannot be written, another process builds the same cache, or a source was
+            changed meanwhile.
     """
-    _check_space(plan)
     building = BuildingFolder(plan.path, plan.key)
-    building.open()
+    building.open(fresh=fresh)
     try:
-        yield from _build_blocks(plan, building, workers)
+        _check_space(plan, building)
+        yield from _build_blocks(plan, building, workers, skip_bad)
         total = len(plan.catalogue.recordings) + len(plan.catalogue.images)
         yield Progress("writing", 0, total, 0)
         _assemble(plan, building)
@@ -63,15 +83,13 @@ def prepare_cache(plan: PreparePlan, *, workers: int = 1) -> Iterator[Progress]:
     building.remove()
 
 
-def _check_space(plan: PreparePlan) -> None:
+def _check_space(plan: PreparePlan, building: BuildingFolder) -> None:
     folder = plan.path.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as broken:
-        raise CacheError(f"{folder}: cannot be written ({broken.strerror or broken}); give another --out") from broken
-    needed = 2 * plan.num_bytes
+    free = shutil.disk_usage(folder).free
+    needed = 2 * plan.num_bytes - building.num_bytes
     if free < needed:
+        if not building.num_bytes:
+            building.remove()
         raise CacheError(
             f"{folder}: {free / 1e6:.0f} MB free, needed {needed / 1e6:.0f} MB (the cache and its blocks); "
             "free some space or give another --out"
@@ -82,14 +100,14 @@ class _Task(NamedTuple):
     name: str
     stage: Stage
     sources: Sequence[Source]
-    convert: Callable[[], Block]
+    convert: Callable[..., Block]
 
 
 def _tasks(plan: PreparePlan) -> list[_Task]:
     tasks: list[_Task] = []
     sides: tuple[tuple[Stage, tuple[Source, ...], int, Callable[..., Block]], ...] = (
         ("recordings", plan.catalogue.recordings, RECORDINGS_PER_BLOCK, convert_recordings),
-        ("images", plan.catalogue.images, IMAGES_PER_BLOCK, convert_images),
+        ("images", plan.catalogue.images, IMAGES_PER_BLOCK, partial(convert_images, archives={})),
     )
     for stage, sources, per_block, convert in sides:
         for at in range(0, len(sources), per_block):
@@ -99,7 +117,7 @@ def _tasks(plan: PreparePlan) -> list[_Task]:
     return tasks
 
 
-def _build_blocks(plan: PreparePlan, building: BuildingFolder, workers: int) -> Iterator[Progress]:
+def _build_blocks(plan: PreparePlan, building: BuildingFolder, workers: int, skip_bad: bool) -> Iterator[Progress]:
     done = {"recordings": 0, "images": 0}
     resumed = {"recordings": 0, "images": 0}
     totals = {"recordings": len(plan.catalogue.recordings), "images": len(plan.catalogue.images)}
@@ -119,11 +137,11 @@ def _build_blocks(plan: PreparePlan, building: BuildingFolder, workers: int) -> 
 
     try:
         for task in _tasks(plan):
-            if task.name in finished and _is_whole(building.load(task.name), task):
+            if task.name in finished and _is_usable(building.load(task.name), task, skip_bad):
                 done[task.stage] += len(task.sources)
                 resumed[task.stage] += len(task.sources)
                 continue
-            running.append((task, pool.submit(_run, building, task)))
+            running.append((task, pool.submit(_run, building, task, skip_bad)))
             if len(running) > 2 * workers:
                 yield wait()
         while running:
@@ -134,12 +152,17 @@ def _build_blocks(plan: PreparePlan, building: BuildingFolder, workers: int) -> 
         raise UnreadableSourcesError(problems)
 
 
-def _run(building: BuildingFolder, task: _Task) -> None:
-    building.store(task.name, task.convert())
+def _run(building: BuildingFolder, task: _Task, skip_bad: bool) -> None:
+    building.store(task.name, task.convert(skip_bad=skip_bad))
 
 
-def _is_whole(block: Block | None, task: _Task) -> bool:
-    return block is not None and len(block.get("frames", ())) == len(task.sources)
+def _is_usable(block: Block | None, task: _Task, skip_bad: bool) -> bool:
+    """Whether a block is whole, made of these files as they are now, and lacks none that it should have."""
+    if block is None or "signature" not in block:
+        return False
+    if not np.array_equal(block["signature"], source_signatures(task.sources)):
+        return False
+    return skip_bad or len(block["frames"]) == len(task.sources)
 
 
 def _assemble(plan: PreparePlan, building: BuildingFolder) -> None:
@@ -149,13 +172,27 @@ def _assemble(plan: PreparePlan, building: BuildingFolder) -> None:
         events = _Columns(building, [task.name for task in tasks if task.stage == "recordings"])
         images = _Columns(building, [task.name for task in tasks if task.stage == "images"])
         _write_frames(writer, plan, events, images)
+        recordings, bad_recordings = _kept("events", plan.catalogue.recordings, events)
+        pictures, bad_pictures = _kept("images", plan.catalogue.images, images)
         tables |= events.tables("events", (*EVENT_TABLES, "overflow_cell", "overflow_count"))
-        tables |= images.tables("images", (*IMAGE_TABLES, *(("spikes_crc32",) if plan.spec.bake != "none" else ())))
-        lengths = events.columns["overflow_length"]
-        tables["events/overflow_start"] = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype("<i8")
-        tables |= _identity_tables(plan)
-        digest = writer.write_header(_header(plan), tables)
+        tables |= images.tables("images", (*IMAGE_TABLES, *(SPIKE_TABLES if plan.spec.bake != "none" else ())))
+        lengths = np.concatenate(events.columns["overflow_length"])
+        tables["events/overflow_start"] = np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
+        tables |= _identity_tables(plan, recordings, pictures)
+        digest = writer.write_header(_header(plan, [*bad_recordings, *bad_pictures]), tables)
     seal(building.assembled, plan.path, digest)
+
+
+def _kept(side: str, sources: Sequence[Source], columns: _Columns) -> tuple[list[Source], list[dict[str, Any]]]:
+    """Tell the sources that are in the cache from those that were left out, and refuse any that has changed."""
+    signatures = np.concatenate(columns.columns["signature"])
+    changed = np.flatnonzero(signatures != source_signatures(sources))
+    if len(changed):
+        raise CacheError(f"{sources[changed[0]].path}: was changed while the cache was prepared; run it again")
+    reasons = [why for part in columns.columns["why"] for why in table_text(part)]
+    pairs = list(zip(sources, reasons, strict=True))
+    left_out = [{"side": side, "id": source.id, "bytes": source.num_bytes, "why": why} for source, why in pairs if why]
+    return [source for source, why in pairs if not why], left_out
 
 
 class _Columns:
@@ -167,14 +204,21 @@ class _Columns:
 
     def frames(self, key: str, *, keep: bool) -> Iterator[NDArray[Any]]:
         for name in self._names:
-            block = self._building.load(name)
-            if block is None:
-                raise CacheError(f"{self._building.path}: block {name} is gone; run it again")
+            block = self._load(name)
             if keep:
                 for column, values in block.items():
                     if column not in ("frames", "spikes"):
                         self.columns.setdefault(column, []).append(values)
             yield block[key]
+
+    def num_rows(self) -> int:
+        return sum(self._building.rows[name] for name in self._names)
+
+    def _load(self, name: str) -> Block:
+        block = self._building.load(name)
+        if block is None:
+            raise CacheError(f"{self._building.path}: block {name} is gone; run it again")
+        return block
 
     def tables(self, side: str, names: Sequence[str]) -> dict[str, Table]:
         return {f"{side}/{name}": np.concatenate(self.columns[name]) for name in names}
@@ -183,7 +227,7 @@ class _Columns:
 def _write_frames(writer: CacheWriter, plan: PreparePlan, events: _Columns, images: _Columns) -> None:
     spec = plan.spec
     sequence = (spec.time_bins, spec.num_channels, spec.size, spec.size)
-    num_events, num_images = len(plan.catalogue.recordings), len(plan.catalogue.images)
+    num_events, num_images = events.num_rows(), images.num_rows()
     blocks = events.frames("frames", keep=True)
     writer.write_frames("events/frames", (num_events, *sequence), frames_dtype(spec), blocks)
     blocks = images.frames("frames", keep=True)
@@ -193,24 +237,24 @@ def _write_frames(writer: CacheWriter, plan: PreparePlan, events: _Columns, imag
         writer.write_frames("images/spikes", (num_images, *sequence), np.dtype("u1"), blocks)
 
 
-def _identity_tables(plan: PreparePlan) -> dict[str, Table]:
+def _identity_tables(plan: PreparePlan, recordings: Sequence[Source], images: Sequence[Source]) -> dict[str, Table]:
     catalogue, spec = plan.catalogue, plan.spec
-    event_ids = [source.id for source in catalogue.recordings]
-    image_ids = [source.id for source in catalogue.images]
+    event_ids = [source.id for source in recordings]
+    image_ids = [source.id for source in images]
     row_of = {sample: row for row, sample in enumerate(image_ids)}
-    labels = np.array([source.label for source in catalogue.recordings], "<i4")
+    labels = np.array([source.label for source in recordings], "<i4")
     tables: dict[str, Table] = {
         "events/id": text_table(event_ids),
         "images/id": text_table(image_ids),
         "events/label": labels,
-        "images/label": np.array([source.label for source in catalogue.images], "<i4"),
+        "images/label": np.array([source.label for source in images], "<i4"),
         "events/twin": np.array([row_of.get(sample, -1) for sample in event_ids], "<i8"),
     }
     for protocol in PROTOCOLS:
         codes = split_recordings(
             event_ids,
             labels.astype(np.int64),
-            [source.part for source in catalogue.recordings],
+            [source.part for source in recordings],
             protocol=protocol,
             laid_down=catalogue.split_layout == "prefix",
             seed=spec.split_seed,
@@ -222,7 +266,7 @@ def _identity_tables(plan: PreparePlan) -> dict[str, Table]:
     return tables
 
 
-def _header(plan: PreparePlan) -> dict[str, str]:
+def _header(plan: PreparePlan, skipped: list[dict[str, Any]]) -> dict[str, str]:
     catalogue = plan.catalogue
     facts = {
         "sensor_size": list(catalogue.sensor_size),
@@ -237,7 +281,8 @@ def _header(plan: PreparePlan) -> dict[str, str]:
         "dataset": catalogue.name,
         "spec": plan.spec.to_json(),
         "facts": json.dumps(facts, sort_keys=True),
-        "notes": json.dumps(list(catalogue.notes)),
+        "notes": json.dumps([*catalogue.notes, *catalogue.unmatched_notes()]),
+        "skipped": json.dumps(skipped),
         "tool_version": version("tmkt"),
         "plan": plan.key,
     }

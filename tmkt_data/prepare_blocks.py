@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.building import Block
-from tmkt_data.cache.layout import EVENT_TABLES, IMAGE_TABLES
+from tmkt_data.cache.layout import EVENT_TABLES, IMAGE_TABLES, SPIKE_TABLES, text_table
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.encode import image_frame, poisson_frames
-from tmkt_data.errors import EventError, ImageError, TmktError
+from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
+from tmkt_data.events import Events, SensorSize
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.images import decode_image, read_idx
 from tmkt_data.io.read import decode_events
@@ -23,13 +24,14 @@ from tmkt_data.spec import PrepareSpec
 from tmkt_data.voxelize import event_frames
 
 LARGEST_BYTE = 255
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 class UnreadableSourcesError(TmktError):
     """Sources that could not be decoded.
 
     Attributes:
-        problems: One line each, by sample id.
+        problems: One line each, by stage and sample id, such as `"images/airplanes/image_0001"`.
     """
 
     def __init__(self, problems: dict[str, str]) -> None:
@@ -48,54 +50,135 @@ def frames_dtype(spec: PrepareSpec) -> np.dtype[Any]:
     return np.dtype("u1") if spec.resize == "sum" else np.dtype("<f2")
 
 
-def convert_recordings(sources: Sequence[Source], catalogue: Catalogue, spec: PrepareSpec) -> Block:
+def convert_recordings(
+    sources: Sequence[Source], catalogue: Catalogue, spec: PrepareSpec, *, skip_bad: bool = False
+) -> Block:
     """Decode, bin and resize some recordings.
 
     Args:
         sources: Recordings of the block.
         catalogue: Where the sensor size is taken from.
         spec: Choices of the cache.
+        skip_bad: Leave unreadable recordings out instead of raising.
 
     Returns:
-        `frames`, the columns of `EVENT_TABLES` but label and twin, and the cells whose count exceeds a byte.
+        One row for each recording that was kept: `frames`, the columns of `EVENT_TABLES` but label and twin, and the
+        cells whose count exceeds a byte. One row for each source: `signature`, and `why` it was left out, or `""`.
 
     Raises:
         UnreadableSourcesError: With every recording of the block that could not be read.
     """
     shape = (spec.time_bins, spec.num_channels, spec.size, spec.size)
-    block: Block = {name: np.zeros(len(sources), dtype) for name, dtype in EVENT_TABLES.items()}
-    block["frames"] = np.zeros((len(sources), *shape), frames_dtype(spec))
+    block = _empty_block(sources, EVENT_TABLES, {"frames": (shape, frames_dtype(spec))})
     block["overflow_length"] = np.zeros(len(sources), np.int64)
-    cells: list[NDArray[np.int64]] = []
-    counts: list[NDArray[np.uint32]] = []
-    problems: dict[str, str] = {}
-    for at, source in enumerate(sources):
-        try:
-            frames = _convert_recording(source, catalogue, spec, block, at)
-        except EventError as problem:
-            problems[source.id] = f"{source.id}: {problem}"
-            continue
+    cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
+
+    def convert(source: Source, row: int) -> None:
+        frames = _convert_recording(source, catalogue, spec, block, row)
         if block["frames"].dtype == np.uint8:
             flat = frames.reshape(-1)
             over = np.flatnonzero(flat > LARGEST_BYTE)
             cells.append(over)
             counts.append(flat[over].astype(np.uint32))
-            block["overflow_length"][at] = len(over)
+            block["overflow_length"][row] = len(over)
             frames = np.minimum(frames, LARGEST_BYTE)
-        block["frames"][at] = frames
-        block["frames_crc32"][at] = zlib.crc32(block["frames"][at])
-    if problems:
-        raise UnreadableSourcesError(problems)
-    block["overflow_cell"] = np.concatenate(cells) if cells else np.zeros(0, np.int64)
-    block["overflow_count"] = np.concatenate(counts) if counts else np.zeros(0, np.uint32)
-    return block
+        block["frames"][row] = frames
+        block["frames_crc32"][row] = zlib.crc32(block["frames"][row])
+
+    block = _convert_all("recordings", sources, block, convert, skip_bad=skip_bad)
+    return block | {"overflow_cell": np.concatenate(cells), "overflow_count": np.concatenate(counts)}
+
+
+def convert_images(
+    sources: Sequence[Source],
+    catalogue: Catalogue,
+    spec: PrepareSpec,
+    *,
+    skip_bad: bool = False,
+    archives: dict[Path, NDArray[np.uint8]] | None = None,
+) -> Block:
+    """Decode some images, place and resize them, and reduce them to intensity; as `convert_recordings`.
+
+    Args:
+        sources: Images of the block.
+        catalogue: Where sensor size and placement are taken from.
+        spec: Choices of the cache.
+        skip_bad: Leave unreadable images out instead of raising.
+        archives: IDX archives read so far, by path, kept from block to block.
+
+    Raises:
+        UnreadableSourcesError: With every image of the block that could not be read.
+    """
+    arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {"frames": ((spec.size, spec.size), np.dtype("u1"))}
+    columns = dict(IMAGE_TABLES)
+    if spec.bake != "none":
+        arrays["spikes"] = ((spec.time_bins, spec.num_channels, spec.size, spec.size), np.dtype("u1"))
+        columns |= SPIKE_TABLES
+    block = _empty_block(sources, columns, arrays)
+    known = {} if archives is None else archives
+
+    def convert(source: Source, row: int) -> None:
+        _convert_image(source, catalogue, spec, block, row, known)
+
+    return _convert_all("images", sources, block, convert, skip_bad=skip_bad)
+
+
+def source_signatures(sources: Sequence[Source]) -> NDArray[np.uint64]:
+    """Return what tells a source from an edited or another one without reading it: path, time of change and size.
+
+    Raises:
+        CatalogueError: A source is gone.
+    """
+    stats: dict[Path, tuple[int, int]] = {}
+    signatures = np.zeros(len(sources), np.uint64)
+    for at, source in enumerate(sources):
+        if source.path not in stats:
+            try:
+                stat = source.path.stat()
+            except OSError as gone:
+                raise CatalogueError(f"{source.path}: {gone.strerror or gone}; it was there a moment ago") from gone
+            stats[source.path] = (stat.st_mtime_ns, stat.st_size)
+        signatures[at] = sample_uid(f"{source.path.absolute()}|{stats[source.path]}|{source.item}")
+    return signatures
+
+
+def _empty_block(
+    sources: Sequence[Source],
+    columns: Mapping[str, str],
+    arrays: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
+) -> Block:
+    block: Block = {name: np.zeros(len(sources), dtype) for name, dtype in columns.items()}
+    return block | {name: np.zeros((len(sources), *shape), dtype) for name, (shape, dtype) in arrays.items()}
+
+
+def _convert_all(
+    stage: str, sources: Sequence[Source], block: Block, convert: Callable[[Source, int], None], *, skip_bad: bool
+) -> Block:
+    signatures = source_signatures(sources)
+    row = 0
+    reasons = [""] * len(sources)
+    for at, source in enumerate(sources):
+        try:
+            convert(source, row)
+        except (EventError, ImageError) as problem:
+            reasons[at] = f"{source.id}: {problem}"
+            for column in block.values():
+                column[row] = 0
+        else:
+            row += 1
+    if row < len(sources) and not skip_bad:
+        raise UnreadableSourcesError(
+            {f"{stage}/{source.id}": why for source, why in zip(sources, reasons, strict=True) if why}
+        )
+    kept = {name: column[:row] for name, column in block.items()}
+    return kept | {"signature": signatures, "why": text_table(reasons)}
 
 
 def _convert_recording(source: Source, catalogue: Catalogue, spec: PrepareSpec, block: Block, at: int) -> NDArray[Any]:
     data = read_bytes(source.path)
     events = decode_events(data, source.path, sensor_size=catalogue.sensor_size)
-    if not len(events):
-        raise EventError(f"{source.path.name}: none of {events.num_read} events lies on the sensor; fetch it again")
+    _require_plausible(events, catalogue.sensor_size, source.path.name)
     result = event_frames(
         events,
         num_bins=spec.time_bins,
@@ -107,6 +190,11 @@ def _convert_recording(source: Source, catalogue: Catalogue, spec: PrepareSpec, 
         representation=spec.representation,
         sensor_size=catalogue.sensor_size,
     )
+    if block["frames"].dtype == np.float16 and result.frames.max() > _LARGEST_HALF:
+        raise EventError(
+            f"{source.path.name}: a cell counts {result.frames.max():.0f} events, float16 holds {_LARGEST_HALF:.0f}; "
+            "use --resize sum"
+        )
     block["t_first_us"][at] = events.t[0]
     block["t_last_us"][at] = events.t[-1]
     block["num_read"][at] = events.num_read
@@ -117,30 +205,6 @@ def _convert_recording(source: Source, catalogue: Catalogue, spec: PrepareSpec, 
     block["source_bytes"][at] = len(data)
     block["source_crc32"][at] = zlib.crc32(data)
     return result.frames
-
-
-def convert_images(sources: Sequence[Source], catalogue: Catalogue, spec: PrepareSpec) -> Block:
-    """Decode some images, place and resize them, and reduce them to intensity; arguments as `convert_recordings`.
-
-    Raises:
-        UnreadableSourcesError: With every image of the block that could not be read.
-    """
-    block: Block = {name: np.zeros(len(sources), dtype) for name, dtype in IMAGE_TABLES.items()}
-    block["frames"] = np.zeros((len(sources), spec.size, spec.size), np.uint8)
-    if spec.bake != "none":
-        shape = (len(sources), spec.time_bins, spec.num_channels, spec.size, spec.size)
-        block["spikes"] = np.zeros(shape, np.uint8)
-        block["spikes_crc32"] = np.zeros(len(sources), "<u4")
-    archives: dict[Path, NDArray[np.uint8]] = {}
-    problems: dict[str, str] = {}
-    for at, source in enumerate(sources):
-        try:
-            _convert_image(source, catalogue, spec, block, at, archives)
-        except ImageError as problem:
-            problems[source.id] = f"{source.id}: {problem}"
-    if problems:
-        raise UnreadableSourcesError(problems)
-    return block
 
 
 def _convert_image(
@@ -173,6 +237,21 @@ def _convert_image(
     if spec.bake != "none":
         block["spikes"][at] = bake_spikes(frame, source.id, spec)
         block["spikes_crc32"][at] = zlib.crc32(block["spikes"][at])
+
+
+def _require_plausible(events: Events, sensor_size: SensorSize, place: str) -> None:
+    """Refuse bytes that decode but are no recording of this sensor: real ones have no stray event and rising times."""
+    num_outside = events.num_read - len(events)
+    if 2 * num_outside > events.num_read or not len(events):
+        raise EventError(
+            f"{place}: {num_outside} of {events.num_read} events lie outside the {sensor_size.width} x "
+            f"{sensor_size.height} sensor; it is damaged or of another dataset, fetch it again"
+        )
+    if 10 * events.num_inversions > len(events):
+        raise EventError(
+            f"{place}: time steps back {events.num_inversions} times in {len(events)} events; it is damaged, "
+            "fetch it again"
+        )
 
 
 def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> NDArray[np.uint8]:

@@ -13,6 +13,9 @@ from tmkt_data.kernels.resize import axis_table
 from tmkt_data.spec import Canvas, Representation, Resize
 from tmkt_data.time_bins import BinRule, bin_edges
 
+MAX_SENSOR_SIDE = 65536
+"""Coordinates are uint16."""
+
 
 class EventFrames(NamedTuple):
     """Frames of one recording.
@@ -52,6 +55,10 @@ def canvas_box(events: Events, canvas: Canvas, sensor_size: SensorSize | None) -
         return CanvasBox(x_first, y_first, x_last - x_first + 1, y_last - y_first + 1)
     if sensor_size is None:
         raise EventError("canvas 'fixed': no sensor size; give one, or use canvas 'tight'")
+    if not 1 <= min(sensor_size) <= max(sensor_size) <= MAX_SENSOR_SIDE:
+        raise EventError(
+            f"canvas 'fixed': sensor {tuple(sensor_size)}, expected sides of 1 to {MAX_SENSOR_SIDE} pixels"
+        )
     if len(events):
         _, _, x_last, y_last = events.extent
         if x_last >= sensor_size.width or y_last >= sensor_size.height:

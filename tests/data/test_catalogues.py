@@ -146,6 +146,22 @@ def test_a_changed_archive_is_seen(tmp_path):
         find_prepared(plan)
 
 
+@pytest.mark.parametrize("missing", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_half_of_an_idx_pair_is_refused(tmp_path, missing):
+    root = trees.write_nmnist(tmp_path / "root", per_digit=1, test_per_digit=0, digits=1)
+    shutil.rmtree(root / "MNIST_png")
+    trees.write_mnist_idx(root / "MNIST", [0, 1], zipped=False)
+    (root / "MNIST" / missing).unlink()
+    with pytest.raises(CatalogueError, match=r"is missing beside it; fetch both$"):
+        open_nmnist(root)
+
+
+def test_a_part_is_not_taken_for_the_whole(tmp_path):
+    root = trees.write_nmnist(tmp_path / "root", per_digit=2, test_per_digit=1, digits=1)
+    with pytest.raises(CatalogueError, match="nmnist: no recordings"):
+        open_nmnist(root, events=root / "N-MNIST" / "Train")
+
+
 def test_idx_files_that_disagree_are_refused(tmp_path):
     root = trees.write_nmnist(tmp_path / "root", per_digit=1, test_per_digit=0, digits=1)
     shutil.rmtree(root / "MNIST_png")
@@ -190,7 +206,7 @@ def test_equal_or_unsorted_ids_are_refused(tmp_path):
         return Source(sample, 0, tmp_path, 1)
 
     for ids in (["a/1", "a/1"], ["a/2", "a/1"]):
-        with pytest.raises(CatalogueError, match="ids must be unique and sorted"):
+        with pytest.raises(CatalogueError, match="ids are unique and sorted"):
             Catalogue("x", ("a",), SensorSize(4, 4), Placement(0, 0, 4, 4), tuple(map(source, ids)), ())
 
 

@@ -130,7 +130,10 @@ def test_unreadable_files_are_listed_and_can_be_left_out(root, tmp_path):
     cache = Cache(out)
     assert "0/train-00002" not in cache.event_ids
     assert "1/train-00008" not in cache.image_ids
-    assert any("left out: unreadable" in note for note in cache.info.notes)
+    assert "left out: 0/train-00002: 00002.bin: 3 bytes left" in result.stdout
+    assert "left out: 1/train-00008" in run("inspect", out).stdout
+    assert "already prepared" in run(*arguments, "--skip-bad").stdout
+    assert "was prepared without 2 unreadable files" in one_line(run(*arguments))
 
 
 @pytest.mark.parametrize("content", [b"", b"1234567", b"\x89HDF\r\n\x1a\n.."])
@@ -142,7 +145,7 @@ def test_a_bad_recording_is_one_line(root, tmp_path, content):
 def test_a_recording_outside_the_sensor_is_refused(root, tmp_path):
     (root / "N-MNIST/Train/0/00001.bin").write_bytes(b"\xff\xff\x00\x00\x01" * 9)
     result = run("prepare", "nmnist", "--root", root, "--out", tmp_path / "a.h5")
-    assert "none of 9 events lies on the sensor" in result.stderr
+    assert "9 of 9 events lie outside the 34 x 34 sensor" in result.stderr
 
 
 def test_a_class_without_images_is_refused_unless_asked_for(root, tmp_path):
@@ -169,6 +172,20 @@ def test_an_unwritable_place_is_one_line(root, tmp_path):
     assert "cannot be written" in one_line(
         run("prepare", "nmnist", "--root", root, "--out", tmp_path / "file" / "a.h5")
     )
+
+
+def test_the_next_command_fits_what_was_prepared(root, tmp_path):
+    out = tmp_path / "with space.h5"
+    result = run("prepare", "nmnist", "--root", root, "--out", out, "--time-bins", 4)
+    assert f"tmkt-train recipe scnn_nmnist --cache '{out}' --set data.prepare.time_bins=4" in result.stdout
+
+
+def test_samples_without_twins_are_reported(root, tmp_path):
+    (root / "MNIST_png/Train/1/00008.png").unlink()
+    (root / "N-MNIST/Train/0/00001.bin").unlink()
+    result = run("prepare", "nmnist", "--root", root, "--out", tmp_path / "a.h5")
+    assert "note: 1 recordings have no twin, such as 1/train-00008" in result.stdout
+    assert "note: 1 images have no twin, such as 0/train-00001" in result.stdout
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path):

@@ -55,7 +55,7 @@ class TestWhole:
         names = set(files_of(written))
         pictures = {name for name in names if name.startswith("MNIST_png/Train/")}
         recordings = {name for name in names if name.startswith("N-MNIST/Train/")}
-        assert names == pictures | recordings | {"digits.json"}
+        assert names == pictures | recordings | {"digits.json", "digits.lock"}
         assert len(pictures) == len(recordings) == TOTAL
         as_twins = {name.replace("MNIST_png", "N-MNIST").replace(".png", ".bin") for name in pictures}
         assert as_twins == recordings
@@ -162,14 +162,13 @@ class TestMended:
         [
             lambda root: (root / "N-MNIST/Train/0/00001.bin").write_bytes(b"12345" * 900),
             lambda root: (root / "MNIST_png/Train/0/00001.png").unlink(),
-            lambda root: (root / "MNIST_png/Train/0/99999.png").write_bytes(b"stranger"),
             lambda root: (root / "digits.json").write_text("{"),
             lambda root: (root / "digits.json").write_text("[]"),
             lambda root: (root / "digits.json").write_text(
                 (root / "digits.json").read_text().replace('"version": "', '"version": "0')
             ),
         ],
-        ids=["altered", "missing", "stranger", "marker cut", "marker of another kind", "another version"],
+        ids=["altered", "missing", "marker cut", "marker of another kind", "another version"],
     )
     def test_ends_with_the_same_bytes(self, written, tree, harm):
         harm(tree)
@@ -195,14 +194,34 @@ class TestErrors:
         real = tmp_path / "N-MNIST/Train/5/00001.bin"
         real.parent.mkdir(parents=True)
         real.write_bytes(b"12345")
-        with pytest.raises(CatalogueError, match="another dataset lies here; name an empty folder"):
+        with pytest.raises(
+            CatalogueError,
+            match=r"such as N-MNIST/Train/5/00001.bin; name an empty folder$",
+        ):
             list(write_digits(tmp_path))
         assert files_of(tmp_path) == {"N-MNIST/Train/5/00001.bin": b"12345"}
+
+    @pytest.mark.parametrize("stranger", ["N-MNIST/Test/7/00001.bin", "MNIST_png/Train/0/99999.png"])
+    def test_files_of_others_are_never_removed(self, tree, stranger):
+        (tree / stranger).parent.mkdir(parents=True, exist_ok=True)
+        (tree / stranger).write_bytes(b"mine")
+        before = files_of(tree)
+        with pytest.raises(CatalogueError, match=f"holds 1 files that are not of this set, such as {stranger}"):
+            list(write_digits(tree, per_class=PER_CLASS))
+        assert files_of(tree) == before
+
+    def test_two_writers_at_once_are_kept_apart(self, tmp_path):
+        first = write_digits(tmp_path / "digits", per_class=PER_CLASS)
+        next(first)
+        with pytest.raises(TmktError, match="another process is writing this set; wait for it to end"):
+            next(write_digits(tmp_path / "digits", per_class=PER_CLASS))
+        list(first)
+        assert digits_are_whole(tmp_path / "digits", per_class=PER_CLASS)
 
     def test_root_is_a_file(self, tmp_path):
         place = tmp_path / "taken"
         place.write_text("a file")
-        with pytest.raises(TmktError, match=r"taken.*cannot be made"):
+        with pytest.raises(TmktError, match=r"taken: cannot be written"):
             list(write_digits(place))
 
     def test_full_disk_is_one_line_and_the_next_run_goes_on(self, written, tmp_path):

@@ -169,3 +169,41 @@ def test_times_beyond_what_bins_can_hold_are_refused(times):
     column = np.array([0, 0], np.uint16)
     with pytest.raises(EventError, match=r"expected at most 2\*\*61 microseconds$"):
         validate_events(np.array(times), column, column, np.array([True, False]))
+
+
+def record(**changed):
+    good = {
+        "t": np.array([1, 2, 3]),
+        "x": np.array([1, 2, 3], np.uint16),
+        "y": np.array([1, 2, 3], np.uint16),
+        "p": np.array([True, False, True]),
+    }
+    return good | changed
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"x": np.array([1], np.uint16)},
+        {"x": np.array([-1, 2, 3])},
+        {"t": np.array([0.0, 1.0, 2.0])},
+        {"t": np.array([[1, 2, 3]])},
+        {"p": np.array([1, 0, 1])},
+        {"y": np.arange(6, dtype=np.uint16)[::2]},
+    ],
+)
+def test_a_record_built_by_hand_is_checked(changed):
+    with pytest.raises(EventError, match=r"^events: column . is .*; build the record with validate_events$"):
+        Events(**record(**changed))
+
+
+def test_a_record_built_by_hand_must_be_in_time_order():
+    with pytest.raises(EventError, match="time steps back, expected non-decreasing"):
+        Events(**record(t=np.array([0, 10**12, 10])))
+
+
+def test_a_record_cannot_be_changed():
+    events = Events(**record())
+    for column in (events.t, events.x, events.y, events.p):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = 1

@@ -18,7 +18,9 @@ from conftest import build
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.datasets.open import default_spec, open_catalogue
 from tmkt_data.errors import CacheError, CatalogueError
-from tmkt_data.plan import find_prepared, plan_prepare
+from tmkt_data.events import validate_events
+from tmkt_data.io.atis import write_atis
+from tmkt_data.plan import cache_directory, find_prepared, plan_prepare
 from tmkt_data.prepare import prepare_cache
 from tmkt_data.prepare_blocks import UnreadableSourcesError
 
@@ -232,9 +234,129 @@ def test_every_unreadable_file_is_named_and_the_rest_kept(nmnist_root, tmp_path)
     with pytest.raises(UnreadableSourcesError) as caught:
         for _ in prepare_cache(plan):
             pass
-    assert sorted(caught.value.problems) == ["0/train-00002", "1/train-00014", "3/train-00040"]
-    assert "3 bytes left after 0 whole events" in caught.value.problems["0/train-00002"]
+    assert sorted(caught.value.problems) == [
+        "images/3/train-00040",
+        "recordings/0/train-00002",
+        "recordings/1/train-00014",
+    ]
+    assert "3 bytes left after 0 whole events" in caught.value.problems["recordings/0/train-00002"]
     assert not plan.path.exists()
+
+
+def test_a_source_that_changes_while_it_is_prepared_is_read_again(nmnist_root, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(nmnist_root, root)
+    plan = plan_of(root, tmp_path / "cache.h5")
+    steps = prepare_cache(plan)
+    next(steps)
+    recording = root / "N-MNIST/Train/0/00002.bin"
+    data = bytearray(recording.read_bytes())
+    data[0] ^= 1
+    recording.write_bytes(data)
+    with pytest.raises(CacheError, match=r"00002\.bin: was changed while the cache was prepared; run it again"):
+        for _ in steps:
+            pass
+    assert not plan.path.exists()
+    for _ in prepare_cache(plan):
+        pass
+    assert plan.path.read_bytes() == build("nmnist", root, tmp_path / "fresh.h5").read_bytes()
+    assert find_prepared(plan) is not None
+
+
+def test_mended_files_are_read_and_the_other_blocks_kept(large_root, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(large_root, root)
+    broken = root / "N-MNIST/Train/0/00001.bin"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"123")
+    with pytest.raises(UnreadableSourcesError):
+        for _ in prepare_cache(plan_of(root, tmp_path / "cache.h5")):
+            pass
+    broken.write_bytes(whole)
+    resumed = [step.resumed for step in prepare_cache(plan_of(root, tmp_path / "cache.h5"))]
+    assert max(resumed) >= 512
+    assert not (tmp_path / "cache.h5.building").exists()
+
+
+def test_left_out_files_are_named_in_the_cache_and_their_twins_kept(nmnist_root, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(nmnist_root, root)
+    (root / "N-MNIST/Train/0/00002.bin").write_bytes(b"123")
+    (root / "MNIST_png/Train/3/00040.png").write_bytes(b"no image")
+    plan = plan_of(root, tmp_path / "cache.h5")
+    for _ in prepare_cache(plan, skip_bad=True):
+        pass
+    cache = Cache(plan.path)
+    assert [(entry["side"], entry["id"]) for entry in cache.info.skipped] == [
+        ("events", "0/train-00002"),
+        ("images", "3/train-00040"),
+    ]
+    assert "0/train-00002" not in cache.event_ids
+    assert "0/train-00002" in cache.image_ids
+    assert "3/train-00040" in cache.event_ids
+    assert len(cache.event_ids) == len(cache.image_ids) == 59
+    assert cache.tables["events/twin"][cache.event_ids.index("3/train-00040")] == -1
+    frames = cache.event_frames(np.arange(59))
+    np.testing.assert_array_equal(frames.sum((1, 2, 3, 4)), cache.tables["events/num_kept"])
+    assert find_prepared(plan, skip_bad=True) is not None
+    with pytest.raises(CacheError, match="was prepared without 2 unreadable files, such as 0/train-00002"):
+        find_prepared(plan)
+
+
+@pytest.mark.parametrize("damage", ["random", "shifted"])
+def test_bytes_that_decode_but_are_no_recording_are_refused(nmnist_root, tmp_path, damage):
+    root = tmp_path / "tree"
+    shutil.copytree(nmnist_root, root)
+    recording = root / "N-MNIST/Train/0/00002.bin"
+    data = recording.read_bytes()
+    recording.write_bytes(random.Random(3).randbytes(20_000) if damage == "random" else data[1:-4])
+    with pytest.raises(UnreadableSourcesError, match=r"00002\.bin: .*(lie outside|time steps back).*fetch it again"):
+        build("nmnist", root, tmp_path / "cache.h5")
+
+
+def test_counts_beyond_float16_are_refused_not_infinite(nmnist_root, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(nmnist_root, root)
+    many = 70_000
+    events = validate_events(np.arange(many), np.full(many, 3), np.full(many, 4), np.ones(many, bool))
+    write_atis(root / "N-MNIST/Train/0/00002.bin", events)
+    with pytest.raises(UnreadableSourcesError, match="float16 holds 65504; use --resize sum"):
+        build("nmnist", root, tmp_path / "cache.h5", resize="bilinear", canvas="tight", time_bins=1)
+
+
+def test_a_damaged_cache_names_the_way_out(nmnist_root, tmp_path):
+    plan = plan_of(nmnist_root, tmp_path / "cache.h5")
+    for _ in prepare_cache(plan):
+        pass
+    plan.path.write_bytes(plan.path.read_bytes()[:-1])
+    with pytest.raises(CacheError, match=r"the file is cut.*--force replaces it"):
+        find_prepared(plan)
+
+
+def test_blocks_count_toward_the_space_that_is_needed(nmnist_root, tmp_path, monkeypatch):
+    plan = plan_of(nmnist_root, tmp_path / "cache.h5")
+    steps = prepare_cache(plan)
+    while next(steps).stage != "writing":
+        pass
+    steps.close()
+    room = shutil.disk_usage(tmp_path)._replace(free=int(1.5 * plan.num_bytes))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+    for _ in prepare_cache(plan):
+        pass
+    assert plan.path.exists()
+
+
+def test_a_fresh_start_drops_finished_blocks(nmnist_root, tmp_path):
+    plan = plan_of(nmnist_root, tmp_path / "cache.h5")
+    steps = prepare_cache(plan)
+    next(steps)
+    steps.close()
+    assert all(step.resumed == 0 for step in prepare_cache(plan, fresh=True))
+
+
+def test_the_home_folder_is_understood(monkeypatch):
+    monkeypatch.setenv("TMKT_CACHES", "~/caches")
+    assert cache_directory() == Path.home() / "caches"
 
 
 def test_a_full_disk_is_one_line_and_nothing_is_lost(large_root, uninterrupted, tmp_path):

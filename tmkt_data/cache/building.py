@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -11,14 +12,16 @@ import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import CacheError
+from tmkt_data.locks import FileLock
 
 Block = dict[str, NDArray[Any]]
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class BuildingFolder:
@@ -29,26 +32,29 @@ class BuildingFolder:
 
     Attributes:
         path: The folder.
+        rows: Rows of each block that was stored or loaded, by its name.
     """
 
     def __init__(self, cache_path: Path, plan: str) -> None:
         self.path = cache_path.with_name(f"{cache_path.name}.building")
+        self.rows: dict[str, int] = {}
         self._plan = plan
-        self._lock: IO[str] | None = None
+        self._lock = FileLock(self.path / "lock")
 
-    def open(self) -> None:
+    def open(self, *, fresh: bool = False) -> None:
         """Make the folder, take the lock, and drop blocks of another plan.
+
+        Args:
+            fresh: Drop blocks of this plan, too.
 
         Raises:
             CacheError: Another process builds the same cache, or the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("a+")
-            if not _lock(self._lock):
-                self.close()
+            if not self._lock.acquire():
                 raise CacheError(f"{self.path}: another tmkt-data prepare is building this cache; wait for it to end")
-            if self._stored_plan() != self._plan:
+            if fresh or self._stored_plan() != self._plan:
                 self._drop_blocks()
                 (self.path / "plan.json").write_text(json.dumps({"plan": self._plan}))
         except OSError as broken:
@@ -56,23 +62,28 @@ class BuildingFolder:
 
     def close(self) -> None:
         """Release the lock; the blocks stay."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def remove(self) -> None:
         """Remove the folder and all in it."""
-        self.close()
         shutil.rmtree(self.path, ignore_errors=True)
+        self.close()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that the blocks take."""
+        return sum(path.stat().st_size for path in self.path.glob("*.npz"))
 
     def load(self, name: str) -> Block | None:
         """Return a finished block, or None where it is absent or damaged."""
         try:
             data = io.BytesIO(self._block_path(name).read_bytes())
             with np.load(data, allow_pickle=False) as stored:
-                return {key: stored[key] for key in stored.files}
+                block = {key: stored[key] for key in stored.files}
+            self.rows[name] = len(block["frames"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
+        return block
 
     def store(self, name: str, block: Mapping[str, NDArray[Any]]) -> None:
         """Keep a finished block.
@@ -86,6 +97,7 @@ class BuildingFolder:
         try:
             temporary.write_bytes(buffer.getbuffer())
             temporary.replace(self._block_path(name))
+            self.rows[name] = len(block["frames"])
         except OSError as broken:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -116,20 +128,6 @@ class BuildingFolder:
                 path.unlink()
 
 
-def _lock(handle: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows: two builders at once only do the same work twice
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 def _write_error(path: Path, broken: OSError) -> CacheError:
-    return CacheError(
-        f"{path}: cannot be written ({broken.strerror or broken}); free some space and run it again, "
-        "what is finished is kept"
-    )
+    advice = "free some space and run it again" if broken.errno in _NO_ROOM else "give another --out"
+    return CacheError(f"{path}: cannot be written ({broken.strerror or broken}); {advice}, what is finished is kept")

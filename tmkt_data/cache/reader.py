@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tmkt_data.cache.layout import (
     EVENT_TABLES,
@@ -29,7 +29,7 @@ from tmkt_data.cache.layout import (
 from tmkt_data.errors import CacheError, SpecError
 from tmkt_data.spec import PrepareSpec
 
-_HEADER = ("format", "format_version", "dataset", "spec", "facts", "notes", "tool_version", "plan")
+_HEADER = ("format", "format_version", "dataset", "spec", "facts", "notes", "skipped", "tool_version", "plan")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class CacheInfo:
         spec: The choices that shaped it.
         facts: `sensor_size`, `placement`, `motion`, `split_layout`, `expected`: plain values from the catalogue.
         notes: What the catalogue left out or missed, one line each.
+        skipped: Unreadable files that were left out: `side`, `id`, `bytes` and `why` of each.
         digest: SHA-256 of the content, 64 hexadecimal digits.
-        plan: Key of what was to be prepared: choices and source listing, 64 hexadecimal digits.
+        plan: Key of what was to be prepared: choices and sample ids, 64 hexadecimal digits.
         tool_version: Version of tmkt that wrote it.
         num_bytes: Size of the file.
         num_recordings: Rows of the event side.
@@ -55,6 +56,7 @@ class CacheInfo:
     spec: PrepareSpec
     facts: dict[str, Any]
     notes: tuple[str, ...]
+    skipped: tuple[dict[str, Any], ...]
     digest: str
     plan: str
     tool_version: str
@@ -67,10 +69,11 @@ class MappedFrames:
     """Rows of one array of the file; each row is checked against its CRC-32 the first time it is read."""
 
     def __init__(self, path: Path, name: str, dataset: h5py.Dataset, crc32: Table, file_bytes: int) -> None:
+        _require_dataset(path, name, dataset)
         offset = dataset.id.get_offset()
         if offset is None or dataset.chunks is not None or offset + dataset.nbytes > file_bytes:
             raise CacheError(f"{path.name}: {name} is not stored in one piece; prepare it again")
-        self._path, self._name, self._offset = path, name, int(offset)
+        self._path, self._name, self._offset = path.absolute(), name, int(offset)
         self.shape: tuple[int, ...] = tuple(int(n) for n in dataset.shape)
         self.dtype: np.dtype[Any] = dataset.dtype
         self._crc32 = crc32
@@ -126,6 +129,7 @@ class Cache:
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
+        self._path = path.absolute()
         block = _leading_block(path)
         with _opened(path) as file:
             header = _read_header(file, path)
@@ -143,8 +147,8 @@ class Cache:
         self.event_ids = table_text(self.tables["events/id"])
         self.image_ids = table_text(self.tables["images/id"])
 
-    def __reduce__(self) -> tuple[type[Cache], tuple[Path]]:
-        return Cache, (self.info.path,)
+    def __reduce__(self) -> tuple[Callable[[Path, str], Cache], tuple[Path, str]]:
+        return _reopen, (self._path, self.info.digest)
 
     @property
     def spec(self) -> PrepareSpec:
@@ -156,22 +160,23 @@ class Cache:
         """Whether spike frames of the images are stored."""
         return self._spikes is not None
 
-    def event_frames(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def event_frames(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Return event frames, shape (B, T, C, H, W), float32, owned by the caller; errors as `MappedFrames.rows`."""
+        rows = np.asarray(rows, np.int64)
         stored = self._events.rows(rows)
         frames = stored.astype(np.float32) if stored.dtype != np.float32 else stored
         starts = self.tables["events/overflow_start"]
-        flat = frames.reshape(len(rows), -1)
+        flat = frames.reshape(len(rows), int(np.prod(frames.shape[1:])))
         for at in np.flatnonzero(starts[rows + 1] > starts[rows]).tolist():
             part = slice(int(starts[rows[at]]), int(starts[rows[at] + 1]))
             flat[at, self.tables["events/overflow_cell"][part]] = self.tables["events/overflow_count"][part]
         return frames
 
-    def image_frames(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def image_frames(self, rows: ArrayLike) -> NDArray[np.uint8]:
         """Return intensities, shape (B, H, W), uint8, owned by the caller; errors as `MappedFrames.rows`."""
-        return np.asarray(self._images.rows(rows), np.uint8)
+        return np.asarray(self._images.rows(np.asarray(rows, np.int64)), np.uint8)
 
-    def image_spikes(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def image_spikes(self, rows: ArrayLike) -> NDArray[np.uint8]:
         """Return stored spike frames, shape (B, T, C, H, W), uint8, 0 or 1 (0 to 255 for `repeat`).
 
         Raises:
@@ -181,7 +186,7 @@ class Cache:
             raise CacheError(
                 f"{self.info.path.name}: holds no spike frames; prepare with --bake, or draw them on reading"
             )
-        return np.asarray(self._spikes.rows(rows), np.uint8)
+        return np.asarray(self._spikes.rows(np.asarray(rows, np.int64)), np.uint8)
 
     def splits(self, side: str, protocol: str) -> NDArray[np.uint8]:
         """Return the split code of each row of a side, `"events"` or `"images"`; see `splits.SplitCode`.
@@ -194,6 +199,18 @@ class Cache:
             known = sorted(key.rpartition("/")[2] for key in self.tables if key.startswith(f"{side}/split/"))
             raise CacheError(f"{self.info.path.name}: no protocol {protocol!r}, expected one of {', '.join(known)}")
         return np.asarray(self.tables[name], np.uint8)
+
+
+def _reopen(path: Path, digest: str) -> Cache:
+    """Open a cache again in another process, such as a worker.
+
+    Raises:
+        CacheError: Another cache has taken its place.
+    """
+    cache = Cache(path)
+    if cache.info.digest != digest:
+        raise CacheError(f"{path}: was replaced by another cache since it was opened; open it anew")
+    return cache
 
 
 def read_cache_info(path: str | Path) -> CacheInfo:
@@ -227,9 +244,18 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, SpecError) as broken:
+    except (
+        *(OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError, MemoryError),
+        SpecError,
+    ) as broken:
         reason = str(broken).split("\n")[0]
         raise CacheError(f"{path.name}: damaged cache ({reason}); restore the file or prepare it again") from broken
+
+
+def _require_dataset(path: Path, name: str, item: Any) -> Any:
+    if not isinstance(item, h5py.Dataset):
+        raise CacheError(f"{path.name}: {name} is no dataset; the file is damaged, restore it or prepare it again")
+    return item
 
 
 def _read_header(file: h5py.File, path: Path) -> dict[str, str]:
@@ -248,7 +274,7 @@ def _read_tables(file: h5py.File, path: Path) -> dict[str, Table]:
     file_bytes = path.stat().st_size
     tables: dict[str, Table] = {}
     for name in names:
-        dataset = file[name]
+        dataset = _require_dataset(path, name, file[name])
         if dataset.nbytes > file_bytes:
             raise CacheError(f"{path.name}: table {name} claims {dataset.nbytes} bytes; prepare it again")
         tables[name] = dataset[...]
@@ -262,6 +288,7 @@ def _info(path: Path, header: dict[str, str], block: LeadingBlock, file: h5py.Fi
         spec=PrepareSpec.from_dict(json.loads(header["spec"])),
         facts=json.loads(header["facts"]),
         notes=tuple(json.loads(header["notes"])),
+        skipped=tuple(json.loads(header["skipped"])),
         digest=block.digest,
         plan=header["plan"],
         tool_version=header["tool_version"],

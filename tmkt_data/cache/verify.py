@@ -37,6 +37,9 @@ def verify_cache(path: str | Path) -> Iterator[tuple[int, int]]:
     for start in range(0, cache.info.num_recordings, _ROWS):
         cache.event_frames(np.arange(start, min(start + _ROWS, cache.info.num_recordings)))
     for start in range(0, cache.info.num_images, _ROWS):
-        cache.image_frames(np.arange(start, min(start + _ROWS, cache.info.num_images)))
+        rows = np.arange(start, min(start + _ROWS, cache.info.num_images))
+        cache.image_frames(rows)
+        if cache.has_spikes:
+            cache.image_spikes(rows)
     if digest.hexdigest() != block.sha256:
         raise CacheError(f"{path.name}: the file was altered since it was written; restore it or prepare it again")

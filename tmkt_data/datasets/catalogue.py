@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -69,27 +68,30 @@ class Catalogue:
 
     def __post_init__(self) -> None:
         for side, sources in (("recordings", self.recordings), ("images", self.images)):
-            ids = [source.id.encode() for source in sources]
+            ids = [os.fsencode(source.id) for source in sources]
             for earlier, later in pairwise(ids):
                 if earlier >= later:
                     raise CatalogueError(
-                        f"{self.name} {side}: id {later.decode()!r} twice or unsorted; ids must be unique and sorted"
+                        f"{self.name} {side}: id {os.fsdecode(later)!r} twice or unsorted; ids are unique and sorted"
                     )
-
-    def without(self, ids: Iterable[str], reason: str) -> Catalogue:
-        """Return the catalogue without some recordings and images, with a note that says why."""
-        left_out = frozenset(ids)
-        return dataclasses.replace(
-            self,
-            recordings=tuple(source for source in self.recordings if source.id not in left_out),
-            images=tuple(source for source in self.images if source.id not in left_out),
-            notes=(*self.notes, f"{len(left_out)} left out: {reason}"),
-        )
 
     def unpaired_classes(self) -> tuple[str, ...]:
         """Return the classes that have recordings and no image at all."""
         with_images = {source.label for source in self.images}
         return tuple(self.class_names[label] for label in sorted({s.label for s in self.recordings} - with_images))
+
+    def unmatched_notes(self) -> tuple[str, ...]:
+        """Return one line for each side that has samples without a twin on the other."""
+        notes: list[str] = []
+        for side, here, there, use in (
+            ("recordings", self.recordings, self.images, "paired with images of their class only"),
+            ("images", self.images, self.recordings, "free for training"),
+        ):
+            others = {source.id for source in there}
+            alone = [source.id for source in here if source.id not in others]
+            if alone:
+                notes.append(f"{len(alone)} {side} have no twin, such as {alone[0]}; {use}")
+        return tuple(notes)
 
     @property
     def num_twins(self) -> int:
@@ -116,8 +118,8 @@ def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str,
                 elif not entry.name.startswith("."):
                     ignored.append(entry.name)
     except OSError as broken:
-        raise CatalogueError(f"{folder}: cannot be read ({broken.strerror or broken})") from broken
-    return sorted(found, key=lambda file: file[0].encode()), sorted(ignored)
+        raise unreadable_folder(folder, broken) from broken
+    return sorted(found, key=lambda file: os.fsencode(file[0])), sorted(ignored, key=os.fsencode)
 
 
 def find_folder(
@@ -141,35 +143,43 @@ def find_folder(
     looked: list[Path] = []
     for candidate in candidates:
         looked.append(candidate)
-        if candidate.is_dir() and _holds(candidate, holds):
+        if holds_classes(candidate, holds):
             return candidate, looked
     return None, looked
 
 
-def _holds(folder: Path, pattern: re.Pattern[str]) -> bool:
+def holds_classes(folder: Path, pattern: re.Pattern[str]) -> bool:
+    """Return whether a folder has class folders with a file whose name matches; False where it is not there."""
     for child in _folders(folder):
         try:
             with os.scandir(child) as entries:
                 if any(pattern.fullmatch(entry.name) for entry in entries):
                     return True
-        except OSError:
-            continue
+        except OSError as broken:
+            raise unreadable_folder(child, broken) from broken
     return False
 
 
 def _folders(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir())
-    except OSError:
+            names = sorted((entry.name for entry in entries if entry.is_dir()), key=os.fsencode)
+    except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as broken:
+        raise unreadable_folder(folder, broken) from broken
     for name in names:
         yield folder / name
 
 
+def unreadable_folder(folder: Path, broken: OSError) -> CatalogueError:
+    """Build the error for a folder that is there and cannot be read: it must not count as empty."""
+    return CatalogueError(f"{folder}: cannot be read ({broken.strerror or broken}); check its permissions")
+
+
 def class_folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted bytewise; none where it cannot be read."""
-    return sorted((path.name for path in _folders(folder)), key=lambda name: name.encode())
+    """Return the names of the folders in a folder, sorted bytewise; none where it is not there."""
+    return sorted((path.name for path in _folders(folder)), key=os.fsencode)
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:

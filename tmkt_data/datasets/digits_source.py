@@ -23,6 +23,7 @@ from PIL import Image
 from tmkt_data.errors import CatalogueError, TmktError
 from tmkt_data.io.atis import BYTES_PER_EVENT, write_atis
 from tmkt_data.io.files import replace_file
+from tmkt_data.locks import FileLock
 from tmkt_data.random_keys import Purpose, draw_key
 from tmkt_data.simulate.recording import NMNIST_SETTINGS, SIMULATOR_VERSION, simulate_recording
 
@@ -36,6 +37,7 @@ STROKE_SIZE = 20
 
 _MARKER = "digits.json"
 _BEGUN = "digits.partial.json"
+_LOCK = "digits.lock"
 _IMAGES = "MNIST_png"
 _EVENTS = "N-MNIST"
 
@@ -75,6 +77,22 @@ def write_digits(root: Path, *, per_class: int | None = None) -> Iterator[int]:
     if _is_whole(root, digits, per_class):
         yield from range(1, len(digits) + 1)
         return
+    _refuse_strangers(root)
+    lock = FileLock(root / _LOCK)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        acquired = lock.acquire()
+    except OSError as broken:
+        raise TmktError(f"{root}: cannot be written ({broken.strerror or broken}); name another folder") from broken
+    if not acquired:
+        raise TmktError(f"{root}: another process is writing this set; wait for it to end")
+    try:
+        yield from _write(root, digits, per_class)
+    finally:
+        lock.release()
+
+
+def _write(root: Path, digits: list[_Digit], per_class: int | None) -> Iterator[int]:
     _begin(root, digits, per_class)
     for done, digit in enumerate(digits, start=1):
         image = _enlarge(digit.pixels)
@@ -167,17 +185,12 @@ def _is_whole(root: Path, digits: list[_Digit], per_class: int | None) -> bool:
 
 def _begin(root: Path, digits: list[_Digit], per_class: int | None) -> None:
     """Make the folders and note that writing began; keep files only of the same interrupted writing."""
-    begun, marker = _read_marker(root / _BEGUN), _read_marker(root / _MARKER)
-    if begun is None and marker is None and _find_files(root):
-        raise CatalogueError(
-            f"{root}: holds {_IMAGES} or {_EVENTS} files but no {_MARKER}, so another dataset lies here; "
-            "name an empty folder"
-        )
+    begun, marker = _refuse_strangers(root)
     _make_folders(root, digits)
     if marker is not None or begun != _identity(per_class):
         # Under this note nothing is kept, so that a stop while clearing leaves no old file for a new one.
         replace_file(root / _BEGUN, _dump({"clearing": True}))
-        for path in [root / _MARKER, *_find_files(root)]:
+        for path in [root / _MARKER, *_own_files(root)]:
             _remove(path)
         replace_file(root / _BEGUN, _dump(_identity(per_class)))
     for path in root.glob("*/Train/*/.*.tmp"):
@@ -186,6 +199,29 @@ def _begin(root: Path, digits: list[_Digit], per_class: int | None) -> None:
 
 def _find_files(root: Path) -> list[Path]:
     return [*root.glob(f"{_IMAGES}/*/*/*.png"), *root.glob(f"{_EVENTS}/*/*/*.bin")]
+
+
+def _refuse_strangers(root: Path) -> tuple[dict[str, object] | None, dict[str, object] | None]:
+    """Return the two markers of a folder that holds nothing but this set.
+
+    Raises:
+        CatalogueError: There are files of others.
+    """
+    begun, marker = _read_marker(root / _BEGUN), _read_marker(root / _MARKER)
+    known = set() if begun is None and marker is None else set(_own_files(root))
+    foreign = [path for path in _find_files(root) if path not in known]
+    if foreign:
+        raise CatalogueError(
+            f"{root}: holds {len(foreign)} files that are not of this set, such as {foreign[0].relative_to(root)}; "
+            "name an empty folder"
+        )
+    return begun, marker
+
+
+def _own_files(root: Path) -> list[Path]:
+    """Return every file that the full set may have, of whatever version: its names do not change."""
+    names = ((digit.image_name, digit.events_name) for digit in _load_digits(None))
+    return [root / name for pair in names for name in pair]
 
 
 def _make_folders(root: Path, digits: list[_Digit]) -> None:

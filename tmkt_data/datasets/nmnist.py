@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
+from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, holds_classes, scan_folder, some
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
@@ -115,13 +115,14 @@ def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[st
 def _find_parts(
     given: Path | None, root: Path | None, names: Sequence[str], holds: re.Pattern[str]
 ) -> tuple[Path | None, list[Path]]:
-    """Like `find_folder`, one level up: the folder whose Train or Test holds digit folders."""
-    looked: list[Path] = []
-    for part in PARTS:
-        found, tried = find_folder(given, root, [f"{name}/{part}" for name in (".", *names)], holds)
-        if found is not None:
-            return found.parent, looked
-        looked.extend(path.parent for path in tried[1:] if path.parent not in looked)
+    """Find the folder whose Train or Test holds digit folders: the start itself, or one of the usual places below."""
+    start = given if given is not None else root
+    if start is None:
+        return None, []
+    looked = [start, *(start / name for name in names)]
+    for folder in looked:
+        if any(holds_classes(folder / part, holds) for part in PARTS):
+            return folder, looked
     return None, looked
 
 
@@ -131,7 +132,7 @@ def _find_idx(given: Path | None, root: Path | None) -> tuple[Path | None, list[
         return None, []
     looked = [start / name for name in _IDX_FOLDERS]
     for folder in looked:
-        if any(_idx_file(folder, part, "images-idx3") for part in PARTS):
+        if any(_idx_file(folder, part, kind) for part in PARTS for kind in ("images-idx3", "labels-idx1")):
             return folder, looked
     return None, looked
 
@@ -150,8 +151,13 @@ def _list_idx(folder: Path) -> tuple[Source, ...]:
     for part in PARTS:
         image_file = _idx_file(folder, part, "images-idx3")
         label_file = _idx_file(folder, part, "labels-idx1")
-        if image_file is None or label_file is None:
+        if image_file is None and label_file is None:
             continue
+        if image_file is None or label_file is None:
+            raise CatalogueError(
+                f"{image_file or label_file}: the file of the {'labels' if image_file else 'images'} is missing beside "
+                "it; fetch both"
+            )
         labels = read_idx(label_file, 1)
         num_images = read_idx(image_file, 3).shape[0]
         if num_images != len(labels):

@@ -35,9 +35,9 @@ def default_spec(name: str) -> PrepareSpec:
 
 def open_catalogue(
     name: str,
-    root: Path | None = None,
-    events: Path | None = None,
-    images: Path | None = None,
+    root: str | Path | None = None,
+    events: str | Path | None = None,
+    images: str | Path | None = None,
     class_set: ClassSet = "all",
 ) -> Catalogue:
     """List a dataset by name.
@@ -54,6 +54,7 @@ def open_catalogue(
         SpecError: An unknown name, or a class set that the dataset does not have.
     """
     info = dataset_info(name)
+    root, events, images = (None if folder is None else Path(folder) for folder in (root, events, images))
     if class_set != "all" and info.name != "ncaltech101":
         raise SpecError(f"class set: found {class_set!r}, {name} has only 'all'; leave --class-set out")
     match info.name:
