@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.console import GuardedGroup, fail, megabytes, print_rows, progress_bar
+from tmkt_data.console import STOPPED, GuardedGroup, fail, megabytes, print_rows, progress_bar
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
@@ -196,7 +196,7 @@ def _kept_when_stopped() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         click.echo("stopped; what is finished is kept, the same command goes on from there", err=True)
-        sys.exit(130)
+        sys.exit(STOPPED)
 
 
 def _fail_unreadable(problems: dict[str, str]) -> None:

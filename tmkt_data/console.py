@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+STOPPED = 130
+"""Exit code of a command that was interrupted: 128 + SIGINT, as shells have it."""
+
+
 class GuardedGroup(click.Group):
     """A command group that turns every error into one line and an exit code: 1 failed, 2 wrong usage, 130 stopped."""
 
@@ -41,6 +45,14 @@ class GuardedGroup(click.Group):
                 f"this is a fault of tmkt, not yours ({type(problem).__name__}: {problem}); "
                 "run again with TMKT_DEBUG=1 and report what it prints"
             )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; end with 130 where it is stopped and does not say so itself."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("stopped", err=True)
+            sys.exit(STOPPED)
 
 
 def fail(message: str, *, exit_code: int = 1) -> NoReturn:

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from tmkt_data import CacheInfo, cache_directory, default_spec, find_caches, read_cache_info
+from tmkt_data.errors import TmktError
+from tmkt_train.commands import command
 from tmkt_train.errors import RunError
 from tmkt_train.recipe import Recipe
 
@@ -17,7 +19,7 @@ def prepare_command(recipe: Recipe) -> str:
         CatalogueError: There is no such dataset.
     """
     options = recipe.data.prepare.to_spec().command_options(default_spec(recipe.data.dataset))
-    return " ".join(["tmkt-data", "prepare", recipe.data.dataset, *options])
+    return command("tmkt-data", "prepare", recipe.data.dataset, *options)
 
 
 def choose_cache(recipe: Recipe, given: Path | None = None) -> CacheInfo:
@@ -52,6 +54,14 @@ def choose_cache(recipe: Recipe, given: Path | None = None) -> CacheInfo:
     else:
         start = f"{cache_directory()}: no cache of {recipe.data.dataset}"
     raise RunError(f"{start}; make it with: {prepare_command(recipe)}")
+
+
+def is_found(recipe: Recipe, cache: Path) -> bool:
+    """Return whether a recipe finds a cache by itself."""
+    try:
+        return choose_cache(recipe).path.resolve() == cache.resolve()
+    except TmktError:
+        return False
 
 
 def _misfit(info: CacheInfo, recipe: Recipe) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,25 @@ from torch import Tensor
 from tmkt_train.errors import NonFiniteError, RunError
 
 FORMAT = 1
+
+# What zipfile and torch raise for bytes that are no checkpoint, or were altered.
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
@@ -63,22 +84,25 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> dict[str,
     if not path.is_file():
         raise RunError(f"{path}: no such checkpoint; the run was stopped before it wrote one")
     try:
+        file = io.BytesIO(path.read_bytes())
+        _check_sums(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = torch.load(path, map_location=device or "cpu", weights_only=True)
-    except (
-        OSError,
-        RuntimeError,
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-    ) as error:
+            state = torch.load(file, map_location=device or "cpu", weights_only=True)
+    except _UNREADABLE as error:
         raise RunError(f"{path}: no readable checkpoint ({_first_line(error)}); start the run anew") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise RunError(f"{path}: found another format, expected checkpoint format {FORMAT}; start the run anew")
     return state
+
+
+def _check_sums(file: io.BytesIO) -> None:
+    """Hold every part of the archive against its checksum, which torch does not."""
+    with zipfile.ZipFile(file) as archive:
+        altered = archive.testzip()
+    if altered is not None:
+        raise ValueError(f"{altered} was altered")
+    file.seek(0)
 
 
 def require_finite(parameters: Iterable[tuple[str, Tensor]], place: str) -> None:
@@ -93,11 +117,7 @@ def require_finite(parameters: Iterable[tuple[str, Tensor]], place: str) -> None
     finite = torch.stack([torch.isfinite(value).all() for _, value in named]).tolist()
     for (name, _), good in zip(named, finite, strict=True):
         if not good:
-            message = (
-                f"{place}: {name} holds no finite numbers; lower optim.learning_rate or loss weights; "
-                "the last good checkpoint is kept"
-            )
-            raise NonFiniteError(message)
+            raise NonFiniteError(f"{place}: {name} holds no finite numbers; lower optim.learning_rate or loss weights")
 
 
 def _flush_folder(folder: Path) -> None:

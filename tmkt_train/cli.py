@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.console import GuardedGroup, fail, megabytes, print_rows
+from tmkt_data.console import STOPPED, GuardedGroup, fail, megabytes, print_rows
 from tmkt_data.errors import TmktError
+from tmkt_train.progress_text import duration, epoch_line, percent, started_lines
 
 if TYPE_CHECKING:
-    from tmkt_train.progress import EpochDone, Progress, Started
+    from tmkt_train.progress import Progress
     from tmkt_train.recipe import Recipe
     from tmkt_train.run import Run
 
@@ -26,7 +27,7 @@ _CACHE = click.option(
 _SET = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting, such as train.epochs=3."
 )
-_STOPPED = 130
+_OPTIMISTIC = "optimistic: the epoch is chosen on test"
 
 
 @click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -60,6 +61,8 @@ def recipes() -> None:
 def check(recipe: str, settings: tuple[str, ...], cache: Path | None) -> None:
     """Check a recipe, a name or a file, and print every setting with what is inferred or unused."""
     from tmkt_train.cache_choice import choose_cache
+    from tmkt_train.contradictions import doubts
+    from tmkt_train.errors import RunError
     from tmkt_train.recipe_files import find_recipe, toml_value
     from tmkt_train.settings import flat_items
 
@@ -71,13 +74,16 @@ def check(recipe: str, settings: tuple[str, ...], cache: Path | None) -> None:
         mark = "" if loaded.uses(key) else "unused by this method"
         mark = mark or ("inferred" if "(inferred)" in description else "")
         click.echo(f"  {key:<28} {toml_value(value):<18} {mark}".rstrip())
-    click.echo(f"{path}: the recipe is valid")
     try:
-        click.echo(f"cache: {choose_cache(loaded, cache).path}")
-    except TmktError as problem:
+        found = f"cache: {choose_cache(loaded, cache).path}"
+    except RunError as problem:
         if cache is not None:
             raise
-        click.echo(f"no cache yet: {problem}")
+        found = f"no cache yet: {problem}"
+    click.echo(f"{path}: the recipe is valid")
+    click.echo(found)
+    for doubt in doubts(loaded):
+        click.echo(f"note: {doubt}")
 
 
 @main.command()
@@ -96,9 +102,13 @@ def recipe(
     from tmkt_train.recipe_files import find_recipe
 
     loaded = _load(find_recipe(name_or_path), settings, seed)
-    from tmkt_train.run import start_run
 
-    _train(start_run(loaded, cache=cache, out=out))
+    def start() -> Run:
+        from tmkt_train.run import start_run
+
+        return start_run(loaded, cache=cache, out=out)
+
+    _train(start)
 
 
 @main.command()
@@ -113,9 +123,13 @@ def resume(run: Path, cache: Path | None) -> None:
         click.echo(f"{run}: finished already")
         _show_result(run, folder.load_recipe(), folder.result())
         return
-    from tmkt_train.run import resume_run
 
-    _train(resume_run(run, cache=cache))
+    def go_on() -> Run:
+        from tmkt_train.run import resume_run
+
+        return resume_run(run, cache=cache)
+
+    _train(go_on)
 
 
 @main.command()
@@ -124,12 +138,14 @@ def resume(run: Path, cache: Path | None) -> None:
 def evaluate(run: Path, cache: Path | None) -> None:
     """Evaluate the selected weights of a run on the test part again; they must give what the run recorded."""
     from tmkt_train.finish import evaluate_run
+    from tmkt_train.run_folder import RunFolder
 
     evaluation, recorded = evaluate_run(run, cache=cache)
+    marked = f", {_OPTIMISTIC}" if RunFolder(run).load_recipe().selects_on_test else ""
     print_rows(
         [
-            ("test accuracy", f"{_percent(evaluation.accuracy)} of {len(evaluation.labels)} recordings"),
-            ("recorded", _percent(recorded)),
+            ("test accuracy", f"{percent(evaluation.accuracy)} of {len(evaluation.labels)} recordings{marked}"),
+            ("recorded", percent(recorded)),
         ]
     )
     if evaluation.accuracy != recorded:
@@ -164,45 +180,70 @@ def _load(path: Path, settings: Sequence[str], seed: int | None) -> Recipe:
         fail("\nerror: ".join(error.problems))
 
 
-def _train(run: Run) -> None:
+def _train(set_up: Callable[[], Run]) -> None:
+    from tmkt_train.commands import command
     from tmkt_train.errors import RunInterruptedError
 
-    folder = run.folder.path
+    run: Run | None = None
     result: dict[str, Any] = {}
     try:
+        # Setting up takes seconds; a request to stop that comes meanwhile is kept for the first step.
         with _asked_to_stop() as should_stop, _Display() as display:
+            run = set_up()
             for progress in run.train(should_stop):
                 display.show(progress)
                 result = getattr(progress, "result", result)
     except (RunInterruptedError, KeyboardInterrupt):
-        click.echo(f"stopped; go on with:\n  tmkt-train resume {folder}", err=True)
-        sys.exit(_STOPPED)
-    _show_result(folder, run.recipe, result)
+        hint = f"; go on with:\n  {command('tmkt-train', 'resume', run.folder.path)}" if run else ""
+        click.echo(f"stopped{hint}", err=True)
+        sys.exit(STOPPED)
+    _show_result(run.folder.path, run.recipe, result)
 
 
 def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
-    from tmkt_train.report import write_report
-
     selected_on = str(result["selected_on"])
-    optimistic = ", optimistic: chosen on test" if result["optimistic"] else ""
+    optimistic = f", {_OPTIMISTIC}" if result["optimistic"] else ""
     rows = [
-        ("test accuracy", f"{_percent(result['test_accuracy'])} of {result['num_test']} recordings{optimistic}"),
+        ("test accuracy", f"{percent(result['test_accuracy'])} of {result['num_test']} recordings{optimistic}"),
         ("chosen", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, best on {selected_on}"),
-        ("last epoch", f"{_percent(result[f'last_epoch_{selected_on}_accuracy'])} on {selected_on}"),
-        ("time", f"{_duration(result['wall_s'])}, {megabytes(result['peak_memory_bytes'])} of memory"),
-        ("report", str(write_report([folder], folder / "report.html"))),
+        ("time", f"{duration(result['wall_s'])}, {megabytes(result['peak_memory_bytes'])} of memory"),
+        ("report", _write_report(folder)),
     ]
-    if result["val_accuracy"] is not None:
-        rows.insert(1, ("val accuracy", _percent(result["val_accuracy"])))
+    last = result.get(f"last_epoch_{selected_on}_accuracy")
+    if last is not None:
+        rows.insert(2, ("last epoch", f"{percent(last)} on {selected_on}"))
+    if result.get("val_accuracy") is not None:
+        rows.insert(1, ("val accuracy", percent(result["val_accuracy"])))
     print_rows(rows)
     for warning in result["warnings"]:
         click.echo(f"note: {warning}")
-    if recipe.needs_images:
-        click.echo("next, the same without images, and both side by side:")
-        click.echo(f"  tmkt-train recipe {folder / 'recipe.toml'} --set method.name=event-only")
-        click.echo(f"  tmkt-train report {folder} RUN")
-    else:
-        click.echo(f"next, its weights once more on the test part:\n  tmkt-train evaluate {folder}")
+    _show_next(folder, recipe, Path(str(result["environment"].get("cache"))))
+
+
+def _write_report(folder: Path) -> str:
+    """Write the report of a finished run; the run is done, whatever is wrong with the report."""
+    from tmkt_train.report import write_report
+
+    try:
+        return str(write_report([folder], folder / "report.html"))
+    except TmktError as problem:
+        return f"not written ({problem})"
+
+
+def _show_next(folder: Path, recipe: Recipe, cache: Path) -> None:
+    from tmkt_train.cache_choice import is_found
+    from tmkt_train.commands import command
+
+    if not recipe.needs_images:
+        click.echo("next, its weights once more on the test part:")
+        click.echo(f"  {command('tmkt-train', 'evaluate', folder)}")
+        return
+    without: list[str | Path] = ["tmkt-train", "recipe", folder / "recipe.toml", "--set", "method.name=event-only"]
+    if not is_found(recipe, cache):
+        without += ["--cache", cache]
+    click.echo("next, the same without images, and both side by side:")
+    click.echo(f"  {command(*without)}")
+    click.echo(f"  {command('tmkt-train', 'report', folder)} RUN")
 
 
 class _Display:
@@ -232,45 +273,14 @@ class _Display:
 
         match progress:
             case Started():
-                for line in _started_lines(progress):
+                for line in started_lines(progress):
                     self._console.print(line, markup=False)
             case StepDone(epoch, step, num_steps):
                 name = f"epoch {epoch + 1}"
                 self._bar.update(self._task, description=name, completed=step, total=num_steps, visible=True)
             case EpochDone():
                 self._times.append(float(progress.row["wall_s"]))
-                self._console.print(_epoch_line(progress, self._times), markup=False)
-
-
-def _started_lines(started: Started) -> Iterator[str]:
-    recipe = started.recipe
-    optim, train = recipe.optim, recipe.train
-    rows = [
-        ("run", str(started.run)),
-        ("method", f"{recipe.method.name} with {recipe.model.backbone}, {started.num_parameters:,} parameters"),
-        ("cache", str(started.cache)),
-        ("train", f"{started.num_train:,} recordings of {started.num_classes} classes of {recipe.data.dataset}"),
-        ("select", f"{started.num_selection:,} recordings of {started.selected_on}"),
-        ("epochs", f"{train.epochs} of {started.num_steps} steps of {train.batch_size}"),
-        ("learning rate", f"{optim.learning_rate:g} (effective), {optim.schedule}"),
-        ("device", started.device),
-    ]
-    if started.first_epoch or started.first_step:
-        rows.append(("goes on", f"after epoch {started.first_epoch}, step {started.first_step} of the next"))
-    yield from (f"  {name:<17} {value}" for name, value in rows)
-    yield from (f"note: {note}" for note in started.notes)
-
-
-def _epoch_line(done: EpochDone, times: Sequence[float]) -> str:
-    row = done.row
-    left = (done.epochs - row["epoch"] - 1) * sum(times) / len(times)
-    name = "val" if "val_accuracy" in row else "test"
-    mixed = f"  mixed {row['realised_ratio']:.2f}" if "realised_ratio" in row else ""
-    return (
-        f"epoch {row['epoch'] + 1:>3}/{done.epochs}  loss {row['train_loss']:.3f}  "
-        f"{name} {_percent(row[f'{name}_accuracy'])}{'*' if done.is_best else ' '}{mixed}  "
-        f"{row['samples_per_s']:.3g}/s  left {_duration(left)}"
-    )
+                self._console.print(epoch_line(progress, self._times), markup=False)
 
 
 @contextmanager
@@ -290,14 +300,3 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tmkt_data import PairedFrames
+from tmkt_data.errors import PairingError
 from tmkt_data.frame_colors import event_colors, gray_colors
 from tmkt_train.batches import training_batches
 from tmkt_train.checkpoint import write_atomically
@@ -36,7 +37,7 @@ def write_diagnostics(
     test_frames: PairedFrames,
     test: Evaluation,
     rows: Sequence[Mapping[str, Any]],
-) -> None:
+) -> list[str]:
     """Gather the arrays of a finished training and write them as one `.npz`.
 
     Args:
@@ -46,12 +47,16 @@ def write_diagnostics(
         test_frames: The test part.
         test: What the selected weights make of it.
         rows: Lines of the metrics, one per epoch.
+
+    Returns:
+        What could not be shown, one line each.
     """
+    strips, warnings = _strips(recipe, parts, test_frames, test)
     arrays: Arrays = {
         "confusion": confusion_matrix(test.labels, test.predictions, test_frames.num_classes),
         "class_names": np.array(test_frames.class_names, dtype=np.str_),
         **_firing_rates(recipe, parts),
-        **_strips(recipe, parts, test_frames, test),
+        **strips,
     }
     if isinstance(parts.method, TwoStreams):
         arrays["replacement_histogram"] = _replacement_histogram(recipe, parts, parts.method.mixer)
@@ -59,6 +64,7 @@ def write_diagnostics(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomically(path, buffer.getbuffer())
+    return warnings
 
 
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
@@ -112,8 +118,8 @@ def _replacement_histogram(recipe: Recipe, parts: Parts, mixer: Mixer) -> NDArra
     return counts
 
 
-def _strips(recipe: Recipe, parts: Parts, test_frames: PairedFrames, test: Evaluation) -> Arrays:
-    """Draw some test samples, spread over the split, each beside an image of its own part."""
+def _strips(recipe: Recipe, parts: Parts, test_frames: PairedFrames, test: Evaluation) -> tuple[Arrays, list[str]]:
+    """Draw some test samples, spread over the split, each beside an image of its own part where there is one."""
     chosen = np.unique(np.linspace(0, len(test_frames) - 1, min(NUM_STRIPS, len(test_frames))).round().astype(int))
     names = np.array(test_frames.class_names, dtype=np.str_)
     arrays: Arrays = {
@@ -121,10 +127,16 @@ def _strips(recipe: Recipe, parts: Parts, test_frames: PairedFrames, test: Evalu
         "strip_labels": names[test.labels[chosen]],
         "strip_predictions": names[test.predictions[chosen]],
     }
-    if not isinstance(parts.method, TwoStreams):
+    pairs, warnings = None, []
+    if isinstance(parts.method, TwoStreams):
+        try:
+            pairs = open_frames(recipe, test_frames.cache, "test", with_images=True)
+        except PairingError as error:
+            warnings.append(f"samples of the test part are shown without images: {error}")
+    if pairs is None or not isinstance(parts.method, TwoStreams):
         events = test_frames.read(chosen).events
-        return {**arrays, "strips": _to_unit(np.stack([event_colors(sample) for sample in events])[:, None])}
-    pairs = open_frames(recipe, test_frames.cache, "test", with_images=True)
+        shown = np.stack([event_colors(sample) for sample in events])[:, None]
+        return {**arrays, "strips": _to_unit(shown)}, warnings
     batch = pairs.read(chosen)
     points = parts.method.mixer.points(pairs.uids[chosen], np.zeros(len(chosen), np.int64), 0, 0.0)
     masks = mix_mask(torch.from_numpy(points), pairs.num_steps).numpy()
@@ -132,7 +144,7 @@ def _strips(recipe: Recipe, parts: Parts, test_frames: PairedFrames, test: Evalu
         sample_strip(image, events, masks[:, at])
         for at, (image, events) in enumerate(zip(batch.image, batch.events, strict=True))
     ]
-    return {**arrays, "strips": np.stack(strips)}
+    return {**arrays, "strips": np.stack(strips)}, warnings
 
 
 def sample_strip(image: Float32Array, events: Float32Array, mask: NDArray[np.bool_]) -> Float32Array:

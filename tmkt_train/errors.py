@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tmkt_data.errors import TmktError
+from tmkt_train.commands import command
 
 
 class RecipeError(TmktError):
@@ -30,7 +31,7 @@ class RunError(TmktError):
 
 
 class NonFiniteError(RunError):
-    """Training produced a loss or a weight that is no finite number; the last good checkpoint is kept."""
+    """Training produced a loss or a weight that is no finite number; the checkpoint before it stays."""
 
 
 class RunInterruptedError(RunError):
@@ -42,4 +43,4 @@ class RunInterruptedError(RunError):
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        super().__init__(f"{run}: stopped before the end; go on with: tmkt-train resume {run}")
+        super().__init__(f"{run}: stopped before the end; go on with: {command('tmkt-train', 'resume', run)}")

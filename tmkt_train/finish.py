@@ -10,16 +10,20 @@ import torch
 from torch import nn
 
 from tmkt_data import PairedFrames
+from tmkt_data.errors import TmktError
 from tmkt_data.pair_report import report_pairs
 from tmkt_train.batches import Batch, evaluation_batches
-from tmkt_train.checkpoint import load_checkpoint
+from tmkt_train.commands import command
+from tmkt_train.contradictions import doubts
 from tmkt_train.errors import RunError
 from tmkt_train.loop import Evaluation, evaluate
 from tmkt_train.models import SpikingNetwork
 from tmkt_train.parts import Parts, build_network, choose_device, numerics, open_frames, selection_split
 from tmkt_train.position import Position
 from tmkt_train.recipe import Recipe
-from tmkt_train.run_folder import RunFolder
+from tmkt_train.run_folder import RunFolder, cache_of
+from tmkt_train.run_identity import require_same_recipe
+from tmkt_train.saving import load_best
 from tmkt_train.settings import inferred_choices
 
 
@@ -48,28 +52,6 @@ def evaluate_part(
     return evaluate(model, map(asked, batches), margin_weight=recipe.loss.margin_weight, margin=recipe.loss.margin)
 
 
-def load_best(folder: RunFolder, model: SpikingNetwork, device: torch.device) -> None:
-    """Put the selected weights into a network.
-
-    Raises:
-        RunError: They are missing, damaged, or of another network.
-    """
-    state = load_checkpoint(folder.best, device)
-    load_weights(model, state["model"], folder.best)
-
-
-def load_weights(module: nn.Module, weights: Mapping[str, Any], place: Path) -> None:
-    """Put weights into a module.
-
-    Raises:
-        RunError: They are of another module.
-    """
-    try:
-        module.load_state_dict(weights)
-    except (RuntimeError, TypeError, AttributeError):
-        raise RunError(f"{place}: the weights are of another network than the recipe; start the run anew") from None
-
-
 def result_record(
     recipe: Recipe,
     parts: Parts,
@@ -78,7 +60,7 @@ def result_record(
     test: Evaluation,
     environment: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Build what result.json holds.
+    """Build what result.json holds; `best_epoch` counts from 0.
 
     Args:
         recipe: The recipe.
@@ -92,9 +74,12 @@ def result_record(
         raise RunError("result: found no best epoch, expected one; the checkpoint is damaged, start the run anew")
     selected_on = selection_split(recipe)
     is_optimistic = selected_on == "test"
-    last = rows[-1][f"{selected_on}_accuracy"]
+    last = rows[-1].get(f"{selected_on}_accuracy")
+    if not isinstance(last, float):
+        raise RunError(f"metrics.jsonl: no {selected_on}_accuracy in its last line; start the run anew")
     frames = parts.frames
     frames.set_epoch(0)
+    pair_report, notes = _pair_report(frames) if recipe.needs_images else (None, [])
     return {
         "dataset": recipe.data.dataset,
         "recipe": recipe.name,
@@ -122,9 +107,9 @@ def result_record(
         "cache_digest": frames.cache_digest,
         "split_digest": frames.split_digest,
         "cache_spec": frames.spec.to_dict(),
-        "pair_report": report_pairs(frames, alignment=True).to_dict() if recipe.needs_images else None,
+        "pair_report": pair_report,
         "inferred": inferred_choices(recipe),
-        "warnings": list(_warnings(recipe, at)),
+        "warnings": [*_warnings(recipe, at), *notes],
         "environment": dict(environment),
         "wall_s": round(at.wall_s, 3),
         "peak_memory_bytes": at.peak_bytes,
@@ -132,12 +117,42 @@ def result_record(
 
 
 def _warnings(recipe: Recipe, at: Position) -> Sequence[str]:
-    warnings = []
+    warnings = list(doubts(recipe))
     if at.num_skipped:
         warnings.append(f"alignment was skipped in {at.num_skipped} batches of one sample")
     if selection_split(recipe) == "test":
         warnings.append("the epoch was selected on the test part: test_accuracy is optimistic")
     return warnings
+
+
+def _pair_report(frames: PairedFrames) -> tuple[dict[str, Any], list[str]]:
+    """Look at the pairs; the alignment also reads other parts, and what is wrong there does not undo a training."""
+    try:
+        return report_pairs(frames, alignment=True).to_dict(), []
+    except TmktError as error:
+        return report_pairs(frames).to_dict(), [f"the alignment of the pairs was not measured: {error}"]
+
+
+def write_end(folder: RunFolder, result: dict[str, Any], diagnostics: Callable[[], list[str]]) -> dict[str, Any]:
+    """Write the result, then what is only for looking at; nothing that fails there undoes the result.
+
+    Args:
+        folder: The run.
+        result: What result.json holds.
+        diagnostics: Writes the arrays of the report and returns what it could not show.
+
+    Returns:
+        The result, with warnings on what is missing.
+    """
+    folder.write_result(result)
+    try:
+        warnings = diagnostics()
+    except Exception as error:  # noqa: BLE001 - the training is done, whatever is wrong here
+        warnings = [f"diagnostics.npz is not written ({type(error).__name__}: {error})"]
+    if warnings:
+        result = result | {"warnings": [*result["warnings"], *warnings]}
+        folder.write_result(result)
+    return result
 
 
 def count_parameters(*modules: nn.Module) -> int:
@@ -161,16 +176,18 @@ def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, 
     folder = RunFolder(path)
     recipe = folder.load_recipe()
     if not folder.is_finished:
-        raise RunError(f"{path}: not finished, expected a result; go on with: tmkt-train resume {path}")
+        again = command("tmkt-train", "resume", path)
+        raise RunError(f"{path}: not finished, expected a result; go on with: {again}")
     result, environment = folder.result(), folder.environment()
+    require_same_recipe(folder, environment)
     device = choose_device(recipe)
-    with numerics(recipe, environment.get("num_threads")):
-        frames = open_frames(recipe, cache or Path(str(environment["cache"])), "test")
+    with numerics(recipe, environment["num_threads"]):
+        frames = open_frames(recipe, cache or cache_of(environment), "test")
         if frames.cache_digest != result["cache_digest"]:
             raise RunError(
                 f"{path}: cache digest {frames.cache_digest}, expected {result['cache_digest']} "
                 "as in training; give that cache with --cache"
             )
         model = build_network(recipe, frames).to(device)
-        load_best(folder, model, device)
+        load_best(folder, model, device, result["best_epoch"])
         return evaluate_part(recipe, model, frames, device), float(result["test_accuracy"])

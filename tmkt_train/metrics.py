@@ -62,11 +62,10 @@ class EpochMeans:
         steps = [step for (step, _), good in zip(self._unchecked, finite, strict=True) if not good]
         self._unchecked.clear()
         if steps:
-            message = (
-                f"epoch {epoch}, step {steps[0]}: the loss is no finite number; "
-                "lower optim.learning_rate or loss weights; the last good checkpoint is kept"
+            raise NonFiniteError(
+                f"epoch {epoch + 1}, step {steps[0] + 1}: the loss is no finite number; "
+                "lower optim.learning_rate or loss weights"
             )
-            raise NonFiniteError(message)
 
     def means(self) -> dict[str, float]:
         """Return the mean of everything that was added."""

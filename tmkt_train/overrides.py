@@ -11,7 +11,43 @@ from typing import Any
 from tmkt_train.errors import RecipeError
 
 _BARE_WORD = re.compile(r"[A-Za-z0-9_./:+ -]*")
+_MAX_DEPTH = 20
+_TOO_DEEP = f"tables or lists more than {_MAX_DEPTH} deep, expected those of a recipe"
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def parse_toml(text: str, place: str) -> dict[str, Any]:
+    """Parse TOML of a sane size.
+
+    Args:
+        text: TOML.
+        place: Where it stands, for messages.
+
+    Raises:
+        RecipeError: Integers beyond the 64 bits of TOML, or tables and lists in each other beyond reason.
+        TOMLDecodeError: It is no TOML.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        # Python refuses to read integers of some thousand digits.
+        raise RecipeError(f"{place}: found a huge integer, expected at most 64 bits") from None
+    except RecursionError:
+        raise RecipeError(f"{place}: {_TOO_DEEP}") from None
+    _check_values(tables, place, 0)
+    return tables
+
+
+def _check_values(value: object, place: str, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise RecipeError(f"{place}: {_TOO_DEEP}")
+    if isinstance(value, (dict, list)):
+        for below in value.values() if isinstance(value, dict) else value:
+            _check_values(below, place, depth + 1)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise RecipeError(f"{place}: found a huge integer, expected at most 64 bits")
 
 
 def split_setting(setting: str) -> tuple[str, Any]:
@@ -29,7 +65,7 @@ def split_setting(setting: str) -> tuple[str, Any]:
     if not equals or not _KEY.fullmatch(key):
         raise RecipeError(f"--set {setting}: expected KEY=VALUE, such as train.epochs=3")
     try:
-        parsed = tomllib.loads(f"value = {text.strip()}")
+        parsed = parse_toml(f"value = {text.strip()}", f"--set {key}")
     except tomllib.TOMLDecodeError:
         parsed = {}
     if set(parsed) == {"value"}:
@@ -39,7 +75,9 @@ def split_setting(setting: str) -> tuple[str, Any]:
     raise RecipeError(f"--set {key}: found {text!r}, expected a TOML value such as 3, 0.5, true or a word")
 
 
-def apply_overrides(tables: dict[str, Any], settings: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def apply_overrides(
+    tables: dict[str, Any], settings: Sequence[str]
+) -> tuple[dict[str, Any], tuple[str, ...], list[str]]:
     """Put settings over the tables of a recipe; later ones win.
 
     Args:
@@ -47,14 +85,12 @@ def apply_overrides(tables: dict[str, Any], settings: Sequence[str]) -> tuple[di
         settings: `key=value` texts with dotted keys.
 
     Returns:
-        New tables, and the keys that were set.
-
-    Raises:
-        RecipeError: Every setting that cannot be split, or goes through a value that is no table.
+        New tables; the keys that were set; a line for each setting that is left out because it cannot be split,
+        or goes through a value that is no table.
 
     Example:
         >>> apply_overrides({"train": {"epochs": 9}}, ["train.epochs=3"])
-        ({'train': {'epochs': 3}}, ('train.epochs',))
+        ({'train': {'epochs': 3}}, ('train.epochs',), [])
     """
     result = deepcopy(tables)
     problems: list[str] = []
@@ -66,9 +102,7 @@ def apply_overrides(tables: dict[str, Any], settings: Sequence[str]) -> tuple[di
             keys.append(key)
         except RecipeError as error:
             problems += error.problems
-    if problems:
-        raise RecipeError(problems)
-    return result, tuple(keys)
+    return result, tuple(keys), problems
 
 
 def _put(tables: dict[str, Any], key: str, value: object) -> None:

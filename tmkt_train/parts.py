@@ -99,7 +99,7 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
 
 def selection_split(recipe: Recipe) -> Split:
     """Return the part that chooses the epoch; the paper of KT has no validation part and takes test."""
-    return "test" if recipe.data.protocol == "kt-paper" else "val"
+    return "test" if recipe.selects_on_test else "val"
 
 
 def build_network(recipe: Recipe, frames: PairedFrames) -> SpikingNetwork:

@@ -56,6 +56,11 @@ class Position:
     peak_bytes: int = 0
     _since: float = field(default_factory=time.perf_counter)
 
+    @property
+    def is_best_just_done(self) -> bool:
+        """Whether the run stands right behind its best epoch, so that its weights are those of that epoch."""
+        return self.best is not None and self.step == 0 and self.best.epoch == self.epoch - 1
+
     def tick(self, device: torch.device) -> None:
         """Take in the time since the last tick, and the memory."""
         now = time.perf_counter()
@@ -91,9 +96,12 @@ class Position:
         """Return what `state` gave."""
         means = EpochMeans(device)
         means.load(state["means"])
-        best = None if state["best"] is None else Best(*state["best"])
-        plain = {key: state[key] for key in ("epoch", "step", "num_skipped", "epoch_s", "wall_s", "peak_bytes")}
-        return cls(means=means, best=best, **plain)
+        best = None
+        if state["best"] is not None:
+            epoch, accuracy, loss = state["best"]
+            best = Best(int(epoch), float(accuracy), float(loss))
+        numbers = {key: int(state[key]) for key in ("epoch", "step", "num_skipped", "peak_bytes")}
+        return cls(means, best=best, epoch_s=float(state["epoch_s"]), wall_s=float(state["wall_s"]), **numbers)
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -111,7 +111,8 @@ class ModelTable(Table):
     )
     batch_norm: Literal["per-step", "fused", "none"] = Field(
         default="per-step",
-        description="Statistics per time step and stream (KT), over all steps at once, or no batch norm.",
+        description="Statistics per time step and stream as KT, over all steps at once, or no batch norm; per-step "
+        "for TMKT (inferred).",
     )
     separate_heads: bool = Field(
         default=True,
@@ -175,6 +176,7 @@ class OptimTable(Table):
     name: Literal["adamw"] = Field(default="adamw", description="Optimizer, as KT; for TMKT (inferred).")
     learning_rate: float = Field(
         gt=0,
+        le=1e30,
         description="Effective peak rate, used as written; KT: 5e-3 * batch / 1024; for TMKT (inferred).",
     )
     min_learning_rate: float = Field(default=1e-5, ge=0, description="Where the cosine ends (inferred).")
@@ -185,7 +187,7 @@ class OptimTable(Table):
         default=0.01, ge=0, description="Decay; parameters of one dimension have none (inferred)."
     )
     betas: tuple[float, float] = Field(
-        default=(0.9, 0.999), strict=False, description="Decay of the running moments, each in [0, 1)."
+        default=(0.9, 0.999), strict=False, description="Decay of the running moments, each in [0, 1) (inferred)."
     )
 
 
@@ -198,7 +200,7 @@ class TrainTable(Table):
         default="class-balanced",
         description="class-balanced: with replacement, weight 1 / class size, as KT; shuffled (inferred).",
     )
-    drop_last: bool = Field(default=True, description="Leave out a last batch that is not full.")
+    drop_last: bool = Field(default=True, description="Leave out a last batch that is not full (inferred).")
     crop_padding: int = Field(
         default=4,
         ge=0,
@@ -212,7 +214,7 @@ class TrainTable(Table):
         default="float32",
         description="tf32 lets GPU convolutions round their inputs to 10 bits: faster, other digits.",
     )
-    num_threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         default="auto",
         description="CPU threads; auto: as many as torch takes. Another number may change the last digits.",
     )
@@ -249,9 +251,14 @@ class Recipe(Table):
         """Whether the method has an image stream."""
         return self.method.name != "event-only"
 
+    @property
+    def selects_on_test(self) -> bool:
+        """Whether the epoch is chosen on the test part, which makes the test accuracy optimistic."""
+        return self.data.protocol == "kt-paper"
+
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Recipe:
-        problems = list(contradictions(self))
+        problems = list(contradictions({name: getattr(self, name) for name in type(self).model_fields}))
         if problems:
             raise ValueError("\n".join(problems))
         return self

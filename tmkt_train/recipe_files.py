@@ -8,14 +8,16 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from tmkt_train.errors import RecipeError
-from tmkt_train.overrides import apply_overrides
+from tmkt_train.overrides import apply_overrides, parse_toml
 from tmkt_train.recipe import Recipe, Table
 from tmkt_train.recipe_problems import explain
+
+_MAX_BYTES = 1_000_000
 
 
 class RecipeEntry(NamedTuple):
@@ -92,17 +94,33 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: The file cannot be read, is no TOML, or holds mistakes; lists all of them.
     """
+    written = read_tables(path)
+    tables, keys, problems = apply_overrides(written, settings)
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        recipe = Recipe.model_validate(tables)
+    except ValidationError as error:
+        raise RecipeError([*problems, *explain(error, tables, str(path), keys, written)]) from None
+    if problems:
+        raise RecipeError(problems)
+    return recipe
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """Read a TOML file as it is, without checking that it is a recipe.
+
+    Raises:
+        RecipeError: The file cannot be read, or is no TOML.
+    """
+    try:
+        num_bytes = path.stat().st_size
+        if num_bytes > _MAX_BYTES:
+            raise RecipeError(f"{path}: {num_bytes:,} bytes, expected a recipe of at most {_MAX_BYTES:,}")
+        # Some editors on Windows put a byte order mark first.
+        return parse_toml(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: no valid TOML: {error}") from None
-    tables, keys = apply_overrides(tables, settings)
-    try:
-        return Recipe.model_validate(tables)
-    except ValidationError as error:
-        raise RecipeError(explain(error, tables, str(path), keys)) from None
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
 
-from tmkt_train.recipe import Recipe
+from tmkt_train.contradictions import contradictions
+from tmkt_train.recipe import Recipe, Table
 
 _NAMES = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false"}
 
 
-def explain(error: ValidationError, tables: dict[str, Any], place: str, overridden: Sequence[str] = ()) -> list[str]:
+def explain(
+    error: ValidationError,
+    tables: dict[str, Any],
+    place: str,
+    overridden: Sequence[str] = (),
+    written: Mapping[str, Any] | None = None,
+) -> list[str]:
     """Turn the errors of a validation into lines `place: key: found ..., expected ...`.
+
+    Contradictions are among them wherever the tables that they are about are valid by themselves.
 
     Args:
         error: What pydantic found.
         tables: The tables that were validated.
         place: Name of the file.
         overridden: Dotted keys that came from `--set`; their lines start with `--set` instead of the file.
+        written: The tables of the file before `--set`; None where nothing was set.
 
     Returns:
         One line for each mistake, in the order of the recipe.
@@ -29,22 +40,36 @@ def explain(error: ValidationError, tables: dict[str, Any], place: str, overridd
     lines: dict[str, str] = {}
     for item in error.errors(include_url=False):
         if item["type"] == "value_error":
-            for text in str(item["ctx"]["error"]).splitlines():
-                key = text.partition(":")[0]
-                lines.setdefault(key, f"{_source(key, place, overridden)}{text}")
+            # The contradictions of a recipe without other mistakes; found again below.
             continue
         missing = item["type"] == "missing" and isinstance(item["loc"][-1], str)
         path = _existing_path(item["loc"], tables, missing=missing)
         key = ".".join(path)
         if item["type"] == "extra_forbidden":
             text = _explain_unknown(path, schema)
+            if written is not None and len(_existing_path(tuple(path), written, missing=False)) < len(path):
+                lines.setdefault(key, f"--set {key}: {text}")
         elif missing:
             text = f"found nothing, expected {_expected(_schema_at(schema, path), schema)}"
         else:
             wanted = _expected(_schema_at(schema, path), schema)
             text = f"found {_shown(_value_at(tables, path))}, expected {wanted}"
         lines.setdefault(key, f"{_source(key, place, overridden)}{key}: {text}")
+    for text in contradictions(_valid_tables(tables)):
+        key = text.partition(":")[0]
+        lines.setdefault(key, f"{_source(key, place, overridden)}{text}")
     return list(lines.values())
+
+
+def _valid_tables(tables: Mapping[str, Any]) -> dict[str, object]:
+    """Validate each table by itself and return those that are valid."""
+    valid: dict[str, object] = {}
+    for name, field in Recipe.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, Table):
+            with suppress(ValidationError):
+                valid[name] = model.model_validate(tables.get(name, {}))
+    return valid
 
 
 def _source(key: str, place: str, overridden: Sequence[str]) -> str:
@@ -52,7 +77,7 @@ def _source(key: str, place: str, overridden: Sequence[str]) -> str:
     return "--set " if is_set else f"{place}: "
 
 
-def _existing_path(loc: tuple[str | int, ...], tables: dict[str, Any], *, missing: bool) -> list[str]:
+def _existing_path(loc: tuple[str | int, ...], tables: Mapping[str, Any], *, missing: bool) -> list[str]:
     """Cut the branch names of unions and the positions in lists off an error's location."""
     path: list[str] = []
     value: Any = tables

@@ -12,13 +12,15 @@ import torch
 
 from tmkt_train.batches import training_batches
 from tmkt_train.cache_choice import choose_cache
-from tmkt_train.checkpoint import load_checkpoint, require_finite, save_checkpoint
+from tmkt_train.checkpoint import require_finite
+from tmkt_train.contradictions import doubts
 from tmkt_train.diagnostics import write_diagnostics
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
-from tmkt_train.finish import count_parameters, evaluate_part, load_best, load_weights, result_record
+from tmkt_train.finish import count_parameters, evaluate_part, result_record, write_end
 from tmkt_train.loop import Evaluation, train_one_epoch
 from tmkt_train.method import TwoStreams
-from tmkt_train.metrics import EpochMeans, epoch_row
+from tmkt_train.metrics import epoch_row
+from tmkt_train.overrides import parse_toml
 from tmkt_train.parts import (
     Parts,
     build_parts,
@@ -31,7 +33,10 @@ from tmkt_train.parts import (
 from tmkt_train.position import Position
 from tmkt_train.progress import EpochDone, Finished, Progress, Started, StepDone
 from tmkt_train.recipe import Recipe
-from tmkt_train.run_folder import RunFolder, create_run_folder
+from tmkt_train.recipe_files import recipe_text
+from tmkt_train.run_folder import RunFolder, cache_of, create_run_folder
+from tmkt_train.run_identity import recipe_digest, require_same_recipe
+from tmkt_train.saving import load_best, restore, save_best, save_last
 from tmkt_train.schedule import learning_rate_at
 
 _CHECK_EVERY_ON_GPU = 20
@@ -53,8 +58,9 @@ def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = N
     with numerics(recipe):
         parts = build_parts(recipe, info.path, device)
         environment = describe_environment(device, info.path, parts.frames.cache_digest)
-        folder = create_run_folder(recipe, out, environment)
-    return Run(recipe, folder, info.path, parts)
+    environment["recipe_digest"] = recipe_digest(parse_toml(recipe_text(recipe), recipe.name))
+    folder = create_run_folder(recipe, out, environment)
+    return Run(recipe, folder, info.path, parts, tuple(doubts(recipe)))
 
 
 def resume_run(path: Path, *, cache: Path | None = None) -> Run:
@@ -65,14 +71,15 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
         cache: Where the cache lies now, if it was moved.
 
     Raises:
-        TmktError: The folder holds no run, or the cache is not the one the run was started with.
+        TmktError: The folder holds no run, or the cache or the recipe is not what the run was started with.
     """
     folder = RunFolder(path)
     recipe = folder.load_recipe()
     environment = folder.environment()
-    source = cache or Path(str(environment["cache"]))
+    require_same_recipe(folder, environment)
+    source = cache or cache_of(environment)
     device = choose_device(recipe)
-    with numerics(recipe, environment.get("num_threads")):
+    with numerics(recipe, environment["num_threads"]):
         parts = build_parts(recipe, source, device)
         now = describe_environment(device, source, parts.frames.cache_digest)
     if now["cache_digest"] != environment["cache_digest"]:
@@ -85,7 +92,7 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
         for name in ("tmkt", "torch", "spikingjelly", "numpy", "python", "device", "num_threads")
         if environment.get(name) != now[name]
     ]
-    return Run(recipe, folder, source, parts, tuple(notes))
+    return Run(recipe, folder, source, parts, (*notes, *doubts(recipe)))
 
 
 class Run:
@@ -96,7 +103,7 @@ class Run:
         folder: Its folder.
         cache: Its cache.
         parts: What is trained.
-        notes: What differs from when the run was started.
+        notes: What differs from when the run was started, and what is hardly meant.
     """
 
     def __init__(
@@ -122,40 +129,30 @@ class Run:
             NonFiniteError: The loss or a weight is no finite number.
             RunError: The folder is in use, its files do not belong together, or cannot be written.
         """
+        with self.folder.claim():
+            environment = self._environment()
+            with numerics(self.recipe, environment["num_threads"]):
+                at = restore(self.folder, self.parts)
+                rows = self.folder.metrics.cut(at.epoch)
+                yield self._started(at, environment)
+                try:
+                    while at.epoch < self.recipe.train.epochs:
+                        yield from self._train_epoch(at, should_stop)
+                        rows.append(self._end_epoch(at, should_stop))
+                        yield EpochDone(rows[-1], at.is_best_just_done, self.recipe.train.epochs)
+                except NonFiniteError as error:
+                    kept = "the last good checkpoint is kept" if self.folder.last.is_file() else "nothing is saved yet"
+                    raise NonFiniteError(f"{error}; {kept}") from None
+                yield Finished(self._finish(at, rows, environment, should_stop))
+
+    def _environment(self) -> dict[str, Any]:
+        """Read the environment, and remember in it where the cache lies if that was moved."""
         environment = self.folder.environment()
-        with self.folder.claim(), numerics(self.recipe, environment.get("num_threads")):
-            at = self._restore()
-            rows = self.folder.metrics.cut(at.epoch)
-            yield self._started(at, environment)
-            while at.epoch < self.recipe.train.epochs:
-                yield from self._train_epoch(at, should_stop)
-                rows.append(self._end_epoch(at, should_stop))
-                is_best = at.best is not None and at.best.epoch == at.epoch - 1
-                yield EpochDone(rows[-1], is_best, self.recipe.train.epochs)
-            yield Finished(self._finish(at, rows, environment, should_stop))
-
-    def _restore(self) -> Position:
-        parts, last = self.parts, self.folder.last
-        if not last.is_file():
-            return Position(EpochMeans(parts.device))
-        state = load_checkpoint(last, parts.device)
-        load_weights(parts.model, state["model"], last)
-        load_weights(parts.method, state["method"], last)
-        parts.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["generator"].cpu())
-        return Position.from_state(state["position"], parts.device)
-
-    def _save(self, at: Position) -> None:
-        parts = self.parts
-        require_finite([*parts.model.state_dict().items(), *parts.method.state_dict().items()], f"epoch {at.epoch}")
-        state = {
-            "position": at.state(),
-            "model": parts.model.state_dict(),
-            "method": parts.method.state_dict(),
-            "optimizer": parts.optimizer.state_dict(),
-            "generator": torch.get_rng_state(),
-        }
-        save_checkpoint(self.folder.last, state)
+        cache = str(self.cache.resolve())
+        if environment["cache"] != cache:
+            environment["cache"] = cache
+            self.folder.write_environment(environment)
+        return environment
 
     def _started(self, at: Position, environment: dict[str, Any]) -> Started:
         parts = self.parts
@@ -213,7 +210,7 @@ class Run:
     def _stop(self, at: Position) -> None:
         at.means.check(at.epoch)
         at.tick(self.parts.device)
-        self._save(at)
+        save_last(self.folder, self.recipe, self.parts, at)
         raise RunInterruptedError(self.folder.path)
 
     def _learning_rate(self, epoch: int) -> float:
@@ -245,14 +242,16 @@ class Run:
         num_samples = min(len(self.parts.frames), self.parts.num_steps * self.recipe.train.batch_size)
         row |= {"samples_per_s": round(num_samples / train_s, 3), "wall_s": round(at.epoch_s, 3)}
         self.folder.metrics.append(row)
-        if at.finish_epoch(self.parts.device, selection.accuracy, selection.loss):
-            save_checkpoint(self.folder.best, {"epoch": row["epoch"], "model": self.parts.model.state_dict()})
-        self._save(at)
+        is_best = at.finish_epoch(self.parts.device, selection.accuracy, selection.loss)
+        # In this order: best.pt can be made again from last.pt, and never runs ahead of it.
+        save_last(self.folder, self.recipe, self.parts, at)
+        if is_best:
+            save_best(self.folder, self.parts, row["epoch"])
         return row
 
     def _select(self, at: Position, should_stop: Callable[[], bool]) -> Evaluation:
         """Evaluate the part that selects the epoch; refuse broken weights before anything is written."""
-        place = f"epoch {at.epoch}"
+        place = f"epoch {at.epoch + 1}"
         require_finite(self.parts.model.state_dict().items(), place)
 
         def stop_if_asked() -> None:
@@ -265,7 +264,7 @@ class Run:
         if not math.isfinite(evaluation.loss):
             raise NonFiniteError(
                 f"{place}: the loss of the {selection_split(self.recipe)} part is no finite number; "
-                "lower optim.learning_rate; the last good checkpoint is kept"
+                "lower optim.learning_rate"
             )
         return evaluation
 
@@ -277,17 +276,18 @@ class Run:
         should_stop: Callable[[], bool],
     ) -> dict[str, Any]:
         parts = self.parts
+        if at.best is None:
+            raise RunError(f"{self.folder.last}: no best epoch, expected one at the end; start the run anew")
 
         def stop_if_asked() -> None:
             # The last checkpoint stands at the end of the last epoch already.
             if should_stop():
                 raise RunInterruptedError(self.folder.path)
 
-        load_best(self.folder, parts.model, parts.device)
+        load_best(self.folder, parts.model, parts.device, at.best.epoch)
         frames = open_frames(self.recipe, parts.frames.cache, "test")
         test = evaluate_part(self.recipe, parts.model, frames, parts.device, stop_if_asked)
-        write_diagnostics(self.folder.diagnostics, self.recipe, parts, frames, test, rows)
         at.tick(parts.device)
         result = result_record(self.recipe, parts, at, rows, test, environment)
-        self.folder.write_result(result)
-        return result
+        path = self.folder.diagnostics
+        return write_end(self.folder, result, lambda: write_diagnostics(path, self.recipe, parts, frames, test, rows))

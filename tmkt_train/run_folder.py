@@ -10,10 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from tmkt_train.checkpoint import write_atomically
+from tmkt_train.commands import command
 from tmkt_train.errors import RunError
 from tmkt_train.metrics import MetricsFile
 from tmkt_train.recipe import Recipe
 from tmkt_train.recipe_files import load_recipe, recipe_text
+
+_NUMBER = (int, float)
+_Kinds = Mapping[str, type | tuple[type, ...]]
+_ENVIRONMENT: _Kinds = {"cache": str, "cache_digest": str, "num_threads": int}
+_RESULT: _Kinds = {
+    "test_accuracy": float,
+    "num_test": int,
+    "best_epoch": int,
+    "epochs": int,
+    "optimistic": bool,
+    "selected_on": str,
+    "cache_digest": str,
+    "wall_s": _NUMBER,
+    "peak_memory_bytes": int,
+    "warnings": list,
+    "environment": dict,
+}
 
 
 class RunFolder:
@@ -74,12 +92,20 @@ class RunFolder:
         return load_recipe(self.recipe)
 
     def environment(self) -> dict[str, Any]:
-        """Read the environment that the run was started in."""
-        return self._read("environment.json")
+        """Read the environment that the run was started in.
+
+        Raises:
+            RunError: It is missing, damaged, or lacks what every run has.
+        """
+        return self._read("environment.json", _ENVIRONMENT)
 
     def result(self) -> dict[str, Any]:
-        """Read the result."""
-        return self._read("result.json")
+        """Read the result; `best_epoch` in it counts from 0.
+
+        Raises:
+            RunError: It is missing, damaged, or lacks what every result has.
+        """
+        return self._read("result.json", _RESULT)
 
     def write_environment(self, values: Mapping[str, Any]) -> None:
         """Write the environment."""
@@ -89,14 +115,17 @@ class RunFolder:
         """Write the result."""
         self._write("result.json", values)
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str, expected: _Kinds) -> dict[str, Any]:
         path = self.path / name
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path}: cannot be read ({error}); the run is not whole, start it anew") from None
         if not isinstance(values, dict):
             raise RunError(f"{path}: found no table, expected one; the run is not whole, start it anew")
+        for key, kind in expected.items():
+            if not isinstance(values.get(key), kind):
+                raise RunError(f"{path}: found {values.get(key)!r} as {key}; the run is not whole, start it anew")
         return values
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
@@ -125,6 +154,18 @@ class RunFolder:
             os.close(handle)
 
 
+def cache_of(environment: Mapping[str, Any]) -> Path:
+    """Return the cache that a run was started with.
+
+    Raises:
+        RunError: It is not there any more.
+    """
+    path = Path(str(environment["cache"]))
+    if not path.is_file():
+        raise RunError(f"{path}: the cache of this run is not there; say where it lies now with --cache FILE")
+    return path
+
+
 def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str, Any]) -> RunFolder:
     """Make the folder of a new run; the recipe is written last and marks a run that can be gone on with.
 
@@ -134,15 +175,16 @@ def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str
         environment: What the run is started in.
 
     Raises:
-        RunError: The folder holds something already, or cannot be made.
+        RunError: The folder holds something already, is being made by another process, or cannot be made.
     """
     try:
-        path = _make_numbered(recipe) if out is None else _make_given(out)
+        folder = RunFolder(_make_numbered(recipe) if out is None else _make_given(out))
+        with folder.claim():
+            _require_empty(folder)
+            folder.write_environment(environment)
+            write_atomically(folder.recipe, recipe_text(recipe).encode())
     except OSError as error:
         raise RunError(f"{out or 'runs'}: the folder cannot be made ({error}); choose another with --out") from None
-    folder = RunFolder(path)
-    folder.write_environment(environment)
-    write_atomically(folder.recipe, recipe_text(recipe).encode())
     return folder
 
 
@@ -162,12 +204,17 @@ def _make_numbered(recipe: Recipe) -> Path:
 def _make_given(out: Path) -> Path:
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: a file, expected a new folder; choose another with --out")
-    if out.is_dir() and any(out.iterdir()):
-        folder = RunFolder(out)
-        if folder.recipe.is_file() and folder.is_finished:
-            raise RunError(f"{out}: holds a finished run; choose another folder with --out")
-        if folder.recipe.is_file():
-            raise RunError(f"{out}: holds an unfinished run; go on with: tmkt-train resume {out}")
-        raise RunError(f"{out}: not empty, expected a new folder; choose another with --out")
     out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def _require_empty(folder: RunFolder) -> None:
+    out = folder.path
+    if not any(out.iterdir()):
+        return
+    if folder.recipe.is_file() and folder.is_finished:
+        raise RunError(f"{out}: holds a finished run; choose another folder with --out")
+    if folder.recipe.is_file():
+        again = command("tmkt-train", "resume", out)
+        raise RunError(f"{out}: holds an unfinished run; go on with: {again}")
+    raise RunError(f"{out}: not empty, expected a new folder; choose another with --out")

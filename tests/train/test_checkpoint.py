@@ -115,7 +115,7 @@ def test_means_say_the_first_bad_step():
     means = EpochMeans(CPU)
     for step, loss in enumerate([1.0, float("inf"), float("nan")]):
         means.watch(step, torch.tensor(loss))
-    with pytest.raises(NonFiniteError, match="epoch 5, step 1"):
+    with pytest.raises(NonFiniteError, match="epoch 6, step 2"):
         means.check(5)
     means.check(5)
 
@@ -155,3 +155,21 @@ def test_metrics_stop_at_the_first_line_that_is_out_of_place(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"epoch": 0}\n{"epoch": 2}\n{"epoch": 1}\n', encoding="utf-8")
     assert MetricsFile(path).read() == [{"epoch": 0}]
+
+
+def test_altered_checkpoint_is_refused_wherever_a_bit_is_flipped(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"weights": torch.arange(200.0)})
+    whole = path.read_bytes()
+    at = whole.index(torch.arange(200.0).numpy().tobytes())
+    path.write_bytes(whole[: at + 5] + bytes([whole[at + 5] ^ 1]) + whole[at + 6 :])
+    with pytest.raises(RunError, match="no readable checkpoint") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    for place in range(0, len(whole), 41):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        try:
+            found = load_checkpoint(path)["weights"]
+        except RunError:
+            continue
+        assert torch.equal(found, torch.arange(200.0))

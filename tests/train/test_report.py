@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tmkt_train.errors import RunError
 from tmkt_train.report import write_report
 from tmkt_train.report.comparison import group_runs
 from tmkt_train.report.run_record import read_run
+from tmkt_train.report.sections import epochs_of
 from tmkt_train.report.statistics import wilson_interval
 
 VOID = {"meta", "img"}
@@ -397,3 +399,57 @@ def test_an_unfinished_run_is_in_no_mean(tmp_path):
 def test_importing_the_report_loads_no_torch():
     code = "import sys, tmkt_train.report; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
+
+
+def test_optimistic_runs_are_marked_wherever_their_numbers_stand(tmp_path):
+    plain = make_run(tmp_path / "a", accuracy=0.7)
+    marked = make_run(tmp_path / "b", method="event-only", optimistic=True)
+    page = page_of(plain, marked, out=tmp_path / "report.html")
+    assert "tiny · event-only optimistic 1 81.25 75.00" in page.text
+    assert "tiny · tmkt 1 81.25 70.00" in page.text
+    assert "tiny · event-only · optimistic" in page.text
+    assert "twin-disjoint optimistic 0" in page.text
+
+
+def test_unfinished_run_that_chooses_on_test_is_marked(tmp_path):
+    run = make_run(tmp_path / "a")
+    (run / "result.json").unlink()
+    recipe = run / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("twin-disjoint", "kt-paper"))
+    assert "Optimistic protocol." in page_of(run, out=tmp_path / "a.html").text
+    both = page_of(run, make_run(tmp_path / "b"), out=tmp_path / "both.html").text
+    assert "kt-paper optimistic unfinished" in both
+
+
+def test_epochs_count_from_one(tmp_path):
+    run = make_run(tmp_path / "a", best_epoch=1)
+    page = page_of(run, out=tmp_path / "a.html")
+    assert "best epoch 2 of 3" in page.text
+    assert "from 0" not in page.text
+    assert "2 of 3" in page_of(run, make_run(tmp_path / "b"), out=tmp_path / "b.html").text
+    assert epochs_of(read_run(run)) == [1.0, 2.0, 3.0]
+
+
+def test_a_run_named_twice_counts_once(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "a")
+    monkeypatch.chdir(tmp_path)
+    again = write_report([run, Path("a"), Path("a/../a")], tmp_path / "twice.html").read_bytes()
+    assert again == write_report([run], tmp_path / "once.html").read_bytes()
+
+
+def test_alignment_of_the_pairs_is_told_in_words(tmp_path):
+    alignment = {
+        "num_recordings": 20, "own": 0.25, "own_as_cached": 0.125, "same_class": 0.0625, "other_class": None,
+        "own_is_best": 0.75,
+    }  # fmt: skip
+    run = make_run(tmp_path / "a", pair_report={"label_agreement": 1.0, "alignment": alignment})
+    text = page_of(run, out=tmp_path / "a.html").text
+    for words in (
+        "alignment: recordings compared 20", "alignment with the own image 0.25", "as cached, unshifted 0.125",
+        "alignment with images of the class 0.0625",
+    ):  # fmt: skip
+        assert words in text
+    assert re.search(r"fit their own image best 75\.00\s%", text)
+    assert "other classes" not in text
+    none = make_run(tmp_path / "b", pair_report={"label_agreement": 1.0, "alignment": None})
+    assert "alignment with" not in page_of(none, out=tmp_path / "b.html").text

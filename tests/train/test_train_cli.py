@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -244,3 +245,76 @@ def test_stopped_process_resumes_to_the_same_run(here, whole, tiny_cache, number
     assert (code, err) == (0, "")
     assert "goes on" in out
     assert_same_run(here / "cut", whole)
+
+
+def test_choosing_on_test_is_marked_everywhere():
+    code, out, _ = call("recipe", "tiny", "--set", "train.epochs=2", "--set", "data.protocol=kt-paper", "--out", "run")
+    assert code == 0
+    assert "  optimistic        kt-paper chooses the epoch on test" in out
+    assert "test (optimistic) " in out
+    code, out, _ = call("evaluate", "run")
+    assert code == 0
+    assert "of 10 recordings, optimistic: the epoch is chosen on test\n" in out
+
+
+def test_printed_commands_can_be_typed(here):
+    (here / "other caches").mkdir()
+    cache = (here / "caches" / "digits-tiny.h5").rename(here / "other caches" / "digits-tiny.h5")
+    settings = ("--set", "train.epochs=2", "--cache", cache)
+    code, out, _ = call("recipe", "tiny", *settings, "--out", "my run")
+    assert code == 0
+    lines = [shlex.split(line) for line in out.splitlines() if line.startswith("  tmkt-train ")]
+    without = ["tmkt-train", "recipe", "my run/recipe.toml", "--set", "method.name=event-only", "--cache", str(cache)]
+    assert lines == [without, ["tmkt-train", "report", "my run", "RUN"]]
+    (here / "my run" / "result.json").unlink()
+    assert call("recipe", "tiny", *settings, "--out", "my run")[2].endswith("tmkt-train resume 'my run'\n")
+    assert call("evaluate", "my run")[2].endswith("tmkt-train resume 'my run'\n")
+
+
+def test_check_of_an_unknown_dataset_fails():
+    code, out, err = call("check", "tiny", "--set", "data.dataset=nmnits")
+    assert code in (1, 2)
+    assert "valid" not in out
+    assert err.count("\n") == 1
+    assert "did you mean 'nmnist'" in err
+
+
+def test_report_that_cannot_be_written_does_not_undo_the_training(here, run):
+    assert "report            run/report.html" in run
+    (here / "run" / "report.html").unlink()
+    (here / "run" / "report.html").mkdir()
+    code, out, _ = call("resume", "run")
+    assert code == 0
+    assert "report            not written (" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_while_setting_up_waits_for_the_first_step(here, number):
+    # The import of the run is the first thing of setting up; the signal comes from inside it.
+    code = (
+        "import os, sys, importlib.abc\n"
+        "class Hook(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'tmkt_train.run':\n"
+        f"            os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Hook())\n" + PROGRAM
+    )
+    process = call_program(code, here, "recipe", "tiny", "--out", "cut")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("stopped; go on with:\n  tmkt-train resume cut\n")
+    assert load_checkpoint(here / "cut" / "last.pt")["position"]["step"] == 1
+
+
+def test_stop_outside_a_training_is_130(here):
+    code = (
+        "import os, signal, sys, importlib.abc\n"
+        "class Hook(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'tmkt_train.finish':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Hook())\n" + PROGRAM
+    )
+    process = call_program(code, here, "evaluate", "run")
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "stopped\n")

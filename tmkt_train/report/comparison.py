@@ -23,7 +23,6 @@ _NO_SETTING = frozenset(
     }
 )
 _RUN_COLUMNS: tuple[tuple[str, str, Callable[[float | None], str | None]], ...] = (
-    ("best epoch", "best_epoch", count),
     ("validation", "val_accuracy", percent),
     ("test", "test_accuracy", percent),
     ("last-epoch test", "last_epoch_test_accuracy", percent),
@@ -45,6 +44,16 @@ class Group:
     name: str
     method: str
     runs: tuple[RunRecord, ...]
+
+    @property
+    def marked(self) -> Html:
+        """The name, marked where a run of the group chose its epoch on the test samples."""
+        return joined([self.name, element("em", " optimistic") if self.is_optimistic else None])
+
+    @property
+    def is_optimistic(self) -> bool:
+        """Whether a run of the group chose its epoch on the test samples."""
+        return any(run.is_optimistic for run in self.runs)
 
     def values(self, key: str) -> list[float]:
         """Collect a number of the results, passing over runs without it."""
@@ -112,7 +121,7 @@ def _warnings(runs: Sequence[RunRecord]) -> list[Html]:
         texts.append("The runs do not share one split: their accuracies stand on different test samples.")
     elif len({run.text("cache_digest") for run in finished}) > 1:
         texts.append("The runs do not share one cache: the same recordings were prepared in different ways.")
-    if any(run.result is not None and run.result.get("optimistic") is True for run in runs):
+    if any(run.is_optimistic for run in runs):
         texts.append("Runs marked optimistic choose their best epoch on the test samples; compare them with care.")
     if len(finished) < len(runs):
         texts.append("Unfinished runs have no test result and are in no mean.")
@@ -122,7 +131,7 @@ def _warnings(runs: Sequence[RunRecord]) -> list[Html]:
 def _group_table(groups: Sequence[Group]) -> Html:
     rows = [
         (
-            group.name,
+            group.marked,
             f"{len(group.values('test_accuracy'))}",
             _mean_text(group.values("val_accuracy")),
             _mean_text(group.values("test_accuracy")),
@@ -151,7 +160,7 @@ def _points(groups: Sequence[Group], key: str, name: str) -> Html | None:
     methods = list(dict.fromkeys(group.method for group in groups))
     rows = [
         (
-            group.name,
+            group.name + (" · optimistic" if group.is_optimistic and key.startswith("test") else ""),
             [100 * v for v in group.values(key)],
             _COLORS[methods.index(group.method) % len(_COLORS)],
         )
@@ -170,16 +179,16 @@ def _run_table(runs: Sequence[RunRecord]) -> Html:
             run.text("dataset"),
             _protocol(run),
             run.text("seed"),
+            run.epoch_text("best_epoch"),
             *(form(run.number(key)) for _, key, form in shown),
         )
         for i, run in enumerate(runs, 1)
     ]
-    heads = ["run", "dataset", "protocol", "seed", *(head for head, _, _ in shown)]
+    heads = ["run", "dataset", "protocol", "seed", "best epoch", *(head for head, _, _ in shown)]
     return table(heads, rows, caption="Runs", num_text_columns=3)
 
 
-def _protocol(run: RunRecord) -> str | Html | None:
-    protocol = run.text("protocol")
-    if run.result is None:
-        return joined([protocol, element("em", " unfinished")])
-    return joined([protocol, element("em", " optimistic")]) if run.result.get("optimistic") is True else protocol
+def _protocol(run: RunRecord) -> Html:
+    marks = [element("em", " optimistic")] if run.is_optimistic else []
+    marks += [element("em", " unfinished")] if run.result is None else []
+    return joined([run.text("protocol"), *marks])

@@ -42,6 +42,7 @@ def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
 
     Args:
         run_dirs: Run folders, one or more; each must hold `recipe.toml`, whatever else is absent is left out.
+            A folder that is named twice counts once.
         out: File to write; replaced when the new one is whole.
 
     Returns:
@@ -52,7 +53,8 @@ def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
     """
     if not run_dirs:
         raise RunError("report: found no run folder, expected one or more; name the folders of the runs")
-    page = render([read_run(Path(path)) for path in run_dirs])
+    different = {Path(path).resolve(): Path(path) for path in reversed(run_dirs)}
+    page = render([read_run(path) for path in reversed(different.values())])
     try:
         _write_whole(out, page)
     except OSError as error:

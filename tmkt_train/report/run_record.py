@@ -70,6 +70,18 @@ class RunRecord:
         """Give a number of the result, None where it is absent or no number."""
         return number(self.result or _NOTHING, key)
 
+    @property
+    def is_optimistic(self) -> bool:
+        """Whether the best epoch is chosen on the test samples, of an unfinished run as well."""
+        return (self.result or _NOTHING).get("optimistic") is True or self.text("protocol") == "kt-paper"
+
+    def epoch_text(self, key: str) -> str | None:
+        """Give an epoch of the result, which counts from 0, as `n of N` counted from 1."""
+        epoch, planned = self.number(key), self.text("epochs")
+        if epoch is None or not math.isfinite(epoch):
+            return None
+        return f"{epoch + 1:,.0f} of {planned}" if planned else f"{epoch + 1:,.0f}"
+
     def column(self, key: str, inner: str | None = None) -> list[float]:
         """Give one value per epoch, NaN where it is absent; `inner` names a key inside a record at `key`."""
         values: list[float] = []

@@ -49,7 +49,7 @@ def figures(*children: Html | None) -> Html | None:
 
 def headline(run: RunRecord) -> Html:
     """Give the numbers one looks for first, and the notes one must not miss."""
-    accuracy, best = run.number("test_accuracy"), run.number("best_epoch")
+    accuracy = run.number("test_accuracy")
     val = run.number("val_accuracy")
     if run.result is None:
         val = max(finite(run.column("val_accuracy")), default=None)
@@ -63,7 +63,7 @@ def headline(run: RunRecord) -> Html:
     facts = definitions(
         [
             ("validation accuracy" if run.result is not None else "best validation so far", percent(val)),
-            ("best epoch", count(best)),
+            ("best epoch", run.epoch_text("best_epoch")),
             ("epochs", _epochs_text(run)),
             ("last-epoch validation", percent(run.number("last_epoch_val_accuracy"))),
             ("last-epoch test", percent(run.number("last_epoch_test_accuracy"))),
@@ -109,10 +109,10 @@ def test_interval(run: RunRecord) -> tuple[float, float, int] | None:
 def notices(run: RunRecord) -> list[Html]:
     """Say what limits the numbers."""
     notes = []
-    if run.result is not None and run.result.get("optimistic") is True:
+    if run.is_optimistic:
         text = (
             f"{run.text('protocol') or 'This protocol'} chooses the best epoch on the test samples; "
-            "the accuracy is higher than what new samples would give."
+            "the test accuracy is higher than what new samples would give."
         )
         notes.append(_notice("Optimistic protocol.", text))
     if run.result is None:
@@ -131,7 +131,7 @@ def notices(run: RunRecord) -> list[Html]:
 def _warnings(run: RunRecord) -> list[str]:
     """Give the warnings of the run but the one on selection, which has its own note."""
     warnings = (run.result or {}).get("warnings")
-    is_told = (run.result or {}).get("optimistic") is True
+    is_told = run.is_optimistic
     known = [str(w) for w in warnings] if isinstance(warnings, list) else []
     return [w for w in known if not (is_told and "optimistic" in w)]
 
@@ -154,7 +154,7 @@ def learning_curves(run: RunRecord) -> Html | None:
         ],
         "accuracy (%)",
         "Accuracy on the training batches, as seen while training, and on the samples that select the epoch.",
-        mark=(best, "best") if best is not None and x and x[0] <= best <= x[-1] else None,
+        mark=(best + 1, "best") if best is not None and x and x[0] <= best + 1 <= x[-1] else None,
         bounds=(None, 100.0) if max(finite(train + val + test), default=0.0) > 0.6 else (None, None),
     )
     losses = [
@@ -179,10 +179,11 @@ def _other_terms(run: RunRecord) -> list[str]:
 
 
 def epochs_of(run: RunRecord) -> list[float]:
-    """Give the numbers of the epochs as the run counts them; their places where they are not increasing."""
+    """Give the numbers of the epochs counted from 1; their places where the file's are not increasing."""
     x = run.column("epoch")
     increasing = all(b > a for a, b in itertools.pairwise(x))
-    return x if increasing and all(map(math.isfinite, x)) else [float(i) for i in range(len(x))]
+    is_whole = increasing and all(map(math.isfinite, x))
+    return [v + 1 for v in x] if is_whole else [float(i) for i in range(1, len(x) + 1)]
 
 
 def _percents(values: Sequence[float]) -> list[float]:
@@ -209,7 +210,7 @@ def curve_figure(
     picture = line_chart(
         x,
         lines,
-        x_title="epoch, from 0" if x[0] == 0 else "epoch",
+        x_title="epoch",
         y_title=f"{y_title}, log scale" if is_log else y_title,
         summary=f"Line chart of {y_title} over {len(x)} epochs: {ends}.",
         bounds=bounds,
@@ -225,7 +226,7 @@ def _numbers(run: RunRecord) -> Html | None:
     for key in dict.fromkeys(k for e in run.epochs for k in e):
         values = run.column(key)
         if finite(values):
-            columns[key] = [count(v) if key == "epoch" else decimal(v) for v in values]
+            columns[key] = [count(v + 1) if key == "epoch" else decimal(v) for v in values]
     terms = dict.fromkeys(k for e in run.epochs if isinstance(t := e.get("loss_terms"), dict) for k in t)
     for key in terms:
         columns[f"loss: {key}"] = [decimal(v) for v in run.column("loss_terms", key)]

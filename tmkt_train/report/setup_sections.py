@@ -8,19 +8,23 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from tmkt_train.recipe import Recipe
-from tmkt_train.report.html import Html, count, decimal, definitions, element, joined, table
+from tmkt_train.report.html import Html, count, decimal, definitions, element, joined, percent, table
 from tmkt_train.report.run_record import Record, RunRecord, flatten
 from tmkt_train.report.sections import content
 from tmkt_train.settings import flat_items
 
 _SHORT_VALUE = 30
+_SHARES = ("alignment.own_is_best", "twin_share", "label_agreement")
 _NAMES = {
     "num_reachable_heldout": "held-out twins that training can reach",
     "num_with_twin": "recordings with a twin",
     "twin_share": "share of pairs that are twins",
     "pool_size": "images in the pools",
     "smallest_pool": "images in the smallest pool",
+    "alignment.num_recordings": "alignment: recordings compared",
     "alignment.own": "alignment with the own image",
+    "alignment.own_as_cached": "alignment with the own image as cached, unshifted",
+    "alignment.own_is_best": "recordings that fit their own image best",
     "alignment.same_class": "alignment with images of the class",
     "alignment.other_class": "alignment with images of other classes",
 }
@@ -42,7 +46,7 @@ def data(run: RunRecord) -> Html | None:
     )
     report = result.get("pair_report")
     rows = (
-        [(_words(key), _value(value)) for key, value in flatten(report) if value is not None]
+        [(_words(key), _figure(key, value)) for key, value in flatten(report) if value is not None]
         if isinstance(report, Mapping)
         else []
     )
@@ -56,6 +60,11 @@ def _code(value: object) -> Html | None:
 
 def _words(key: str) -> str:
     return _NAMES.get(key) or key.replace("num_", "number of ").replace("_", " ").replace(".", ": ")
+
+
+def _figure(key: str, value: object) -> str:
+    share = percent(value) if key in _SHARES and isinstance(value, float) else None
+    return share or _value(value)
 
 
 def _value(value: object) -> str:
