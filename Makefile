@@ -19,6 +19,7 @@ help:
 demo: install
 	@$(BIN)/tmkt-data prepare digits
 	@$(BIN)/tmkt-train recipe scnn_digits
+	@echo "the commands are in $(BIN); to type them as they are printed: . $(BIN)/activate"
 
 install: $(VENV)/installed
 
