@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.console import STOPPED, GuardedGroup, fail, megabytes, print_rows, progress_bar
+from tmkt_data.cli_prepare import prepare, print_event_counts, print_skipped
+from tmkt_data.console import GuardedGroup, megabytes, print_rows, progress_bar
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
-    from tmkt_data.datasets.catalogue import Catalogue
-    from tmkt_data.plan import PreparePlan
-    from tmkt_data.spec import PrepareSpec
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -33,6 +25,9 @@ def main() -> None:
 
     Start with: tmkt-data prepare digits
     """
+
+
+main.add_command(prepare)
 
 
 @main.command()
@@ -50,208 +45,6 @@ def datasets() -> None:
     click.echo(f"\ncaches are kept in {cache_directory()} (set TMKT_CACHES for another place)")
 
 
-def _spec_options(function: Any) -> Any:
-    options = [
-        click.option("--time-bins", type=int, help="Time bins of a recording, T.  [default: 10]"),
-        click.option("--size", type=int, help="Height and width of a frame.  [default: 48; 34 for digits, nmnist]"),
-        click.option("--resize", help="sum: keeps every event | bilinear: as KT | area: density.  [default: sum]"),
-        click.option("--bin-rule", help="exact: every event in one bin | tonic | spikingjelly.  [default: exact]"),
-        click.option("--canvas", help="fixed | tight: extent of the recording.  [default: fixed; ncaltech101: tight]"),
-        click.option("--representation", help="counts: OFF and ON | voxel: signed, one channel.  [default: counts]"),
-        click.option("--image-channel", help="value of HSV | luminance | blue.  [default: value]"),
-        click.option("--class-set", help="all | objects: without background.  [default: all]"),
-        click.option("--split-seed", type=int, help="Seed of drawn splits.  [default: 0]"),
-        click.option("--val-share", type=float, help="Share of val in drawn splits.  [default: 0.1]"),
-        click.option("--test-share", type=float, help="Share of test.  [default: the set's own test part, else 0.1]"),
-        click.option("--bake", help="Store spike frames too: none | repeat | poisson.  [default: none]"),
-    ]  # fmt: skip
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-@main.command()
-@click.argument("name")
-@click.option("--root", type=_FOLDER, help="Folder that holds both sides in one of the usual layouts.")
-@click.option("--events", type=_FOLDER, help="Folder of the recordings, where it lies elsewhere.")
-@click.option("--images", type=_FOLDER, help="Folder of the images, where it lies elsewhere.")
-@click.option("--out", type=_FILE, help="Cache to write.  [default: a readable name in the cache directory]")
-@_spec_options
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 64),
-    default=min(os.cpu_count() or 1, 64),
-    show_default="cores",
-    help="Threads.",
-)
-@click.option("--skip-bad", is_flag=True, help="Leave unreadable files out; the cache names them.")
-@click.option("--allow-unpaired", is_flag=True, help="Go on where a class has recordings and no image.")
-@click.option("--force", is_flag=True, help="Prepare again and replace the cache.")
-def prepare(
-    name: str,
-    root: Path | None,
-    events: Path | None,
-    images: Path | None,
-    out: Path | None,
-    workers: int,
-    skip_bad: bool,
-    allow_unpaired: bool,
-    force: bool,
-    **choices: Any,
-) -> None:
-    """Build the cache of a dataset: aligned frames of both sides, splits and twins, in one HDF5 file.
-
-    Interrupted at any point and run again, it goes on, and ends with the same bytes.
-    """
-    from tmkt_data.datasets.open import open_catalogue
-    from tmkt_data.plan import find_prepared, plan_prepare
-    from tmkt_data.prepare_blocks import UnreadableSourcesError
-
-    spec = _spec(name, choices)
-    if name == "digits":
-        if events is not None or images is not None:
-            raise click.UsageError("digits is made by tmkt itself; leave --events and --images out")
-        root = _write_digits(root)
-    catalogue = open_catalogue(name, root, events, images, spec.class_set)
-    _report_catalogue(catalogue)
-    if not allow_unpaired:
-        _require_images(catalogue)
-    plan = plan_prepare(catalogue, spec, out)
-    prepared = None if force else find_prepared(plan, skip_bad=skip_bad)
-    if prepared is not None:
-        click.echo(f"already prepared: {plan.path} ({megabytes(prepared.num_bytes)}), nothing to do")
-        _print_next(plan.path, name, spec)
-        return
-    try:
-        _run(plan, workers, skip_bad=skip_bad, fresh=force)
-    except UnreadableSourcesError as unreadable:
-        _fail_unreadable(unreadable.problems)
-    _report_cache(plan)
-    _print_next(plan.path, name, spec)
-
-
-def _spec(name: str, choices: dict[str, Any]) -> PrepareSpec:
-    import dataclasses
-
-    from tmkt_data.datasets.open import default_spec
-
-    return dataclasses.replace(
-        default_spec(name), **{key: value for key, value in choices.items() if value is not None}
-    )
-
-
-def _write_digits(root: Path | None) -> Path:
-    from tmkt_data.datasets.digits_source import write_digits
-    from tmkt_data.plan import cache_directory
-
-    folder = root if root is not None else cache_directory() / "digits-source"
-    total = 1797
-    with _kept_when_stopped(), progress_bar() as bar:
-        task = bar.add_task("simulate", total=total)
-        for done in write_digits(folder):
-            bar.update(task, completed=done)
-    return folder
-
-
-def _report_catalogue(catalogue: Catalogue) -> None:
-    click.echo(
-        f"{catalogue.name}: {len(catalogue.recordings)} recordings, {len(catalogue.images)} images, "
-        f"{catalogue.num_twins} twins, {len(catalogue.class_names)} classes"
-    )
-    for note in (*catalogue.notes, *catalogue.unmatched_notes()):
-        click.echo(f"note: {note}")
-
-
-def _require_images(catalogue: Catalogue) -> None:
-    from tmkt_data.datasets.catalogue import some
-    from tmkt_data.errors import CatalogueError
-
-    unpaired = catalogue.unpaired_classes()
-    if unpaired:
-        raise CatalogueError(
-            f"{catalogue.name}: {len(unpaired)} classes have recordings and no image ({some(unpaired)}), expected "
-            "images of every class; add them, or go on for event-only training with --allow-unpaired"
-        )
-
-
-def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> None:
-    from tmkt_data.prepare import prepare_cache
-
-    click.echo(
-        f"writing {plan.path}, about {megabytes(plan.num_bytes)} ({megabytes(2 * plan.num_bytes)} while it is built)"
-    )
-    started = time.perf_counter()
-    with _kept_when_stopped(), progress_bar() as bar:
-        tasks: dict[str, Any] = {}
-        for step in prepare_cache(plan, workers=workers, skip_bad=skip_bad, fresh=fresh):
-            if step.stage not in tasks:
-                tasks[step.stage] = bar.add_task(step.stage, total=step.total, completed=step.resumed)
-            bar.update(tasks[step.stage], completed=step.done)
-    click.echo(f"done in {time.perf_counter() - started:.1f} s")
-
-
-@contextmanager
-def _kept_when_stopped() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("stopped; what is finished is kept, the same command goes on from there", err=True)
-        sys.exit(STOPPED)
-
-
-def _fail_unreadable(problems: dict[str, str]) -> None:
-    for line in list(problems.values())[:_MAX_PROBLEMS]:
-        click.echo(f"  {line}", err=True)
-    more = f", the first {_MAX_PROBLEMS} above" if len(problems) > _MAX_PROBLEMS else ""
-    fail(
-        f"{len(problems)} files cannot be read{more}; mend them and run again (what is finished is kept), "
-        "or leave them out with --skip-bad"
-    )
-
-
-def _report_cache(plan: PreparePlan) -> None:
-    from tmkt_data.cache.reader import Cache
-    from tmkt_data.splits import SplitCode
-
-    cache = Cache(plan.path)
-    click.echo(f"wrote {plan.path}: {megabytes(cache.info.num_bytes)}, digest {cache.info.digest[:16]}")
-    _print_skipped(cache.info)
-    _print_event_counts(cache.tables)
-    num_train = int((cache.splits("events", "twin-disjoint") == SplitCode.TRAIN).sum())
-    if 2 * num_train < cache.info.num_recordings:
-        click.echo(f"note: only {num_train} of {cache.info.num_recordings} recordings are in the train split")
-
-
-def _print_skipped(info: CacheInfo) -> None:
-    for entry in info.skipped[:_MAX_PROBLEMS]:
-        click.echo(f"left out: {entry['why']}")
-    if len(info.skipped) > _MAX_PROBLEMS:
-        click.echo(f"left out: {len(info.skipped) - _MAX_PROBLEMS} more unreadable files")
-
-
-def _print_event_counts(tables: dict[str, Any]) -> None:
-    total = {name: int(tables[f"events/{name}"].sum()) for name in _COUNTS}
-    click.echo(
-        f"events: {total['num_read']:,} read, {total['num_outside_sensor']:,} outside the sensor, "
-        f"{total['num_outside_bins']:,} outside the bins; {int((tables['events/num_inversions'] > 0).sum())} "
-        "recordings sorted by time"
-    )
-
-
-_COUNTS = ("num_read", "num_outside_sensor", "num_outside_bins")
-
-
-def _print_next(path: Path, name: str, spec: PrepareSpec) -> None:
-    from tmkt_data.datasets.open import default_spec
-
-    recipes = {"digits": "scnn_digits", "nmnist": "scnn_nmnist", "ncaltech101": "vggsnn_ncaltech"}
-    quoted = shlex.quote(str(path))
-    chosen = spec.differences(default_spec(name))
-    settings = "".join(f" --set data.prepare.{key}={value}" for key, (value, _) in chosen.items())
-    click.echo(f"look at it:  tmkt-data preview {quoted}")
-    click.echo(f"train on it: tmkt-train recipe {recipes[name]} --cache {quoted}{settings}")
-
-
 @main.command()
 @click.argument("file", type=_FILE)
 def inspect(file: Path) -> None:
@@ -266,8 +59,8 @@ def inspect(file: Path) -> None:
     click.secho("\nsplits (recordings / images)", bold=True)
     _print_splits(cache)
     click.echo()
-    _print_event_counts(cache.tables)
-    _print_skipped(info)
+    print_event_counts(cache.tables)
+    print_skipped(info)
     for note in info.notes:
         click.echo(f"note: {note}")
 
