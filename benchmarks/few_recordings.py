@@ -120,9 +120,8 @@ def _result(folder: Path) -> dict[str, float]:
 
 
 def _mean_sd(values: list[float], *, sign: bool = False) -> str:
-    spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-    mean = statistics.fmean(values)
-    return f"{mean:+.1f} ± {spread:.1f}" if sign else f"{mean:.1f} ± {spread:.1f}"
+    mean = format(statistics.fmean(values), "+.1f" if sign else ".1f")
+    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":
