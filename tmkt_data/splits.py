@@ -16,7 +16,6 @@ from tmkt_data.random_keys import Purpose, sample_uid, uniform
 Protocol = Literal["twin-disjoint", "kt-paper"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 MIN_STEMS_TO_HOLD_OUT = 3
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tmkt_data.whole_files import put_file
 from tmkt_train.errors import NonFiniteError, RunError
 
 FORMAT = 1
@@ -46,16 +47,12 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     Raises:
         RunError: It cannot be written; the file that was there stays as it was.
     """
+    # One name for all: a run folder has one writer, so what a killed one left is overwritten.
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        put_file(path, data, via=part)
         _flush_folder(path.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise RunError(f"{path}: cannot be written ({error}); what was there before is kept") from None
 
 

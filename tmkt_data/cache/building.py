@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import json
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import CacheError
 from tmkt_data.locks import FileLock
+from tmkt_data.whole_files import put_file
 
 Block = dict[str, NDArray[Any]]
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -95,13 +95,11 @@ class BuildingFolder:
         np.savez(buffer, **block)  # type: ignore[arg-type]
         temporary = self.path / f".{name}.{os.getpid()}.{threading.get_ident()}.tmp"
         try:
-            temporary.write_bytes(buffer.getbuffer())
-            temporary.replace(self._block_path(name))
-            self.rows[name] = len(block["frames"])
+            # A block that a loss of power damages is built again, so it need not wait for the disk.
+            put_file(self._block_path(name), buffer.getbuffer(), via=temporary, durable=False)
         except OSError as broken:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise _write_error(self.path, broken) from broken
+        self.rows[name] = len(block["frames"])
 
     def names(self) -> Iterator[str]:
         """Yield the names of the blocks that are there, whole or damaged."""

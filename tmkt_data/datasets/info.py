@@ -21,7 +21,6 @@ class DatasetInfo:
         licence: Licence of the data.
         tree: The folders as they are expected below the root.
         size: Default height and width of a frame.
-        needs_root: Whether the user has to fetch the data.
         canvas: Default canvas: `tight` where the size of a recording differs from file to file.
     """
 
@@ -31,7 +30,6 @@ class DatasetInfo:
     licence: str
     tree: tuple[str, ...]
     size: int
-    needs_root: bool
     canvas: Canvas = "fixed"
 
 

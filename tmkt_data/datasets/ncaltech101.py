@@ -29,7 +29,6 @@ INFO = DatasetInfo(
         "ROOT/101_ObjectCategories/airplanes/image_0001.jpg   (or caltech101/101_ObjectCategories/...)",
     ),
     size=48,
-    needs_root=True,
     canvas="tight",
 )
 

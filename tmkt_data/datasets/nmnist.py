@@ -32,7 +32,6 @@ INFO = DatasetInfo(
         "ROOT/MNIST_png/Train/5/00001.png   or   ROOT/MNIST/raw/train-images-idx3-ubyte[.gz]",
     ),
     size=34,
-    needs_root=True,
 )
 
 _EVENT_FOLDERS = ("N-MNIST", "NMNIST", "nmnist/N-MNIST", "nmnist")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
 from tmkt_data.errors import EventError, TmktError
+from tmkt_data.whole_files import put_file
 
 
 def read_bytes(path: Path, *, error: type[TmktError] = EventError) -> bytes:
@@ -35,12 +35,6 @@ def replace_file(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+        put_file(path, data, via=temporary)
     except OSError as broken:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise TmktError(f"{path}: cannot be written ({broken.strerror or broken}); nothing was changed") from broken
