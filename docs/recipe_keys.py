@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tmkt_train.recipe import Recipe, Table
+from tmkt_train.recipe import Recipe
 from tmkt_train.recipe_files import toml_value
+from tmkt_train.recipe_tables import Table
 
 PAGE = Path(__file__).resolve().parent / "recipes.md"
 BEGIN = "<!-- keys: begin, written by docs/recipe_keys.py -->"
@@ -33,6 +34,8 @@ SOURCES: dict[str, str] = {
     "data.image_encoding": INFERRED,
     "data.event_scale": INFERRED,
     "data.recordings_per_class": OWN,
+    "data.event_share": OWN,
+    "data.image_share": OWN,
     "data.prepare.time_bins": KT,
     "data.prepare.bin_rule": "own choice; KT: `tonic`",
     "data.prepare.canvas": "own choice; KT: `tight`",
@@ -49,14 +52,19 @@ SOURCES: dict[str, str] = {
     "model.batch_norm": INFERRED,
     "model.separate_heads": INFERRED,
     "method.name": "TMKT papers",
+    "mix.time_step": "TMKT papers",
     "mix.ratio": OPEN,
     "mix.end_ratio": OWN,
     "mix.schedule": OPEN,
     "mix.law": OPEN,
+    "mix.slide": INFERRED,
+    "loss.classification": INFERRED,
     "loss.margin_weight": INFERRED,
     "loss.margin": INFERRED,
     "loss.alignment": INFERRED,
+    "loss.cka": "`biased`: KT; `debiased`: own choice",
     "loss.modality": OPEN,
+    "loss.modality_streams": OPEN,
     "loss.ratio": OPEN,
     "loss.coefficients": INFERRED,
     "loss.coefficient": OWN,
@@ -64,15 +72,21 @@ SOURCES: dict[str, str] = {
     "optim.learning_rate": INFERRED,
     "optim.min_learning_rate": INFERRED,
     "optim.schedule": INFERRED,
+    "optim.step_epochs": KT,
+    "optim.step_factor": KT,
     "optim.warmup_epochs": INFERRED,
     "optim.warmup_learning_rate": INFERRED,
     "optim.weight_decay": INFERRED,
     "optim.betas": INFERRED,
     "train.epochs": INFERRED,
+    "train.image_epochs": OWN,
+    "train.steps_per_epoch": OWN,
     "train.batch_size": INFERRED,
     "train.sampler": INFERRED,
     "train.drop_last": INFERRED,
     "train.crop_padding": INFERRED,
+    "train.flip": INFERRED,
+    "train.rotation": INFERRED,
     "train.eval_batch_size": OWN,
     "train.device": OWN,
     "train.precision": OWN,
@@ -81,6 +95,8 @@ SOURCES: dict[str, str] = {
 
 UNITS: dict[str, str] = {
     "data.recordings_per_class": "recordings",
+    "data.event_share": "share",
+    "data.image_share": "share",
     "data.prepare.time_bins": "bins",
     "data.prepare.size": "cells",
     "data.prepare.val_share": "share",
@@ -89,10 +105,14 @@ UNITS: dict[str, str] = {
     "mix.end_ratio": "share",
     "loss.margin_weight": "share",
     "loss.coefficient": "share",
+    "optim.step_epochs": "epochs",
     "optim.warmup_epochs": "epochs",
     "train.epochs": "epochs",
+    "train.image_epochs": "epochs",
+    "train.steps_per_epoch": "steps",
     "train.batch_size": "samples",
     "train.crop_padding": "cells",
+    "train.rotation": "degrees",
     "train.eval_batch_size": "samples",
     "train.num_threads": "threads",
 }
@@ -135,7 +155,7 @@ def _values(field: FieldInfo) -> str:
         if get_origin(part) is Literal:
             parts.append(", ".join(f"`{choice}`" for choice in get_args(part)))
         elif get_origin(part) is tuple:
-            parts.append("two numbers")
+            parts.append("any number of them" if Ellipsis in get_args(part) else "two numbers")
         else:
             limits = [*field.metadata, *getattr(part, "__metadata__", ())]
             kind = part if isinstance(part, type) else get_args(part)[0]

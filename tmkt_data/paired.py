@@ -13,9 +13,10 @@ from tmkt_data.cache.reader import Cache
 from tmkt_data.encode import poisson_frames, repeat_frames
 from tmkt_data.errors import PairingError, SpecError
 from tmkt_data.pairing import PAIRINGS, ImagePools, Pairing, draw_same_class, require_images, require_twins
-from tmkt_data.random_keys import Purpose, draw_key, sample_uid, uniform
+from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_CODES, Protocol, Split, split_digest
+from tmkt_data.subsets import keep_images, keep_recordings
 
 EventScale = Literal["raw", "clip1", "log1p", "max", "binary"]
 EVENT_SCALES: tuple[EventScale, ...] = get_args(EventScale)
@@ -110,11 +111,13 @@ class PairedFrames:
         protocol: `twin-disjoint` or `kt-paper`.
         scale: What becomes of event counts, see `scale_events`.
         per_class: Keep only so many recordings of each class, drawn by `seed`; None keeps all. The images stay.
+        event_share: Keep only this share of the recordings of each class, drawn by `seed`, at least one.
+        image_share: Keep only this share of the images of each class, drawn by `seed`, at least one.
 
     Raises:
         CacheError: The cache cannot be opened, or lacks the protocol or the baked frames.
         PairingError: The split is empty, or a recording has no image to stand beside.
-        SpecError: An unknown choice.
+        SpecError: An unknown choice, a number out of range, or two that exclude each other.
 
     Example:
         >>> frames = PairedFrames("digits.h5", split="train", seed=1)  # doctest: +SKIP
@@ -134,6 +137,8 @@ class PairedFrames:
         protocol: Protocol = "twin-disjoint",
         scale: EventScale = "raw",
         per_class: int | None = None,
+        event_share: float = 1.0,
+        image_share: float = 1.0,
     ) -> None:
         _require_choice("split", split, tuple(SPLIT_CODES))
         _require_choice("pairing", pairing, PAIRINGS)
@@ -141,8 +146,10 @@ class PairedFrames:
         _require_choice("event scale", scale, EVENT_SCALES)
         if not 0 <= seed <= MAX_COUNTER:
             raise SpecError(f"seed: found {seed}, expected 0 to 2**63 - 1")
-        if per_class is not None and per_class < 1:
-            raise SpecError(f"recordings per class: found {per_class}, expected 1 or more, or None for all")
+        if pairing == "twin" and image_share < 1:
+            raise SpecError(
+                f"image share: found {image_share} with pairing 'twin', which needs the image of each recording"
+            )
         self.cache = path if isinstance(path, Cache) else Cache(path)
         self.split, self.pairing, self.seed, self.encoder = split, pairing, seed, encoder
         self.protocol, self.scale = protocol, scale
@@ -150,17 +157,23 @@ class PairedFrames:
         code = SPLIT_CODES[split]
         all_codes = self.cache.splits("events", protocol)
         all_labels = self.cache.tables["events/label"].astype(np.int64)
-        rows = np.flatnonzero(all_codes == code)
-        if per_class is not None:
-            rows = _first_per_class(rows, all_labels, self.cache.event_ids, seed, per_class)
-        self.rows: NDArray[np.int64] = rows
+        self.rows: NDArray[np.int64] = keep_recordings(
+            np.flatnonzero(all_codes == code),
+            all_labels,
+            self.cache.event_ids,
+            seed=seed,
+            per_class=per_class,
+            share=event_share,
+        )
+        rows = self.rows
         self.ids = tuple(self.cache.event_ids[row] for row in rows.tolist())
         self.labels: NDArray[np.int64] = all_labels[rows]
         self.uids = np.array([sample_uid(sample) for sample in self.ids], np.uint64)
         self.twins: NDArray[np.int64] = self.cache.tables["events/twin"][rows]
-        allowed = self.cache.splits("images", protocol) == code
         image_labels = self.cache.tables["images/label"].astype(np.int64)
-        self.pools = ImagePools.of(image_labels, allowed, len(self.cache.class_names))
+        allowed = np.flatnonzero(self.cache.splits("images", protocol) == code)
+        image_rows = keep_images(allowed, image_labels, self.cache.image_ids, seed=seed, share=image_share)
+        self.pools = ImagePools.of(image_labels, image_rows, len(self.cache.class_names))
         self.split_digest = split_digest(self.cache.event_ids, all_codes)
         self._check()
 
@@ -307,13 +320,3 @@ class PairedFrames:
 def _require_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise SpecError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")
-
-
-def _first_per_class(
-    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: tuple[str, ...], seed: int, per_class: int
-) -> NDArray[np.int64]:
-    """Keep some recordings of each class; a larger `per_class` keeps the same ones and more."""
-    uids = np.array([sample_uid(ids[row]) for row in rows.tolist()], np.uint64)
-    rank = np.argsort(uniform(seed, 0, uids, 0, Purpose.SPLIT, 2), kind="stable")
-    kept = [rank[labels[rows[rank]] == label][:per_class] for label in np.unique(labels[rows])]
-    return rows[np.sort(np.concatenate(kept))] if kept else rows

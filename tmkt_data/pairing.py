@@ -29,18 +29,17 @@ class ImagePools:
     start: NDArray[np.int64]
 
     @classmethod
-    def of(cls, labels: NDArray[np.int64], allowed: NDArray[np.bool_], num_classes: int) -> ImagePools:
+    def of(cls, labels: NDArray[np.int64], rows: NDArray[np.int64], num_classes: int) -> ImagePools:
         """Group the allowed images by class.
 
         Args:
             labels: Class of each image, shape (M,).
-            allowed: Whether an image may be drawn, shape (M,), bool.
+            rows: Rows of the images that may be drawn, ascending.
             num_classes: Classes of the dataset, K.
         """
-        rows = np.flatnonzero(allowed)
         order = np.argsort(labels[rows], kind="stable")
         counts = np.bincount(labels[rows], minlength=num_classes)
-        return cls(rows[order].astype(np.int64), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+        return cls(rows[order].astype(np.int64, copy=False), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
     def sizes(self) -> NDArray[np.int64]:
         """Return the number of images of each class, shape (K,), int64."""

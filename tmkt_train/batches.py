@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tmkt_data import PairedFrames
-from tmkt_data.random_keys import Purpose, uniform
-from tmkt_train.recipe import Sampler
+from tmkt_train.augmentation import Augmentation
+from tmkt_train.options import Sampler
 from tmkt_train.sampling import batch_slices, epoch_order
 
 Item = TypeVar("Item")
@@ -56,10 +56,11 @@ def training_batches(
     sampler: Sampler,
     batch_size: int,
     drop_last: bool,
-    crop_padding: int,
+    augmentation: Augmentation,
     with_images: bool,
     device: torch.device,
     first: int = 0,
+    num_draws: int | None = None,
 ) -> Generator[Batch, None, None]:
     """Yield the batches of a training epoch, one read ahead in a thread.
 
@@ -73,22 +74,20 @@ def training_batches(
         sampler: How samples are drawn.
         batch_size: Samples per batch.
         drop_last: Whether to leave out a last batch that is not full.
-        crop_padding: Cells of zero padding before the random crop of event frames; 0 for no crop.
+        augmentation: What is done to event frames.
         with_images: Whether the method has an image stream.
         device: Where the tensors go.
         first: Number of the first batch.
+        num_draws: Samples in the epoch; None for as many as the part has.
     """
     frames.set_epoch(epoch)
-    order = epoch_order(frames.uids, frames.labels, seed=seed, epoch=epoch, sampler=sampler)
+    order = epoch_order(frames.uids, frames.labels, seed=seed, epoch=epoch, sampler=sampler, num_draws=num_draws)
 
     def read(part: slice) -> Batch:
         indices, occurrences = order.indices[part], order.occurrences[part]
         found = frames.read(indices, occurrences)
         uids = frames.uids[indices]
-        events = found.events
-        if crop_padding:
-            offsets = crop_offsets(seed, epoch, uids, occurrences, crop_padding)
-            events = crop_frames(events, offsets, crop_padding)
+        events = augmentation.apply(found.events, seed=seed, epoch=epoch, uids=uids, occurrences=occurrences)
         return Batch(
             image=_to_steps(found.image) if with_images else None,
             events=_to_steps(events),
@@ -99,7 +98,7 @@ def training_batches(
             epoch=epoch,
         )
 
-    slices = batch_slices(len(frames), batch_size, drop_last=drop_last, first=first)
+    slices = batch_slices(len(order.indices), batch_size, drop_last=drop_last, first=first)
     with closing(read_ahead(read, slices)) as batches:
         for batch in batches:
             yield _to_device(batch, device)
@@ -125,42 +124,6 @@ def evaluation_batches(frames: PairedFrames, *, batch_size: int, device: torch.d
     with closing(read_ahead(read, slices)) as batches:
         for batch in batches:
             yield _to_device(batch, device)
-
-
-def crop_offsets(
-    seed: int, epoch: int, uids: NDArray[np.uint64], occurrences: NDArray[np.int64], padding: int
-) -> NDArray[np.int64]:
-    """Draw where each sample is cropped out of its padded frame.
-
-    Returns:
-        Row and column of the upper left corner, shape (B, 2), int64 in 0 to 2 * padding; `padding` itself
-        moves nothing.
-    """
-    draws = uniform(seed, epoch, uids[:, None], occurrences[:, None], Purpose.CROP, np.arange(2)[None, :])
-    return (draws * (2 * padding + 1)).astype(np.int64)
-
-
-def crop_frames(frames: NDArray[np.float32], offsets: NDArray[np.int64], padding: int) -> NDArray[np.float32]:
-    """Shift frames by a crop out of a zero padding; one offset for all steps and channels of a sample.
-
-    Args:
-        frames: Shape (B, T, C, H, W), not changed.
-        offsets: Corners, shape (B, 2), see `crop_offsets`.
-        padding: Cells of padding on each side.
-
-    Returns:
-        Frames of the same shape; owned by the caller.
-
-    Example:
-        >>> frames = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 2, 2)
-        >>> crop_frames(frames, np.array([[2, 1]]), 1)[0, 0, 0].tolist()
-        [[2.0, 3.0], [0.0, 0.0]]
-    """
-    height, width = frames.shape[-2:]
-    padded = np.pad(frames, [(0, 0)] * (frames.ndim - 2) + [(padding, padding)] * 2)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(-2, -1))
-    cropped = windows[np.arange(len(frames)), :, :, offsets[:, 0], offsets[:, 1]]
-    return np.ascontiguousarray(cropped)
 
 
 def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Generator[Read, None, None]:

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from tmkt_data import PairedFrames
 from tmkt_data.errors import PairingError
 from tmkt_data.frame_colors import event_colors, gray_colors
+from tmkt_train.augmentation import Augmentation
 from tmkt_train.batches import training_batches
 from tmkt_train.checkpoint import write_atomically
 from tmkt_train.loop import Evaluation
-from tmkt_train.method import Mixer, TwoStreams
+from tmkt_train.mixer import Mixer
 from tmkt_train.mixing import mix_mask
 from tmkt_train.parts import Parts, open_frames
 from tmkt_train.recipe import Recipe
 from tmkt_train.sampling import batch_slices, epoch_order
+from tmkt_train.two_streams import TwoStreams
 
 NUM_STRIPS = 6
 NUM_RATE_SAMPLES = 64
@@ -83,11 +85,11 @@ def _firing_rates(recipe: Recipe, parts: Parts) -> Arrays:
     batches = training_batches(
         parts.frames,
         seed=recipe.seed,
-        epoch=recipe.train.epochs,
+        epoch=recipe.num_epochs,
         sampler="shuffled",
         batch_size=min(NUM_RATE_SAMPLES, len(parts.frames)),
         drop_last=False,
-        crop_padding=0,
+        augmentation=Augmentation(),
         with_images=recipe.needs_images,
         device=parts.device,
     )
@@ -108,9 +110,11 @@ def _replacement_histogram(recipe: Recipe, parts: Parts, mixer: Mixer) -> NDArra
     """Draw the points of the last epoch again: counts of t* = 1 to T and never, shape (T + 1,)."""
     train, frames = recipe.train, parts.frames
     epoch = train.epochs - 1
-    order = epoch_order(frames.uids, frames.labels, seed=recipe.seed, epoch=epoch, sampler=train.sampler)
+    order = epoch_order(
+        frames.uids, frames.labels, seed=recipe.seed, epoch=epoch, sampler=train.sampler, num_draws=parts.num_draws
+    )
     counts = np.zeros(mixer.num_steps + 1, dtype=np.int64)
-    slices = batch_slices(len(frames), train.batch_size, drop_last=train.drop_last)
+    slices = batch_slices(len(order.indices), train.batch_size, drop_last=train.drop_last)
     for step, part in enumerate(slices):
         progress = (epoch * parts.num_steps + step) / (train.epochs * parts.num_steps)
         points = mixer.points(frames.uids[order.indices[part]], order.occurrences[part], epoch, progress)

@@ -18,6 +18,7 @@ from tmkt_train.contradictions import doubts
 from tmkt_train.errors import RunError
 from tmkt_train.loop import Evaluation, evaluate
 from tmkt_train.models import SpikingNetwork
+from tmkt_train.objective import LossWeights
 from tmkt_train.parts import Parts, build_network, choose_device, numerics, open_frames, selection_split
 from tmkt_train.position import Position
 from tmkt_train.recipe import Recipe
@@ -49,7 +50,7 @@ def evaluate_part(
         before_batch()
         return batch
 
-    return evaluate(model, map(asked, batches), margin_weight=recipe.loss.margin_weight, margin=recipe.loss.margin)
+    return evaluate(model, map(asked, batches), LossWeights(**recipe.loss.model_dump()))
 
 
 def result_record(
@@ -88,8 +89,9 @@ def result_record(
         "protocol": recipe.data.protocol,
         "pairing": recipe.data.pairing if recipe.needs_images else "none",
         "seed": recipe.seed,
-        "epochs": recipe.train.epochs,
-        "num_steps": recipe.train.epochs * parts.num_steps,
+        "epochs": recipe.num_epochs,
+        "image_epochs": recipe.image_epochs,
+        "num_steps": recipe.num_epochs * parts.num_steps,
         "selected_on": selected_on,
         "optimistic": is_optimistic,
         "best_epoch": at.best.epoch,

@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 
 from tmkt_train.batches import Batch
 from tmkt_train.errors import RunError
-from tmkt_train.losses import tet_loss
-from tmkt_train.method import EventOnly, TwoStreams
+from tmkt_train.method import Method
 from tmkt_train.metrics import LOSS, EpochMeans
 from tmkt_train.models import SpikingNetwork
+from tmkt_train.objective import LossWeights
 
 
 class Evaluation(NamedTuple):
@@ -37,7 +37,7 @@ class Evaluation(NamedTuple):
 
 def train_one_epoch(
     model: SpikingNetwork,
-    method: EventOnly | TwoStreams,
+    method: Method,
     optimizer: Optimizer,
     batches: Iterable[Batch],
     means: EpochMeans,
@@ -89,14 +89,13 @@ def train_one_epoch(
 
 
 @torch.no_grad()
-def evaluate(model: SpikingNetwork, batches: Iterable[Batch], *, margin_weight: float, margin: float) -> Evaluation:
+def evaluate(model: SpikingNetwork, batches: Iterable[Batch], weights: LossWeights) -> Evaluation:
     """Classify the events of every batch with the event head; the image stream does not run.
 
     Args:
         model: Network; put into evaluation mode.
         batches: Batches of the split.
-        margin_weight: Share of the margin term in the loss.
-        margin: Logit that the margin term draws to.
+        weights: Say the classification loss.
 
     Raises:
         RunError: There is no batch.
@@ -108,7 +107,7 @@ def evaluate(model: SpikingNetwork, batches: Iterable[Batch], *, margin_weight: 
     sizes: list[int] = []
     for batch in batches:
         logits = model(batch.events, head="event").logits
-        losses.append(tet_loss(logits, batch.labels, margin_weight=margin_weight, margin=margin).mean().double())
+        losses.append(weights.classify(logits, batch.labels).mean().double())
         sizes.append(len(batch))
         predictions.append(predict(logits))
         labels.append(batch.labels)

@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from tmkt_data.errors import SpecError
+from tmkt_train.options import CkaEstimator
 
 _CKA_EPS = 1e-7
+MIN_ALIGNMENT_ROWS: dict[CkaEstimator, int] = {"biased": 2, "debiased": 4}
+"""Rows of a batch that the alignment needs."""
 
 
 def tet_loss(logits: Tensor, labels: Tensor, *, margin_weight: float = 1e-3, margin: float = 0.5) -> Tensor:
@@ -72,7 +75,7 @@ def weighted_event_loss(step_losses: Tensor, sigma: Tensor | None) -> Tensor:
     return step_losses.mean() if sigma is None else ((1.0 - sigma) * step_losses).mean()
 
 
-def cka(x: Tensor, y: Tensor) -> Tensor:
+def cka(x: Tensor, y: Tensor, estimator: CkaEstimator = "biased") -> Tensor:
     """Return the linear centered kernel alignment of two feature sets, for each step.
 
     With centered Gram matrices K and L, the value is <K, L> / (|K| |L| + 1e-7) in Frobenius terms, batched
@@ -86,13 +89,15 @@ def cka(x: Tensor, y: Tensor) -> Tensor:
     Args:
         x: Features of one stream, shape (T, B, D), B at least 2.
         y: Features of the other, shape (T, B, D'); row b belongs with row b of `x`.
+        estimator: "biased" is the value above; "debiased" leaves the diagonal of the Gram matrices out, so that
+            independent features come out near 0 whatever D is; it needs B of 4 or more and can be negative.
 
     Returns:
-        Alignment, shape (T,), in [0, 1] up to rounding; float32, or float64 for float64 features.
+        Alignment, shape (T,), in [0, 1] up to rounding ("debiased": at most 1); float32, or float64 for float64
+        features.
 
     Raises:
-        SpecError: The shapes do not belong together, or the batch has a single row, for which there is no
-            alignment.
+        SpecError: The shapes do not belong together, or the batch has fewer rows than the estimator needs: 2, or 4.
 
     Example:
         >>> x = torch.tensor([[[0.0, 1.0], [2.0, 0.0], [3.0, 5.0]]])
@@ -100,27 +105,55 @@ def cka(x: Tensor, y: Tensor) -> Tensor:
         1.0
 
     Source:
-        Kornblith et al., ICML 2019; the biased estimator, as used by He et al., AAAI 2024.
+        Kornblith et al., ICML 2019; the biased estimator, as used by He et al., AAAI 2024. The debiased one is that
+        of Song et al., JMLR 2012.
     """
-    if x.ndim != 3 or x.shape[:2] != y.shape[:2] or x.shape[1] < 2:
+    least = MIN_ALIGNMENT_ROWS[estimator]
+    if x.ndim != 3 or x.shape[:2] != y.shape[:2] or x.shape[1] < least:
         message = (
             f"alignment: features {tuple(x.shape)} and {tuple(y.shape)}, expected [T, B, D] with equal T and "
-            "B, B at least 2; skip the alignment loss for a batch of one"
+            f"B, B at least {least}; skip the alignment loss for a smaller batch"
         )
         raise SpecError(message)
     with torch.autocast(device_type=x.device.type, enabled=False):
+        if estimator == "debiased":
+            return _debiased_cka(_full_precision(x), _full_precision(y))
         k, l = _centered_gram(_full_precision(x)), _centered_gram(_full_precision(y))  # noqa: E741
         norms = torch.linalg.matrix_norm(k) * torch.linalg.matrix_norm(l)
         alignment: Tensor = (k * l).sum(dim=(1, 2)) / (norms + _CKA_EPS)
     return alignment
 
 
-def shuffled_cka(x: Tensor, y: Tensor) -> Tensor:
+def _debiased_cka(x: Tensor, y: Tensor) -> Tensor:
+    k, l = _hollow_gram(x), _hollow_gram(y)  # noqa: E741
+    norms = _unbiased_hsic(k, k).clamp_min(0) * _unbiased_hsic(l, l).clamp_min(0)
+    # Under the root, so that features of zero have a finite gradient.
+    return _unbiased_hsic(k, l) / ((norms + _CKA_EPS**2).sqrt())
+
+
+def _hollow_gram(features: Tensor) -> Tensor:
+    # Centering changes nothing but the rounding: the estimator itself does not see a translation.
+    gram = _centered_gram(features)
+    return gram - torch.diag_embed(gram.diagonal(dim1=1, dim2=2))
+
+
+def _unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
+    """Return the unbiased HSIC of hollow Gram matrices (T, n, n), shape (T,)."""
+    n = k.shape[1]
+    rows_k, rows_l = k.sum(dim=2), l.sum(dim=2)
+    product = rows_k.sum(dim=1) * rows_l.sum(dim=1) / ((n - 1) * (n - 2))
+    cross = 2 / (n - 2) * (rows_k * rows_l).sum(dim=1)
+    hsic: Tensor = ((k * l).sum(dim=(1, 2)) + product - cross) / (n * (n - 3))
+    return hsic
+
+
+def shuffled_cka(x: Tensor, y: Tensor, estimator: CkaEstimator = "biased") -> Tensor:
     """Return the alignment of `x` with the rows of `y` moved on by one: the floor to read `cka` against.
 
     Args:
         x: Features of one stream, shape (T, B, D), B at least 2.
         y: Features of the other, shape (T, B, D').
+        estimator: As in `cka`.
 
     Returns:
         Alignment, shape (T,), without gradient.
@@ -128,15 +161,16 @@ def shuffled_cka(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         SpecError: As in `cka`.
     """
-    return cka(x.detach(), y.detach().roll(1, dims=1))
+    return cka(x.detach(), y.detach().roll(1, dims=1), estimator)
 
 
-def alignment_loss(alignment: Tensor, sigma: Tensor | None = None) -> Tensor:
+def alignment_loss(alignment: Tensor, sigma: Tensor | None = None, estimator: CkaEstimator = "biased") -> Tensor:
     """Return the domain alignment loss: the mean over steps of sigma (1 - |alignment|).
 
     Args:
         alignment: Alignment of the steps, shape (T,), from `cka`.
         sigma: Regularization coefficients, shape (T,), in [0, 1]; None for weights of 1.
+        estimator: Where the alignment comes from; "debiased" can be negative, and its sign is kept.
 
     Returns:
         Loss, a scalar.
@@ -144,7 +178,7 @@ def alignment_loss(alignment: Tensor, sigma: Tensor | None = None) -> Tensor:
     Source:
         He et al., AAAI 2024; for time-step mixup between its two streams, weight (inferred).
     """
-    distance = 1.0 - alignment.abs()
+    distance = 1.0 - (alignment if estimator == "debiased" else alignment.abs())
     return distance.mean() if sigma is None else (sigma * distance).mean()
 
 

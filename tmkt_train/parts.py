@@ -17,9 +17,11 @@ from torch.optim import AdamW
 
 from tmkt_data import Cache, PairedFrames
 from tmkt_train.errors import RunError
-from tmkt_train.method import EventOnly, LossWeights, Mixer, TwoStreams, build_method
+from tmkt_train.method import Method, build_method
+from tmkt_train.mixer import Mixer
 from tmkt_train.models import SpikingNetwork, build_model
 from tmkt_train.neurons import lif_implementation
+from tmkt_train.objective import LossWeights
 from tmkt_train.recipe import Recipe
 from tmkt_train.sampling import count_batches
 
@@ -37,15 +39,17 @@ class Parts:
         method: Objectives, on the device.
         optimizer: Optimizer over the parameters of both.
         num_steps: Batches of an epoch.
+        num_draws: Samples of an epoch.
         device: Where the training runs.
     """
 
     frames: PairedFrames
     selection: PairedFrames
     model: SpikingNetwork
-    method: EventOnly | TwoStreams
+    method: Method
     optimizer: AdamW
     num_steps: int
+    num_draws: int
     device: torch.device
 
 
@@ -58,18 +62,32 @@ def build_parts(recipe: Recipe, cache: Path, device: torch.device) -> Parts:
     """
     frames = open_frames(recipe, cache, "train")
     selection = open_frames(recipe, frames.cache, selection_split(recipe))
-    num_steps = count_batches(len(frames), recipe.train.batch_size, drop_last=recipe.train.drop_last)
-    if num_steps < 1:
-        raise RunError(
-            f"{cache}: {len(frames)} training samples, expected at least train.batch_size = "
-            f"{recipe.train.batch_size}; lower it, or set train.drop_last=false"
-        )
+    num_steps, num_draws = _count_steps(recipe, len(frames), cache)
     torch.manual_seed(recipe.seed)
     model = build_network(recipe, frames)
     method = _build_method(recipe, frames, model)
     model.to(device)
     method.to(device)
-    return Parts(frames, selection, model, method, _build_optimizer(recipe, model, method), num_steps, device)
+    optimizer = _build_optimizer(recipe, model, method)
+    return Parts(frames, selection, model, method, optimizer, num_steps, num_draws, device)
+
+
+def _count_steps(recipe: Recipe, num_samples: int, cache: Path) -> tuple[int, int]:
+    """Count the batches and the samples of an epoch.
+
+    Raises:
+        RunError: There is not one batch.
+    """
+    train = recipe.train
+    if train.steps_per_epoch != "auto":
+        return train.steps_per_epoch, train.steps_per_epoch * train.batch_size
+    num_steps = count_batches(num_samples, train.batch_size, drop_last=train.drop_last)
+    if num_steps < 1:
+        raise RunError(
+            f"{cache}: {num_samples} training samples, expected at least train.batch_size = {train.batch_size}; "
+            "lower it, or set train.drop_last=false"
+        )
+    return num_steps, min(num_samples, num_steps * train.batch_size)
 
 
 def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_images: bool | None = None) -> PairedFrames:
@@ -78,7 +96,7 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
     Args:
         recipe: The recipe.
         cache: The cache, or its file.
-        split: The part; only the training part keeps to `data.recordings_per_class`.
+        split: The part; only the training part keeps to the shares of a recipe.
         with_images: Whether there are images beside the recordings; None: in the training part of methods
             that have an image stream.
     """
@@ -94,6 +112,8 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
         protocol=recipe.data.protocol,
         scale=recipe.data.event_scale,
         per_class=per_class if is_training and per_class != "all" else None,
+        event_share=recipe.data.event_share if is_training else 1.0,
+        image_share=recipe.data.image_share if is_training else 1.0,
     )
 
 
@@ -111,18 +131,28 @@ def build_network(recipe: Recipe, frames: PairedFrames) -> SpikingNetwork:
         size=frames.size,
         batch_norm=recipe.model.batch_norm,
         num_steps=frames.num_steps,
-        separate_heads=recipe.model.separate_heads and recipe.needs_images,
+        separate_heads=recipe.model.separate_heads and recipe.has_two_streams,
     )
 
 
-def _build_method(recipe: Recipe, frames: PairedFrames, model: SpikingNetwork) -> EventOnly | TwoStreams:
+def _build_method(recipe: Recipe, frames: PairedFrames, model: SpikingNetwork) -> Method:
     mix = recipe.mix
     return build_method(
         recipe.method.name,
         weights=LossWeights(**recipe.loss.model_dump()),
-        mixer=Mixer(recipe.seed, frames.num_steps, mix.ratio, mix.end_ratio, mix.schedule, mix.law),
+        mixer=Mixer(
+            recipe.seed,
+            frames.num_steps,
+            mix.ratio,
+            mix.end_ratio,
+            mix.schedule,
+            mix.law,
+            recipe.mixes_time_steps,
+            recipe.slide,
+        ),
         num_steps=frames.num_steps,
         feature_size=model.feature_size,
+        image_epochs=recipe.image_epochs,
     )
 
 

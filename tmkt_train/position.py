@@ -69,9 +69,9 @@ class Position:
         self._since = now
         self.peak_bytes = max(self.peak_bytes, peak_memory_bytes(device))
 
-    def finish_epoch(self, device: torch.device, accuracy: float, loss: float) -> bool:
-        """Go to the start of the next epoch; return whether this one is the best so far."""
-        is_best = self.best is None or self.best.is_beaten_by(accuracy, loss)
+    def finish_epoch(self, device: torch.device, accuracy: float, loss: float, *, may_be_best: bool = True) -> bool:
+        """Go to the start of the next epoch; return whether this one is the best so far, where it may be."""
+        is_best = may_be_best and (self.best is None or self.best.is_beaten_by(accuracy, loss))
         if is_best:
             self.best = Best(self.epoch, accuracy, loss)
         self.num_skipped += self.means.num_skipped

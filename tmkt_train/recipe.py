@@ -1,223 +1,42 @@
-"""The recipe: everything that decides how one experiment runs, in one frozen record.
-
-A description that says "(inferred)" marks a choice that the papers leave open.
-"""
+"""The recipe: everything that decides how one experiment runs, in one frozen record."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pydantic import Field, model_validator
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from tmkt_data.spec import Bake, Canvas, ClassSet, ImageChannel, PrepareSpec, Representation, Resize
-from tmkt_data.time_bins import BinRule
 from tmkt_train.contradictions import contradictions
-from tmkt_train.mixing import MixLaw
-from tmkt_train.schedule import MixSchedule
-
-MethodName = Literal["tmkt", "event-only"]
-Sampler = Literal["class-balanced", "shuffled"]
-
-_SPEC = PrepareSpec()
-_MAX_SEED = 2**63 - 1
-_TWO_STREAMS = (
-    "data.pairing",
-    "data.image_encoding",
-    "mix.",
-    "loss.coefficient",
-    "loss.alignment",
-    "loss.modality",
-    "loss.ratio",
-    "model.separate_heads",
+from tmkt_train.options import SlideSchedule
+from tmkt_train.recipe_tables import (
+    MAX_SEED,
+    DataTable,
+    LossTable,
+    MethodTable,
+    MixTable,
+    ModelTable,
+    OptimTable,
+    Table,
+    TrainTable,
 )
 
-
-class Table(BaseModel):
-    """One table of a recipe: unknown keys are refused, values are never converted, nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class PrepareTable(Table):
-    """The cache that the recipe needs; the keys and defaults are those of `tmkt_data.spec.PrepareSpec`."""
-
-    time_bins: int = Field(
-        default=_SPEC.time_bins, ge=1, le=1000, description="Time bins, T: the steps of the network."
-    )
-    bin_rule: BinRule = Field(default=_SPEC.bin_rule, description="Where the edges of the time bins lie.")
-    canvas: Canvas = Field(default=_SPEC.canvas, description="What is scaled to the frame.")
-    resize: Resize = Field(default=_SPEC.resize, description="How events come from sensor pixels to cells.")
-    representation: Representation = Field(default=_SPEC.representation, description="What an event frame holds.")
-    image_channel: ImageChannel = Field(
-        default=_SPEC.image_channel,
-        description="Intensity of an image: V of HSV as in KT; for TMKT (inferred).",
-    )
-    size: int = Field(default=_SPEC.size, ge=4, le=1024, description="Height and width of a frame in cells.")
-    class_set: ClassSet = Field(default=_SPEC.class_set, description="All classes, or without the background class.")
-    split_seed: int = Field(default=_SPEC.split_seed, ge=0, le=_MAX_SEED, description="Seed of drawn splits.")
-    val_share: float = Field(default=_SPEC.val_share, ge=0, le=0.8, description="Share of each class in validation.")
-    test_share: Annotated[float, Field(ge=0, le=0.8)] | Literal["default"] = Field(
-        default="default",
-        description="Share of each class in test; default: the dataset's own test part, else 0.1.",
-    )
-
-    bake: Bake = Field(
-        default=_SPEC.bake, description="Spike frames of images stored in the cache, for encoding baked."
-    )
-
-    def to_spec(self) -> PrepareSpec:
-        """Return the spec of the cache.
-
-        Raises:
-            SpecError: Choices that exclude each other.
-        """
-        values = self.model_dump()
-        return PrepareSpec(**values | {"test_share": None if self.test_share == "default" else self.test_share})
-
-
-class DataTable(Table):
-    """Which samples are trained on, and what stands beside a recording."""
-
-    dataset: str = Field(min_length=1, description="Name of the dataset, see `tmkt-data datasets`.")
-    protocol: Literal["twin-disjoint", "kt-paper"] = Field(
-        default="twin-disjoint",
-        description="Split rule; kt-paper has no validation part and selects on test (optimistic).",
-    )
-    pairing: Literal["same-class", "twin"] = Field(
-        default="same-class",
-        description="Image beside a recording: any of its class, drawn anew each time, or its own; "
-        "same-class for TMKT (inferred).",
-    )
-    image_encoding: Literal["repeat", "poisson", "baked"] = Field(
-        default="repeat",
-        description="Image to frames: intensity at every step as KT, spikes drawn on reading, or those "
-        "stored in the cache; repeat for TMKT (inferred).",
-    )
-    event_scale: Literal["raw", "clip1", "log1p", "max", "binary"] = Field(
-        default="raw",
-        description="Scale of event frames beside images in [0, 1]; raw counts as KT; for TMKT (inferred).",
-    )
-    recordings_per_class: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        default="all", description="Training recordings kept per class; all images stay."
-    )
-    prepare: PrepareTable = Field(default_factory=PrepareTable, description="The cache that is needed.")
-
-
-class ModelTable(Table):
-    """The spiking network."""
-
-    backbone: Literal["vgg-snn", "scnn"] = Field(
-        description="Network: VGG-SNN for 48 x 48, SCNN for small frames; see docs/method.md."
-    )
-    batch_norm: Literal["per-step", "fused", "none"] = Field(
-        default="per-step",
-        description="Statistics per time step and stream as KT, over all steps at once, or no batch norm; per-step "
-        "for TMKT (inferred).",
-    )
-    separate_heads: bool = Field(
-        default=True,
-        description="A class head for each stream, as KT; for TMKT (inferred). One head in event-only.",
-    )
-
-
-class MethodTable(Table):
-    """What is trained."""
-
-    name: MethodName = Field(
-        description="tmkt: mixed and event stream, all objectives; event-only: the event stream and its "
-        "classification alone."
-    )
-
-
-class MixTable(Table):
-    """Time-step mixup of the image stream. Unused by event-only."""
-
-    ratio: float = Field(default=0.5, ge=0, le=1, description="Expected share of event steps at the start (inferred).")
-    end_ratio: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="Expected share at the end; used by the schedules linear and cubic.",
-    )
-    schedule: MixSchedule = Field(
-        default="constant", description="Course of the ratio over the iterations of the training (inferred)."
-    )
-    law: MixLaw = Field(
-        default="sequential",
-        description="Law of the first event step; sequential allows none at all (inferred).",
-    )
-
-
-class LossTable(Table):
-    """Weights of the objectives; a term of weight 0 is not computed."""
-
-    margin_weight: float = Field(
-        default=1e-3, ge=0, le=1, description="Share of the margin term in TET, as KT; for TMKT (inferred)."
-    )
-    margin: float = Field(default=0.5, description="Logit that the margin term draws to, as KT; for TMKT (inferred).")
-    alignment: float = Field(default=0.5, ge=0, description="Weight of CKA alignment, as KT; for TMKT (inferred).")
-    modality: float = Field(default=0.1, ge=0, description="Weight of modality-aware guidance (inferred).")
-    ratio: float = Field(default=0.1, ge=0, description="Weight of mixup-ratio perception (inferred).")
-    coefficients: Literal["learned", "fixed", "off"] = Field(
-        default="learned",
-        description="Per-step balance of alignment and event classification, as KT; for TMKT (inferred).",
-    )
-    coefficient: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Share c of alignment at every step, 1 - c of events; used by fixed.",
-    )
-
-
-class OptimTable(Table):
-    """AdamW and its learning rate per epoch. The rate is the effective one: no batch size rescales it."""
-
-    name: Literal["adamw"] = Field(default="adamw", description="Optimizer, as KT; for TMKT (inferred).")
-    learning_rate: float = Field(
-        gt=0,
-        le=1e30,
-        description="Effective peak rate, used as written; KT: 5e-3 * batch / 1024; for TMKT (inferred).",
-    )
-    min_learning_rate: float = Field(default=1e-5, ge=0, description="Where the cosine ends (inferred).")
-    schedule: Literal["cosine", "constant"] = Field(default="cosine", description="Course over the epochs (inferred).")
-    warmup_epochs: int = Field(default=5, ge=0, description="Epochs of linear warm-up, 0 for none (inferred).")
-    warmup_learning_rate: float = Field(default=1e-6, gt=0, description="Rate of the first warm-up epoch (inferred).")
-    weight_decay: float = Field(
-        default=0.01, ge=0, description="Decay; parameters of one dimension have none (inferred)."
-    )
-    betas: tuple[float, float] = Field(
-        default=(0.9, 0.999), strict=False, description="Decay of the running moments, each in [0, 1) (inferred)."
-    )
-
-
-class TrainTable(Table):
-    """The loop."""
-
-    epochs: int = Field(ge=1, description="Passes over the training part (inferred).")
-    batch_size: int = Field(ge=1, description="Samples per step; alignment and batch norm depend on it (inferred).")
-    sampler: Sampler = Field(
-        default="class-balanced",
-        description="class-balanced: with replacement, weight 1 / class size, as KT; shuffled (inferred).",
-    )
-    drop_last: bool = Field(default=True, description="Leave out a last batch that is not full (inferred).")
-    crop_padding: int = Field(
-        default=4,
-        ge=0,
-        description="Cells of zero padding before the random crop of event frames, as KT (inferred); 0: off.",
-    )
-    eval_batch_size: int = Field(
-        default=128, ge=1, description="Samples per step of evaluation; same result up to rounding."
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: the GPU where there is one.")
-    precision: Literal["float32", "tf32"] = Field(
-        default="float32",
-        description="tf32 lets GPU convolutions round their inputs to 10 bits: faster, other digits.",
-    )
-    num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
-        default="auto",
-        description="CPU threads; auto: as many as torch takes. Another number may change the last digits.",
-    )
+_IMAGES = ("data.pairing", "data.image_encoding", "data.image_share")
+_TWO_STREAMS = (
+    "mix.slide",
+    "model.separate_heads",
+    "loss.alignment",
+    "loss.cka",
+    "loss.coefficient",
+)
+_MIXUP = ("mix.time_step", "mix.ratio", "mix.end_ratio", "mix.schedule", "mix.law")
+_PERCEPTION = ("loss.modality", "loss.ratio")
+_TWO_STAGES = ("train.image_epochs",)
+_UNUSED: dict[str, tuple[str, ...]] = {
+    "event-only": (*_IMAGES, *_TWO_STREAMS, *_MIXUP, *_PERCEPTION, *_TWO_STAGES),
+    "fine-tune": (*_TWO_STREAMS, *_MIXUP, *_PERCEPTION),
+    "kt": (*_MIXUP, *_PERCEPTION, *_TWO_STAGES),
+    "kt+tsm": (*_PERCEPTION, *_TWO_STAGES),
+    "tmkt": _TWO_STAGES,
+}
+"""What each method does not look at, by the first letters of the key."""
 
 
 class Recipe(Table):
@@ -237,7 +56,7 @@ class Recipe(Table):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="Short name; names run folders.")
     title: str = Field(min_length=1, description="One line for lists and reports.")
     description: str = Field(default="", description="What the recipe is for and where its numbers come from.")
-    seed: int = Field(default=42, ge=0, le=_MAX_SEED, description="Seed of weights, order, pairs, mixing and crops.")
+    seed: int = Field(default=42, ge=0, le=MAX_SEED, description="Seed of weights, order, pairs, mixing and crops.")
     data: DataTable
     model: ModelTable
     method: MethodTable
@@ -248,8 +67,40 @@ class Recipe(Table):
 
     @property
     def needs_images(self) -> bool:
-        """Whether the method has an image stream."""
+        """Whether the method trains on images at all."""
         return self.method.name != "event-only"
+
+    @property
+    def has_two_streams(self) -> bool:
+        """Whether an image stream runs beside the event stream."""
+        return self.method.name in ("kt", "kt+tsm", "tmkt")
+
+    @property
+    def image_epochs(self) -> int:
+        """Epochs on images alone, before those on events."""
+        if self.method.name != "fine-tune":
+            return 0
+        chosen = self.train.image_epochs
+        return self.train.epochs if chosen == "auto" else chosen
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs in all."""
+        return self.image_epochs + self.train.epochs
+
+    @property
+    def mixes_time_steps(self) -> bool:
+        """Whether single time steps of the image stream are replaced."""
+        return self.mix.time_step and self.uses("mix.time_step")
+
+    @property
+    def slide(self) -> SlideSchedule:
+        """The course of the sliding, `auto` resolved."""
+        if not self.uses("mix.slide"):
+            return "off"
+        if self.mix.slide != "auto":
+            return self.mix.slide
+        return "off" if self.method.name == "tmkt" else "cubic"
 
     @property
     def selects_on_test(self) -> bool:
@@ -264,5 +115,5 @@ class Recipe(Table):
         return self
 
     def uses(self, key: str) -> bool:
-        """Return whether the method uses the dotted `key`; event-only has no image stream to mix or align."""
-        return self.needs_images or not key.startswith(_TWO_STREAMS)
+        """Return whether the method looks at the dotted `key`; event-only has no image stream to mix or align."""
+        return not key.startswith(_UNUSED[self.method.name])

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from tmkt_train.errors import RecipeError
 from tmkt_train.overrides import apply_overrides, parse_toml
-from tmkt_train.recipe import Recipe, Table
+from tmkt_train.recipe import Recipe
 from tmkt_train.recipe_problems import explain
+from tmkt_train.recipe_tables import Table
 
 _MAX_BYTES = 1_000_000
 
@@ -85,16 +86,17 @@ def list_recipes() -> list[RecipeEntry]:
 
 
 def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file, put the settings over it, and check everything.
+    """Read a recipe file over the one that it extends, put the settings over both, and check everything.
 
     Args:
-        path: TOML file.
+        path: TOML file. With `extends = "other"` at the top, its keys go over those of another recipe: a name, or a
+            path beside the file. One level: that recipe extends nothing.
         settings: `key=value` texts, see `overrides.apply_overrides`.
 
     Raises:
-        RecipeError: The file cannot be read, is no TOML, or holds mistakes; lists all of them.
+        RecipeError: A file cannot be read, is no TOML, or holds mistakes; lists all of them.
     """
-    written = read_tables(path)
+    written = _extended(path, read_tables(path))
     tables, keys, problems = apply_overrides(written, settings)
     try:
         recipe = Recipe.model_validate(tables)
@@ -103,6 +105,38 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     if problems:
         raise RecipeError(problems)
     return recipe
+
+
+def _extended(path: Path, tables: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables of a recipe with what they extend below them.
+
+    Raises:
+        RecipeError: What is extended is missing, or extends something itself.
+    """
+    if "extends" not in tables:
+        return tables
+    given = tables["extends"]
+    if not isinstance(given, str) or not given:
+        raise RecipeError(f"{path}: extends: found {given!r}, expected the name or the path of a recipe")
+    beside = path.parent / (given if given.endswith(".toml") else f"{given}.toml")
+    try:
+        base = beside if beside.is_file() else find_recipe(given)
+    except RecipeError as error:
+        raise RecipeError([f"{path}: extends: {problem}" for problem in error.problems]) from None
+    below = read_tables(base)
+    if "extends" in below:
+        raise RecipeError(
+            f"{path}: extends {given}, which extends {below['extends']!r}; expected one level, so extend that one"
+        )
+    return _merge(below, {key: value for key, value in tables.items() if key != "extends"})
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def read_tables(path: Path) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from tmkt_train.contradictions import contradictions
-from tmkt_train.recipe import Recipe, Table
+from tmkt_train.recipe import Recipe
+from tmkt_train.recipe_tables import Table
 
 _NAMES = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false"}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from tmkt_train.augmentation import Augmentation
 from tmkt_train.batches import training_batches
 from tmkt_train.cache_choice import choose_cache
 from tmkt_train.checkpoint import require_finite
@@ -18,7 +19,6 @@ from tmkt_train.diagnostics import write_diagnostics
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
 from tmkt_train.finish import count_parameters, evaluate_part, result_record, write_end
 from tmkt_train.loop import Evaluation, train_one_epoch
-from tmkt_train.method import TwoStreams
 from tmkt_train.metrics import epoch_row
 from tmkt_train.overrides import parse_toml
 from tmkt_train.parts import (
@@ -38,6 +38,7 @@ from tmkt_train.run_folder import RunFolder, cache_of, create_run_folder
 from tmkt_train.run_identity import recipe_digest, require_same_recipe
 from tmkt_train.saving import load_best, restore, save_best, save_last
 from tmkt_train.schedule import learning_rate_at
+from tmkt_train.two_streams import TwoStreams
 
 _CHECK_EVERY_ON_GPU = 20
 
@@ -136,10 +137,10 @@ class Run:
                 rows = self.folder.metrics.cut(at.epoch)
                 yield self._started(at, environment)
                 try:
-                    while at.epoch < self.recipe.train.epochs:
+                    while at.epoch < self.recipe.num_epochs:
                         yield from self._train_epoch(at, should_stop)
                         rows.append(self._end_epoch(at, should_stop))
-                        yield EpochDone(rows[-1], at.is_best_just_done, self.recipe.train.epochs)
+                        yield EpochDone(rows[-1], at.is_best_just_done, self.recipe.num_epochs)
                 except NonFiniteError as error:
                     kept = "the last good checkpoint is kept" if self.folder.last.is_file() else "nothing is saved yet"
                     raise NonFiniteError(f"{error}; {kept}") from None
@@ -174,6 +175,9 @@ class Run:
 
     def _train_epoch(self, at: Position, should_stop: Callable[[], bool]) -> Iterator[Progress]:
         parts, train = self.parts, self.recipe.train
+        if at.step == 0 and at.epoch == self.recipe.image_epochs:
+            # Each stage starts with a fresh optimizer; before the first epoch it is fresh anyway.
+            parts.optimizer.state.clear()
         for group in parts.optimizer.param_groups:
             group["lr"] = self._learning_rate(at.epoch)
         batches = training_batches(
@@ -183,10 +187,11 @@ class Run:
             sampler=train.sampler,
             batch_size=train.batch_size,
             drop_last=train.drop_last,
-            crop_padding=train.crop_padding,
+            augmentation=Augmentation(train.crop_padding, train.flip, train.rotation),
             with_images=self.recipe.needs_images,
             device=parts.device,
             first=at.step,
+            num_draws=parts.num_draws,
         )
         steps = train_one_epoch(
             parts.model,
@@ -195,7 +200,7 @@ class Run:
             batches,
             at.means,
             epoch=at.epoch,
-            epochs=train.epochs,
+            epochs=self.recipe.num_epochs,
             num_steps=parts.num_steps,
             first=at.step,
             check_every=1 if parts.device.type == "cpu" else _CHECK_EVERY_ON_GPU,
@@ -214,15 +219,18 @@ class Run:
         raise RunInterruptedError(self.folder.path)
 
     def _learning_rate(self, epoch: int) -> float:
-        optim = self.recipe.optim
+        optim, before = self.recipe.optim, self.recipe.image_epochs
+        on_images = epoch < before
         return learning_rate_at(
-            epoch,
-            self.recipe.train.epochs,
+            epoch if on_images else epoch - before,
+            before if on_images else self.recipe.train.epochs,
             optim.learning_rate,
             optim.min_learning_rate,
             optim.warmup_epochs,
             optim.warmup_learning_rate,
             optim.schedule,
+            optim.step_epochs,
+            optim.step_factor,
         )
 
     def _end_epoch(self, at: Position, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -239,10 +247,11 @@ class Run:
         )
         if isinstance(self.parts.method, TwoStreams):
             row |= self.parts.method.figures()
-        num_samples = min(len(self.parts.frames), self.parts.num_steps * self.recipe.train.batch_size)
+        num_samples = self.parts.num_draws
         row |= {"samples_per_s": round(num_samples / train_s, 3), "wall_s": round(at.epoch_s, 3)}
         self.folder.metrics.append(row)
-        is_best = at.finish_epoch(self.parts.device, selection.accuracy, selection.loss)
+        may_be_best = at.epoch >= self.recipe.image_epochs
+        is_best = at.finish_epoch(self.parts.device, selection.accuracy, selection.loss, may_be_best=may_be_best)
         # In this order: best.pt can be made again from last.pt, and never runs ahead of it.
         save_last(self.folder, self.recipe, self.parts, at)
         if is_best:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.random_keys import Purpose, uniform
-from tmkt_train.recipe import Sampler
+from tmkt_train.options import Sampler
 
 
 class EpochOrder(NamedTuple):
@@ -25,13 +25,20 @@ class EpochOrder(NamedTuple):
 
 
 def epoch_order(
-    uids: NDArray[np.uint64], labels: NDArray[np.int64], *, seed: int, epoch: int, sampler: Sampler
+    uids: NDArray[np.uint64],
+    labels: NDArray[np.int64],
+    *,
+    seed: int,
+    epoch: int,
+    sampler: Sampler,
+    num_draws: int | None = None,
 ) -> EpochOrder:
-    """Draw the samples of one epoch, as many as the split has.
+    """Draw the samples of one epoch.
 
     `class-balanced` draws with replacement: each class is as likely as any other, and so is each sample in
-    its class. `shuffled` shows each sample once. Draws are tied to the numbers of the samples, not to their
-    positions, so that another listing of the same samples changes nothing.
+    its class. `shuffled` shows each sample once before any is shown again, in another order each time. Draws are
+    tied to the numbers of the samples, not to their positions, so that another listing of the same samples changes
+    nothing.
 
     Args:
         uids: Numbers of the samples, shape (N,), uint64.
@@ -39,9 +46,10 @@ def epoch_order(
         seed: Seed of the run.
         epoch: Epoch, from 0.
         sampler: How samples are drawn.
+        num_draws: Draws of the epoch; None for N.
 
     Returns:
-        The order, N draws.
+        The order.
 
     Example:
         >>> uids, labels = np.arange(4, dtype=np.uint64), np.array([0, 0, 1, 1])
@@ -49,17 +57,21 @@ def epoch_order(
         >>> sorted(order.indices.tolist()), order.occurrences.tolist()
         ([0, 1, 2, 3], [0, 0, 0, 0])
     """
+    wanted = len(uids) if num_draws is None else num_draws
     match sampler:
         case "shuffled":
-            keys = uniform(seed, epoch, uids, 0, Purpose.SAMPLER)
-            indices = np.lexsort((uids, keys)).astype(np.int64)
+            rounds = -(-wanted // max(1, len(uids)))
+            orders = [np.lexsort((uids, uniform(seed, epoch, uids, turn, Purpose.SAMPLER))) for turn in range(rounds)]
+            indices = np.concatenate([np.empty(0, np.int64), *orders])[:wanted].astype(np.int64)
         case "class-balanced":
-            indices = _draw_balanced(uids, labels, seed, epoch)
+            indices = _draw_balanced(uids, labels, seed, epoch, wanted)
     return EpochOrder(indices, count_earlier(indices))
 
 
-def _draw_balanced(uids: NDArray[np.uint64], labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    draws = np.arange(len(uids))
+def _draw_balanced(
+    uids: NDArray[np.uint64], labels: NDArray[np.int64], seed: int, epoch: int, num_draws: int
+) -> NDArray[np.int64]:
+    draws = np.arange(num_draws)
     by_class = np.lexsort((uids, labels))
     classes, sizes = np.unique(labels, return_counts=True)
     starts = np.cumsum(sizes) - sizes

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tmkt_data.errors import SpecError
+from tmkt_train.options import MixSchedule, SlideSchedule
 
-MixSchedule = Literal["constant", "linear", "cubic"]
 LearningRateSchedule = Literal["cosine", "step", "constant"]
 
 
@@ -18,10 +18,10 @@ def mix_ratio_at(progress: float, schedule: MixSchedule, start: float, end: floa
     Args:
         progress: Iterations done over iterations in all, in [0, 1].
         schedule: "constant" stays at `start` (inferred default of the method, at 0.5); "linear" and "cubic"
-            go from `start` to `end` with the first and third power of the progress. "cubic" from 0 to 1 is
-            the sliding probability of He et al., AAAI 2024.
+            go from `start` to `end` with the first and third power of the progress; "self-setting" starts at
+            `start`, and what becomes of it is not a matter of progress, see `tmkt_train.self_setting`.
         start: Value at progress 0.
-        end: Value at progress 1; unused by "constant".
+        end: Value at progress 1; used by "linear" and "cubic".
 
     Returns:
         The value, between `start` and `end`.
@@ -37,12 +37,41 @@ def mix_ratio_at(progress: float, schedule: MixSchedule, start: float, end: floa
         message = f"schedule: progress {progress:g}, expected 0 to 1; divide iterations done by iterations in all"
         raise SpecError(message)
     match schedule:
-        case "constant":
+        case "constant" | "self-setting":
             return start
         case "linear":
             return start + (end - start) * progress
         case "cubic":
             return start + (end - start) * progress**3
+
+
+def slide_probability_at(progress: float, schedule: SlideSchedule) -> float:
+    """Return the probability that a whole image sequence gives way to its recording.
+
+    Args:
+        progress: Iterations done over iterations in all, in [0, 1].
+        schedule: "cubic" is the third power of the progress; "step" is 0 up to half-way and 1 from there; "off" is 0.
+
+    Returns:
+        The probability, in [0, 1].
+
+    Raises:
+        SpecError: The progress lies outside [0, 1].
+
+    Example:
+        >>> [slide_probability_at(0.5, name) for name in ("off", "cubic", "step")]
+        [0.0, 0.125, 1.0]
+
+    Source:
+        He et al., AAAI 2024; "step" is what their code runs under the name of no sliding.
+    """
+    match schedule:
+        case "off":
+            return 0.0
+        case "cubic":
+            return mix_ratio_at(progress, "cubic", 0.0, 1.0)
+        case "step":
+            return float(progress >= 0.5)
 
 
 def learning_rate_at(

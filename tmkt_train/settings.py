@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tmkt_train.recipe import Recipe, Table
+from tmkt_train.recipe import Recipe
 from tmkt_train.recipe_files import toml_value
+from tmkt_train.recipe_tables import Table
 
 
 def flat_items(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:

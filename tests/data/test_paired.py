@@ -158,6 +158,43 @@ def test_per_class_keeps_so_many_of_each_and_more_keeps_the_same_ones(nmnist_cac
     assert set(few.ids) != set(PairedFrames(nmnist_cache, "train", per_class=2, seed=5).ids)
 
 
+def test_event_share_keeps_a_share_of_each_class_and_a_larger_one_keeps_the_same(nmnist_cache):
+    whole = PairedFrames(nmnist_cache, "train")
+    counts = np.bincount(whole.labels)
+    some, more, least = (PairedFrames(nmnist_cache, "train", event_share=share) for share in (0.3, 0.7, 1e-6))
+    assert np.bincount(some.labels).tolist() == [max(1, round(0.3 * n)) for n in counts]
+    assert np.bincount(least.labels).tolist() == [1] * len(counts)
+    assert set(least.ids) < set(some.ids) < set(more.ids) < set(whole.ids)
+    assert some.pools.rows.tolist() == whole.pools.rows.tolist()
+    assert some.split_digest == whole.split_digest
+
+
+def test_image_share_keeps_a_share_of_the_images_and_all_recordings(nmnist_cache):
+    whole = PairedFrames(nmnist_cache, "train")
+    some, more = (PairedFrames(nmnist_cache, "train", image_share=share) for share in (0.3, 0.7))
+    assert some.ids == whole.ids
+    kept = [max(1, round(0.3 * n)) if n else 0 for n in whole.pools.sizes().tolist()]
+    assert some.pools.sizes().tolist() == kept
+    assert set(some.pools.rows) < set(more.pools.rows) < set(whole.pools.rows)
+    positions = np.arange(len(some))
+    drawn = some.image_rows(positions, np.zeros(len(some), np.int64))
+    assert set(drawn) <= set(some.pools.rows)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"event_share": 0.0}, "event share: found 0.0, expected above 0 and at most 1"),
+        ({"image_share": 1.5}, "image share: found 1.5, expected above 0 and at most 1"),
+        ({"event_share": 0.5, "per_class": 2}, "event share: found 0.5 beside 2 recordings per class"),
+        ({"image_share": 0.5, "pairing": "twin"}, "image share: found 0.5 with pairing 'twin'"),
+    ],
+)
+def test_shares_that_make_no_sense_are_refused(nmnist_cache, choices, message):
+    with pytest.raises(SpecError, match=message):
+        PairedFrames(nmnist_cache, "train", **choices)
+
+
 def test_pickling_reopens_the_file(nmnist_cache, tmp_path):
     copy = shutil.copy(nmnist_cache, tmp_path / "copy.h5")
     frames = PairedFrames(copy, "train")

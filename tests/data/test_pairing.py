@@ -9,7 +9,7 @@ from tmkt_data.pairing import ImagePools, draw_same_class, require_images, requi
 
 def pools(allowed=None) -> ImagePools:
     labels = np.array([0, 1, 0, 2, 1, 0])
-    return ImagePools.of(labels, np.ones(6, bool) if allowed is None else np.array(allowed), 4)
+    return ImagePools.of(labels, np.flatnonzero(np.ones(6, bool) if allowed is None else np.array(allowed)), 4)
 
 
 def draw(count: int, label: int = 0, **options) -> np.ndarray:

@@ -4,11 +4,10 @@ import time
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tmkt_data import PairedFrames
-from tmkt_train.batches import crop_frames, crop_offsets, evaluation_batches, read_ahead, training_batches
+from tmkt_train.augmentation import Augmentation
+from tmkt_train.batches import evaluation_batches, read_ahead, training_batches
 
 CPU = torch.device("cpu")
 
@@ -25,49 +24,15 @@ def batches(frames, **changes):
         "sampler": "class-balanced",
         "batch_size": 10,
         "drop_last": False,
-        "crop_padding": 2,
+        "augmentation": Augmentation(crop_padding=2),
         "with_images": True,
         "device": CPU,
     }
     return training_batches(frames, **(arguments | changes))
 
 
-def naive_crop(frames, offsets, padding):
-    out = np.zeros_like(frames)
-    height, width = frames.shape[-2:]
-    for row, (dy, dx) in enumerate(offsets):
-        for y in range(height):
-            for x in range(width):
-                from_y, from_x = y + dy - padding, x + dx - padding
-                if 0 <= from_y < height and 0 <= from_x < width:
-                    out[row, ..., y, x] = frames[row, ..., from_y, from_x]
-    return out
-
-
-@given(st.integers(1, 4), st.integers(0, 3), st.integers(0, 2**32))
-def test_crop_equals_the_naive_one_and_leaves_its_input(num_rows, padding, seed):
-    draw = np.random.default_rng(seed)
-    frames = draw.random((num_rows, 2, 2, 5, 4), dtype=np.float32)
-    before = frames.copy()
-    offsets = draw.integers(0, 2 * padding + 1, (num_rows, 2))
-    np.testing.assert_array_equal(crop_frames(frames, offsets, padding), naive_crop(frames, offsets, padding))
-    np.testing.assert_array_equal(frames, before)
-
-
-def test_crop_draws_belong_to_the_sample_and_reach_every_place():
-    uids = np.arange(4000, dtype=np.uint64)
-    zeros = np.zeros(4000, np.int64)
-    offsets = crop_offsets(3, 0, uids, zeros, 2)
-    np.testing.assert_array_equal(crop_offsets(3, 0, uids[100:200], zeros[:100], 2), offsets[100:200])
-    assert not np.array_equal(crop_offsets(3, 1, uids, zeros, 2), offsets)
-    assert not np.array_equal(crop_offsets(3, 0, uids, zeros + 1, 2), offsets)
-    places, counts = np.unique(offsets, axis=0, return_counts=True)
-    assert len(places) == 25
-    assert counts.min() > 160 - 5 * np.sqrt(160)
-
-
 def test_batches_are_step_major_and_hold_the_rows_of_the_split(frames):
-    batch = next(batches(frames, crop_padding=0))
+    batch = next(batches(frames, augmentation=Augmentation()))
     num_steps, size = frames.num_steps, frames.size
     assert batch.events.shape == (num_steps, 10, 2, *size)
     assert batch.image.shape == batch.events.shape
@@ -80,13 +45,27 @@ def test_batches_are_step_major_and_hold_the_rows_of_the_split(frames):
         assert int(batch.labels[row]) == sample.label
 
 
-def test_events_are_cropped_and_images_are_not(frames):
-    plain, cropped = next(batches(frames, crop_padding=0)), next(batches(frames))
-    assert torch.equal(plain.image, cropped.image)
-    assert not torch.equal(plain.events, cropped.events)
-    offsets = crop_offsets(1, 2, plain.uids, plain.occurrences, 2)
-    expected = naive_crop(plain.events.transpose(0, 1).numpy(), offsets, 2)
-    np.testing.assert_array_equal(cropped.events.transpose(0, 1).numpy(), expected)
+def test_events_are_augmented_and_images_are_not(frames):
+    augmentation = Augmentation(crop_padding=2, flip=True, rotation=15)
+    plain = next(batches(frames, augmentation=Augmentation()))
+    changed = next(batches(frames, augmentation=augmentation))
+    assert torch.equal(plain.image, changed.image)
+    expected = augmentation.apply(
+        plain.events.transpose(0, 1).numpy(), seed=1, epoch=2, uids=plain.uids, occurrences=plain.occurrences
+    )
+    assert not np.array_equal(expected, plain.events.transpose(0, 1).numpy())
+    np.testing.assert_array_equal(changed.events.transpose(0, 1).numpy(), expected)
+
+
+def test_an_epoch_of_so_many_draws_takes_every_sample_before_any_twice(frames):
+    draws = 2 * len(frames) + 5
+    found = list(batches(frames, sampler="shuffled", num_draws=draws, batch_size=7))
+    indices = np.concatenate([batch.indices for batch in found])
+    occurrences = np.concatenate([batch.occurrences for batch in found])
+    assert len(indices) == draws
+    for start in (0, len(frames)):
+        assert sorted(indices[start : start + len(frames)]) == list(range(len(frames)))
+    assert occurrences.tolist() == [(indices[:at] == index).sum() for at, index in enumerate(indices)]
 
 
 def test_epoch_can_start_at_any_batch(frames):

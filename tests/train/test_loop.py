@@ -5,16 +5,17 @@ import pytest
 import torch
 
 from tmkt_data import PairedFrames
+from tmkt_train.augmentation import Augmentation
 from tmkt_train.batches import evaluation_batches, training_batches
 from tmkt_train.errors import NonFiniteError, RunError
 from tmkt_train.loop import evaluate, predict, train_one_epoch
 from tmkt_train.metrics import EpochMeans, epoch_row
+from tmkt_train.objective import LossWeights
 from tmkt_train.parts import build_parts, numerics
 
 from .conftest import make_recipe
 
 CPU = torch.device("cpu")
-MARGINS = {"margin_weight": 1e-3, "margin": 0.5}
 
 
 def run_epoch(parts, recipe, means, **changes):
@@ -25,7 +26,7 @@ def run_epoch(parts, recipe, means, **changes):
         sampler="shuffled",
         batch_size=recipe.train.batch_size,
         drop_last=False,
-        crop_padding=1,
+        augmentation=Augmentation(crop_padding=1),
         with_images=recipe.needs_images,
         device=CPU,
     )
@@ -95,7 +96,8 @@ def test_evaluation_is_the_same_for_any_batch_size(tiny_cache):
     parts = build_parts(recipe, tiny_cache, CPU)
     frames = PairedFrames(tiny_cache, split="val", pairing="none")
     small, large = (
-        evaluate(parts.model, evaluation_batches(frames, batch_size=size, device=CPU), **MARGINS) for size in (3, 100)
+        evaluate(parts.model, evaluation_batches(frames, batch_size=size, device=CPU), LossWeights())
+        for size in (3, 100)
     )
     np.testing.assert_array_equal(small.predictions, large.predictions)
     np.testing.assert_array_equal(small.labels, frames.labels)
@@ -106,7 +108,7 @@ def test_evaluation_is_the_same_for_any_batch_size(tiny_cache):
 def test_evaluation_changes_nothing_in_the_network(tiny_cache):
     parts = build_parts(make_recipe(), tiny_cache, CPU)
     before = {name: value.clone() for name, value in parts.model.state_dict().items()}
-    evaluate(parts.model, evaluation_batches(parts.selection, batch_size=8, device=CPU), **MARGINS)
+    evaluate(parts.model, evaluation_batches(parts.selection, batch_size=8, device=CPU), LossWeights())
     for name, value in parts.model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -114,7 +116,7 @@ def test_evaluation_changes_nothing_in_the_network(tiny_cache):
 def test_evaluation_of_nothing_is_refused(tiny_cache):
     parts = build_parts(make_recipe(), tiny_cache, CPU)
     with pytest.raises(RunError, match="no samples"):
-        evaluate(parts.model, [], **MARGINS)
+        evaluate(parts.model, [], LossWeights())
 
 
 def test_prediction_averages_the_steps():

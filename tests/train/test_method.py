@@ -7,9 +7,11 @@ import torch
 from tmkt_train.batches import Batch
 from tmkt_train.errors import RunError
 from tmkt_train.losses import cka, modality_guidance_loss, ratio_perception_loss, tet_loss
-from tmkt_train.method import LossWeights, Mixer, build_method
+from tmkt_train.method import build_method
+from tmkt_train.mixer import Mixer
 from tmkt_train.mixing import mix, mix_mask
 from tmkt_train.models import build_model
+from tmkt_train.objective import LossWeights
 
 NUM_STEPS, SIZE, NUM_CLASSES = 4, 28, 5
 
@@ -197,7 +199,6 @@ def test_event_only_is_its_classification():
     )
     assert set(objective.terms) == {"event_classification"}
     assert not list(method.parameters())
-    assert not method.needs_images
 
 
 def test_two_streams_refuse_a_batch_without_images():

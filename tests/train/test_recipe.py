@@ -13,7 +13,7 @@ from tmkt_data.spec import PrepareSpec
 from tmkt_train.contradictions import doubts
 from tmkt_train.errors import RecipeError
 from tmkt_train.overrides import apply_overrides, split_setting
-from tmkt_train.recipe import DataTable, PrepareTable, Recipe
+from tmkt_train.recipe import Recipe
 from tmkt_train.recipe_files import (
     find_recipe,
     list_recipes,
@@ -22,6 +22,7 @@ from tmkt_train.recipe_files import (
     recipe_text,
     toml_value,
 )
+from tmkt_train.recipe_tables import DataTable, PrepareTable
 from tmkt_train.settings import flat_items, inferred_choices
 
 from .conftest import make_recipe
@@ -111,13 +112,13 @@ def test_all_mistakes_come_at_once_each_with_file_and_key(tmp_path):
     path = write(tmp_path, "seed = -1\n" + text + "[loss]\nalignment = nan\n")
     assert problems(path) == [
         f"{path}: seed: found -1, expected a whole number of 0 or more",
-        f"{path}: method.name: found 'tkmt', expected one of 'tmkt', 'event-only'",
+        f"{path}: method.name: found 'tkmt', expected one of 'event-only', 'fine-tune', 'kt', 'kt+tsm', 'tmkt'",
         f"{path}: loss.alignment: found nan, expected a number of 0 or more",
         f"{path}: train.epochs: found 'ten', expected a whole number of 1 or more",
         f"{path}: train.batch_size: found nothing, expected a whole number of 1 or more",
         (
-            f"{path}: train.bach_size: found an unknown key, expected one of epochs, batch_size, sampler, drop_last, "
-            "crop_padding, eval_batch_size, device, precision, num_threads; did you mean batch_size?"
+            f"{path}: train.bach_size: found an unknown key, expected one of epochs, image_epochs, steps_per_epoch, "
+            "batch_size, sampler, drop_last, crop_padding, flip, rotation, eval_batch_size, device, precision, num_threads; did you mean batch_size?"
         ),
     ]
 

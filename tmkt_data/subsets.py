@@ -1,0 +1,78 @@
+"""Parts of a side, class by class: the few recordings, or images, that an experiment keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import SpecError
+from tmkt_data.random_keys import Purpose, sample_uid, uniform
+
+_RECORDINGS, _IMAGES = 2, 3
+"""Last words of the draws, one a side; 1 draws the splits."""
+
+
+def keep_recordings(
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    ids: tuple[str, ...],
+    *,
+    seed: int,
+    per_class: int | None = None,
+    share: float = 1.0,
+) -> NDArray[np.int64]:
+    """Keep some recordings of each class, drawn by seed; more of them are the same ones and others.
+
+    Args:
+        rows: Rows of the event side to choose from, ascending, shape (N,).
+        labels: Class of every row of that side.
+        ids: Sample id of every row of that side.
+        seed: Seed of the draw.
+        per_class: So many of each class, or all where it has fewer; None: go by `share`.
+        share: This share of each class, rounded, at least one.
+
+    Returns:
+        The rows that are kept, ascending.
+
+    Raises:
+        SpecError: Both are given, or a number or share out of range.
+    """
+    if per_class is not None and per_class < 1:
+        raise SpecError(f"recordings per class: found {per_class}, expected 1 or more, or None for all")
+    if per_class is not None and share < 1:
+        raise SpecError(f"event share: found {share} beside {per_class} recordings per class; give one of the two")
+    _check_share("event share", share)
+    return _keep(rows, labels, ids, seed, _RECORDINGS, per_class, share)
+
+
+def keep_images(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: tuple[str, ...], *, seed: int, share: float
+) -> NDArray[np.int64]:
+    """Keep a share of the images of each class; arguments, result and errors as `keep_recordings`."""
+    _check_share("image share", share)
+    return _keep(rows, labels, ids, seed, _IMAGES, None, share)
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 < share <= 1:
+        raise SpecError(f"{name}: found {share}, expected above 0 and at most 1")
+
+
+def _keep(
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    ids: tuple[str, ...],
+    seed: int,
+    draw: int,
+    per_class: int | None,
+    share: float,
+) -> NDArray[np.int64]:
+    if (per_class is None and share == 1) or not len(rows):
+        return rows
+    uids = np.array([sample_uid(ids[row]) for row in rows.tolist()], np.uint64)
+    order = rows[np.argsort(uniform(seed, 0, uids, 0, Purpose.SPLIT, draw), kind="stable")]
+    kept = []
+    for label in np.unique(labels[rows]):
+        of_class = order[labels[order] == label]
+        kept.append(of_class[: max(1, round(share * len(of_class))) if per_class is None else per_class])
+    return np.sort(np.concatenate(kept))
