@@ -75,6 +75,10 @@ def _mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterator[str
     floor = (steps + 1) / (2 * steps)
     if mix.law != "renormalised" or not mix.time_step or method.name not in ("kt+tsm", "tmkt"):
         return
+    if mix.schedule == "self-setting":
+        yield (
+            "mix.schedule: found 'self-setting', expected another one with mix.law = 'renormalised', which has a floor"
+        )
     ratios = {"ratio": mix.ratio}
     if mix.schedule in ("linear", "cubic"):
         ratios["end_ratio"] = mix.end_ratio

@@ -145,7 +145,9 @@ class MixTable(Table):
         description="Expected share at the end; used by the schedules linear and cubic.",
     )
     schedule: MixSchedule = Field(
-        default="constant", description="Course of the ratio over the iterations of the training (inferred)."
+        default="constant",
+        description="Course of the ratio over the iterations of the training (inferred); self-setting: the event "
+        "stream's part in the losses of both streams, an own choice.",
     )
     law: MixLaw = Field(
         default="sequential",

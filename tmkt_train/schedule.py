@@ -19,7 +19,7 @@ def mix_ratio_at(progress: float, schedule: MixSchedule, start: float, end: floa
         progress: Iterations done over iterations in all, in [0, 1].
         schedule: "constant" stays at `start` (inferred default of the method, at 0.5); "linear" and "cubic"
             go from `start` to `end` with the first and third power of the progress; "self-setting" starts at
-            `start`, and what becomes of it is not a matter of progress, see `tmkt_train.self_setting`.
+            `start`, and what becomes of it is not a matter of progress, see `self_setting`.
         start: Value at progress 0.
         end: Value at progress 1; used by "linear" and "cubic".
 

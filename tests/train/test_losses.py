@@ -243,3 +243,58 @@ def test_gradients_of_auxiliary_losses():
     assert gradcheck(lambda z: modality_guidance_loss(z, mask), logits)
     predicted = torch.tensor([0.2, 0.7], dtype=torch.float64, requires_grad=True)
     assert gradcheck(lambda r: ratio_perception_loss(r, torch.tensor([0.1, 0.9])), predicted)
+
+
+def naive_debiased_cka(x, y):
+    """Pair by pair, as the U-statistic is defined, in float64."""
+
+    def hsic(k, l):  # noqa: E741
+        n = len(k)
+        total = sum(k[i, j] * l[i, j] for i in range(n) for j in range(n) if i != j)
+        sums_k = [sum(k[i, j] for j in range(n) if j != i) for i in range(n)]
+        sums_l = [sum(l[i, j] for j in range(n) if j != i) for i in range(n)]
+        total += sum(sums_k) * sum(sums_l) / ((n - 1) * (n - 2))
+        total -= 2 / (n - 2) * sum(a * b for a, b in zip(sums_k, sums_l, strict=True))
+        return total / (n * (n - 3))
+
+    values = []
+    for a, b in zip(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), strict=True):
+        k, l = a @ a.T, b @ b.T  # noqa: E741
+        values.append(hsic(k, l) / np.sqrt(hsic(k, k) * hsic(l, l)))
+    return np.array(values)
+
+
+def test_debiased_cka_is_its_definition():
+    x, y = normal(3, 6, 4, seed=1), normal(3, 6, 5, seed=2) + 3
+    np.testing.assert_allclose(cka(x, y, "debiased"), naive_debiased_cka(x, y), rtol=1e-4, atol=1e-5)
+
+
+def test_debiased_cka_of_independent_features_is_near_zero_where_the_biased_one_is_near_one():
+    x, y = normal(5, 16, 4000, seed=1), normal(5, 16, 4000, seed=2)
+    assert cka(x, y, "biased").min() > 0.9
+    assert cka(x, y, "debiased").abs().mean() < 0.1
+    assert cka(x, x, "debiased").min() > 0.999
+
+
+def test_debiased_cka_has_the_gradient_of_its_formula():
+    x, y = normal(2, 5, 3, seed=1, dtype=torch.float64), normal(2, 5, 4, seed=2, dtype=torch.float64)
+    assert gradcheck(lambda a, b: cka(a, b, "debiased"), (x.requires_grad_(), y.requires_grad_()))
+
+
+def test_debiased_cka_of_zeros_is_zero_with_a_finite_gradient():
+    x = torch.zeros(2, 5, 3, requires_grad=True)
+    value = cka(x, normal(2, 5, 3), "debiased")
+    value.sum().backward()
+    assert value.tolist() == [0, 0]
+    assert torch.isfinite(x.grad).all()
+
+
+def test_debiased_cka_needs_four_rows():
+    with pytest.raises(SpecError, match="B at least 4"):
+        cka(normal(1, 3, 2), normal(1, 3, 2), "debiased")
+
+
+def test_debiased_loss_keeps_the_sign():
+    alignment = torch.tensor([-0.5, 0.5])
+    assert alignment_loss(alignment, estimator="debiased").item() == pytest.approx(1.0)
+    assert alignment_loss(alignment, estimator="biased").item() == pytest.approx(0.5)

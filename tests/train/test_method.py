@@ -205,3 +205,96 @@ def test_two_streams_refuse_a_batch_without_images():
     model = make_model()
     with pytest.raises(RunError, match="no images"):
         make_method(model)(model, make_batch(with_images=False), 0.0)
+
+
+def test_mean_logits_are_classified_once():
+    model, batch = make_model(separate_heads=False), make_batch(with_images=False)
+    objective = make_method(model, "event-only", classification="mean-logits")(model, batch, 0.0)
+    logits = make_model(separate_heads=False)(batch.events).logits.mean(0).double()
+    chosen = logits.log_softmax(1)[torch.arange(len(batch)), batch.labels]
+    assert objective.loss.item() == pytest.approx(-chosen.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("epoch", "frames", "term"), [(1, "image", "image"), (2, "events", "event")])
+def test_fine_tune_runs_one_stream_of_its_stage(epoch, frames, term):
+    model, batch = make_model(separate_heads=False), make_batch(epoch=epoch)
+    method = build_method(
+        "fine-tune",
+        weights=LossWeights(),
+        mixer=Mixer(7, NUM_STEPS),
+        num_steps=NUM_STEPS,
+        feature_size=model.feature_size,
+        image_epochs=2,
+    )
+    objective = method(model, batch, 0.0)
+    logits = make_model(separate_heads=False)(getattr(batch, frames)).logits
+    torch.testing.assert_close(objective.loss, tet_loss(logits, batch.labels).mean())
+    assert set(objective.terms) == {f"{term}_classification"}
+    assert not list(method.parameters())
+
+
+def test_fine_tune_refuses_a_batch_without_images():
+    model = make_model()
+    with pytest.raises(RunError, match="no images"):
+        make_method(model, "fine-tune")(model, make_batch(with_images=False), 0.0)
+
+
+def make_slide(model, name, **mixer):
+    torch.manual_seed(1)
+    return build_method(
+        name,
+        weights=LossWeights(),
+        mixer=Mixer(7, NUM_STEPS, **mixer),
+        num_steps=NUM_STEPS,
+        feature_size=model.feature_size,
+    )
+
+
+def test_kt_leaves_out_modality_and_ratio_and_their_heads():
+    model = make_model()
+    method = make_slide(model, "kt", time_step=False, slide="cubic")
+    objective = method(model, make_batch(), 0.5)
+    assert set(objective.terms) == {"image_classification", "event_classification", "alignment"}
+    assert [name for name, _ in method.named_parameters()] == ["coefficients.eta"]
+
+
+def test_kt_with_mixup_differs_from_tmkt_in_sliding_and_the_two_objectives():
+    batch = make_batch()
+    kt = make_slide(make_model(), "kt+tsm")(make_model(), batch, 0.0)
+    tmkt = make_slide(make_model(), "tmkt")(make_model(), batch, 0.0)
+    assert set(tmkt.terms) - set(kt.terms) == {"modality", "ratio"}
+    for name, value in kt.terms.items():
+        torch.testing.assert_close(value, tmkt.terms[name])
+
+
+def test_modality_guidance_on_both_streams_asks_for_events_in_the_second():
+    model, batch = make_model(), make_batch()
+    method = make_method(model, modality_streams="both")
+    mixed, image, event = by_hand(make_model(), method, batch)
+    objective = method(model, batch, 0.0)
+    logits = torch.cat([method.heads.modality(image.features), method.heads.modality(event.features)], dim=1)
+    mask = torch.cat([mixed.mask, torch.ones_like(mixed.mask)], dim=1)
+    torch.testing.assert_close(objective.terms["modality"], modality_guidance_loss(logits, mask))
+
+
+def test_self_setting_ratio_goes_by_the_losses_of_the_batches_before():
+    model = make_model()
+    torch.manual_seed(1)
+    method = make_slide(model, "tmkt", start=0.5, schedule="self-setting")
+    first = method(model, make_batch(), 0.0)
+    second = method(model, make_batch(), 0.1)
+    event, mixed = (first.terms[f"{name}_classification"].item() for name in ("event", "image"))
+    assert first.gauges["mix_ratio"] == 0.5
+    assert second.gauges["mix_ratio"] == pytest.approx(event / (event + mixed), rel=1e-6)
+    method.eval()
+    before = method.balance.ratio()
+    method(model, make_batch(), 0.2)
+    assert method.balance.ratio() == before
+
+
+@pytest.mark.parametrize("num_rows", [2, 3])
+def test_debiased_alignment_is_left_out_of_a_batch_too_small_for_it(num_rows):
+    model = make_model()
+    objective = make_method(model, cka="debiased")(model, make_batch(num_rows), 0.0)
+    assert objective.num_skipped == 1
+    assert torch.isfinite(objective.loss)

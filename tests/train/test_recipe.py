@@ -18,6 +18,7 @@ from tmkt_train.recipe_files import (
     find_recipe,
     list_recipes,
     load_recipe,
+    read_tables,
     recipe_folders,
     recipe_text,
     toml_value,
@@ -27,7 +28,9 @@ from tmkt_train.settings import flat_items, inferred_choices
 
 from .conftest import make_recipe
 
-NAMES = ["scnn_digits", "scnn_digits_event_only", "scnn_nmnist", "scnn_nmnist_event_only", "vggsnn_ncaltech"]
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+NAMES = [path.stem for path in RECIPES]
+
 PLAIN = """
 name = "plain"
 title = "A plain one"
@@ -66,6 +69,7 @@ def test_shipped_recipe_comes_back_from_its_resolved_text(name, tmp_path):
 
 def test_list_has_every_shipped_recipe_and_no_broken_one():
     entries = {entry.name: entry for entry in list_recipes()}
+    assert len(NAMES) > 20
     assert set(NAMES) <= set(entries)
     assert all(not entries[name].problem and entries[name].dataset for name in NAMES)
 
@@ -118,7 +122,8 @@ def test_all_mistakes_come_at_once_each_with_file_and_key(tmp_path):
         f"{path}: train.batch_size: found nothing, expected a whole number of 1 or more",
         (
             f"{path}: train.bach_size: found an unknown key, expected one of epochs, image_epochs, steps_per_epoch, "
-            "batch_size, sampler, drop_last, crop_padding, flip, rotation, eval_batch_size, device, precision, num_threads; did you mean batch_size?"
+            "batch_size, sampler, drop_last, crop_padding, flip, rotation, eval_batch_size, device, precision, "
+            "num_threads; did you mean batch_size?"
         ),
     ]
 
@@ -165,6 +170,88 @@ def test_contradictions_come_all_at_once(tmp_path):
     assert len(found) == 2
     assert found[0].startswith("--set data.prepare.bin_rule: found 'tonic' with representation 'voxel'")
     assert "mix.ratio: found 0.5, expected at least 0.55" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            ["data.event_share=0.1", "data.recordings_per_class=3"],
+            "data.event_share: found 0.1 beside data.recordings_per_class = 3, expected one of the two",
+        ),
+        (
+            ["data.image_share=0.1", "data.pairing=twin"],
+            "data.image_share: found 0.1, expected 1.0 with data.pairing = 'twin'",
+        ),
+        (["data.event_share=0.0"], "data.event_share: found 0.0, expected a number above 0"),
+        (
+            ["optim.schedule=step"],
+            "optim.step_epochs: found [], expected the epochs of the steps with optim.schedule = 'step'",
+        ),
+        (
+            ["method.name=fine-tune", "optim.warmup_epochs=2", "train.image_epochs=2"],
+            "train.image_epochs: found 2, expected more than optim.warmup_epochs = 2; each stage warms up by itself",
+        ),
+        (
+            ["loss.classification=mean-logits"],
+            (
+                "loss.coefficients: found 'learned', expected 'off' with loss.classification = 'mean-logits', "
+                "which has no loss per step to weigh"
+            ),
+        ),
+        (
+            ["mix.law=renormalised", "mix.ratio=0.7", "mix.schedule=self-setting"],
+            "mix.schedule: found 'self-setting', expected another one with mix.law = 'renormalised', which has a floor",
+        ),
+    ],
+)
+def test_settings_that_exclude_each_other(settings, line, tmp_path):
+    found = problems(write(tmp_path, PLAIN), *settings)
+    assert [text.partition("--set ")[2] or text.partition(": ")[2] for text in found] == [line]
+
+
+def test_recipe_extends_another_by_path_or_name(tmp_path):
+    base = write(tmp_path, PLAIN)
+    above = tmp_path / "above.toml"
+    above.write_text(f'extends = "{base.stem}"\nname = "above"\n[method]\nname = "kt"\n[train]\nepochs = 7\n')
+    recipe, below = load_recipe(above), load_recipe(base)
+    assert (recipe.name, recipe.method.name, recipe.train.epochs) == ("above", "kt", 7)
+    assert recipe.train.batch_size == below.train.batch_size
+    assert recipe.data == below.data
+    assert load_recipe(above, ["train.epochs=8"]).train.epochs == 8
+    named = tmp_path / "named.toml"
+    named.write_text('extends = "scnn_digits"\nname = "named"\n')
+    assert load_recipe(named).model == load_recipe(find_recipe("scnn_digits")).model
+
+
+def test_written_recipe_extends_nothing(tmp_path):
+    recipe = load_recipe(find_recipe("scnn_digits_kt"))
+    written = write(tmp_path, recipe_text(recipe))
+    assert "extends" not in read_tables(written)
+    assert load_recipe(written) == recipe
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('extends = "nowhere"', "extends: nowhere: no recipe of this name"),
+        ("extends = 3", "extends: found 3, expected the name or the path of a recipe"),
+        ('extends = "scnn_digits_kt"', "extends scnn_digits_kt, which extends 'scnn_digits'; expected one level"),
+    ],
+)
+def test_what_cannot_be_extended(line, message, tmp_path):
+    path = tmp_path / "above.toml"
+    path.write_text(f'{line}\nname = "above"\n')
+    [problem] = problems(path)
+    assert problem.startswith(f"{path}: ")
+    assert message in problem
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
+def test_every_recipe_is_whole_and_bears_the_name_of_its_file(path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert not list(doubts(recipe))
 
 
 def test_contradiction_of_unused_settings_is_none(tmp_path):

@@ -164,10 +164,14 @@ def test_stopped_and_resumed_equals_uninterrupted(finished, tiny_cache, tmp_path
     assert_same_run(out, finished)
 
 
-@pytest.mark.parametrize("method", ["tmkt", "event-only"])
-def test_stopped_at_every_step_equals_uninterrupted(tiny_cache, tmp_path, method):
+@pytest.mark.parametrize(
+    ("method", "schedule"),
+    [("tmkt", "linear"), ("tmkt", "self-setting"), ("event-only", "constant"), ("fine-tune", "constant"),
+     ("kt+tsm", "constant")],
+)  # fmt: skip
+def test_stopped_at_every_step_equals_uninterrupted(tiny_cache, tmp_path, method, schedule):
     recipe = make_recipe(
-        method={"name": method}, train__epochs=2, train__sampler="shuffled", mix__schedule="linear",
+        method={"name": method}, train__epochs=2, train__sampler="shuffled", mix__schedule=schedule,
         data__image_encoding="poisson", model__batch_norm="per-step",
     )  # fmt: skip
     train(recipe, tiny_cache, tmp_path / "whole")
@@ -182,6 +186,42 @@ def test_stopped_at_every_step_equals_uninterrupted(tiny_cache, tmp_path, method
             run = resume_run(out)
     assert num_stops >= 5
     assert_same_run(out, tmp_path / "whole")
+
+
+def test_fine_tune_starts_anew_on_events(tiny_cache, tmp_path):
+    recipe = make_recipe(method={"name": "fine-tune"}, train__epochs=3, train__image_epochs=2)
+    train(recipe, tiny_cache, tmp_path / "run")
+    rows = RunFolder(tmp_path / "run").metrics.read()
+    assert [sorted(row["loss_terms"]) for row in rows] == [["image_classification"]] * 2 + [
+        ["event_classification"]
+    ] * 3
+    rates = [row["lr"] for row in rows]
+    assert rates[0] == rates[2] == recipe.optim.warmup_learning_rate
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["best_epoch"] > 2
+    assert (result["epochs"], result["image_epochs"]) == (5, 2)
+
+
+def test_fine_tune_forgets_the_moments_of_the_first_stage(tiny_cache, tmp_path):
+    recipe = make_recipe(method={"name": "fine-tune"}, train__epochs=2, train__image_epochs=2)
+    run = start_run(recipe, cache=tiny_cache, out=tmp_path / "run")
+    steps = []
+    for progress in run.train():
+        if isinstance(progress, StepDone):
+            [state, *_] = run.parts.optimizer.state.values()
+            steps.append((progress.epoch, int(state["step"])))
+    num = run.parts.num_steps
+    assert [step for _, step in steps] == [*range(1, 2 * num + 1)] * 2
+
+
+def test_steps_per_epoch_do_not_depend_on_the_recordings(tiny_cache, tmp_path):
+    for share in (0.2, 1.0):
+        recipe = make_recipe(
+            train__epochs=2, train__steps_per_epoch=3, train__batch_size=8, data__event_share=share,
+            train__sampler="shuffled",
+        )  # fmt: skip
+        progress = list(start_run(recipe, cache=tiny_cache, out=tmp_path / str(share)).train())
+        assert sum(isinstance(done, StepDone) for done in progress) == 6
 
 
 def test_work_after_the_checkpoint_is_done_again(finished, tiny_cache, tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data.errors import SpecError
-from tmkt_train.schedule import learning_rate_at, mix_ratio_at
+from tmkt_train.schedule import learning_rate_at, mix_ratio_at, slide_probability_at
 
 
 @given(progress=st.floats(0, 1), start=st.floats(0, 1), end=st.floats(0, 1))
@@ -83,3 +83,21 @@ def test_constant_stays_after_warm_up():
 def test_epoch_out_of_range(epoch, epochs):
     with pytest.raises(SpecError, match=rf"^schedule: epoch {epoch} of {epochs}, expected "):
         learning_rate_at(epoch, epochs, 0.1, 0.0, 0, 0.0)
+
+
+def test_slide_probability():
+    progress = (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert [slide_probability_at(p, "cubic") for p in progress] == [0, 1 / 64, 1 / 8, 27 / 64, 1]
+    assert [slide_probability_at(p, "step") for p in progress] == [0, 0, 1, 1, 1]
+    assert [slide_probability_at(p, "off") for p in progress] == [0] * 5
+
+
+def test_step_schedule_of_n_omniglot():
+    rates = [learning_rate_at(e, 50, 1.875e-2, 0.0, 5, 1e-6, "step", (40,)) for e in (4, 5, 39, 40, 49)]
+    assert rates[0] == pytest.approx(1e-6 + 4 * (1.875e-2 - 1e-6) / 5)
+    assert rates[1:] == pytest.approx([1.875e-2, 1.875e-2, 1.875e-3, 1.875e-3])
+
+
+def test_every_step_multiplies():
+    rates = [learning_rate_at(e, 9, 1.0, 0.0, 0, 1e-6, "step", (3, 6), 0.5) for e in (2, 3, 6)]
+    assert rates == [1.0, 0.5, 0.25]
