@@ -35,7 +35,7 @@ def inferred_choices(recipe: Recipe) -> list[str]:
         ...     "train": {"epochs": 1, "batch_size": 8},
         ... })
         >>> [choice for choice in inferred_choices(recipe) if choice.startswith("mix.")]
-        ['mix.ratio = 0.5', 'mix.schedule = "constant"', 'mix.law = "sequential"']
+        ['mix.ratio = 0.5', 'mix.schedule = "constant"', 'mix.law = "sequential"', 'mix.slide = "auto"']
     """
     return [
         f"{key} = {toml_value(value)}"
