@@ -50,6 +50,8 @@ SOURCES: dict[str, str] = {
     "data.prepare.bake": OWN,
     "model.backbone": KT,
     "model.batch_norm": INFERRED,
+    "model.eval_statistics": INFERRED,
+    "model.surrogate": INFERRED,
     "model.separate_heads": INFERRED,
     "method.name": "TMKT papers",
     "mix.time_step": "TMKT papers",

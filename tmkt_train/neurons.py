@@ -5,6 +5,7 @@ Everything here is in multi-step form: tensors are (T, B, ...) and the stateless
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 Surrogate = Literal["triangle", "rectangle"]
 BatchNormMode = Literal["per-step", "fused", "none"]
+EvalStatistics = Literal["shared", "event"]
+Stream = Literal["image", "event"]
 
 TAU = 2.0
 THRESHOLD = float(np.nextafter(np.float32(0.5), np.float32(1.0)))
@@ -83,9 +86,11 @@ def lif_implementation(device: torch.device) -> str:
     return str(functional.neuron_implementation("lif", device)["implementation"])
 
 
-def conv2d(num_inputs: int, num_outputs: int, kernel_size: int, *, padding: int = 0) -> nn.Conv2d:
+def conv2d(num_inputs: int, num_outputs: int, kernel_size: int, *, padding: int = 0, stride: int = 1) -> nn.Conv2d:
     """Build a convolution without bias over (T, B, C, H, W), run once over T x B."""
-    module: nn.Conv2d = layer.Conv2d(num_inputs, num_outputs, kernel_size, padding=padding, bias=False, step_mode="m")
+    module: nn.Conv2d = layer.Conv2d(
+        num_inputs, num_outputs, kernel_size, stride=stride, padding=padding, bias=False, step_mode="m"
+    )
     return module
 
 
@@ -105,39 +110,109 @@ def flatten() -> nn.Module:
     return nn.Flatten(start_dim=2)
 
 
-class PerStepBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization with the statistics of each step, and shared parameters and running statistics.
+class GlobalAveragePool(nn.Module):
+    """Mean over the pixels: (T, B, C, H, W) to (T, B, C)."""
 
-    In training, equal to T calls of `torch.nn.BatchNorm2d` on the steps in order, T running updates included.
-    In evaluation all steps take the same affine map, in one call.
+    def forward(self, values: Tensor) -> Tensor:
+        """Average the pixels of each channel."""
+        return values.mean(dim=(-2, -1))
+
+
+def global_avg_pool() -> nn.Module:
+    """Build an average pooling over all pixels, (T, B, C, H, W) to (T, B, C)."""
+    return GlobalAveragePool()
+
+
+class StreamBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalization over (T, B, C, H, W), per step or over all steps, with one or two sets of running statistics.
+
+    In training with `per_step`, equal to T calls of `torch.nn.BatchNorm2d` on the steps in order, T running updates
+    included; without it, to one call on T x B frames. In evaluation all steps take the same affine map, in one call.
+
+    Attributes:
+        stream: Whose statistics the next pass takes and updates, see `set_stream`; of no effect on a shared set.
 
     Source:
-        He et al., AAAI 2024, which calls one batch normalization per step.
+        He et al., AAAI 2024, which calls one batch normalization per step, with one set for both streams.
     """
+
+    image_mean: Tensor
+    image_var: Tensor
+
+    def __init__(self, num_channels: int, *, per_step: bool, separate: bool) -> None:
+        """Build for C channels; `separate` keeps running statistics of the image stream apart."""
+        super().__init__(num_channels)
+        self.per_step = per_step
+        self.separate = separate
+        self.stream: Stream = "event"
+        if separate:
+            self.register_buffer("image_mean", torch.zeros(num_channels))
+            self.register_buffer("image_var", torch.ones(num_channels))
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize (T, B, C, H, W)."""
-        if self.training:
-            return torch.stack([super(PerStepBatchNorm2d, self).forward(step) for step in input])
-        return super().forward(input.flatten(0, 1)).view(input.shape)
+        if self.training and self.per_step:
+            return torch.stack([self._normalize(step) for step in input])
+        return self._normalize(input.flatten(0, 1)).view(input.shape)
+
+    def _normalize(self, frames: Tensor) -> Tensor:
+        if not self.separate or self.stream == "event":
+            return super().forward(frames)
+        return nn.functional.batch_norm(
+            frames,
+            self.image_mean,
+            self.image_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum or 0.0,
+            self.eps,
+        )
 
 
-def batch_norm(num_channels: int, mode: BatchNormMode) -> nn.Module:
+def set_stream(net: nn.Module, stream: Stream) -> None:
+    """Say to every batch normalization of a network which stream passes next."""
+    for module in net.modules():
+        if isinstance(module, StreamBatchNorm2d):
+            module.stream = stream
+
+
+def batch_norm(num_channels: int, mode: BatchNormMode, statistics: EvalStatistics = "shared") -> nn.Module:
     """Build a batch normalization over (T, B, C, H, W), eps 1e-5, momentum 0.1.
 
     Args:
         num_channels: Number of channels C.
         mode: "per-step" takes the statistics of each step, "fused" those of all T x B frames at once, "none"
             is the identity. The first two have the same parameters and buffers, but train differently.
+        statistics: "shared" keeps one set of running statistics for both streams, as KT; "event" keeps those of the
+            image stream apart, so that evaluation on events takes those of events alone.
 
     Returns:
         The module.
     """
-    match mode:
-        case "per-step":
-            return PerStepBatchNorm2d(num_channels)
-        case "fused":
-            fused: nn.Module = layer.BatchNorm2d(num_channels, step_mode="m")
-            return fused
-        case "none":
-            return nn.Identity()
+    if mode == "none":
+        return nn.Identity()
+    return StreamBatchNorm2d(num_channels, per_step=mode == "per-step", separate=statistics == "event")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChoices:
+    """What the layers of a network are made of where a recipe has the choice.
+
+    Attributes:
+        batch_norm: See `batch_norm`.
+        statistics: See `batch_norm`.
+        surrogate: See `lif`.
+    """
+
+    batch_norm: BatchNormMode = "per-step"
+    statistics: EvalStatistics = "shared"
+    surrogate: Surrogate = "triangle"
+
+    def norm(self, num_channels: int) -> nn.Module:
+        """Build a batch normalization."""
+        return batch_norm(num_channels, self.batch_norm, self.statistics)
+
+    def neurons(self) -> neuron.LIFNode:
+        """Build a layer of neurons."""
+        return lif(self.surrogate)

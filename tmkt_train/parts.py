@@ -132,6 +132,8 @@ def build_network(recipe: Recipe, frames: PairedFrames) -> SpikingNetwork:
         batch_norm=recipe.model.batch_norm,
         num_steps=frames.num_steps,
         separate_heads=recipe.model.separate_heads and recipe.has_two_streams,
+        surrogate=recipe.model.surrogate,
+        eval_statistics=recipe.model.eval_statistics if recipe.has_two_streams else "shared",
     )
 
 

@@ -22,6 +22,7 @@ _IMAGES = ("data.pairing", "data.image_encoding", "data.image_share")
 _TWO_STREAMS = (
     "mix.slide",
     "model.separate_heads",
+    "model.eval_statistics",
     "loss.alignment",
     "loss.cka",
     "loss.coefficient",

@@ -107,13 +107,23 @@ class DataTable(Table):
 class ModelTable(Table):
     """The spiking network."""
 
-    backbone: Literal["vgg-snn", "scnn"] = Field(
-        description="Network: VGG-SNN for 48 x 48, SCNN for small frames; see docs/method.md."
+    backbone: Literal["vgg-snn", "resnet18", "scnn"] = Field(
+        description="Network: VGG-SNN or ResNet-18 for 48 x 48, SCNN for small frames; see docs/method.md."
     )
     batch_norm: Literal["per-step", "fused", "none"] = Field(
         default="per-step",
         description="Statistics per time step and stream as KT, over all steps at once, or no batch norm; per-step "
         "for TMKT (inferred).",
+    )
+    eval_statistics: Literal["shared", "event"] = Field(
+        default="shared",
+        description="Running statistics of batch norm: one set for both streams, as KT; for TMKT (inferred); or "
+        "those of the event stream apart, which evaluation then takes.",
+    )
+    surrogate: Literal["auto", "triangle", "rectangle"] = Field(
+        default="auto",
+        description="Gradient of the spike; auto: as KT, the rectangle for SCNN, the triangle for the others; for TMKT "
+        "(inferred).",
     )
     separate_heads: bool = Field(
         default=True,

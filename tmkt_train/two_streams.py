@@ -85,13 +85,13 @@ class TwoStreams(nn.Module):
         terms: dict[str, Tensor],
         gauges: dict[str, Tensor | float],
     ) -> Tensor:
-        if image.membrane is None or event.membrane is None:
-            raise RunError("alignment: found no membrane potentials, expected those of both streams; tap them")
+        if image.alignment is None or event.alignment is None:
+            raise RunError("alignment: found no tap, expected one on each stream; run them with tap=True")
         estimator = self.weights.cka
-        alignment = cka(image.membrane, event.membrane, estimator)
+        alignment = cka(image.alignment, event.alignment, estimator)
         terms["alignment"] = alignment_loss(alignment, estimator=estimator)
         gauges["cka"] = alignment.detach().abs().mean()
-        gauges["cka_shuffled"] = shuffled_cka(image.membrane, event.membrane, estimator).abs().mean()
+        gauges["cka_shuffled"] = shuffled_cka(image.alignment, event.alignment, estimator).abs().mean()
         return self.weights.alignment * alignment_loss(alignment, sigma, estimator)
 
     def _perceive(

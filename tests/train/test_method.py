@@ -73,7 +73,7 @@ def test_total_is_the_sum_of_the_weighted_terms():
     expected = (
         tet_loss(image.logits, batch.labels).mean()
         + ((1 - sigma) * tet_loss(event.logits, batch.labels)).mean()
-        + 0.7 * (sigma * (1 - cka(image.membrane, event.membrane).abs())).mean()
+        + 0.7 * (sigma * (1 - cka(image.alignment, event.alignment).abs())).mean()
         + 0.3 * modality_guidance_loss(method.heads.modality(image.features), mixed.mask)
         + 0.2 * ratio_perception_loss(method.heads.ratio(image.features), mixed.ratio)
     )
@@ -90,7 +90,7 @@ def test_gradient_of_the_coefficients_is_the_closed_form():
     method(model, batch, 0.0).loss.backward()
     _, image, event = by_hand(make_model(), method, batch)
     slope = torch.sigmoid(torch.ones(NUM_STEPS)) * (1 - torch.sigmoid(torch.ones(NUM_STEPS)))
-    distance = 1 - cka(image.membrane, event.membrane).abs()
+    distance = 1 - cka(image.alignment, event.alignment).abs()
     expected = slope / NUM_STEPS * (0.5 * distance - tet_loss(event.logits, batch.labels))
     torch.testing.assert_close(method.coefficients.eta.grad, expected.detach())
 

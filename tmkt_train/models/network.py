@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from tmkt_data.errors import SpecError
-from tmkt_train.neurons import keep_membrane, linear, membrane, reset, spiking_layers
+from tmkt_train.neurons import Stream, keep_membrane, linear, membrane, reset, set_stream, spiking_layers
 
-Head = Literal["image", "event"]
+Head = Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +20,13 @@ class NetworkOutput:
     Attributes:
         logits: Raw outputs of the head at each step, shape (T, B, K).
         features: Input of the head at each step, shape (T, B, D_f).
-        membrane: Membrane potential after reset of the last spiking layer, shape (T, B, D); None unless
-            tapped.
+        alignment: What the streams are aligned by, shape (T, B, D): the membrane potential after reset of the last
+            spiking layer, or the feature where nothing spikes behind it; None unless tapped.
     """
 
     logits: Tensor
     features: Tensor
-    membrane: Tensor | None
+    alignment: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class SpikingNetwork(nn.Module):
 
     Attributes:
         feature_size: Width D_f of the feature before the head.
-        membrane_size: Width D of the tapped membrane potential.
+        alignment_size: Width D of what the streams are aligned by.
         spiking_layer_names: Names of the layers of neurons, from input to output.
         frame_shape: Frames that the network takes.
     """
@@ -55,7 +54,8 @@ class SpikingNetwork(nn.Module):
         readout: nn.Sequential,
         *,
         frame_shape: FrameShape,
-        membrane_size: int,
+        tapped: str | None,
+        alignment_size: int,
         feature_size: int,
         num_classes: int,
         separate_heads: bool,
@@ -63,10 +63,12 @@ class SpikingNetwork(nn.Module):
         """Put the parts together.
 
         Args:
-            body: Layers from the frames up to and with the last layer of neurons.
-            readout: Layers from the last spikes to the feature, (T, B, D_f); may be empty.
+            body: Layers from the frames up to the last neurons, or to the real values of the last block.
+            readout: Layers from there to the feature, (T, B, D_f); may be empty.
             frame_shape: Frames that the network takes.
-            membrane_size: Neurons of the last layer, D.
+            tapped: Name of the layer of neurons in the body whose membrane potential aligns the streams; None: they
+                are aligned by the feature.
+            alignment_size: Neurons of that layer, or width of the feature, D.
             feature_size: Width of the feature, D_f.
             num_classes: Number of classes, K.
             separate_heads: Whether image and event stream have a head each; else both share one.
@@ -77,7 +79,8 @@ class SpikingNetwork(nn.Module):
         self.event_head = linear(feature_size, num_classes)
         self.image_head = linear(feature_size, num_classes) if separate_heads else None
         self.frame_shape = frame_shape
-        self.membrane_size = membrane_size
+        self.alignment_size = alignment_size
+        self.tapped = tapped
         self.feature_size = feature_size
         self.spiking_layer_names = list(spiking_layers(body))
 
@@ -87,24 +90,28 @@ class SpikingNetwork(nn.Module):
         Args:
             frames: Shape (T, B, C, H, W), float32.
             head: Which head classifies; of no effect when both streams share one.
-            tap: Whether to return the membrane potential, which costs one tensor (T, B, D).
+            tap: Whether to return what the streams are aligned by; a membrane potential costs one tensor (T, B, D).
 
         Returns:
-            Logits, features and membrane potential. Gradients flow through all three.
+            Logits, features and what the streams are aligned by. Gradients flow through all three.
 
         Raises:
             SpecError: The frames are not of the shape that the network was built for.
         """
         self._check(frames)
-        last = self.body[-1]
         reset(self)
-        keep_membrane(last, tap)
+        set_stream(self, head)
+        neurons = None if self.tapped is None else spiking_layers(self.body)[self.tapped]
+        if neurons is not None:
+            keep_membrane(neurons, tap)
         features: Tensor = self.readout(self.body(frames))
-        potential = membrane(last).flatten(2) if tap else None
+        alignment = None
+        if tap:
+            alignment = features if neurons is None else membrane(neurons).flatten(2)
         # Neurons that kept their state would hold the graph of this pass until the next one.
         reset(self)
         chosen = self.image_head if head == "image" and self.image_head is not None else self.event_head
-        return NetworkOutput(logits=chosen(features), features=features, membrane=potential)
+        return NetworkOutput(logits=chosen(features), features=features, alignment=alignment)
 
     @torch.no_grad()
     def firing_rates(self, frames: Tensor) -> dict[str, float]:

@@ -7,26 +7,24 @@ from collections import OrderedDict
 from torch import nn
 
 from tmkt_train.models.network import FrameShape, SpikingNetwork, check_least_size
-from tmkt_train.neurons import BatchNormMode, avg_pool, batch_norm, conv2d, flatten, lif, linear
+from tmkt_train.neurons import LayerChoices, avg_pool, conv2d, flatten, linear
 
 _LEAST_SIZE = 16
 _WIDTHS = (15, 40)
 _NEURONS = 300
 
 
-def scnn(
-    frame_shape: FrameShape, *, num_classes: int, batch_norm_mode: BatchNormMode, separate_heads: bool
-) -> SpikingNetwork:
+def scnn(frame_shape: FrameShape, *, num_classes: int, choices: LayerChoices, separate_heads: bool) -> SpikingNetwork:
     """Build SCNN: two convolutions 5 x 5, each with neurons and pooling, then 300 neurons.
 
     The convolutions have no bias and no padding. The tap lies on the 300 neurons; their spikes are the
     feature. Convolutions start from Kaiming's normal law with fan-in, linear weights from the uniform law on
-    [-0.1, 0.1]. The surrogate is the rectangle.
+    [-0.1, 0.1].
 
     Args:
         frame_shape: Frames that the network takes; the reference has 28 x 28.
         num_classes: Number of classes K.
-        batch_norm_mode: Batch normalization after the convolutions; the reference has "none".
+        choices: Batch normalization and surrogate; the reference has "none" and the rectangle.
         separate_heads: Whether image and event stream have a head each; the reference shares one.
 
     Returns:
@@ -43,19 +41,20 @@ def scnn(
     num_inputs = frame_shape.num_channels
     for number, width in enumerate(_WIDTHS, start=1):
         layers[f"conv{number}"] = conv2d(num_inputs, width, 5)
-        layers[f"norm{number}"] = batch_norm(width, batch_norm_mode)
-        layers[f"lif{number}"] = lif("rectangle")
+        layers[f"norm{number}"] = choices.norm(width)
+        layers[f"lif{number}"] = choices.neurons()
         layers[f"pool{number}"] = avg_pool()
         num_inputs = width
     pixels = [((length - 4) // 2 - 4) // 2 for length in frame_shape.size]
     layers["flatten"] = flatten()
     layers["linear"] = linear(num_inputs * pixels[0] * pixels[1], _NEURONS)
-    layers["lif3"] = lif("rectangle")
+    layers["lif3"] = choices.neurons()
     network = SpikingNetwork(
         nn.Sequential(layers),
         nn.Sequential(),
         frame_shape=frame_shape,
-        membrane_size=_NEURONS,
+        tapped="lif3",
+        alignment_size=_NEURONS,
         feature_size=_NEURONS,
         num_classes=num_classes,
         separate_heads=separate_heads,

@@ -7,13 +7,13 @@ from collections import OrderedDict
 from torch import nn
 
 from tmkt_train.models.network import FrameShape, SpikingNetwork, check_least_size
-from tmkt_train.neurons import BatchNormMode, avg_pool, batch_norm, conv2d, flatten, lif
+from tmkt_train.neurons import LayerChoices, avg_pool, conv2d, flatten
 
 _STAGES = ((64, 128), (256, 256), (512, 512), (512, 512))
 
 
 def vgg_snn(
-    frame_shape: FrameShape, *, num_classes: int, batch_norm_mode: BatchNormMode, separate_heads: bool
+    frame_shape: FrameShape, *, num_classes: int, choices: LayerChoices, separate_heads: bool
 ) -> SpikingNetwork:
     """Build VGG-SNN: convolutions 3 x 3 without bias, each stage followed by a 2 x 2 average pooling.
 
@@ -24,7 +24,7 @@ def vgg_snn(
     Args:
         frame_shape: Frames that the network takes.
         num_classes: Number of classes K.
-        batch_norm_mode: How the statistics are taken.
+        choices: Batch normalization and surrogate; the reference has "per-step" and the triangle.
         separate_heads: Whether image and event stream have a head each.
 
     Returns:
@@ -45,15 +45,16 @@ def vgg_snn(
         for width in widths:
             number += 1
             layers[f"conv{number}"] = conv2d(num_inputs, width, 3, padding=1)
-            layers[f"norm{number}"] = batch_norm(width, batch_norm_mode)
-            layers[f"lif{number}"] = lif("triangle")
+            layers[f"norm{number}"] = choices.norm(width)
+            layers[f"lif{number}"] = choices.neurons()
             num_inputs = width
     height, width = (length // 8 for length in frame_shape.size)
     return SpikingNetwork(
         nn.Sequential(layers),
         nn.Sequential(OrderedDict(pool=avg_pool(), flatten=flatten())),
         frame_shape=frame_shape,
-        membrane_size=num_inputs * height * width,
+        tapped=f"lif{number}",
+        alignment_size=num_inputs * height * width,
         feature_size=num_inputs * (height // 2) * (width // 2),
         num_classes=num_classes,
         separate_heads=separate_heads,
