@@ -1,4 +1,4 @@
-"""Write the table of recipe keys in recipes.md from the models: python docs/recipe_keys.py."""
+"""Write the tables of recipes.md, recipes and their keys, from files and models: python docs/recipe_keys.py."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tmkt_train.recipe import Recipe
-from tmkt_train.recipe_files import toml_value
+from tmkt_train.recipe_files import load_recipe, toml_value
 from tmkt_train.recipe_tables import Table
 
 PAGE = Path(__file__).resolve().parent / "recipes.md"
 BEGIN = "<!-- keys: begin, written by docs/recipe_keys.py -->"
 END = "<!-- keys: end -->"
+FILES_BEGIN = "<!-- recipes: begin, written by docs/recipe_keys.py -->"
+FILES_END = "<!-- recipes: end -->"
+FILES = PAGE.parent.parent / "recipes"
+NETWORKS = {"vgg-snn": "VGG-SNN", "resnet18": "ResNet-18", "scnn": "SCNN"}
 
 KT = "KT"
 OWN = "own choice"
@@ -187,11 +191,25 @@ def _meaning(field: FieldInfo) -> str:
     return (field.description or "").replace("|", "\\|").replace("(inferred)", "(*inferred*)")
 
 
+def recipes() -> str:
+    """Return the table of the recipes as Markdown, by family."""
+    rows = []
+    for path in sorted(FILES.glob("*.toml"), key=lambda path: path.stem):
+        recipe = load_recipe(path)
+        network = NETWORKS[recipe.model.backbone]
+        rows.append(f"| `{recipe.name}` | {recipe.title} | `{recipe.data.dataset}` | {network} |")
+    return "\n".join(["| name | what | dataset | network |", "|---|---|---|---|", *rows]) + "\n"
+
+
 def written(page: str) -> str:
     """Return the page with its tables written anew."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
+    return _between(_between(page, BEGIN, END, tables()), FILES_BEGIN, FILES_END, recipes())
+
+
+def _between(page: str, begin: str, end: str, text: str) -> str:
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{text}\n{end}{after}"
 
 
 if __name__ == "__main__":

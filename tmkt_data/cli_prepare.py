@@ -88,6 +88,10 @@ def prepare(
         if events is not None or images is not None:
             raise click.UsageError("digits is made by tmkt itself; leave --events and --images out")
         root = _write_digits(root)
+    elif name == "caltech101-twins":
+        if events is not None:
+            raise click.UsageError("caltech101-twins makes its recordings itself; leave --events out")
+        events = _write_twins(root, images)
     catalogue = open_catalogue(name, root, events, images, spec.class_set)
     _report_catalogue(catalogue)
     if not allow_unpaired:
@@ -125,6 +129,21 @@ def _write_digits(root: Path | None) -> Path:
     with _kept_when_stopped(), progress_bar() as bar:
         task = bar.add_task("simulate", total=total)
         for done in write_digits(folder):
+            bar.update(task, completed=done)
+    return folder
+
+
+def _write_twins(root: Path | None, images: Path | None) -> Path:
+    from tmkt_data.datasets.caltech_twins import list_photographs
+    from tmkt_data.datasets.caltech_twins_source import twins_folder, write_twins
+    from tmkt_data.plan import cache_directory
+
+    _, photographs, _ = list_photographs(root, images)
+    folder = twins_folder(photographs, cache_directory() / "caltech101-twins-source")
+    click.echo(f"simulating a recording of each of {len(photographs)} photographs: {folder}")
+    with _kept_when_stopped(), progress_bar() as bar:
+        task = bar.add_task("simulate", total=len(photographs))
+        for done in write_twins(photographs, folder):
             bar.update(task, completed=done)
     return folder
 
@@ -220,11 +239,10 @@ _COUNTS = ("num_read", "num_outside_sensor", "num_outside_bins")
 
 
 def _print_next(path: Path, name: str, spec: PrepareSpec) -> None:
-    from tmkt_data.datasets.open import default_spec
+    from tmkt_data.datasets.open import dataset_info, default_spec
 
-    recipes = {"digits": "scnn_digits", "nmnist": "scnn_nmnist", "ncaltech101": "vggsnn_ncaltech"}
     quoted = shlex.quote(str(path))
     chosen = spec.differences(default_spec(name))
     settings = "".join(f" --set data.prepare.{key}={value}" for key, (value, _) in chosen.items())
     click.echo(f"look at it:  tmkt-data preview {quoted}")
-    click.echo(f"train on it: tmkt-train recipe {recipes[name]} --cache {quoted}{settings}")
+    click.echo(f"train on it: tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}")

@@ -15,6 +15,7 @@ INFO = DatasetInfo(
     licence="images CC BY 4.0 (UCI); recordings made by tmkt",
     tree=("ROOT/N-MNIST/Train/5/00001.bin", "ROOT/MNIST_png/Train/5/00001.png"),
     size=34,
+    recipe="scnn_digits",
 )
 
 

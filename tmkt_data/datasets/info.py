@@ -21,7 +21,9 @@ class DatasetInfo:
         licence: Licence of the data.
         tree: The folders as they are expected below the root.
         size: Default height and width of a frame.
+        recipe: Recipe that trains on the cache as it comes.
         canvas: Default canvas: `tight` where the size of a recording differs from file to file.
+        time_bins: Default number of time bins.
     """
 
     name: str
@@ -30,7 +32,9 @@ class DatasetInfo:
     licence: str
     tree: tuple[str, ...]
     size: int
+    recipe: str
     canvas: Canvas = "fixed"
+    time_bins: int = 10
 
 
 def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path]) -> CatalogueError:

@@ -29,6 +29,7 @@ INFO = DatasetInfo(
         "ROOT/101_ObjectCategories/airplanes/image_0001.jpg   (or caltech101/101_ObjectCategories/...)",
     ),
     size=48,
+    recipe="vggsnn_ncaltech",
     canvas="tight",
 )
 

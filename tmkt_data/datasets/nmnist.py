@@ -32,6 +32,7 @@ INFO = DatasetInfo(
         "ROOT/MNIST_png/Train/5/00001.png   or   ROOT/MNIST/raw/train-images-idx3-ubyte[.gz]",
     ),
     size=34,
+    recipe="scnn_nmnist",
 )
 
 _EVENT_FOLDERS = ("N-MNIST", "NMNIST", "nmnist/N-MNIST", "nmnist")

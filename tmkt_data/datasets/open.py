@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from tmkt_data.datasets import digits, ncaltech101, nmnist
+from tmkt_data.datasets import caltech_twins, digits, ncaltech101, nmnist
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import SpecError
 from tmkt_data.spec import ClassSet, PrepareSpec
 
-DATASETS: dict[str, DatasetInfo] = {info.name: info for info in (digits.INFO, nmnist.INFO, ncaltech101.INFO)}
+DATASETS: dict[str, DatasetInfo] = {
+    info.name: info for info in (digits.INFO, nmnist.INFO, ncaltech101.INFO, caltech_twins.INFO)
+}
 
 
 def dataset_info(name: str) -> DatasetInfo:
@@ -30,7 +32,7 @@ def dataset_info(name: str) -> DatasetInfo:
 def default_spec(name: str) -> PrepareSpec:
     """Return the choices that `tmkt-data prepare NAME` makes without options; errors as `dataset_info`."""
     info = dataset_info(name)
-    return PrepareSpec(size=info.size, canvas=info.canvas)
+    return PrepareSpec(size=info.size, canvas=info.canvas, time_bins=info.time_bins)
 
 
 def open_catalogue(
@@ -43,9 +45,9 @@ def open_catalogue(
     """List a dataset by name.
 
     Args:
-        name: `digits`, `nmnist` or `ncaltech101`.
+        name: Name of the dataset, a key of `DATASETS`.
         root: Folder that holds both sides.
-        events: Folder of the recordings, where it lies elsewhere.
+        events: Folder of the recordings, where it lies elsewhere; for `caltech101-twins` that of the simulated ones.
         images: Folder of the images, where it lies elsewhere.
         class_set: `objects` leaves the background class of N-Caltech101 out; other sets have none.
 
@@ -62,6 +64,13 @@ def open_catalogue(
             return nmnist.open_nmnist(root, events, images)
         case "ncaltech101":
             return ncaltech101.open_ncaltech101(root, events, images, class_set)
+        case "caltech101-twins":
+            if events is None:
+                raise SpecError(
+                    "caltech101-twins: found no folder of simulated recordings; make them with "
+                    "tmkt_data.datasets.caltech_twins_source.write_twins, as tmkt-data prepare does"
+                )
+            return caltech_twins.open_caltech_twins(root, events, images)
         case _:
             if events is not None or images is not None or root is None:
                 raise SpecError("digits: is made by tmkt itself; leave --events and --images out")
