@@ -26,6 +26,14 @@ class SensorSize(NamedTuple):
     height: int
 
 
+class Window(NamedTuple):
+    """A part of a sensor in pixels: first column and row, and size."""
+
+    x_first: int
+    y_first: int
+    size: SensorSize
+
+
 @dataclass(frozen=True, slots=True)
 class Events:
     """The validated events of one recording, as contiguous columns in non-decreasing time.
@@ -90,8 +98,8 @@ class Events:
 
 def validate_events(
     t: NDArray[np.int64],
-    x: NDArray[np.uint16],
-    y: NDArray[np.uint16],
+    x: NDArray[np.integer[Any]],
+    y: NDArray[np.integer[Any]],
     p: NDArray[np.bool_],
     *,
     sensor_size: SensorSize | None = None,

@@ -18,7 +18,7 @@ from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_CODES, Protocol, Split, split_digest
 from tmkt_data.subsets import keep_images, keep_recordings
 
-EventScale = Literal["raw", "clip1", "log1p", "max", "binary"]
+EventScale = Literal["raw", "clip1", "log1p", "max", "step-max", "binary"]
 EVENT_SCALES: tuple[EventScale, ...] = get_args(EventScale)
 Encoder = Literal["repeat", "poisson", "baked"]
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
@@ -70,7 +70,8 @@ def scale_events(frames: NDArray[np.float32], scale: EventScale) -> NDArray[np.f
     Args:
         frames: Shape (B, T, C, H, W), float32; changed in place.
         scale: `raw`: as counted; `clip1`: at most 1 (and at least -1); `log1p`: log(1 + |x|) with the sign of x;
-            `max`: divided by the largest magnitude of each sample and channel; `binary`: 1 where there is any event.
+            `max`: divided by the largest magnitude of each sample and channel; `step-max`: of each sample, step and
+            channel, as KT has it on N-Omniglot; `binary`: 1 where there is any event.
 
     Returns:
         The same array.
@@ -87,6 +88,9 @@ def scale_events(frames: NDArray[np.float32], scale: EventScale) -> NDArray[np.f
             np.copyto(frames, np.sign(frames) * np.log1p(np.abs(frames)))
         case "max":
             largest = np.abs(frames).max(axis=(1, 3, 4), keepdims=True)
+            frames /= np.maximum(largest, np.float32(1e-12))
+        case "step-max":
+            largest = np.abs(frames).max(axis=(3, 4), keepdims=True)
             frames /= np.maximum(largest, np.float32(1e-12))
         case "binary":
             np.copyto(frames, (frames != 0).astype(np.float32))

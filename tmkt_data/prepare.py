@@ -256,7 +256,7 @@ def _identity_tables(plan: PreparePlan, recordings: Sequence[Source], images: Se
             labels.astype(np.int64),
             [source.part for source in recordings],
             protocol=protocol,
-            laid_down=catalogue.split_layout == "prefix",
+            layout=catalogue.split_layout,
             seed=spec.split_seed,
             val_share=spec.val_share,
             test_share=spec.test_share,

@@ -15,7 +15,8 @@ from tmkt_data.cache.layout import EVENT_TABLES, IMAGE_TABLES, SPIKE_TABLES, tex
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.encode import image_frame, poisson_frames
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
-from tmkt_data.events import Events, SensorSize
+from tmkt_data.events import Events, SensorSize, Window
+from tmkt_data.io.aedat4 import DrawerReader
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.images import decode_image, read_idx
 from tmkt_data.io.read import decode_events
@@ -74,8 +75,10 @@ def convert_recordings(
     cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
 
+    drawers = DrawerReader(catalogue.window or Window(0, 0, catalogue.sensor_size))
+
     def convert(source: Source, row: int) -> None:
-        frames = _convert_recording(source, catalogue, spec, block, row)
+        frames = _convert_recording(source, catalogue, spec, block, row, drawers)
         if block["frames"].dtype == np.uint8:
             flat = frames.reshape(-1)
             over = np.flatnonzero(flat > LARGEST_BYTE)
@@ -175,9 +178,19 @@ def _convert_all(
     return kept | {"signature": signatures, "why": text_table(reasons)}
 
 
-def _convert_recording(source: Source, catalogue: Catalogue, spec: PrepareSpec, block: Block, at: int) -> NDArray[Any]:
+def _read_recording(source: Source, catalogue: Catalogue, drawers: DrawerReader) -> tuple[Events, bytes]:
+    """Return the events, and the bytes that make the recording what it is: its file, or its events in a larger one."""
+    if source.item >= 0:
+        events = drawers.read(source.path, source.item)
+        return events, events.to_array().tobytes()
     data = read_bytes(source.path)
-    events = decode_events(data, source.path, sensor_size=catalogue.sensor_size)
+    return decode_events(data, source.path, sensor_size=catalogue.sensor_size), data
+
+
+def _convert_recording(
+    source: Source, catalogue: Catalogue, spec: PrepareSpec, block: Block, at: int, drawers: DrawerReader
+) -> NDArray[Any]:
+    events, data = _read_recording(source, catalogue, drawers)
     _require_plausible(events, catalogue.sensor_size, source.path.name)
     result = event_frames(
         events,

@@ -16,7 +16,10 @@ from tmkt_data.random_keys import Purpose, sample_uid, uniform
 Protocol = Literal["twin-disjoint", "kt-paper"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 Split = Literal["train", "val", "test"]
+SplitLayout = Literal["prefix", "drawn", "block", "drawer"]
 MIN_STEMS_TO_HOLD_OUT = 3
+LAST_DRAWERS = {"kt-paper": (15, 15, 20), "twin-disjoint": (13, 15, 20)}
+"""Last drawer of train, val and test in N-Omniglot."""
 
 
 class SplitCode(IntEnum):
@@ -37,7 +40,7 @@ def split_recordings(
     parts: Sequence[str],
     *,
     protocol: Protocol,
-    laid_down: bool,
+    layout: SplitLayout,
     seed: int = 0,
     val_share: float = 0.1,
     test_share: float | None = None,
@@ -49,6 +52,9 @@ def split_recordings(
     - `kt-paper`: the first round(0.9 n) train, the others test, no validation; where the dataset has a test part of
       its own, that part is the test split. Selecting on such a test split is optimistic.
     - `twin-disjoint`, laid down: the test split of `kt-paper`; the last round(0.1 n) of its training part is val.
+    - layout `block`, CEP-DVS: the first round(0.5 n) train, the next n - round(0.8 n) test; of those that KT leaves
+      unused, `twin-disjoint` takes the first round(0.1 n) for val.
+    - layout `drawer`, N-Omniglot: drawers 1 to 15 train and 16 to 20 test; `twin-disjoint` takes 14 and 15 for val.
     - `twin-disjoint`, drawn: round(test_share n) test and round(val_share m) val in the order of keyed draws, m = n
       or what the dataset's own test part leaves; at least one each where a class has three stems or more.
 
@@ -57,7 +63,8 @@ def split_recordings(
         labels: Class of each, shape (N,), int64.
         parts: Part that the makers put each sample in: `"train"`, `"test"` or `""`.
         protocol: Name of the rule.
-        laid_down: Whether the splits of this dataset follow the stem order; a given `test_share` draws them instead.
+        layout: How the splits of this dataset are laid down, `prefix`, `block` or `drawer`, or `drawn`; a given
+            `test_share` draws those of `twin-disjoint` in any case.
         seed: Seed of the drawn splits.
         val_share: Share of val in drawn splits.
         test_share: Share of test in drawn splits; None takes the dataset's own test part, else 0.1.
@@ -66,21 +73,25 @@ def split_recordings(
         `SplitCode` of each recording, shape (N,), uint8. A recording depends only on its own class.
 
     Raises:
-        SpecError: An unknown protocol.
+        SpecError: An unknown protocol, or a stem that is no drawer's number under `drawer`.
 
     Source: He et al., AAAI 2024 (`kt-paper`); Python's round, half to even, as there.
     """
     if protocol not in PROTOCOLS:
         raise SpecError(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    if layout == "drawer" and (protocol == "kt-paper" or test_share is None):
+        return _by_drawer(ids, protocol)
     codes = np.full(len(ids), SplitCode.TRAIN, np.uint8)
     uids = np.array([sample_uid(sample) for sample in ids], np.uint64)
     own_test = np.array([part == "test" for part in parts], bool)
     has_own_test = bool(own_test.any())
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        if protocol == "kt-paper":
+        if layout == "block" and (protocol == "kt-paper" or test_share is None):
+            codes[rows] = _block(len(rows), with_val=protocol == "twin-disjoint")
+        elif protocol == "kt-paper":
             codes[rows] = _prefix(len(rows), own_test[rows] if has_own_test else None, with_val=False)
-        elif laid_down and test_share is None:
+        elif layout == "prefix" and test_share is None:
             codes[rows] = _prefix(len(rows), None, with_val=True)
         else:
             use_own = has_own_test and test_share is None
@@ -98,6 +109,30 @@ def _prefix(count: int, own_test: NDArray[np.bool_] | None, *, with_val: bool) -
     codes[num_train:] = SplitCode.TEST
     if with_val:
         codes[num_train - round(0.1 * count) : num_train] = SplitCode.VAL
+    return codes
+
+
+def _block(count: int, *, with_val: bool) -> NDArray[np.uint8]:
+    codes = np.full(count, SplitCode.UNUSED, np.uint8)
+    num_train, num_test = round(0.5 * count), count - round(0.8 * count)
+    codes[:num_train] = SplitCode.TRAIN
+    codes[num_train : num_train + num_test] = SplitCode.TEST
+    if with_val:
+        codes[num_train + num_test :][: round(0.1 * count)] = SplitCode.VAL
+    return codes
+
+
+def _by_drawer(ids: Sequence[str], protocol: Protocol) -> NDArray[np.uint8]:
+    stems = [sample.rpartition("/")[2] for sample in ids]
+    strange = next((sample for sample, stem in zip(ids, stems, strict=True) if not stem.isdecimal()), None)
+    if strange is not None:
+        raise SpecError(f"splits by drawer: found {strange!r}, expected the number of a drawer as the stem")
+    drawers = np.array([int(stem) for stem in stems], np.int64)
+    last_train, last_val, last_test = LAST_DRAWERS[protocol]
+    codes = np.full(len(ids), SplitCode.UNUSED, np.uint8)
+    codes[drawers <= last_test] = SplitCode.TEST
+    codes[drawers <= last_val] = SplitCode.VAL
+    codes[drawers <= last_train] = SplitCode.TRAIN
     return codes
 
 

@@ -90,7 +90,7 @@ class DataTable(Table):
         description="Image to frames: intensity at every step as KT, spikes drawn on reading, or those "
         "stored in the cache; repeat for TMKT (inferred).",
     )
-    event_scale: Literal["raw", "clip1", "log1p", "max", "binary"] = Field(
+    event_scale: Literal["raw", "clip1", "log1p", "max", "step-max", "binary"] = Field(
         default="raw",
         description="Scale of event frames beside images in [0, 1]; raw counts as KT; for TMKT (inferred).",
     )

@@ -54,7 +54,6 @@ def test_is_what_the_package_exports():
         (b"PK\x03\x04", "npz or zip"),
         (b"\x93NUMPY\x01\x00", "npy"),
         (b"Event Stream\x02\x00\x00\x01", "Event Stream"),
-        (b"MATLAB 5.0 MAT-file", "MATLAB"),
         (b"\x1f\x8b\x08\x00", "gzip"),
     ],
 )

@@ -24,8 +24,8 @@ def count(codes: np.ndarray) -> tuple[int, int, int]:
     return tuple(int((codes == code).sum()) for code in (SplitCode.TRAIN, SplitCode.VAL, SplitCode.TEST))
 
 
-def split(ids, labels, protocol="twin-disjoint", laid_down=True, parts=None, **options):
-    return split_recordings(ids, labels, parts or [""] * len(ids), protocol=protocol, laid_down=laid_down, **options)
+def split(ids, labels, protocol="twin-disjoint", layout="prefix", parts=None, **options):
+    return split_recordings(ids, labels, parts or [""] * len(ids), protocol=protocol, layout=layout, **options)
 
 
 def test_ncaltech101_has_the_published_counts():
@@ -55,29 +55,29 @@ def test_halves_round_to_even(num, train):
 def test_drawn_splits_are_stratified_and_depend_on_no_other_class(counts, seed):
     ids = [f"{label}/{number:03d}" for label, num in enumerate(counts) for number in range(num)]
     labels = np.array([label for label, num in enumerate(counts) for _ in range(num)])
-    codes = split(ids, labels, laid_down=False, seed=seed)
+    codes = split(ids, labels, layout="drawn", seed=seed)
     for label, num in enumerate(counts):
         train, val, test = count(codes[labels == label])
         expected = round(0.1 * num) or int(num >= 3)
         assert (val, test) == (min(expected, num - test), expected)
         assert train >= 1 or num < 3
     first = labels == 0
-    alone = split([i for i, keep in zip(ids, first, strict=True) if keep], labels[first], laid_down=False, seed=seed)
+    alone = split([i for i, keep in zip(ids, first, strict=True) if keep], labels[first], layout="drawn", seed=seed)
     np.testing.assert_array_equal(codes[first], alone)
 
 
 def test_removing_a_sample_of_a_drawn_split_moves_at_most_the_boundary():
     ids = [f"c/{number:03d}" for number in range(100)]
     labels = np.zeros(100, np.int64)
-    codes = split(ids, labels, laid_down=False)
-    fewer = split(ids[:-1], labels[:-1], laid_down=False)
+    codes = split(ids, labels, layout="drawn")
+    fewer = split(ids[:-1], labels[:-1], layout="drawn")
     assert (codes[:-1] != fewer).sum() <= 2
 
 
 def test_another_seed_draws_another_split():
     ids = [f"c/{number:03d}" for number in range(100)]
     labels = np.zeros(100, np.int64)
-    assert (split(ids, labels, laid_down=False) != split(ids, labels, laid_down=False, seed=1)).any()
+    assert (split(ids, labels, layout="drawn") != split(ids, labels, layout="drawn", seed=1)).any()
 
 
 def test_the_own_test_part_is_the_test_split_even_where_a_class_has_none():
@@ -86,14 +86,14 @@ def test_the_own_test_part_is_the_test_split_even_where_a_class_has_none():
     parts = ["train" if sample.startswith("1/") else part for sample, part in zip(ids, parts, strict=True)]
     labels = np.array([int(sample[0]) for sample in ids])
     for protocol in ("twin-disjoint", "kt-paper"):
-        codes = split(ids, labels, protocol, laid_down=False, parts=parts)
+        codes = split(ids, labels, protocol, layout="drawn", parts=parts)
         np.testing.assert_array_equal(codes == SplitCode.TEST, [part == "test" for part in parts])
 
 
 def test_a_given_test_share_overrides_own_parts_and_laid_down_splits():
     ids = [f"c/{number:03d}" for number in range(100)]
     parts = ["test"] * 5 + ["train"] * 95
-    codes = split(ids, np.zeros(100, np.int64), parts=parts, laid_down=True, test_share=0.4, val_share=0.2)
+    codes = split(ids, np.zeros(100, np.int64), parts=parts, layout="prefix", test_share=0.4, val_share=0.2)
     assert count(codes) == (40, 20, 40)
 
 

@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
-from tmkt_data.events import SensorSize
+from tmkt_data.events import SensorSize, Window
+from tmkt_data.splits import SplitLayout
 
-SplitLayout = Literal["prefix", "drawn"]
 Motion = Literal["saccade", "none"]
 
 
@@ -27,7 +27,7 @@ class Source(NamedTuple):
         path: The file.
         num_bytes: Its size.
         part: The part of the dataset that its makers put it in, `"train"` or `"test"`, or `""` where they made none.
-        item: Position inside a file that holds many (IDX), -1 for a file of its own.
+        item: Position inside a file that holds many (IDX; drawers of an AEDAT4 recording), -1 for a file of its own.
     """
 
     id: str
@@ -50,7 +50,8 @@ class Catalogue:
         recordings: Sorted bytewise by id.
         images: Sorted bytewise by id.
         motion: How the sensor moved: `saccade`, the three saccades of N-MNIST and N-Caltech101, or `none`.
-        split_layout: `prefix`: splits are laid down by stem order; `drawn`: stratified and seeded.
+        split_layout: `prefix`, `block` or `drawer`: splits are laid down, see `splits`; `drawn`: stratified and seeded.
+        window: Part of the sensor that recordings are cut to; `sensor_size` is its size then. None: the whole sensor.
         expected: Recordings that the complete dataset has; 0 where unknown.
         notes: What was found and left out, or is missing; one line each.
     """
@@ -63,6 +64,7 @@ class Catalogue:
     images: tuple[Source, ...]
     motion: Motion = "none"
     split_layout: SplitLayout = "drawn"
+    window: Window | None = None
     expected: int = 0
     notes: tuple[str, ...] = ()
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from tmkt_data.datasets import caltech_twins, digits, ncaltech101, nmnist
+from tmkt_data.datasets import caltech_twins, cepdvs, digits, ncaltech101, nmnist, nomniglot
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import SpecError
 from tmkt_data.spec import ClassSet, PrepareSpec
 
 DATASETS: dict[str, DatasetInfo] = {
-    info.name: info for info in (digits.INFO, nmnist.INFO, ncaltech101.INFO, caltech_twins.INFO)
+    info.name: info
+    for info in (
+        digits.INFO,
+        nmnist.INFO,
+        ncaltech101.INFO,
+        caltech_twins.INFO,
+        cepdvs.INFO,
+        nomniglot.INFO,
+    )
 }
 
 
@@ -64,6 +72,10 @@ def open_catalogue(
             return nmnist.open_nmnist(root, events, images)
         case "ncaltech101":
             return ncaltech101.open_ncaltech101(root, events, images, class_set)
+        case "cepdvs":
+            return cepdvs.open_cepdvs(root, events, images)
+        case "nomniglot":
+            return nomniglot.open_nomniglot(root, events, images)
         case "caltech101-twins":
             if events is None:
                 raise SpecError(

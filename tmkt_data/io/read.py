@@ -8,6 +8,7 @@ from tmkt_data.errors import EventError
 from tmkt_data.events import EventArray, Events, SensorSize
 from tmkt_data.io.atis import decode_atis
 from tmkt_data.io.files import read_bytes
+from tmkt_data.io.matlab import HDF5_MAGIC, MAGIC, decode_matlab
 
 _FOREIGN_STARTS = {
     b"#!AER-DAT": "AEDAT",
@@ -15,7 +16,6 @@ _FOREIGN_STARTS = {
     b"PK\x03\x04": "npz or zip",
     b"\x93NUMPY": "npy",
     b"Event Stream": "Event Stream",
-    b"MATLAB 5.0": "MATLAB",
     # With its third byte, deflate: a recording may well start with an event at (31, 139).
     b"\x1f\x8b\x08": "gzip",
 }
@@ -26,7 +26,7 @@ def read_events(path: str | Path, *, sensor_size: SensorSize | None = None) -> E
     """Read a recording into one structured array.
 
     Args:
-        path: ATIS `.bin` or `.bs2`.
+        path: ATIS `.bin` or `.bs2`, or MATLAB 5 `.mat` with the variables x, y, ts and p.
         sensor_size: Size of the sensor, where it is known; events outside are dropped.
 
     Returns:
@@ -47,6 +47,8 @@ def load_events(path: str | Path, *, sensor_size: SensorSize | None = None) -> E
 
 def decode_events(data: bytes, path: Path, *, sensor_size: SensorSize | None = None) -> Events:
     """Decode the bytes of the recording `path`, already read; see `read_events`."""
+    if data.startswith((MAGIC, HDF5_MAGIC)):
+        return decode_matlab(data, sensor_size=sensor_size, place=path.name)
     for magic, name in _FOREIGN_STARTS.items():
         if data.startswith(magic):
             raise EventError(

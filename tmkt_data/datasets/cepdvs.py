@@ -1,0 +1,143 @@
+"""CEP-DVS: recordings of CIFAR-100 pictures on a screen, beside the pictures; matched by file number."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+from tmkt_data.datasets.catalogue import Catalogue, Source, scan_folder, some
+from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.encode import Placement
+from tmkt_data.errors import CatalogueError
+from tmkt_data.events import SensorSize
+from tmkt_data.io.files import read_bytes
+
+CLASS_NAMES = (
+    "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables", "household_electrical_devices",
+    "household_furniture", "insects", "large_carnivores", "large_man-made_outdoor_things",
+    "large_natural_outdoor_scenes", "large_omnivores_and_herbivores", "medium_mammals", "non-insect_invertebrates",
+    "people", "reptiles", "small_mammals", "trees", "vehicles_1", "vehicles_2",
+)  # fmt: skip
+SENSOR_SIZE = SensorSize(640, 480)
+"""A bound, the largest usual sensor: the set does not say its own, and canvas `tight` does not need it (inferred)."""
+
+INFO = DatasetInfo(
+    name="cepdvs",
+    title="CEP-DVS: 10000 recordings of CIFAR-100 pictures in 20 classes, and the pictures",
+    homes=("both: https://1drv.ms/f/s!AvsXtwnFBhV9hgKc6QWxc42O0Vxx (SuppDoc/EventKD)",),
+    licence="none published; ask its authors (Deng et al., IEEE TIP 2021)",
+    tree=(
+        "ROOT/pathFile.csv                 a header, then a row for each number from 0 on",
+        "ROOT/data/MAT/img/01891.mat       recording of number 1891",
+        "ROOT/data/img/01891.jpg           its picture",
+    ),
+    size=48,
+    recipe="resnet18_cepdvs",
+    canvas="tight",
+    time_bins=6,
+)
+
+_EXPECTED = 10_000
+_ROOTS = (".", "CEP-DVS", "CEPDVS", "cepdvs")
+_RECORDING = re.compile(r"\d+\.mat")
+_IMAGE = re.compile(r"\d+\.jpg")
+_FIFTH_TOKEN = re.compile(r"(?:\S*\s){4}(\S+)")
+_MAX_CSV_BYTES = 10_000_000
+
+
+def open_cepdvs(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
+    """List CEP-DVS.
+
+    A recording and a picture are twins by their number, and the row of that number names the class: never by position
+    in a listing.
+
+    Args:
+        root: Folder that holds `pathFile.csv` and `data`, or the one above it.
+        events: Folder of the `.mat` files, where it lies elsewhere.
+        images: Folder of the `.jpg` files, where it lies elsewhere.
+
+    Returns:
+        The catalogue; ids are such as `"flowers/01891"`.
+
+    Raises:
+        CatalogueError: A side that is not there, a row that names no class or two, or a number twice or without a row.
+
+    Source: Deng et al., IEEE TIP 2021; the layout as two public readers have it, no original was at hand (inferred).
+    """
+    folders = [] if root is None else [root / name for name in _ROOTS]
+    base = next((folder for folder in folders if (folder / "pathFile.csv").is_file()), None)
+    if base is None:
+        raise missing_data(INFO, "pathFile.csv", folders)
+    labels = read_labels(base / "pathFile.csv")
+    event_folder, image_folder = events or base / "data" / "MAT" / "img", images or base / "data" / "img"
+    for folder, what in ((event_folder, "recordings (01891.mat)"), (image_folder, "images (01891.jpg)")):
+        if not folder.is_dir():
+            raise missing_data(INFO, what, [folder])
+    notes: list[str] = []
+    recordings = _list_side(event_folder, _RECORDING, labels, "recordings", notes)
+    pictures = _list_side(image_folder, _IMAGE, labels, "images", notes)
+    if not recordings:
+        raise missing_data(INFO, "recordings (01891.mat)", [event_folder])
+    if len(recordings) != _EXPECTED:
+        notes.append(f"{len(recordings)} of {_EXPECTED} recordings are here")
+    notes.append("sensor size and unit of time are not published: canvas tight, microseconds (inferred)")
+    if any(later < earlier for earlier, later in pairwise(labels)):
+        notes.append("classes are not in blocks along pathFile.csv; splits go by class all the same")
+    return Catalogue(
+        name=INFO.name,
+        class_names=CLASS_NAMES,
+        sensor_size=SENSOR_SIZE,
+        placement=Placement(0, 0, *SENSOR_SIZE),
+        recordings=recordings,
+        images=pictures,
+        split_layout="block",
+        expected=_EXPECTED,
+        notes=tuple(notes),
+    )
+
+
+def read_labels(path: Path) -> list[int]:
+    """Read the class of each number from `pathFile.csv`: one header line, then one row a number.
+
+    Raises:
+        CatalogueError: The file cannot be read, or a row names no class, or two.
+    """
+    data = read_bytes(path, error=CatalogueError)
+    if len(data) > _MAX_CSV_BYTES:
+        raise CatalogueError(f"{path}: {len(data):,} bytes, expected a list of at most {_MAX_CSV_BYTES:,}")
+    rows = data.decode("utf-8-sig", errors="replace").splitlines()[1:]
+    while rows and not rows[-1].strip():
+        rows.pop()
+    return [_label(row, f"{path.name}, row {number}") for number, row in enumerate(rows)]
+
+
+def _label(row: str, place: str) -> int:
+    fifth = _FIFTH_TOKEN.search(row)
+    named = {token for token in row.split() if token in CLASS_NAMES}
+    if fifth is not None and fifth[1] in CLASS_NAMES:
+        named.add(fifth[1])
+    if len(named) != 1:
+        found = "no class" if not named else " and ".join(sorted(named))
+        raise CatalogueError(f"{place}: found {found} in {row[:60]!r}, expected the name of one of 20 classes")
+    return CLASS_NAMES.index(named.pop())
+
+
+def _list_side(
+    folder: Path, pattern: re.Pattern[str], labels: list[int], side: str, notes: list[str]
+) -> tuple[Source, ...]:
+    files, ignored = scan_folder(folder, pattern)
+    if ignored:
+        notes.append(f"{side}: files left out: {some(ignored)}")
+    sources: dict[int, Source] = {}
+    for stem, path, size in files:
+        number = int(stem)
+        if number >= len(labels):
+            raise CatalogueError(
+                f"{path}: number {number}, but pathFile.csv has rows 0 to {len(labels) - 1}; complete it"
+            )
+        if number in sources:
+            raise CatalogueError(f"{path}: number {number} is that of {sources[number].path.name} too; remove one")
+        label = labels[number]
+        sources[number] = Source(f"{CLASS_NAMES[label]}/{number:05d}", label, path, size)
+    return tuple(sorted(sources.values(), key=lambda source: source.id.encode()))

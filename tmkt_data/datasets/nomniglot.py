@@ -1,0 +1,147 @@
+"""N-Omniglot: recordings of characters being drawn, beside the images of Omniglot; matched by character and drawer."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, scan_folder, some
+from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.encode import Placement
+from tmkt_data.errors import CatalogueError
+from tmkt_data.events import SensorSize, Window
+from tmkt_data.io.aedat4 import NUM_DRAWERS
+
+NUM_CHARACTERS = 1623
+NUM_BACKGROUND = 964
+CLASS_NAMES = tuple(f"{number:04d}" for number in range(1, NUM_CHARACTERS + 1))
+"""The 4-digit number of each character, background 0001 to 0964, evaluation 0965 to 1623: one space of labels."""
+WINDOW = Window(54, 4, SensorSize(250, 250))
+"""Part of the 346 x 260 sensor that the reference keeps: columns 54 to 303, rows 4 to 253."""
+
+INFO = DatasetInfo(
+    name="nomniglot",
+    title="N-Omniglot + Omniglot: 32460 recordings of 1623 characters, 20 drawers each",
+    homes=(
+        "recordings: https://figshare.com/articles/dataset/N-Omniglot/16821427",
+        "images: https://github.com/brendenlake/omniglot (images_background.zip, images_evaluation.zip)",
+    ),
+    licence="N-Omniglot see figshare; Omniglot MIT",
+    tree=(
+        "ROOT/dvs_background/<Alphabet>/characterNN/0709.aedat4 and 0709.csv   (and dvs_evaluation/...)",
+        "ROOT/omniglot-py/images_background/<Alphabet>/characterNN/0709_01.png  (and images_evaluation/...)",
+    ),
+    size=28,
+    recipe="scnn_nomniglot",
+    time_bins=12,
+)
+
+_EVENT_PARTS = ("dvs_background", "dvs_evaluation")
+_IMAGE_PARTS = ("images_background", "images_evaluation")
+_EVENT_ROOTS = (".", "N-Omniglot", "n-omniglot")
+_IMAGE_ROOTS = (".", "omniglot-py", "omniglot", "Omniglot")
+_RECORDING = re.compile(r"\d{4}\.aedat4")
+_IMAGE = re.compile(r"\d{4}_\d{2}\.png")
+
+
+def open_nomniglot(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
+    """List N-Omniglot and Omniglot.
+
+    The class of a sample is the 4-digit number in its file's name, whatever its folders are called and in whatever
+    order they are listed.
+
+    Args:
+        root: Folder that holds both sides in one of the usual layouts.
+        events: Folder that holds `dvs_background` and `dvs_evaluation`, where it lies elsewhere.
+        images: Folder that holds `images_background` and `images_evaluation`, where it lies elsewhere.
+
+    Returns:
+        The catalogue; ids are such as `"0394/01"`, character and drawer. Splits go by drawer.
+
+    Raises:
+        CatalogueError: A side that is not there, a number outside 1 to 1623, or one that comes twice.
+
+    Source: Li et al., Scientific Data 9:746, 2022; Lake et al., Science 350, 2015.
+    """
+    event_parts = _parts(events, root, _EVENT_ROOTS, _EVENT_PARTS, "recordings (0709.aedat4)")
+    image_parts = _parts(images, root, _IMAGE_ROOTS, _IMAGE_PARTS, "images (0709_01.png)")
+    notes: list[str] = []
+    recordings = _sorted(_recordings(event_parts, notes))
+    drawings = _sorted(_drawings(image_parts, notes))
+    if not recordings:
+        raise missing_data(INFO, "recordings (0709.aedat4)", event_parts)
+    expected = NUM_CHARACTERS * NUM_DRAWERS
+    for side, sources in (("recordings", recordings), ("images", drawings)):
+        if len(sources) != expected:
+            notes.append(f"{len(sources)} of {expected} {side} are here")
+    return Catalogue(
+        name=INFO.name,
+        class_names=CLASS_NAMES,
+        sensor_size=WINDOW.size,
+        window=WINDOW,
+        placement=Placement(0, 0, *WINDOW.size),
+        recordings=recordings,
+        images=drawings,
+        split_layout="drawer",
+        expected=expected,
+        notes=tuple(notes),
+    )
+
+
+def _parts(given: Path | None, root: Path | None, roots: Sequence[str], parts: Sequence[str], what: str) -> list[Path]:
+    start = given if given is not None else root
+    bases = [] if start is None else [start / name for name in roots]
+    for base in bases:
+        found = [base / part for part in parts if (base / part).is_dir()]
+        if found:
+            return found
+    raise missing_data(INFO, what, bases)
+
+
+def _recordings(parts: Sequence[Path], notes: list[str]) -> Iterator[Source]:
+    without: list[str] = []
+    for stem, path, size in _files(parts, _RECORDING):
+        if not path.with_suffix(".csv").is_file():
+            without.append(path.name)
+            continue
+        for drawer in range(NUM_DRAWERS):
+            yield _source(stem, drawer + 1, path, size, drawer)
+    if without:
+        notes.append(f"recordings: left out, as no csv says where their samples begin: {some(without)}")
+
+
+def _drawings(parts: Sequence[Path], notes: list[str]) -> Iterator[Source]:
+    strange: list[str] = []
+    for stem, path, size in _files(parts, _IMAGE):
+        character, _, drawer = stem.partition("_")
+        if not 1 <= int(drawer) <= NUM_DRAWERS:
+            strange.append(path.name)
+            continue
+        yield _source(character, int(drawer), path, size)
+    if strange:
+        notes.append(f"images: left out, of no drawer from 1 to {NUM_DRAWERS}: {some(strange)}")
+
+
+def _files(parts: Sequence[Path], pattern: re.Pattern[str]) -> Iterator[tuple[str, Path, int]]:
+    for part in parts:
+        for alphabet in class_folders(part):
+            for character in class_folders(part / alphabet):
+                yield from scan_folder(part / alphabet / character, pattern)[0]
+
+
+def _source(character: str, drawer: int, path: Path, size: int, item: int = -1) -> Source:
+    number = int(character)
+    if not 1 <= number <= NUM_CHARACTERS:
+        raise CatalogueError(f"{path}: character {character}, expected 0001 to {NUM_CHARACTERS}; it is of another set")
+    return Source(f"{character}/{drawer:02d}", number - 1, path, size, item=item)
+
+
+def _sorted(sources: Iterator[Source]) -> tuple[Source, ...]:
+    found: dict[str, Source] = {}
+    for source in sources:
+        if source.id in found:
+            raise CatalogueError(f"{source.path}: sample {source.id} is in {found[source.id].path} too; remove one")
+        found[source.id] = source
+    return tuple(sorted(found.values(), key=lambda source: os.fsencode(source.id)))
