@@ -117,6 +117,7 @@ class PairedFrames:
         per_class: Keep only so many recordings of each class, drawn by `seed`; None keeps all. The images stay.
         event_share: Keep only this share of the recordings of each class, drawn by `seed`, at least one.
         image_share: Keep only this share of the images of each class, drawn by `seed`, at least one.
+        classes: Keep only recordings and images of these labels; None keeps all. Labels stay as they are.
 
     Raises:
         CacheError: The cache cannot be opened, or lacks the protocol or the baked frames.
@@ -143,6 +144,7 @@ class PairedFrames:
         per_class: int | None = None,
         event_share: float = 1.0,
         image_share: float = 1.0,
+        classes: ArrayLike | None = None,
     ) -> None:
         _require_choice("split", split, tuple(SPLIT_CODES))
         _require_choice("pairing", pairing, PAIRINGS)
@@ -161,8 +163,9 @@ class PairedFrames:
         code = SPLIT_CODES[split]
         all_codes = self.cache.splits("events", protocol)
         all_labels = self.cache.tables["events/label"].astype(np.int64)
+        labels = np.arange(len(self.cache.class_names)) if classes is None else np.asarray(classes, np.int64)
         self.rows: NDArray[np.int64] = keep_recordings(
-            np.flatnonzero(all_codes == code),
+            np.flatnonzero((all_codes == code) & np.isin(all_labels, labels)),
             all_labels,
             self.cache.event_ids,
             seed=seed,
@@ -175,7 +178,7 @@ class PairedFrames:
         self.uids = np.array([sample_uid(sample) for sample in self.ids], np.uint64)
         self.twins: NDArray[np.int64] = self.cache.tables["events/twin"][rows]
         image_labels = self.cache.tables["images/label"].astype(np.int64)
-        allowed = np.flatnonzero(self.cache.splits("images", protocol) == code)
+        allowed = np.flatnonzero((self.cache.splits("images", protocol) == code) & np.isin(image_labels, labels))
         image_rows = keep_images(allowed, image_labels, self.cache.image_ids, seed=seed, share=image_share)
         self.pools = ImagePools.of(image_labels, image_rows, len(self.cache.class_names))
         self.split_digest = split_digest(self.cache.event_ids, all_codes)

@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     SAMPLER = 8
     SPLIT = 9
     SIMULATE = 10
+    EPISODE = 11
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

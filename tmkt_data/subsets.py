@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from tmkt_data.errors import SpecError
 from tmkt_data.random_keys import Purpose, sample_uid, uniform
 
-_RECORDINGS, _IMAGES = 2, 3
-"""Last words of the draws, one a side; 1 draws the splits."""
+_RECORDINGS, _IMAGES, _CLASSES = 2, 3, 4
+"""Last words of the draws; 1 draws the splits."""
 
 
 def keep_recordings(
@@ -51,6 +51,28 @@ def keep_images(
     """Keep a share of the images of each class; arguments, result and errors as `keep_recordings`."""
     _check_share("image share", share)
     return _keep(rows, labels, ids, seed, _IMAGES, None, share)
+
+
+def draw_classes(num_classes: int, count: int, *, seed: int) -> NDArray[np.int64]:
+    """Draw classes to be held out; more of them are the same ones and others.
+
+    Returns:
+        Labels, ascending, shape (count,).
+
+    Raises:
+        SpecError: A count below 0, or one that leaves fewer than two classes.
+
+    Example:
+        >>> draw_classes(10, 3, seed=0).tolist() == draw_classes(10, 9, seed=0).tolist()
+        Traceback (most recent call last):
+        tmkt_data.errors.SpecError: held-out classes: found 9 of 10, expected 0 to 8
+        >>> set(draw_classes(10, 3, seed=0)) < set(draw_classes(10, 8, seed=0))
+        True
+    """
+    if count and not 0 <= count <= num_classes - 2:
+        raise SpecError(f"held-out classes: found {count} of {num_classes}, expected 0 to {num_classes - 2}")
+    draws = uniform(seed, 0, np.arange(num_classes, dtype=np.uint64), 0, Purpose.SPLIT, _CLASSES)
+    return np.sort(np.argsort(draws, kind="stable")[:count])
 
 
 def _check_share(name: str, share: float) -> None:

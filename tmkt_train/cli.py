@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +11,17 @@ import click
 
 from tmkt_data.console import STOPPED, GuardedGroup, fail, megabytes, print_rows
 from tmkt_data.errors import TmktError
-from tmkt_train.progress_text import duration, epoch_line, percent, started_lines
+from tmkt_train.cli_compare import compare
+from tmkt_train.cli_few_shot import few_shot
+from tmkt_train.cli_sweep import sweep
+from tmkt_train.cli_training import CACHE, SET, Display, asked_to_stop, load_or_fail
+from tmkt_train.progress_text import duration, percent
 
 if TYPE_CHECKING:
-    from tmkt_train.progress import Progress
     from tmkt_train.recipe import Recipe
     from tmkt_train.run import Run
 
 _RUN = click.argument("run", type=click.Path(path_type=Path))
-_CACHE = click.option(
-    "--cache", type=click.Path(path_type=Path), help="Cache to use, instead of the one that is found."
-)
-_SET = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting, such as train.epochs=3."
-)
 _OPTIMISTIC = "optimistic: the epoch is chosen on test"
 
 
@@ -37,6 +32,11 @@ def main() -> None:
 
     Start with: tmkt-data prepare digits, then tmkt-train recipe scnn_digits
     """
+
+
+main.add_command(compare)
+main.add_command(few_shot)
+main.add_command(sweep)
 
 
 @main.command()
@@ -56,8 +56,8 @@ def recipes() -> None:
 
 @main.command()
 @click.argument("recipe")
-@_SET
-@_CACHE
+@SET
+@CACHE
 def check(recipe: str, settings: tuple[str, ...], cache: Path | None) -> None:
     """Check a recipe, a name or a file, and print every setting with what is inferred or unused."""
     from tmkt_train.cache_choice import choose_cache
@@ -67,7 +67,7 @@ def check(recipe: str, settings: tuple[str, ...], cache: Path | None) -> None:
     from tmkt_train.settings import flat_items
 
     path = find_recipe(recipe)
-    loaded = _load(path, settings, None)
+    loaded = load_or_fail(path, settings, None)
     for key, value, description in flat_items(loaded):
         if key in ("title", "description"):
             continue
@@ -88,8 +88,8 @@ def check(recipe: str, settings: tuple[str, ...], cache: Path | None) -> None:
 
 @main.command()
 @click.argument("name_or_path")
-@_SET
-@_CACHE
+@SET
+@CACHE
 @click.option("--out", type=click.Path(path_type=Path), help="New folder of the run.  [default: one under runs/]")
 @click.option("--seed", type=click.IntRange(0), help="Seed, instead of the recipe's.")
 def recipe(
@@ -101,7 +101,7 @@ def recipe(
     """
     from tmkt_train.recipe_files import find_recipe
 
-    loaded = _load(find_recipe(name_or_path), settings, seed)
+    loaded = load_or_fail(find_recipe(name_or_path), settings, seed)
 
     def start() -> Run:
         from tmkt_train.run import start_run
@@ -113,7 +113,7 @@ def recipe(
 
 @main.command()
 @_RUN
-@_CACHE
+@CACHE
 def resume(run: Path, cache: Path | None) -> None:
     """Go on with a run that was stopped; it ends as if it had never been."""
     from tmkt_train.run_folder import RunFolder
@@ -134,7 +134,7 @@ def resume(run: Path, cache: Path | None) -> None:
 
 @main.command()
 @_RUN
-@_CACHE
+@CACHE
 def evaluate(run: Path, cache: Path | None) -> None:
     """Evaluate the selected weights of a run on the test part again; they must give what the run recorded."""
     from tmkt_train.finish import evaluate_run
@@ -170,16 +170,6 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     click.echo(f"report: {write_report(runs, target)}")
 
 
-def _load(path: Path, settings: Sequence[str], seed: int | None) -> Recipe:
-    from tmkt_train.errors import RecipeError
-    from tmkt_train.recipe_files import load_recipe
-
-    try:
-        return load_recipe(path, [*settings, *([] if seed is None else [f"seed={seed}"])])
-    except RecipeError as error:
-        fail("\nerror: ".join(error.problems))
-
-
 def _train(set_up: Callable[[], Run]) -> None:
     from tmkt_train.commands import command
     from tmkt_train.errors import RunInterruptedError
@@ -188,7 +178,7 @@ def _train(set_up: Callable[[], Run]) -> None:
     result: dict[str, Any] = {}
     try:
         # Setting up takes seconds; a request to stop that comes meanwhile is kept for the first step.
-        with _asked_to_stop() as should_stop, _Display() as display:
+        with asked_to_stop() as should_stop, Display() as display:
             run = set_up()
             for progress in run.train(should_stop):
                 display.show(progress)
@@ -244,59 +234,3 @@ def _show_next(folder: Path, recipe: Recipe, cache: Path) -> None:
     click.echo("next, the same without images, and both side by side:")
     click.echo(f"  {command(*without)}")
     click.echo(f"  {command('tmkt-train', 'report', folder)} RUN")
-
-
-class _Display:
-    """Shows a run: a line per epoch, and on a terminal a bar that moves with the steps."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console = Console(highlight=False, soft_wrap=True)
-        columns = (TextColumn("{task.description}"), BarColumn(28), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self._console, transient=True)
-        self._task = self._bar.add_task("epoch", total=None, visible=False)
-        self._times: list[float] = []
-
-    def __enter__(self) -> _Display:
-        if self._console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, progress: Progress) -> None:
-        """Show one step of the progress."""
-        from tmkt_train.progress import EpochDone, Started, StepDone
-
-        match progress:
-            case Started():
-                for line in started_lines(progress):
-                    self._console.print(line, markup=False)
-            case StepDone(epoch, step, num_steps):
-                name = f"epoch {epoch + 1}"
-                self._bar.update(self._task, description=name, completed=step, total=num_steps, visible=True)
-            case EpochDone():
-                self._times.append(float(progress.row["wall_s"]))
-                self._console.print(epoch_line(progress, self._times), markup=False)
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C, or a request to end, into a question that the training asks between steps."""
-    asked: list[int] = []
-
-    def ask(number: int, _frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        click.echo("stopping after this step; again to stop at once", err=True)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

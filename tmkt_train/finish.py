@@ -13,18 +13,16 @@ from tmkt_data import PairedFrames
 from tmkt_data.errors import TmktError
 from tmkt_data.pair_report import report_pairs
 from tmkt_train.batches import Batch, evaluation_batches
-from tmkt_train.commands import command
 from tmkt_train.contradictions import doubts
 from tmkt_train.errors import RunError
-from tmkt_train.loop import Evaluation, evaluate
+from tmkt_train.finished import open_finished
+from tmkt_train.loop import TOP, Evaluation, evaluate
 from tmkt_train.models import SpikingNetwork
 from tmkt_train.objective import LossWeights
-from tmkt_train.parts import Parts, build_network, choose_device, numerics, open_frames, selection_split
+from tmkt_train.parts import Parts, selection_split
 from tmkt_train.position import Position
 from tmkt_train.recipe import Recipe
-from tmkt_train.run_folder import RunFolder, cache_of
-from tmkt_train.run_identity import require_same_recipe
-from tmkt_train.saving import load_best
+from tmkt_train.run_folder import RunFolder
 from tmkt_train.settings import inferred_choices
 
 
@@ -98,6 +96,7 @@ def result_record(
         "val_accuracy": None if is_optimistic else at.best.accuracy,
         "test_accuracy": test.accuracy,
         "test_loss": test.loss,
+        **({"test_top5_accuracy": test.top5} if frames.num_classes > TOP else {}),
         f"last_epoch_{selected_on}_accuracy": last,
         "learning_rate": recipe.optim.learning_rate,
         "num_parameters": count_parameters(parts.model),
@@ -175,21 +174,5 @@ def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, 
     Raises:
         RunError: The run is not finished, or the cache is not the one it was trained on.
     """
-    folder = RunFolder(path)
-    recipe = folder.load_recipe()
-    if not folder.is_finished:
-        again = command("tmkt-train", "resume", path)
-        raise RunError(f"{path}: not finished, expected a result; go on with: {again}")
-    result, environment = folder.result(), folder.environment()
-    require_same_recipe(folder, environment)
-    device = choose_device(recipe)
-    with numerics(recipe, environment["num_threads"]):
-        frames = open_frames(recipe, cache or cache_of(environment), "test")
-        if frames.cache_digest != result["cache_digest"]:
-            raise RunError(
-                f"{path}: cache digest {frames.cache_digest}, expected {result['cache_digest']} "
-                "as in training; give that cache with --cache"
-            )
-        model = build_network(recipe, frames).to(device)
-        load_best(folder, model, device, result["best_epoch"])
-        return evaluate_part(recipe, model, frames, device), float(result["test_accuracy"])
+    with open_finished(path, cache=cache) as run:
+        return evaluate_part(run.recipe, run.model, run.test, run.device), float(run.result["test_accuracy"])

@@ -18,6 +18,8 @@ from tmkt_train.metrics import LOSS, EpochMeans
 from tmkt_train.models import SpikingNetwork
 from tmkt_train.objective import LossWeights
 
+TOP = 5
+
 
 class Evaluation(NamedTuple):
     """What a model makes of a split.
@@ -27,12 +29,14 @@ class Evaluation(NamedTuple):
         loss: Mean classification loss.
         predictions: Predicted classes, shape (N,), int64.
         labels: True classes, shape (N,), int64.
+        top5: Share of samples whose class is among the five best, in [0, 1]; 1 with five classes or fewer.
     """
 
     accuracy: float
     loss: float
     predictions: NDArray[np.int64]
     labels: NDArray[np.int64]
+    top5: float
 
 
 def train_one_epoch(
@@ -103,6 +107,7 @@ def evaluate(model: SpikingNetwork, batches: Iterable[Batch], weights: LossWeigh
     model.eval()
     predictions: list[Tensor] = []
     labels: list[Tensor] = []
+    among_top: list[Tensor] = []
     losses: list[Tensor] = []
     sizes: list[int] = []
     for batch in batches:
@@ -111,13 +116,16 @@ def evaluate(model: SpikingNetwork, batches: Iterable[Batch], weights: LossWeigh
         sizes.append(len(batch))
         predictions.append(predict(logits))
         labels.append(batch.labels)
+        best = logits.mean(dim=0).topk(min(TOP, logits.shape[-1]), dim=1).indices
+        among_top.append((best == batch.labels[:, None]).any(dim=1))
     if not sizes:
         raise RunError("evaluation: found no samples, expected one or more; choose another split or cache")
     total = sum(loss * size for loss, size in zip(torch.stack(losses).tolist(), sizes, strict=True))
     count = sum(sizes)
     predicted = torch.cat(predictions).cpu().numpy()
     true = torch.cat(labels).cpu().numpy()
-    return Evaluation(float(np.mean(predicted == true)), total / count, predicted, true)
+    top5 = torch.cat(among_top).double().mean().item()
+    return Evaluation(float(np.mean(predicted == true)), total / count, predicted, true, top5)
 
 
 def predict(logits: Tensor) -> Tensor:

@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.optim import AdamW
 
 from tmkt_data import Cache, PairedFrames
+from tmkt_data.splits import SPLIT_CODES, Split
+from tmkt_data.subsets import draw_classes
 from tmkt_train.errors import RunError
 from tmkt_train.method import Method, build_method
 from tmkt_train.mixer import Mixer
@@ -24,8 +28,6 @@ from tmkt_train.neurons import lif_implementation
 from tmkt_train.objective import LossWeights
 from tmkt_train.recipe import Recipe
 from tmkt_train.sampling import count_batches
-
-Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
     """
     is_training = split == "train"
     per_class = recipe.data.recordings_per_class
+    cache = cache if isinstance(cache, Cache) else Cache(cache)
     has_images = is_training and recipe.needs_images if with_images is None else with_images
     return PairedFrames(
         cache,
@@ -114,7 +117,34 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
         per_class=per_class if is_training and per_class != "all" else None,
         event_share=recipe.data.event_share if is_training else 1.0,
         image_share=recipe.data.image_share if is_training else 1.0,
+        classes=None if not recipe.data.held_out_classes else _classes(recipe, cache)[0],
     )
+
+
+def open_held_out(recipe: Recipe, cache: Cache) -> Iterator[PairedFrames]:
+    """Open every part of the cache with the recordings of the held-out classes alone, without images."""
+    for split in get_args(Split):
+        code = SPLIT_CODES[split]
+        held_out = _classes(recipe, cache)[1]
+        of_split = cache.splits("events", recipe.data.protocol) == code
+        if (of_split & np.isin(cache.tables["events/label"], held_out)).any():
+            yield PairedFrames(
+                cache,
+                split=split,
+                pairing="none",
+                seed=recipe.seed,
+                protocol=recipe.data.protocol,
+                scale=recipe.data.event_scale,
+                classes=held_out,
+            )
+
+
+def _classes(recipe: Recipe, cache: Cache) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the labels that are trained on and those that are held out, of the classes that have recordings."""
+    present = np.unique(cache.tables["events/label"]).astype(np.int64)
+    chosen = draw_classes(len(present), recipe.data.held_out_classes, seed=recipe.data.prepare.split_seed)
+    held_out = present[chosen]
+    return np.setdiff1d(present, held_out), held_out
 
 
 def selection_split(recipe: Recipe) -> Split:

@@ -101,6 +101,11 @@ class DataTable(Table):
         default=1.0, description="Share of the training recordings of each class that is kept; all images stay."
     )
     image_share: Share = Field(default=1.0, description="Share of the training images of each class that is kept.")
+    held_out_classes: int = Field(
+        default=0,
+        ge=0,
+        description="Classes left out of every part on both sides, drawn by the split seed, for few-shot evaluation.",
+    )
     prepare: PrepareTable = Field(default_factory=PrepareTable, description="The cache that is needed.")
 
 

@@ -32,6 +32,7 @@ _RESULT: _Kinds = {
     "warnings": list,
     "environment": dict,
 }
+_BEFORE_THE_RECIPE = {"environment.json", "environment.json.part", "recipe.toml.part"}
 
 
 class RunFolder:
@@ -210,7 +211,8 @@ def _make_given(out: Path) -> Path:
 
 def _require_empty(folder: RunFolder) -> None:
     out = folder.path
-    if not any(out.iterdir()):
+    # What a process left that was killed before it wrote the recipe is no run.
+    if {path.name for path in out.iterdir()} <= _BEFORE_THE_RECIPE:
         return
     if folder.recipe.is_file() and folder.is_finished:
         raise RunError(f"{out}: holds a finished run; choose another folder with --out")

@@ -95,7 +95,7 @@ def line_chart(
     return drawing(
         _HEIGHT,
         summary,
-        _frame(x_axis, y_axis, x_title, y_title),
+        frame(x_axis, y_axis, x_title, y_title),
         _mark(x_axis, mark) if mark else None,
         *(_line(x, s, x_axis, y_axis) for s in lines),
         *names,
@@ -112,7 +112,8 @@ def _last_point(x: Sequence[float], values: Sequence[float]) -> tuple[float, flo
     return next((a, v) for a, v in zip(reversed(x), reversed(values), strict=True) if math.isfinite(v))
 
 
-def _frame(x_axis: Axis, y_axis: Axis, x_title: str, y_title: str) -> Html:
+def frame(x_axis: Axis, y_axis: Axis, x_title: str, y_title: str) -> Html:
+    """Draw the rules, ticks and titles of two axes."""
     x0, x1, y0, y1 = x_axis.start_px, x_axis.end_px, y_axis.start_px, y_axis.end_px
     rules = joined(element("line", x1=x0, x2=x1, y1=y_axis(v), y2=y_axis(v)) for v, _ in y_axis.ticks)
     marks = joined(element("line", x1=x_axis(v), x2=x_axis(v), y1=y0, y2=y0 + 4) for v, _ in x_axis.ticks)
@@ -229,7 +230,7 @@ def column_chart(
     return drawing(
         _HEIGHT,
         summary,
-        _frame(x_axis, y_axis, x_title, y_title),
+        frame(x_axis, y_axis, x_title, y_title),
         element("g", bars, class_=f"{color} bar"),
         element("g", *_expectations(expected or (), x_axis, y_axis, width / 2), class_="expected"),
         *named,

@@ -84,8 +84,20 @@ def render(runs: Sequence[RunRecord]) -> str:
     Returns:
         An HTML document.
     """
+    return document(*(_single(runs[0]) if len(runs) == 1 else _several(runs)))
+
+
+def document(title: str, body: Html) -> str:
+    """Put a page into its frame, with the style in it.
+
+    Args:
+        title: Title of the window.
+        body: What is shown.
+
+    Returns:
+        An HTML document that needs nothing else.
+    """
     style = resources.files("tmkt_train.report").joinpath("report.css").read_text(encoding="utf-8")
-    title, body = _single(runs[0]) if len(runs) == 1 else _several(runs)
     head = element(
         "head",
         element("meta", charset="utf-8"),

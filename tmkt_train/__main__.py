@@ -1,0 +1,5 @@
+"""`python -m tmkt_train` is `tmkt-train`."""
+
+from tmkt_train.cli import main
+
+main(prog_name="tmkt-train")
