@@ -21,12 +21,14 @@ from tmkt_train.loop import Evaluation
 from tmkt_train.mixer import Mixer
 from tmkt_train.mixing import mix_mask
 from tmkt_train.parts import Parts, open_frames
+from tmkt_train.reading import principal_components, read_pass, side_similarity, synaptic_cost
 from tmkt_train.recipe import Recipe
 from tmkt_train.sampling import batch_slices, epoch_order
 from tmkt_train.two_streams import TwoStreams
 
 NUM_STRIPS = 6
 NUM_RATE_SAMPLES = 64
+_LEAST_PAIRS = 4
 
 Float32Array = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
@@ -57,7 +59,7 @@ def write_diagnostics(
     arrays: Arrays = {
         "confusion": confusion_matrix(test.labels, test.predictions, test_frames.num_classes),
         "class_names": np.array(test_frames.class_names, dtype=np.str_),
-        **_firing_rates(recipe, parts),
+        **_readings(recipe, parts),
         **strips,
     }
     if isinstance(parts.method, TwoStreams):
@@ -80,8 +82,8 @@ def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], 
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
-def _firing_rates(recipe: Recipe, parts: Parts) -> Arrays:
-    """Measure the layers on some training pairs, without augmentation."""
+def _readings(recipe: Recipe, parts: Parts) -> Arrays:
+    """Read the network on some training pairs, without augmentation."""
     batches = training_batches(
         parts.frames,
         seed=recipe.seed,
@@ -95,15 +97,31 @@ def _firing_rates(recipe: Recipe, parts: Parts) -> Arrays:
     )
     batch = next(batches)
     batches.close()
-    on_events = parts.model.firing_rates(batch.events)
+    event = read_pass(parts.model, batch.events, "event")
+    cost = synaptic_cost(parts.model, event)
     arrays: Arrays = {
-        "firing_layer": np.array(list(on_events), dtype=np.str_),
-        "firing_rate_events": np.array(list(on_events.values()), dtype=np.float32),
+        "firing_layer": np.array(event.layers, dtype=np.str_),
+        "firing_rate_events": event.rates.mean(axis=1),
+        "firing_steps_events": event.rates,
+        "synapse_layer": np.array(cost.layers, dtype=np.str_),
+        "synapse_spiking": event.spiking,
+        "synapse_macs": cost.macs,
+        "synapse_operations": cost.operations,
+        "synapse_energy_nj": cost.energy_nj,
+        "synapse_dense_energy_nj": cost.dense_energy_nj,
     }
-    if batch.image is not None:
-        on_images = parts.model.firing_rates(batch.image)
-        arrays["firing_rate_images"] = np.array([on_images[name] for name in on_events], dtype=np.float32)
-    return arrays
+    if batch.image is None or len(batch) < _LEAST_PAIRS:
+        return arrays
+    image = read_pass(parts.model, batch.image, "image")
+    arrays["firing_rate_images"] = image.rates.mean(axis=1)
+    arrays["similarity"], arrays["similarity_floor"] = side_similarity(image, event)
+    points, arrays["embedding_shares"] = principal_components(np.concatenate([image.features, event.features]))
+    labels = batch.labels.cpu().numpy()
+    return arrays | {
+        "embedding": points,
+        "embedding_is_event": np.repeat([False, True], len(batch)),
+        "embedding_label": np.array(parts.frames.class_names, dtype=np.str_)[np.tile(labels, 2)],
+    }
 
 
 def _replacement_histogram(recipe: Recipe, parts: Parts, mixer: Mixer) -> NDArray[np.int64]:

@@ -118,9 +118,13 @@ def cka(x: Tensor, y: Tensor, estimator: CkaEstimator = "biased") -> Tensor:
     with torch.autocast(device_type=x.device.type, enabled=False):
         if estimator == "debiased":
             return _debiased_cka(_full_precision(x), _full_precision(y))
-        k, l = _centered_gram(_full_precision(x)), _centered_gram(_full_precision(y))  # noqa: E741
-        norms = torch.linalg.matrix_norm(k) * torch.linalg.matrix_norm(l)
-        alignment: Tensor = (k * l).sum(dim=(1, 2)) / (norms + _CKA_EPS)
+        return cka_of_grams(centered_gram(x), centered_gram(y))
+
+
+def cka_of_grams(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
+    """Return the biased alignment of two sets of features from their centered Gram matrices, (T, B, B): shape (T,)."""
+    norms = torch.linalg.matrix_norm(k) * torch.linalg.matrix_norm(l)
+    alignment: Tensor = (k * l).sum(dim=(1, 2)) / (norms + _CKA_EPS)
     return alignment
 
 
@@ -133,7 +137,7 @@ def _debiased_cka(x: Tensor, y: Tensor) -> Tensor:
 
 def _hollow_gram(features: Tensor) -> Tensor:
     # Centering changes nothing but the rounding: the estimator itself does not see a translation.
-    gram = _centered_gram(features)
+    gram = centered_gram(features)
     return gram - torch.diag_embed(gram.diagonal(dim1=1, dim2=2))
 
 
@@ -210,8 +214,9 @@ def ratio_perception_loss(predicted: Tensor, ratio: Tensor) -> Tensor:
     return (predicted - ratio.to(predicted.dtype)).square().mean()
 
 
-def _centered_gram(features: Tensor) -> Tensor:
-    """Return the Gram matrices of features centered over the batch: (T, B, D) to (T, B, B)."""
+def centered_gram(features: Tensor) -> Tensor:
+    """Return the Gram matrices of features centered over the batch, in float32 or more: (T, B, D) to (T, B, B)."""
+    features = _full_precision(features)
     centered = features - features.mean(dim=1, keepdim=True)
     return centered @ centered.mT
 

@@ -239,30 +239,6 @@ def test_rows_do_not_mix_in_evaluation():
     torch.testing.assert_close(together, alone)
 
 
-@pytest.mark.parametrize("backbone", ["vgg-snn", "resnet18", "scnn"])
-def test_firing_rates(backbone):
-    network = build(backbone, norm="per-step")
-    network(frames())  # running statistics
-    before = copy.deepcopy(network.state_dict())
-    totals = {}
-    hooks = [
-        node.register_forward_hook(
-            lambda _module, _inputs, spikes, name=name: totals.update({name: spikes.double().mean().item()})
-        )
-        for name, node in spiking_layers(network.body).items()
-    ]
-    rates = network.firing_rates(frames())
-    for hook in hooks:
-        hook.remove()
-    assert list(rates) == network.spiking_layer_names
-    assert rates == pytest.approx(totals, rel=1e-5)
-    assert next(iter(rates.values())) > 0
-    assert network.training
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, before[name])
-    assert all(not node._forward_hooks for node in spiking_layers(network.body).values())
-
-
 def test_a_pass_leaves_no_graph_behind():
     network = build()
     network(frames(), tap=True).logits.sum().backward()

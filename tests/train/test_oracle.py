@@ -112,7 +112,7 @@ def test_surrogates_by_hand(surrogate, slopes):
     z = torch.tensor([-0.6, -0.501, -0.25, 0.0, 0.25, 0.501, 0.6])
     x = (2 * (z + 0.5)).view(1, -1).requires_grad_()
     lif(surrogate)(x).sum().backward()
-    # dx = dh / 2
+    # The input counts by half.
     np.testing.assert_allclose(2 * x.grad[0], slopes, atol=1e-6)
 
 

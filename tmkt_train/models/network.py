@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from tmkt_data.errors import SpecError
@@ -112,38 +111,6 @@ class SpikingNetwork(nn.Module):
         reset(self)
         chosen = self.image_head if head == "image" and self.image_head is not None else self.event_head
         return NetworkOutput(logits=chosen(features), features=features, alignment=alignment)
-
-    @torch.no_grad()
-    def firing_rates(self, frames: Tensor) -> dict[str, float]:
-        """Measure how often the neurons of each layer fire, in evaluation mode.
-
-        Args:
-            frames: Shape (T, B, C, H, W), float32.
-
-        Returns:
-            Spikes per neuron and step, in [0, 1], averaged over batch, layer and steps; keyed by layer name.
-
-        Raises:
-            SpecError: The frames are not of the shape that the network was built for.
-        """
-        rates: dict[str, Tensor] = {}
-
-        def record(name: str, spikes: Tensor) -> None:
-            rates[name] = spikes.mean()
-
-        hooks = [
-            module.register_forward_hook(lambda _module, _inputs, spikes, name=name: record(name, spikes))
-            for name, module in spiking_layers(self.body).items()
-        ]
-        was_training = self.training
-        try:
-            self.eval()
-            self(frames)
-        finally:
-            self.train(was_training)
-            for hook in hooks:
-                hook.remove()
-        return dict(zip(rates, torch.stack(list(rates.values())).tolist(), strict=True))
 
     def _check(self, frames: Tensor) -> None:
         shape = self.frame_shape

@@ -14,6 +14,7 @@ from tmkt_train.report.class_sections import activity, classes, samples
 from tmkt_train.report.comparison import comparison
 from tmkt_train.report.html import Html, element, joined
 from tmkt_train.report.mixing_sections import guidance, mix_schedule
+from tmkt_train.report.reading_sections import cost, features, similarity
 from tmkt_train.report.run_record import RunRecord, read_run
 from tmkt_train.report.sections import headline, learning_curves
 from tmkt_train.report.setup_sections import data, environment, inferred, settings
@@ -23,6 +24,9 @@ _SECTIONS: dict[str, Callable[[RunRecord], Html | None]] = {
     "Mix schedule": mix_schedule,
     "Guidance and alignment": guidance,
     "Firing rates": activity,
+    "Operations and energy": cost,
+    "Both sides, layer by layer": similarity,
+    "Features": features,
     "Classes": classes,
     "Samples": samples,
     "Data": data,
