@@ -61,7 +61,7 @@ def heat_map(
             )
             if num_columns <= _MOST_WRITTEN:
                 text = f"{values[i, j]:.2f}".replace("0.", ".", 1)
-                shade = "on-dark" if share > 0.55 else None
+                shade = "on-dark" if share > 0.55 else "in-cell"
                 cells.append(label(x + width / 2, y + _CELL_PX / 2 + 4, text, anchor="middle", class_=shade))
     bottom = top + num_rows * _CELL_PX
     every = 1 if num_columns <= 20 else 10

@@ -56,7 +56,7 @@ def features(run: RunRecord) -> Html | None:
     if points is None or shares is None or is_event is None or points.shape[1] != 2 or len(shares) != 2:
         return None
     event = np.asarray(is_event, bool)
-    titles = [f"component {k + 1}, {decimal(100 * float(shares[k]), 0)} % of the variance" for k in (0, 1)]
+    titles = [f"component {k + 1}, {100 * float(shares[k]):.0f} % of the variance" for k in (0, 1)]
     picture = scatter(
         [("event", points[event]), ("image", points[~event])],
         x_title=titles[0],
