@@ -173,9 +173,9 @@ def principal_components(features: FloatArray, num: int = 2) -> tuple[FloatArray
         a component is positive; components that do not exist are 0.
 
     Example:
-        >>> points, shares = principal_components(np.array([[0, 0], [2, 0], [4, 1e-9]], np.float32))
-        >>> points[:, 0].tolist(), shares.round(6).tolist()
-        ([-2.0, 0.0, 2.0], [1.0, 0.0])
+        >>> points, shares = principal_components(np.array([[0, 0], [2, 0], [5, 0]], np.float32))
+        >>> [round(float(x), 2) for x in points[:, 0]], [round(float(share), 2) for share in shares]
+        ([-2.33, -0.33, 2.67], [1.0, 0.0])
     """
     centered = features.astype(np.float64) - features.astype(np.float64).mean(axis=0)
     left, scale, right = np.linalg.svd(centered, full_matrices=False)
