@@ -42,15 +42,20 @@ main.add_command(sweep)
 @main.command()
 def recipes() -> None:
     """List the recipes that can be named."""
-    from tmkt_train.recipe_files import list_recipes
+    import textwrap
 
-    for entry in list_recipes():
+    from tmkt_train.recipe_files import families, list_recipes
+
+    for entry, variants in families(list_recipes()):
         click.secho(entry.name, bold=True)
         if entry.problem:
             click.secho(f"  error: {entry.problem}", fg="red")
             continue
         click.echo(f"  {entry.title}")
         click.echo(f"  needs: {entry.dataset}")
+        endings = " ".join(variant.name.removeprefix(entry.name) for variant in variants)
+        if endings:
+            click.echo(textwrap.fill(endings, 78, initial_indent="  also:  ", subsequent_indent="         "))
     click.echo("\ntrain one: tmkt-train recipe NAME    all its settings: tmkt-train check NAME")
 
 

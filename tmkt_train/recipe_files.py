@@ -85,6 +85,23 @@ def list_recipes() -> list[RecipeEntry]:
     return entries
 
 
+def families(entries: Sequence[RecipeEntry]) -> list[tuple[RecipeEntry, list[RecipeEntry]]]:
+    """Group recipes with those whose name they begin, such as `scnn_nmnist` with `scnn_nmnist_kt`.
+
+    A recipe that is broken stands by itself.
+    """
+    names = {entry.name for entry in entries if not entry.problem}
+    found: dict[str, tuple[RecipeEntry, list[RecipeEntry]]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        bases = [name for name in names if entry.name.startswith(f"{name}_")]
+        base = min(bases, key=len, default=None) if not entry.problem else None
+        if base is None:
+            found[entry.name] = (entry, [])
+        else:
+            found[base][1].append(entry)
+    return list(found.values())
+
+
 def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     """Read a recipe file over the one that it extends, put the settings over both, and check everything.
 

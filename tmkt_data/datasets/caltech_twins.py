@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
 from tmkt_data.datasets.info import DatasetInfo, missing_data
-from tmkt_data.datasets.ncaltech101 import PLACEMENT, SENSOR_SIZE
+from tmkt_data.datasets.ncaltech101 import IMAGE_FOLDERS, PLACEMENT, SENSOR_SIZE
 
 INFO = DatasetInfo(
     name="caltech101-twins",
@@ -23,12 +23,6 @@ INFO = DatasetInfo(
     canvas="tight",
 )
 
-_IMAGE_FOLDERS = (
-    "101_ObjectCategories",
-    "caltech101/101_ObjectCategories",
-    "caltech-101/101_ObjectCategories",
-    "Caltech101/101_ObjectCategories",
-)
 _IMAGE = re.compile(r"image_\d{4}\.jpg")
 _RECORDING = re.compile(r"image_\d{4}\.bin")
 _LEAST_PHOTOGRAPHS = 3
@@ -51,7 +45,7 @@ def list_photographs(
     Raises:
         CatalogueError: There are no photographs, or those of one class alone.
     """
-    folder, looked = find_folder(images, root, (".", *_IMAGE_FOLDERS), _IMAGE)
+    folder, looked = find_folder(images, root, IMAGE_FOLDERS, _IMAGE)
     if folder is None:
         raise missing_data(INFO, "images (class folders with image_0001.jpg)", looked)
     found = {name: scan_folder(folder / name, _IMAGE) for name in class_folders(folder)}

@@ -40,7 +40,7 @@ _EVENT_FOLDERS = (
     "N-Caltech101",
     "NCALTECH101/Caltech101",
 )
-_IMAGE_FOLDERS = (
+IMAGE_FOLDERS = (
     "101_ObjectCategories",
     "caltech101/101_ObjectCategories",
     "caltech-101/101_ObjectCategories",
@@ -180,7 +180,7 @@ def open_ncaltech101(
     Source: Orchard et al., Frontiers in Neuroscience 9:437, 2015; Fei-Fei et al., 2004.
     """
     event_folder, looked_events = find_folder(events, root, _EVENT_FOLDERS, _RECORDING)
-    image_folder, looked_images = find_folder(images, root, _IMAGE_FOLDERS, _IMAGE)
+    image_folder, looked_images = find_folder(images, root, IMAGE_FOLDERS, _IMAGE)
     if event_folder is None:
         raise missing_data(INFO, "recordings (class folders with image_0001.bin)", looked_events)
     if image_folder is None:
