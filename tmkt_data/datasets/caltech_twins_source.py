@@ -11,12 +11,11 @@ from pathlib import Path
 from tmkt_data.datasets.catalogue import Source
 from tmkt_data.datasets.ncaltech101 import PLACEMENT
 from tmkt_data.encode import intensity, resize_rgb
-from tmkt_data.errors import ImageError, TmktError
+from tmkt_data.errors import ImageError
 from tmkt_data.events import Events, SensorSize
 from tmkt_data.io.atis import write_atis
-from tmkt_data.io.files import read_bytes
+from tmkt_data.io.files import read_bytes, writing_alone
 from tmkt_data.io.images import read_image
-from tmkt_data.locks import FileLock
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.simulate.recording import SIMULATOR_VERSION, SimulatorSettings, simulate_recording
 from tmkt_data.simulate.saccade import SaccadePath
@@ -78,22 +77,11 @@ def write_twins(photographs: Sequence[Source], folder: Path) -> Iterator[int]:
     if all(path.is_file() for path in paths):
         yield from range(1, len(paths) + 1)
         return
-    lock = FileLock(folder / _LOCK)
-    try:
-        for parent in {path.parent for path in paths}:
-            parent.mkdir(parents=True, exist_ok=True)
-        acquired = lock.acquire()
-    except OSError as broken:
-        raise TmktError(f"{folder}: cannot be written ({broken.strerror or broken}); name another folder") from broken
-    if not acquired:
-        raise TmktError(f"{folder}: another process is writing this set; wait for it to end")
-    try:
+    with writing_alone(folder, _LOCK, sorted({path.parent.name for path in paths})):
         for done, (source, path) in enumerate(zip(photographs, paths, strict=True), start=1):
             if not path.is_file():
                 write_atis(path, simulate_twin(source))
             yield done
-    finally:
-        lock.release()
 
 
 def simulate_twin(source: Source) -> Events:

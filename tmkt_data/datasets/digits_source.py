@@ -22,8 +22,7 @@ from PIL import Image
 
 from tmkt_data.errors import CatalogueError, TmktError
 from tmkt_data.io.atis import BYTES_PER_EVENT, write_atis
-from tmkt_data.io.files import replace_file
-from tmkt_data.locks import FileLock
+from tmkt_data.io.files import replace_file, writing_alone
 from tmkt_data.random_keys import Purpose, draw_key
 from tmkt_data.simulate.recording import NMNIST_SETTINGS, SIMULATOR_VERSION, simulate_recording
 
@@ -78,18 +77,8 @@ def write_digits(root: Path, *, per_class: int | None = None) -> Iterator[int]:
         yield from range(1, len(digits) + 1)
         return
     _refuse_strangers(root)
-    lock = FileLock(root / _LOCK)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        acquired = lock.acquire()
-    except OSError as broken:
-        raise TmktError(f"{root}: cannot be written ({broken.strerror or broken}); name another folder") from broken
-    if not acquired:
-        raise TmktError(f"{root}: another process is writing this set; wait for it to end")
-    try:
+    with writing_alone(root, _LOCK):
         yield from _write(root, digits, per_class)
-    finally:
-        lock.release()
 
 
 def _write(root: Path, digits: list[_Digit], per_class: int | None) -> Iterator[int]:

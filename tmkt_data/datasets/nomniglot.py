@@ -15,7 +15,6 @@ from tmkt_data.events import SensorSize, Window
 from tmkt_data.io.aedat4 import NUM_DRAWERS
 
 NUM_CHARACTERS = 1623
-NUM_BACKGROUND = 964
 CLASS_NAMES = tuple(f"{number:04d}" for number in range(1, NUM_CHARACTERS + 1))
 """The 4-digit number of each character, background 0001 to 0964, evaluation 0965 to 1623: one space of labels."""
 WINDOW = Window(54, 4, SensorSize(250, 250))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tmkt_data.errors import EventError, TmktError
+from tmkt_data.locks import FileLock
 from tmkt_data.whole_files import put_file
 
 
@@ -25,6 +28,28 @@ def read_bytes(path: Path, *, error: type[TmktError] = EventError) -> bytes:
         raise error(f"{path}: cannot be read ({broken.strerror or broken})") from broken
     except ValueError as impossible:
         raise error(f"{str(path)!r}: no possible file name ({impossible})") from impossible
+
+
+@contextmanager
+def writing_alone(folder: Path, lock_name: str, inside: Iterable[str] = ()) -> Iterator[None]:
+    """Make a folder with folders in it, and keep other processes from writing the same set into it meanwhile.
+
+    Raises:
+        TmktError: The folder cannot be written, or another process is writing there.
+    """
+    lock = FileLock(folder / lock_name)
+    try:
+        for made in (folder, *(folder / name for name in inside)):
+            made.mkdir(parents=True, exist_ok=True)
+        acquired = lock.acquire()
+    except OSError as broken:
+        raise TmktError(f"{folder}: cannot be written ({broken.strerror or broken}); name another folder") from broken
+    if not acquired:
+        raise TmktError(f"{folder}: another process is writing this set; wait for it to end")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def replace_file(path: Path, data: bytes) -> None:
