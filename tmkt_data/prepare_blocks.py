@@ -133,17 +133,23 @@ def source_signatures(sources: Sequence[Source]) -> NDArray[np.uint64]:
     Raises:
         CatalogueError: A source is gone.
     """
-    stats: dict[Path, tuple[int, int]] = {}
+    stats: dict[Path, tuple[int, ...]] = {}
     signatures = np.zeros(len(sources), np.uint64)
     for at, source in enumerate(sources):
         if source.path not in stats:
-            try:
-                stat = source.path.stat()
-            except OSError as gone:
-                raise CatalogueError(f"{source.path}: {gone.strerror or gone}; it was there a moment ago") from gone
-            stats[source.path] = (stat.st_mtime_ns, stat.st_size)
+            # The samples of an AEDAT4 recording lie where the csv beside it says.
+            beside = [source.path.with_suffix(".csv")] if source.path.suffix == ".aedat4" else []
+            stats[source.path] = tuple(value for path in (source.path, *beside) for value in _changed(path))
         signatures[at] = sample_uid(f"{source.path.absolute()}|{stats[source.path]}|{source.item}")
     return signatures
+
+
+def _changed(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError as gone:
+        raise CatalogueError(f"{path}: {gone.strerror or gone}; it was there a moment ago") from gone
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _empty_block(

@@ -11,7 +11,7 @@ from tmkt_data.datasets.nomniglot import CLASS_NAMES, WINDOW, open_nomniglot
 from tmkt_data.errors import CatalogueError, EventError, SpecError
 from tmkt_data.io.aedat4 import DrawerReader, cut_window, read_aedat4, read_slices
 from tmkt_data.paired import scale_events
-from tmkt_data.prepare_blocks import UnreadableSourcesError
+from tmkt_data.prepare_blocks import UnreadableSourcesError, source_signatures
 from tmkt_data.splits import split_recordings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
@@ -216,3 +216,14 @@ def test_the_largest_of_each_step_and_polarity_becomes_one():
     scaled = scale_events(frames, "step-max")
     for place in np.ndindex(2, 3, 2):
         np.testing.assert_allclose(scaled[place], before[place] / max(before[place].max(), 1))
+
+
+def test_an_edited_csv_is_noticed(tree, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tree, copy)
+    sources = open_nomniglot(copy).recordings
+    before = source_signatures(sources)
+    path = recording_of(copy, 2).with_suffix(".csv")
+    path.write_text(path.read_text().replace("\n", "\n\n", 1))
+    changed = source_signatures(sources) != before
+    assert [source.id[:4] for source, new in zip(sources, changed, strict=True) if new] == ["0002"] * 20
