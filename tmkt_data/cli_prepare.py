@@ -24,17 +24,15 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _MAX_PROBLEMS = 10
-_SIZES = "48; digits, nmnist: 34; caltech101-twins: 32; nomniglot: 28"
-_CANVAS = "tight for ncaltech101, caltech101-twins, cepdvs; else fixed"
 
 
 def _spec_options(function: Any) -> Any:
     options = [
-        click.option("--time-bins", type=int, help="Time bins of a recording, T.  [default: 10; cepdvs: 6; nomniglot: 12]"),
-        click.option("--size", type=int, help=f"Height and width of a frame.  [default: {_SIZES}]"),
+        click.option("--time-bins", type=int, help="Time bins of a recording, T.  [default: 10]"),
+        click.option("--size", type=int, help="Height and width of a frame.  [default: 48; 34 for digits, nmnist]"),
         click.option("--resize", help="sum: keeps every event | bilinear: as KT | area: density.  [default: sum]"),
         click.option("--bin-rule", help="exact: every event in one bin | tonic | spikingjelly.  [default: exact]"),
-        click.option("--canvas", help=f"fixed | tight: extent of the recording.  [default: {_CANVAS}]"),
+        click.option("--canvas", help="fixed | tight: extent of the recording.  [default: fixed; ncaltech101: tight]"),
         click.option("--representation", help="counts: OFF and ON | voxel: signed, one channel.  [default: counts]"),
         click.option("--image-channel", help="value of HSV | luminance | blue.  [default: value]"),
         click.option("--class-set", help="all | objects: without background.  [default: all]"),
@@ -93,7 +91,7 @@ def prepare(
     elif name == "caltech101-twins":
         if events is not None:
             raise click.UsageError("caltech101-twins makes its recordings itself; leave --events out")
-        events = _write_twins(root, images, skip_bad=skip_bad)
+        events = _write_twins(root, images)
     catalogue = open_catalogue(name, root, events, images, spec.class_set)
     _report_catalogue(catalogue)
     if not allow_unpaired:
@@ -135,23 +133,17 @@ def _write_digits(root: Path | None) -> Path:
     return folder
 
 
-def _write_twins(root: Path | None, images: Path | None, *, skip_bad: bool) -> Path:
+def _write_twins(root: Path | None, images: Path | None) -> Path:
     from tmkt_data.datasets.caltech_twins import list_photographs
-    from tmkt_data.datasets.caltech_twins_source import count_twins, twins_folder, write_twins
+    from tmkt_data.datasets.caltech_twins_source import twins_folder, write_twins
     from tmkt_data.plan import cache_directory
 
     _, photographs, _ = list_photographs(root, images)
     folder = twins_folder(photographs, cache_directory() / "caltech101-twins-source")
-    there = count_twins(photographs, folder)
-    if there == len(photographs):
-        click.echo(f"simulated recordings of all {there} photographs are there: {folder}")
-        return folder
-    so_far = f", {there} are there" if there else ""
-    click.echo(f"simulating a recording of each of {len(photographs)} photographs{so_far}: {folder}")
-    unreadable: dict[str, str] | None = {} if skip_bad else None
+    click.echo(f"simulating a recording of each of {len(photographs)} photographs: {folder}")
     with _kept_when_stopped(), progress_bar() as bar:
         task = bar.add_task("simulate", total=len(photographs))
-        for done in write_twins(photographs, folder, unreadable=unreadable):
+        for done in write_twins(photographs, folder):
             bar.update(task, completed=done)
     return folder
 

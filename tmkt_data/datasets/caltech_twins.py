@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tmkt_data.datasets.caltech_twins_source import describe_simulator, twins_folder
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101 import IMAGE_FOLDERS, PLACEMENT, SENSOR_SIZE
@@ -27,7 +26,6 @@ INFO = DatasetInfo(
 _IMAGE = re.compile(r"image_\d{4}\.jpg")
 _RECORDING = re.compile(r"image_\d{4}\.bin")
 _LEAST_PHOTOGRAPHS = 3
-_OPTIONS = "--root or --images"
 _OTHER_CROPS = "Faces"
 """Other crops of the photographs of Faces_easy: a held-out face would be in training too."""
 
@@ -49,7 +47,7 @@ def list_photographs(
     """
     folder, looked = find_folder(images, root, IMAGE_FOLDERS, _IMAGE)
     if folder is None:
-        raise missing_data(INFO, "images (class folders with image_0001.jpg)", looked, _OPTIONS)
+        raise missing_data(INFO, "images (class folders with image_0001.jpg)", looked)
     found = {name: scan_folder(folder / name, _IMAGE) for name in class_folders(folder)}
     notes = [f"images: {_OTHER_CROPS} left out, other crops of Faces_easy"] if _OTHER_CROPS in found else []
     found.pop(_OTHER_CROPS, None)
@@ -58,7 +56,7 @@ def list_photographs(
         notes.append(f"images: classes of fewer than {_LEAST_PHOTOGRAPHS} photographs left out: {some(few)}")
     names = tuple(name for name in found if name not in few)
     if len(names) < 2:
-        raise missing_data(INFO, f"two classes of {_LEAST_PHOTOGRAPHS} photographs or more", looked, _OPTIONS)
+        raise missing_data(INFO, f"two classes of {_LEAST_PHOTOGRAPHS} photographs or more", looked)
     others = [f"{name}/{other}" for name in names for other in found[name][1]]
     if others:
         notes.append(f"images: files left out: {some(others)}")
@@ -79,23 +77,20 @@ def open_caltech_twins(root: Path | None, recordings: Path, images: Path | None 
         images: Folder of the photographs, where it lies elsewhere.
 
     Returns:
-        The catalogue, with splits as those of N-Caltech101; ids such as `"airplanes/image_0001"`. Its notes say how
-        the recordings were simulated, where that is known.
+        The catalogue, with splits as those of N-Caltech101; ids such as `"airplanes/image_0001"`.
 
     Raises:
-        CatalogueError: A side that is not there.
-        ImageError: A photograph that cannot be read.
+        CatalogueError: A side that is not there, or a photograph without its recording.
     """
     names, photographs, notes = list_photographs(root, images)
     sources: list[Source] = []
     for label, name in enumerate(names):
         files, _ = scan_folder(recordings / name, _RECORDING) if (recordings / name).is_dir() else ([], [])
         sources.extend(Source(f"{name}/{stem}", label, path, size) for stem, path, size in files)
-    if not sources:
-        raise missing_data(INFO, f"simulated recording of {photographs[0].id} or another", [recordings], _OPTIONS)
+    missing = {source.id for source in photographs} - {source.id for source in sources}
+    if missing:
+        raise missing_data(INFO, f"simulated recording of {some(sorted(missing))}", [recordings])
     notes.append(f"all {len(sources)} recordings are SIMULATED, from the photographs: no camera has seen them")
-    is_ours = recordings.name == twins_folder(photographs, recordings.parent).name
-    notes.append(describe_simulator() if is_ours else "simulated with other settings or from other photographs")
     return Catalogue(
         name=INFO.name,
         class_names=names,
@@ -105,6 +100,5 @@ def open_caltech_twins(root: Path | None, recordings: Path, images: Path | None 
         images=photographs,
         motion="saccade",
         split_layout="prefix",
-        expected=len(photographs),
         notes=tuple(notes),
     )

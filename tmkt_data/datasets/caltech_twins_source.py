@@ -15,7 +15,7 @@ from tmkt_data.errors import ImageError
 from tmkt_data.events import Events, SensorSize
 from tmkt_data.io.atis import write_atis
 from tmkt_data.io.files import read_bytes, writing_alone
-from tmkt_data.io.images import decode_image
+from tmkt_data.io.images import read_image
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.simulate.recording import SIMULATOR_VERSION, SimulatorSettings, simulate_recording
 from tmkt_data.simulate.saccade import SaccadePath
@@ -28,9 +28,7 @@ SETTINGS = SimulatorSettings(
     noise_rate_hz=1.0,
     path=SaccadePath(corners=((0.0, 0.0), (3.0, 6.0), (6.0, 0.0), (0.0, 0.0))),
 )
-"""What comes close to the one real recording at hand, Faces_easy/image_0001 (inferred).
-
-How close, `benchmarks/caltech_twins_fidelity.py` measures; the settings were chosen on that same recording.
+"""What comes close to the one real recording at hand, Faces_easy/image_0001 (inferred); see docs/results.md.
 
 The path is 6/7 of the published one: real recordings reach 6 pixels beyond the size of the photograph.
 """
@@ -58,23 +56,8 @@ def twins_folder(photographs: Sequence[Source], below: Path) -> Path:
     return below / digest.hexdigest()[:16]
 
 
-def describe_simulator() -> str:
-    """Return the simulator's version and every setting, in one line."""
-    settings = dataclasses.asdict(SETTINGS)
-    settings |= settings.pop("path")
-    values = ", ".join(f"{name} {value}" for name, value in settings.items())
-    return f"simulator {SOURCE_VERSION}.{SIMULATOR_VERSION}, seed {SEED} (inferred): {values}"
-
-
-def count_twins(photographs: Sequence[Source], folder: Path) -> int:
-    """Return how many of the photographs have their recording in the folder."""
-    return sum(path.is_file() for path in _paths(photographs, folder))
-
-
-def write_twins(
-    photographs: Sequence[Source], folder: Path, *, unreadable: dict[str, str] | None = None
-) -> Iterator[int]:
-    """Simulate a recording of each photograph, and yield after each how many are done.
+def write_twins(photographs: Sequence[Source], folder: Path) -> Iterator[int]:
+    """Simulate a recording of each photograph, and yield after each how many are there.
 
     A recording that is there is left as it is: files are put in place whole, and the name of the folder says what
     they were made from. So an interrupted writing goes on where it stopped.
@@ -82,34 +65,23 @@ def write_twins(
     Args:
         photographs: The photographs.
         folder: Folder of the recordings, from `twins_folder`; made where it is missing.
-        unreadable: Out: id of each photograph that cannot be decoded, with the reason; it gets no recording. None
-            stops at the first.
 
     Yields:
-        Number of photographs done, 1 to all.
+        Number of recordings there, 1 to all.
 
     Raises:
-        ImageError: A photograph that cannot be read, where `unreadable` is None.
+        ImageError: A photograph that cannot be read.
         TmktError: The disk is full or cannot be written, or another process writes there.
     """
-    paths = _paths(photographs, folder)
+    paths = [folder / f"{source.id}.bin" for source in photographs]
     if all(path.is_file() for path in paths):
         yield from range(1, len(paths) + 1)
         return
     with writing_alone(folder, _LOCK, sorted({path.parent.name for path in paths})):
         for done, (source, path) in enumerate(zip(photographs, paths, strict=True), start=1):
-            try:
-                if not path.is_file():
-                    write_atis(path, simulate_twin(source))
-            except ImageError as problem:
-                if unreadable is None:
-                    raise
-                unreadable[source.id] = str(problem)
+            if not path.is_file():
+                write_atis(path, simulate_twin(source))
             yield done
-
-
-def _paths(photographs: Sequence[Source], folder: Path) -> list[Path]:
-    return [folder / f"{source.id}.bin" for source in photographs]
 
 
 def simulate_twin(source: Source) -> Events:
@@ -121,8 +93,7 @@ def simulate_twin(source: Source) -> Events:
     Raises:
         ImageError: The photograph cannot be read.
     """
-    # Every class has an image_0001.jpg: the message of an error names the whole path.
-    rgb = decode_image(read_bytes(source.path, error=ImageError), place=str(source.path))
+    rgb = read_image(source.path)
     left, top, right, bottom = PLACEMENT.box_of(rgb.shape[1], rgb.shape[0])
     width, height = right - left, bottom - top
     light = intensity(resize_rgb(rgb, height, width), "luminance")

@@ -37,13 +37,11 @@ class DatasetInfo:
     time_bins: int = 10
 
 
-def missing_data(
-    info: DatasetInfo, what: str, looked: Sequence[Path], options: str = "--root, or --events and --images"
-) -> CatalogueError:
+def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path]) -> CatalogueError:
     """Build the error for a side of a dataset that is not there: where it was sought, what to fetch, what to try."""
     where = ", ".join(str(path) for path in looked) or "nowhere (no --root given)"
     lines = [
-        f"{info.name}: no {what} found; give the folder with {options}",
+        f"{info.name}: no {what} found; give the folder with --root, or --events and --images",
         f"  looked in: {where}",
         "  expected:",
         *(f"    {line}" for line in info.tree),
