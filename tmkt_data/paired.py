@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from tmkt_data.cache.reader import Cache
 from tmkt_data.encode import poisson_frames, repeat_frames
 from tmkt_data.errors import PairingError, SpecError
+from tmkt_data.event_scale import EVENT_SCALES, EventScale, scale_events
+from tmkt_data.image_pools import IMAGE_POOLS, ImagePool, choose_images
 from tmkt_data.pairing import PAIRINGS, ImagePools, Pairing, draw_same_class, require_images, require_twins
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_CODES, Protocol, Split, split_digest
 from tmkt_data.subsets import keep_images, keep_recordings
 
-EventScale = Literal["raw", "clip1", "log1p", "max", "step-max", "binary"]
-EVENT_SCALES: tuple[EventScale, ...] = get_args(EventScale)
 Encoder = Literal["repeat", "poisson", "baked"]
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
 
@@ -64,41 +64,6 @@ class PairedBatch(NamedTuple):
     image_indices: NDArray[np.int64]
 
 
-def scale_events(frames: NDArray[np.float32], scale: EventScale) -> NDArray[np.float32]:
-    """Scale event frames in place, sample by sample.
-
-    Args:
-        frames: Shape (B, T, C, H, W), float32; changed in place.
-        scale: `raw`: as counted; `clip1`: at most 1 (and at least -1); `log1p`: log(1 + |x|) with the sign of x;
-            `max`: divided by the largest magnitude of each sample and channel; `step-max`: of each sample, step and
-            channel, as KT has it on N-Omniglot; `binary`: 1 where there is any event.
-
-    Returns:
-        The same array.
-
-    Raises:
-        SpecError: An unknown scale.
-    """
-    match scale:
-        case "raw":
-            pass
-        case "clip1":
-            np.clip(frames, -1.0, 1.0, out=frames)
-        case "log1p":
-            np.copyto(frames, np.sign(frames) * np.log1p(np.abs(frames)))
-        case "max":
-            largest = np.abs(frames).max(axis=(1, 3, 4), keepdims=True)
-            frames /= np.maximum(largest, np.float32(1e-12))
-        case "step-max":
-            largest = np.abs(frames).max(axis=(3, 4), keepdims=True)
-            frames /= np.maximum(largest, np.float32(1e-12))
-        case "binary":
-            np.copyto(frames, (frames != 0).astype(np.float32))
-        case _:
-            raise SpecError(f"event scale: found {scale!r}, expected one of {', '.join(EVENT_SCALES)}")
-    return frames
-
-
 class PairedFrames:
     """Recordings of one split, each beside an image of its class: a map-style dataset of NumPy arrays.
 
@@ -117,6 +82,8 @@ class PairedFrames:
         per_class: Keep only so many recordings of each class, drawn by `seed`; None keeps all. The images stay.
         event_share: Keep only this share of the recordings of each class, drawn by `seed`, at least one.
         image_share: Keep only this share of the images of each class, drawn by `seed`, at least one.
+        image_pool: Images that may be drawn for the training part: `split`, those of the part; `all` and
+            `shuffled-prefix` reach those of held-out recordings, to measure what a leak is worth, see `choose_images`.
         classes: Keep only recordings and images of these labels; None keeps all. Labels stay as they are.
 
     Raises:
@@ -144,12 +111,19 @@ class PairedFrames:
         per_class: int | None = None,
         event_share: float = 1.0,
         image_share: float = 1.0,
+        image_pool: ImagePool = "split",
         classes: ArrayLike | None = None,
     ) -> None:
         _require_choice("split", split, tuple(SPLIT_CODES))
         _require_choice("pairing", pairing, PAIRINGS)
         _require_choice("encoder", encoder, ENCODERS)
         _require_choice("event scale", scale, EVENT_SCALES)
+        _require_choice("image pool", image_pool, IMAGE_POOLS)
+        if image_pool != "split" and (split != "train" or pairing == "twin"):
+            raise SpecError(
+                f"image pool: found {image_pool!r} with split {split!r} and pairing {pairing!r}, expected 'split'; "
+                "a leak is measured on the train part with pairing 'same-class'"
+            )
         if not 0 <= seed <= MAX_COUNTER:
             raise SpecError(f"seed: found {seed}, expected 0 to 2**63 - 1")
         if pairing == "twin" and image_share < 1:
@@ -158,7 +132,7 @@ class PairedFrames:
             )
         self.cache = path if isinstance(path, Cache) else Cache(path)
         self.split, self.pairing, self.seed, self.encoder = split, pairing, seed, encoder
-        self.protocol, self.scale = protocol, scale
+        self.protocol, self.scale, self.image_pool = protocol, scale, image_pool
         self.epoch = 0
         code = SPLIT_CODES[split]
         all_codes = self.cache.splits("events", protocol)
@@ -178,8 +152,10 @@ class PairedFrames:
         self.uids = np.array([sample_uid(sample) for sample in self.ids], np.uint64)
         self.twins: NDArray[np.int64] = self.cache.tables["events/twin"][rows]
         image_labels = self.cache.tables["images/label"].astype(np.int64)
-        allowed = np.flatnonzero((self.cache.splits("images", protocol) == code) & np.isin(image_labels, labels))
-        image_rows = keep_images(allowed, image_labels, self.cache.image_ids, seed=seed, share=image_share)
+        image_ids = self.cache.image_ids
+        in_split = (self.cache.splits("images", protocol) == code) & np.isin(image_labels, labels)
+        allowed = choose_images(image_pool, in_split, image_labels, image_ids, seed=seed, classes=labels)
+        image_rows = keep_images(allowed, image_labels, image_ids, seed=seed, share=image_share)
         self.pools = ImagePools.of(image_labels, image_rows, len(self.cache.class_names))
         self.split_digest = split_digest(self.cache.event_ids, all_codes)
         self._check()

@@ -18,6 +18,7 @@ from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.prepare_blocks import frames_dtype, source_bytes
 from tmkt_data.spec import PrepareSpec
+from tmkt_data.splits import SPLIT_RULES
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
                 f"{catalogue.name}: no {side} of the classes asked for; check the folder and --class-set"
             )
     key = hashlib.sha256()
-    key.update(f"{FORMAT} {FORMAT_VERSION} {catalogue.name} {spec.to_json()}\n".encode())
+    key.update(f"{FORMAT} {FORMAT_VERSION} {SPLIT_RULES} {catalogue.name} {spec.to_json()}\n".encode())
     key.update(json.dumps([catalogue.class_names, catalogue.sensor_size, catalogue.placement]).encode())
     for side, sources in (("e", catalogue.recordings), ("i", catalogue.images)):
         for source in sources:

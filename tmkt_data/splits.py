@@ -18,6 +18,8 @@ PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 Split = Literal["train", "val", "test"]
 SplitLayout = Literal["prefix", "drawn", "block", "drawer"]
 MIN_STEMS_TO_HOLD_OUT = 3
+SPLIT_RULES = 2
+"""Version of the rules below; another one makes other caches of the same choices."""
 LAST_DRAWERS = {"kt-paper": (15, 15, 20), "twin-disjoint": (13, 15, 20)}
 """Last drawer of train, val and test in N-Omniglot."""
 
@@ -57,14 +59,14 @@ def split_recordings(
     - layout `drawer`, N-Omniglot: drawers 1 to 15 train and 16 to 20 test; `twin-disjoint` takes 14 and 15 for val.
     - `twin-disjoint`, drawn: round(test_share n) test and round(val_share m) val in the order of keyed draws, m = n
       or what the dataset's own test part leaves; at least one each where a class has three stems or more.
+    - a given `test_share` draws the test part of both protocols, the same one; under `kt-paper` the others train.
 
     Args:
         ids: Sample ids, sorted bytewise.
         labels: Class of each, shape (N,), int64.
         parts: Part that the makers put each sample in: `"train"`, `"test"` or `""`.
         protocol: Name of the rule.
-        layout: How the splits of this dataset are laid down, `prefix`, `block` or `drawer`, or `drawn`; a given
-            `test_share` draws those of `twin-disjoint` in any case.
+        layout: How the splits of this dataset are laid down, `prefix`, `block` or `drawer`, or `drawn`.
         seed: Seed of the drawn splits.
         val_share: Share of val in drawn splits.
         test_share: Share of test in drawn splits; None takes the dataset's own test part, else 0.1.
@@ -79,7 +81,8 @@ def split_recordings(
     """
     if protocol not in PROTOCOLS:
         raise SpecError(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
-    if layout == "drawer" and (protocol == "kt-paper" or test_share is None):
+    with_val = protocol == "twin-disjoint"
+    if layout == "drawer" and test_share is None:
         return _by_drawer(ids, protocol)
     codes = np.full(len(ids), SplitCode.TRAIN, np.uint8)
     uids = np.array([sample_uid(sample) for sample in ids], np.uint64)
@@ -87,16 +90,16 @@ def split_recordings(
     has_own_test = bool(own_test.any())
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        if layout == "block" and (protocol == "kt-paper" or test_share is None):
-            codes[rows] = _block(len(rows), with_val=protocol == "twin-disjoint")
-        elif protocol == "kt-paper":
-            codes[rows] = _prefix(len(rows), own_test[rows] if has_own_test else None, with_val=False)
-        elif layout == "prefix" and test_share is None:
-            codes[rows] = _prefix(len(rows), None, with_val=True)
+        if test_share is not None:
+            codes[rows] = _drawn(uids[rows], None, seed, val_share if with_val else 0.0, test_share)
+        elif layout == "block":
+            codes[rows] = _block(len(rows), with_val=with_val)
+        elif layout == "drawn" and with_val:
+            own = own_test[rows] if has_own_test else None
+            codes[rows] = _drawn(uids[rows], own, seed, val_share, 0.1)
         else:
-            use_own = has_own_test and test_share is None
-            share = 0.1 if test_share is None else test_share
-            codes[rows] = _drawn(uids[rows], own_test[rows] if use_own else None, seed, val_share, share)
+            own = own_test[rows] if has_own_test and not with_val else None
+            codes[rows] = _prefix(len(rows), own, with_val=with_val)
     return codes
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tmkt_data.errors import SpecError
 from tmkt_data.random_keys import Purpose, sample_uid, uniform
 
-_RECORDINGS, _IMAGES, _CLASSES = 2, 3, 4
+_RECORDINGS, _IMAGES, _CLASSES, _POOL = 2, 3, 4, 5
 """Last words of the draws; 1 draws the splits."""
 
 
@@ -42,7 +42,9 @@ def keep_recordings(
     if per_class is not None and share < 1:
         raise SpecError(f"event share: found {share} beside {per_class} recordings per class; give one of the two")
     _check_share("event share", share)
-    return _keep(rows, labels, ids, seed, _RECORDINGS, per_class, share)
+    if per_class is None:
+        return _keep_share(rows, labels, ids, seed, _RECORDINGS, share)
+    return _keep(rows, labels, ids, seed, _RECORDINGS, np.full(labels.max(initial=0) + 1, per_class))
 
 
 def keep_images(
@@ -50,7 +52,14 @@ def keep_images(
 ) -> NDArray[np.int64]:
     """Keep a share of the images of each class; arguments, result and errors as `keep_recordings`."""
     _check_share("image share", share)
-    return _keep(rows, labels, ids, seed, _IMAGES, None, share)
+    return _keep_share(rows, labels, ids, seed, _IMAGES, share)
+
+
+def draw_images(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: tuple[str, ...], counts: NDArray[np.int64], *, seed: int
+) -> NDArray[np.int64]:
+    """Draw so many images of each class by seed: `counts[c]` of class c, or all where it has fewer; ascending."""
+    return _keep(rows, labels, ids, seed, _POOL, counts)
 
 
 def draw_classes(num_classes: int, count: int, *, seed: int) -> NDArray[np.int64]:
@@ -80,21 +89,26 @@ def _check_share(name: str, share: float) -> None:
         raise SpecError(f"{name}: found {share}, expected above 0 and at most 1")
 
 
+def _keep_share(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: tuple[str, ...], seed: int, draw: int, share: float
+) -> NDArray[np.int64]:
+    if share == 1:
+        return rows
+    counts = np.bincount(labels[rows], minlength=1)
+    return _keep(rows, labels, ids, seed, draw, np.array([max(1, round(share * n)) for n in counts.tolist()]))
+
+
 def _keep(
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],
     ids: tuple[str, ...],
     seed: int,
     draw: int,
-    per_class: int | None,
-    share: float,
+    counts: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    if (per_class is None and share == 1) or not len(rows):
+    if not len(rows):
         return rows
     uids = np.array([sample_uid(ids[row]) for row in rows.tolist()], np.uint64)
     order = rows[np.argsort(uniform(seed, 0, uids, 0, Purpose.SPLIT, draw), kind="stable")]
-    kept = []
-    for label in np.unique(labels[rows]):
-        of_class = order[labels[order] == label]
-        kept.append(of_class[: max(1, round(share * len(of_class))) if per_class is None else per_class])
+    kept = [order[labels[order] == label][: counts[label]] for label in np.unique(labels[rows]).tolist()]
     return np.sort(np.concatenate(kept))

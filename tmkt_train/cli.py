@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tmkt_train.run import Run
 
 _RUN = click.argument("run", type=click.Path(path_type=Path))
-_OPTIMISTIC = "optimistic: the epoch is chosen on test"
 
 
 @click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -146,7 +145,7 @@ def evaluate(run: Path, cache: Path | None) -> None:
     from tmkt_train.run_folder import RunFolder
 
     evaluation, recorded = evaluate_run(run, cache=cache)
-    marked = f", {_OPTIMISTIC}" if RunFolder(run).load_recipe().selects_on_test else ""
+    marked = _optimism(RunFolder(run).load_recipe())
     print_rows(
         [
             ("test accuracy", f"{percent(evaluation.accuracy)} of {len(evaluation.labels)} recordings{marked}"),
@@ -195,11 +194,14 @@ def _train(set_up: Callable[[], Run]) -> None:
     _show_result(run.folder.path, run.recipe, result)
 
 
+def _optimism(recipe: Recipe) -> str:
+    return f", optimistic: {recipe.optimism}" if recipe.optimism else ""
+
+
 def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
     selected_on = str(result["selected_on"])
-    optimistic = f", {_OPTIMISTIC}" if result["optimistic"] else ""
     rows = [
-        ("test accuracy", f"{percent(result['test_accuracy'])} of {result['num_test']} recordings{optimistic}"),
+        ("test accuracy", f"{percent(result['test_accuracy'])} of {result['num_test']} recordings{_optimism(recipe)}"),
         ("chosen", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, best on {selected_on}"),
         ("time", f"{duration(result['wall_s'])}, {megabytes(result['peak_memory_bytes'])} of memory"),
         ("report", _write_report(folder)),

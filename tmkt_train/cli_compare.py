@@ -102,7 +102,8 @@ def _show(comparison: Comparison, problems: dict[Path, str]) -> None:
     for line in comparison_lines(groups):
         click.echo(line)
     if any(group.optimistic for group in groups):
-        click.secho("* optimistic: kt-paper chooses the epoch on test", fg="red")
+        reasons = dict.fromkeys(recipe.optimism for recipe in comparison.recipes if recipe.optimism)
+        click.secho(f"* optimistic: {'; '.join(reasons)}", fg="red")
     for note in notes:
         click.echo(f"note: {note}")
     print_rows((path.name, str(path)) for path in files)

@@ -149,8 +149,8 @@ class RunsDisplay:
         if result is None:
             self.problems[run.folder] = problem or "no result"
             return f"failed: {self.problems[run.folder]}"
-        part = "test" if result["optimistic"] else "val"
-        best = result["test_accuracy"] if result["optimistic"] else result["val_accuracy"]
+        part = str(result["selected_on"])
+        best = result["test_accuracy"] if part == "test" else result["val_accuracy"]
         return f"{part} {percent(best)}, {duration(result['wall_s'])}"
 
     def say(self, line: str) -> None:

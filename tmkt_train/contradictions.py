@@ -79,6 +79,9 @@ def _mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterator[str
         yield (
             "mix.schedule: found 'self-setting', expected another one with mix.law = 'renormalised', which has a floor"
         )
+    if mix.ratio == "by-count":
+        yield "mix.ratio: found 'by-count', expected a number with mix.law = 'renormalised', which has a floor"
+        return
     ratios = {"ratio": mix.ratio}
     if mix.schedule in ("linear", "cubic"):
         ratios["end_ratio"] = mix.end_ratio
@@ -95,6 +98,8 @@ def _kept(data: DataTable) -> Iterator[str]:
             f"data.event_share: found {data.event_share} beside data.recordings_per_class = "
             f"{data.recordings_per_class}, expected one of the two"
         )
+    if data.image_pool != "split" and data.pairing == "twin":
+        yield f"data.image_pool: found '{data.image_pool}', expected 'split' with data.pairing = 'twin'"
     if data.image_share < 1 and data.pairing == "twin":
         yield f"data.image_share: found {data.image_share}, expected 1.0 with data.pairing = 'twin'"
 

@@ -20,7 +20,8 @@ from tmkt_train.checkpoint import write_atomically
 from tmkt_train.loop import Evaluation
 from tmkt_train.mixer import Mixer
 from tmkt_train.mixing import mix_mask
-from tmkt_train.parts import Parts, open_frames
+from tmkt_train.opening import open_frames
+from tmkt_train.parts import Parts
 from tmkt_train.reading import principal_components, read_pass, side_similarity, synaptic_cost
 from tmkt_train.recipe import Recipe
 from tmkt_train.sampling import batch_slices, epoch_order

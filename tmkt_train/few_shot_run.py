@@ -15,7 +15,7 @@ from tmkt_data.whole_files import put_file
 from tmkt_train.errors import RunError
 from tmkt_train.few_shot import FewShotAccuracy, few_shot_accuracy, mean_features
 from tmkt_train.finished import FinishedRun, open_finished
-from tmkt_train.parts import open_held_out
+from tmkt_train.opening import open_held_out
 
 
 def evaluate_few_shot(

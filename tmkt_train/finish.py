@@ -19,7 +19,8 @@ from tmkt_train.finished import open_finished
 from tmkt_train.loop import TOP, Evaluation, evaluate
 from tmkt_train.models import SpikingNetwork
 from tmkt_train.objective import LossWeights
-from tmkt_train.parts import Parts, selection_split
+from tmkt_train.opening import selection_split
+from tmkt_train.parts import Parts
 from tmkt_train.position import Position
 from tmkt_train.recipe import Recipe
 from tmkt_train.run_folder import RunFolder
@@ -72,7 +73,7 @@ def result_record(
     if at.best is None:
         raise RunError("result: found no best epoch, expected one; the checkpoint is damaged, start the run anew")
     selected_on = selection_split(recipe)
-    is_optimistic = selected_on == "test"
+    on_test = selected_on == "test"
     last = rows[-1].get(f"{selected_on}_accuracy")
     if not isinstance(last, float):
         raise RunError(f"metrics.jsonl: no {selected_on}_accuracy in its last line; start the run anew")
@@ -91,9 +92,9 @@ def result_record(
         "image_epochs": recipe.image_epochs,
         "num_steps": recipe.num_epochs * parts.num_steps,
         "selected_on": selected_on,
-        "optimistic": is_optimistic,
+        "optimistic": bool(recipe.optimism),
         "best_epoch": at.best.epoch,
-        "val_accuracy": None if is_optimistic else at.best.accuracy,
+        "val_accuracy": None if on_test else at.best.accuracy,
         "test_accuracy": test.accuracy,
         "test_loss": test.loss,
         **({"test_top5_accuracy": test.top5} if frames.num_classes > TOP else {}),
@@ -103,7 +104,7 @@ def result_record(
         "num_parameters_in_training": count_parameters(parts.model, parts.method),
         "num_classes": frames.num_classes,
         "num_train": len(frames),
-        "num_val": 0 if is_optimistic else len(parts.selection),
+        "num_val": 0 if on_test else len(parts.selection),
         "num_test": len(test.labels),
         "cache_digest": frames.cache_digest,
         "split_digest": frames.split_digest,
@@ -121,8 +122,8 @@ def _warnings(recipe: Recipe, at: Position) -> Sequence[str]:
     warnings = list(doubts(recipe))
     if at.num_skipped:
         warnings.append(f"alignment was skipped in {at.num_skipped} batches of one sample")
-    if selection_split(recipe) == "test":
-        warnings.append("the epoch was selected on the test part: test_accuracy is optimistic")
+    if recipe.optimism:
+        warnings.append(f"test_accuracy is optimistic: {recipe.optimism}")
     return warnings
 
 

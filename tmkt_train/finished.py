@@ -13,7 +13,8 @@ from tmkt_data import PairedFrames
 from tmkt_train.commands import command
 from tmkt_train.errors import RunError
 from tmkt_train.models import SpikingNetwork
-from tmkt_train.parts import build_network, choose_device, numerics, open_frames
+from tmkt_train.opening import open_frames
+from tmkt_train.parts import build_network, choose_device, numerics
 from tmkt_train.recipe import Recipe
 from tmkt_train.run_folder import RunFolder, cache_of
 from tmkt_train.run_identity import require_same_recipe

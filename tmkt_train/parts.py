@@ -9,23 +9,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.optim import AdamW
 
-from tmkt_data import Cache, PairedFrames
-from tmkt_data.splits import SPLIT_CODES, Split
-from tmkt_data.subsets import draw_classes
+from tmkt_data import PairedFrames
 from tmkt_train.errors import RunError
 from tmkt_train.method import Method, build_method
 from tmkt_train.mixer import Mixer
 from tmkt_train.models import SpikingNetwork, build_model
 from tmkt_train.neurons import lif_implementation
 from tmkt_train.objective import LossWeights
+from tmkt_train.opening import open_frames, selection_split
 from tmkt_train.recipe import Recipe
 from tmkt_train.sampling import count_batches
 
@@ -92,66 +90,6 @@ def _count_steps(recipe: Recipe, num_samples: int, cache: Path) -> tuple[int, in
     return num_steps, min(num_samples, num_steps * train.batch_size)
 
 
-def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_images: bool | None = None) -> PairedFrames:
-    """Open one part of the cache.
-
-    Args:
-        recipe: The recipe.
-        cache: The cache, or its file.
-        split: The part; only the training part keeps to the shares of a recipe.
-        with_images: Whether there are images beside the recordings; None: in the training part of methods
-            that have an image stream.
-    """
-    is_training = split == "train"
-    per_class = recipe.data.recordings_per_class
-    cache = cache if isinstance(cache, Cache) else Cache(cache)
-    has_images = is_training and recipe.needs_images if with_images is None else with_images
-    return PairedFrames(
-        cache,
-        split=split,
-        pairing=recipe.data.pairing if has_images else "none",
-        seed=recipe.seed,
-        encoder=recipe.data.image_encoding,
-        protocol=recipe.data.protocol,
-        scale=recipe.data.event_scale,
-        per_class=per_class if is_training and per_class != "all" else None,
-        event_share=recipe.data.event_share if is_training else 1.0,
-        image_share=recipe.data.image_share if is_training else 1.0,
-        classes=None if not recipe.data.held_out_classes else _classes(recipe, cache)[0],
-    )
-
-
-def open_held_out(recipe: Recipe, cache: Cache) -> Iterator[PairedFrames]:
-    """Open every part of the cache with the recordings of the held-out classes alone, without images."""
-    for split in get_args(Split):
-        code = SPLIT_CODES[split]
-        held_out = _classes(recipe, cache)[1]
-        of_split = cache.splits("events", recipe.data.protocol) == code
-        if (of_split & np.isin(cache.tables["events/label"], held_out)).any():
-            yield PairedFrames(
-                cache,
-                split=split,
-                pairing="none",
-                seed=recipe.seed,
-                protocol=recipe.data.protocol,
-                scale=recipe.data.event_scale,
-                classes=held_out,
-            )
-
-
-def _classes(recipe: Recipe, cache: Cache) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the labels that are trained on and those that are held out, of the classes that have recordings."""
-    present = np.unique(cache.tables["events/label"]).astype(np.int64)
-    chosen = draw_classes(len(present), recipe.data.held_out_classes, seed=recipe.data.prepare.split_seed)
-    held_out = present[chosen]
-    return np.setdiff1d(present, held_out), held_out
-
-
-def selection_split(recipe: Recipe) -> Split:
-    """Return the part that chooses the epoch; the paper of KT has no validation part and takes test."""
-    return "test" if recipe.selects_on_test else "val"
-
-
 def build_network(recipe: Recipe, frames: PairedFrames) -> SpikingNetwork:
     """Build the network of a recipe for some frames, with fresh weights from torch's global generator."""
     return build_model(
@@ -175,7 +113,7 @@ def _build_method(recipe: Recipe, frames: PairedFrames, model: SpikingNetwork) -
         mixer=Mixer(
             recipe.seed,
             frames.num_steps,
-            mix.ratio,
+            _mix_ratio(recipe, frames),
             mix.end_ratio,
             mix.schedule,
             mix.law,
@@ -186,6 +124,15 @@ def _build_method(recipe: Recipe, frames: PairedFrames, model: SpikingNetwork) -
         feature_size=model.feature_size,
         image_epochs=recipe.image_epochs,
     )
+
+
+def _mix_ratio(recipe: Recipe, frames: PairedFrames) -> float:
+    """Return the ratio at the start; `by-count`: each recording and each image has the same say."""
+    if recipe.mix.ratio != "by-count":
+        return recipe.mix.ratio
+    labels = np.unique(frames.labels)
+    num_images = int(frames.pools.sizes()[labels].sum())
+    return len(frames) / (len(frames) + num_images)
 
 
 def _build_optimizer(recipe: Recipe, *modules: nn.Module) -> AdamW:

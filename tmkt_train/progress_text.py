@@ -25,8 +25,8 @@ def started_lines(started: Started) -> Iterator[str]:
     ]
     if started.first_epoch or started.first_step:
         rows.append(("goes on", f"after epoch {started.first_epoch}, step {started.first_step} of the next"))
-    if recipe.selects_on_test:
-        rows.append(("optimistic", f"{recipe.data.protocol} chooses the epoch on test, test accuracy is optimistic"))
+    if recipe.optimism:
+        rows.append(("optimistic", recipe.optimism))
     yield from (f"  {name:<17} {value}" for name, value in rows)
     yield from (f"note: {note}" for note in started.notes)
 

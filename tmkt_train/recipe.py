@@ -18,7 +18,7 @@ from tmkt_train.recipe_tables import (
     TrainTable,
 )
 
-_IMAGES = ("data.pairing", "data.image_encoding", "data.image_share")
+_IMAGES = ("data.pairing", "data.image_encoding", "data.image_share", "data.image_pool")
 _TWO_STREAMS = (
     "mix.slide",
     "model.separate_heads",
@@ -107,6 +107,21 @@ class Recipe(Table):
     def selects_on_test(self) -> bool:
         """Whether the epoch is chosen on the test part, which makes the test accuracy optimistic."""
         return self.data.protocol == "kt-paper"
+
+    @property
+    def leaks(self) -> bool:
+        """Whether training may draw images of held-out recordings, which makes the test accuracy optimistic."""
+        return self.data.image_pool != "split" and self.needs_images
+
+    @property
+    def optimism(self) -> str:
+        """Why the test accuracy is optimistic, in words; empty where it is not."""
+        reasons = []
+        if self.selects_on_test:
+            reasons.append("the epoch is chosen on test")
+        if self.leaks:
+            reasons.append("images of held-out recordings are within reach of training")
+        return ", and ".join(reasons)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Recipe:

@@ -101,6 +101,11 @@ class DataTable(Table):
         default=1.0, description="Share of the training recordings of each class that is kept; all images stay."
     )
     image_share: Share = Field(default=1.0, description="Share of the training images of each class that is kept.")
+    image_pool: Literal["split", "all", "shuffled-prefix"] = Field(
+        default="split",
+        description="Images that training may draw: those of its part; all; or as many drawn over all, as a prefix "
+        "of an unsorted listing. The last two reach the images of held-out recordings (optimistic).",
+    )
     held_out_classes: int = Field(
         default=0,
         ge=0,
@@ -152,7 +157,11 @@ class MixTable(Table):
     time_step: bool = Field(
         default=True, description="Time-step mixup: image frames first, event frames from a step on."
     )
-    ratio: float = Field(default=0.5, ge=0, le=1, description="Expected share of event steps at the start (inferred).")
+    ratio: Annotated[float, Field(ge=0, le=1)] | Literal["by-count"] = Field(
+        default=0.5,
+        description="Expected share of event steps at the start (inferred); by-count: recordings over recordings and "
+        "images, an own choice.",
+    )
     end_ratio: float = Field(
         default=1.0,
         ge=0,

@@ -20,16 +20,9 @@ from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
 from tmkt_train.finish import count_parameters, evaluate_part, result_record, write_end
 from tmkt_train.loop import Evaluation, train_one_epoch
 from tmkt_train.metrics import epoch_row
+from tmkt_train.opening import open_frames, selection_split
 from tmkt_train.overrides import parse_toml
-from tmkt_train.parts import (
-    Parts,
-    build_parts,
-    choose_device,
-    describe_environment,
-    numerics,
-    open_frames,
-    selection_split,
-)
+from tmkt_train.parts import Parts, build_parts, choose_device, describe_environment, numerics
 from tmkt_train.position import Position
 from tmkt_train.progress import EpochDone, Finished, Progress, Started, StepDone
 from tmkt_train.recipe import Recipe

@@ -9,8 +9,8 @@ from conftest import build
 from tmkt_data import PairedFrames
 from tmkt_data.datasets.nomniglot import CLASS_NAMES, WINDOW, open_nomniglot
 from tmkt_data.errors import CatalogueError, EventError, SpecError
+from tmkt_data.event_scale import scale_events
 from tmkt_data.io.aedat4 import DrawerReader, cut_window, read_aedat4, read_slices
-from tmkt_data.paired import scale_events
 from tmkt_data.prepare_blocks import UnreadableSourcesError, source_signatures
 from tmkt_data.splits import split_recordings
 

@@ -13,10 +13,11 @@ from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.open import open_catalogue
 from tmkt_data.encode import poisson_frames, repeat_frames
 from tmkt_data.errors import CacheError, PairingError, SpecError
+from tmkt_data.event_scale import EVENT_SCALES, scale_events
 from tmkt_data.events import SensorSize
 from tmkt_data.io.read import load_events
 from tmkt_data.pair_report import report_pairs
-from tmkt_data.paired import EVENT_SCALES, PairedFrames, scale_events
+from tmkt_data.paired import PairedFrames
 from tmkt_data.random_keys import Purpose, draw_key
 from tmkt_data.splits import SplitCode
 from tmkt_data.voxelize import event_frames
@@ -147,6 +148,26 @@ def test_the_report_sees_a_leak_when_there_is_one(nmnist_cache):
     test_rows = np.flatnonzero(frames.cache.splits("images", "twin-disjoint") == SplitCode.TEST)
     frames.pools.rows[:2] = test_rows[:2]
     assert report_pairs(frames).num_reachable_heldout == 2
+
+
+def test_a_leaking_pool_reaches_the_images_of_held_out_recordings(nmnist_cache):
+    honest, whole, drawn = (
+        PairedFrames(nmnist_cache, "train", image_pool=pool) for pool in ("split", "all", "shuffled-prefix")
+    )
+    codes = honest.cache.splits("events", "twin-disjoint")
+    assert report_pairs(whole).num_reachable_heldout == int((codes >= SplitCode.VAL).sum()) > 0
+    assert drawn.pools.sizes().tolist() == honest.pools.sizes().tolist()
+    assert set(drawn.pools.rows) <= set(whole.pools.rows)
+    assert 0 < report_pairs(drawn).num_reachable_heldout < len(drawn.pools.rows)
+    assert drawn.ids == whole.ids == honest.ids
+    other = PairedFrames(nmnist_cache, "train", image_pool="shuffled-prefix", seed=5)
+    assert set(other.pools.rows) != set(drawn.pools.rows)
+
+
+@pytest.mark.parametrize("choices", [{"split": "val"}, {"split": "train", "pairing": "twin"}])
+def test_a_leaking_pool_is_for_training_pairs_alone(nmnist_cache, choices):
+    with pytest.raises(SpecError, match=r"^image pool: found 'all' with split .+, expected 'split'; "):
+        PairedFrames(nmnist_cache, **choices, image_pool="all")
 
 
 def test_per_class_keeps_so_many_of_each_and_more_keeps_the_same_ones(nmnist_cache):

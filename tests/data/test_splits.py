@@ -97,6 +97,18 @@ def test_a_given_test_share_overrides_own_parts_and_laid_down_splits():
     assert count(codes) == (40, 20, 40)
 
 
+@pytest.mark.parametrize("layout", ["prefix", "drawn", "block", "drawer"])
+def test_a_given_test_share_gives_both_protocols_one_test_part(layout):
+    ids = [f"c/{number:03d}" for number in range(100)]
+    ours, paper = (
+        split(ids, np.zeros(100, np.int64), protocol, layout=layout, test_share=0.3)
+        for protocol in ("twin-disjoint", "kt-paper")
+    )
+    np.testing.assert_array_equal(ours == SplitCode.TEST, paper == SplitCode.TEST)
+    assert count(paper) == (70, 0, 30)
+    assert count(ours) == (60, 10, 30)
+
+
 def test_an_image_follows_its_recording_and_may_train_without_one():
     codes = np.array([SplitCode.TRAIN, SplitCode.VAL, SplitCode.TEST], np.uint8)
     images = split_images(["a/1", "a/2", "a/3", "a/4"], ["a/1", "a/2", "a/3"], codes)

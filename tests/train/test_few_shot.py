@@ -15,7 +15,8 @@ from tmkt_data.subsets import draw_classes
 from tmkt_train.cli import main
 from tmkt_train.errors import RunError
 from tmkt_train.few_shot import classify_episode, draw_episode, few_shot_accuracy
-from tmkt_train.parts import build_parts, open_held_out
+from tmkt_train.opening import open_held_out
+from tmkt_train.parts import build_parts
 from tmkt_train.run import start_run
 
 from .conftest import TINY_SPEC, make_recipe

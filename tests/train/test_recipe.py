@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tmkt_data.datasets.open import default_spec
-from tmkt_data.paired import EventScale
+from tmkt_data.event_scale import EventScale
 from tmkt_data.spec import PrepareSpec
 from tmkt_train.contradictions import doubts
 from tmkt_train.errors import RecipeError
@@ -198,6 +198,14 @@ def test_contradictions_come_all_at_once(tmp_path):
                 "loss.coefficients: found 'learned', expected 'off' with loss.classification = 'mean-logits', "
                 "which has no loss per step to weigh"
             ),
+        ),
+        (
+            ["mix.law=renormalised", "mix.ratio=by-count"],
+            "mix.ratio: found 'by-count', expected a number with mix.law = 'renormalised', which has a floor",
+        ),
+        (
+            ["data.image_pool=all", "data.pairing=twin"],
+            "data.image_pool: found 'all', expected 'split' with data.pairing = 'twin'",
         ),
         (
             ["mix.law=renormalised", "mix.ratio=0.7", "mix.schedule=self-setting"],

@@ -14,6 +14,7 @@ from tmkt_data.prepare import prepare_cache
 from tmkt_train.checkpoint import load_checkpoint, save_checkpoint
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
 from tmkt_train.finish import evaluate_run
+from tmkt_train.parts import build_parts
 from tmkt_train.progress import EpochDone, Finished, Started, StepDone
 from tmkt_train.recipe_files import load_recipe
 from tmkt_train.run import resume_run, start_run
@@ -328,6 +329,27 @@ def test_selection_on_test_is_flagged(tiny_cache, tmp_path):
     assert "optimistic" in result["warnings"][0]
     assert result["test_accuracy"] == max(row["test_accuracy"] for row in rows)
     assert result["last_epoch_test_accuracy"] == rows[-1]["test_accuracy"]
+
+
+def test_a_leaking_pool_is_optimistic_and_says_how_many_it_reaches(tiny_cache, tmp_path):
+    recipe = make_recipe(data__image_pool="all", train__epochs=1)
+    result = train(recipe, tiny_cache, tmp_path / "run")[-1].result
+    assert result["optimistic"] is True
+    assert result["selected_on"] == "val"
+    assert isinstance(result["val_accuracy"], float)
+    assert result["pair_report"]["num_reachable_heldout"] == result["num_val"] + result["num_test"]
+    assert result["warnings"] == [
+        "test_accuracy is optimistic: images of held-out recordings are within reach of training"
+    ]
+    honest = make_recipe(data__image_pool="all", method__name="event-only")
+    assert not honest.optimism
+
+
+@pytest.mark.parametrize(("changes", "expected"), [({}, 0.5), ({"data__event_share": 1e-3}, 10 / (10 + 100))])
+def test_the_ratio_by_count_is_the_part_of_the_recordings(tiny_cache, changes, expected):
+    recipe = make_recipe(mix__ratio="by-count", **changes)
+    parts = build_parts(recipe, tiny_cache, torch.device("cpu"))
+    assert parts.method.mixer.start == pytest.approx(expected)
 
 
 def test_batches_of_one_are_recorded(tiny_cache, tmp_path):

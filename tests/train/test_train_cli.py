@@ -252,7 +252,7 @@ def test_stopped_process_resumes_to_the_same_run(here, whole, tiny_cache, number
 def test_choosing_on_test_is_marked_everywhere():
     code, out, _ = call("recipe", "tiny", "--set", "train.epochs=2", "--set", "data.protocol=kt-paper", "--out", "run")
     assert code == 0
-    assert "  optimistic        kt-paper chooses the epoch on test" in out
+    assert "  optimistic        the epoch is chosen on test" in out
     assert "test (optimistic) " in out
     code, out, _ = call("evaluate", "run")
     assert code == 0

@@ -67,6 +67,13 @@ def _notices(comparison: Comparison, rows: Sequence[RunRow], notes: Sequence[str
             "were chosen in the same way."
         )
         notices.append(element("p", element("strong", "Optimistic, selected on test."), text, class_="notice alarm"))
+    leaking = [recipe.name for recipe in comparison.recipes if recipe.leaks]
+    if leaking:
+        text = (
+            f" {', '.join(leaking)}: training may draw the images that held-out recordings were made from, so these "
+            "accuracies only say what such a leak is worth."
+        )
+        notices.append(element("p", element("strong", "Optimistic, leaking images."), text, class_="notice alarm"))
     failed = [row for row in rows if row.result is None]
     if failed:
         text = f" {len(failed)} of {len(rows)} runs have no result and are in no mean; the table of runs says why."

@@ -122,7 +122,9 @@ def _warnings(runs: Sequence[RunRecord]) -> list[Html]:
     elif len({run.text("cache_digest") for run in finished}) > 1:
         texts.append("The runs do not share one cache: the same recordings were prepared in different ways.")
     if any(run.is_optimistic for run in runs):
-        texts.append("Runs marked optimistic choose their best epoch on the test samples; compare them with care.")
+        texts.append(
+            "Runs marked optimistic chose their epoch on test, or drew images of held-out recordings; take care."
+        )
     if len(finished) < len(runs):
         texts.append("Unfinished runs have no test result and are in no mean.")
     return [element("p", text, class_="notice") for text in texts]

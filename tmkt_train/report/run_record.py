@@ -85,8 +85,13 @@ class RunRecord:
 
     @property
     def is_optimistic(self) -> bool:
-        """Whether the best epoch is chosen on the test samples, of an unfinished run as well."""
-        return (self.result or _NOTHING).get("optimistic") is True or self.text("protocol") == "kt-paper"
+        """Whether the test accuracy is optimistic, of an unfinished run as well."""
+        return (self.result or _NOTHING).get("optimistic") is True or self.selects_on_test
+
+    @property
+    def selects_on_test(self) -> bool:
+        """Whether the best epoch is chosen on the test samples."""
+        return self.text("protocol") == "kt-paper"
 
     def epoch_text(self, key: str) -> str | None:
         """Give an epoch of the result, which counts from 0, as `n of N` counted from 1."""

@@ -109,7 +109,7 @@ def test_interval(run: RunRecord) -> tuple[float, float, int] | None:
 def notices(run: RunRecord) -> list[Html]:
     """Say what limits the numbers."""
     notes = []
-    if run.is_optimistic:
+    if run.selects_on_test:
         text = (
             f"{run.text('protocol') or 'This protocol'} chooses the best epoch on the test samples; "
             "the test accuracy is higher than what new samples would give."
@@ -131,9 +131,9 @@ def notices(run: RunRecord) -> list[Html]:
 def _warnings(run: RunRecord) -> list[str]:
     """Give the warnings of the run but the one on selection, which has its own note."""
     warnings = (run.result or {}).get("warnings")
-    is_told = run.is_optimistic
+    is_told = run.selects_on_test
     known = [str(w) for w in warnings] if isinstance(warnings, list) else []
-    return [w for w in known if not (is_told and "optimistic" in w)]
+    return [w for w in known if not (is_told and "optimistic" in w and "within reach" not in w)]
 
 
 def _notice(lead: str, text: str) -> Html:
