@@ -201,11 +201,23 @@ def test_class_names_are_text_and_never_markup(tmp_path):
 
 
 def test_an_optimistic_protocol_is_marked(tmp_path):
-    optimistic = make_run(tmp_path / "a", optimistic=True, val_accuracy=None, last_epoch_test_accuracy=0.625)
+    optimistic = make_run(
+        tmp_path / "a", optimistic=True, selected_on="test", val_accuracy=None, last_epoch_test_accuracy=0.625
+    )
     page = page_of(optimistic, out=tmp_path / "a.html")
     assert "Optimistic protocol." in page.text
     assert "62.50 %" in page.text
     assert "Optimistic" not in page_of(make_run(tmp_path / "b", optimistic=False), out=tmp_path / "b.html").text
+
+
+def test_a_leak_is_told_beside_the_selection_on_test(tmp_path):
+    text = (
+        "test_accuracy is optimistic: the epoch is chosen on test, and images of held-out recordings are within reach"
+    )
+    leaking = make_run(tmp_path / "a", optimistic=True, selected_on="test", warnings=[text])
+    page = page_of(leaking, out=tmp_path / "a.html").text
+    assert "Optimistic protocol." in page
+    assert text in page
 
 
 def test_warnings_of_the_run_are_shown(tmp_path):

@@ -332,7 +332,7 @@ def test_selection_on_test_is_flagged(tiny_cache, tmp_path):
 
 
 def test_a_leaking_pool_is_optimistic_and_says_how_many_it_reaches(tiny_cache, tmp_path):
-    recipe = make_recipe(data__image_pool="all", train__epochs=1)
+    recipe = make_recipe(data__image_pool="all", train__epochs=2)
     result = train(recipe, tiny_cache, tmp_path / "run")[-1].result
     assert result["optimistic"] is True
     assert result["selected_on"] == "val"

@@ -91,7 +91,7 @@ class RunRecord:
     @property
     def selects_on_test(self) -> bool:
         """Whether the best epoch is chosen on the test samples."""
-        return self.text("protocol") == "kt-paper"
+        return self.text("selected_on") == "test" or self.text("protocol") == "kt-paper"
 
     def epoch_text(self, key: str) -> str | None:
         """Give an epoch of the result, which counts from 0, as `n of N` counted from 1."""
