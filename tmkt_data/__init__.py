@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tmkt_data.errors import TmktError
     from tmkt_data.events import EVENT_DTYPE, Events, SensorSize
     from tmkt_data.io.read import load_events, read_events
+    from tmkt_data.io.write import write_events
     from tmkt_data.pair_report import PairReport, report_pairs
     from tmkt_data.paired import PairedBatch, PairedFrames, PairedSample
     from tmkt_data.plan import PreparePlan, cache_directory, find_caches, plan_prepare
@@ -40,6 +41,7 @@ _HOMES = {
     "read_cache_info": "cache.reader",
     "read_events": "io.read",
     "report_pairs": "pair_report",
+    "write_events": "io.write",
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "read_cache_info",
     "read_events",
     "report_pairs",
+    "write_events",
 ]
 
 

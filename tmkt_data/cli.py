@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tmkt_data.cli_events import convert, events
 from tmkt_data.cli_prepare import prepare, print_event_counts, print_skipped
 from tmkt_data.console import GuardedGroup, megabytes, print_rows, progress_bar
 
@@ -28,6 +29,8 @@ def main() -> None:
 
 
 main.add_command(prepare)
+main.add_command(events)
+main.add_command(convert)
 
 
 @main.command()

@@ -76,6 +76,7 @@ class SheetGroup(NamedTuple):
         activity: ON and OFF events of each step shown, each of shape (columns,).
         counts_events: Whether these are numbers of events, not sums that a resize has weighted.
         rows: Rows of cells, top to bottom.
+        picture_label: What the picture shows, and how.
     """
 
     name: str
@@ -86,6 +87,7 @@ class SheetGroup(NamedTuple):
     activity: tuple[NDArray[np.float64], NDArray[np.float64]]
     counts_events: bool
     rows: tuple[SheetRow, ...]
+    picture_label: tuple[str, str] = ("image", "intensity")
 
 
 class Sheet(NamedTuple):

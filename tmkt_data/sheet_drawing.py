@@ -146,7 +146,8 @@ class _Group:
         text_left = self.left
         if self.group.picture is not None:
             box = _moved(self.layout.picture_box(self.at), self.head)
-            self._label("image", ("intensity",), self.top)
+            name, *details = self.group.picture_label
+            self._label(name, tuple(details), self.top)
             self._paste(self.group.picture, box)
             text_left = box[2] + 22
         room = self.body + self.layout.body_width - text_left

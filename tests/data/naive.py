@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from tmkt_data.errors import EventError
 from tmkt_data.events import Events
 
 MASK_32 = (1 << 32) - 1
@@ -165,3 +166,14 @@ def draw_key(*words):
     for word in words[1:]:
         key = mix64(key ^ word)
     return key
+
+
+def decodes_or_says_why(decode, place):
+    """Run a decoder on whatever bytes; an error has to be one line that starts with the place."""
+    try:
+        return decode()
+    except EventError as problem:
+        text = str(problem)
+    assert text.startswith((f"{place}: ", f"{place}, ")), text
+    assert "\n" not in text, text
+    return None

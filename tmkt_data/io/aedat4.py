@@ -9,18 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
-from tmkt_data.events import EVENT_DTYPE, EventArray, Events, Window, validate_events
+from tmkt_data.events import EVENT_DTYPE, EventArray, Events, SensorSize, Window, validate_events
 from tmkt_data.io.files import read_bytes
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 NUM_DRAWERS = 20
 
 
-def read_aedat4(path: Path) -> EventArray:
+def load_aedat4(path: Path, sensor_size: SensorSize | None = None) -> Events:
+    """Read the first event stream of an AEDAT4 file into the validated record.
+
+    Args:
+        path: The file.
+        sensor_size: Size of the sensor; None takes the one that the stream declares. Events outside are dropped.
+
+    Raises:
+        EventError: As `read_aedat4`.
+    """
+    events, declared = read_aedat4(path)
+    columns = (np.ascontiguousarray(events[name]) for name in "txyp")
+    return validate_events(*columns, sensor_size=sensor_size or declared, place=path.name)
+
+
+def read_aedat4(path: Path) -> tuple[EventArray, SensorSize]:
     """Read all events of the first event stream of an AEDAT4 file, in file order and file time.
 
     Returns:
-        Events, shape (N,), `tmkt_data.EVENT_DTYPE`; microseconds are absolute. Owned by the caller.
+        Events, shape (N,), `tmkt_data.EVENT_DTYPE`, with absolute microseconds, owned by the caller; and the size of
+        the sensor that the stream declares.
 
     Raises:
         EventError: The file is missing, no AEDAT4, cut off, without events, or the package `aedat` is not installed.
@@ -31,22 +47,41 @@ def read_aedat4(path: Path) -> EventArray:
         raise EventError(
             f"{path.name}: AEDAT4 needs the package aedat; install it with: pip install 'tmkt[aedat4]'"
         ) from missing
-    with_magic = read_bytes(path)[: len(MAGIC)]
-    if with_magic != MAGIC:
-        raise EventError(f"{path.name}: starts with {with_magic[:12]!r}, expected an AEDAT4 file; fetch it again")
+    _check_start(path)
     try:
         decoder = aedat.Decoder(str(path))
-        streams = [number for number, about in sorted(decoder.id_to_stream().items()) if about["type"] == "events"]
-        packets = [packet["events"] for packet in decoder if streams and packet["stream_id"] == streams[0]]
-    except Exception as broken:
-        # aedat raises RuntimeError and others on damaged files.
+        about = {n: stream for n, stream in sorted(decoder.id_to_stream().items()) if stream["type"] == "events"}
+        first = next(iter(about), None)
+        packets = [packet["events"] for packet in decoder if first is not None and packet["stream_id"] == first]
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as broken:
+        # aedat raises RuntimeError and others on damaged files, and panics, which are no Exception, on some.
         raise EventError(f"{path.name}: no readable AEDAT4 file ({broken}); fetch it again") from broken
-    if not packets:
+    if first is None or not packets:
         raise EventError(f"{path.name}: no event stream with events, expected one; fetch it again")
     events = np.empty(sum(len(packet) for packet in packets), EVENT_DTYPE)
     for name, column in (("t", "t"), ("x", "x"), ("y", "y"), ("p", "on")):
         events[name] = np.concatenate([packet[column] for packet in packets])
-    return events
+    return events, SensorSize(about[first]["width"], about[first]["height"])
+
+
+def _check_start(path: Path) -> None:
+    """Refuse what is no AEDAT4 file, or ends within its header.
+
+    Raises:
+        EventError: Such a file.
+    """
+    data = read_bytes(path)
+    if not data.startswith(MAGIC):
+        raise EventError(f"{path.name}: starts with {data[:12]!r}, expected an AEDAT4 file; fetch it again")
+    body = data[len(MAGIC) :]
+    header_bytes = int.from_bytes(body[:4], "little")
+    if not 8 <= header_bytes <= len(body) - 4:
+        raise EventError(
+            f"{path.name}: header of {header_bytes} bytes, found {max(len(body) - 4, 0)}; the file is truncated, "
+            "fetch it again"
+        )
 
 
 def read_slices(path: Path) -> list[tuple[int, int]]:
@@ -106,7 +141,7 @@ class DrawerReader:
         """
         if path != self._path:
             self._path = None
-            events, slices = read_aedat4(path), read_slices(path.with_suffix(".csv"))
+            (events, _), slices = read_aedat4(path), read_slices(path.with_suffix(".csv"))
             if (events["t"][1:] < events["t"][:-1]).any():
                 events = events[np.argsort(events["t"], kind="stable")]
             self._path, self._events, self._slices = path, events, slices

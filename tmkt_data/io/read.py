@@ -3,58 +3,163 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from tmkt_data.errors import EventError
 from tmkt_data.events import EventArray, Events, SensorSize
+from tmkt_data.io.aedat2 import Orientation, decode_aedat2
+from tmkt_data.io.aedat3 import decode_aedat3
+from tmkt_data.io.aedat4 import load_aedat4
+from tmkt_data.io.arrays import TimeUnit, decode_npy, decode_npz
 from tmkt_data.io.atis import decode_atis
+from tmkt_data.io.dat import decode_dat
+from tmkt_data.io.event_stream import decode_event_stream
+from tmkt_data.io.evt import decode_evt
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.matlab import HDF5_MAGIC, MAGIC, decode_matlab
 
-_FOREIGN_STARTS = {
-    b"#!AER-DAT": "AEDAT",
-    b"\x89HDF\r\n\x1a\n": "HDF5",
-    b"PK\x03\x04": "npz or zip",
-    b"\x93NUMPY": "npy",
-    b"Event Stream": "Event Stream",
-    # With its third byte, deflate: a recording may well start with an event at (31, 139).
-    b"\x1f\x8b\x08": "gzip",
+EventFormat = Literal["atis", "aedat2", "aedat3", "aedat4", "dat", "evt", "es", "npy", "npz", "mat"]
+SUFFIXES: dict[str, EventFormat] = {
+    ".bin": "atis",
+    ".bs2": "atis",
+    ".dat": "dat",
+    ".raw": "evt",
+    ".aedat": "aedat2",
 }
-_ATIS_SUFFIXES = (".bin", ".bs2")
+_STARTS: dict[bytes, EventFormat] = {
+    MAGIC: "mat",
+    HDF5_MAGIC: "mat",
+    b"#!AER-DAT4": "aedat4",
+    b"#!AER-DAT3": "aedat3",
+    b"#!AER-DAT": "aedat2",
+    b"\x93NUMPY": "npy",
+    b"PK\x03\x04": "npz",
+    b"Event Stream": "es",
+}
+# With its third byte, deflate: a recording may well start with an event at (31, 139).
+_GZIP = b"\x1f\x8b\x08"
+_HEADER_LIMIT = 1 << 16
 
 
-def read_events(path: str | Path, *, sensor_size: SensorSize | None = None) -> EventArray:
+class Reading(NamedTuple):
+    """What a file may leave open, and the caller knows.
+
+    Attributes:
+        sensor_size: Size of the sensor; events outside are dropped.
+        columns: Order of the columns of plain arrays, such as `xytp`.
+        unit: Unit of the times of arrays.
+        orientation: Which way an AEDAT 2.0 recording lies, see `decode_aedat2`.
+        chip: Camera of an AEDAT 2.0 recording whose header names none.
+    """
+
+    sensor_size: SensorSize | None = None
+    columns: str | None = None
+    unit: TimeUnit | None = None
+    orientation: Orientation = "raw"
+    chip: str | None = None
+
+
+def read_events(
+    path: str | Path,
+    *,
+    sensor_size: SensorSize | None = None,
+    columns: str | None = None,
+    unit: TimeUnit | None = None,
+    orientation: Orientation = "raw",
+    chip: str | None = None,
+) -> EventArray:
     """Read a recording into one structured array.
 
+    The format is recognized by content, then by suffix: ATIS (`.bin`, `.bs2`), AEDAT 2.0, 3.1 and 4 (the last with
+    `tmkt[aedat4]`), Prophesee `.dat` and `.raw` (EVT 2, 2.1, 3), Event Stream `.es`, NumPy `.npy` and `.npz`, and
+    MATLAB 5 `.mat` with the variables x, y, ts and p.
+
     Args:
-        path: ATIS `.bin` or `.bs2`, or MATLAB 5 `.mat` with the variables x, y, ts and p.
-        sensor_size: Size of the sensor, where it is known; events outside are dropped.
+        path: The file.
+        sensor_size: Size of the sensor, where it is known; events outside are dropped. None takes what the file
+            declares, if it does.
+        columns: Order of the columns of a plain array, such as `xytp`; it is never guessed.
+        unit: Unit of the times of NumPy arrays; microseconds where they are whole numbers, never guessed else.
+        orientation: Which way an AEDAT 2.0 recording lies, see `decode_aedat2`.
+        chip: Camera of an AEDAT 2.0 recording whose header names none.
 
     Returns:
         Events in non-decreasing file time, shape (N,), `tmkt_data.EVENT_DTYPE`: `t` int64 microseconds, `x` and `y`
         uint16 pixels, `p` bool with True for ON. Owned by the caller.
 
     Raises:
-        EventError: The file is missing, of another format, empty or truncated.
+        EventError: The file is missing, of another format, truncated or damaged, or leaves open what is not given.
     """
-    return load_events(path, sensor_size=sensor_size).to_array()
+    return load_events(
+        path, sensor_size=sensor_size, columns=columns, unit=unit, orientation=orientation, chip=chip
+    ).to_array()
 
 
-def load_events(path: str | Path, *, sensor_size: SensorSize | None = None) -> Events:
+def load_events(
+    path: str | Path,
+    *,
+    sensor_size: SensorSize | None = None,
+    columns: str | None = None,
+    unit: TimeUnit | None = None,
+    orientation: Orientation = "raw",
+    chip: str | None = None,
+) -> Events:
     """Read a recording into the validated record, with the counts of what was dropped; see `read_events`."""
     path = Path(path)
-    return decode_events(read_bytes(path), path, sensor_size=sensor_size)
+    return _decode(read_bytes(path), path, Reading(sensor_size, columns, unit, orientation, chip))
 
 
 def decode_events(data: bytes, path: Path, *, sensor_size: SensorSize | None = None) -> Events:
     """Decode the bytes of the recording `path`, already read; see `read_events`."""
-    if data.startswith((MAGIC, HDF5_MAGIC)):
-        return decode_matlab(data, sensor_size=sensor_size, place=path.name)
-    for magic, name in _FOREIGN_STARTS.items():
-        if data.startswith(magic):
-            raise EventError(
-                f"{path.name}: found {name} bytes, expected an ATIS recording; this format is not read yet"
-            )
-    if path.suffix.lower() not in _ATIS_SUFFIXES:
+    return _decode(data, path, Reading(sensor_size))
+
+
+def recognize(data: bytes, path: Path) -> EventFormat:
+    """Name the format of a recording.
+
+    Args:
+        data: Its bytes, or the first 64 KiB.
+        path: Its name; the suffix decides where the content does not.
+
+    Raises:
+        EventError: Neither says what it is.
+    """
+    for start, name in _STARTS.items():
+        if data.startswith(start):
+            return name
+    if data.startswith(_GZIP):
+        raise EventError(f"{path.name}: found gzip bytes, expected a recording; unpack it with gunzip first")
+    by_suffix = SUFFIXES.get(path.suffix.lower())
+    if by_suffix != "atis" and data.startswith(b"%"):
+        header = data[:_HEADER_LIMIT].lower()
+        return "evt" if by_suffix == "evt" or b"% evt " in header or b"% format " in header else "dat"
+    if by_suffix is None:
         found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise EventError(f"{path.name}: found {found}, expected an ATIS recording ({', '.join(_ATIS_SUFFIXES)})")
-    return decode_atis(data, sensor_size=sensor_size, place=path.name)
+        known = ", ".join((*SUFFIXES, ".aedat4", ".es", ".npy", ".npz", ".mat"))
+        raise EventError(f"{path.name}: found {found} and no known start, expected a recording ({known})")
+    return by_suffix
+
+
+def _decode(data: bytes, path: Path, given: Reading) -> Events:
+    size, place = given.sensor_size, path.name
+    match recognize(data, path):
+        case "atis":
+            return decode_atis(data, sensor_size=size, place=place)
+        case "aedat2":
+            return decode_aedat2(data, sensor_size=size, orientation=given.orientation, chip=given.chip, place=place)
+        case "aedat3":
+            return decode_aedat3(data, sensor_size=size, place=place)
+        case "aedat4":
+            return load_aedat4(path, size)
+        case "dat":
+            return decode_dat(data, sensor_size=size, place=place)
+        case "evt":
+            return decode_evt(data, sensor_size=size, place=place)
+        case "es":
+            return decode_event_stream(data, sensor_size=size, place=place)
+        case "npy":
+            return decode_npy(data, sensor_size=size, columns=given.columns, unit=given.unit, place=place)
+        case "npz":
+            return decode_npz(data, sensor_size=size, columns=given.columns, unit=given.unit, place=place)
+        case "mat":
+            return decode_matlab(data, sensor_size=size, place=place)

@@ -1,0 +1,102 @@
+"""Recordings written and read back, and what cannot be written."""
+
+from __future__ import annotations
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tmkt_data
+from tmkt_data.errors import EventError
+from tmkt_data.events import EVENT_DTYPE, Events, SensorSize, validate_events
+from tmkt_data.io.atis import decode_atis
+from tmkt_data.io.read import load_events, read_events
+from tmkt_data.io.write import WRITTEN_SUFFIXES, write_events
+
+FACE = "ncaltech101/Caltech101/Faces_easy/image_0001.bin"
+ROW = st.tuples(st.integers(0, 8_388_607), st.integers(0, 255), st.integers(0, 239), st.booleans())
+
+
+def record_of(rows, sensor_size=None):
+    t, x, y, p = (np.array(column) for column in zip(*rows, strict=True))
+    return validate_events(t.astype(np.int64), x, y, p.astype(bool), sensor_size=sensor_size)
+
+
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
+@settings(deadline=None, max_examples=25)
+@given(rows=st.lists(ROW, min_size=1, max_size=30))
+def test_what_is_written_reads_back(tmp_path_factory, suffix, rows):
+    path = tmp_path_factory.mktemp("written") / f"a{suffix}"
+    record = record_of(rows)
+    write_events(path, record)
+    assert naive.rows_of(load_events(path)) == naive.rows_of(record)
+    np.testing.assert_array_equal(read_events(path), record.to_array())
+
+
+def test_a_real_recording_goes_through_every_format(tmp_path, real_data):
+    record = load_events(real_data / FACE)
+    for suffix in WRITTEN_SUFFIXES:
+        path = tmp_path / f"face{suffix}"
+        write_events(path, record)
+        again = load_events(path)
+        for name in ("t", "x", "y", "p"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(record, name))
+    assert (tmp_path / "face.bin").read_bytes() == (real_data / FACE).read_bytes()
+
+
+def test_large_times_and_coordinates_need_a_format_that_holds_them(tmp_path):
+    record = record_of([(-5, 65535, 700, True), (2**60, 3, 4, False)])
+    write_events(tmp_path / "a.npz", record)
+    assert naive.rows_of(load_events(tmp_path / "a.npz")) == naive.rows_of(record)
+    for name, message in (
+        ("a.bin", r"^a\.bin: x runs from 3 to 65535, an ATIS file holds 0 to 255; write another format"),
+        ("a.aedat4", r"^a\.aedat4: t starts at -5, an AEDAT4 file holds 0 or more; shift the times$"),
+    ):
+        with pytest.raises(EventError, match=message):
+            write_events(tmp_path / name, record)
+        assert not (tmp_path / name).exists()
+
+
+def test_an_array_is_sorted_and_another_dtype_refused(tmp_path):
+    array = np.array([(20, 1, 2, True), (10, 3, 4, False)], EVENT_DTYPE)
+    write_events(tmp_path / "a.npz", array)
+    assert read_events(tmp_path / "a.npz").tolist() == [(10, 3, 4, False), (20, 1, 2, True)]
+    with pytest.raises(EventError, match=r"^a\.npz: found int64, expected the dtype "):
+        write_events(tmp_path / "a.npz", np.zeros((3, 4), np.int64))
+    assert len(read_events(tmp_path / "a.npz")) == 2
+
+
+def test_the_sensor_size_is_kept_where_the_format_has_a_place(tmp_path):
+    record = record_of([(1, 2, 3, True)], SensorSize(304, 240))
+    for suffix in (".npz", ".aedat4"):
+        write_events(tmp_path / f"a{suffix}", record)
+        assert load_events(tmp_path / f"a{suffix}").sensor_size == (304, 240)
+    with pytest.raises(EventError, match=r"events reach \(2, 3\), the sensor is 2 x 3; give the right size$"):
+        write_events(tmp_path / "a.npz", record, sensor_size=SensorSize(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.txt", r"^a\.txt: found suffix '\.txt', expected one of \.bin, \.bs2, \.npz, \.aedat4 to write$"),
+        ("a", r"^a: found no suffix, expected one of "),
+    ],
+)
+def test_other_suffixes_are_one_line(tmp_path, name, message):
+    with pytest.raises(EventError, match=message):
+        write_events(tmp_path / name, decode_atis(bytes.fromhex("8302800006")))
+
+
+def test_nothing_is_written_where_there_is_no_event_to_hold(tmp_path):
+    empty = validate_events(*(np.empty(0, kind) for kind in (np.int64, np.uint16, np.uint16, np.bool_)))
+    with pytest.raises(EventError, match="no events, an AEDAT4 file holds one or more"):
+        write_events(tmp_path / "a.aedat4", empty)
+    write_events(tmp_path / "a.npz", empty)
+    assert len(load_events(tmp_path / "a.npz")) == 0
+
+
+def test_is_what_the_package_exports():
+    assert tmkt_data.write_events is write_events
+    assert tmkt_data.Events is Events

@@ -1,0 +1,92 @@
+"""The commands `tmkt-data events` and `tmkt-data convert`: what a recording holds, and in which file it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tmkt_data.console import print_rows
+from tmkt_data.errors import SpecError
+
+if TYPE_CHECKING:
+    from tmkt_data.events import SensorSize
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def _read_options(function: Any) -> Any:
+    options = [
+        click.option("--sensor", metavar="WxH", help="Size of the sensor, 240x180; events outside are dropped."),
+        click.option("--columns", metavar="ORDER", help="Order of the columns of a plain array, such as xytp."),
+        click.option("--unit", help="Unit of the times of NumPy arrays: s | ms | us | ns."),
+        click.option("--orientation", help="AEDAT 2.0: raw | jaer | cifar10dvs.  [default: raw]"),
+        click.option("--chip", help="AEDAT 2.0 without one in its header: DVS128 | DAVIS240 | DAVIS346."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _reading(given: dict[str, str | None]) -> dict[str, Any]:
+    """Return the arguments of `load_events` that were given on the command line."""
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None and name != "sensor"}
+    return chosen | {"sensor_size": _sensor_size(given["sensor"])}
+
+
+def _sensor_size(text: str | None) -> SensorSize | None:
+    from tmkt_data.events import SensorSize
+
+    if text is None:
+        return None
+    width, cross, height = text.lower().partition("x")
+    if not cross or not all(side.isascii() and side.isdigit() and 1 <= int(side) <= 65536 for side in (width, height)):
+        raise SpecError(f"--sensor: found {text!r}, expected width and height such as 240x180, 1 to 65536 each")
+    return SensorSize(int(width), int(height))
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@_read_options
+@click.option("--out", type=_FILE, help="PNG to write: all events, and ten parts of the time.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def events(file: Path, out: Path | None, as_json: bool, **given: str | None) -> None:
+    """Show what a recording holds: events, time, rate, polarity, extent, hot pixels."""
+    from tmkt_data.io.read import load_events
+    from tmkt_data.recording import draw_recording, summarize_events, summary_rows
+
+    record = load_events(file, **_reading(given))
+    summary = summarize_events(record, place=file.name)
+    if out is not None:
+        from tmkt_data.preview import write_preview
+
+        write_preview(out, draw_recording(record, file.name))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(summary), indent=2))
+        return
+    print_rows(summary_rows(summary))
+    print_rows([("tenths of time", " ".join(f"{count:,}" for count in summary.events_per_step))])
+    if out is not None:
+        print_rows([("picture", str(out))])
+
+
+@click.command()
+@click.argument("source", type=_FILE)
+@click.argument("target", type=_FILE)
+@_read_options
+def convert(source: Path, target: Path, **given: str | None) -> None:
+    """Write a recording in another format: .bin, .npz or .aedat4, by the suffix of TARGET."""
+    from tmkt_data.io.read import load_events
+    from tmkt_data.io.write import write_events
+
+    record = load_events(source, **_reading(given))
+    write_events(target, record)
+    print_rows([("events", f"{len(record):,}"), ("written", f"{target}, {target.stat().st_size:,} bytes")])
+    if record.num_dropped:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in record.num_dropped.items())
+        click.echo(f"note: {dropped} of {record.num_read:,} events are not in it")
+    if record.num_inversions:
+        click.echo(f"note: time stepped back {record.num_inversions:,} times; the events are written in order of time")

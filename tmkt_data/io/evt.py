@@ -1,0 +1,121 @@
+"""Prophesee `.raw` recordings: EVT 2, EVT 2.1 and EVT 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import EventError
+from tmkt_data.events import Events, SensorSize, validate_events
+from tmkt_data.io.percent_header import PercentHeader, read_percent_header
+
+EvtVersion = Literal["2.0", "2.1", "3.0"]
+_BY_FORMAT: dict[str, EvtVersion] = {"evt2": "2.0", "evt21": "2.1", "evt3": "3.0"}
+_TYPES_21 = np.array([0, 1, 8, 10, 14, 15], np.uint64)
+_WORDS: dict[EvtVersion, np.dtype[np.unsignedinteger]] = {
+    "2.0": np.dtype("<u4"),
+    "2.1": np.dtype("<u8"),
+    "3.0": np.dtype("<u2"),
+}
+
+
+def decode_evt(data: bytes, *, sensor_size: SensorSize | None = None, place: str = "raw bytes") -> Events:
+    r"""Decode a `.raw` file.
+
+    Times are unwrapped where their upper part has gone round. In EVT 3 the lower part of a time lags behind the upper
+    one for a moment; such events are kept with the time that the words say and put in order. Events before the first
+    time word count from 0. Triggers and other words are passed over. EVT 2.1 has its words whole or with the upper half
+    first (`legacy`); where the header does not say which, the types of the words do.
+
+    Args:
+        data: The file.
+        sensor_size: Size of the sensor; None takes the declared one, if there is one. Events outside are dropped.
+        place: What the message of an error starts with.
+
+    Raises:
+        EventError: A header without a version, another version, or no whole number of words.
+
+    Source: Prophesee, "Event stream encoding formats" (EVT 2.0, 2.1 and 3.0).
+
+    Example:
+        >>> words = "01000080 02080019 04180009 4e000080 dff91312"
+        >>> events = decode_evt(b"% evt 2.0\n% geometry 640x480\n" + bytes.fromhex(words))
+        >>> events.to_array().tolist()
+        [(100, 1, 2, True), (100, 3, 4, False), (5000, 639, 479, True)]
+    """
+    header = read_percent_header(data)
+    version = _version(header, place)
+    kind = _WORDS[version]
+    num_bytes = len(data) - header.size
+    if num_bytes % kind.itemsize:
+        raise EventError(
+            f"{place}: {num_bytes} bytes after the header, expected whole words of {kind.itemsize}; the file is "
+            "truncated, fetch it again"
+        )
+    words = np.frombuffer(data, kind, offset=header.size)
+    if version == "2.1" and _halves_are_swapped(header, words, place):
+        words = (words >> np.uint64(32)) | (words << np.uint64(32))
+    t, x, y, p, num_beyond = _decode(words, version)
+    dropped = {"beyond the largest column": num_beyond} if num_beyond else {}
+    return validate_events(
+        t, x, y, p,
+        sensor_size=sensor_size or header.sensor_size, num_read=len(t) + num_beyond, num_dropped=dropped, place=place,
+    )  # fmt: skip
+
+
+def _version(header: PercentHeader, place: str) -> EvtVersion:
+    named = next((line[4:].strip() for line in header.lines if line.startswith("evt ")), None)
+    found = named or _BY_FORMAT.get(header.format_parts.get("format", ""), header.format_parts.get("format"))
+    order = _order(header)
+    if order not in (None, "little") and not (order == "legacy" and found == "2.1"):
+        raise EventError(f"{place}: words of byte order {order!r}, expected little; record it anew")
+    for version in _WORDS:
+        if found == version:
+            return version
+    raise EventError(
+        f"{place}: found {f'EVT {found}' if found else 'no line % evt'} in the header, expected EVT "
+        f"{', '.join(_WORDS)}; is it a .raw file of Prophesee?"
+    )
+
+
+def _order(header: PercentHeader) -> str | None:
+    line = next((line.split(None, 1)[1] for line in header.lines if line.startswith("endianness ")), None)
+    return line or header.format_parts.get("endianness")
+
+
+def _halves_are_swapped(header: PercentHeader, words: NDArray[np.unsignedinteger], place: str) -> bool:
+    """Say whether the upper half of each word of EVT 2.1 comes first, as some cameras send it.
+
+    Raises:
+        EventError: The header does not say it, and the types of the words fit neither order.
+    """
+    if (order := _order(header)) is not None:
+        return order == "legacy"
+    for shift, swapped in ((60, False), (28, True)):
+        if np.isin(words >> np.uint64(shift) & np.uint64(0xF), _TYPES_21).all():
+            return swapped
+    raise EventError(f"{place}: types that are none in EVT 2.1, expected words of 64 bits; the file is damaged")
+
+
+def _decode(
+    words: NDArray[np.unsignedinteger], version: EvtVersion
+) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.bool_], int]:
+    from tmkt_data.kernels import decode_evt as kernels
+
+    count: Callable[[Any], int]
+    fill: Callable[..., int]
+    match version:
+        case "2.0":
+            count, fill = kernels.count_evt2, kernels.decode_evt2
+        case "2.1":
+            count, fill = kernels.count_evt21, kernels.decode_evt21
+        case "3.0":
+            count, fill = kernels.count_evt3, kernels.decode_evt3
+    num = count(words)
+    t, p = np.empty(num, np.int64), np.empty(num, np.bool_)
+    x, y = np.empty(num, np.uint16), np.empty(num, np.uint16)
+    written = fill(words, t, x, y, p)
+    return t[:written], x[:written], y[:written], p[:written], num - written

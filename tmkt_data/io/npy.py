@@ -1,0 +1,117 @@
+"""NumPy's files, read without trust: no objects, no more memory than the bytes that are really there."""
+
+from __future__ import annotations
+
+import io
+import math
+import tokenize
+import zipfile
+import zlib
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from tmkt_data.errors import EventError
+
+MAX_RATIO = 200
+"""Largest size of all members of an archive over the size of its file, beside `FREE_BYTES`."""
+FREE_BYTES = 1 << 20
+MAX_MEMBERS = 64
+_HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+_ENCRYPTED = 0x1
+_DAMAGE = (
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    EOFError,
+    UnicodeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy's header and the archive raise on bytes that are none."""
+
+
+def read_npy(stream: IO[bytes], num_bytes: int, place: str) -> NDArray[Any]:
+    """Read one array.
+
+    Args:
+        stream: At the start of the file.
+        num_bytes: Size of the file.
+        place: What the message of an error starts with.
+
+    Raises:
+        EventError: No NumPy file, a truncated one, or one with Python objects, which are never loaded.
+    """
+    try:
+        version = npy_format.read_magic(stream)
+        if version not in _HEADERS:
+            raise EventError(f"{place}: npy version {version[0]}.{version[1]}, expected 1.0 or 2.0; save it anew")
+        shape, fortran, dtype = _HEADERS[version](stream)
+        read_bytes = stream.tell()
+    except _DAMAGE as broken:
+        reason = (str(broken).splitlines() or [type(broken).__name__])[0][:100]
+        raise EventError(f"{place}: no readable npy header ({reason}); the file is damaged") from None
+    if dtype.hasobject:
+        raise EventError(f"{place}: Python objects (pickle), which are never loaded; save plain arrays instead")
+    if any(side < 0 for side in shape) or dtype.itemsize == 0 or dtype.subdtype is not None:
+        raise EventError(f"{place}: shape {shape} of {dtype}, expected numbers; the file is damaged")
+    expected = math.prod(shape) * dtype.itemsize
+    if expected != num_bytes - read_bytes:
+        raise EventError(
+            f"{place}: {num_bytes - read_bytes} bytes after the header, expected {expected} for shape {shape} of "
+            f"{dtype}; the file is truncated or damaged"
+        )
+    try:
+        data = stream.read(expected)
+    except _DAMAGE as broken:
+        raise EventError(f"{place}: cannot be unpacked ({str(broken)[:100]}); the file is damaged") from None
+    if len(data) != expected:
+        raise EventError(f"{place}: {len(data)} bytes of data, expected {expected}; the file is truncated")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def read_npz(data: bytes, place: str) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an archive by name.
+
+    Raises:
+        EventError: No archive, a damaged or encrypted one, two members of one name, members that are no arrays or
+            hold objects, or more than `MAX_RATIO` times the file's size in all.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            _check_members(members, len(data), place)
+            return {member.filename.removesuffix(".npy"): _read_member(archive, member, place) for member in members}
+    except (*_DAMAGE, NotImplementedError, OSError) as broken:
+        raise EventError(f"{place}: no readable npz archive ({str(broken)[:100]}); the file is damaged") from None
+
+
+def _check_members(members: list[zipfile.ZipInfo], num_bytes: int, place: str) -> None:
+    names = [member.filename for member in members]
+    if not names or len(names) > MAX_MEMBERS:
+        raise EventError(f"{place}: {len(names)} members, expected 1 to {MAX_MEMBERS} arrays")
+    if len(set(names)) < len(names):
+        raise EventError(f"{place}: two members of one name, expected one each; the file is damaged")
+    for member in members:
+        if not member.filename.endswith(".npy"):
+            raise EventError(f"{place}: member {member.filename[:60]!r}, expected arrays (.npy); no npz file of events")
+        if member.flag_bits & _ENCRYPTED or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise EventError(f"{place}: member {member.filename[:60]!r} is encrypted or packed in a way NumPy does not")
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > MAX_RATIO * num_bytes + FREE_BYTES:
+        raise EventError(
+            f"{place}: {unpacked} bytes unpacked, expected at most {MAX_RATIO} times the {num_bytes} of the file; "
+            "it looks like a zip bomb"
+        )
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: str) -> NDArray[Any]:
+    with archive.open(member) as stream:
+        return read_npy(stream, member.file_size, f"{place}, {member.filename[:60]}")
