@@ -16,6 +16,7 @@ from tmkt_data.cache.layout import FORMAT, FORMAT_VERSION
 from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.errors import CacheError, CatalogueError
+from tmkt_data.io.read import NOTHING_GIVEN
 from tmkt_data.prepare_blocks import frames_dtype, source_bytes
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_RULES
@@ -70,6 +71,8 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
     key = hashlib.sha256()
     key.update(f"{FORMAT} {FORMAT_VERSION} {SPLIT_RULES} {catalogue.name} {spec.to_json()}\n".encode())
     key.update(json.dumps([catalogue.class_names, catalogue.sensor_size, catalogue.placement]).encode())
+    if catalogue.reading != NOTHING_GIVEN:
+        key.update(json.dumps(catalogue.reading).encode())
     for side, sources in (("e", catalogue.recordings), ("i", catalogue.images)):
         for source in sources:
             key.update(f"{side}\t{source.id}\t{source.part}\n".encode())

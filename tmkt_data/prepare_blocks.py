@@ -19,7 +19,7 @@ from tmkt_data.events import Events, SensorSize, Window
 from tmkt_data.io.aedat4 import DrawerReader
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.images import decode_image, read_idx
-from tmkt_data.io.read import decode_events
+from tmkt_data.io.read import decode_recording
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.voxelize import event_frames
@@ -138,7 +138,7 @@ def source_signatures(sources: Sequence[Source]) -> NDArray[np.uint64]:
     for at, source in enumerate(sources):
         if source.path not in stats:
             # The samples of an AEDAT4 recording lie where the csv beside it says.
-            beside = [source.path.with_suffix(".csv")] if source.path.suffix == ".aedat4" else []
+            beside = [source.path.with_suffix(".csv")] if source.path.suffix == ".aedat4" and source.item >= 0 else []
             stats[source.path] = tuple(value for path in (source.path, *beside) for value in _changed(path))
         signatures[at] = sample_uid(f"{source.path.absolute()}|{stats[source.path]}|{source.item}")
     return signatures
@@ -190,7 +190,8 @@ def _read_recording(source: Source, catalogue: Catalogue, drawers: DrawerReader)
         events = drawers.read(source.path, source.item)
         return events, events.to_array().tobytes()
     data = read_bytes(source.path)
-    return decode_events(data, source.path, sensor_size=catalogue.sensor_size), data
+    given = catalogue.reading._replace(sensor_size=catalogue.sensor_size)
+    return decode_recording(data, source.path, given), data
 
 
 def _convert_recording(
@@ -260,10 +261,11 @@ def _convert_image(
 
 def _require_plausible(events: Events, sensor_size: SensorSize, place: str) -> None:
     """Refuse bytes that decode but are no recording of this sensor: real ones have no stray event and rising times."""
-    num_outside = events.num_read - len(events)
-    if 2 * num_outside > events.num_read or not len(events):
+    num_outside = events.num_dropped.get("outside the sensor", 0)
+    num_events = len(events) + num_outside
+    if 2 * num_outside > num_events or not len(events):
         raise EventError(
-            f"{place}: {num_outside} of {events.num_read} events lie outside the {sensor_size.width} x "
+            f"{place}: {num_outside} of {num_events} events lie outside the {sensor_size.width} x "
             f"{sensor_size.height} sensor; it is damaged or of another dataset, fetch it again"
         )
     if 10 * events.num_inversions > len(events):

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize, Window
+from tmkt_data.io.read import NOTHING_GIVEN, Reading
 from tmkt_data.splits import SplitLayout
 
 Motion = Literal["saccade", "none"]
@@ -51,6 +52,7 @@ class Catalogue:
         images: Sorted bytewise by id.
         motion: How the sensor moved: `saccade`, the three saccades of N-MNIST and N-Caltech101, or `none`.
         split_layout: `prefix`, `block` or `drawer`: splits are laid down, see `splits`; `drawn`: stratified and seeded.
+        reading: What the readers of the recordings are told beside the sensor's size.
         window: Part of the sensor that recordings are cut to; `sensor_size` is its size then. None: the whole sensor.
         expected: Recordings that the complete dataset has; 0 where unknown.
         notes: What was found and left out, or is missing; one line each.
@@ -64,6 +66,7 @@ class Catalogue:
     images: tuple[Source, ...]
     motion: Motion = "none"
     split_layout: SplitLayout = "drawn"
+    reading: Reading = NOTHING_GIVEN
     window: Window | None = None
     expected: int = 0
     notes: tuple[str, ...] = ()

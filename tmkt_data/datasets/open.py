@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from tmkt_data.datasets import caltech_twins, cepdvs, digits, ncaltech101, nmnist, nomniglot
+from tmkt_data.datasets import caltech_twins, cepdvs, digits, folder, ncaltech101, nmnist, nomniglot
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import SpecError
@@ -20,6 +20,7 @@ DATASETS: dict[str, DatasetInfo] = {
         caltech_twins.INFO,
         cepdvs.INFO,
         nomniglot.INFO,
+        folder.INFO,
     )
 }
 
@@ -64,7 +65,7 @@ def open_catalogue(
         SpecError: An unknown name, or a class set that the dataset does not have.
     """
     info = dataset_info(name)
-    root, events, images = (None if folder is None else Path(folder) for folder in (root, events, images))
+    root, events, images = (None if path is None else Path(path) for path in (root, events, images))
     if class_set != "all" and info.name != "ncaltech101":
         raise SpecError(f"class set: found {class_set!r}, {name} has only 'all'; leave --class-set out")
     match info.name:
@@ -76,6 +77,8 @@ def open_catalogue(
             return cepdvs.open_cepdvs(root, events, images)
         case "nomniglot":
             return nomniglot.open_nomniglot(root, events, images)
+        case "folder":
+            return folder.open_folder(root, events, images)
         case "caltech101-twins":
             if events is None:
                 raise SpecError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import tokenize
+import warnings
 import zipfile
 import zlib
 from typing import IO, Any
@@ -53,7 +54,10 @@ def read_npy(stream: IO[bytes], num_bytes: int, place: str) -> NDArray[Any]:
         version = npy_format.read_magic(stream)
         if version not in _HEADERS:
             raise EventError(f"{place}: npy version {version[0]}.{version[1]}, expected 1.0 or 2.0; save it anew")
-        shape, fortran, dtype = _HEADERS[version](stream)
+        with warnings.catch_warnings():
+            # Of old or strange headers NumPy only warns.
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = _HEADERS[version](stream)
         read_bytes = stream.tell()
     except _DAMAGE as broken:
         reason = (str(broken).splitlines() or [type(broken).__name__])[0][:100]

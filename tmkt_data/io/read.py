@@ -38,6 +38,7 @@ _STARTS: dict[bytes, EventFormat] = {
 }
 # With its third byte, deflate: a recording may well start with an event at (31, 139).
 _GZIP = b"\x1f\x8b\x08"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEADER_LIMIT = 1 << 16
 
 
@@ -57,6 +58,9 @@ class Reading(NamedTuple):
     unit: TimeUnit | None = None
     orientation: Orientation = "raw"
     chip: str | None = None
+
+
+NOTHING_GIVEN = Reading()
 
 
 def read_events(
@@ -106,12 +110,12 @@ def load_events(
 ) -> Events:
     """Read a recording into the validated record, with the counts of what was dropped; see `read_events`."""
     path = Path(path)
-    return _decode(read_bytes(path), path, Reading(sensor_size, columns, unit, orientation, chip))
+    return decode_recording(read_bytes(path), path, Reading(sensor_size, columns, unit, orientation, chip))
 
 
 def decode_events(data: bytes, path: Path, *, sensor_size: SensorSize | None = None) -> Events:
     """Decode the bytes of the recording `path`, already read; see `read_events`."""
-    return _decode(data, path, Reading(sensor_size))
+    return decode_recording(data, path, Reading(sensor_size))
 
 
 def recognize(data: bytes, path: Path) -> EventFormat:
@@ -127,6 +131,8 @@ def recognize(data: bytes, path: Path) -> EventFormat:
     for start, name in _STARTS.items():
         if data.startswith(start):
             return name
+    if data.startswith(_HDF5):
+        raise EventError(f"{path.name}: found HDF5 bytes, which are not read yet; save t, x, y and p as .npz")
     if data.startswith(_GZIP):
         raise EventError(f"{path.name}: found gzip bytes, expected a recording; unpack it with gunzip first")
     by_suffix = SUFFIXES.get(path.suffix.lower())
@@ -140,7 +146,8 @@ def recognize(data: bytes, path: Path) -> EventFormat:
     return by_suffix
 
 
-def _decode(data: bytes, path: Path, given: Reading) -> Events:
+def decode_recording(data: bytes, path: Path, given: Reading) -> Events:
+    """Decode the bytes of the recording `path` with all that the caller knows; see `read_events`."""
     size, place = given.sensor_size, path.name
     match recognize(data, path):
         case "atis":

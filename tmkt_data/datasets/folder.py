@@ -1,0 +1,181 @@
+"""Any folder of class folders: recordings on one side, images on the other, and a small file for what differs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, holds_classes, scan_folder, some
+from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.encode import Placement
+from tmkt_data.errors import CatalogueError
+from tmkt_data.events import SensorSize
+from tmkt_data.io.aedat2 import ORIENTATIONS
+from tmkt_data.io.arrays import TIME_UNITS
+from tmkt_data.io.files import read_bytes
+from tmkt_data.io.read import Reading
+
+INFO = DatasetInfo(
+    name="folder",
+    title="your own recordings and images, in folders by class",
+    homes=("your own; what its file tmkt.toml may say: docs/how-to/folder.md",),
+    licence="yours",
+    tree=(
+        "ROOT/tmkt.toml                      sensor_size = [240, 180]",
+        "ROOT/events/wave/first.aedat4       bin, bs2, aedat, aedat4, dat, raw, es, npy, npz or mat",
+        "ROOT/images/wave/first.jpg          jpg, jpeg, png, bmp, gif, ppm, tif, tiff or webp",
+    ),
+    size=48,
+    recipe="scnn_folder",
+)
+SETTINGS_NAME = "tmkt.toml"
+RECORDING_NAME = re.compile(r".+\.(bin|bs2|aedat|aedat4|dat|raw|es|npy|npz|mat)", re.IGNORECASE)
+IMAGE_NAME = re.compile(r".+\.(jpe?g|png|bmp|gif|ppm|tiff?|webp)", re.IGNORECASE)
+_MAX_SETTINGS_BYTES = 1 << 20
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "unit": TIME_UNITS,
+    "orientation": ORIENTATIONS,
+    "twins": ("stem", "none"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderSettings:
+    """What `tmkt.toml` says.
+
+    Attributes:
+        sensor_size: Width and height of the sensor.
+        events: Folder of the recordings below the root.
+        images: Folder of the images below the root.
+        twins: `stem`: a recording and an image of one class and stem are twins. `none`: equal stems mean nothing.
+        columns: Order of the columns of plain arrays.
+        unit: Unit of the times of arrays.
+        orientation: Which way AEDAT 2.0 recordings lie.
+        chip: Camera of AEDAT 2.0 recordings whose header names none.
+    """
+
+    sensor_size: SensorSize
+    events: str = "events"
+    images: str = "images"
+    twins: str = "stem"
+    columns: str | None = None
+    unit: str | None = None
+    orientation: str = "raw"
+    chip: str | None = None
+
+    def reading(self) -> Reading:
+        """Return what the readers are told."""
+        unit: Any = self.unit
+        orientation: Any = self.orientation
+        return Reading(self.sensor_size, self.columns, unit, orientation, self.chip)
+
+
+def read_settings(path: Path) -> FolderSettings:
+    """Read `tmkt.toml`.
+
+    Raises:
+        CatalogueError: The file is missing, no TOML, lacks the size of the sensor, or holds what is not known.
+    """
+    if not path.is_file():
+        raise CatalogueError(
+            f"{path}: no such file, expected one with the size of the sensor; write a line such as "
+            "sensor_size = [240, 180]"
+        )
+    data = read_bytes(path, error=CatalogueError)
+    if len(data) > _MAX_SETTINGS_BYTES:
+        raise CatalogueError(f"{path}: {len(data):,} bytes, expected some lines of settings")
+    try:
+        values = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as broken:
+        raise CatalogueError(f"{path}: no TOML ({str(broken).splitlines()[0]}); mend it") from None
+    known = [field.name for field in dataclasses.fields(FolderSettings)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise CatalogueError(f"{path.name}: unknown {', '.join(map(repr, unknown))}, expected {', '.join(known)}")
+    size = _size_of(values.pop("sensor_size", None), path)
+    _check_texts(values, path)
+    return FolderSettings(sensor_size=size, **values)
+
+
+def _size_of(value: object, path: Path) -> SensorSize:
+    sides = value if isinstance(value, list) else []
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= 65536 for side in sides):
+        raise CatalogueError(
+            f"{path.name}: sensor_size: found {value!r}, expected width and height such as [240, 180], 1 to 65536 each"
+        )
+    return SensorSize(*sides)
+
+
+def _check_texts(values: Mapping[str, object], path: Path) -> None:
+    for name, value in values.items():
+        choices = _CHOICES.get(name)
+        if not isinstance(value, str) or (choices and value not in choices):
+            expected = f"one of {', '.join(choices)}" if choices else "text"
+            raise CatalogueError(f"{path.name}: {name}: found {value!r}, expected {expected}")
+
+
+def open_folder(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
+    """List a folder of class folders.
+
+    Classes are the names of the folders on both sides, sorted bytewise.
+
+    Args:
+        root: Folder that holds `tmkt.toml` and both sides.
+        events: Folder of the recordings, where it lies elsewhere.
+        images: Folder of the images, where it lies elsewhere.
+
+    Returns:
+        The catalogue; ids are such as `"wave/first"`. Images cover the whole sensor.
+
+    Raises:
+        CatalogueError: No settings, a side that is not there, or two recordings or images of one class and stem.
+    """
+    if root is None:
+        raise missing_data(INFO, "folder", [])
+    settings = read_settings(root / SETTINGS_NAME)
+    notes: list[str] = []
+    event_folder = events or root / settings.events
+    image_folder = images or root / settings.images
+    for folder, pattern, what in (
+        (event_folder, RECORDING_NAME, "recordings (events/wave/first.aedat4)"),
+        (image_folder, IMAGE_NAME, "images (images/wave/first.jpg)"),
+    ):
+        if not holds_classes(folder, pattern):
+            raise missing_data(INFO, what, [folder])
+    names = sorted({*class_folders(event_folder), *class_folders(image_folder)}, key=os.fsencode)
+    return Catalogue(
+        name=INFO.name,
+        class_names=tuple(names),
+        sensor_size=settings.sensor_size,
+        placement=Placement(0, 0, *settings.sensor_size),
+        recordings=_list_side(event_folder, names, RECORDING_NAME, "recordings", "", notes),
+        images=_list_side(image_folder, names, IMAGE_NAME, "images", "" if settings.twins == "stem" else "~", notes),
+        reading=settings.reading(),
+        notes=tuple(notes),
+    )
+
+
+def _list_side(
+    folder: Path, names: Sequence[str], pattern: re.Pattern[str], side: str, mark: str, notes: list[str]
+) -> tuple[Source, ...]:
+    """List one side; `mark` before a stem keeps an image from being the twin of a recording of that stem."""
+    sources: list[Source] = []
+    ignored: list[str] = []
+    for name in class_folders(folder):
+        files, others = scan_folder(folder / name, pattern)
+        stems = [stem for stem, _, _ in files]
+        twice = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
+        if twice:
+            raise CatalogueError(
+                f"{folder / name}: two files of the stem {twice[0]!r}, expected one; rename or remove one of them"
+            )
+        sources.extend(Source(f"{name}/{mark}{stem}", names.index(name), path, size) for stem, path, size in files)
+        ignored.extend(f"{name}/{other}" for other in others)
+    if ignored:
+        notes.append(f"{side}: left out: {some(ignored)}")
+    return tuple(sorted(sources, key=lambda source: os.fsencode(source.id)))
