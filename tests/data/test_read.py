@@ -91,12 +91,18 @@ def test_a_recording_may_start_with_a_percent_sign():
     assert naive.rows_of(decode_events(naive.encode_atis(rows), Path("a.bin"))) == rows
 
 
-def test_packed_bytes_are_to_be_unpacked_first(tmp_path):
-    (tmp_path / "a.bin").write_bytes(b"\x1f\x8b\x08\x00".ljust(25, b"\x00"))
-    with pytest.raises(
-        EventError, match=r"^a.bin: found gzip bytes, expected a recording; unpack it with gunzip first$"
-    ):
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"\x1f\x8b\x08\x00", "found gzip bytes, expected a recording; unpack it with gunzip first"),
+        (b"\x89HDF\r\n\x1a\n", "found HDF5 bytes, which are not read yet; save t, x, y and p as .npz"),
+    ],
+)
+def test_other_content_is_named_even_under_the_suffix_of_a_recording(tmp_path, start, message):
+    (tmp_path / "a.bin").write_bytes(start.ljust(25, b"\x00"))
+    with pytest.raises(EventError) as problem:
         read_events(tmp_path / "a.bin")
+    assert str(problem.value) == f"a.bin: {message}"
 
 
 def test_what_a_file_leaves_open_is_passed_on(tmp_path):
