@@ -91,8 +91,10 @@ def test_other_suffixes_are_one_line(tmp_path, name, message):
 
 def test_nothing_is_written_where_there_is_no_event_to_hold(tmp_path):
     empty = validate_events(*(np.empty(0, kind) for kind in (np.int64, np.uint16, np.uint16, np.bool_)))
-    with pytest.raises(EventError, match="no events, an AEDAT4 file holds one or more"):
-        write_events(tmp_path / "a.aedat4", empty)
+    for suffix, name in ((".aedat4", "AEDAT4"), (".bin", "ATIS")):
+        with pytest.raises(EventError, match=f"no events, an {name} file holds one or more; write .npz"):
+            write_events(tmp_path / f"a{suffix}", empty)
+        assert not list(tmp_path.iterdir())
     write_events(tmp_path / "a.npz", empty)
     assert len(load_events(tmp_path / "a.npz")) == 0
 

@@ -72,15 +72,14 @@ def _check_start(path: Path) -> None:
     Raises:
         EventError: Such a file.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, limit=len(MAGIC) + 4)
     if not data.startswith(MAGIC):
         raise EventError(f"{path.name}: starts with {data[:12]!r}, expected an AEDAT4 file; fetch it again")
-    body = data[len(MAGIC) :]
-    header_bytes = int.from_bytes(body[:4], "little")
-    if not 8 <= header_bytes <= len(body) - 4:
+    header_bytes = int.from_bytes(data[len(MAGIC) :], "little")
+    found = max(path.stat().st_size - len(MAGIC) - 4, 0)
+    if not 8 <= header_bytes <= found:
         raise EventError(
-            f"{path.name}: header of {header_bytes} bytes, found {max(len(body) - 4, 0)}; the file is truncated, "
-            "fetch it again"
+            f"{path.name}: header of {header_bytes} bytes, found {found}; the file is truncated, fetch it again"
         )
 
 

@@ -12,14 +12,15 @@ from tmkt_data.locks import FileLock
 from tmkt_data.whole_files import put_file
 
 
-def read_bytes(path: Path, *, error: type[TmktError] = EventError) -> bytes:
-    """Read a whole file.
+def read_bytes(path: Path, *, limit: int = -1, error: type[TmktError] = EventError) -> bytes:
+    """Read a whole file, or its first `limit` bytes.
 
     Raises:
         TmktError: Of class `error`: the file is missing, a folder, or cannot be read.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(limit)
     except FileNotFoundError as missing:
         raise error(f"{path}: no such file; check the path") from missing
     except IsADirectoryError as folder:

@@ -110,6 +110,8 @@ def load_events(
 ) -> Events:
     """Read a recording into the validated record, with the counts of what was dropped; see `read_events`."""
     path = Path(path)
+    if recognize(read_bytes(path, limit=_HEADER_LIMIT), path) == "aedat4":
+        return load_aedat4(path, sensor_size)
     return decode_recording(read_bytes(path), path, Reading(sensor_size, columns, unit, orientation, chip))
 
 

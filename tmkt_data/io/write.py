@@ -41,6 +41,8 @@ def write_events(path: str | Path, events: EventArray | Events, *, sensor_size: 
     record = _record_of(events, sensor_size, path.name)
     match path.suffix.lower():
         case ".bin" | ".bs2":
+            if not len(record):
+                raise EventError(f"{path.name}: no events, an ATIS file holds one or more; write .npz")
             data = encode_atis(record, place=path.name)
         case ".npz":
             data = _encode_npz(record)
