@@ -69,10 +69,10 @@ class FolderSettings:
     chip: str | None = None
 
     def reading(self) -> Reading:
-        """Return what the readers are told."""
+        """Return what the readers are told beside the sensor's size."""
         unit: Any = self.unit
         orientation: Any = self.orientation
-        return Reading(self.sensor_size, self.columns, unit, orientation, self.chip)
+        return Reading(None, self.columns, unit, orientation, self.chip)
 
 
 def read_settings(path: Path) -> FolderSettings:
