@@ -5,22 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from tmkt_data.console import print_rows
-from tmkt_data.errors import SpecError
-
-if TYPE_CHECKING:
-    from tmkt_data.events import SensorSize
+from tmkt_data.console import SENSOR, print_rows
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def _read_options(function: Any) -> Any:
     options = [
-        click.option("--sensor", metavar="WxH", help="Size of the sensor, 240x180; events outside are dropped."),
+        click.option("--sensor", "sensor_size", type=SENSOR, metavar="WxH", help="Size; events outside are dropped."),
         click.option("--columns", metavar="ORDER", help="Order of the columns of a plain array, such as xytp."),
         click.option("--unit", help="Unit of the times of NumPy arrays: s | ms | us | ns."),
         click.option("--orientation", help="AEDAT 2.0: raw | jaer | cifar10dvs.  [default: raw]"),
@@ -31,21 +27,9 @@ def _read_options(function: Any) -> Any:
     return function
 
 
-def _reading(given: dict[str, str | None]) -> dict[str, Any]:
+def _reading(given: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `load_events` that were given on the command line."""
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None and name != "sensor"}
-    return chosen | {"sensor_size": _sensor_size(given["sensor"])}
-
-
-def _sensor_size(text: str | None) -> SensorSize | None:
-    from tmkt_data.events import SensorSize
-
-    if text is None:
-        return None
-    width, cross, height = text.lower().partition("x")
-    if not cross or not all(side.isascii() and side.isdigit() and 1 <= int(side) <= 65536 for side in (width, height)):
-        raise SpecError(f"--sensor: found {text!r}, expected width and height such as 240x180, 1 to 65536 each")
-    return SensorSize(int(width), int(height))
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @click.command()
@@ -53,7 +37,7 @@ def _sensor_size(text: str | None) -> SensorSize | None:
 @_read_options
 @click.option("--out", type=_FILE, help="PNG to write: all events, and ten parts of the time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def events(file: Path, out: Path | None, as_json: bool, **given: str | None) -> None:
+def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
     """Show what a recording holds: events, time, rate, polarity, extent, hot pixels."""
     from tmkt_data.io.read import load_events
     from tmkt_data.recording import draw_recording, summarize_events, summary_rows
@@ -77,7 +61,7 @@ def events(file: Path, out: Path | None, as_json: bool, **given: str | None) -> 
 @click.argument("source", type=_FILE)
 @click.argument("target", type=_FILE)
 @_read_options
-def convert(source: Path, target: Path, **given: str | None) -> None:
+def convert(source: Path, target: Path, **given: Any) -> None:
     """Write a recording in another format: .bin, .npz or .aedat4, by the suffix of TARGET."""
     from tmkt_data.io.read import load_events
     from tmkt_data.io.write import write_events

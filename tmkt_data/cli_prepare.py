@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.console import STOPPED, fail, megabytes, progress_bar
+from tmkt_data.console import SENSOR, STOPPED, fail, megabytes, progress_bar
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
@@ -39,6 +39,16 @@ def _spec_options(function: Any) -> Any:
         click.option("--split-seed", type=int, help="Seed of drawn splits.  [default: 0]"),
         click.option("--val-share", type=float, help="Share of val in drawn splits.  [default: 0.1]"),
         click.option("--test-share", type=float, help="Share of test.  [default: the set's own test part, else 0.1]"),
+        click.option("--sensor-size", type=SENSOR, metavar="WxH", help="Of the sensor, where the set's is wrong."),
+        click.option("--time-unit", help="Of arrays and MATLAB files: s | ms | us | ns."),
+        click.option("--shift-x", type=int, help="Added to every column, before the turn; -1 where they count from 1."),
+        click.option("--shift-y", type=int, help="Added to every row."),
+        click.option("--orientation", help="flip-x | flip-y | rotate-90 | -180 | -270 | transpose.  [default: as-is]"),
+        click.option("--polarity", help="inverted: OFF is ON.  [default: as-is]"),
+        click.option("--time-offset-us", type=int, help="Added to every time.  [default: 0]"),
+        click.option("--hot-pixels", type=float, help="Drop pixels this many times over the 99th percentile.  [off]"),
+        click.option("--refractory-us", type=int, help="Drop what follows its pixel's last event sooner.  [off]"),
+        click.option("--background-us", type=int, help="Drop events without a neighbor within this time.  [off]"),
         click.option("--bake", help="Store spike frames too: none | repeat | poisson.  [default: none]"),
     ]  # fmt: skip
     for option in reversed(options):
@@ -227,12 +237,18 @@ def print_skipped(info: CacheInfo) -> None:
 
 def print_event_counts(tables: dict[str, Any]) -> None:
     """Print how many events a cache was made of and how many were left out."""
+    from tmkt_data.cache.layout import FILTER_TABLES
+
     total = {name: int(tables[f"events/{name}"].sum()) for name in _COUNTS}
     click.echo(
         f"events: {total['num_read']:,} read, {total['num_outside_sensor']:,} outside the sensor, "
         f"{total['num_outside_bins']:,} outside the bins; {int((tables['events/num_inversions'] > 0).sum())} "
         "recordings sorted by time"
     )
+    filtered = {name: int(tables[f"events/{name}"].sum()) for name in FILTER_TABLES if f"events/{name}" in tables}
+    if filtered:
+        rows = (f"{count:,} by {name.removeprefix('num_').removesuffix('_us')}" for name, count in filtered.items())
+        click.echo(f"filtered: {', '.join(rows)}")
 
 
 _COUNTS = ("num_read", "num_outside_sensor", "num_outside_bins")

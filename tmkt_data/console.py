@@ -55,6 +55,27 @@ class GuardedGroup(click.Group):
             sys.exit(STOPPED)
 
 
+class _Sensor(click.ParamType):
+    """Width and height such as 240x180."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002 - click
+        from tmkt_data.events import SensorSize
+
+        if not isinstance(value, str):
+            return value
+        width, cross, height = value.lower().partition("x")
+        sides = [int(side) for side in (width, height) if side.isascii() and side.isdigit() and len(side) <= 5]
+        if not cross or len(sides) != 2 or not all(1 <= side <= 65536 for side in sides):
+            option = param.opts[0] if param is not None else "sensor"
+            raise SpecError(f"{option}: found {value!r}, expected width and height such as 240x180, 1 to 65536 each")
+        return SensorSize(*sides)
+
+
+SENSOR = _Sensor()
+
+
 def fail(message: str, *, exit_code: int = 1) -> NoReturn:
     """Print an error and end the process."""
     click.echo(f"error: {message}", err=True)

@@ -17,7 +17,8 @@ from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.io.read import NOTHING_GIVEN
-from tmkt_data.prepare_blocks import frames_dtype, source_bytes
+from tmkt_data.prepare_blocks import frames_dtype
+from tmkt_data.source_reader import apply_overrides, source_bytes
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_RULES
 
@@ -61,13 +62,14 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
         out: File to write; None for a readable name with a digest in the cache directory.
 
     Raises:
-        CatalogueError: There is no recording or no image at all.
+        CatalogueError: There is no recording at all. Without images a cache serves event-only training.
+        SpecError: A sensor size for a dataset that has its own.
     """
-    for side, sources in (("recording", catalogue.recordings), ("image", catalogue.images)):
-        if not sources:
-            raise CatalogueError(
-                f"{catalogue.name}: no {side} of the classes asked for; check the folder and --class-set"
-            )
+    if not catalogue.recordings:
+        raise CatalogueError(
+            f"{catalogue.name}: no recording of the classes asked for; check the folder and --class-set"
+        )
+    catalogue = apply_overrides(catalogue, spec)
     key = hashlib.sha256()
     key.update(f"{FORMAT} {FORMAT_VERSION} {SPLIT_RULES} {catalogue.name} {spec.to_json()}\n".encode())
     key.update(json.dumps([catalogue.class_names, catalogue.sensor_size, catalogue.placement]).encode())

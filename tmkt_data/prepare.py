@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tmkt_data.cache.building import Block, BuildingFolder
 from tmkt_data.cache.layout import (
     EVENT_TABLES,
+    FILTER_TABLES,
     FORMAT,
     FORMAT_VERSION,
     IMAGE_TABLES,
@@ -36,6 +37,7 @@ from tmkt_data.prepare_blocks import (
     frames_dtype,
     source_signatures,
 )
+from tmkt_data.source_reader import canvas_of
 from tmkt_data.splits import PROTOCOLS, split_images, split_recordings
 
 RECORDINGS_PER_BLOCK = 64
@@ -100,6 +102,7 @@ class _Task(NamedTuple):
     name: str
     stage: Stage
     sources: Sequence[Source]
+    kind: str
     convert: Callable[..., Block]
 
 
@@ -113,7 +116,8 @@ def _tasks(plan: PreparePlan) -> list[_Task]:
         for at in range(0, len(sources), per_block):
             part = sources[at : at + per_block]
             run = partial(convert, part, plan.catalogue, plan.spec)
-            tasks.append(_Task(f"{stage}-{at // per_block:06d}", stage, part, run))
+            kind = plan.catalogue.kind if stage == "recordings" else "files"
+            tasks.append(_Task(f"{stage}-{at // per_block:06d}", stage, part, kind, run))
     return tasks
 
 
@@ -160,7 +164,7 @@ def _is_usable(block: Block | None, task: _Task, skip_bad: bool) -> bool:
     """Whether a block is whole, made of these files as they are now, and lacks none that it should have."""
     if block is None or "signature" not in block:
         return False
-    if not np.array_equal(block["signature"], source_signatures(task.sources)):
+    if not np.array_equal(block["signature"], source_signatures(task.sources, task.kind)):
         return False
     return skip_bad or len(block["frames"]) == len(task.sources)
 
@@ -172,9 +176,10 @@ def _assemble(plan: PreparePlan, building: BuildingFolder) -> None:
         events = _Columns(building, [task.name for task in tasks if task.stage == "recordings"])
         images = _Columns(building, [task.name for task in tasks if task.stage == "images"])
         _write_frames(writer, plan, events, images)
-        recordings, bad_recordings = _kept("events", plan.catalogue.recordings, events)
-        pictures, bad_pictures = _kept("images", plan.catalogue.images, images)
-        tables |= events.tables("events", (*EVENT_TABLES, "overflow_cell", "overflow_count"))
+        recordings, bad_recordings = _kept("events", plan.catalogue.recordings, events, plan.catalogue.kind)
+        pictures, bad_pictures = _kept("images", plan.catalogue.images, images, "files")
+        filtered = FILTER_TABLES if plan.spec.filters else {}
+        tables |= events.tables("events", (*EVENT_TABLES, *filtered, "overflow_cell", "overflow_count"))
         tables |= images.tables("images", (*IMAGE_TABLES, *(SPIKE_TABLES if plan.spec.bake != "none" else ())))
         lengths = np.concatenate(events.columns["overflow_length"])
         tables["events/overflow_start"] = np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
@@ -183,10 +188,12 @@ def _assemble(plan: PreparePlan, building: BuildingFolder) -> None:
     seal(building.assembled, plan.path, digest)
 
 
-def _kept(side: str, sources: Sequence[Source], columns: _Columns) -> tuple[list[Source], list[dict[str, Any]]]:
+def _kept(
+    side: str, sources: Sequence[Source], columns: _Columns, kind: str
+) -> tuple[list[Source], list[dict[str, Any]]]:
     """Tell the sources that are in the cache from those that were left out, and refuse any that has changed."""
     signatures = np.concatenate(columns.columns["signature"])
-    changed = np.flatnonzero(signatures != source_signatures(sources))
+    changed = np.flatnonzero(signatures != source_signatures(sources, kind))
     if len(changed):
         raise CacheError(f"{sources[changed[0]].path}: was changed while the cache was prepared; run it again")
     reasons = [why for part in columns.columns["why"] for why in table_text(part)]
@@ -268,9 +275,10 @@ def _identity_tables(plan: PreparePlan, recordings: Sequence[Source], images: Se
 
 def _header(plan: PreparePlan, skipped: list[dict[str, Any]]) -> dict[str, str]:
     catalogue = plan.catalogue
+    canvas, placement = canvas_of(catalogue, plan.spec)
     facts = {
-        "sensor_size": list(catalogue.sensor_size),
-        "placement": list(catalogue.placement),
+        "sensor_size": list(canvas),
+        "placement": list(placement),
         "motion": catalogue.motion,
         "split_layout": catalogue.split_layout,
         "expected": catalogue.expected,

@@ -11,16 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.building import Block
-from tmkt_data.cache.layout import EVENT_TABLES, IMAGE_TABLES, SPIKE_TABLES, text_table
+from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES, IMAGE_TABLES, SPIKE_TABLES, text_table
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.encode import image_frame, poisson_frames
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
-from tmkt_data.events import Events, SensorSize, Window
-from tmkt_data.io.aedat4 import DrawerReader
-from tmkt_data.io.files import read_bytes
-from tmkt_data.io.images import decode_image, read_idx
-from tmkt_data.io.read import decode_recording
+from tmkt_data.event_filters import num_filtered
+from tmkt_data.events import SensorSize
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
+from tmkt_data.source_reader import Archives, RecordingReader, canvas_of, files_beside, read_pixels
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.voxelize import event_frames
 
@@ -70,15 +68,17 @@ def convert_recordings(
         UnreadableSourcesError: With every recording of the block that could not be read.
     """
     shape = (spec.time_bins, spec.num_channels, spec.size, spec.size)
-    block = _empty_block(sources, EVENT_TABLES, {"frames": (shape, frames_dtype(spec))})
+    columns = EVENT_TABLES | (FILTER_TABLES if spec.filters else {})
+    block = _empty_block(sources, columns, {"frames": (shape, frames_dtype(spec))})
     block["overflow_length"] = np.zeros(len(sources), np.int64)
     cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
 
-    drawers = DrawerReader(catalogue.window or Window(0, 0, catalogue.sensor_size))
+    reader = RecordingReader(catalogue, spec)
+    canvas, _ = canvas_of(catalogue, spec)
 
     def convert(source: Source, row: int) -> None:
-        frames = _convert_recording(source, catalogue, spec, block, row, drawers)
+        frames = _convert_recording(source, canvas, spec, block, row, reader)
         if block["frames"].dtype == np.uint8:
             flat = frames.reshape(-1)
             over = np.flatnonzero(flat > LARGEST_BYTE)
@@ -89,7 +89,7 @@ def convert_recordings(
         block["frames"][row] = frames
         block["frames_crc32"][row] = zlib.crc32(block["frames"][row])
 
-    block = _convert_all("recordings", sources, block, convert, skip_bad=skip_bad)
+    block = _convert_all("recordings", sources, block, convert, catalogue.kind, skip_bad=skip_bad)
     return block | {"overflow_cell": np.concatenate(cells), "overflow_count": np.concatenate(counts)}
 
 
@@ -99,7 +99,7 @@ def convert_images(
     spec: PrepareSpec,
     *,
     skip_bad: bool = False,
-    archives: dict[Path, NDArray[np.uint8]] | None = None,
+    archives: Archives | None = None,
 ) -> Block:
     """Decode some images, place and resize them, and reduce them to intensity; as `convert_recordings`.
 
@@ -108,7 +108,7 @@ def convert_images(
         catalogue: Where sensor size and placement are taken from.
         spec: Choices of the cache.
         skip_bad: Leave unreadable images out instead of raising.
-        archives: IDX archives read so far, by path, kept from block to block.
+        archives: Archives read so far, by path, kept from block to block.
 
     Raises:
         UnreadableSourcesError: With every image of the block that could not be read.
@@ -124,10 +124,10 @@ def convert_images(
     def convert(source: Source, row: int) -> None:
         _convert_image(source, catalogue, spec, block, row, known)
 
-    return _convert_all("images", sources, block, convert, skip_bad=skip_bad)
+    return _convert_all("images", sources, block, convert, "files", skip_bad=skip_bad)
 
 
-def source_signatures(sources: Sequence[Source]) -> NDArray[np.uint64]:
+def source_signatures(sources: Sequence[Source], kind: str = "files") -> NDArray[np.uint64]:
     """Return what tells a source from an edited or another one without reading it: path, time of change and size.
 
     Raises:
@@ -137,9 +137,8 @@ def source_signatures(sources: Sequence[Source]) -> NDArray[np.uint64]:
     signatures = np.zeros(len(sources), np.uint64)
     for at, source in enumerate(sources):
         if source.path not in stats:
-            # The samples of an AEDAT4 recording lie where the csv beside it says.
-            beside = [source.path.with_suffix(".csv")] if source.path.suffix == ".aedat4" and source.item >= 0 else []
-            stats[source.path] = tuple(value for path in (source.path, *beside) for value in _changed(path))
+            paths = (source.path, *files_beside(source, kind))
+            stats[source.path] = tuple(value for path in paths for value in _changed(path))
         signatures[at] = sample_uid(f"{source.path.absolute()}|{stats[source.path]}|{source.item}")
     return signatures
 
@@ -162,9 +161,15 @@ def _empty_block(
 
 
 def _convert_all(
-    stage: str, sources: Sequence[Source], block: Block, convert: Callable[[Source, int], None], *, skip_bad: bool
+    stage: str,
+    sources: Sequence[Source],
+    block: Block,
+    convert: Callable[[Source, int], None],
+    kind: str,
+    *,
+    skip_bad: bool,
 ) -> Block:
-    signatures = source_signatures(sources)
+    signatures = source_signatures(sources, kind)
     row = 0
     reasons = [""] * len(sources)
     for at, source in enumerate(sources):
@@ -184,21 +189,10 @@ def _convert_all(
     return kept | {"signature": signatures, "why": text_table(reasons)}
 
 
-def _read_recording(source: Source, catalogue: Catalogue, drawers: DrawerReader) -> tuple[Events, bytes]:
-    """Return the events, and the bytes that make the recording what it is: its file, or its events in a larger one."""
-    if source.item >= 0:
-        events = drawers.read(source.path, source.item)
-        return events, events.to_array().tobytes()
-    data = read_bytes(source.path)
-    given = catalogue.reading._replace(sensor_size=catalogue.sensor_size)
-    return decode_recording(data, source.path, given), data
-
-
 def _convert_recording(
-    source: Source, catalogue: Catalogue, spec: PrepareSpec, block: Block, at: int, drawers: DrawerReader
+    source: Source, canvas: SensorSize, spec: PrepareSpec, block: Block, at: int, reader: RecordingReader
 ) -> NDArray[Any]:
-    events, data = _read_recording(source, catalogue, drawers)
-    _require_plausible(events, catalogue.sensor_size, source.path.name)
+    events, data = reader.read(source)
     result = event_frames(
         events,
         num_bins=spec.time_bins,
@@ -208,7 +202,7 @@ def _convert_recording(
         canvas=spec.canvas,
         resize=spec.resize,
         representation=spec.representation,
-        sensor_size=catalogue.sensor_size,
+        sensor_size=canvas,
     )
     if block["frames"].dtype == np.float16 and result.frames.max() > _LARGEST_HALF:
         raise EventError(
@@ -219,7 +213,10 @@ def _convert_recording(
     block["t_last_us"][at] = events.t[-1]
     block["num_read"][at] = events.num_read
     block["num_kept"][at] = len(events)
-    block["num_outside_sensor"][at] = sum(events.num_dropped.values())
+    filtered = num_filtered(events.num_dropped) if spec.filters else {}
+    block["num_outside_sensor"][at] = sum(events.num_dropped.values()) - sum(filtered.values())
+    for name, count in filtered.items():
+        block[f"num_{name}"][at] = count
     block["num_outside_bins"][at] = result.num_outside_bins
     block["num_inversions"][at] = events.num_inversions
     block["source_bytes"][at] = len(data)
@@ -233,21 +230,18 @@ def _convert_image(
     spec: PrepareSpec,
     block: Block,
     at: int,
-    archives: dict[Path, NDArray[np.uint8]],
+    archives: Archives,
 ) -> None:
-    data = source_bytes(source, archives)
-    if source.item < 0:
-        rgb = decode_image(data, place=source.path.name)
-    else:
-        rgb = np.repeat(archives[source.path][source.item][:, :, None], 3, axis=2)
+    rgb, data = read_pixels(source, archives)
     fixed = spec.canvas == "fixed"
+    canvas, placement = canvas_of(catalogue, spec)
     frame = image_frame(
         rgb,
         height=spec.size,
         width=spec.size,
         channel=spec.image_channel,
-        sensor_size=catalogue.sensor_size if fixed else None,
-        placement=catalogue.placement if fixed else None,
+        sensor_size=canvas if fixed else None,
+        placement=placement if fixed else None,
     )
     block["frames"][at] = frame
     block["height_px"][at], block["width_px"][at] = rgb.shape[:2]
@@ -259,22 +253,6 @@ def _convert_image(
         block["spikes_crc32"][at] = zlib.crc32(block["spikes"][at])
 
 
-def _require_plausible(events: Events, sensor_size: SensorSize, place: str) -> None:
-    """Refuse bytes that decode but are no recording of this sensor: real ones have no stray event and rising times."""
-    num_outside = events.num_dropped.get("outside the sensor", 0)
-    num_events = len(events) + num_outside
-    if 2 * num_outside > num_events or not len(events):
-        raise EventError(
-            f"{place}: {num_outside} of {num_events} events lie outside the {sensor_size.width} x "
-            f"{sensor_size.height} sensor; it is damaged or of another dataset, fetch it again"
-        )
-    if 10 * events.num_inversions > len(events):
-        raise EventError(
-            f"{place}: time steps back {events.num_inversions} times in {len(events)} events; it is damaged, "
-            "fetch it again"
-        )
-
-
 def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> NDArray[np.uint8]:
     """Return the spike frames of one image as they are stored, shape (T, C, H, W), uint8.
 
@@ -284,20 +262,3 @@ def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> 
         key = draw_key(0, 0, sample_uid(sample_id), 0, Purpose.POISSON)
         return poisson_frames(frame, spec.time_bins, spec.num_channels, key=np.uint64(key)).astype(np.uint8)
     return np.broadcast_to(frame, (spec.time_bins, spec.num_channels, *frame.shape))
-
-
-def source_bytes(source: Source, archives: dict[Path, NDArray[np.uint8]]) -> bytes:
-    """Return the bytes that make a source what it is: its file, or its part of an IDX archive.
-
-    Args:
-        source: Recording or image.
-        archives: Archives read so far, by path; a new one is added.
-
-    Raises:
-        ImageError: The file cannot be read.
-    """
-    if source.item < 0:
-        return read_bytes(source.path, error=ImageError)
-    if source.path not in archives:
-        archives[source.path] = read_idx(source.path, 3)
-    return bytes(archives[source.path][source.item].tobytes())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tmkt_data.errors import EventError
+from tmkt_data.event_filters import hot_pixel_limit
 from tmkt_data.events import Events, SensorSize
 from tmkt_data.frame_colors import BOTH, GROUND, OFF, ON, event_colors, polarities
 from tmkt_data.sheet import Key, Sheet, SheetGroup, SheetRow
@@ -93,7 +94,7 @@ def summarize_events(events: Events, *, place: str = "events") -> RecordingSumma
     if not len(events):
         raise EventError(f"{place}: no events, expected some to look at")
     pixels, counts = np.unique((events.y.astype(np.uint32) << 16) | events.x, return_counts=True)
-    limit = HOT_FACTOR * float(np.percentile(counts, 99))
+    limit = hot_pixel_limit(counts, HOT_FACTOR)
     hot = np.flatnonzero(counts > limit)
     hot = hot[np.argsort(-counts[hot], kind="stable")]
     num_on = int(np.count_nonzero(events.p))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from tmkt_data.errors import SpecError
-from tmkt_data.time_bins import BIN_RULES, BinRule
+from tmkt_data.orientation import ORIENTATIONS, Orientation
+from tmkt_data.time_bins import BIN_RULES, TIME_UNITS, BinRule, TimeUnit
 
 Canvas = Literal["fixed", "tight"]
 Resize = Literal["sum", "bilinear", "area"]
@@ -17,6 +18,7 @@ Representation = Literal["counts", "voxel"]
 ImageChannel = Literal["value", "luminance", "blue"]
 ClassSet = Literal["all", "objects"]
 Bake = Literal["none", "repeat", "poisson"]
+PolarityRule = Literal["as-is", "inverted"]
 
 _CLOSED: dict[str, tuple[str, ...]] = {
     "bin_rule": BIN_RULES,
@@ -26,8 +28,23 @@ _CLOSED: dict[str, tuple[str, ...]] = {
     "image_channel": get_args(ImageChannel),
     "class_set": get_args(ClassSet),
     "bake": get_args(Bake),
+    "orientation": ORIENTATIONS,
+    "polarity": get_args(PolarityRule),
+    "time_unit": TIME_UNITS,
 }
-_RANGES = {"time_bins": (1, 1000), "size": (4, 1024), "split_seed": (0, 2**63 - 1)}
+_RANGES = {
+    "time_bins": (1, 1000),
+    "size": (4, 1024),
+    "split_seed": (0, 2**63 - 1),
+    "shift_x": (-65535, 65535),
+    "shift_y": (-65535, 65535),
+    "time_offset_us": (-(2**53), 2**53),
+    "refractory_us": (0, 10**9),
+    "background_us": (0, 10**9),
+}
+FILTERS = ("hot_pixels", "refractory_us", "background_us")
+_OPEN = ("sensor_size", "time_unit", "orientation", "polarity", "shift_x", "shift_y", "time_offset_us", *FILTERS)
+"""Choices that came later; at their defaults they are left out of the digest, so that caches of before stay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +68,19 @@ class PrepareSpec:
             has one, otherwise 0.1.
         bake: Spike frames of the images to store beside their intensity: `none`, `repeat` or `poisson`. Frames are
             drawn on reading without it, afresh every epoch.
+        sensor_size: Width and height of the sensor, where the catalogue's is not right; None takes that.
+        time_unit: Unit of the times of recordings that do not say theirs (arrays, MATLAB); None takes the catalogue's.
+        shift_x: Added to the column of every event, before anything else; -1 for columns counted from 1.
+        shift_y: Added to the row of every event.
+        orientation: How the recording is turned or flipped to lie as the image does, after the shift, see
+            `orientation`. Where it swaps the axes, the canvas is the sensor lying on its side.
+        polarity: `inverted` takes OFF for ON.
+        time_offset_us: Added to every time, microseconds; moves `t_first_us` and the phase of the saccades.
+        hot_pixels: Drop the events of pixels with more than this many times as many events as the 99th percentile of
+            the active ones; 0 keeps them, 1 to 1000.
+        refractory_us: Drop an event that follows another of its pixel that was kept by less than this; 0 keeps all.
+        background_us: Drop an event without another in the eight pixels around within this time before it; 0 keeps
+            all. The filters apply in this order, after the orientation.
 
     Raises:
         SpecError: A value outside its range, or values that exclude each other.
@@ -72,17 +102,28 @@ class PrepareSpec:
     val_share: float = 0.1
     test_share: float | None = None
     bake: Bake = "none"
+    sensor_size: tuple[int, int] | None = None
+    time_unit: TimeUnit | None = None
+    shift_x: int = 0
+    shift_y: int = 0
+    orientation: Orientation = "as-is"
+    polarity: PolarityRule = "as-is"
+    time_offset_us: int = 0
+    hot_pixels: float = 0.0
+    refractory_us: int = 0
+    background_us: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in _CLOSED.items():
             value = getattr(self, name)
-            if value not in choices:
+            if value not in choices and not (value is None and name == "time_unit"):
                 raise SpecError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise SpecError(f"{name}: found {value!r}, expected a whole number from {low} to {high}")
         self._check_shares()
+        self._check_geometry()
         if self.representation == "voxel" and self.bin_rule != "exact":
             raise SpecError(
                 f"bin_rule: found {self.bin_rule!r} with representation 'voxel', which spreads events over bins "
@@ -103,6 +144,23 @@ class PrepareSpec:
                 "leave recordings to train on"
             )
 
+    def _check_geometry(self) -> None:
+        size: Any = self.sensor_size
+        if size is not None:
+            sides = list(size) if isinstance(size, (tuple, list)) else []
+            if len(sides) != 2 or not all(type(side) is int and 1 <= side <= 65536 for side in sides):
+                raise SpecError(f"sensor_size: found {size!r}, expected width and height, 1 to 65536 each")
+            object.__setattr__(self, "sensor_size", (sides[0], sides[1]))
+        factor: Any = self.hot_pixels
+        if not isinstance(factor, (int, float)) or isinstance(factor, bool) or not (factor == 0 or 1 <= factor <= 1000):
+            raise SpecError(f"hot_pixels: found {factor!r}, expected 0 to keep them, or a factor from 1 to 1000")
+        object.__setattr__(self, "hot_pixels", float(factor))
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The event filters that are on."""
+        return tuple(name for name in FILTERS if getattr(self, name))
+
     @property
     def num_channels(self) -> int:
         """Channels of an event frame: 2 polarities for counts, 1 signed channel for a voxel grid."""
@@ -113,8 +171,10 @@ class PrepareSpec:
         return dataclasses.asdict(self)
 
     def to_json(self) -> str:
-        """Return the choices as canonical JSON: sorted keys, no spaces."""
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """Return the choices as canonical JSON: sorted keys, no spaces, geometry and filters where set."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        values = {k: v for k, v in self.to_dict().items() if k not in _OPEN or v != defaults[k]}
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -141,5 +201,6 @@ class PrepareSpec:
         """Return the options of `tmkt-data prepare` that lead from `defaults` to this spec."""
         options: list[str] = []
         for name, (here, _) in self.differences(defaults).items():
-            options += [f"--{name.replace('_', '-')}", str(here)]
+            text = f"{here[0]}x{here[1]}" if name == "sensor_size" and here else str(here)
+            options += [f"--{name.replace('_', '-')}", text]
         return options

@@ -58,13 +58,14 @@ def split_recordings(
       unused, `twin-disjoint` takes the first round(0.1 n) for val.
     - layout `drawer`, N-Omniglot: drawers 1 to 15 train and 16 to 20 test; `twin-disjoint` takes 14 and 15 for val.
     - `twin-disjoint`, drawn: round(test_share n) test and round(val_share m) val in the order of keyed draws, m = n
-      or what the dataset's own test part leaves; at least one each where a class has three stems or more.
+      or what the dataset's own test part leaves; at least one each where a class has three stems or more. A validation
+      part that the makers made is val; `kt-paper` trains on it.
     - a given `test_share` draws the test part of both protocols, the same one; under `kt-paper` the others train.
 
     Args:
         ids: Sample ids, sorted bytewise.
         labels: Class of each, shape (N,), int64.
-        parts: Part that the makers put each sample in: `"train"`, `"test"` or `""`.
+        parts: Part that the makers put each sample in: `"train"`, `"val"`, `"test"` or `""`.
         protocol: Name of the rule.
         layout: How the splits of this dataset are laid down, `prefix`, `block` or `drawer`, or `drawn`.
         seed: Seed of the drawn splits.
@@ -88,6 +89,7 @@ def split_recordings(
     uids = np.array([sample_uid(sample) for sample in ids], np.uint64)
     own_test = np.array([part == "test" for part in parts], bool)
     has_own_test = bool(own_test.any())
+    own_val = np.array([part == "val" for part in parts], bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         if test_share is not None:
@@ -96,7 +98,8 @@ def split_recordings(
             codes[rows] = _block(len(rows), with_val=with_val)
         elif layout == "drawn" and with_val:
             own = own_test[rows] if has_own_test else None
-            codes[rows] = _drawn(uids[rows], own, seed, val_share, 0.1)
+            codes[rows] = _drawn(uids[rows], own, seed, 0.0 if own_val.any() else val_share, 0.1)
+            codes[rows[own_val[rows]]] = SplitCode.VAL
         else:
             own = own_test[rows] if has_own_test and not with_val else None
             codes[rows] = _prefix(len(rows), own, with_val=with_val)

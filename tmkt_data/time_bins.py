@@ -11,6 +11,8 @@ from tmkt_data.errors import SpecError
 
 BinRule = Literal["exact", "tonic", "spikingjelly"]
 BIN_RULES: tuple[BinRule, ...] = get_args(BinRule)
+TimeUnit = Literal["s", "ms", "us", "ns"]
+TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 
 
 def bin_edges(t_first: int, t_last: int, num_bins: int, rule: BinRule) -> NDArray[np.int64]:

@@ -10,7 +10,8 @@ from tmkt_data import PairedFrames
 from tmkt_data.datasets.nomniglot import CLASS_NAMES, WINDOW, open_nomniglot
 from tmkt_data.errors import CatalogueError, EventError, SpecError
 from tmkt_data.event_scale import scale_events
-from tmkt_data.io.aedat4 import DrawerReader, cut_window, read_aedat4, read_slices
+from tmkt_data.io.aedat4 import read_aedat4
+from tmkt_data.io.slices import SliceReader, cut_window, read_slices
 from tmkt_data.prepare_blocks import UnreadableSourcesError, source_signatures
 from tmkt_data.splits import split_recordings
 
@@ -51,7 +52,7 @@ def test_slices_of_the_real_recording(real_data, tmp_path):
     cuts = events["t"][np.linspace(0, len(events) - 1, 21).astype(int)]
     rows = [f"{at},{cuts[at]},{cuts[at + 1]}" for at in range(20)]
     path.with_suffix(".csv").write_text("index,start,end\n" + "\n".join(rows) + "\n")
-    reader = DrawerReader(WINDOW)
+    reader = SliceReader(WINDOW)
     found = [reader.read(path, drawer) for drawer in range(20)]
     for at, sample in enumerate(found):
         chosen = events[(events["t"] >= cuts[at]) & (events["t"] < cuts[at + 1])]
@@ -68,7 +69,7 @@ def test_a_written_recording_comes_back_sample_by_sample(tree):
     path = recording_of(tree, 964)
     (whole, _), slices = read_aedat4(path), read_slices(path.with_suffix(".csv"))
     assert len(whole) == 20 * 300
-    reader = DrawerReader(WINDOW)
+    reader = SliceReader(WINDOW)
     for drawer in (0, 19, 7):
         events = reader.read(path, drawer)
         assert events.num_read == 300
@@ -108,7 +109,7 @@ def test_times_of_another_recording_are_named(tree, tmp_path):
     shutil.copy(recording_of(tree, 1), path)
     path.with_suffix(".csv").write_text("h\n" + "\n".join(f"{at},{at + 1},{at + 2}" for at in range(20)) + "\n")
     with pytest.raises(EventError, match=r"0001\.aedat4, drawer 3: no event from 3 to 4"):
-        DrawerReader(WINDOW).read(path, 2)
+        SliceReader(WINDOW).read(path, 2)
 
 
 def test_a_window_may_be_empty():

@@ -35,6 +35,8 @@ EVENT_TABLES: dict[str, str] = {
     "source_crc32": "<u4",
     "frames_crc32": "<u4",
 }
+FILTER_TABLES: dict[str, str] = {"num_hot_pixels": "<i8", "num_refractory_us": "<i8", "num_background_us": "<i8"}
+"""Only in caches whose recordings were filtered: events dropped by each filter."""
 IMAGE_TABLES: dict[str, str] = {
     "label": "<i4",
     "height_px": "<i4",

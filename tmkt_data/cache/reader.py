@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tmkt_data.cache.layout import (
     EVENT_TABLES,
+    FILTER_TABLES,
     IMAGE_TABLES,
     LEADING_BYTES,
     OVERFLOW_TABLES,
@@ -268,6 +269,7 @@ def _read_header(file: h5py.File, path: Path) -> dict[str, str]:
 def _read_tables(file: h5py.File, path: Path) -> dict[str, Table]:
     names = ["class_names", "events/id", "images/id"]
     names += [f"events/{name}" for name in (*EVENT_TABLES, *OVERFLOW_TABLES)]
+    names += [f"events/{name}" for name in FILTER_TABLES if f"events/{name}" in file]
     names += [f"images/{name}" for name in IMAGE_TABLES]
     names += [f"images/{name}" for name in SPIKE_TABLES if f"images/{name}" in file]
     names += [f"{side}/split/{protocol}" for side in ("events", "images") for protocol in file[f"{side}/split"]]

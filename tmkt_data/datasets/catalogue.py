@@ -17,6 +17,7 @@ from tmkt_data.io.read import NOTHING_GIVEN, Reading
 from tmkt_data.splits import SplitLayout
 
 Motion = Literal["saccade", "none"]
+RecordingKind = Literal["files", "slices", "simulated"]
 
 
 class Source(NamedTuple):
@@ -27,8 +28,10 @@ class Source(NamedTuple):
         label: Position of the class in the catalogue's `class_names`.
         path: The file.
         num_bytes: Its size.
-        part: The part of the dataset that its makers put it in, `"train"` or `"test"`, or `""` where they made none.
-        item: Position inside a file that holds many (IDX; drawers of an AEDAT4 recording), -1 for a file of its own.
+        part: The part of the dataset that its makers put it in, `"train"`, `"val"` or `"test"`, or `""` where they made
+            none.
+        item: Position inside a file that holds many (IDX; slices of a long recording), -1 for a file of its own.
+        shift: Added to the columns and rows of this recording.
     """
 
     id: str
@@ -37,6 +40,7 @@ class Source(NamedTuple):
     num_bytes: int
     part: str = ""
     item: int = -1
+    shift: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Catalogue:
         images: Sorted bytewise by id.
         motion: How the sensor moved: `saccade`, the three saccades of N-MNIST and N-Caltech101, or `none`.
         split_layout: `prefix`, `block` or `drawer`: splits are laid down, see `splits`; `drawn`: stratified and seeded.
+        kind: What a recording is: a file, a slice of a long one that a csv beside it names, or simulated of its image.
         reading: What the readers of the recordings are told beside the sensor's size.
         window: Part of the sensor that recordings are cut to; `sensor_size` is its size then. None: the whole sensor.
         expected: Recordings that the complete dataset has; 0 where unknown.
@@ -66,6 +71,7 @@ class Catalogue:
     images: tuple[Source, ...]
     motion: Motion = "none"
     split_layout: SplitLayout = "drawn"
+    kind: RecordingKind = "files"
     reading: Reading = NOTHING_GIVEN
     window: Window | None = None
     expected: int = 0

@@ -7,7 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, scan_folder, some
+from tmkt_data.datasets.completeness import completeness, count_note, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.probe import probe_notes
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
@@ -79,9 +81,15 @@ def open_cepdvs(root: Path | None = None, events: Path | None = None, images: Pa
     pictures = _list_side(image_folder, _IMAGE, labels, "images", notes)
     if not recordings:
         raise missing_data(INFO, "recordings (01891.mat)", [event_folder])
-    if len(recordings) != _EXPECTED:
-        notes.append(f"{len(recordings)} of {_EXPECTED} recordings are here")
-    notes.append("sensor size and unit of time are not published: canvas tight, microseconds (inferred)")
+    expected = [f"{CLASS_NAMES[label]}/{number:05d}" for number, label in enumerate(labels)]
+    expected.sort(key=lambda sample: sample.encode())
+    notes += notes_of(
+        completeness({source.id for source in recordings}, expected, "recordings"),
+        completeness({source.id for source in pictures}, expected, "images"),
+        count_note(len(labels), _EXPECTED, "rows of pathFile.csv"),
+    )
+    notes.append("sensor size and unit of time are not published; --sensor-size and --time-unit set them (inferred)")
+    notes.append(probe_notes(recordings))
     if any(later < earlier for earlier, later in pairwise(labels)):
         notes.append("classes are not in blocks along pathFile.csv; splits go by class all the same")
     return Catalogue(

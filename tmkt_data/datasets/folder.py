@@ -16,9 +16,9 @@ from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
 from tmkt_data.io.aedat2 import ORIENTATIONS
-from tmkt_data.io.arrays import TIME_UNITS
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.read import Reading
+from tmkt_data.time_bins import TIME_UNITS
 
 INFO = DatasetInfo(
     name="folder",

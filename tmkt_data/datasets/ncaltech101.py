@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
+from tmkt_data.datasets.completeness import completeness, count_note, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.ncaltech101_est import find_est, list_est
 from tmkt_data.encode import Placement
 from tmkt_data.events import SensorSize
+from tmkt_data.io.read import NOTHING_GIVEN
 from tmkt_data.spec import ClassSet
 
 BACKGROUND = "BACKGROUND_Google"
@@ -25,7 +28,7 @@ INFO = DatasetInfo(
     ),
     licence="CC BY 4.0, both",
     tree=(
-        "ROOT/Caltech101/airplanes/image_0001.bin",
+        "ROOT/Caltech101/airplanes/image_0001.bin   (or N-Caltech101/{training,validation,testing}/airplanes/*.npy)",
         "ROOT/101_ObjectCategories/airplanes/image_0001.jpg   (or caltech101/101_ObjectCategories/...)",
     ),
     size=48,
@@ -171,7 +174,8 @@ def open_ncaltech101(
         class_set: `all` 101 classes, or the 100 `objects` without the background class.
 
     Returns:
-        The catalogue. Labels are those of the published class list, whatever is on disk. The photographs of `Faces`
+        The catalogue. Recordings are `.bin` files, or the arrays of `ncaltech101_est`, whose three parts are then
+        the splits. Labels are those of the published class list, whatever is on disk. The photographs of `Faces`
         are left out: they are other crops of those of `Faces_easy`.
 
     Raises:
@@ -180,18 +184,28 @@ def open_ncaltech101(
     Source: Orchard et al., Frontiers in Neuroscience 9:437, 2015; Fei-Fei et al., 2004.
     """
     event_folder, looked_events = find_folder(events, root, _EVENT_FOLDERS, _RECORDING)
+    est_folder = find_est(events if events is not None else root) if event_folder is None else None
     image_folder, looked_images = find_folder(images, root, IMAGE_FOLDERS, _IMAGE)
-    if event_folder is None:
+    if event_folder is None and est_folder is None:
         raise missing_data(INFO, "recordings (class folders with image_0001.bin)", looked_events)
     if image_folder is None:
         raise missing_data(INFO, "images (class folders with image_0001.jpg)", looked_images)
     names = tuple(name for name in NUM_RECORDINGS if class_set == "all" or name != BACKGROUND)
     notes: list[str] = []
-    recordings = _list_side(event_folder, names, _RECORDING, "recordings", notes)
+    reading = NOTHING_GIVEN
+    if event_folder is not None:
+        recordings = _list_side(event_folder, names, _RECORDING, "recordings", notes)
+    elif est_folder is not None:
+        recordings, reading = list_est(est_folder, names, notes)
     photographs = _list_side(image_folder, names, _IMAGE, "images", notes)
-    expected = sum(NUM_RECORDINGS[name] for name in names)
-    if len(recordings) != expected:
-        notes.append(f"{len(recordings)} of {expected} recordings are here")
+    expected = [f"{name}/image_{number:04d}" for name in names for number in range(1, NUM_RECORDINGS[name] + 1)]
+    ids = {source.id for source in recordings}
+    notes += notes_of(
+        completeness(ids, expected, "recordings")
+        if event_folder is not None
+        else count_note(len(ids), len(expected), "recordings"),
+        completeness({source.id for source in photographs}, expected, "images"),
+    )
     return Catalogue(
         name=INFO.name,
         class_names=names,
@@ -200,8 +214,9 @@ def open_ncaltech101(
         recordings=recordings,
         images=photographs,
         motion="saccade",
-        split_layout="prefix",
-        expected=expected,
+        split_layout="prefix" if event_folder is not None else "drawn",
+        reading=reading,
+        expected=len(expected),
         notes=tuple(notes),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, holds_classes, scan_folder, some
+from tmkt_data.datasets.completeness import completeness, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
@@ -41,7 +42,7 @@ _IDX_FOLDERS = (".", "MNIST/raw", "MNIST", "mnist", "raw", "nmnist/MNIST")
 RECORDING_NAME = re.compile(r"\d{5}\.(bin|bs2)")
 IMAGE_NAME = re.compile(r"\d{5}\.png")
 _IDX_NAMES = {"Train": "train", "Test": "t10k"}
-_NUM_RECORDINGS = 70_000
+_NUM_RECORDINGS = {"Train": 60_000, "Test": 10_000}
 
 
 def open_nmnist(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
@@ -69,12 +70,11 @@ def open_nmnist(root: Path | None = None, events: Path | None = None, images: Pa
     if image_folder is not None:
         digits = list_parts(image_folder, IMAGE_NAME, "images", notes)
     else:
-        idx_folder, looked_idx = _find_idx(images, root)
+        idx_folder, looked_idx = find_idx(images if images is not None else root, _IDX_FOLDERS)
         if idx_folder is None:
             raise missing_data(INFO, "images (MNIST_png/Train/5/00001.png or IDX files)", [*looked_png, *looked_idx])
-        digits = _list_idx(idx_folder)
-    if len(recordings) != _NUM_RECORDINGS:
-        notes.append(f"{len(recordings)} of {_NUM_RECORDINGS} recordings are here")
+        digits = list_idx(idx_folder, DIGITS)
+    notes += notes_of(*(_missing_numbers(recordings, part) for part in PARTS))
     return Catalogue(
         name=INFO.name,
         class_names=DIGITS,
@@ -83,7 +83,7 @@ def open_nmnist(root: Path | None = None, events: Path | None = None, images: Pa
         recordings=recordings,
         images=digits,
         motion="saccade",
-        expected=_NUM_RECORDINGS,
+        expected=sum(_NUM_RECORDINGS.values()),
         notes=tuple(notes),
     )
 
@@ -112,6 +112,13 @@ def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[st
     return tuple(sorted(sources, key=lambda source: source.id.encode()))
 
 
+def _missing_numbers(recordings: tuple[Source, ...], part: str) -> str | None:
+    """The digit of a missing number is not known, so numbers are named without it."""
+    found = {source.id.rpartition("-")[2] for source in recordings if source.part == part.lower()}
+    expected = [f"{number:05d}" for number in range(1, _NUM_RECORDINGS[part] + 1)]
+    return completeness(found, expected, f"recordings of {part}")
+
+
 def _find_parts(
     given: Path | None, root: Path | None, names: Sequence[str], holds: re.Pattern[str]
 ) -> tuple[Path | None, list[Path]]:
@@ -126,11 +133,19 @@ def _find_parts(
     return None, looked
 
 
-def _find_idx(given: Path | None, root: Path | None) -> tuple[Path | None, list[Path]]:
-    start = given if given is not None else root
+def find_idx(start: Path | None, names: Sequence[str]) -> tuple[Path | None, list[Path]]:
+    """Find the folder with the four IDX files of MNIST or Fashion-MNIST.
+
+    Args:
+        start: Folder to look in and below; None finds nothing.
+        names: Usual places below it.
+
+    Returns:
+        The folder, or None; and every folder looked at.
+    """
     if start is None:
         return None, []
-    looked = [start / name for name in _IDX_FOLDERS]
+    looked = [start / name for name in names]
     for folder in looked:
         if any(_idx_file(folder, part, kind) for part in PARTS for kind in ("images-idx3", "labels-idx1")):
             return folder, looked
@@ -146,7 +161,17 @@ def _idx_file(folder: Path, part: str, kind: str) -> Path | None:
     return None
 
 
-def _list_idx(folder: Path) -> tuple[Source, ...]:
+def list_idx(folder: Path, class_names: Sequence[str]) -> tuple[Source, ...]:
+    """List the images of the four IDX files; ids are such as `"5/train-00001"`, counted from 1.
+
+    Args:
+        folder: Holds the files; one of the two parts may be missing.
+        class_names: Names of the labels.
+
+    Raises:
+        CatalogueError: Labels without images or the reverse, of another number, or that no class has.
+        ImageError: A damaged file.
+    """
     sources: list[Source] = []
     for part in PARTS:
         image_file = _idx_file(folder, part, "images-idx3")
@@ -162,12 +187,14 @@ def _list_idx(folder: Path) -> tuple[Source, ...]:
         num_images = read_idx(image_file, 3).shape[0]
         if num_images != len(labels):
             raise CatalogueError(f"{image_file.name}: {num_images} images, {label_file.name} has {len(labels)} labels")
-        if len(labels) and labels.max() > 9:
-            raise CatalogueError(f"{label_file.name}: label {labels.max()}, expected 0 to 9; fetch it again")
+        if len(labels) and labels.max() >= len(class_names):
+            raise CatalogueError(
+                f"{label_file.name}: label {labels.max()}, expected 0 to {len(class_names) - 1}; fetch it again"
+            )
         num_bytes = image_file.stat().st_size
         sources.extend(
             Source(
-                f"{label}/{part.lower()}-{number:05d}",
+                f"{class_names[label]}/{part.lower()}-{number:05d}",
                 int(label),
                 image_file,
                 num_bytes,

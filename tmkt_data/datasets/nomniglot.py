@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, scan_folder, some
+from tmkt_data.datasets.completeness import completeness, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize, Window
-from tmkt_data.io.aedat4 import NUM_DRAWERS
+from tmkt_data.io.read import NOTHING_GIVEN, Reading
+from tmkt_data.io.slices import NUM_DRAWERS
 
 NUM_CHARACTERS = 1623
 CLASS_NAMES = tuple(f"{number:04d}" for number in range(1, NUM_CHARACTERS + 1))
@@ -30,6 +32,7 @@ INFO = DatasetInfo(
     licence="N-Omniglot see figshare; Omniglot MIT",
     tree=(
         "ROOT/dvs_background/<Alphabet>/characterNN/0709.aedat4 and 0709.csv   (and dvs_evaluation/...)",
+        "or as its code unpacks it: ROOT/events_npy/{background,evaluation}/<Alphabet>/characterNN/0709_01.npy",
         "ROOT/omniglot-py/images_background/<Alphabet>/characterNN/0709_01.png  (and images_evaluation/...)",
     ),
     size=28,
@@ -38,10 +41,12 @@ INFO = DatasetInfo(
 )
 
 _EVENT_PARTS = ("dvs_background", "dvs_evaluation")
+_ARRAY_PARTS = ("events_npy/background", "events_npy/evaluation")
 _IMAGE_PARTS = ("images_background", "images_evaluation")
 _EVENT_ROOTS = (".", "N-Omniglot", "n-omniglot")
 _IMAGE_ROOTS = (".", "omniglot-py", "omniglot", "Omniglot")
 _RECORDING = re.compile(r"\d{4}\.aedat4")
+_ARRAY = re.compile(r"\d{4}_\d{2}\.(npy|npz)")
 _IMAGE = re.compile(r"\d{4}_\d{2}\.png")
 
 
@@ -53,7 +58,8 @@ def open_nomniglot(root: Path | None = None, events: Path | None = None, images:
 
     Args:
         root: Folder that holds both sides in one of the usual layouts.
-        events: Folder that holds `dvs_background` and `dvs_evaluation`, where it lies elsewhere.
+        events: Folder that holds `dvs_background` and `dvs_evaluation`, or `events_npy`, where it lies elsewhere. The
+            arrays there are pickles; they are taken apart and never run.
         images: Folder that holds `images_background` and `images_evaluation`, where it lies elsewhere.
 
     Returns:
@@ -64,17 +70,17 @@ def open_nomniglot(root: Path | None = None, events: Path | None = None, images:
 
     Source: Li et al., Scientific Data 9:746, 2022; Lake et al., Science 350, 2015.
     """
-    event_parts = _parts(events, root, _EVENT_ROOTS, _EVENT_PARTS, "recordings (0709.aedat4)")
+    array_parts = _find_parts(events, root, _EVENT_ROOTS, _ARRAY_PARTS)[0]
+    event_parts = array_parts or _parts(events, root, _EVENT_ROOTS, _EVENT_PARTS, "recordings (0709.aedat4)")
     image_parts = _parts(images, root, _IMAGE_ROOTS, _IMAGE_PARTS, "images (0709_01.png)")
     notes: list[str] = []
-    recordings = _sorted(_recordings(event_parts, notes))
-    drawings = _sorted(_drawings(image_parts, notes))
+    recordings = _sorted(_drawings(event_parts, notes, _ARRAY) if array_parts else _recordings(event_parts, notes))
+    drawings = _sorted(_drawings(image_parts, notes, _IMAGE))
     if not recordings:
         raise missing_data(INFO, "recordings (0709.aedat4)", event_parts)
-    expected = NUM_CHARACTERS * NUM_DRAWERS
+    expected = [f"{name}/{drawer:02d}" for name in CLASS_NAMES for drawer in range(1, NUM_DRAWERS + 1)]
     for side, sources in (("recordings", recordings), ("images", drawings)):
-        if len(sources) != expected:
-            notes.append(f"{len(sources)} of {expected} {side} are here")
+        notes += notes_of(completeness({source.id for source in sources}, expected, side))
     return Catalogue(
         name=INFO.name,
         class_names=CLASS_NAMES,
@@ -84,19 +90,30 @@ def open_nomniglot(root: Path | None = None, events: Path | None = None, images:
         recordings=recordings,
         images=drawings,
         split_layout="drawer",
-        expected=expected,
+        kind="files" if array_parts else "slices",
+        reading=Reading(pickled=True) if array_parts else NOTHING_GIVEN,
+        expected=len(expected),
         notes=tuple(notes),
     )
 
 
 def _parts(given: Path | None, root: Path | None, roots: Sequence[str], parts: Sequence[str], what: str) -> list[Path]:
+    found, bases = _find_parts(given, root, roots, parts)
+    if not found:
+        raise missing_data(INFO, what, bases)
+    return found
+
+
+def _find_parts(
+    given: Path | None, root: Path | None, roots: Sequence[str], parts: Sequence[str]
+) -> tuple[list[Path], list[Path]]:
     start = given if given is not None else root
     bases = [] if start is None else [start / name for name in roots]
     for base in bases:
         found = [base / part for part in parts if (base / part).is_dir()]
         if found:
-            return found
-    raise missing_data(INFO, what, bases)
+            return found, bases
+    return [], bases
 
 
 def _recordings(parts: Sequence[Path], notes: list[str]) -> Iterator[Source]:
@@ -111,16 +128,16 @@ def _recordings(parts: Sequence[Path], notes: list[str]) -> Iterator[Source]:
         notes.append(f"recordings: left out, as no csv says where their samples begin: {some(without)}")
 
 
-def _drawings(parts: Sequence[Path], notes: list[str]) -> Iterator[Source]:
+def _drawings(parts: Sequence[Path], notes: list[str], pattern: re.Pattern[str]) -> Iterator[Source]:
     strange: list[str] = []
-    for stem, path, size in _files(parts, _IMAGE):
+    for stem, path, size in _files(parts, pattern):
         character, _, drawer = stem.partition("_")
         if not 1 <= int(drawer) <= NUM_DRAWERS:
             strange.append(path.name)
             continue
         yield _source(character, int(drawer), path, size)
     if strange:
-        notes.append(f"images: left out, of no drawer from 1 to {NUM_DRAWERS}: {some(strange)}")
+        notes.append(f"left out, of no drawer from 1 to {NUM_DRAWERS}: {some(strange)}")
 
 
 def _files(parts: Sequence[Path], pattern: re.Pattern[str]) -> Iterator[tuple[str, Path, int]]:

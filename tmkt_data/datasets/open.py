@@ -5,7 +5,19 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from tmkt_data.datasets import caltech_twins, cepdvs, digits, folder, ncaltech101, nmnist, nomniglot
+from tmkt_data.datasets import (
+    caltech_twins,
+    cepdvs,
+    cifar10dvs,
+    digits,
+    dvsgesture,
+    esimagenet,
+    fashion,
+    folder,
+    ncaltech101,
+    nmnist,
+    nomniglot,
+)
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import SpecError
@@ -20,6 +32,10 @@ DATASETS: dict[str, DatasetInfo] = {
         caltech_twins.INFO,
         cepdvs.INFO,
         nomniglot.INFO,
+        cifar10dvs.INFO,
+        dvsgesture.INFO,
+        esimagenet.INFO,
+        fashion.INFO,
         folder.INFO,
     )
 }
@@ -77,6 +93,14 @@ def open_catalogue(
             return cepdvs.open_cepdvs(root, events, images)
         case "nomniglot":
             return nomniglot.open_nomniglot(root, events, images)
+        case "cifar10dvs":
+            return cifar10dvs.open_cifar10dvs(root, events, images)
+        case "dvsgesture":
+            return dvsgesture.open_dvsgesture(root, events, images)
+        case "esimagenet":
+            return esimagenet.open_esimagenet(root, events, images)
+        case "fashion":
+            return fashion.open_fashion(root, events, images)
         case "folder":
             return folder.open_folder(root, events, images)
         case "caltech101-twins":

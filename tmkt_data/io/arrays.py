@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from tmkt_data.errors import EventError
 from tmkt_data.events import MAX_TIME_US, Events, SensorSize, validate_events
 from tmkt_data.io.npy import read_npy, read_npz
+from tmkt_data.time_bins import TIME_UNITS, TimeUnit
 
-TimeUnit = Literal["s", "ms", "us", "ns"]
-TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 _US_PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
 _NAMES: dict[str, tuple[str, ...]] = {
     "t": ("t", "ts", "time", "timestamp", "timestamps"),
@@ -88,6 +87,24 @@ def decode_npz(
     if len(arrays) == 1:
         return _from_array(next(iter(arrays.values())), sensor_size, columns, unit, place)
     return _from_columns(_named(arrays, place), sensor_size, unit, place)
+
+
+def decode_columns(
+    arrays: Columns,
+    *,
+    sensor_size: SensorSize | None = None,
+    unit: TimeUnit | None = None,
+    place: str = "columns",
+) -> Events:
+    """Turn arrays by name into the record; names, units and errors as in `decode_npz`."""
+    _check_unit(unit, place)
+    return _from_columns(_named(arrays, place), sensor_size, unit, place)
+
+
+def whole_times(column: NDArray[np.int64], unit: TimeUnit | None, place: str) -> NDArray[np.int64]:
+    """Turn whole times of a unit, microseconds where none is given, into microseconds; errors as in `decode_npy`."""
+    _check_unit(unit, place)
+    return _times(column, unit, place)
 
 
 def _check_unit(unit: str | None, place: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import io
+import math
 import warnings
 import zlib
 from pathlib import Path
@@ -76,19 +76,30 @@ def read_idx(path: Path, num_dims: int) -> NDArray[np.uint8]:
     Source: Y. LeCun, "The MNIST database", file formats; all numbers big-endian.
     """
     data = read_bytes(path, error=ImageError)
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, ValueError, zlib.error) as broken:
-            raise ImageError(f"{path.name}: damaged gzip file ({broken}); fetch it again") from broken
     header = 4 * (1 + num_dims)
+    if data[:2] == b"\x1f\x8b":
+        data = _gunzip(data, header, path.name)
     if len(data) < header or int.from_bytes(data[:4], "big") != _IDX_MAGIC[num_dims]:
         raise ImageError(
             f"{path.name}: starts with {data[:4].hex(' ') or 'nothing'}, expected {_IDX_MAGIC[num_dims]:08x} "
             f"(IDX, uint8, {num_dims} dimensions); fetch it again"
         )
     shape = tuple(int(n) for n in np.frombuffer(data, ">u4", num_dims, 4))
-    expected = header + int(np.prod([int(n) for n in shape], dtype=object))
+    expected = header + math.prod(shape)
     if len(data) != expected:
         raise ImageError(f"{path.name}: {len(data)} bytes, the header states {expected}; fetch it again")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _gunzip(data: bytes, header: int, place: str) -> bytes:
+    """Unpack an IDX file, and no more bytes than one beyond what its own header states."""
+    stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        start = stream.decompress(data, header)
+        sides = np.frombuffer(start, ">u4", max(len(start) // 4 - 1, 0), min(4, len(start))).tolist()
+        rest = stream.decompress(stream.unconsumed_tail, math.prod(sides) + 1)
+    except (zlib.error, OverflowError) as broken:
+        raise ImageError(f"{place}: damaged gzip file ({broken}); fetch it again") from broken
+    if not stream.eof and not stream.unconsumed_tail:
+        raise ImageError(f"{place}: damaged gzip file (it is cut off); fetch it again")
+    return start + rest

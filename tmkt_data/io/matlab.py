@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events import Events, SensorSize, validate_events
+from tmkt_data.io.arrays import whole_times
+from tmkt_data.time_bins import TimeUnit
 
 MAGIC = b"MATLAB 5.0 MAT-file"
 HDF5_MAGIC = b"MATLAB 7.3 MAT-file"
@@ -33,15 +35,21 @@ class _Element(NamedTuple):
     data: memoryview
 
 
-def decode_matlab(data: bytes, *, sensor_size: SensorSize | None = None, place: str = "MATLAB bytes") -> Events:
+def decode_matlab(
+    data: bytes,
+    *,
+    sensor_size: SensorSize | None = None,
+    unit: TimeUnit | None = None,
+    place: str = "MATLAB bytes",
+) -> Events:
     """Decode a MATLAB 5 file with the variables `x`, `y`, `ts` and `p`, of one length each.
 
-    Only these variables are read, and only as real numbers. Times are taken as microseconds (inferred: CEP-DVS does
-    not say), polarities -1 and 0 as OFF and 1 as ON.
+    Only these variables are read, and only as real numbers. Polarities -1 and 0 are OFF, 1 is ON.
 
     Args:
         data: The whole file.
         sensor_size: Size of the sensor; events outside are dropped and counted. None: nothing is dropped.
+        unit: Unit of the times; None takes microseconds (inferred: CEP-DVS does not say).
         place: What the message of an error starts with, such as a file name.
 
     Returns:
@@ -69,9 +77,8 @@ def decode_matlab(data: bytes, *, sensor_size: SensorSize | None = None, place: 
     if columns["p"].min() < -1 or columns["p"].max() > 1:
         span = f"{columns['p'].min()} to {columns['p'].max()}"
         raise EventError(f"{place}: polarities run from {span}, expected -1, 0 or 1; check which variable is p")
-    return validate_events(
-        columns["ts"], columns["x"], columns["y"], columns["p"] == 1, sensor_size=sensor_size, place=place
-    )
+    times = whole_times(columns["ts"], unit, place)
+    return validate_events(times, columns["x"], columns["y"], columns["p"] == 1, sensor_size=sensor_size, place=place)
 
 
 def read_variables(data: bytes, names: tuple[str, ...], place: str) -> dict[str, NDArray[np.generic]]:

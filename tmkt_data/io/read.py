@@ -10,13 +10,15 @@ from tmkt_data.events import EventArray, Events, SensorSize
 from tmkt_data.io.aedat2 import Orientation, decode_aedat2
 from tmkt_data.io.aedat3 import decode_aedat3
 from tmkt_data.io.aedat4 import load_aedat4
-from tmkt_data.io.arrays import TimeUnit, decode_npy, decode_npz
+from tmkt_data.io.arrays import decode_columns, decode_npy, decode_npz
 from tmkt_data.io.atis import decode_atis
 from tmkt_data.io.dat import decode_dat
 from tmkt_data.io.event_stream import decode_event_stream
 from tmkt_data.io.evt import decode_evt
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.matlab import HDF5_MAGIC, MAGIC, decode_matlab
+from tmkt_data.io.pickled_arrays import read_pickled_npy
+from tmkt_data.time_bins import TimeUnit
 
 EventFormat = Literal["atis", "aedat2", "aedat3", "aedat4", "dat", "evt", "es", "npy", "npz", "mat"]
 SUFFIXES: dict[str, EventFormat] = {
@@ -51,6 +53,7 @@ class Reading(NamedTuple):
         unit: Unit of the times of arrays.
         orientation: Which way an AEDAT 2.0 recording lies, see `decode_aedat2`.
         chip: Camera of an AEDAT 2.0 recording whose header names none.
+        pickled: A `.npy` file holds a pickled dictionary of columns; it is taken apart, and nothing in it is run.
     """
 
     sensor_size: SensorSize | None = None
@@ -58,6 +61,7 @@ class Reading(NamedTuple):
     unit: TimeUnit | None = None
     orientation: Orientation = "raw"
     chip: str | None = None
+    pickled: bool = False
 
 
 NOTHING_GIVEN = Reading()
@@ -166,9 +170,11 @@ def decode_recording(data: bytes, path: Path, given: Reading) -> Events:
             return decode_evt(data, sensor_size=size, place=place)
         case "es":
             return decode_event_stream(data, sensor_size=size, place=place)
+        case "npy" if given.pickled:
+            return decode_columns(read_pickled_npy(data, place), sensor_size=size, unit=given.unit, place=place)
         case "npy":
             return decode_npy(data, sensor_size=size, columns=given.columns, unit=given.unit, place=place)
         case "npz":
             return decode_npz(data, sensor_size=size, columns=given.columns, unit=given.unit, place=place)
         case "mat":
-            return decode_matlab(data, sensor_size=size, place=place)
+            return decode_matlab(data, sensor_size=size, unit=given.unit, place=place)

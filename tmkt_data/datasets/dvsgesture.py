@@ -1,0 +1,132 @@
+"""DVS128 Gesture: recordings of eleven gestures, cut from long ones; no images belong to it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, scan_folder, some
+from tmkt_data.datasets.completeness import count_note, notes_of
+from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.encode import Placement
+from tmkt_data.errors import CatalogueError, EventError
+from tmkt_data.events import SensorSize
+from tmkt_data.io.files import read_bytes
+from tmkt_data.io.read import NOTHING_GIVEN, Reading
+from tmkt_data.io.slices import read_slices, slices_path
+
+CLASS_NAMES = (
+    "hand_clapping", "right_hand_wave", "left_hand_wave", "right_arm_clockwise", "right_arm_counter_clockwise",
+    "left_arm_clockwise", "left_arm_counter_clockwise", "arm_roll", "air_drums", "air_guitar", "other_gestures",
+)  # fmt: skip
+SENSOR_SIZE = SensorSize(128, 128)
+INFO = DatasetInfo(
+    name="dvsgesture",
+    title="DVS128 Gesture: 1464 recordings of 11 gestures; no images, for event-only training",
+    homes=("recordings: https://research.ibm.com/interactive/dvsgesture (DvsGesture.tar.gz)",),
+    licence="CC BY 4.0",
+    tree=(
+        "ROOT/DvsGesture/user01_led.aedat and user01_led_labels.csv, trials_to_train.txt, trials_to_test.txt",
+        "or as tonic unpacks it: ROOT/ibmGestureTrain/user01_led/0.npy and ROOT/ibmGestureTest/...",
+    ),
+    size=48,
+    recipe="scnn_dvsgesture",
+)
+_ROOTS = (".", "DvsGesture", "DVSGesture", "DVS128Gesture", "dvsgesture", "DVSGesture/DvsGesture", "extract/DvsGesture")
+_TRIALS = {"trials_to_train.txt": "train", "trials_to_test.txt": "test"}
+_ARRAY_PARTS = {"ibmGestureTrain": "train", "ibmGestureTest": "test"}
+_ARRAY = re.compile(r"(\d{1,2})\.npy")
+_NUM_SLICES, _NUM_ARRAYS = 1464, 1341
+
+
+def open_dvsgesture(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
+    """List DVS128 Gesture.
+
+    Args:
+        root: Folder of the set, or one above it.
+        events: The same.
+        images: Must be None, the set has none; `tmkt-data prepare` takes it with `--allow-unpaired`.
+
+    Returns:
+        The catalogue; ids are such as `"air_drums/user01_led-08"`, the number is the row in the csv. The makers' trial
+        lists are the train and the test part. Classes in the csv count from 1.
+
+    Raises:
+        CatalogueError: The set is not there, a listed recording or its csv is missing, or a class is none of 1 to 11.
+
+    Source: Amir et al., CVPR 2017.
+    """
+    if images is not None:
+        raise CatalogueError("dvsgesture: has no images; leave --images out, and give --allow-unpaired")
+    start = events if events is not None else root
+    folders = [] if start is None else [start / name for name in _ROOTS]
+    notes: list[str] = []
+    for folder in folders:
+        if any((folder / name).is_file() for name in _TRIALS):
+            return _catalogue(_slices(folder, notes), _NUM_SLICES, notes, is_arrays=False)
+        if any((folder / name).is_dir() for name in _ARRAY_PARTS):
+            return _catalogue(_arrays(folder, notes), _NUM_ARRAYS, notes, is_arrays=True)
+    raise missing_data(INFO, "recordings (trials_to_train.txt and user01_led.aedat)", folders)
+
+
+def _catalogue(recordings: list[Source], expected: int, notes: list[str], *, is_arrays: bool) -> Catalogue:
+    notes += notes_of(count_note(len(recordings), expected, "recordings"))
+    return Catalogue(
+        name=INFO.name,
+        class_names=CLASS_NAMES,
+        sensor_size=SENSOR_SIZE,
+        placement=Placement(0, 0, *SENSOR_SIZE),
+        recordings=tuple(sorted(recordings, key=lambda source: source.id.encode())),
+        images=(),
+        kind="files" if is_arrays else "slices",
+        reading=Reading(columns="xypt", unit="ms") if is_arrays else NOTHING_GIVEN,
+        expected=expected,
+        notes=tuple(notes),
+    )
+
+
+def _slices(folder: Path, notes: list[str]) -> list[Source]:
+    sources: list[Source] = []
+    for name, part in _TRIALS.items():
+        if not (folder / name).is_file():
+            notes.append(f"recordings: {name} is missing, and with it the {part} part")
+            continue
+        lines = read_bytes(folder / name, limit=1 << 20, error=CatalogueError).decode(errors="replace").split()
+        for line in lines:
+            path = folder / Path(line).name
+            if not re.fullmatch(r"[\w.-]+\.aedat", line) or not path.is_file():
+                raise CatalogueError(f"{folder / name}: lists {line[:60]!r}, which is not there; fetch it again")
+            sources += _rows(path, part)
+    return sources
+
+
+def _rows(path: Path, part: str) -> list[Source]:
+    try:
+        rows = read_slices(slices_path(path))
+    except EventError as broken:
+        raise CatalogueError(str(broken)) from None
+    size = path.stat().st_size
+    for item, row in enumerate(rows, start=1):
+        if not 1 <= row.number <= len(CLASS_NAMES):
+            raise CatalogueError(f"{slices_path(path).name}, row {item}: class {row.number}, expected 1 to 11")
+    return [
+        Source(f"{CLASS_NAMES[row.number - 1]}/{path.stem}-{item + 1:02d}", row.number - 1, path, size, part, item)
+        for item, row in enumerate(rows)
+    ]
+
+
+def _arrays(folder: Path, notes: list[str]) -> list[Source]:
+    sources: list[Source] = []
+    left_out: list[str] = []
+    for name, part in _ARRAY_PARTS.items():
+        for user in class_folders(folder / name):
+            files, others = scan_folder(folder / name / user, _ARRAY)
+            left_out += [f"{name}/{user}/{other}" for other in others]
+            for stem, path, size in files:
+                if int(stem) >= len(CLASS_NAMES):
+                    left_out.append(f"{name}/{user}/{path.name}")
+                    continue
+                sources.append(Source(f"{CLASS_NAMES[int(stem)]}/{user}", int(stem), path, size, part))
+    if left_out:
+        notes.append(f"recordings: left out: {some(left_out)}")
+    return sources

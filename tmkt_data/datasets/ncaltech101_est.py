@@ -1,0 +1,88 @@
+"""N-Caltech101 as NumPy arrays in three parts, the layout that EST made: `N-Caltech101/training/airplanes/*.npy`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tmkt_data.datasets.catalogue import Source, class_folders, holds_classes, scan_folder, some
+from tmkt_data.errors import CatalogueError, EventError
+from tmkt_data.io.files import read_bytes
+from tmkt_data.io.npy import read_npy
+from tmkt_data.io.read import Reading
+from tmkt_data.time_bins import TimeUnit
+
+PARTS = {"training": "train", "validation": "val", "testing": "test"}
+RECORDING_NAME = re.compile(r".+\.npy")
+ROOTS = (".", "N-Caltech101", "N-Caltech101_EST", "EST/N-Caltech101")
+_NUMBER = re.compile(r"image_(\d{4})")
+_LONGEST_S = 10.0
+"""Recordings last a third of a second; larger last times are no seconds."""
+
+
+def find_est(start: Path | None) -> Path | None:
+    """Return the folder that holds the three parts, or None."""
+    if start is None:
+        return None
+    for name in ROOTS:
+        if holds_classes(start / name / "training", RECORDING_NAME):
+            return start / name
+    return None
+
+
+def list_est(folder: Path, class_names: Sequence[str], notes: list[str]) -> tuple[tuple[Source, ...], Reading]:
+    """List the three parts.
+
+    Args:
+        folder: Holds `training`, `validation` and `testing`.
+        class_names: Classes to take, whose position is the label, in whatever order the folders are listed.
+        notes: What was left out or inferred is added.
+
+    Returns:
+        The recordings, and what their readers have to be told. A recording whose name holds the number of its
+        photograph is that photograph's twin; others have none.
+
+    Raises:
+        CatalogueError: The same recording in two parts.
+
+    Source: uzh-rpg/rpg_event_representation_learning and EventCLIP read it so; no original was at hand (inferred).
+    """
+    found: dict[str, Source] = {}
+    left_out: list[str] = []
+    for part, split in PARTS.items():
+        for name in class_folders(folder / part):
+            if name not in class_names:
+                left_out.append(f"{part}/{name}")
+                continue
+            files, others = scan_folder(folder / part / name, RECORDING_NAME)
+            left_out += [f"{part}/{name}/{other}" for other in others]
+            for stem, path, size in files:
+                number = _NUMBER.search(stem)
+                sample = f"{name}/{number[0] if number else stem}"
+                if sample in found:
+                    raise CatalogueError(f"{path}: sample {sample} is in {found[sample].path} too; remove one")
+                found[sample] = Source(sample, class_names.index(name), path, size, split)
+    if left_out:
+        notes.append(f"recordings: left out: {some(left_out)}")
+    recordings = tuple(sorted(found.values(), key=lambda source: os.fsencode(source.id)))
+    unit = _unit_of(recordings[0].path) if recordings else "s"
+    notes.append(f"recordings are arrays of x, y, t, p with times in {unit} (inferred from {recordings[0].path.name})")
+    return recordings, Reading(columns="xytp", unit=unit)
+
+
+def _unit_of(path: Path) -> TimeUnit:
+    data = read_bytes(path, error=CatalogueError)
+    try:
+        import io
+
+        array = read_npy(io.BytesIO(data), len(data), path.name)
+    except EventError as broken:
+        raise CatalogueError(str(broken)) from None
+    if array.ndim != 2 or array.shape[1:] != (4,) or array.dtype.kind not in "iuf":
+        raise CatalogueError(f"{path.name}: shape {array.shape} of {array.dtype}, expected (N, 4) with x, y, t and p")
+    last = float(np.nanmax(array[:, 2])) if len(array) else 0.0
+    return "s" if last <= _LONGEST_S else "us"

@@ -1,0 +1,124 @@
+"""What is done to the events of a recording before they are counted: shift, orientation, filters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import EventError
+from tmkt_data.events import MAX_TIME_US, Events, SensorSize
+from tmkt_data.orientation import Orientation, swaps_axes, turn
+from tmkt_data.spec import PrepareSpec
+
+OUTSIDE = "outside the sensor"
+REASONS = {"hot_pixels": "of hot pixels", "refractory_us": "in the refractory period", "background_us": "background"}
+"""What a filter of the spec counts its dropped events as."""
+HOT_PERCENTILE = 99.0
+
+
+def canvas_size(sensor_size: SensorSize, orientation: Orientation) -> SensorSize:
+    """Return the size of a sensor after it was turned."""
+    width, height = sensor_size
+    return SensorSize(height, width) if swaps_axes(orientation) else SensorSize(width, height)
+
+
+def keep_events(events: Events, keep: NDArray[np.bool_], reason: str) -> Events:
+    """Return the events that a mask keeps; the others are counted under `reason`."""
+    dropped = int(len(keep) - np.count_nonzero(keep))
+    if not dropped:
+        return events
+    counts = events.num_dropped | {reason: events.num_dropped.get(reason, 0) + dropped}
+    return replace(events, t=events.t[keep], x=events.x[keep], y=events.y[keep], p=events.p[keep], num_dropped=counts)
+
+
+def place_events(events: Events, sensor_size: SensorSize, shift: tuple[int, int] = (0, 0)) -> Events:
+    """Shift events by whole pixels and drop what then lies outside the sensor.
+
+    Args:
+        events: In file coordinates.
+        sensor_size: Size of the sensor.
+        shift: Added to columns and rows.
+
+    Returns:
+        The record, with `sensor_size`.
+    """
+    if events.sensor_size == sensor_size and shift == (0, 0):
+        return events
+    x, y = events.x.astype(np.int64) + shift[0], events.y.astype(np.int64) + shift[1]
+    inside = (x >= 0) & (y >= 0) & (x < sensor_size.width) & (y < sensor_size.height)
+    kept = keep_events(replace(events, sensor_size=None), inside, OUTSIDE)
+    return replace(kept, x=x[inside].astype(np.uint16), y=y[inside].astype(np.uint16), sensor_size=sensor_size)
+
+
+def orient_events(
+    events: Events, orientation: Orientation = "as-is", *, inverted: bool = False, time_offset_us: int = 0
+) -> Events:
+    """Turn a recording on its sensor, invert its polarity, move it in time.
+
+    Args:
+        events: With a sensor size.
+        orientation: See `orientation.turn`.
+        inverted: Take OFF for ON.
+        time_offset_us: Added to every time, microseconds.
+
+    Raises:
+        EventError: No sensor size to turn on, or times that the offset moves beyond 2**61 microseconds.
+    """
+    if events.sensor_size is None:
+        raise EventError("orientation: the recording has no sensor size, expected one; give sensor_size")
+    x, y = turn(events.x, events.y, *events.sensor_size, orientation)
+    t = events.t
+    if time_offset_us and len(t):
+        if max(abs(int(t[0]) + time_offset_us), abs(int(t[-1]) + time_offset_us)) > MAX_TIME_US:
+            raise EventError(f"time_offset_us: found {time_offset_us}, which moves times beyond 2**61; check it")
+        t = t + time_offset_us
+    size = canvas_size(events.sensor_size, orientation)
+    p = ~events.p if inverted else events.p
+    return replace(events, t=t, x=np.ascontiguousarray(x), y=np.ascontiguousarray(y), p=p, sensor_size=size)
+
+
+def hot_pixel_limit(counts: NDArray[np.int64], factor: float) -> float:
+    """Return how many events a pixel may have before it counts as hot.
+
+    Args:
+        counts: Events of each active pixel, shape (M,).
+        factor: Over the 99th percentile of them; the rule is an own choice (inferred).
+    """
+    return factor * float(np.percentile(counts, HOT_PERCENTILE)) if len(counts) else 0.0
+
+
+def filter_events(events: Events, spec: PrepareSpec) -> Events:
+    """Apply the filters of a spec: hot pixels, refractory period, background activity, in this order.
+
+    Args:
+        events: With a sensor size.
+        spec: Its `hot_pixels`, `refractory_us` and `background_us`; 0 leaves a filter out.
+
+    Returns:
+        The record, with the dropped events counted under `REASONS`.
+    """
+    from tmkt_data.kernels import filters
+
+    size = events.sensor_size
+    if not spec.filters or size is None or not len(events):
+        return events
+    if spec.hot_pixels:
+        pixels = events.y.astype(np.int64) * size.width + events.x
+        counts = np.bincount(pixels, minlength=size.width * size.height)
+        hot = counts > hot_pixel_limit(counts[counts > 0], spec.hot_pixels)
+        events = keep_events(events, ~hot[pixels], REASONS["hot_pixels"])
+    for name, mark in (("refractory_us", filters.mark_refractory), ("background_us", filters.mark_supported)):
+        period = int(getattr(spec, name))
+        if period:
+            keep = np.empty(len(events), np.bool_)
+            mark(events.t, events.x, events.y, size.width, size.height, period, keep)
+            events = keep_events(events, keep, REASONS[name])
+    return events
+
+
+def num_filtered(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return how many events each filter has dropped, by the name of its choice."""
+    return {name: counts.get(reason, 0) for name, reason in REASONS.items()}
