@@ -113,7 +113,8 @@ def _tasks(plan: PreparePlan) -> list[_Task]:
         ("images", plan.catalogue.images, IMAGES_PER_BLOCK, partial(convert_images, archives={})),
     )
     for stage, sources, per_block, convert in sides:
-        for at in range(0, len(sources), per_block):
+        # A side without samples is one empty block.
+        for at in range(0, max(1, len(sources)), per_block):
             part = sources[at : at + per_block]
             run = partial(convert, part, plan.catalogue, plan.spec)
             kind = plan.catalogue.kind if stage == "recordings" else "files"

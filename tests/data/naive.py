@@ -50,6 +50,23 @@ def encode_atis(rows):
     return b"".join((x << 32 | y << 24 | int(p) << 23 | t).to_bytes(5, "big") for t, x, y, p in rows)
 
 
+def refractory(rows, period):
+    last, kept = {}, []
+    for t, x, y, p in rows:
+        if (x, y) not in last or t - last[x, y] >= period:
+            last[x, y] = t
+            kept.append((t, x, y, p))
+    return kept
+
+
+def supported(rows, window):
+    return [
+        row
+        for at, row in enumerate(rows)
+        if any(max(abs(row[1] - x), abs(row[2] - y)) == 1 and row[0] - t <= window for t, x, y, _ in rows[:at])
+    ]
+
+
 def num_inversions(rows):
     return sum(later[0] < earlier[0] for earlier, later in pairwise(rows))
 

@@ -56,7 +56,10 @@ def test_the_info_tells_what_is_inside(nmnist_cache):
     assert (info.dataset, info.num_recordings, info.num_images) == ("nmnist", 60, 60)
     assert info.spec.size == 34
     assert info.facts["sensor_size"] == [34, 34]
-    assert info.notes == ("60 of 70000 recordings are here",)
+    assert [note.partition(";")[0] for note in info.notes] == [
+        "48 of 60000 recordings of Train",
+        "12 of 10000 recordings of Test",
+    ]
     assert info.digest == Cache(nmnist_cache).info.digest
     assert info.num_bytes == nmnist_cache.stat().st_size
 

@@ -161,7 +161,7 @@ def test_sides_meet_by_number(tree):
     assert catalogue.class_names == CLASS_NAMES
     assert catalogue.recordings[0].id == "aquatic_mammals/00000"
     assert catalogue.recordings[15].id == "fish/00015"
-    assert "200 of 10000 recordings are here" in catalogue.notes
+    assert "200 of 10000 rows of pathFile.csv are here" in catalogue.notes
 
 
 def test_trap_2_a_missing_file_moves_no_other_pair(tree, tmp_path):

@@ -40,7 +40,7 @@ def test_prepare_says_what_it_writes_what_came_of_it_and_what_is_next(root, tmp_
     result = run("prepare", "nmnist", "--root", root, "--out", out, "--workers", 2)
     assert result.exit_code == 0
     assert "nmnist: 21 recordings, 21 images, 21 twins, 10 classes" in result.stdout
-    assert "note: 21 of 70000 recordings are here" in result.stdout
+    assert "note: 18 of 60000 recordings of Train; missing: 00019, 00020, " in result.stdout
     assert f"writing {out}, about 0.5 MB" in result.stdout
     assert f"wrote {out}: {out.stat().st_size / 1e6:.1f} MB, digest {read_cache_info(out).digest[:16]}" in result.stdout
     assert "0 outside the sensor" in result.stdout

@@ -91,7 +91,7 @@ def test_a_recording_of_another_sensor_is_named(tmp_path):
     out = CliRunner().invoke(main, ["prepare", "folder", "--root", str(root), "--out", str(tmp_path / "own.h5")])
     assert out.exit_code == 1
     assert "large.npz: " in out.output
-    assert "events lie outside the 40 x 30 sensor" in out.output
+    assert "declares a sensor of 400 x 300, expected 40 x 30 like the others; give --sensor-size" in out.output
 
 
 def test_the_command_says_how_to_go_on(tmp_path):

@@ -131,7 +131,9 @@ def test_every_choice_leads_to_another_file(nmnist_root):
     other = {
         "time_bins": 6, "bin_rule": "tonic", "canvas": "tight", "resize": "area", "representation": "voxel",
         "image_channel": "blue", "size": 48, "split_seed": 1, "val_share": 0.2, "test_share": 0.2, "bake": "poisson",
-        "class_set": "objects",
+        "class_set": "objects", "sensor_size": (40, 36), "time_unit": "ms", "shift_x": 1, "shift_y": 1,
+        "orientation": "flip-x", "polarity": "inverted", "time_offset_us": 7, "hot_pixels": 2, "refractory_us": 9,
+        "background_us": 9,
     }  # fmt: skip
     assert set(other) == set(base.to_dict())
     names = {

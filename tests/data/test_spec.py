@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data.errors import SpecError
+from tmkt_data.orientation import ORIENTATIONS
 from tmkt_data.spec import PrepareSpec
 
 OTHER_VALUES = {
@@ -24,6 +26,16 @@ OTHER_VALUES = {
     "val_share": 0.2,
     "test_share": 0.1,
     "bake": "repeat",
+    "sensor_size": (40, 30),
+    "time_unit": "ms",
+    "shift_x": -1,
+    "shift_y": 2,
+    "orientation": "rotate-90",
+    "polarity": "inverted",
+    "time_offset_us": -5,
+    "hot_pixels": 2.0,
+    "refractory_us": 100,
+    "background_us": 3000,
 }
 SPECS = st.builds(
     PrepareSpec,
@@ -39,7 +51,41 @@ SPECS = st.builds(
     val_share=st.floats(0, 0.4),
     test_share=st.none() | st.floats(0, 0.4),
     bake=st.sampled_from(["none", "repeat", "poisson"]),
+    sensor_size=st.none() | st.tuples(st.integers(1, 65536), st.integers(1, 65536)),
+    time_unit=st.sampled_from([None, "s", "ms", "us", "ns"]),
+    shift_x=st.integers(-65535, 65535),
+    orientation=st.sampled_from(ORIENTATIONS),
+    polarity=st.sampled_from(["as-is", "inverted"]),
+    time_offset_us=st.integers(-(2**53), 2**53),
+    hot_pixels=st.just(0) | st.floats(1, 1000),
+    refractory_us=st.integers(0, 10**9),
+    background_us=st.integers(0, 10**9),
 )
+
+
+def test_geometry_and_filters_at_their_defaults_leave_the_digest_of_earlier_caches():
+    assert PrepareSpec().digest() == hashlib.sha256(
+        b'{"bake":"none","bin_rule":"exact","canvas":"fixed","class_set":"all","image_channel":"value",'
+        b'"representation":"counts","resize":"sum","size":48,"split_seed":0,"test_share":null,"time_bins":10,'
+        b'"val_share":0.1}'
+    ).hexdigest()[:16]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sensor_size", (0, 3)), ("sensor_size", "240x180"), ("sensor_size", (1, 2, 3)), ("time_unit", "min"),
+        ("shift_x", 70000), ("orientation", "up"), ("polarity", True), ("time_offset_us", 0.5), ("hot_pixels", 0.5),
+        ("hot_pixels", "many"), ("refractory_us", -1), ("background_us", True),
+    ],
+)  # fmt: skip
+def test_geometry_and_filters_outside_their_range_are_one_line(name, value):
+    with pytest.raises(SpecError, match=rf"^{name}: found .*, expected [^\n]*$"):
+        PrepareSpec(**{name: value})
+
+
+def test_the_options_of_a_sensor_size_are_those_of_the_command():
+    assert PrepareSpec(sensor_size=(240, 180)).command_options(PrepareSpec()) == ["--sensor-size", "240x180"]
 
 
 def test_the_table_of_other_values_is_complete():
@@ -75,7 +121,8 @@ def test_a_spec_survives_a_dict_and_json(spec):
 
 def test_json_is_canonical():
     text = PrepareSpec().to_json()
-    assert list(json.loads(text)) == sorted(OTHER_VALUES)
+    assert list(json.loads(text)) == sorted(json.loads(text))
+    assert set(json.loads(PrepareSpec(**OTHER_VALUES | {"representation": "counts"}).to_json())) == set(OTHER_VALUES)
     assert " " not in text
 
 

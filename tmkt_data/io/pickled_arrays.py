@@ -10,7 +10,8 @@ import io
 import math
 import pickletools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -21,12 +22,14 @@ from tmkt_data.errors import EventError, TmktError
 MAX_OPERATIONS = 2_000_000
 """Operations followed, and values built of them, before giving up; a batch of CIFAR-10 has about 40 000."""
 _RECONSTRUCT = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
+_EMPTY_BYTES = {"__builtin__ bytes", "builtins bytes"}
 _FROM_BUFFER = {"numpy.core.numeric _frombuffer", "numpy._core.numeric _frombuffer"}
 _MAX_DEPTH = 8
 _NUMBERS = frozenset({"b1", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8"})
 
 
-class _Name(NamedTuple):
+@dataclass(frozen=True)
+class _Name:
     name: str
 
 
@@ -215,7 +218,7 @@ class _Resolver:
         if depth > _MAX_DEPTH or self._left < 0:
             raise self._error(f"{self._place}: a pickle nested more than {_MAX_DEPTH} deep, expected some arrays")
         if isinstance(value, dict):
-            return {_text_of(key): self.value(item, depth + 1) for key, item in value.items()}
+            return {_text_of(self.value(key, depth + 1)): self.value(item, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return type(value)([self.value(item, depth + 1) for item in value])
         if isinstance(value, _Call):
@@ -233,6 +236,8 @@ class _Resolver:
         state = call.state if isinstance(call.state, tuple) else ()
         if name == "_codecs encode" and len(arguments) == 2 and arguments[1] == "latin1":
             return str(arguments[0]).encode("latin-1")
+        if name in _EMPTY_BYTES and not arguments:
+            return b""
         if name in _RECONSTRUCT and len(state) == 5:
             _, shape, dtype, is_fortran, content = state
         elif name in _FROM_BUFFER and len(arguments) == 4:
