@@ -9,6 +9,7 @@ import click
 
 from tmkt_data.cli_events import convert, events
 from tmkt_data.cli_prepare import prepare, print_event_counts, print_skipped
+from tmkt_data.cli_sources import doctor, download
 from tmkt_data.console import GuardedGroup, megabytes, print_rows, progress_bar
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def main() -> None:
 
 main.add_command(prepare)
 main.add_command(events)
+main.add_command(download)
+main.add_command(doctor)
 main.add_command(convert)
 
 

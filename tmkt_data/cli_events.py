@@ -20,6 +20,7 @@ def _read_options(function: Any) -> Any:
         click.option("--columns", metavar="ORDER", help="Order of the columns of a plain array, such as xytp."),
         click.option("--unit", help="Unit of the times of NumPy arrays: s | ms | us | ns."),
         click.option("--orientation", help="AEDAT 2.0: raw | jaer | cifar10dvs.  [default: raw]"),
+        click.option("--keys", help="Where HDF5 columns are: t=PATH,x=PATH,y=PATH,p=PATH."),
         click.option("--chip", help="AEDAT 2.0 without one in its header: DVS128 | DAVIS240 | DAVIS346."),
     ]  # fmt: skip
     for option in reversed(options):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tmkt_data.spec import PrepareSpec
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+_ANY = click.Path(path_type=Path)
 _MAX_PROBLEMS = 10
 
 
@@ -58,9 +58,9 @@ def _spec_options(function: Any) -> Any:
 
 @click.command()
 @click.argument("name")
-@click.option("--root", type=_FOLDER, help="Folder that holds both sides in one of the usual layouts.")
-@click.option("--events", type=_FOLDER, help="Folder of the recordings, where it lies elsewhere.")
-@click.option("--images", type=_FOLDER, help="Folder of the images, where it lies elsewhere.")
+@click.option("--root", type=_ANY, help="Folder, its parent, or archive that holds both sides.")
+@click.option("--events", type=_ANY, help="Folder or archive of the recordings, where it lies elsewhere.")
+@click.option("--images", type=_ANY, help="Folder or archive of the images, where it lies elsewhere.")
 @click.option("--out", type=_FILE, help="Cache to write.  [default: a readable name in the cache directory]")
 @_spec_options
 @click.option(
@@ -90,19 +90,24 @@ def prepare(
     Interrupted at any point and run again, it goes on, and ends with the same bytes.
     """
     from tmkt_data.datasets.open import open_catalogue
-    from tmkt_data.plan import find_prepared, plan_prepare
+    from tmkt_data.plan import cache_directory, find_prepared, plan_prepare
     from tmkt_data.prepare_blocks import UnreadableSourcesError
+    from tmkt_data.sources import open_sources
 
     spec = _spec(name, choices)
     if name == "digits":
         if events is not None or images is not None:
             raise click.UsageError("digits is made by tmkt itself; leave --events and --images out")
-        root = _write_digits(root)
+        catalogue = open_catalogue(name, _write_digits(root))
     elif name == "caltech101-twins":
         if events is not None:
             raise click.UsageError("caltech101-twins makes its recordings itself; leave --events out")
         events = _write_twins(root, images)
-    catalogue = open_catalogue(name, root, events, images, spec.class_set)
+        catalogue = open_catalogue(name, root, events, images, spec.class_set)
+    else:
+        catalogue = open_sources(
+            name, root, events, images, spec.class_set, unpack_to=cache_directory() / "sources", say=click.echo
+        )
     _report_catalogue(catalogue)
     if not allow_unpaired:
         _require_images(catalogue)

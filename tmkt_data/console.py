@@ -55,7 +55,7 @@ class GuardedGroup(click.Group):
             sys.exit(STOPPED)
 
 
-class _Sensor(click.ParamType):
+class _Sensor(click.ParamType):  # type: ignore[type-arg]
     """Width and height such as 240x180."""
 
     name = "WxH"

@@ -95,7 +95,6 @@ def test_a_recording_may_start_with_a_percent_sign():
     ("start", "message"),
     [
         (b"\x1f\x8b\x08\x00", "found gzip bytes, expected a recording; unpack it with gunzip first"),
-        (b"\x89HDF\r\n\x1a\n", "found HDF5 bytes, which are not read yet; save t, x, y and p as .npz"),
     ],
 )
 def test_other_content_is_named_even_under_the_suffix_of_a_recording(tmp_path, start, message):

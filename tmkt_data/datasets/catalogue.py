@@ -124,7 +124,7 @@ def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str,
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if pattern.fullmatch(entry.name) and entry.is_file():
+                if pattern.fullmatch(entry.name) and is_plain(entry.name) and entry.is_file():
                     found.append((entry.name.rpartition(".")[0], Path(entry.path), entry.stat().st_size))
                 elif not entry.name.startswith("."):
                     ignored.append(entry.name)
@@ -193,7 +193,12 @@ def class_folders(folder: Path) -> list[str]:
     return sorted((path.name for path in _folders(folder)), key=os.fsencode)
 
 
+def is_plain(name: str) -> bool:
+    """Return whether a name has no control character, such as a newline, that would forge a line of output."""
+    return not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)
+
+
 def some(names: Sequence[str], limit: int = 5) -> str:
-    """Join names for a message, the first few of many."""
-    shown = ", ".join(names[:limit])
+    """Join names for a message, the first few of many, with control characters escaped."""
+    shown = ", ".join(name if is_plain(name) else ascii(name) for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, holds_classes, scan_folder, some
-from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, holds_classes, is_plain, scan_folder, some
+from tmkt_data.datasets.info import DatasetInfo, MissingDataError, missing_data
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
@@ -27,14 +27,14 @@ INFO = DatasetInfo(
     licence="yours",
     tree=(
         "ROOT/tmkt.toml                      sensor_size = [240, 180]",
-        "ROOT/events/wave/first.aedat4       bin, bs2, aedat, aedat4, dat, raw, es, npy, npz or mat",
+        "ROOT/events/wave/first.aedat4       bin, bs2, aedat, aedat4, dat, raw, es, npy, npz, mat or h5",
         "ROOT/images/wave/first.jpg          jpg, jpeg, png, bmp, gif, ppm, tif, tiff or webp",
     ),
     size=48,
     recipe="scnn_folder",
 )
 SETTINGS_NAME = "tmkt.toml"
-RECORDING_NAME = re.compile(r".+\.(bin|bs2|aedat|aedat4|dat|raw|es|npy|npz|mat)", re.IGNORECASE)
+RECORDING_NAME = re.compile(r".+\.(bin|bs2|aedat|aedat4|dat|raw|es|npy|npz|mat|h5|hdf5)", re.IGNORECASE)
 IMAGE_NAME = re.compile(r".+\.(jpe?g|png|bmp|gif|ppm|tiff?|webp)", re.IGNORECASE)
 _MAX_SETTINGS_BYTES = 1 << 20
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -57,6 +57,7 @@ class FolderSettings:
         unit: Unit of the times of arrays.
         orientation: Which way AEDAT 2.0 recordings lie.
         chip: Camera of AEDAT 2.0 recordings whose header names none.
+        keys: Where the columns of HDF5 recordings are, see `load_hdf5`.
     """
 
     sensor_size: SensorSize
@@ -67,12 +68,13 @@ class FolderSettings:
     unit: str | None = None
     orientation: str = "raw"
     chip: str | None = None
+    keys: str | None = None
 
     def reading(self) -> Reading:
         """Return what the readers are told beside the sensor's size."""
         unit: Any = self.unit
         orientation: Any = self.orientation
-        return Reading(None, self.columns, unit, orientation, self.chip)
+        return Reading(None, self.columns, unit, orientation, self.chip, self.keys)
 
 
 def read_settings(path: Path) -> FolderSettings:
@@ -82,7 +84,7 @@ def read_settings(path: Path) -> FolderSettings:
         CatalogueError: The file is missing, no TOML, lacks the size of the sensor, or holds what is not known.
     """
     if not path.is_file():
-        raise CatalogueError(
+        raise MissingDataError(
             f"{path}: no such file, expected one with the size of the sensor; write a line such as "
             "sensor_size = [240, 180]"
         )
@@ -148,6 +150,9 @@ def open_folder(root: Path | None = None, events: Path | None = None, images: Pa
         if not holds_classes(folder, pattern):
             raise missing_data(INFO, what, [folder])
     names = sorted({*class_folders(event_folder), *class_folders(image_folder)}, key=os.fsencode)
+    strange = [name for name in names if not is_plain(name)]
+    if strange:
+        raise CatalogueError(f"{root}: folder {strange[0]!a} has control characters in its name; rename it")
     return Catalogue(
         name=INFO.name,
         class_names=tuple(names),

@@ -10,6 +10,10 @@ from tmkt_data.errors import CatalogueError
 from tmkt_data.spec import Canvas
 
 
+class MissingDataError(CatalogueError):
+    """A side of a dataset is not where it was sought; it may be elsewhere."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
     """Facts about one dataset.
@@ -37,7 +41,7 @@ class DatasetInfo:
     time_bins: int = 10
 
 
-def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path]) -> CatalogueError:
+def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path]) -> MissingDataError:
     """Build the error for a side of a dataset that is not there: where it was sought, what to fetch, what to try."""
     where = ", ".join(str(path) for path in looked) or "nowhere (no --root given)"
     lines = [
@@ -50,4 +54,4 @@ def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path]) -> Catalo
         f"  licence: {info.licence}",
         "  to try without it: tmkt-data prepare digits",
     ]
-    return CatalogueError("\n".join(lines))
+    return MissingDataError("\n".join(lines))

@@ -18,7 +18,6 @@ from tmkt_data.io.arrays import whole_times
 from tmkt_data.time_bins import TimeUnit
 
 MAGIC = b"MATLAB 5.0 MAT-file"
-HDF5_MAGIC = b"MATLAB 7.3 MAT-file"
 _COLUMNS = ("x", "y", "ts", "p")
 _HEADER_BYTES = 128
 _MAX_BYTES = 256 * 2**20
@@ -60,8 +59,6 @@ def decode_matlab(
 
     Source: MathWorks, MAT-File Format, level 5.
     """
-    if data.startswith(HDF5_MAGIC):
-        raise EventError(f"{place}: found a MATLAB 7.3 file, expected MATLAB 5; save it with '-v7' in MATLAB")
     if len(data) > _MAX_BYTES:
         raise EventError(f"{place}: {len(data):,} bytes, expected a recording of at most {_MAX_BYTES:,}")
     found = read_variables(data, _COLUMNS, place)

@@ -16,11 +16,11 @@ from tmkt_data.io.dat import decode_dat
 from tmkt_data.io.event_stream import decode_event_stream
 from tmkt_data.io.evt import decode_evt
 from tmkt_data.io.files import read_bytes
-from tmkt_data.io.matlab import HDF5_MAGIC, MAGIC, decode_matlab
+from tmkt_data.io.matlab import MAGIC, decode_matlab
 from tmkt_data.io.pickled_arrays import read_pickled_npy
 from tmkt_data.time_bins import TimeUnit
 
-EventFormat = Literal["atis", "aedat2", "aedat3", "aedat4", "dat", "evt", "es", "npy", "npz", "mat"]
+EventFormat = Literal["atis", "aedat2", "aedat3", "aedat4", "dat", "evt", "es", "npy", "npz", "mat", "hdf5"]
 SUFFIXES: dict[str, EventFormat] = {
     ".bin": "atis",
     ".bs2": "atis",
@@ -30,7 +30,6 @@ SUFFIXES: dict[str, EventFormat] = {
 }
 _STARTS: dict[bytes, EventFormat] = {
     MAGIC: "mat",
-    HDF5_MAGIC: "mat",
     b"#!AER-DAT4": "aedat4",
     b"#!AER-DAT3": "aedat3",
     b"#!AER-DAT": "aedat2",
@@ -40,7 +39,6 @@ _STARTS: dict[bytes, EventFormat] = {
 }
 # With its third byte, deflate: a recording may well start with an event at (31, 139).
 _GZIP = b"\x1f\x8b\x08"
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEADER_LIMIT = 1 << 16
 
 
@@ -53,6 +51,7 @@ class Reading(NamedTuple):
         unit: Unit of the times of arrays.
         orientation: Which way an AEDAT 2.0 recording lies, see `decode_aedat2`.
         chip: Camera of an AEDAT 2.0 recording whose header names none.
+        keys: Where the columns of an HDF5 file are, see `load_hdf5`.
         pickled: A `.npy` file holds a pickled dictionary of columns; it is taken apart, and nothing in it is run.
     """
 
@@ -61,6 +60,7 @@ class Reading(NamedTuple):
     unit: TimeUnit | None = None
     orientation: Orientation = "raw"
     chip: str | None = None
+    keys: str | None = None
     pickled: bool = False
 
 
@@ -75,12 +75,13 @@ def read_events(
     unit: TimeUnit | None = None,
     orientation: Orientation = "raw",
     chip: str | None = None,
+    keys: str | None = None,
 ) -> EventArray:
     """Read a recording into one structured array.
 
     The format is recognized by content, then by suffix: ATIS (`.bin`, `.bs2`), AEDAT 2.0, 3.1 and 4 (the last with
-    `tmkt[aedat4]`), Prophesee `.dat` and `.raw` (EVT 2, 2.1, 3), Event Stream `.es`, NumPy `.npy` and `.npz`, and
-    MATLAB 5 `.mat` with the variables x, y, ts and p.
+    `tmkt[aedat4]`), Prophesee `.dat` and `.raw` (EVT 2, 2.1, 3), Event Stream `.es`, NumPy `.npy` and `.npz`,
+    MATLAB 5 and 7.3 `.mat` with the variables x, y, ts and p, and HDF5.
 
     Args:
         path: The file.
@@ -90,6 +91,7 @@ def read_events(
         unit: Unit of the times of NumPy arrays; microseconds where they are whole numbers, never guessed else.
         orientation: Which way an AEDAT 2.0 recording lies, see `decode_aedat2`.
         chip: Camera of an AEDAT 2.0 recording whose header names none.
+        keys: Where the columns of an HDF5 file are, see `load_hdf5`.
 
     Returns:
         Events in non-decreasing file time, shape (N,), `tmkt_data.EVENT_DTYPE`: `t` int64 microseconds, `x` and `y`
@@ -99,7 +101,7 @@ def read_events(
         EventError: The file is missing, of another format, truncated or damaged, or leaves open what is not given.
     """
     return load_events(
-        path, sensor_size=sensor_size, columns=columns, unit=unit, orientation=orientation, chip=chip
+        path, sensor_size=sensor_size, columns=columns, unit=unit, orientation=orientation, chip=chip, keys=keys
     ).to_array()
 
 
@@ -111,12 +113,14 @@ def load_events(
     unit: TimeUnit | None = None,
     orientation: Orientation = "raw",
     chip: str | None = None,
+    keys: str | None = None,
 ) -> Events:
     """Read a recording into the validated record, with the counts of what was dropped; see `read_events`."""
     path = Path(path)
-    if recognize(read_bytes(path, limit=_HEADER_LIMIT), path) == "aedat4":
-        return load_aedat4(path, sensor_size)
-    return decode_recording(read_bytes(path), path, Reading(sensor_size, columns, unit, orientation, chip))
+    given = Reading(sensor_size, columns, unit, orientation, chip, keys)
+    start = read_bytes(path, limit=_HEADER_LIMIT)
+    is_whole_read = recognize(start, path) in ("aedat4", "hdf5")
+    return decode_recording(start if is_whole_read else read_bytes(path), path, given)
 
 
 def decode_events(data: bytes, path: Path, *, sensor_size: SensorSize | None = None) -> Events:
@@ -137,8 +141,8 @@ def recognize(data: bytes, path: Path) -> EventFormat:
     for start, name in _STARTS.items():
         if data.startswith(start):
             return name
-    if data.startswith(_HDF5):
-        raise EventError(f"{path.name}: found HDF5 bytes, which are not read yet; save t, x, y and p as .npz")
+    if data.startswith(b"\x89HDF") or data[512:].startswith(b"\x89HDF"):
+        return "hdf5"
     if data.startswith(_GZIP):
         raise EventError(f"{path.name}: found gzip bytes, expected a recording; unpack it with gunzip first")
     by_suffix = SUFFIXES.get(path.suffix.lower())
@@ -147,7 +151,7 @@ def recognize(data: bytes, path: Path) -> EventFormat:
         return "evt" if by_suffix == "evt" or b"% evt " in header or b"% format " in header else "dat"
     if by_suffix is None:
         found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
-        known = ", ".join((*SUFFIXES, ".aedat4", ".es", ".npy", ".npz", ".mat"))
+        known = ", ".join((*SUFFIXES, ".aedat4", ".es", ".npy", ".npz", ".mat", ".h5"))
         raise EventError(f"{path.name}: found {found} and no known start, expected a recording ({known})")
     return by_suffix
 
@@ -176,5 +180,10 @@ def decode_recording(data: bytes, path: Path, given: Reading) -> Events:
             return decode_npy(data, sensor_size=size, columns=given.columns, unit=given.unit, place=place)
         case "npz":
             return decode_npz(data, sensor_size=size, columns=given.columns, unit=given.unit, place=place)
+        case "hdf5":
+            # h5py takes long to load, and most recordings are none of its.
+            from tmkt_data.io.hdf5 import load_hdf5
+
+            return load_hdf5(path, sensor_size=size, keys=given.keys, unit=given.unit)
         case "mat":
             return decode_matlab(data, sensor_size=size, unit=given.unit, place=place)

@@ -1,0 +1,156 @@
+"""The commands `tmkt-data download` and `tmkt-data doctor`: get a dataset, and see whether it is whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tmkt_data.console import fail, print_rows, progress_bar
+
+if TYPE_CHECKING:
+    from tmkt_data.datasets.catalogue import Catalogue
+    from tmkt_data.datasets.downloads import Download
+    from tmkt_data.datasets.info import DatasetInfo
+    from tmkt_data.doctor import Diagnosis
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_ANY = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--to", "folder", type=_FOLDER, default=Path(), help="Folder to put them in.  [default: here]")
+@click.option("--yes", is_flag=True, help="Do not ask about the licence.")
+def download(name: str, folder: Path, yes: bool) -> None:
+    """Fetch the files of a dataset, or say how to get them by hand.
+
+    Interrupted and run again, it goes on where it stopped. Every file with a published MD5 is checked.
+    """
+    from tmkt_data.datasets.downloads import DOWNLOADS
+    from tmkt_data.datasets.open import dataset_info
+    from tmkt_data.errors import CatalogueError
+
+    info = dataset_info(name)
+    click.echo(f"{info.title}\nlicence: {info.licence}")
+    entries = DOWNLOADS.get(name, ())
+    fetched = [entry for entry in entries if entry.urls]
+    if fetched and not yes and not click.confirm("fetch it under this licence?"):
+        fail("nothing was fetched; give --yes, or answer y, to go on")
+    failed: list[str] = []
+    for entry in fetched:
+        try:
+            _fetch(entry, folder)
+        except CatalogueError as problem:
+            failed.append(entry.name)
+            click.echo(f"  {problem}", err=True)
+    by_hand = [entry.name for entry in entries if not entry.urls]
+    if failed or by_hand or not entries:
+        _print_manual(info, folder, [*failed, *by_hand])
+        sys.exit(1)
+    click.echo(f"all files are in {folder}; next: {shlex.join(['tmkt-data', 'prepare', name, '--root', str(folder)])}")
+
+
+def _fetch(entry: Download, folder: Path) -> None:
+    from tmkt_data.download import fetch
+
+    with progress_bar(unit="MB") as bar:
+        task = bar.add_task(entry.name, total=None)
+        for step in fetch(entry, folder):
+            bar.update(task, completed=step.done / 1e6, total=step.total / 1e6 if step.total >= 0 else None)
+    click.echo(f"{entry.name}: {'md5 as published' if entry.md5 else 'fetched, no checksum is published'}")
+
+
+def _print_manual(info: DatasetInfo, folder: Path, names: list[str]) -> None:
+    lines = ["", f"by hand{': ' + ', '.join(names) if names else ''}"]
+    lines += [f"  {number}. open {home}" for number, home in enumerate(info.homes, start=1)]
+    lines.append(f"  {len(info.homes) + 1}. put the files, archives or unpacked, below {folder}, such as")
+    lines += [f"       {line}" for line in info.tree]
+    click.echo("\n".join(lines), err=True)
+    command = shlex.join(["tmkt-data", "doctor", info.name, "--root", str(folder)])
+    click.echo(f"  {len(info.homes) + 2}. {command}", err=True)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--root", type=_ANY, help="Folder or archive that holds both sides.")
+@click.option("--events", type=_ANY, help="Folder or archive of the recordings, where it lies elsewhere.")
+@click.option("--images", type=_ANY, help="Folder or archive of the images, where it lies elsewhere.")
+@click.option("--deep", is_flag=True, help="Decode every recording and image.")
+@click.option("--digests", type=_FILE, help="File to write the SHA-256 of every file to.")
+@click.option("--against", type=_FILE, help="Such a file, to compare with.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(
+    name: str,
+    root: Path | None,
+    events: Path | None,
+    images: Path | None,
+    deep: bool,
+    digests: Path | None,
+    against: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what of a dataset is there, missing or damaged, and what to do next; exits with 1 where it is not whole."""
+    from tmkt_data.datasets.open import dataset_info
+    from tmkt_data.doctor import decode_all, diagnose
+    from tmkt_data.plan import cache_directory
+    from tmkt_data.sources import open_sources
+
+    dataset_info(name)
+    say = click.echo if not as_json else lambda _: None
+    catalogue = open_sources(name, root, events, images, unpack_to=cache_directory() / "sources", say=say)
+    given = (("--root", root), ("--events", events), ("--images", images))
+    found = diagnose(catalogue, [text for option, path in given if path is not None for text in (option, str(path))])
+    if deep:
+        with progress_bar() as bar:
+            task = bar.add_task("decode", total=found.recordings + found.images)
+            for done in decode_all(catalogue, found):
+                bar.update(task, completed=done)
+    if digests is not None or against is not None:
+        _digests(catalogue, found, root or events or images or Path(), digests, against)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found) | {"is_complete": found.is_complete}, indent=2))
+    else:
+        _print_diagnosis(found, deep=deep)
+    sys.exit(0 if found.is_complete else 1)
+
+
+def _digests(catalogue: Catalogue, found: Diagnosis, base: Path, digests: Path | None, against: Path | None) -> None:
+    from tmkt_data.doctor import compare_digests, format_digests, list_digests, read_digests
+    from tmkt_data.io.files import replace_file
+
+    there = read_digests(against) if against is not None else None
+    here: dict[str, str] = {}
+    with progress_bar() as bar:
+        task = bar.add_task("digests", total=len({s.path for s in (*catalogue.recordings, *catalogue.images)}))
+        for path, digest in list_digests(catalogue, base if base.is_dir() else base.parent):
+            here[path] = digest
+            bar.update(task, completed=len(here))
+    if digests is not None:
+        replace_file(digests, format_digests(here).encode("utf-8", "surrogateescape"))
+    if there is not None:
+        found.problems += compare_digests(here, there)
+
+
+def _print_diagnosis(found: Diagnosis, *, deep: bool) -> None:
+    from tmkt_data.doctor import MAX_NAMED
+
+    rows: list[tuple[str, Any]] = [
+        ("recordings", f"{found.recordings}" + (f" of {found.expected}" if found.expected else "")),
+        ("images", f"{found.images}, {found.twins} of them twins of a recording"),
+        ("damaged", f"{len(found.problems)}" + ("" if deep else " by size; --deep decodes every file")),
+    ]
+    print_rows(rows)
+    for problem in found.problems[:MAX_NAMED]:
+        click.echo(f"  {problem}")
+    if len(found.problems) > MAX_NAMED:
+        click.echo(f"  and {len(found.problems) - MAX_NAMED} more")
+    for note in found.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"next: {found.next_command}")
