@@ -1,40 +1,36 @@
 """Recordings in HDF5: DSEC, Prophesee, plain columns, MATLAB 7.3, and any other layout that the caller describes.
 
-HDF5 is read through `h5py`. What a file may make that library do is kept small: nothing outside the file is opened, no
-object is built from stored types, and no more is read than a small multiple of the file.
+The HDF5 library crashes and loops on some damaged files, so it reads in a process of its own, which may end without
+harm: nothing outside the file is opened there, and no more is read than a small multiple of the file.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import atexit
+import contextlib
+import json
+import subprocess
+import sys
+import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events import Events, SensorSize
-from tmkt_data.io.arrays import Columns, decode_columns
+from tmkt_data.io.arrays import decode_columns
 from tmkt_data.io.files import read_bytes
 from tmkt_data.time_bins import TimeUnit
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK_BYTES = 512
 """Where HDF5 begins in a MATLAB 7.3 file."""
-MAX_RATIO = 200
-FREE_BYTES = 1 << 20
-_GROUPS = ("events", "CD", "")
-_NAMES = {
-    "t": ("t", "ts", "timestamp", "timestamps"),
-    "x": ("x", "xs"),
-    "y": ("y", "ys"),
-    "p": ("p", "pol", "polarity", "polarities", "ps"),
-}
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
-"""What h5py raises on damaged files, and on data that needs a filter it does not have."""
+TIME_LIMIT_S = 10.0
+BYTES_PER_S = 5e6
+"""A read is given `TIME_LIMIT_S` and the time of the file at this rate, a twentieth of what it takes."""
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from tmkt_data.io.hdf5_worker import serve; serve()"
 
 
 def is_hdf5(data: bytes) -> bool:
@@ -71,157 +67,76 @@ def load_hdf5(
     Source: Gehrig et al., DSEC, RA-L 2021; Prophesee Metavision, HDF5 event file format.
     """
     place = path.name
-    num_bytes = _check_file(path)
-    try:
-        with h5py.File(path, "r") as file:
-            reader = _Reader(file, num_bytes, place)
-            if keys is not None:
-                columns, table = reader.by_keys(_parse_keys(keys, place))
-            else:
-                columns, table = reader.known()
-            declared = reader.declared_size(table)
-    except EventError:
-        raise
-    except _DAMAGE as broken:
-        reason = (str(broken).splitlines() or [type(broken).__name__])[0][:100]
-        raise EventError(f"{place}: cannot be read as HDF5 ({reason}); it is damaged, fetch it again") from None
+    if not is_hdf5(read_bytes(path, limit=USER_BLOCK_BYTES + len(MAGIC))):
+        raise EventError(f"{place}: no HDF5 file; fetch it again")
+    columns, declared = _WORKER.read(path, keys)
     return decode_columns(columns, sensor_size=sensor_size or declared, unit=unit, place=place)
 
 
-def _check_file(path: Path) -> int:
-    if not is_hdf5(read_bytes(path, limit=USER_BLOCK_BYTES + len(MAGIC))):
-        raise EventError(f"{path.name}: no HDF5 file; fetch it again")
-    return path.stat().st_size
+class _Worker:
+    """The process that reads; started when it is first needed, and anew where it has ended."""
 
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._alone = threading.Lock()
 
-def _parse_keys(text: str, place: str) -> dict[str, str]:
-    pairs = [part.partition("=") for part in text.split(",")]
-    keys = {name.strip(): path.strip() for name, _, path in pairs}
-    if len(keys) != len(pairs) or set(keys) not in ({"t", "x", "y", "p"}, {"table"}) or not all(keys.values()):
-        raise EventError(
-            f"{place}: keys: found {text[:80]!r}, expected t=PATH,x=PATH,y=PATH,p=PATH or table=PATH (--keys)"
-        )
-    return keys
-
-
-class _Reader:
-    """Reads datasets of one file, none beyond the budget."""
-
-    def __init__(self, file: h5py.File, num_bytes: int, place: str) -> None:
-        self._file, self._place = file, place
-        self._num_bytes = num_bytes
-        self._left = MAX_RATIO * num_bytes + FREE_BYTES
-
-    def by_keys(self, keys: Mapping[str, str]) -> tuple[Columns, str]:
-        if "table" in keys:
-            return self._table(keys["table"]), keys["table"]
-        return {name: self._column(path) for name, path in keys.items()}, ""
-
-    def known(self) -> tuple[Columns, str]:
-        if self._is_dataset("CD/events"):
-            return self._table("CD/events"), "CD/events"
-        for group in _GROUPS:
-            prefix = f"{group}/" if group else ""
-            found = {
-                letter: [name for name in names if self._is_dataset(prefix + name)] for letter, names in _NAMES.items()
-            }
-            if all(len(names) == 1 for names in found.values()):
-                columns = {letter: self._column(prefix + names[0]) for letter, names in found.items()}
-                return self._with_offset(columns), ""
-        held = ", ".join(sorted(map(ascii, self._file))[:6]) or "nothing"
-        raise EventError(
-            f"{self._place}: found {held}, expected events/t, x, y and p, or CD/events; say where they are, "
-            "keys='t=PATH,x=PATH,y=PATH,p=PATH' (--keys)"
-        )
-
-    def declared_size(self, table: str) -> SensorSize | None:
-        """Return the size in Prophesee's attribute `geometry` of a table or the file, such as `640x480`."""
-        for holder in (self._file[table] if table else self._file, self._file):
-            text = holder.attrs.get("geometry")
-            text = text.decode("ascii", "replace") if isinstance(text, bytes) else text
-            width, cross, height = text.partition("x") if isinstance(text, str) else ("", "", "")
-            sides = [int(side) for side in (width, height) if side.isascii() and side.isdigit() and len(side) < 6]
-            if cross and len(sides) == 2 and all(1 <= side <= 65536 for side in sides):
-                return SensorSize(*sides)
-        return None
-
-    def _with_offset(self, columns: dict[str, NDArray[Any]]) -> Columns:
-        if not self._is_dataset("t_offset"):
-            return columns
-        offset = self._column("t_offset")
-        if offset.size != 1 or offset.dtype.kind not in "iu" or columns["t"].dtype.kind not in "iu":
-            raise EventError(f"{self._place}: t_offset is {offset.dtype} of {offset.size}, expected one whole number")
-        start = int(offset[0])
-        times = columns["t"]
-        largest = max(abs(int(times.min())), abs(int(times.max()))) if len(times) else 0
-        if abs(start) + largest >= 2**62:
-            raise EventError(f"{self._place}: t_offset is {start}, which moves times beyond 2**61; it is damaged")
-        return columns | {"t": times.astype(np.int64) + start}
-
-    def _is_dataset(self, path: str) -> bool:
-        """Whether a path leads to a dataset in this file; a link out of it is an error, wherever it stands."""
-        at: Any = self._file
-        for part in path.split("/"):
-            if not isinstance(at, h5py.Group) or part not in at.keys():  # noqa: SIM118 - `in at` would follow links
-                return False
-            link = at.get(part, getlink=True)
-            if not isinstance(link, h5py.HardLink):
+    def read(self, path: Path, keys: str | None) -> tuple[dict[str, NDArray[Any]], SensorSize | None]:
+        limit = TIME_LIMIT_S + path.stat().st_size / BYTES_PER_S
+        with self._alone:
+            child = self._start()
+            timer = threading.Timer(limit, child.kill)
+            timer.start()
+            try:
+                return self._ask(child, path, keys)
+            except (EOFError, OSError, ValueError):
+                self.stop()
                 raise EventError(
-                    f"{self._place}: {path} is a link to elsewhere, which is never followed; copy the data here"
-                )
-            at = at[part]
-        return isinstance(at, h5py.Dataset)
+                    f"{path.name}: the HDF5 library has crashed on it or not come to an end in {limit:.0f} s; it is "
+                    "damaged, fetch it again"
+                ) from None
+            except BaseException as stopped:
+                # An answer that was left half read would be taken for that of the next question.
+                if not isinstance(stopped, EventError):
+                    self.stop()
+                raise
+            finally:
+                timer.cancel()
 
-    def _dataset(self, path: str) -> Any:
-        path = path.strip("/")
-        if not self._is_dataset(path):
-            raise EventError(f"{self._place}: no dataset {path[:80]!r}, expected one; check --keys")
-        found = self._file[path]
-        if found.is_virtual or found.external:
-            raise EventError(
-                f"{self._place}: {path} is kept in other files, which are never read; copy it into this one"
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._child is None or self._child.poll() is not None:
+            self.stop()
+            command = [sys.executable, "-c", _START, json.dumps(sys.path)]
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
-        kinds = [found.dtype[name] for name in found.dtype.names or ()] or [found.dtype]
-        if any(kind.kind not in "biuf" or kind.subdtype is not None for kind in kinds):
-            raise EventError(f"{self._place}: {path} holds {found.dtype}, expected numbers; check --keys")
-        cells = max(math.prod(found.shape), math.prod(found.chunks or (0,)))
-        needed = cells * found.dtype.itemsize
-        self._left -= needed
-        if self._left < 0:
-            raise EventError(
-                f"{self._place}: {path} claims {needed:,} bytes in a file of {self._num_bytes:,}; it looks like a bomb"
-            )
-        return found
+        return self._child
 
-    def _read(self, path: str) -> NDArray[Any]:
-        found = self._dataset(path)
-        try:
-            return np.asarray(found[()])
-        except OSError as broken:
-            _add_filters(self._place, broken)
-            return np.asarray(found[()])
+    def _ask(
+        self, child: subprocess.Popen[bytes], path: Path, keys: str | None
+    ) -> tuple[dict[str, NDArray[Any]], SensorSize | None]:
+        assert child.stdin is not None and child.stdout is not None  # noqa: PT018 - both are pipes
+        child.stdin.write(json.dumps([str(path.absolute()), keys]).encode() + b"\n")
+        child.stdin.flush()
+        answer = json.loads(child.stdout.readline())
+        if "error" in answer:
+            raise EventError(answer["error"])
+        columns = {name: _receive(child.stdout, dtype, count) for name, dtype, count in answer["columns"]}
+        return columns, SensorSize(*answer["size"]) if answer["size"] else None
 
-    def _column(self, path: str) -> NDArray[Any]:
-        values = self._read(path)
-        if values.dtype.names is not None or max(values.shape, default=1) != values.size:
-            raise EventError(f"{self._place}: {path} has shape {values.shape}, expected one column; check --keys")
-        return values.reshape(-1)
-
-    def _table(self, path: str) -> Columns:
-        values = self._read(path)
-        if values.dtype.names is None or values.ndim != 1:
-            raise EventError(f"{self._place}: {path} is no table with fields, expected x, y, p and t; check --keys")
-        return {name: values[name] for name in values.dtype.names}
+    def stop(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            with contextlib.suppress(OSError):
+                child.communicate()
 
 
-def _add_filters(place: str, broken: OSError) -> None:
-    """Load the usual compression filters, where that is what was missing."""
-    text = str(broken).lower()
-    if "filter" not in text and "plugin" not in text:
-        raise broken
-    try:
-        import hdf5plugin  # noqa: F401 - importing it adds its filters to HDF5
-    except ImportError:
-        raise EventError(
-            f"{place}: is compressed with a filter that HDF5 lacks; install it with: pip install 'tmkt[hdf5]'"
-        ) from None
+def _receive(stream: IO[bytes], dtype: str, count: int) -> NDArray[Any]:
+    data = stream.read(count * np.dtype(dtype).itemsize)
+    if len(data) < count * np.dtype(dtype).itemsize:
+        raise EOFError
+    return np.frombuffer(data, dtype)
+
+
+_WORKER = _Worker()
+atexit.register(_WORKER.stop)

@@ -1,0 +1,46 @@
+"""The process that reads HDF5 files for `hdf5`: a line of JSON in, a line of JSON and the columns out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tmkt_data.errors import EventError
+from tmkt_data.io.hdf5_columns import FREE_BYTES, MAX_RATIO, read_columns
+
+_SPARE_BYTES = 1 << 30
+
+
+def serve() -> None:
+    """Answer questions until there are no more."""
+    out = sys.stdout.buffer
+    for line in sys.stdin.buffer:
+        path, keys = json.loads(line)
+        _limit_memory(Path(path))
+        try:
+            columns, size = read_columns(Path(path), keys)
+        except EventError as refused:
+            out.write(json.dumps({"error": str(refused)}).encode() + b"\n")
+        else:
+            plain = {name: np.ascontiguousarray(column) for name, column in columns.items()}
+            about = [(name, column.dtype.str, len(column)) for name, column in plain.items()]
+            out.write(json.dumps({"columns": about, "size": size}).encode() + b"\n")
+            for column in plain.values():
+                out.write(column.data)
+        out.flush()
+
+
+def _limit_memory(path: Path) -> None:
+    """Keep the library from taking more than the columns may need; only where the system can."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        needed = 3 * min(MAX_RATIO * path.stat().st_size + FREE_BYTES, 1 << 40)
+        limit = pages * os.sysconf("SC_PAGE_SIZE") + needed + _SPARE_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
