@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tmkt_data.plan import PreparePlan, cache_directory, find_caches, plan_prepare
     from tmkt_data.prepare import prepare_cache
     from tmkt_data.spec import PrepareSpec
+    from tmkt_data.tonic_bridge import TonicFrames, from_tonic
 
 # Names are looked up on first use, so that importing one part does not load numba and h5py for all.
 _HOMES = {
@@ -31,9 +32,11 @@ _HOMES = {
     "PrepareSpec": "spec",
     "SensorSize": "events",
     "TmktError": "errors",
+    "TonicFrames": "tonic_bridge",
     "cache_directory": "plan",
     "default_spec": "datasets.open",
     "find_caches": "plan",
+    "from_tonic": "tonic_bridge",
     "load_events": "io.read",
     "open_catalogue": "datasets.open",
     "plan_prepare": "plan",
@@ -57,9 +60,11 @@ __all__ = [
     "PrepareSpec",
     "SensorSize",
     "TmktError",
+    "TonicFrames",
     "cache_directory",
     "default_spec",
     "find_caches",
+    "from_tonic",
     "load_events",
     "open_catalogue",
     "plan_prepare",

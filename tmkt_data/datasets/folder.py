@@ -51,7 +51,7 @@ class FolderSettings:
     Attributes:
         sensor_size: Width and height of the sensor.
         events: Folder of the recordings below the root.
-        images: Folder of the images below the root.
+        images: Folder of the images below the root; `""` where there are none, for event-only training.
         twins: `stem`: a recording and an image of one class and stem are twins. `none`: equal stems mean nothing.
         columns: Order of the columns of plain arrays.
         unit: Unit of the times of arrays.
@@ -143,13 +143,15 @@ def open_folder(root: Path | None = None, events: Path | None = None, images: Pa
     notes: list[str] = []
     event_folder = events or root / settings.events
     image_folder = images or root / settings.images
-    for folder, pattern, what in (
-        (event_folder, RECORDING_NAME, "recordings (events/wave/first.aedat4)"),
-        (image_folder, IMAGE_NAME, "images (images/wave/first.jpg)"),
-    ):
+    sides = [(event_folder, RECORDING_NAME, "recordings (events/wave/first.aedat4)")]
+    has_images = images is not None or settings.images != ""
+    if has_images:
+        sides.append((image_folder, IMAGE_NAME, "images (images/wave/first.jpg)"))
+    for folder, pattern, what in sides:
         if not holds_classes(folder, pattern):
             raise missing_data(INFO, what, [folder])
-    names = sorted({*class_folders(event_folder), *class_folders(image_folder)}, key=os.fsencode)
+    names = sorted({name for folder, _, _ in sides for name in class_folders(folder)}, key=os.fsencode)
+    mark = "" if settings.twins == "stem" else "~"
     strange = [name for name in names if not is_plain(name)]
     if strange:
         raise CatalogueError(f"{root}: folder {strange[0]!a} has control characters in its name; rename it")
@@ -159,7 +161,7 @@ def open_folder(root: Path | None = None, events: Path | None = None, images: Pa
         sensor_size=settings.sensor_size,
         placement=Placement(0, 0, *settings.sensor_size),
         recordings=_list_side(event_folder, names, RECORDING_NAME, "recordings", "", notes),
-        images=_list_side(image_folder, names, IMAGE_NAME, "images", "" if settings.twins == "stem" else "~", notes),
+        images=_list_side(image_folder, names, IMAGE_NAME, "images", mark, notes) if has_images else (),
         reading=settings.reading(),
         notes=tuple(notes),
     )
