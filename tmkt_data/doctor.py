@@ -95,7 +95,7 @@ def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
         for source in sources:
             try:
                 if side == "recording":
-                    reader.read(source)
+                    reader.open(source)
                 else:
                     read_pixels(source, archives)
             except (EventError, ImageError) as broken:

@@ -90,33 +90,54 @@ def hot_pixel_limit(counts: NDArray[np.int64], factor: float) -> float:
     return factor * float(np.percentile(counts, HOT_PERCENTILE)) if len(counts) else 0.0
 
 
-def filter_events(events: Events, spec: PrepareSpec) -> Events:
-    """Apply the filters of a spec: hot pixels, refractory period, background activity, in this order.
+class EventFilter:
+    """The filters of a spec over one recording, which may come in pieces: hot pixels, refractory period, background.
 
     Args:
-        events: With a sensor size.
         spec: Its `hot_pixels`, `refractory_us` and `background_us`; 0 leaves a filter out.
-
-    Returns:
-        The record, with the dropped events counted under `REASONS`.
+        size: The sensor.
+        counts: Events of each pixel over the whole recording, shape (height, width); needed for hot pixels.
     """
-    from tmkt_data.kernels import filters
 
+    def __init__(self, spec: PrepareSpec, size: SensorSize, counts: NDArray[np.int64] | None = None) -> None:
+        from tmkt_data.kernels.filters import NEVER
+
+        self._spec = spec
+        self._hot: NDArray[np.bool_] | None = None
+        if spec.hot_pixels and counts is not None:
+            self._hot = counts > hot_pixel_limit(counts[counts > 0], spec.hot_pixels)
+        margins = {name: margin for name, margin in (("refractory_us", 0), ("background_us", 2)) if getattr(spec, name)}
+        self._last = {
+            name: np.full((size.height + margin, size.width + margin), NEVER, np.int64)
+            for name, margin in margins.items()
+        }
+
+    def apply(self, events: Events) -> Events:
+        """Return the next events with the dropped ones counted under `REASONS`."""
+        from tmkt_data.kernels import filters
+
+        if self._hot is not None and len(events):
+            events = keep_events(events, ~self._hot[events.y, events.x], REASONS["hot_pixels"])
+        marks = {"refractory_us": filters.mark_refractory, "background_us": filters.mark_supported}
+        for name, last in self._last.items():
+            keep = np.empty(len(events), np.bool_)
+            marks[name](events.t, events.x, events.y, last, int(getattr(self._spec, name)), keep)
+            events = keep_events(events, keep, REASONS[name])
+        return events
+
+
+def pixel_counts(events: Events, size: SensorSize) -> NDArray[np.int64]:
+    """Return the number of events of each pixel, shape (height, width), int64."""
+    pixels = events.y.astype(np.int64) * size.width + events.x
+    return np.bincount(pixels, minlength=size.width * size.height).reshape(size.height, size.width)
+
+
+def filter_events(events: Events, spec: PrepareSpec) -> Events:
+    """Apply the filters of a spec to a whole recording with a sensor size, see `EventFilter`."""
     size = events.sensor_size
     if not spec.filters or size is None or not len(events):
         return events
-    if spec.hot_pixels:
-        pixels = events.y.astype(np.int64) * size.width + events.x
-        counts = np.bincount(pixels, minlength=size.width * size.height)
-        hot = counts > hot_pixel_limit(counts[counts > 0], spec.hot_pixels)
-        events = keep_events(events, ~hot[pixels], REASONS["hot_pixels"])
-    for name, mark in (("refractory_us", filters.mark_refractory), ("background_us", filters.mark_supported)):
-        period = int(getattr(spec, name))
-        if period:
-            keep = np.empty(len(events), np.bool_)
-            mark(events.t, events.x, events.y, size.width, size.height, period, keep)
-            events = keep_events(events, keep, REASONS[name])
-    return events
+    return EventFilter(spec, size, pixel_counts(events, size) if spec.hot_pixels else None).apply(events)
 
 
 def num_filtered(counts: Mapping[str, int]) -> dict[str, int]:

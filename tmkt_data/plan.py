@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.io.read import NOTHING_GIVEN
 from tmkt_data.prepare_blocks import frames_dtype
-from tmkt_data.source_reader import apply_overrides, source_bytes
+from tmkt_data.source_reader import apply_overrides, source_crc32
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_RULES
 
@@ -158,7 +157,7 @@ def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
             elif source.item < 0 and source.num_bytes != int(sizes[row]):
                 is_changed = True
             elif source.path.stat().st_mtime_ns > written_ns:
-                is_changed = zlib.crc32(source_bytes(source, archives)) != int(digests[row])
+                is_changed = source_crc32(source, archives) != int(digests[row])
             else:
                 is_changed = False
             if is_changed:

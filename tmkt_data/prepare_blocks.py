@@ -20,7 +20,7 @@ from tmkt_data.events import SensorSize
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.source_reader import Archives, RecordingReader, canvas_of, files_beside, read_pixels
 from tmkt_data.spec import PrepareSpec
-from tmkt_data.voxelize import event_frames
+from tmkt_data.voxelize import FrameBuilder, canvas_box
 
 LARGEST_BYTE = 255
 _LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -192,35 +192,42 @@ def _convert_all(
 def _convert_recording(
     source: Source, canvas: SensorSize, spec: PrepareSpec, block: Block, at: int, reader: RecordingReader
 ) -> NDArray[Any]:
-    events, data = reader.read(source)
-    result = event_frames(
-        events,
+    recording = reader.open(source)
+    facts = recording.facts
+    builder = FrameBuilder(
+        canvas_box(facts.extent, spec.canvas, canvas),
+        facts.t_first,
+        facts.t_last,
         num_bins=spec.time_bins,
         height=spec.size,
         width=spec.size,
         bin_rule=spec.bin_rule,
-        canvas=spec.canvas,
         resize=spec.resize,
         representation=spec.representation,
-        sensor_size=canvas,
     )
+    for events in recording.pieces():
+        builder.add(events)
+    result = builder.result()
     if block["frames"].dtype == np.float16 and result.frames.max() > _LARGEST_HALF:
         raise EventError(
             f"{source.path.name}: a cell counts {result.frames.max():.0f} events, float16 holds {_LARGEST_HALF:.0f}; "
             "use --resize sum"
         )
-    block["t_first_us"][at] = events.t[0]
-    block["t_last_us"][at] = events.t[-1]
-    block["num_read"][at] = events.num_read
-    block["num_kept"][at] = len(events)
-    filtered = num_filtered(events.num_dropped) if spec.filters else {}
-    block["num_outside_sensor"][at] = sum(events.num_dropped.values()) - sum(filtered.values())
-    for name, count in filtered.items():
-        block[f"num_{name}"][at] = count
-    block["num_outside_bins"][at] = result.num_outside_bins
-    block["num_inversions"][at] = events.num_inversions
-    block["source_bytes"][at] = len(data)
-    block["source_crc32"][at] = zlib.crc32(data)
+    filtered = num_filtered(facts.num_dropped) if spec.filters else {}
+    row = {
+        "t_first_us": facts.t_first,
+        "t_last_us": facts.t_last,
+        "num_read": facts.num_read,
+        "num_kept": facts.num_kept,
+        "num_outside_sensor": sum(facts.num_dropped.values()) - sum(filtered.values()),
+        "num_outside_bins": result.num_outside_bins,
+        "num_inversions": facts.num_inversions,
+        "source_bytes": recording.num_bytes,
+        "source_crc32": recording.crc32,
+        **{f"num_{name}": count for name, count in filtered.items()},
+    }
+    for name, value in row.items():
+        block[name][at] = value
     return result.frames
 
 

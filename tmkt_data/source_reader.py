@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +15,21 @@ from numpy.typing import NDArray
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.encode import Placement
 from tmkt_data.errors import EventError, ImageError, SpecError
-from tmkt_data.event_filters import OUTSIDE, canvas_size, filter_events, orient_events, place_events
+from tmkt_data.event_filters import (
+    OUTSIDE,
+    EventFilter,
+    canvas_size,
+    filter_events,
+    orient_events,
+    pixel_counts,
+    place_events,
+)
 from tmkt_data.events import Events, SensorSize, Window
+from tmkt_data.io.atis import ATIS_SIZE
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.image_archives import read_archive
 from tmkt_data.io.images import decode_image
+from tmkt_data.io.pieces import crc32_of, is_large, read_pieces
 from tmkt_data.io.read import decode_recording, recognize
 from tmkt_data.io.slices import SliceReader, cut_window, slices_path
 from tmkt_data.orientation import swaps_axes
@@ -52,6 +66,60 @@ def canvas_of(catalogue: Catalogue, spec: PrepareSpec) -> tuple[SensorSize, Plac
     return size, place
 
 
+@dataclass
+class RecordingFacts:
+    """What is known of a recording once all of its events have passed.
+
+    Attributes:
+        t_first: Time of the first kept event, microseconds.
+        t_last: Time of the last one.
+        extent: Their smallest and largest coordinates, see `Events.extent`; None without events.
+        num_read: Events in the source.
+        num_kept: Events that are counted.
+        num_dropped: Dropped ones by reason.
+        num_inversions: Neighbors whose time stepped back.
+    """
+
+    t_first: int = 0
+    t_last: int = 0
+    extent: tuple[int, int, int, int] | None = None
+    num_read: int = 0
+    num_kept: int = 0
+    num_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    num_inversions: int = 0
+
+    def add(self, events: Events) -> None:
+        """Take note of the next events."""
+        self.num_read += events.num_read
+        self.num_inversions += events.num_inversions
+        for reason, count in events.num_dropped.items():
+            self.num_dropped[reason] = self.num_dropped.get(reason, 0) + count
+        if not len(events):
+            return
+        if not self.num_kept:
+            self.t_first = int(events.t[0])
+        self.t_last = int(events.t[-1])
+        self.num_kept += len(events)
+        here, there = events.extent, self.extent or events.extent
+        self.extent = (*map(min, here[:2], there[:2]), *map(max, here[2:], there[2:]))  # type: ignore[assignment]
+
+
+class OpenedRecording(NamedTuple):
+    """A recording as a spec wants it.
+
+    Attributes:
+        facts: What it holds.
+        pieces: Gives its events, in order of time, anew at each call; all at once where the file is small.
+        num_bytes: Size of the bytes that make it what it is: its file, or its events in a larger one.
+        crc32: Their CRC-32.
+    """
+
+    facts: RecordingFacts
+    pieces: Callable[[], Iterator[Events]]
+    num_bytes: int
+    crc32: int
+
+
 class RecordingReader:
     """Reads the recordings of a catalogue as a spec wants them: decoded, shifted, turned, filtered.
 
@@ -65,15 +133,68 @@ class RecordingReader:
         self._slices = SliceReader(catalogue.window or Window(0, 0, catalogue.sensor_size))
         self._archives: Archives = {}
 
-    def read(self, source: Source) -> tuple[Events, bytes]:
-        """Return the events, and the bytes that make the recording what it is: its file, or its events in a larger one.
+    def open(self, source: Source) -> OpenedRecording:
+        """Look through a recording.
 
         Raises:
             EventError: A recording that cannot be read, is none of this sensor, or has no event left.
         """
-        catalogue, spec, place = self._catalogue, self._spec, source.path.name
-        shift = (source.shift[0] + spec.shift_x, source.shift[1] + spec.shift_y)
-        match catalogue.kind:
+        is_file = self._catalogue.kind == "files" and self._catalogue.window is None
+        if is_file and is_large(source.path):
+            recording = self._open_large(source)
+        else:
+            events, data = self._whole(source)
+            require_plausible(_facts([events]), self._catalogue.sensor_size, source.path.name)
+            events = filter_events(self._turned(events), self._spec)
+            recording = OpenedRecording(_facts([events]), lambda: iter((events,)), len(data), zlib.crc32(data))
+        if not recording.facts.num_kept:
+            raise EventError(
+                f"{source.path.name}: none of {recording.facts.num_read} events is left after "
+                f"{', '.join(self._spec.filters)}, expected some; filter less"
+            )
+        return recording
+
+    def _open_large(self, source: Source) -> OpenedRecording:
+        spec = self._spec
+        size = canvas_size(self._catalogue.sensor_size, spec.orientation)
+        facts = RecordingFacts()
+        counts = np.zeros((size.height, size.width), np.int64)
+        for events in self._pieces(source):
+            facts.add(events)
+            if spec.hot_pixels:
+                counts += pixel_counts(events, size)
+        require_plausible(facts, self._catalogue.sensor_size, source.path.name)
+
+        def pieces() -> Iterator[Events]:
+            if not spec.filters:
+                return self._pieces(source)
+            return map(EventFilter(spec, size, counts).apply, self._pieces(source))
+
+        if spec.filters:
+            facts = _facts(pieces())
+        return OpenedRecording(facts, pieces, source.path.stat().st_size, crc32_of(source.path))
+
+    def _pieces(self, source: Source) -> Iterator[Events]:
+        size, shift = self._catalogue.sensor_size, self._shift(source)
+        given = self._catalogue.reading._replace(sensor_size=None)
+        for events in read_pieces(source.path, given):
+            # ATIS files declare no size; what their record carries is the most that they can hold.
+            if events.sensor_size != ATIS_SIZE:
+                self._require_declared(events, source.path.name, shift)
+            yield self._turned(place_events(events, size, shift))
+
+    def _shift(self, source: Source) -> tuple[int, int]:
+        return source.shift[0] + self._spec.shift_x, source.shift[1] + self._spec.shift_y
+
+    def _turned(self, events: Events) -> Events:
+        spec = self._spec
+        inverted = spec.polarity == "inverted"
+        return orient_events(events, spec.orientation, inverted=inverted, time_offset_us=spec.time_offset_us)
+
+    def _whole(self, source: Source) -> tuple[Events, bytes]:
+        """Return the events on the sensor, and the bytes that make the recording what it is."""
+        shift = self._shift(source)
+        match self._catalogue.kind:
             case "slices":
                 events = self._slices.read(source.path, source.item)
                 data = events.to_array().tobytes()
@@ -82,35 +203,27 @@ class RecordingReader:
                 data = events.to_array().tobytes()
             case "files":
                 data = read_bytes(source.path)
-                events = self._decode(data, source.path, whole=shift != (0, 0))
-        events = place_events(events, catalogue.sensor_size, shift)
-        require_plausible(events, catalogue.sensor_size, place)
-        events = orient_events(
-            events, spec.orientation, inverted=spec.polarity == "inverted", time_offset_us=spec.time_offset_us
-        )
-        num_before = len(events)
-        events = filter_events(events, spec)
-        if not len(events):
-            raise EventError(
-                f"{place}: none of {num_before} events is left after {', '.join(spec.filters)}, expected some; "
-                "filter less"
-            )
-        return events, data
+                events = self._decode(data, source.path, shift)
+        return place_events(events, self._catalogue.sensor_size, shift), data
 
-    def _decode(self, data: bytes, path: Path, *, whole: bool) -> Events:
+    def _decode(self, data: bytes, path: Path, shift: tuple[int, int]) -> Events:
         size = self._catalogue.sensor_size
         if recognize(data, path) == "atis":
-            return decode_recording(data, path, self._catalogue.reading._replace(sensor_size=None if whole else size))
+            given = self._catalogue.reading._replace(sensor_size=size if shift == (0, 0) else None)
+            return decode_recording(data, path, given)
         events = decode_recording(data, path, self._catalogue.reading._replace(sensor_size=None))
         if self._catalogue.window is not None:
             return cut_window(events.to_array(), self._catalogue.window, path.name)
-        declared = events.sensor_size
-        if declared is not None and declared != size and not whole:
+        self._require_declared(events, path.name, shift)
+        return events
+
+    def _require_declared(self, events: Events, place: str, shift: tuple[int, int]) -> None:
+        declared, size = events.sensor_size, self._catalogue.sensor_size
+        if declared is not None and declared != size and shift == (0, 0):
             raise EventError(
-                f"{path.name}: declares a sensor of {declared.width} x {declared.height}, expected {size.width} x "
+                f"{place}: declares a sensor of {declared.width} x {declared.height}, expected {size.width} x "
                 f"{size.height} like the others; give --sensor-size, or prepare it apart"
             )
-        return events
 
     def _simulate(self, source: Source) -> Events:
         image = archive_of(source.path, self._archives)[source.item]
@@ -118,22 +231,29 @@ class RecordingReader:
         return simulate_recording(image, key=key, settings=NMNIST_SETTINGS)
 
 
-def require_plausible(events: Events, sensor_size: SensorSize, place: str) -> None:
+def _facts(pieces: Iterable[Events]) -> RecordingFacts:
+    facts = RecordingFacts()
+    for events in pieces:
+        facts.add(events)
+    return facts
+
+
+def require_plausible(facts: RecordingFacts, sensor_size: SensorSize, place: str) -> None:
     """Refuse bytes that decode but are no recording of this sensor: real ones have no stray event and rising times.
 
     Raises:
         EventError: Most events lie outside the sensor, there is none, or time steps back again and again.
     """
-    num_outside = events.num_dropped.get(OUTSIDE, 0)
-    num_events = len(events) + num_outside
-    if 2 * num_outside > num_events or not len(events):
+    num_outside = facts.num_dropped.get(OUTSIDE, 0)
+    num_events = facts.num_kept + num_outside
+    if 2 * num_outside > num_events or not facts.num_kept:
         raise EventError(
             f"{place}: {num_outside} of {num_events} events lie outside the {sensor_size.width} x "
             f"{sensor_size.height} sensor; it is damaged or of another dataset, fetch it again"
         )
-    if 10 * events.num_inversions > len(events):
+    if 10 * facts.num_inversions > facts.num_kept:
         raise EventError(
-            f"{place}: time steps back {events.num_inversions} times in {len(events)} events; it is damaged, "
+            f"{place}: time steps back {facts.num_inversions} times in {facts.num_kept} events; it is damaged, "
             "fetch it again"
         )
 
@@ -160,6 +280,16 @@ def source_bytes(source: Source, archives: Archives) -> bytes:
     if source.item < 0:
         return read_bytes(source.path, error=ImageError)
     return bytes(archive_of(source.path, archives)[source.item].tobytes())
+
+
+def source_crc32(source: Source, archives: Archives) -> int:
+    """Return the CRC-32 of the bytes that make a source what it is; errors as `read_pixels`."""
+    if source.item < 0:
+        try:
+            return crc32_of(source.path)
+        except EventError as broken:
+            raise ImageError(str(broken)) from None
+    return zlib.crc32(source_bytes(source, archives))
 
 
 def archive_of(path: Path, archives: Archives) -> NDArray[np.uint8]:

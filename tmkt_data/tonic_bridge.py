@@ -21,7 +21,8 @@ from tmkt_data.events import Events, SensorSize
 from tmkt_data.io.arrays import decode_columns
 from tmkt_data.io.files import read_bytes, replace_file, writing_alone
 from tmkt_data.io.write import write_events
-from tmkt_data.paired import PairedFrames, Pairing
+from tmkt_data.paired import PairedFrames
+from tmkt_data.pairing import Pairing
 from tmkt_data.time_bins import TimeUnit
 
 MANIFEST_NAME = "from-tonic.json"

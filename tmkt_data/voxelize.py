@@ -39,19 +39,23 @@ class CanvasBox(NamedTuple):
     height: int
 
 
-def canvas_box(events: Events, canvas: Canvas, sensor_size: SensorSize | None) -> CanvasBox:
+def canvas_box(extent: tuple[int, int, int, int] | None, canvas: Canvas, sensor_size: SensorSize | None) -> CanvasBox:
     """Return what part of the sensor is scaled to the frame.
 
     Args:
-        events: At least one event for `tight`.
+        extent: Smallest and largest coordinates of the events, see `Events.extent`; None without events.
         canvas: `fixed`: the sensor; `tight`: the extent of the events.
         sensor_size: The sensor; needed for `fixed`.
 
     Raises:
         EventError: `fixed` without a size or with events outside it, `tight` without events.
+        SpecError: Another canvas.
     """
+    _check_choice(canvas, get_args(Canvas), "canvas")
     if canvas == "tight":
-        x_first, y_first, x_last, y_last = events.extent
+        if extent is None:
+            raise EventError("extent: no events; an empty recording has no extent")
+        x_first, y_first, x_last, y_last = extent
         return CanvasBox(x_first, y_first, x_last - x_first + 1, y_last - y_first + 1)
     if sensor_size is None:
         raise EventError("canvas 'fixed': no sensor size; give one, or use canvas 'tight'")
@@ -59,13 +63,11 @@ def canvas_box(events: Events, canvas: Canvas, sensor_size: SensorSize | None) -
         raise EventError(
             f"canvas 'fixed': sensor {tuple(sensor_size)}, expected sides of 1 to {MAX_SENSOR_SIDE} pixels"
         )
-    if len(events):
-        _, _, x_last, y_last = events.extent
-        if x_last >= sensor_size.width or y_last >= sensor_size.height:
-            raise EventError(
-                f"canvas 'fixed': events reach ({x_last}, {y_last}), the sensor is {sensor_size.width} x "
-                f"{sensor_size.height}; give the right size"
-            )
+    if extent is not None and (extent[2] >= sensor_size.width or extent[3] >= sensor_size.height):
+        raise EventError(
+            f"canvas 'fixed': events reach ({extent[2]}, {extent[3]}), the sensor is {sensor_size.width} x "
+            f"{sensor_size.height}; give the right size"
+        )
     return CanvasBox(0, 0, sensor_size.width, sensor_size.height)
 
 
@@ -108,43 +110,105 @@ def event_frames(
         >>> result.frames.shape, int(result.frames.sum()), result.num_outside_bins
         ((2, 2, 6, 8), 3, 0)
     """
-    _check_choices(height, width, canvas, resize, representation)
-    edges = bin_edges(
-        int(events.t[0]) if len(events) else 0, int(events.t[-1]) if len(events) else 0, num_bins, bin_rule
-    )
-    channels = 2 if representation == "counts" else 1
-    whole = representation == "counts" and resize == "sum"
-    out: NDArray[Any] = np.zeros((num_bins, channels, height, width), np.uint32 if whole else np.float32)
-    if not len(events):
-        return EventFrames(out, 0)
-    box = canvas_box(events, canvas, sensor_size or events.sensor_size)
-    columns = axis_table(box.width, width, resize)
-    rows = axis_table(box.height, height, resize)
-    origin = (box.x_first, box.y_first)
-    event_columns = (events.t, events.x, events.y, events.p)
-    if representation == "voxel":
-        from tmkt_data.kernels.voxel import voxel_grid
-
-        voxel_grid(*event_columns, *columns, *rows, *origin, out)
-        return EventFrames(out, 0)
-    from tmkt_data.kernels.count import count_frames, count_frames_weighted
-
-    if resize == "sum":
-        counted = count_frames(*event_columns, edges, columns.target, rows.target, *origin, out)
-    else:
-        counted = count_frames_weighted(*event_columns, edges, *columns, *rows, *origin, out)
-    return EventFrames(out, len(events) - counted)
+    _check_choice(canvas, get_args(Canvas), "canvas")
+    t_first, t_last = (int(events.t[0]), int(events.t[-1])) if len(events) else (0, 0)
+    size = sensor_size or events.sensor_size
+    box = canvas_box(events.extent, canvas, size) if len(events) else CanvasBox(0, 0, 1, 1)
+    builder = FrameBuilder(
+        box, t_first, t_last,
+        num_bins=num_bins, height=height, width=width, bin_rule=bin_rule, resize=resize, representation=representation,
+    )  # fmt: skip
+    builder.add(events)
+    return builder.result()
 
 
-def _check_choices(height: int, width: int, canvas: str, resize: str, representation: str) -> None:
+class FrameBuilder:
+    """Frames of one recording whose events come in pieces, in order of time; the same as all at once.
+
+    Args:
+        box: The part of the sensor that is scaled to the frame; no event may lie outside.
+        t_first: Time of the first event of the recording, microseconds.
+        t_last: Time of the last one.
+        num_bins: As in `event_frames`, and so are the others.
+        height: Rows of a frame, H.
+        width: Columns of a frame, W.
+        bin_rule: Where the bins lie.
+        resize: How events come to cells.
+        representation: `counts` or `voxel`.
+
+    Raises:
+        SpecError: As `event_frames`.
+    """
+
+    def __init__(
+        self,
+        box: CanvasBox,
+        t_first: int,
+        t_last: int,
+        *,
+        num_bins: int,
+        height: int,
+        width: int,
+        bin_rule: BinRule,
+        resize: Resize,
+        representation: Representation,
+    ) -> None:
+        _check_choices(height, width, resize, representation)
+        self._edges = bin_edges(t_first, t_last, num_bins, bin_rule)
+        self._span = (t_first, t_last - t_first)
+        self._box, self._resize, self._representation = box, resize, representation
+        self._columns = axis_table(box.width, width, resize)
+        self._rows = axis_table(box.height, height, resize)
+        whole = representation == "counts" and resize == "sum"
+        channels = 2 if representation == "counts" else 1
+        self._out: NDArray[Any] = np.zeros((num_bins, channels, height, width), np.uint32 if whole else np.float32)
+        self._num_outside_bins = 0
+
+    def add(self, events: Events) -> None:
+        """Count the next events.
+
+        Raises:
+            EventError: An event outside the box.
+        """
+        if not len(events):
+            return
+        x_first, y_first, x_last, y_last = events.extent
+        box = self._box
+        if min(x_first - box.x_first, y_first - box.y_first) < 0 or (
+            x_last - box.x_first >= box.width or y_last - box.y_first >= box.height
+        ):
+            raise EventError(f"frames: events reach ({x_last}, {y_last}), outside of {tuple(box)}; give the right size")
+        origin = (box.x_first, box.y_first)
+        event_columns = (events.t, events.x, events.y, events.p)
+        if self._representation == "voxel":
+            from tmkt_data.kernels.voxel import voxel_grid
+
+            voxel_grid(*event_columns, *self._columns, *self._rows, *origin, *self._span, self._out)
+            return
+        from tmkt_data.kernels.count import count_frames, count_frames_weighted
+
+        if self._resize == "sum":
+            tables = (self._columns.target, self._rows.target)
+            counted = count_frames(*event_columns, self._edges, *tables, *origin, self._out)
+        else:
+            counted = count_frames_weighted(
+                *event_columns, self._edges, *self._columns, *self._rows, *origin, self._out
+            )
+        self._num_outside_bins += len(events) - counted
+
+    def result(self) -> EventFrames:
+        """Return the frames of all events so far."""
+        return EventFrames(self._out, self._num_outside_bins)
+
+
+def _check_choices(height: int, width: int, resize: str, representation: str) -> None:
     for name, length in (("height", height), ("width", width)):
         if length < 1:
             raise SpecError(f"{name}: found {length}, expected 1 or more")
-    choices = (
-        (canvas, Canvas, "canvas"),
-        (resize, Resize, "resize"),
-        (representation, Representation, "representation"),
-    )
-    for value, allowed, name in choices:
-        if value not in get_args(allowed):
-            raise SpecError(f"{name}: found {value!r}, expected one of {', '.join(get_args(allowed))}")
+    for value, allowed, name in ((resize, Resize, "resize"), (representation, Representation, "representation")):
+        _check_choice(value, get_args(allowed), name)
+
+
+def _check_choice(value: str, allowed: tuple[str, ...], name: str) -> None:
+    if value not in allowed:
+        raise SpecError(f"{name}: found {value!r}, expected one of {', '.join(allowed)}")

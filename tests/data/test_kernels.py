@@ -18,6 +18,10 @@ KEY = st.integers(0, 2**64 - 1)
 IMAGE_KEY = np.uint64(0x0123456789ABCDEF)
 
 
+def span_of(events):
+    return (int(events.t[0]), int(events.t[-1] - events.t[0])) if len(events) else (0, 0)
+
+
 def event_columns(events):
     return events.t, events.x, events.y, events.p
 
@@ -161,7 +165,7 @@ class TestVoxelGrid:
         events = naive.make_events(rows)
         table = axis_table(1, 1, "sum")
         out = np.zeros((num_bins, 1, 1, 1), np.float32)
-        voxel_grid(*event_columns(events), *table, *table, 0, 0, out)
+        voxel_grid(*event_columns(events), *table, *table, 0, 0, *span_of(events), out)
         return out.ravel().tolist()
 
     def test_an_event_between_two_bins_is_shared_by_distance(self):
@@ -182,7 +186,7 @@ class TestVoxelGrid:
         table = axis_table(1, 1, "sum")
         guarded = np.full((4, 1, 1, 1), -0.0, np.float32)  # Adding even 0.0 would turn the sign.
         guarded[:3] = 0.0
-        voxel_grid(*event_columns(events), *table, *table, 0, 0, guarded[:3])
+        voxel_grid(*event_columns(events), *table, *table, 0, 0, *span_of(events), guarded[:3])
         assert np.signbit(guarded[3]).all()
         assert guarded.sum() == 3
 
@@ -195,7 +199,7 @@ class TestVoxelGrid:
         sensor = events.sensor_size
         tables = axis_table(sensor.width, 7, "sum"), axis_table(sensor.height, 5, "sum")
         out = np.zeros((num_bins, 1, 5, 7), np.float32)
-        voxel_grid(*event_columns(events), *tables[0], *tables[1], 0, 0, out)
+        voxel_grid(*event_columns(events), *tables[0], *tables[1], 0, 0, *span_of(events), out)
         expected, _ = naive.event_frames(events, num_bins, 5, 7, "exact", "fixed", "sum", "voxel", sensor)
         np.testing.assert_allclose(out, expected, atol=2e-5)
 
@@ -303,7 +307,7 @@ def test_kernels_leave_their_inputs_alone():
     columns = event_columns(events)
     count_frames(*columns, edges, tables.target[:4], tables.target[:4], 0, 0, np.zeros((3, 2, 3, 3), np.uint32))
     count_frames_weighted(*columns, edges, *tables, *tables, 0, 0, np.zeros((3, 2, 3, 3), np.float32))
-    voxel_grid(*columns, *tables, *tables, 0, 0, np.zeros((3, 1, 3, 3), np.float32))
+    voxel_grid(*columns, *tables, *tables, 0, 0, 0, 9, np.zeros((3, 1, 3, 3), np.float32))
     spikes(image, 3)
     decode(data.tobytes())
     for now, then in zip(inputs, before, strict=True):

@@ -96,6 +96,11 @@ def decode_aedat2(
     )  # fmt: skip
 
 
+def header_bytes(data: bytes) -> int:
+    """Return the bytes of the header."""
+    return _header(data)[1]
+
+
 def _header(data: bytes) -> tuple[list[str], int]:
     """Return the lines of the header in lower case, and where the data starts.
 

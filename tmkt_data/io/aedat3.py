@@ -15,6 +15,7 @@ from tmkt_data.events import Events, SensorSize, validate_events
 VERSION = b"#!AER-DAT3.1"
 END = b"#!END-HEADER\r\n"
 _HEAD = struct.Struct("<hhiiiiii")
+PACKET_HEAD_BYTES = _HEAD.size
 _POLARITY = 1
 _EVENT = np.dtype([("data", "<u4"), ("t", "<i4")])
 
@@ -70,6 +71,14 @@ def decode_aedat3(data: bytes, *, sensor_size: SensorSize | None = None, place: 
         num_dropped={"marked invalid": num_read - len(t)} if num_read > len(t) else {},
         place=place,
     )
+
+
+def packet_bytes(head: bytes) -> int:
+    """Return the bytes behind the header of a packet, as it states them; 0 where it is cut off."""
+    if len(head) < _HEAD.size:
+        return 0
+    _, _, event_size, _, _, capacity, _, _ = _HEAD.unpack(head)
+    return int(capacity) * int(event_size)
 
 
 def _packets(data: bytes, at: int, place: str) -> Iterator[_Packet]:

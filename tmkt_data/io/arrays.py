@@ -53,7 +53,7 @@ def decode_npy(
             needs `columns` or `unit`.
     """
     _check_unit(unit, place)
-    return _from_array(read_npy(io.BytesIO(data), len(data), place), sensor_size, columns, unit, place)
+    return decode_array(read_npy(io.BytesIO(data), len(data), place), sensor_size, columns, unit, place)
 
 
 def decode_npz(
@@ -85,7 +85,7 @@ def decode_npz(
     if set(arrays) == {"pos", "neg"}:
         return _from_sides(arrays["pos"], arrays["neg"], sensor_size, columns, unit, place)
     if len(arrays) == 1:
-        return _from_array(next(iter(arrays.values())), sensor_size, columns, unit, place)
+        return decode_array(next(iter(arrays.values())), sensor_size, columns, unit, place)
     return _from_columns(_named(arrays, place), sensor_size, unit, place)
 
 
@@ -118,9 +118,10 @@ def _stored_size(array: NDArray[Any], place: str) -> SensorSize:
     return SensorSize(int(array[0]), int(array[1]))
 
 
-def _from_array(
+def decode_array(
     array: NDArray[Any], sensor_size: SensorSize | None, columns: str | None, unit: TimeUnit | None, place: str
 ) -> Events:
+    """Turn one array, structured or of shape (N, 4), into the record; arguments and errors as in `decode_npy`."""
     if array.dtype.names is not None:
         if array.ndim != 1:
             raise EventError(f"{place}: a structured array of shape {array.shape}, expected (N,)")

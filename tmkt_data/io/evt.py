@@ -22,7 +22,13 @@ _WORDS: dict[EvtVersion, np.dtype[np.unsignedinteger]] = {
 }
 
 
-def decode_evt(data: bytes, *, sensor_size: SensorSize | None = None, place: str = "raw bytes") -> Events:
+def decode_evt(
+    data: bytes,
+    *,
+    sensor_size: SensorSize | None = None,
+    state: NDArray[np.int64] | None = None,
+    place: str = "raw bytes",
+) -> Events:
     r"""Decode a `.raw` file.
 
     Times are unwrapped where their upper part has gone round. In EVT 3 the lower part of a time lags behind the upper
@@ -33,6 +39,7 @@ def decode_evt(data: bytes, *, sensor_size: SensorSize | None = None, place: str
     Args:
         data: The file.
         sensor_size: Size of the sensor; None takes the declared one, if there is one. Events outside are dropped.
+        state: What the words of an earlier piece of the file have left, see `new_state`; carried on. None begins anew.
         place: What the message of an error starts with.
 
     Raises:
@@ -58,12 +65,25 @@ def decode_evt(data: bytes, *, sensor_size: SensorSize | None = None, place: str
     words = np.frombuffer(data, kind, offset=header.size)
     if version == "2.1" and _halves_are_swapped(header, words, place):
         words = (words >> np.uint64(32)) | (words << np.uint64(32))
-    t, x, y, p, num_beyond = _decode(words, version)
+    t, x, y, p, num_beyond = _decode(words, version, new_state() if state is None else state)
     dropped = {"beyond the largest column": num_beyond} if num_beyond else {}
     return validate_events(
         t, x, y, p,
         sensor_size=sensor_size or header.sensor_size, num_read=len(t) + num_beyond, num_dropped=dropped, place=place,
     )  # fmt: skip
+
+
+def new_state() -> NDArray[np.int64]:
+    """Return what stands before the first word of a file: no time, no row, no base."""
+    from tmkt_data.kernels.decode_evt import STATE_SIZE
+
+    return np.zeros(STATE_SIZE, np.int64)
+
+
+def word_bytes(data: bytes, place: str) -> tuple[int, int]:
+    """Return the bytes of the header and of a word of a `.raw` file; errors as `decode_evt`."""
+    header = read_percent_header(data)
+    return header.size, _WORDS[_version(header, place)].itemsize
 
 
 def _version(header: PercentHeader, place: str) -> EvtVersion:
@@ -101,7 +121,7 @@ def _halves_are_swapped(header: PercentHeader, words: NDArray[np.unsignedinteger
 
 
 def _decode(
-    words: NDArray[np.unsignedinteger], version: EvtVersion
+    words: NDArray[np.unsignedinteger], version: EvtVersion, state: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.bool_], int]:
     from tmkt_data.kernels import decode_evt as kernels
 
@@ -117,5 +137,5 @@ def _decode(
     num = count(words)
     t, p = np.empty(num, np.int64), np.empty(num, np.bool_)
     x, y = np.empty(num, np.uint16), np.empty(num, np.uint16)
-    written = fill(words, t, x, y, p)
+    written = fill(words, t, x, y, p, state)
     return t[:written], x[:written], y[:written], p[:written], num - written

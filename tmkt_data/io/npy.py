@@ -39,16 +39,19 @@ _DAMAGE = (
 """What NumPy's header and the archive raise on bytes that are none."""
 
 
-def read_npy(stream: IO[bytes], num_bytes: int, place: str) -> NDArray[Any]:
-    """Read one array.
+def read_npy_header(stream: IO[bytes], num_bytes: int, place: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read what an array is, and leave the stream at its data.
 
     Args:
         stream: At the start of the file.
         num_bytes: Size of the file.
         place: What the message of an error starts with.
 
+    Returns:
+        Shape, whether the first index runs fastest, and type.
+
     Raises:
-        EventError: No NumPy file, a truncated one, or one with Python objects, which are never loaded.
+        EventError: As `read_npy`.
     """
     try:
         version = npy_format.read_magic(stream)
@@ -72,6 +75,22 @@ def read_npy(stream: IO[bytes], num_bytes: int, place: str) -> NDArray[Any]:
             f"{place}: {num_bytes - read_bytes} bytes after the header, expected {expected} for shape {shape} of "
             f"{dtype}; the file is truncated or damaged"
         )
+    return shape, fortran, dtype
+
+
+def read_npy(stream: IO[bytes], num_bytes: int, place: str) -> NDArray[Any]:
+    """Read one array.
+
+    Args:
+        stream: At the start of the file.
+        num_bytes: Size of the file.
+        place: What the message of an error starts with.
+
+    Raises:
+        EventError: No NumPy file, a truncated one, or one with Python objects, which are never loaded.
+    """
+    shape, fortran, dtype = read_npy_header(stream, num_bytes, place)
+    expected = math.prod(shape) * dtype.itemsize
     try:
         data = stream.read(expected)
     except _DAMAGE as broken:

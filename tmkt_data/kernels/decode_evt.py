@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.kernels.compile import kernel
 
+STATE_SIZE = 6
 _MAX_X = 2047
 """Largest column that a word can name; vectors that run beyond it are damaged."""
 
@@ -27,14 +28,16 @@ def decode_evt2(
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],
     p: NDArray[np.bool_],
+    state: NDArray[np.int64],
 ) -> int:
     """Decode EVT 2 words into columns with room for what `count_evt2` counts; return that number.
 
     The upper 28 bits of the time wrap: one that steps back by more than half of its range has gone round.
+    `state`, shape (STATE_SIZE,), is what earlier words have left, zeros at the start of a file; it is carried on.
     """
     at = 0
-    high = np.int64(0)
-    wraps = np.int64(0)
+    high = state[0]
+    wraps = state[1]
     for word in words:
         kind = word >> 28
         if kind <= 1:
@@ -48,6 +51,8 @@ def decode_evt2(
             if new < high - (1 << 27):
                 wraps += 1 << 28
             high = new
+    state[0] = high
+    state[1] = wraps
     return at
 
 
@@ -71,14 +76,15 @@ def decode_evt21(
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],
     p: NDArray[np.bool_],
+    state: NDArray[np.int64],
 ) -> int:
     """Decode EVT 2.1 words into columns with room for what `count_evt21` counts; return how many it wrote.
 
     The others lie beyond the largest column. The time is as in `decode_evt2`.
     """
     at = 0
-    high = np.int64(0)
-    wraps = np.int64(0)
+    high = state[0]
+    wraps = state[1]
     for word in words:
         kind = np.int64(word >> np.uint64(60))
         upper = np.int64((word >> np.uint64(32)) & np.uint64(0xFFFFFFF))
@@ -98,6 +104,8 @@ def decode_evt21(
             if upper < high - (1 << 27):
                 wraps += 1 << 28
             high = upper
+    state[0] = high
+    state[1] = wraps
     return at
 
 
@@ -124,6 +132,7 @@ def decode_evt3(
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],
     p: NDArray[np.bool_],
+    state: NDArray[np.int64],
 ) -> int:
     """Decode EVT 3 words into columns with room for what `count_evt3` counts; return how many it wrote.
 
@@ -131,12 +140,12 @@ def decode_evt3(
     as they are until the next word that names them, so that a time may step back for a moment.
     """
     at = 0
-    high = np.int64(0)
-    low = np.int64(0)
-    wraps = np.int64(0)
-    row = np.int64(0)
-    base = np.int64(0)
-    polarity: np.bool_ = np.bool_(False)
+    high = state[0]
+    low = state[2]
+    wraps = state[1]
+    row = state[3]
+    base = state[4]
+    polarity: np.bool_ = np.bool_(state[5] != 0)
     for word in words:
         kind = word >> 12
         value = np.int64(word & 0xFFF)
@@ -167,4 +176,10 @@ def decode_evt3(
             if value < high - (1 << 11):
                 wraps += 1 << 12
             high = value
+    state[0] = high
+    state[1] = wraps
+    state[2] = low
+    state[3] = row
+    state[4] = base
+    state[5] = 1 if polarity else 0
     return at

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from tmkt_data.kernels.compile import kernel
 
-_NEVER = np.int64(-(2**62))
+NEVER = -(2**62)
+"""What `last` holds where a pixel has had no event."""
 
 
 @kernel
@@ -15,8 +16,7 @@ def mark_refractory(
     t: NDArray[np.int64],
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],
-    width: int,
-    height: int,
+    last: NDArray[np.int64],
     period: int,
     keep: NDArray[np.bool_],
 ) -> int:
@@ -24,17 +24,15 @@ def mark_refractory(
 
     Args:
         t: Times, shape (N,), non-decreasing.
-        x: Columns, below `width`.
-        y: Rows, below `height`.
-        width: Width of the sensor.
-        height: Height of the sensor.
+        x: Columns of the sensor.
+        y: Rows of the sensor.
+        last: Time of the last marked event of each pixel, shape (height, width), `NEVER` at first; carried on.
         period: In the unit of `t`.
         keep: Written: shape (N,).
 
     Returns:
         Events that are not marked.
     """
-    last = np.full((height, width), _NEVER, np.int64)
     dropped = 0
     for i in range(t.size):
         keep[i] = t[i] - last[y[i], x[i]] >= period
@@ -50,23 +48,21 @@ def mark_supported(
     t: NDArray[np.int64],
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],
-    width: int,
-    height: int,
+    last: NDArray[np.int64],
     window: int,
     keep: NDArray[np.bool_],
 ) -> int:
     """Mark the events with an earlier one in the eight pixels around, at most `window` before; arguments as above.
 
-    Every event supports its neighbors, marked or not; its own pixel does not support it.
+    `last` has a margin of one pixel, shape (height + 2, width + 2), so that no neighbor lies beyond the edge. Every
+    event supports its neighbors, marked or not; its own pixel does not support it.
 
     Source: Delbruck, "Frame-free dynamic digital vision", 2008.
     """
-    # A margin of one pixel, so that no neighbor has to be looked for beyond the edge.
-    last = np.full((height + 2, width + 2), _NEVER, np.int64)
     dropped = 0
     for i in range(t.size):
         row, column = np.int64(y[i]), np.int64(x[i])
-        latest = _NEVER
+        latest = np.int64(NEVER)
         for b in range(3):
             for a in range(3):
                 if a != 1 or b != 1:

@@ -22,6 +22,8 @@ def voxel_grid(
     y_weight: NDArray[np.float32],
     x_first: int,
     y_first: int,
+    t_first: int,
+    span: int,
     out: NDArray[np.float32],
 ) -> None:
     """Add each event, +1 for ON and -1 for OFF, to the two bins around its time, linearly in time.
@@ -39,17 +41,14 @@ def voxel_grid(
         y_weight: Table of the rows.
         x_first: Left edge of the canvas.
         y_first: Top edge of the canvas.
+        t_first: Time of the first event of the recording.
+        span: From the first to the last event of the recording.
         out: Added to: shape (T, 1, H, W), float32.
 
     Source: Zhu et al., CVPR 2019, "Unsupervised Event-based Learning of Optical Flow, Depth, and Egomotion".
     """
-    num_events = t.size
-    if num_events == 0:
-        return
     num_bins = out.shape[0]
-    t_first = t[0]
-    span = t[num_events - 1] - t_first
-    for i in range(num_events):
+    for i in range(t.size):
         position = np.float64(t[i] - t_first) * (num_bins - 1) / span if span > 0 else 0.0
         low = int(position)
         late = np.float32(position - low)
