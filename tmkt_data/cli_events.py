@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tmkt_data.console import SENSOR, print_rows
+
+if TYPE_CHECKING:
+    from tmkt_data.events import Events
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -33,6 +37,17 @@ def _reading(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def _pieces(file: Path, given: dict[str, Any]) -> Callable[[], Iterator[Events]]:
+    """Return what gives the events of a file: all at once, or in pieces where it is large."""
+    from tmkt_data.io.pieces import is_large, read_pieces
+    from tmkt_data.io.read import Reading, load_events
+
+    if is_large(file):
+        return lambda: read_pieces(file, Reading(**given))
+    record = load_events(file, **given)
+    return lambda: iter((record,))
+
+
 @click.command()
 @click.argument("file", type=_FILE)
 @_read_options
@@ -40,15 +55,14 @@ def _reading(given: dict[str, Any]) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
     """Show what a recording holds: events, time, rate, polarity, extent, hot pixels."""
-    from tmkt_data.io.read import load_events
-    from tmkt_data.recording import draw_recording, summarize_events, summary_rows
+    from tmkt_data.recording import draw_pieces, summarize_pieces, summary_rows
 
-    record = load_events(file, **_reading(given))
-    summary = summarize_events(record, place=file.name)
+    pieces = _pieces(file, _reading(given))
+    summary = summarize_pieces(pieces, place=file.name)
     if out is not None:
         from tmkt_data.preview import write_preview
 
-        write_preview(out, draw_recording(record, file.name))
+        write_preview(out, draw_pieces(pieces, file.name))
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary), indent=2))
         return

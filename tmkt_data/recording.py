@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from tmkt_data.events import Events, SensorSize
 from tmkt_data.frame_colors import BOTH, GROUND, OFF, ON, event_colors, polarities
 from tmkt_data.sheet import Key, Sheet, SheetGroup, SheetRow
 from tmkt_data.sheet_drawing import draw_sheet
-from tmkt_data.voxelize import event_frames
+from tmkt_data.voxelize import FrameBuilder, canvas_box
 
 NUM_STEPS = 10
 HOT_FACTOR = 10.0
@@ -91,51 +92,115 @@ def summarize_events(events: Events, *, place: str = "events") -> RecordingSumma
     Raises:
         EventError: There is no event.
     """
-    if not len(events):
+    return summarize_pieces(lambda: iter((events,)), place=place)
+
+
+def summarize_pieces(pieces: Callable[[], Iterator[Events]], *, place: str) -> RecordingSummary:
+    """Count what a recording holds whose events come in pieces, as `read_pieces` gives them.
+
+    Args:
+        pieces: Gives the events anew at each call.
+        place: What the message of an error starts with.
+
+    Raises:
+        EventError: There is no event.
+    """
+    total = _Total()
+    for events in pieces():
+        total.add(events)
+    if total.first is None:
         raise EventError(f"{place}: no events, expected some to look at")
-    pixels, counts = np.unique((events.y.astype(np.uint32) << 16) | events.x, return_counts=True)
-    limit = hot_pixel_limit(counts, HOT_FACTOR)
-    hot = np.flatnonzero(counts > limit)
-    hot = hot[np.argsort(-counts[hot], kind="stable")]
-    num_on = int(np.count_nonzero(events.p))
-    first, last = int(events.t[0]), int(events.t[-1])
+    first, last = total.first, total.last
     edges = [first + (last - first) * step // NUM_STEPS for step in range(1, NUM_STEPS)]
-    cuts = np.concatenate([[0], np.searchsorted(events.t, edges), [len(events)]])
+    per_step = np.zeros(NUM_STEPS, np.int64)
+    for events in pieces():
+        per_step += np.diff([0, *np.searchsorted(events.t, edges), len(events)])
+    rows, columns, counts = total.pixels >> 16, total.pixels & 0xFFFF, total.counts
+    hot = np.flatnonzero(counts > hot_pixel_limit(counts, HOT_FACTOR))
+    hot = hot[np.argsort(-counts[hot], kind="stable")]
     return RecordingSummary(
-        num_events=len(events),
-        num_read=events.num_read or len(events),
-        num_dropped=dict(events.num_dropped),
-        num_inversions=events.num_inversions,
+        num_events=total.num_events,
+        num_read=total.num_read or total.num_events,
+        num_dropped=total.num_dropped,
+        num_inversions=total.num_inversions,
         t_first_us=first,
         t_last_us=last,
-        num_on=num_on,
-        num_off=len(events) - num_on,
-        extent=events.extent,
-        sensor_size=events.sensor_size,
-        num_active_pixels=len(pixels),
+        num_on=total.num_on,
+        num_off=total.num_events - total.num_on,
+        extent=(int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())),
+        sensor_size=total.sensor_size,
+        num_active_pixels=len(counts),
         median_per_pixel=float(np.median(counts)),
-        hot_pixels=tuple(HotPixel(int(pixels[i] & 0xFFFF), int(pixels[i] >> 16), int(counts[i])) for i in hot.tolist()),
-        events_per_step=tuple(np.diff(cuts).tolist()),
+        hot_pixels=tuple(HotPixel(int(columns[i]), int(rows[i]), int(counts[i])) for i in hot.tolist()),
+        events_per_step=tuple(per_step.tolist()),
     )
 
 
+class _Total:
+    """What has passed of a recording."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.last = 0
+        self.num_events = self.num_read = self.num_inversions = self.num_on = 0
+        self.num_dropped: dict[str, int] = {}
+        self.sensor_size: SensorSize | None = None
+        self.pixels = np.empty(0, np.int64)
+        self.counts = np.empty(0, np.int64)
+
+    def add(self, events: Events) -> None:
+        self.num_read += events.num_read
+        self.num_inversions += events.num_inversions
+        self.sensor_size = events.sensor_size
+        for reason, count in events.num_dropped.items():
+            self.num_dropped[reason] = self.num_dropped.get(reason, 0) + count
+        if not len(events):
+            return
+        self.first = int(events.t[0]) if self.first is None else self.first
+        self.last = int(events.t[-1])
+        self.num_events += len(events)
+        self.num_on += int(np.count_nonzero(events.p))
+        self._count(events)
+
+    def _count(self, events: Events) -> None:
+        """Count by pixel; a sensor may be too large for a table of all."""
+        here, counts = np.unique((events.y.astype(np.int64) << 16) | events.x, return_counts=True)
+        pixels, inverse = np.unique(np.concatenate([self.pixels, here]), return_inverse=True)
+        merged = np.zeros(len(pixels), np.int64)
+        np.add.at(merged, inverse, np.concatenate([self.counts, counts]))
+        self.pixels, self.counts = pixels, merged
+
+
 def draw_recording(events: Events, name: str) -> Image.Image:
+    """Draw a recording that is in memory, see `draw_pieces`."""
+    return draw_pieces(lambda: iter((events,)), name)
+
+
+def draw_pieces(pieces: Callable[[], Iterator[Events]], name: str) -> Image.Image:
     """Draw the extent of a recording: all of its events in one picture, and ten equal parts of its time.
 
     Args:
-        events: At least one event.
+        pieces: Gives the events anew at each call, one at least.
         name: Title.
 
     Returns:
         An RGB picture. An extent of more than 144 pixels a side is scaled down, every event counted.
+
+    Raises:
+        EventError: There is no event.
     """
-    summary = summarize_events(events, place=name)
+    summary = summarize_pieces(pieces, place=name)
     x_min, y_min, x_max, y_max = summary.extent
     sides = (y_max - y_min + 1, x_max - x_min + 1)
     scale = max(1.0, max(sides) / MAX_SIDE)
     height, width = (max(1, round(side / scale)) for side in sides)
-    counts = event_frames(events, num_bins=NUM_STEPS, height=height, width=width, canvas="tight").frames
-    frames = counts.astype(np.float32)
+    builder = FrameBuilder(
+        canvas_box(summary.extent, "tight", None), summary.t_first_us, summary.t_last_us,
+        num_bins=NUM_STEPS, height=height, width=width, bin_rule="exact", resize="sum", representation="counts",
+    )  # fmt: skip
+    for events in pieces():
+        builder.add(events)
+    frames = builder.result().frames.astype(np.float32)
     off, on = polarities(frames)
     span_ms = summary.duration_us / 1e3 / NUM_STEPS
     group = SheetGroup(

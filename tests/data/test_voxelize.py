@@ -170,8 +170,8 @@ def test_tight_moves_the_smallest_coordinates_to_the_corner():
 
 def test_boxes_of_the_canvases():
     events = naive.make_events([(0, 5, 7, False), (9, 8, 20, True)], SensorSize(34, 30))
-    assert canvas_box(events, "fixed", events.sensor_size) == CanvasBox(0, 0, 34, 30)
-    assert canvas_box(events, "tight", None) == CanvasBox(5, 7, 4, 14)
+    assert canvas_box(events.extent, "fixed", events.sensor_size) == CanvasBox(0, 0, 34, 30)
+    assert canvas_box(events.extent, "tight", None) == CanvasBox(5, 7, 4, 14)
 
 
 def test_a_given_sensor_size_goes_before_the_declared_one():
