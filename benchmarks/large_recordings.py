@@ -2,8 +2,8 @@
 
     python benchmarks/large_recordings.py --gigabytes 2
 
-Writes the file into a temporary folder and removes it. Memory is the largest resident size of a process of its own, with
-the interpreter and the libraries in it.
+Writes the file into a temporary folder and removes it. Memory is the largest resident size of a process of its own,
+with the interpreter and the libraries in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORK = {
 }
 WATCHED = (
     "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
-     """
+    """
 sys.argv[0] = "tmkt-data"
 import atexit
 atexit.register(lambda: print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr))
@@ -41,6 +41,7 @@ runpy.run_module("tmkt_data", run_name="__main__", alter_sys=False)
 
 
 def write_recording(path: Path, gigabytes: float) -> int:
+    """Write random events of a 1280 x 720 sensor, in order of time; return how many."""
     rng = np.random.default_rng(0)
     words = np.empty((EVENTS_PER_BLOCK, 2), "<u4")
     words[:, 0] = np.sort(rng.integers(0, 1_000_000, EVENTS_PER_BLOCK))
@@ -57,6 +58,7 @@ def write_recording(path: Path, gigabytes: float) -> int:
 
 
 def run(arguments: list[str]) -> tuple[float, float]:
+    """Return seconds and megabytes of a command."""
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", WATCHED, *arguments[1:]], capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
@@ -66,6 +68,7 @@ def run(arguments: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Write, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=2.0)
     given = parser.parse_args()

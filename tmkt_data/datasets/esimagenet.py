@@ -98,7 +98,7 @@ def _recordings(base: Path, notes: list[str]) -> tuple[Source, ...]:
     sources: dict[str, Source] = {}
     left_out: list[str] = []
     for part, split in PARTS.items():
-        sizes = _read_labels(base / f"{part}label.txt")
+        sizes = read_sizes(base / f"{part}label.txt")
         folders = [(name, base / part / name) for name in class_folders(base / part)]
         for name, folder in (*folders, ("", base / part)):
             if not folder.is_dir():
@@ -118,7 +118,12 @@ def _recordings(base: Path, notes: list[str]) -> tuple[Source, ...]:
     return tuple(sorted(sources.values(), key=lambda source: os.fsencode(source.id)))
 
 
-def _read_labels(path: Path) -> dict[str, tuple[int, int, int]]:
+def read_sizes(path: Path) -> dict[str, tuple[int, int, int]]:
+    """Read a list of the set: class, rows and columns of each file; none where the list is not there.
+
+    Raises:
+        CatalogueError: The list cannot be read, or a row that is none.
+    """
     if not path.is_file():
         return {}
     data = read_bytes(path, limit=_MAX_LABELS, error=CatalogueError)

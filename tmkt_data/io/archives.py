@@ -9,6 +9,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -24,7 +25,7 @@ _CHUNK = 1 << 20
 _ENCRYPTED = 0x1
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError),
-    *(RuntimeError, ValueError, KeyError, UnicodeError, OverflowError),
+    *(RuntimeError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, struct.error),
 )
 """What the standard library raises on archives that are none, are cut off, or use what it does not know."""
 
