@@ -264,6 +264,7 @@ def _print_next(path: Path, name: str, spec: PrepareSpec) -> None:
 
     quoted = shlex.quote(str(path))
     chosen = spec.differences(default_spec(name))
-    settings = "".join(f" --set data.prepare.{key}={value}" for key, (value, _) in chosen.items())
+    texts = {key: f"{value[0]}x{value[1]}" if key == "sensor_size" else value for key, (value, _) in chosen.items()}
+    settings = "".join(f" --set data.prepare.{key}={value}" for key, value in texts.items())
     click.echo(f"look at it:  tmkt-data preview {quoted}")
     click.echo(f"train on it: tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}")

@@ -36,6 +36,7 @@ def turn(
         Columns and rows after the turn, of the same type.
 
     Example:
+        >>> import numpy as np
         >>> x, y = turn(np.array([0]), np.array([0]), 4, 3, "rotate-90")
         >>> x.tolist(), y.tolist()
         ([2], [0])

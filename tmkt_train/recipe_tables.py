@@ -5,11 +5,12 @@ A description that says "(inferred)" marks a choice that the papers leave open.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tmkt_data.spec import Bake, Canvas, ClassSet, ImageChannel, PrepareSpec, Representation, Resize
+from tmkt_data.orientation import Orientation
+from tmkt_data.spec import Bake, Canvas, ClassSet, ImageChannel, PolarityRule, PrepareSpec, Representation, Resize
 from tmkt_data.time_bins import BinRule
 from tmkt_train.mixing import MixLaw
 from tmkt_train.options import (
@@ -62,14 +63,41 @@ class PrepareTable(Table):
         default=_SPEC.bake, description="Spike frames of images stored in the cache, for encoding baked."
     )
 
+    sensor_size: str = Field(
+        default="default",
+        pattern=r"^(default|[1-9]\d{0,4}x[1-9]\d{0,4})$",
+        description="Width and height of the sensor, such as 240x180; default: the dataset's.",
+    )
+    time_unit: Literal["default", "s", "ms", "us", "ns"] = Field(
+        default="default", description="Unit of times that files leave open; default: the dataset's."
+    )
+    shift_x: int = Field(default=0, ge=-65535, le=65535, description="Added to every column of a recording.")
+    shift_y: int = Field(default=0, ge=-65535, le=65535, description="Added to every row of a recording.")
+    orientation: Orientation = Field(default=_SPEC.orientation, description="How recordings are turned or flipped.")
+    polarity: PolarityRule = Field(default=_SPEC.polarity, description="Whether OFF is taken for ON.")
+    time_offset_us: int = Field(default=0, ge=-(2**53), le=2**53, description="Added to every time, microseconds.")
+    hot_pixels: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="Drop pixels with so many times the events of the 99th percentile; 0: none.",
+    )
+    refractory_us: int = Field(default=0, ge=0, le=10**9, description="Refractory period of a pixel; 0: none.")
+    background_us: int = Field(
+        default=0, ge=0, le=10**9, description="Drop events without a neighbor within this time; 0: none."
+    )
+
     def to_spec(self) -> PrepareSpec:
         """Return the spec of the cache.
 
         Raises:
             SpecError: Choices that exclude each other.
         """
-        values = self.model_dump()
-        return PrepareSpec(**values | {"test_share": None if self.test_share == "default" else self.test_share})
+        values: dict[str, Any] = self.model_dump()
+        values = {name: None if value == "default" else value for name, value in values.items()}
+        if values["sensor_size"] is not None:
+            values["sensor_size"] = tuple(int(side) for side in self.sensor_size.split("x"))
+        return PrepareSpec(**values)
 
 
 class DataTable(Table):
