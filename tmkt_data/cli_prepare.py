@@ -252,8 +252,13 @@ def print_event_counts(tables: dict[str, Any]) -> None:
     )
     filtered = {name: int(tables[f"events/{name}"].sum()) for name in FILTER_TABLES if f"events/{name}" in tables}
     if filtered:
-        rows = (f"{count:,} by {name.removeprefix('num_').removesuffix('_us')}" for name, count in filtered.items())
-        click.echo(f"filtered: {', '.join(rows)}")
+        words = {
+            "num_hot_pixels": "of hot pixels",
+            "num_refractory_us": "refractory",
+            "num_background_us": "background",
+        }
+        rows = [f"{count:,} {words[name]}" for name, count in filtered.items() if count]
+        click.echo(f"filtered: {', '.join(rows) or 'nothing'}")
 
 
 _COUNTS = ("num_read", "num_outside_sensor", "num_outside_bins")

@@ -4,9 +4,12 @@ import event_strategies
 import naive
 import numpy as np
 import pytest
+from conftest import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tmkt_data.cache.reader import Cache
+from tmkt_data.cli import main
 from tmkt_data.errors import EventError
 from tmkt_data.event_filters import (
     OUTSIDE,
@@ -137,3 +140,40 @@ def test_filters_apply_one_after_the_other():
 @given(event_strategies.recordings())
 def test_no_filter_changes_nothing(events):
     assert filter_events(events, PrepareSpec()) is events
+
+
+def test_filters_and_geometry_reach_the_cache_and_the_screen(nmnist_root, tmp_path):
+    from click.testing import CliRunner
+
+    out = tmp_path / "a.h5"
+    options = [
+        "--refractory-us",
+        "5000",
+        "--orientation",
+        "rotate-90",
+        "--polarity",
+        "inverted",
+        "--time-offset-us",
+        "7",
+    ]
+    command = ["prepare", "nmnist", "--root", str(nmnist_root), "--out", str(out), *options]
+    made = CliRunner().invoke(main, command)
+    assert made.exit_code == 0, made.output
+    assert "--set data.prepare.orientation=rotate-90" in made.output
+    cache, plain = Cache(out), Cache(build("nmnist", nmnist_root, tmp_path / "b.h5"))
+    dropped = int(cache.tables["events/num_refractory_us"].sum())
+    assert dropped > 0
+    assert f"filtered: {dropped:,} refractory\n" in made.output
+    assert (cache.tables["events/num_kept"] + cache.tables["events/num_refractory_us"]).tolist() == plain.tables[
+        "events/num_kept"
+    ].tolist()
+    assert (cache.tables["events/t_first_us"] - plain.tables["events/t_first_us"]).tolist() == [7] * len(
+        cache.event_ids
+    )
+    shown = CliRunner().invoke(main, ["inspect", str(out)]).output
+    for line in ("orientation       rotate-90", "polarity          inverted", "time_offset_us    7"):
+        assert line in shown
+    turned = Cache(build("nmnist", nmnist_root, tmp_path / "c.h5", orientation="rotate-90", polarity="inverted"))
+    expected = np.rot90(plain.event_frames([3]), -1, axes=(3, 4))[:, :, ::-1]
+    np.testing.assert_array_equal(turned.event_frames([3]), expected)
+    assert "events/num_refractory_us" not in turned.tables
