@@ -13,14 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-import atheris
-
-with atheris.instrument_imports(include=["tmkt_data"], enable_loader_override=False):
-    import fuzz_targets
-
 
 def fuzz(name: str, options: list[str]) -> None:
     """Run one target until its runs are through; the process ends with it."""
+    import atheris
+
+    with atheris.instrument_imports(include=["tmkt_data"], enable_loader_override=False):
+        import fuzz_targets
+
     target = fuzz_targets.targets()[name]
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(target.seeds):
@@ -39,6 +39,8 @@ def main() -> None:
     if name != "--all":
         fuzz(name, options)
         return
+    import fuzz_targets
+
     for target in fuzz_targets.targets():
         done = subprocess.run([sys.executable, __file__, target, *options], capture_output=True, text=True, check=False)
         lines = [line for line in done.stderr.splitlines() if line.startswith(("Done", "#"))]

@@ -93,6 +93,8 @@ class Catalogue:
 
     def unmatched_notes(self) -> tuple[str, ...]:
         """Return one line for each side that has samples without a twin on the other."""
+        if not self.images:
+            return ("there are no images: for event-only training",)
         notes: list[str] = []
         for side, here, there, use in (
             ("recordings", self.recordings, self.images, "paired with images of their class only"),
