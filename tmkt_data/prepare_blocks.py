@@ -5,22 +5,31 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tmkt_data.atis_frames import count_recording, counts_as_it_stands
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES, IMAGE_TABLES, SPIKE_TABLES, text_table
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.encode import image_frame, poisson_frames
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.event_filters import num_filtered
-from tmkt_data.events import SensorSize
+from tmkt_data.io.files import read_bytes
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
-from tmkt_data.source_reader import Archives, RecordingReader, canvas_of, files_beside, read_pixels
+from tmkt_data.source_reader import (
+    Archives,
+    RecordingFacts,
+    RecordingReader,
+    canvas_of,
+    files_beside,
+    read_pixels,
+    require_plausible,
+)
 from tmkt_data.spec import PrepareSpec
-from tmkt_data.voxelize import FrameBuilder, canvas_box
+from tmkt_data.voxelize import EventFrames, FrameBuilder, canvas_box
 
 LARGEST_BYTE = 255
 _LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -75,10 +84,9 @@ def convert_recordings(
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
 
     reader = RecordingReader(catalogue, spec)
-    canvas, _ = canvas_of(catalogue, spec)
 
     def convert(source: Source, row: int) -> None:
-        frames = _convert_recording(source, canvas, spec, block, row, reader)
+        frames = _convert_recording(source, catalogue, spec, block, row, reader)
         if block["frames"].dtype == np.uint8:
             flat = frames.reshape(-1)
             over = np.flatnonzero(flat > LARGEST_BYTE)
@@ -189,13 +197,24 @@ def _convert_all(
     return kept | {"signature": signatures, "why": text_table(reasons)}
 
 
-def _convert_recording(
-    source: Source, canvas: SensorSize, spec: PrepareSpec, block: Block, at: int, reader: RecordingReader
-) -> NDArray[Any]:
+class _Counted(NamedTuple):
+    facts: RecordingFacts
+    result: EventFrames
+    num_bytes: int
+    crc32: int
+
+
+def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: RecordingReader) -> _Counted:
+    if counts_as_it_stands(source, catalogue, spec):
+        data = read_bytes(source.path)
+        found = count_recording(data, source, catalogue.sensor_size, spec)
+        if found is not None:
+            require_plausible(found[0], catalogue.sensor_size, source.path.name)
+            return _Counted(*found, len(data), zlib.crc32(data))
     recording = reader.open(source)
     facts = recording.facts
     builder = FrameBuilder(
-        canvas_box(facts.extent, spec.canvas, canvas),
+        canvas_box(facts.extent, spec.canvas, canvas_of(catalogue, spec)[0]),
         facts.t_first,
         facts.t_last,
         num_bins=spec.time_bins,
@@ -207,7 +226,13 @@ def _convert_recording(
     )
     for events in recording.pieces():
         builder.add(events)
-    result = builder.result()
+    return _Counted(facts, builder.result(), recording.num_bytes, recording.crc32)
+
+
+def _convert_recording(
+    source: Source, catalogue: Catalogue, spec: PrepareSpec, block: Block, at: int, reader: RecordingReader
+) -> NDArray[Any]:
+    facts, result, num_bytes, crc32 = _count(source, catalogue, spec, reader)
     if block["frames"].dtype == np.float16 and result.frames.max() > _LARGEST_HALF:
         raise EventError(
             f"{source.path.name}: a cell counts {result.frames.max():.0f} events, float16 holds {_LARGEST_HALF:.0f}; "
@@ -222,8 +247,8 @@ def _convert_recording(
         "num_outside_sensor": sum(facts.num_dropped.values()) - sum(filtered.values()),
         "num_outside_bins": result.num_outside_bins,
         "num_inversions": facts.num_inversions,
-        "source_bytes": recording.num_bytes,
-        "source_crc32": recording.crc32,
+        "source_bytes": num_bytes,
+        "source_crc32": crc32,
         **{f"num_{name}": count for name, count in filtered.items()},
     }
     for name, value in row.items():

@@ -1,0 +1,106 @@
+"""The short way from ATIS bytes to frames gives what the way by `Events` gives, or leaves the recording to it."""
+
+from pathlib import Path
+
+import naive
+import numpy as np
+import pytest
+import trees
+from conftest import build
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tmkt_data import prepare_blocks
+from tmkt_data.atis_frames import count_recording, counts_as_it_stands
+from tmkt_data.cache.reader import Cache
+from tmkt_data.datasets.catalogue import Source
+from tmkt_data.datasets.open import open_catalogue
+from tmkt_data.errors import EventError
+from tmkt_data.events import SensorSize
+from tmkt_data.io.atis import decode_atis
+from tmkt_data.spec import PrepareSpec
+from tmkt_data.time_bins import BIN_RULES
+from tmkt_data.voxelize import event_frames
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 3000), st.integers(0, 255), st.integers(0, 255), st.booleans()), min_size=1, max_size=60
+)
+SIZES = st.sampled_from([SensorSize(240, 180), SensorSize(34, 34), SensorSize(256, 240), SensorSize(700, 600)])
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    rows=ROWS,
+    in_order=st.booleans(),
+    size=SIZES,
+    spec=st.builds(
+        PrepareSpec,
+        time_bins=st.integers(1, 12),
+        size=st.integers(4, 64),
+        bin_rule=st.sampled_from(BIN_RULES),
+        canvas=st.sampled_from(["fixed", "tight"]),
+    ),
+)
+def test_both_ways_are_one(rows, in_order, size, spec):
+    rows = sorted(rows, key=lambda row: row[0]) if in_order else rows
+    data = naive.encode_atis(rows)
+    found = count_recording(data, Source("a/1", 0, Path("1.bin"), len(data)), size, spec)
+    events = decode_atis(data, sensor_size=size)
+    if events.num_inversions or not len(events):
+        assert found is None
+        return
+    assert found is not None
+    facts, result = found
+    whole = event_frames(
+        events, num_bins=spec.time_bins, height=spec.size, width=spec.size, bin_rule=spec.bin_rule, canvas=spec.canvas,
+        sensor_size=size,
+    )  # fmt: skip
+    np.testing.assert_array_equal(result.frames, whole.frames)
+    assert result.frames.dtype == whole.frames.dtype
+    assert result.num_outside_bins == whole.num_outside_bins
+    assert (facts.t_first, facts.t_last, facts.num_read, facts.num_kept, facts.num_dropped, facts.num_inversions) == (
+        events.t[0], events.t[-1], events.num_read, len(events), events.num_dropped, 0,
+    )  # fmt: skip
+    assert facts.extent == (events.extent if spec.canvas == "tight" else None)
+
+
+@pytest.mark.parametrize("data", [b"", b"1234", b"123456", b"%" * 10, b"\x89HDF\r\n\x1a\n12"])
+def test_other_bytes_are_left_to_the_other_way(data):
+    source = Source("a/1", 0, Path("1.bin"), len(data))
+    found = count_recording(data, source, SensorSize(240, 180), PrepareSpec())
+    assert (found is None) == (data != b"%" * 10)
+
+
+@pytest.mark.parametrize("name", ["nmnist", "ncaltech101"])
+def test_caches_are_the_same_either_way(tmp_path, monkeypatch, name):
+    if name == "nmnist":
+        root = trees.write_nmnist(tmp_path / "n", per_digit=6, test_per_digit=2)
+    else:
+        root = trees.write_ncaltech(tmp_path / "n", {"airplanes": 8, "ant": 6})
+    short = Cache(build(name, root, tmp_path / "a.h5"))
+    monkeypatch.setattr(prepare_blocks, "counts_as_it_stands", lambda *_: False)
+    long = Cache(build(name, root, tmp_path / "b.h5"))
+    assert short.info.digest == long.info.digest
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"resize": "area"}, {"representation": "voxel"}, {"shift_x": 1}, {"orientation": "flip-x"},
+        {"polarity": "inverted"}, {"time_offset_us": 1}, {"refractory_us": 1}, {"hot_pixels": 2.0},
+    ],
+)  # fmt: skip
+def test_what_moves_or_weighs_events_takes_the_other_way(nmnist_root, choices):
+    catalogue = open_catalogue("nmnist", nmnist_root)
+    source = catalogue.recordings[0]
+    assert counts_as_it_stands(source, catalogue, PrepareSpec())
+    assert not counts_as_it_stands(source, catalogue, PrepareSpec(**choices))
+    assert not counts_as_it_stands(source._replace(shift=(1, 0)), catalogue, PrepareSpec())
+
+
+def test_a_recording_of_another_set_is_refused_on_the_short_way_too(tmp_path):
+    root = trees.write_nmnist(tmp_path / "n")
+    path = next((root / "N-MNIST" / "Train").rglob("*.bin"))
+    path.write_bytes(naive.encode_atis([(t, 200, 100, True) for t in range(90)] + [(99, 3, 3, True)]))
+    with pytest.raises(EventError.__mro__[1], match="90 of 91 events lie outside the 34 x 34 sensor"):
+        build("nmnist", root, tmp_path / "a.h5")
