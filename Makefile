@@ -13,6 +13,7 @@ export PIP_QUIET := 1
 help:
 	@echo "make demo   install, prepare the embedded dataset, train a spiking network on it, show the report"
 	@echo "make test   install what tests need, check format, lint, types and import borders, run all tests"
+	@echo "make bench  install tonic, measure tmkt beside it, spikingjelly and a pass in C"
 	@echo "make docs   build the documentation into docs/_build/html"
 	@echo "make clean  remove .venv and what tools leave behind; caches/ and runs/ stay"
 
@@ -48,6 +49,13 @@ lint: $(VENV)/installed-test
 
 test: lint
 	$(BIN)/python -m pytest
+
+$(VENV)/installed-bench: $(VENV)/installed
+	@$(BIN)/python -m pip install --editable '.[bench]'
+	@touch $@
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python benchmarks/peers.py
 
 docs: $(VENV)/installed-docs
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html

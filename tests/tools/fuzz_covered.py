@@ -29,7 +29,9 @@ def fuzz(name: str, options: list[str]) -> None:
         def one(data: bytes) -> None:
             fuzz_targets.ends_well(target, data)
 
-        atheris.Setup([sys.argv[0], folder, "-max_len=8192", "-timeout=20", "-rss_limit_mb=2048", *options], one)
+        kept = f"-artifact_prefix={tempfile.gettempdir()}/"
+        limits = ["-max_len=8192", "-timeout=20", "-rss_limit_mb=2048"]
+        atheris.Setup([sys.argv[0], folder, kept, *limits, *options], one)
         atheris.Fuzz()
 
 
