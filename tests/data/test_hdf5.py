@@ -128,6 +128,22 @@ def test_compressed_columns_are_read(tmp_path, compression):
     assert read_events(prophesee(tmp_path / "a.h5", rows, chunks=(512,), **options)).tolist() == rows
 
 
+def test_a_filter_that_nobody_has_is_named(tmp_path):
+    rows = np.zeros(8, [("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((8,))
+        # Prophesee's ECF; optional, so that the file can be made without it.
+        properties.set_filter(0x8ECF, h5py.h5z.FLAG_OPTIONAL, (0,))
+        space = h5py.h5s.create_simple((8,))
+        made = h5py.h5d.create(file.create_group("CD").id, b"events", h5py.h5t.py_create(rows.dtype), space, properties)
+        made.write_direct_chunk((0,), rows.tobytes(), 0)
+    with pytest.raises(
+        EventError, match=r"a\.h5: CD/events is compressed with a filter that neither HDF5 nor hdf5plugin"
+    ):
+        read_events(tmp_path / "a.h5")
+
+
 OUTSIDE = {
     "an external link": lambda file, other: file.__setitem__("events/t", h5py.ExternalLink(str(other), "/t")),
     "an external group": lambda file, other: file.__setitem__("events", h5py.ExternalLink(str(other), "/")),

@@ -161,7 +161,15 @@ class _Reader:
             return np.asarray(found[()])
         except OSError as broken:
             _add_filters(self._place, broken)
+        try:
             return np.asarray(found[()])
+        except OSError as broken:
+            if not _lacks_filter(broken):
+                raise
+            raise EventError(
+                f"{self._place}: {path} is compressed with a filter that neither HDF5 nor hdf5plugin has, such as "
+                "Prophesee's ECF; write it anew without, or take the .raw file"
+            ) from None
 
     def _column(self, path: str) -> NDArray[Any]:
         values = self._read(path)
@@ -178,8 +186,7 @@ class _Reader:
 
 def _add_filters(place: str, broken: OSError) -> None:
     """Load the usual compression filters, where that is what was missing."""
-    text = str(broken).lower()
-    if "filter" not in text and "plugin" not in text:
+    if not _lacks_filter(broken):
         raise broken
     try:
         import hdf5plugin  # noqa: F401 - importing it adds its filters to HDF5
@@ -187,3 +194,8 @@ def _add_filters(place: str, broken: OSError) -> None:
         raise EventError(
             f"{place}: is compressed with a filter that HDF5 lacks; install it with: pip install 'tmkt[hdf5]'"
         ) from None
+
+
+def _lacks_filter(broken: OSError) -> bool:
+    text = str(broken).lower()
+    return "filter" in text or "plugin" in text
