@@ -5,6 +5,7 @@ DSEC, Prophesee and MATLAB 7.3 lay their files out so by their documentation (DA
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -83,16 +84,67 @@ def test_the_table_of_prophesee_is_read_with_its_size(tmp_path):
     assert load_hdf5(prophesee(tmp_path / "c.hdf5", geometry="huge")).sensor_size is None
 
 
-def test_matlab_7_3_is_hdf5_behind_a_block_of_text(tmp_path):
-    path = tmp_path / "a.mat"
+def matlab(path, empty=False, **changed):
+    columns = {"ts": T, "x": X, "y": Y, "p": np.where(P, 1, -1)} | changed
     with h5py.File(path, "w", userblock_size=512) as file:
-        for name, data in (("ts", T), ("x", X), ("y", Y), ("p", np.where(P, 1, -1))):
-            file[name] = data.astype("f8")[None]
+        for name, data in columns.items():
+            file[name] = np.zeros(2, "u8") if empty else data.astype("f8")[None]
+            if empty:
+                file[name].attrs["MATLAB_empty"] = np.uint8(1)
     with path.open("r+b") as file:
         file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(126) + b"\x02IM")
-    assert read_events(path, unit="us").tolist() == ROWS
-    with pytest.raises(EventError, match=r"a\.mat: t is float64, whose unit is open"):
-        read_events(path)
+    return path
+
+
+def test_matlab_7_3_is_read_as_matlab_5_is(tmp_path):
+    path = matlab(tmp_path / "a.mat")
+    assert read_events(path).tolist() == ROWS
+    assert read_events(path, unit="ms")["t"].tolist() == [1000 * t for t in T.tolist()]
+    three = matlab(tmp_path / "b.mat", p=np.array([1, -1, 0, 1]))
+    assert read_events(three)["p"].tolist() == [True, False, False, True]
+    for name, changed, message in (
+        ("c.mat", {"p": np.array([1, 2, 0, 1])}, "polarities run from 0 to 2, expected -1, 0 or 1"),
+        ("d.mat", {"ts": T / 3}, "variable ts has fractions, expected whole numbers"),
+    ):
+        with pytest.raises(EventError) as raised:
+            read_events(matlab(tmp_path / name, **changed))
+        assert message in str(raised.value)
+
+
+def test_an_empty_matlab_recording_has_no_invented_events(tmp_path):
+    with pytest.raises(EventError, match=r"a\.mat: no events, expected one or more"):
+        read_events(matlab(tmp_path / "a.mat", empty=True))
+
+
+def test_nothing_in_the_current_folder_is_run(tmp_path):
+    write(tmp_path / "a.h5", LAYOUTS["root"])
+    for name in ("json", "numpy", "h5py", "contextlib", "tmkt_data"):
+        (tmp_path / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'w').write({name!r})\nraise SystemExit\n"
+        )
+    script = "from tmkt_data import read_events; print(len(read_events('a.h5')))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "4\n", done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_reads_with_a_reader_of_its_own(tmp_path):
+    write(tmp_path / "a.h5", LAYOUTS["root"])
+    script = """
+import os, sys
+from tmkt_data import read_events
+read_events("a.h5")
+pid = os.fork()
+print(len(read_events("a.h5")), flush=True)
+if pid:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "4\n4\n"), done.stderr
 
 
 def test_any_other_layout_wants_its_keys(tmp_path):

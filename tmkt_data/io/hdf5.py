@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from tmkt_data.errors import EventError
 from tmkt_data.events import Events, SensorSize
 from tmkt_data.io.arrays import decode_columns
 from tmkt_data.io.files import read_bytes
+from tmkt_data.io.matlab import matlab_events
 from tmkt_data.time_bins import TimeUnit
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -30,6 +32,8 @@ USER_BLOCK_BYTES = 512
 TIME_LIMIT_S = 10.0
 BYTES_PER_S = 5e6
 """A read is given `TIME_LIMIT_S` and the time of the file at this rate, a twentieth of what it takes."""
+_MATLAB = b"MATLAB 7.3"
+_PACKAGES = str(Path(__file__).parents[2])
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from tmkt_data.io.hdf5_worker import serve; serve()"
 
 
@@ -58,7 +62,8 @@ def load_hdf5(
         unit: Unit of the times; whole numbers are microseconds unless told otherwise.
 
     Returns:
-        The validated record. Polarity may be bool, 0 and 1, or -1 and 1.
+        The validated record. Polarity may be bool, 0 and 1, or -1 and 1. The variables of a MATLAB 7.3 file mean what
+        they mean in MATLAB 5, see `decode_matlab`.
 
     Raises:
         EventError: No HDF5 file, a damaged one, one that leads to other files or claims far more than its size, a
@@ -67,9 +72,13 @@ def load_hdf5(
     Source: Gehrig et al., DSEC, RA-L 2021; Prophesee Metavision, HDF5 event file format.
     """
     place = path.name
-    if not is_hdf5(read_bytes(path, limit=USER_BLOCK_BYTES + len(MAGIC))):
+    start = read_bytes(path, limit=USER_BLOCK_BYTES + len(MAGIC))
+    if not is_hdf5(start):
         raise EventError(f"{place}: no HDF5 file; fetch it again")
     columns, declared = _WORKER.read(path, keys)
+    if start.startswith(_MATLAB) and set(columns) == {"t", "x", "y", "p"}:
+        named = {"ts": columns.pop("t"), **columns}
+        return matlab_events(named, sensor_size=sensor_size, unit=unit, place=place)
     return decode_columns(columns, sensor_size=sensor_size or declared, unit=unit, place=place)
 
 
@@ -78,6 +87,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
+        self._inherited: subprocess.Popen[bytes] | None = None
         self._alone = threading.Lock()
 
     def read(self, path: Path, keys: str | None) -> tuple[dict[str, NDArray[Any]], SensorSize | None]:
@@ -105,7 +115,9 @@ class _Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None:
             self.stop()
-            command = [sys.executable, "-c", _START, json.dumps(sys.path)]
+            # Isolated: else the current folder, where foreign files may lie, would be looked in for modules first.
+            paths = [*(path for path in sys.path if path), _PACKAGES]
+            command = [sys.executable, "-I", "-c", _START, json.dumps(paths)]
             self._child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
@@ -122,6 +134,11 @@ class _Worker:
             raise EventError(answer["error"])
         columns = {name: _receive(child.stdout, dtype, count) for name, dtype, count in answer["columns"]}
         return columns, SensorSize(*answer["size"]) if answer["size"] else None
+
+    def forget(self) -> None:
+        """Leave the process to the one that started it: after a fork it is not ours to ask, to end or to wait for."""
+        self._inherited, self._child = self._child, None
+        self._alone = threading.Lock()
 
     def stop(self) -> None:
         child, self._child = self._child, None
@@ -140,3 +157,5 @@ def _receive(stream: IO[bytes], dtype: str, count: int) -> NDArray[Any]:
 
 _WORKER = _Worker()
 atexit.register(_WORKER.stop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_WORKER.forget)

@@ -157,6 +157,9 @@ class _Reader:
 
     def _read(self, path: str) -> NDArray[Any]:
         found = self._dataset(path)
+        if found.attrs.get("MATLAB_empty", 0):
+            # MATLAB stores the sizes of an empty variable in its place.
+            return np.empty(0, found.dtype)
         try:
             return np.asarray(found[()])
         except OSError as broken:

@@ -6,7 +6,7 @@ The decoder is our own: SciPy's reads past its buffer on damaged files.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +65,17 @@ def decode_matlab(
     missing = [name for name in _COLUMNS if name not in found]
     if missing:
         raise EventError(f"{place}: variables {', '.join(missing)} are missing, expected {', '.join(_COLUMNS)}")
+    return matlab_events(found, sensor_size=sensor_size, unit=unit, place=place)
+
+
+def matlab_events(
+    found: Mapping[str, NDArray[np.generic]],
+    *,
+    sensor_size: SensorSize | None,
+    unit: TimeUnit | None,
+    place: str,
+) -> Events:
+    """Turn the variables `x`, `y`, `ts` and `p` of a MATLAB file of any version into events, see `decode_matlab`."""
     columns = {name: _whole_numbers(found[name], name, place) for name in _COLUMNS}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
