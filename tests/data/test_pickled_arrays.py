@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import pickletools
+import warnings
 
 import naive
 import numpy as np
@@ -151,6 +152,14 @@ def test_shapes_that_claim_more_than_is_there_are_refused():
         read_pickle(data.replace(b"K\x03\x85", b"K\x09\x85", 1), "here")
     with pytest.raises(EventError, match="an array of no numbers"):
         read_pickle(pickle.dumps(np.zeros(3, "M8[s]"), 2), "here")
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_escapes_that_python_does_not_know_are_an_error_of_ours(action):
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        with pytest.raises(EventError, match="here: "):
+            read_pickle(b"\x80\x02cnumpy.core.m\\ultiarray\n_reconstruct\n.", "here")
 
 
 @settings(max_examples=300)

@@ -66,7 +66,8 @@ def read_pickle(data: bytes, place: str, error: type[TmktError] = EventError) ->
         return _Resolver(place, error).value(_follow(data, place, error))
     except TmktError:
         raise
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, RecursionError) as broken:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, Warning) as broken:
+        # Warning: Python's tokenizer warns of escapes it does not know, which may have been made an error.
         reason = (str(broken).splitlines() or [type(broken).__name__])[0][:80]
         raise error(f"{place}: no readable pickle ({reason}); the file is damaged, fetch it again") from None
 
