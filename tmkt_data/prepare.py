@@ -30,13 +30,8 @@ from tmkt_data.cache.writer import CacheWriter, seal, writing_cache
 from tmkt_data.datasets.catalogue import Source
 from tmkt_data.errors import CacheError
 from tmkt_data.plan import PreparePlan
-from tmkt_data.prepare_blocks import (
-    UnreadableSourcesError,
-    convert_images,
-    convert_recordings,
-    frames_dtype,
-    source_signatures,
-)
+from tmkt_data.prepare_blocks import UnreadableSourcesError, convert_recordings, frames_dtype, source_signatures
+from tmkt_data.prepare_images import convert_images
 from tmkt_data.source_reader import canvas_of
 from tmkt_data.splits import PROTOCOLS, split_images, split_recordings
 

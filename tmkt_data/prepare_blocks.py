@@ -1,4 +1,4 @@
-"""Convert a block of recordings or images into the arrays that the cache stores."""
+"""Convert a block of sources into the arrays that the cache stores: what both sides share, and the recordings."""
 
 from __future__ import annotations
 
@@ -12,22 +12,13 @@ from numpy.typing import NDArray
 
 from tmkt_data.atis_frames import count_recording, counts_as_it_stands
 from tmkt_data.cache.building import Block
-from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES, IMAGE_TABLES, SPIKE_TABLES, text_table
+from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES, text_table
 from tmkt_data.datasets.catalogue import Catalogue, Source
-from tmkt_data.encode import image_frame, poisson_frames
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.event_filters import num_filtered
 from tmkt_data.io.files import read_bytes
-from tmkt_data.random_keys import Purpose, draw_key, sample_uid
-from tmkt_data.source_reader import (
-    Archives,
-    RecordingFacts,
-    RecordingReader,
-    canvas_of,
-    files_beside,
-    read_pixels,
-    require_plausible,
-)
+from tmkt_data.random_keys import sample_uid
+from tmkt_data.source_reader import RecordingFacts, RecordingReader, canvas_of, files_beside, require_plausible
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.voxelize import EventFrames, FrameBuilder, canvas_box
 
@@ -78,7 +69,7 @@ def convert_recordings(
     """
     shape = (spec.time_bins, spec.num_channels, spec.size, spec.size)
     columns = EVENT_TABLES | (FILTER_TABLES if spec.filters else {})
-    block = _empty_block(sources, columns, {"frames": (shape, frames_dtype(spec))})
+    block = empty_block(sources, columns, {"frames": (shape, frames_dtype(spec))})
     block["overflow_length"] = np.zeros(len(sources), np.int64)
     cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
@@ -97,42 +88,8 @@ def convert_recordings(
         block["frames"][row] = frames
         block["frames_crc32"][row] = zlib.crc32(block["frames"][row])
 
-    block = _convert_all("recordings", sources, block, convert, catalogue.kind, skip_bad=skip_bad)
+    block = convert_all("recordings", sources, block, convert, catalogue.kind, skip_bad=skip_bad)
     return block | {"overflow_cell": np.concatenate(cells), "overflow_count": np.concatenate(counts)}
-
-
-def convert_images(
-    sources: Sequence[Source],
-    catalogue: Catalogue,
-    spec: PrepareSpec,
-    *,
-    skip_bad: bool = False,
-    archives: Archives | None = None,
-) -> Block:
-    """Decode some images, place and resize them, and reduce them to intensity; as `convert_recordings`.
-
-    Args:
-        sources: Images of the block.
-        catalogue: Where sensor size and placement are taken from.
-        spec: Choices of the cache.
-        skip_bad: Leave unreadable images out instead of raising.
-        archives: Archives read so far, by path, kept from block to block.
-
-    Raises:
-        UnreadableSourcesError: With every image of the block that could not be read.
-    """
-    arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {"frames": ((spec.size, spec.size), np.dtype("u1"))}
-    columns = dict(IMAGE_TABLES)
-    if spec.bake != "none":
-        arrays["spikes"] = ((spec.time_bins, spec.num_channels, spec.size, spec.size), np.dtype("u1"))
-        columns |= SPIKE_TABLES
-    block = _empty_block(sources, columns, arrays)
-    known = {} if archives is None else archives
-
-    def convert(source: Source, row: int) -> None:
-        _convert_image(source, catalogue, spec, block, row, known)
-
-    return _convert_all("images", sources, block, convert, "files", skip_bad=skip_bad)
 
 
 def source_signatures(sources: Sequence[Source], kind: str = "files") -> NDArray[np.uint64]:
@@ -159,16 +116,17 @@ def _changed(path: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _empty_block(
+def empty_block(
     sources: Sequence[Source],
     columns: Mapping[str, str],
     arrays: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
 ) -> Block:
+    """Return a block of zeros: `columns` with one value a source, `arrays` with one of the given shape each."""
     block: Block = {name: np.zeros(len(sources), dtype) for name, dtype in columns.items()}
     return block | {name: np.zeros((len(sources), *shape), dtype) for name, (shape, dtype) in arrays.items()}
 
 
-def _convert_all(
+def convert_all(
     stage: str,
     sources: Sequence[Source],
     block: Block,
@@ -177,6 +135,19 @@ def _convert_all(
     *,
     skip_bad: bool,
 ) -> Block:
+    """Fill the rows of a block one source after the other; what cannot be read leaves none.
+
+    Args:
+        stage: What problems are listed under.
+        sources: Sources of the block.
+        block: Zeros, see `empty_block`; owned by the result.
+        convert: Writes one source into one row.
+        kind: See `Catalogue.kind`.
+        skip_bad: Leave unreadable sources out instead of raising.
+
+    Raises:
+        UnreadableSourcesError: With every source of the block that could not be read.
+    """
     signatures = source_signatures(sources, kind)
     row = 0
     reasons = [""] * len(sources)
@@ -254,43 +225,3 @@ def _convert_recording(
     for name, value in row.items():
         block[name][at] = value
     return result.frames
-
-
-def _convert_image(
-    source: Source,
-    catalogue: Catalogue,
-    spec: PrepareSpec,
-    block: Block,
-    at: int,
-    archives: Archives,
-) -> None:
-    rgb, data = read_pixels(source, archives)
-    fixed = spec.canvas == "fixed"
-    canvas, placement = canvas_of(catalogue, spec)
-    frame = image_frame(
-        rgb,
-        height=spec.size,
-        width=spec.size,
-        channel=spec.image_channel,
-        sensor_size=canvas if fixed else None,
-        placement=placement if fixed else None,
-    )
-    block["frames"][at] = frame
-    block["height_px"][at], block["width_px"][at] = rgb.shape[:2]
-    block["source_bytes"][at] = len(data)
-    block["source_crc32"][at] = zlib.crc32(data)
-    block["frames_crc32"][at] = zlib.crc32(block["frames"][at])
-    if spec.bake != "none":
-        block["spikes"][at] = bake_spikes(frame, source.id, spec)
-        block["spikes_crc32"][at] = zlib.crc32(block["spikes"][at])
-
-
-def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> NDArray[np.uint8]:
-    """Return the spike frames of one image as they are stored, shape (T, C, H, W), uint8.
-
-    `poisson`: 0 or 1, drawn once with seed 0, epoch 0. `repeat`: the intensity itself, 0 to 255.
-    """
-    if spec.bake == "poisson":
-        key = draw_key(0, 0, sample_uid(sample_id), 0, Purpose.POISSON)
-        return poisson_frames(frame, spec.time_bins, spec.num_channels, key=np.uint64(key)).astype(np.uint8)
-    return np.broadcast_to(frame, (spec.time_bins, spec.num_channels, *frame.shape))

@@ -1,0 +1,93 @@
+"""Convert a block of images into the arrays that the cache stores."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.cache.building import Block
+from tmkt_data.cache.layout import IMAGE_TABLES, SPIKE_TABLES
+from tmkt_data.datasets.catalogue import Catalogue, Source
+from tmkt_data.encode import image_frame, poisson_frames
+from tmkt_data.prepare_blocks import convert_all, empty_block
+from tmkt_data.random_keys import Purpose, draw_key, sample_uid
+from tmkt_data.source_reader import Archives, canvas_of, read_pixels
+from tmkt_data.spec import PrepareSpec
+
+
+def convert_images(
+    sources: Sequence[Source],
+    catalogue: Catalogue,
+    spec: PrepareSpec,
+    *,
+    skip_bad: bool = False,
+    archives: Archives | None = None,
+) -> Block:
+    """Decode some images, place and resize them, and reduce them to intensity; as `convert_recordings`.
+
+    Args:
+        sources: Images of the block.
+        catalogue: Where sensor size and placement are taken from.
+        spec: Choices of the cache.
+        skip_bad: Leave unreadable images out instead of raising.
+        archives: Archives read so far, by path, kept from block to block.
+
+    Raises:
+        UnreadableSourcesError: With every image of the block that could not be read.
+    """
+    arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {"frames": ((spec.size, spec.size), np.dtype("u1"))}
+    columns = dict(IMAGE_TABLES)
+    if spec.bake != "none":
+        arrays["spikes"] = ((spec.time_bins, spec.num_channels, spec.size, spec.size), np.dtype("u1"))
+        columns |= SPIKE_TABLES
+    block = empty_block(sources, columns, arrays)
+    known = {} if archives is None else archives
+
+    def convert(source: Source, row: int) -> None:
+        _convert_image(source, catalogue, spec, block, row, known)
+
+    return convert_all("images", sources, block, convert, "files", skip_bad=skip_bad)
+
+
+def _convert_image(
+    source: Source,
+    catalogue: Catalogue,
+    spec: PrepareSpec,
+    block: Block,
+    at: int,
+    archives: Archives,
+) -> None:
+    rgb, data = read_pixels(source, archives)
+    fixed = spec.canvas == "fixed"
+    canvas, placement = canvas_of(catalogue, spec)
+    frame = image_frame(
+        rgb,
+        height=spec.size,
+        width=spec.size,
+        channel=spec.image_channel,
+        sensor_size=canvas if fixed else None,
+        placement=placement if fixed else None,
+    )
+    block["frames"][at] = frame
+    block["height_px"][at], block["width_px"][at] = rgb.shape[:2]
+    block["source_bytes"][at] = len(data)
+    block["source_crc32"][at] = zlib.crc32(data)
+    block["frames_crc32"][at] = zlib.crc32(block["frames"][at])
+    if spec.bake != "none":
+        block["spikes"][at] = bake_spikes(frame, source.id, spec)
+        block["spikes_crc32"][at] = zlib.crc32(block["spikes"][at])
+
+
+def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> NDArray[np.uint8]:
+    """Return the spike frames of one image as they are stored, shape (T, C, H, W), uint8.
+
+    `poisson`: 0 or 1, drawn once with seed 0, epoch 0. `repeat`: the intensity itself, 0 to 255.
+    """
+    if spec.bake == "poisson":
+        key = draw_key(0, 0, sample_uid(sample_id), 0, Purpose.POISSON)
+        return poisson_frames(frame, spec.time_bins, spec.num_channels, key=np.uint64(key)).astype(np.uint8)
+    return np.broadcast_to(frame, (spec.time_bins, spec.num_channels, *frame.shape))
