@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.datasets.catalogue import Catalogue, Source
-from tmkt_data.event_filters import OUTSIDE
 from tmkt_data.events import SensorSize
 from tmkt_data.io.atis import ATIS_SIZE, BYTES_PER_EVENT
 from tmkt_data.io.pieces import WHOLE_BYTES
 from tmkt_data.io.read import SUFFIXES, recognize
 from tmkt_data.kernels.resize import axis_table
 from tmkt_data.source_reader import RecordingFacts
-from tmkt_data.spec import PrepareSpec
+from tmkt_data.spec import PrepareSpec, Resize
 from tmkt_data.time_bins import bin_edges
-from tmkt_data.voxelize import EventFrames, canvas_box
+from tmkt_data.voxelize import CanvasBox, EventFrames, SampledGrid, canvas_box
 
-_TABLE = 256
+_SIDE = 256
 """Coordinates are bytes."""
 
 
@@ -31,7 +33,7 @@ def counts_as_it_stands(source: Source, catalogue: Catalogue, spec: PrepareSpec)
         and source.num_bytes <= WHOLE_BYTES
         and moved == ((0, 0), 0, 0, "as-is", "as-is", 0)
         and not spec.filters
-        and (spec.representation, spec.resize) == ("counts", "sum")
+        and spec.representation == "counts"
     )
 
 
@@ -47,45 +49,72 @@ def count_recording(
         spec: The choices, such as `counts_as_it_stands` wants them.
 
     Returns:
-        What it holds, and its frames, shape (T, 2, H, W), uint32: the same as by way of `Events`. None where that way
-        is to be taken: for other bytes, for times that step back, and for whatever is an error there.
+        What it holds, and its frames as `FrameBuilder` makes them, bit for bit. None where that way is to be taken:
+        for other bytes, for times that step back or events outside the sensor, and for whatever is an error there.
     """
     from tmkt_data.kernels import atis_frames as kernels
 
-    if not data or len(data) % BYTES_PER_EVENT or recognize(data, source.path) != "atis":
+    if not len(data) or len(data) % BYTES_PER_EVENT or recognize(data, source.path) != "atis":
         return None
     pixels = np.frombuffer(data, np.uint8)
-    width, height = min(sensor_size.width, ATIS_SIZE.width), min(sensor_size.height, ATIS_SIZE.height)
-    first, last = kernels.find_ends(pixels, width, height)
-    if first < 0 or last < first:
+    x_first, y_first, x_last, y_last, t_first, t_last = kernels.atis_extent(pixels)
+    if x_last >= min(sensor_size.width, ATIS_SIZE.width) or y_last >= min(sensor_size.height, ATIS_SIZE.height):
         return None
-    facts = RecordingFacts(t_first=first, t_last=last, num_read=len(data) // BYTES_PER_EVENT)
-    if spec.canvas == "tight":
-        facts.extent = _extent(pixels, width, height)
-    box = canvas_box(facts.extent, spec.canvas, sensor_size)
-    edges = bin_edges(first, last, spec.time_bins, spec.bin_rule)
-    place = _table(axis_table(box.width, spec.size, "sum").target, box.x_first, 1)
-    start = _table(axis_table(box.height, spec.size, "sum").target, box.y_first, spec.size)
-    frames = np.zeros((spec.time_bins, 2, spec.size, spec.size), np.uint32)
-    counted, kept, inversions = kernels.count_atis(pixels, width, height, edges, place, start, frames.reshape(-1))
-    if inversions:
+    if t_last < t_first:
         return None
-    facts.num_kept = kept
-    facts.num_dropped = {OUTSIDE: facts.num_read - kept} if kept < facts.num_read else {}
-    return facts, EventFrames(frames, kept - counted)
+    num_events = len(data) // BYTES_PER_EVENT
+    extent = (x_first, y_first, x_last, y_last)
+    facts = RecordingFacts(t_first, t_last, extent, num_read=num_events, num_kept=num_events)
+    tables = _tables(canvas_box(extent, spec.canvas, sensor_size), spec.size, spec.resize)
+    edges = bin_edges(t_first, t_last, spec.time_bins, spec.bin_rule)
+    shape = (spec.time_bins, 2, spec.size, spec.size)
+    frames: NDArray[np.uint32] | NDArray[np.float32]
+    if tables.grid is None:
+        frames = np.zeros(shape, np.uint32)
+        counted, backwards = kernels.count_atis(pixels, edges, tables.column, tables.line, frames.reshape(-1))
+    else:
+        frames = np.empty(shape, np.float32)
+        counts, line = np.empty_like(tables.grid.counts), np.empty_like(tables.grid.line)
+        counted, backwards = kernels.count_atis_weighted(
+            pixels,
+            edges,
+            tables.column,
+            tables.line,
+            counts,
+            *tables.grid.columns.taps,
+            *tables.grid.rows.taps,
+            line,
+            frames,
+        )
+    return None if backwards else (facts, EventFrames(frames, num_events - counted))
 
 
-def _extent(pixels: NDArray[np.uint8], width: int, height: int) -> tuple[int, int, int, int]:
-    from tmkt_data.kernels import atis_frames as kernels
+class _Tables(NamedTuple):
+    """Where events are counted: straight into the frame under `sum`, else on the grid of the sampled pixels.
 
-    seen = np.zeros((2, _TABLE), np.bool_)
-    kernels.mark_seen(pixels, width, height, seen[0], seen[1])
-    columns, rows = np.flatnonzero(seen[0]), np.flatnonzero(seen[1])
-    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+    Attributes:
+        column: Column of each x, shape (256,), uint32.
+        line: Where the line of each y and polarity begins, shape (512,), uint32, at 2 y + p.
+        grid: The grid, whose arrays each recording has anew; None under `sum`.
+    """
+
+    column: NDArray[np.uint32]
+    line: NDArray[np.uint32]
+    grid: SampledGrid | None
 
 
-def _table(targets: NDArray[np.int32], first: int, stride: int) -> NDArray[np.int64]:
-    table = np.zeros(_TABLE, np.int64)
-    held = targets[: _TABLE - first]
-    table[first : first + len(held)] = held.astype(np.int64) * stride
-    return table
+@lru_cache(maxsize=256)
+def _tables(box: CanvasBox, size: int, resize: Resize) -> _Tables:
+    if resize == "sum":
+        grid, height, width = None, size, size
+        columns, rows = axis_table(box.width, size, "sum").target, axis_table(box.height, size, "sum").target
+    else:
+        grid = SampledGrid.of(box, size, size, resize)
+        columns, rows = grid.columns.place, grid.rows.place
+        _, height, width = grid.counts.shape
+    column, line = np.zeros(_SIDE, np.uint32), np.zeros((_SIDE, 2), np.uint32)
+    held = columns[: _SIDE - box.x_first]
+    column[box.x_first : box.x_first + len(held)] = held
+    held = rows[: _SIDE - box.y_first]
+    line[box.y_first : box.y_first + len(held)] = held[:, None] * width + np.array([0, height * width])
+    return _Tables(column, line.reshape(-1), grid)

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError, SpecError
 from tmkt_data.events import Events, SensorSize
-from tmkt_data.kernels.resize import axis_table
+from tmkt_data.kernels.resize import SampledAxis, axis_table, sampled_axis
 from tmkt_data.spec import Canvas, Representation, Resize
 from tmkt_data.time_bins import BinRule, bin_edges
 
 MAX_SENSOR_SIDE = 65536
 """Coordinates are uint16."""
+MAX_SAMPLED_PIXELS = 1 << 23
+"""Counted apart before they are weighed, 64 MiB; sensors have up to 1280 x 960."""
 
 
 class EventFrames(NamedTuple):
@@ -122,6 +124,38 @@ def event_frames(
     return builder.result()
 
 
+class SampledGrid(NamedTuple):
+    """Counts of one bin on the pixels that weighted cells sample, and how the cells weigh them.
+
+    Attributes:
+        columns: Taps along x.
+        rows: Taps along y.
+        counts: Shape (2, Y + 1, X + 1), uint32; the last row and column take what no cell samples.
+        line: Room for one row of it, float32.
+    """
+
+    columns: SampledAxis
+    rows: SampledAxis
+    counts: NDArray[np.uint32]
+    line: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, box: CanvasBox, height: int, width: int, resize: Resize) -> SampledGrid:
+        """Make one of zeros for a part of the sensor and the frames of (height, width).
+
+        Raises:
+            EventError: More pixels are sampled than any camera has.
+        """
+        if resize == "area" and box.width * box.height > MAX_SAMPLED_PIXELS:
+            raise EventError(
+                f"frames: {box.width} x {box.height} pixels under 'area', expected at most {MAX_SAMPLED_PIXELS:,} in "
+                "all; one event may lie far out: give --canvas fixed, or --resize sum"
+            )
+        columns, rows = sampled_axis(box.width, width, resize), sampled_axis(box.height, height, resize)
+        counts = np.zeros((2, rows.num_places + 1, columns.num_places + 1), np.uint32)
+        return cls(columns, rows, counts, np.zeros(counts.shape[2], np.float32))
+
+
 class FrameBuilder:
     """Frames of one recording whose events come in pieces, in order of time; the same as all at once.
 
@@ -157,11 +191,14 @@ class FrameBuilder:
         self._edges = bin_edges(t_first, t_last, num_bins, bin_rule)
         self._span = (t_first, t_last - t_first)
         self._box, self._resize, self._representation = box, resize, representation
-        self._columns = axis_table(box.width, width, resize)
-        self._rows = axis_table(box.height, height, resize)
+        self._target = (height, width)
         whole = representation == "counts" and resize == "sum"
         channels = 2 if representation == "counts" else 1
         self._out: NDArray[Any] = np.zeros((num_bins, channels, height, width), np.uint32 if whole else np.float32)
+        self._grid: SampledGrid | None = None
+        if representation == "counts" and not whole:
+            self._grid = SampledGrid.of(box, height, width, resize)
+        self._bin = 0
         self._num_outside_bins = 0
 
     def add(self, events: Events) -> None:
@@ -183,22 +220,34 @@ class FrameBuilder:
         if self._representation == "voxel":
             from tmkt_data.kernels.voxel import voxel_grid
 
-            voxel_grid(*event_columns, *self._columns, *self._rows, *origin, *self._span, self._out)
+            across, down = (axis_table(*sides, self._resize) for sides in self._sides())
+            voxel_grid(*event_columns, *across, *down, *origin, *self._span, self._out)
             return
         from tmkt_data.kernels.count import count_frames, count_frames_weighted
 
-        if self._resize == "sum":
-            tables = (self._columns.target, self._rows.target)
-            counted = count_frames(*event_columns, self._edges, *tables, *origin, self._out)
+        grid = self._grid
+        if grid is None:
+            columns, rows = (axis_table(*sides, "sum").target for sides in self._sides())
+            counted = count_frames(*event_columns, self._edges, columns, rows, *origin, self._out)
         else:
-            counted = count_frames_weighted(
-                *event_columns, self._edges, *self._columns, *self._rows, *origin, self._out
-            )
+            x, y = grid.columns.taps, grid.rows.taps
+            counted, self._bin = count_frames_weighted(
+                *event_columns, self._edges, grid.columns.place, grid.rows.place, *origin,
+                x.start, x.place, x.weight, y.start, y.place, y.weight, self._bin, grid.counts, grid.line, self._out,
+            )  # fmt: skip
         self._num_outside_bins += len(events) - counted
 
     def result(self) -> EventFrames:
         """Return the frames of all events so far."""
+        if self._grid is not None and self._bin < len(self._out):
+            from tmkt_data.kernels.spread import spread
+
+            grid = self._grid
+            spread(grid.counts, *grid.columns.taps, *grid.rows.taps, grid.line, self._out[self._bin])
         return EventFrames(self._out, self._num_outside_bins)
+
+    def _sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        return (self._box.width, self._target[1]), (self._box.height, self._target[0])
 
 
 def _check_choices(height: int, width: int, resize: str, representation: str) -> None:

@@ -11,8 +11,10 @@ from tmkt_data.kernels.count import count_frames, count_frames_weighted
 from tmkt_data.kernels.decode import decode_atis
 from tmkt_data.kernels.poisson import philox_block, poisson_spikes
 from tmkt_data.kernels.resize import axis_table
+from tmkt_data.kernels.spread import spread
 from tmkt_data.kernels.voxel import voxel_grid
 from tmkt_data.time_bins import bin_edges
+from tmkt_data.voxelize import CanvasBox, SampledGrid
 
 KEY = st.integers(0, 2**64 - 1)
 IMAGE_KEY = np.uint64(0x0123456789ABCDEF)
@@ -138,6 +140,17 @@ class TestCountFrames:
         assert not out.any()
 
 
+def weigh(events, edges, grid, out):
+    columns = event_columns(events)
+    places = grid.columns.place, grid.rows.place
+    counted, k = count_frames_weighted(
+        *columns, edges, *places, 0, 0, *grid.columns.taps, *grid.rows.taps, 0, grid.counts, grid.line, out
+    )
+    if k < len(out):
+        spread(grid.counts, *grid.columns.taps, *grid.rows.taps, grid.line, out[k])
+    return counted
+
+
 class TestCountFramesWeighted:
     @pytest.mark.parametrize("rule", ["area", "bilinear"])
     @settings(deadline=None, max_examples=40)
@@ -145,18 +158,17 @@ class TestCountFramesWeighted:
     def test_equals_counts_at_native_size_resized_later(self, rule, events, height, width):
         sensor = events.sensor_size
         edges = bin_edges(int(events.t[0]), int(events.t[-1]), 3, "tonic")
-        tables = axis_table(sensor.width, width, rule), axis_table(sensor.height, height, rule)
         out = np.zeros((3, 2, height, width), np.float32)
-        counted = count_frames_weighted(*event_columns(events), edges, *tables[0], *tables[1], 0, 0, out)
+        counted = weigh(events, edges, SampledGrid.of(CanvasBox(0, 0, *sensor), height, width, rule), out)
         expected, dropped = naive.event_frames(events, 3, height, width, "tonic", "fixed", rule, "counts", sensor)
         np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
         assert counted == len(events) - dropped
 
     def test_events_that_no_cell_samples_still_count_as_binned(self):
         events = naive.make_events([(0, 2, 2, True)])
-        table = axis_table(5, 2, "bilinear")
         out = np.zeros((1, 2, 2, 2), np.float32)
-        assert count_frames_weighted(*event_columns(events), np.array([0, 1]), *table, *table, 0, 0, out) == 1
+        grid = SampledGrid.of(CanvasBox(0, 0, 5, 5), 2, 2, "bilinear")
+        assert weigh(events, np.array([0, 1]), grid, out) == 1
         assert not out.any()
 
 
@@ -306,7 +318,7 @@ def test_kernels_leave_their_inputs_alone():
     before = [array.copy() for array in inputs]
     columns = event_columns(events)
     count_frames(*columns, edges, tables.target[:4], tables.target[:4], 0, 0, np.zeros((3, 2, 3, 3), np.uint32))
-    count_frames_weighted(*columns, edges, *tables, *tables, 0, 0, np.zeros((3, 2, 3, 3), np.float32))
+    weigh(events, edges, SampledGrid.of(CanvasBox(0, 0, 4, 4), 3, 3, "bilinear"), np.zeros((3, 2, 3, 3), np.float32))
     voxel_grid(*columns, *tables, *tables, 0, 0, 0, 9, np.zeros((3, 1, 3, 3), np.float32))
     spikes(image, 3)
     decode(data.tobytes())

@@ -141,7 +141,7 @@ def recognize(data: bytes, path: Path) -> EventFormat:
     for start, name in _STARTS.items():
         if data.startswith(start):
             return name
-    if data.startswith(b"\x89HDF") or data[512:].startswith(b"\x89HDF"):
+    if data.startswith(b"\x89HDF") or data[512:516] == b"\x89HDF":
         return "hdf5"
     if data.startswith(_GZIP):
         raise EventError(f"{path.name}: found gzip bytes, expected a recording; unpack it with gunzip first")

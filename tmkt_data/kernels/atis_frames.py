@@ -6,92 +6,178 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.kernels.compile import kernel
+from tmkt_data.kernels.spread import spread
+from tmkt_data.kernels.words import word_at
+
+_EVENT = np.uint64(5)
+_ONE = np.uint64(1)
+_TIME = np.uint32(0x7FFFFF)
+_LINE = np.uint32(23)
+_SIGN = np.uint32(31)
 
 
 @kernel
-def find_ends(data: NDArray[np.uint8], width: int, height: int) -> tuple[int, int]:
-    """Return the times of the first and the last event on the sensor, in file order; (-1, -1) where there is none.
+def atis_extent(data: NDArray[np.uint8]) -> tuple[int, int, int, int, int, int]:
+    """Return the smallest and largest coordinates of ATIS events, and the times of the first and last in file order.
 
     Args:
-        data: Whole events of 5 bytes, shape (5 N,).
-        width: Width of the sensor, at most 256.
-        height: Height of the sensor, at most 240.
+        data: Whole events of 5 bytes, shape (5 N,), N at least 1.
+
+    Returns:
+        (x_first, y_first, x_last, y_last, t_first, t_last).
     """
-    first, last = -1, -1
-    for at in range(0, data.size, 5):
-        if data[at] < width and data[at + 1] < height:
-            first = ((data[at + 2] & 0x7F) << 16) | (data[at + 3] << 8) | data[at + 4]
-            break
-    for at in range(data.size - 5, -1, -5):
-        if data[at] < width and data[at + 1] < height:
-            last = ((data[at + 2] & 0x7F) << 16) | (data[at + 3] << 8) | data[at + 4]
-            break
-    return first, last
+    x_first = y_first = np.uint32(255)
+    x_last = y_last = np.uint32(0)
+    for at in range(np.uint64(0), np.uint64(data.size), _EVENT):
+        x, y = np.uint32(data[at]), np.uint32(data[at + _ONE])
+        x_first, x_last = min(x_first, x), max(x_last, x)
+        y_first, y_last = min(y_first, y), max(y_last, y)
+    t_first = word_at(data, _ONE) & _TIME
+    t_last = word_at(data, np.uint64(data.size) - np.uint64(4)) & _TIME
+    return int(x_first), int(y_first), int(x_last), int(y_last), int(t_first), int(t_last)
 
 
 @kernel
-def mark_seen(
-    data: NDArray[np.uint8], width: int, height: int, seen_x: NDArray[np.bool_], seen_y: NDArray[np.bool_]
-) -> None:
-    """Mark the columns and rows with an event on the sensor, each of shape (256,); arguments as above."""
-    for at in range(0, data.size, 5):
-        x, y = data[at], data[at + 1]
-        if x < width and y < height:
-            seen_x[x] = True
-            seen_y[y] = True
+def first_from(data: NDArray[np.uint8], first: int, time: int) -> int:
+    """Return the first event from number `first` on that is at `time` or later; N where there is none.
+
+    Times must not step back from there on.
+    """
+    last = data.size // 5
+    while first < last:
+        middle = (first + last) >> 1
+        if np.int64(word_at(data, _EVENT * np.uint64(middle) + _ONE) & _TIME) >= time:
+            last = middle
+        else:
+            first = middle + 1
+    return first
+
+
+@kernel
+def count_bin(
+    data: NDArray[np.uint8],
+    first: int,
+    last: int,
+    column: NDArray[np.uint32],
+    line: NDArray[np.uint32],
+    base: int,
+    out: NDArray[np.uint32],
+) -> int:
+    """Count the events of one bin; arguments as in `count_atis`.
+
+    Args:
+        data: Whole events of 5 bytes.
+        first: Number of the first event of the bin.
+        last: Number behind its last event.
+        column: Column of each x, shape (256,).
+        line: Where the line of each y and polarity begins, shape (512,), indexed by 2 y + p.
+        base: Where the frames of the bin begin.
+        out: Added to.
+
+    Returns:
+        1 where time steps back, at the first event compared to the one before it, else 0.
+    """
+    backwards = np.uint32(0)
+    previous = np.uint32(0) if first == 0 else word_at(data, _EVENT * np.uint64(first) - np.uint64(4)) & _TIME
+    offset = np.uint64(base)
+    for at in range(_EVENT * np.uint64(first), _EVENT * np.uint64(last), _EVENT):
+        word = word_at(data, at + _ONE)
+        time = word & _TIME
+        # Times have 23 bits, so a difference below zero shows in the topmost; one look at the end costs no branch here.
+        backwards |= np.uint32(time - previous)
+        previous = time
+        out[offset + np.uint64(line[word >> _LINE]) + np.uint64(column[data[at]])] += np.uint32(1)
+    return int(backwards >> _SIGN)
+
+
+@kernel
+def is_backwards(data: NDArray[np.uint8], first: int, last: int) -> int:
+    """Return 1 where time steps back among events `first` to `last`, exclusive, or from the one before; else 0."""
+    backwards = np.uint32(0)
+    previous = np.uint32(0) if first == 0 else word_at(data, _EVENT * np.uint64(first) - np.uint64(4)) & _TIME
+    for at in range(_EVENT * np.uint64(first), _EVENT * np.uint64(last), _EVENT):
+        time = word_at(data, at + _ONE) & _TIME
+        backwards |= np.uint32(time - previous)
+        previous = time
+    return int(backwards >> _SIGN)
 
 
 @kernel
 def count_atis(
     data: NDArray[np.uint8],
-    width: int,
-    height: int,
     edges: NDArray[np.int64],
-    place: NDArray[np.int64],
-    start: NDArray[np.int64],
+    column: NDArray[np.uint32],
+    line: NDArray[np.uint32],
     out: NDArray[np.uint32],
-) -> tuple[int, int, int]:
-    """Count the events on the sensor per bin, polarity and target cell.
+) -> tuple[int, int]:
+    """Count events per bin, polarity and target cell.
 
     Args:
         data: Whole events of 5 bytes, shape (5 N,).
-        width: Width of the sensor.
-        height: Height of the sensor.
         edges: Bin edges, shape (T + 1,), int64, non-decreasing.
-        place: Column of the frame of each column of the sensor, shape (256,).
-        start: Where its row of the frame begins, of each row of the sensor, shape (256,).
-        out: Added to: shape (T * 2 * H * W,), uint32, with OFF before ON in each bin.
+        column: Column of the frame of each x, shape (256,).
+        line: Where its line of the frame begins, OFF before ON, of each y and polarity, shape (512,): at 2 y + p.
+            Every sum with a column must lie inside a bin.
+        out: Added to: shape (T * 2 * H * W,), uint32.
 
     Returns:
-        Events counted, events on the sensor, and neighbors among these whose time steps back. Where one does, the
-        counts mean nothing.
+        Events in a bin, and whether time steps back, 1 or 0. Where it does, the counts mean nothing.
     """
-    num_bins = edges.size - 1
-    cells = out.size // (2 * num_bins)
-    counted = 0
-    kept = 0
-    inversions = 0
-    k = 0
-    previous = np.int64(0)
-    begin = edges[0]
-    until = edges[1]
-    # Unsigned indices need no look at whether they count from the end.
-    for i in range(np.uint64(data.size // 5)):
-        at = np.uint64(5) * np.uint64(i)
-        x, y, high = data[at], data[at + np.uint64(1)], data[at + np.uint64(2)]
-        if x >= width or y >= height:
-            continue
-        low = (np.int64(data[at + np.uint64(3)]) << 8) | np.int64(data[at + np.uint64(4)])
-        t = (np.int64(high & 0x7F) << 16) | low
-        kept += 1
-        if t < previous:
-            inversions += 1
-        previous = t
-        while t >= until and k < num_bins:
-            k += 1
-            until = edges[k + 1] if k < num_bins else until
-        if k == num_bins or t < begin:
-            continue
-        out[np.uint64((k * 2 + (high >> 7)) * cells + start[y] + place[x])] += np.uint32(1)
-        counted += 1
-    return counted, kept, inversions
+    slab = out.size // (edges.size - 1)
+    start = first_from(data, 0, edges[0])
+    backwards = is_backwards(data, 0, start)
+    at = start
+    for k in range(edges.size - 1):
+        until = first_from(data, at, edges[k + 1])
+        backwards |= count_bin(data, at, until, column, line, k * slab, out)
+        at = until
+    return at - start, backwards | is_backwards(data, at, data.size // 5)
+
+
+@kernel
+def count_atis_weighted(
+    data: NDArray[np.uint8],
+    edges: NDArray[np.int64],
+    column: NDArray[np.uint32],
+    line: NDArray[np.uint32],
+    grid: NDArray[np.uint32],
+    x_start: NDArray[np.int32],
+    x_place: NDArray[np.int32],
+    x_weight: NDArray[np.float32],
+    y_start: NDArray[np.int32],
+    y_place: NDArray[np.int32],
+    y_weight: NDArray[np.float32],
+    row: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> tuple[int, int]:
+    """Count events per bin on the sampled pixels, and weigh the counts into target cells.
+
+    Args:
+        data: As in `count_atis`.
+        edges: As in `count_atis`.
+        column: Column of the grid of each x, shape (256,).
+        line: Where its line of the grid begins, of each y and polarity, shape (512,).
+        grid: Room for the counts of one bin, shape (2, Y, X), uint32; the last row and column take what is not sampled.
+        x_start: Taps of the columns, see `kernels.resize.Taps`.
+        x_place: Taps of the columns.
+        x_weight: Taps of the columns.
+        y_start: Taps of the rows.
+        y_place: Taps of the rows.
+        y_weight: Taps of the rows.
+        row: Room for one row of the grid, shape (X,), float32.
+        out: Written to: shape (T, 2, H, W), float32.
+
+    Returns:
+        As `count_atis`.
+    """
+    flat = grid.reshape(-1)
+    start = first_from(data, 0, edges[0])
+    backwards = is_backwards(data, 0, start)
+    at = start
+    for k in range(edges.size - 1):
+        until = first_from(data, at, edges[k + 1])
+        flat[:] = 0
+        backwards |= count_bin(data, at, until, column, line, 0, flat)
+        spread(grid, x_start, x_place, x_weight, y_start, y_place, y_weight, row, out[k])
+        at = until
+    return at - start, backwards | is_backwards(data, at, data.size // 5)

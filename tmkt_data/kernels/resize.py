@@ -73,3 +73,56 @@ def axis_table(source: int, target: int, rule: ResizeRule) -> AxisTable:
     start = np.zeros(source + 1, np.int32)
     np.cumsum(np.bincount(sources, minlength=source), out=start[1:])
     return AxisTable(start, targets[order].astype(np.int32), weights[order].astype(np.float32))
+
+
+class Taps(NamedTuple):
+    """What each target cell samples along one axis, in compressed rows.
+
+    Attributes:
+        start: Shape (target + 1,), int32; cell i samples taps `start[i]` to `start[i + 1]`.
+        place: Shape (taps,), int32; places on the grid.
+        weight: Shape (taps,), float32.
+    """
+
+    start: NDArray[np.int32]
+    place: NDArray[np.int32]
+    weight: NDArray[np.float32]
+
+
+class SampledAxis(NamedTuple):
+    """A grid of the sampled source coordinates alone, along one axis.
+
+    Attributes:
+        place: Shape (source,), int32; place of each source coordinate on the grid, S for one that no cell samples.
+        num_places: Sampled coordinates, S.
+        taps: What each target cell samples of the grid.
+    """
+
+    place: NDArray[np.int32]
+    num_places: int
+    taps: Taps
+
+
+@lru_cache(maxsize=2048)
+def sampled_axis(source: int, target: int, rule: ResizeRule) -> SampledAxis:
+    """Turn `axis_table` round: from the target cells to the sources that they sample.
+
+    Args:
+        source: Source pixels, 1 or more.
+        target: Target cells, 1 or more.
+        rule: Name of the rule.
+
+    Example:
+        >>> axis = sampled_axis(9, 3, "bilinear")
+        >>> axis.num_places, axis.place.tolist(), axis.taps.place.tolist()
+        (3, [0, 3, 3, 3, 1, 3, 3, 3, 2], [0, 1, 2])
+    """
+    table = axis_table(source, target, rule)
+    sampled = np.diff(table.start) > 0
+    num_places = int(sampled.sum())
+    place = np.where(sampled, np.cumsum(sampled) - 1, num_places).astype(np.int32)
+    sources = np.repeat(np.arange(source), np.diff(table.start))
+    order = np.argsort(table.target, kind="stable")
+    start = np.zeros(target + 1, np.int32)
+    np.cumsum(np.bincount(table.target, minlength=target), out=start[1:])
+    return SampledAxis(place, num_places, Taps(start, place[sources[order]], table.weight[order]))
