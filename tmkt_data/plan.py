@@ -17,7 +17,7 @@ from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.io.read import NOTHING_GIVEN
 from tmkt_data.prepare_blocks import frames_dtype
-from tmkt_data.source_reader import apply_overrides, source_crc32
+from tmkt_data.source_reader import apply_overrides, source_checksum
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_RULES
 
@@ -149,7 +149,7 @@ def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
     sides = (("events", plan.catalogue.recordings, cache.event_ids), ("images", plan.catalogue.images, cache.image_ids))
     for side, sources, ids in sides:
         row_of = {sample: row for row, sample in enumerate(ids)}
-        sizes, digests = (cache.tables[f"{side}/{name}"] for name in ("source_bytes", "source_crc32"))
+        sizes, digests = (cache.tables[f"{side}/{name}"] for name in ("source_bytes", "source_xxh3"))
         for source in sources:
             row = row_of.get(source.id)
             if row is None:
@@ -157,7 +157,7 @@ def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
             elif source.item < 0 and source.num_bytes != int(sizes[row]):
                 is_changed = True
             elif source.path.stat().st_mtime_ns > written_ns:
-                is_changed = source_crc32(source, archives) != int(digests[row])
+                is_changed = source_checksum(source, archives) != int(digests[row])
             else:
                 is_changed = False
             if is_changed:

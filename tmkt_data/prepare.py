@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.building import Block, BuildingFolder
+from tmkt_data.cache.frames_file import FrameArray, FramesFile
 from tmkt_data.cache.layout import (
     EVENT_TABLES,
     FILTER_TABLES,
@@ -26,7 +27,8 @@ from tmkt_data.cache.layout import (
     table_text,
     text_table,
 )
-from tmkt_data.cache.writer import CacheWriter, seal, writing_cache
+from tmkt_data.cache.writer import seal, write_tables
+from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Source
 from tmkt_data.errors import CacheError
 from tmkt_data.plan import PreparePlan
@@ -35,8 +37,9 @@ from tmkt_data.prepare_images import convert_images
 from tmkt_data.source_reader import canvas_of
 from tmkt_data.splits import PROTOCOLS, split_images, split_recordings
 
-RECORDINGS_PER_BLOCK = 64
-IMAGES_PER_BLOCK = 256
+BLOCK_BYTES = 1 << 23
+"""Bytes of the frames of a block, about; what is lost when a run is stopped, for each worker."""
+_FRAMES = frozenset({"frames", "spikes"})
 Stage = Literal["recordings", "images", "writing"]
 
 
@@ -69,10 +72,14 @@ def prepare_cache(
     building.open(fresh=fresh)
     try:
         _check_space(plan, building)
-        yield from _build_blocks(plan, building, workers, skip_bad)
-        total = len(plan.catalogue.recordings) + len(plan.catalogue.images)
-        yield Progress("writing", 0, total, 0)
-        _assemble(plan, building)
+        frames = building.frames(_arrays(plan, len(plan.catalogue.recordings), len(plan.catalogue.images)))
+        try:
+            yield from _build_blocks(plan, building, frames, workers, skip_bad)
+            total = len(plan.catalogue.recordings) + len(plan.catalogue.images)
+            yield Progress("writing", 0, total, 0)
+            _finish(plan, building, frames)
+        finally:
+            frames.close()
         yield Progress("writing", total, total, 0)
     except BaseException:
         building.close()
@@ -83,19 +90,32 @@ def prepare_cache(
 def _check_space(plan: PreparePlan, building: BuildingFolder) -> None:
     folder = plan.path.parent
     free = shutil.disk_usage(folder).free
-    needed = 2 * plan.num_bytes - building.num_bytes
+    needed = plan.num_bytes - building.num_bytes
     if free < needed:
         if not building.num_bytes:
             building.remove()
         raise CacheError(
-            f"{folder}: {free / 1e6:.0f} MB free, needed {needed / 1e6:.0f} MB (the cache and its blocks); "
-            "free some space or give another --out"
+            f"{folder}: {free / 1e6:.0f} MB free, needed {needed / 1e6:.0f} MB; free some space or give another --out"
         )
+
+
+def _arrays(plan: PreparePlan, num_recordings: int, num_images: int) -> list[FrameArray]:
+    spec = plan.spec
+    sequence = (spec.time_bins, spec.num_channels, spec.size, spec.size)
+    arrays = [
+        FrameArray("events/frames", (num_recordings, *sequence), frames_dtype(spec)),
+        FrameArray("images/frames", (num_images, spec.size, spec.size), np.dtype("u1")),
+    ]
+    if spec.bake != "none":
+        arrays.append(FrameArray("images/spikes", (num_images, *sequence), np.dtype("u1")))
+    return arrays
 
 
 class _Task(NamedTuple):
     name: str
     stage: Stage
+    side: str
+    first: int
     sources: Sequence[Source]
     kind: str
     convert: Callable[..., Block]
@@ -103,21 +123,25 @@ class _Task(NamedTuple):
 
 def _tasks(plan: PreparePlan) -> list[_Task]:
     tasks: list[_Task] = []
-    sides: tuple[tuple[Stage, tuple[Source, ...], int, Callable[..., Block]], ...] = (
-        ("recordings", plan.catalogue.recordings, RECORDINGS_PER_BLOCK, convert_recordings),
-        ("images", plan.catalogue.images, IMAGES_PER_BLOCK, partial(convert_images, archives={})),
+    sides: tuple[tuple[Stage, str, tuple[Source, ...], Callable[..., Block]], ...] = (
+        ("recordings", "events", plan.catalogue.recordings, convert_recordings),
+        ("images", "images", plan.catalogue.images, partial(convert_images, archives={})),
     )
-    for stage, sources, per_block, convert in sides:
+    for stage, side, sources, convert in sides:
+        row_bytes = sum(array.row_bytes for array in _arrays(plan, 1, 1) if array.name.startswith(side))
+        per_block = min(1024, max(16, BLOCK_BYTES // row_bytes))
         # A side without samples is one empty block.
         for at in range(0, max(1, len(sources)), per_block):
             part = sources[at : at + per_block]
             run = partial(convert, part, plan.catalogue, plan.spec)
             kind = plan.catalogue.kind if stage == "recordings" else "files"
-            tasks.append(_Task(f"{stage}-{at // per_block:06d}", stage, part, kind, run))
+            tasks.append(_Task(f"{stage}-{at // per_block:06d}", stage, side, at, part, kind, run))
     return tasks
 
 
-def _build_blocks(plan: PreparePlan, building: BuildingFolder, workers: int, skip_bad: bool) -> Iterator[Progress]:
+def _build_blocks(
+    plan: PreparePlan, building: BuildingFolder, frames: FramesFile, workers: int, skip_bad: bool
+) -> Iterator[Progress]:
     done = {"recordings": 0, "images": 0}
     resumed = {"recordings": 0, "images": 0}
     totals = {"recordings": len(plan.catalogue.recordings), "images": len(plan.catalogue.images)}
@@ -137,11 +161,11 @@ def _build_blocks(plan: PreparePlan, building: BuildingFolder, workers: int, ski
 
     try:
         for task in _tasks(plan):
-            if task.name in finished and _is_usable(building.load(task.name), task, skip_bad):
+            if task.name in finished and _is_usable(building.load(task.name), task, frames, skip_bad):
                 done[task.stage] += len(task.sources)
                 resumed[task.stage] += len(task.sources)
                 continue
-            running.append((task, pool.submit(_run, building, task, skip_bad)))
+            running.append((task, pool.submit(_run, building, frames, task, skip_bad)))
             if len(running) > 2 * workers:
                 yield wait()
         while running:
@@ -152,92 +176,92 @@ def _build_blocks(plan: PreparePlan, building: BuildingFolder, workers: int, ski
         raise UnreadableSourcesError(problems)
 
 
-def _run(building: BuildingFolder, task: _Task, skip_bad: bool) -> None:
-    building.store(task.name, task.convert(skip_bad=skip_bad))
+def _run(building: BuildingFolder, frames: FramesFile, task: _Task, skip_bad: bool) -> None:
+    block = task.convert(skip_bad=skip_bad)
+    for name in _FRAMES & set(block):
+        frames.write(f"{task.side}/{name}", task.first, block.pop(name))
+    # Last: a block that is there says that its frames are.
+    building.store(task.name, block)
 
 
-def _is_usable(block: Block | None, task: _Task, skip_bad: bool) -> bool:
+def _is_usable(block: Block | None, task: _Task, frames: FramesFile, skip_bad: bool) -> bool:
     """Whether a block is whole, made of these files as they are now, and lacks none that it should have."""
     if block is None or "signature" not in block:
         return False
     if not np.array_equal(block["signature"], source_signatures(task.sources, task.kind)):
         return False
-    return skip_bad or len(block["frames"]) == len(task.sources)
+    names = [name for name in _FRAMES if f"{name}_xxh3" in block]
+    if not all(_are_whole(frames, f"{task.side}/{name}", task.first, block[f"{name}_xxh3"]) for name in names):
+        return False
+    return skip_bad or len(block["label"]) == len(task.sources)
 
 
-def _assemble(plan: PreparePlan, building: BuildingFolder) -> None:
+def _are_whole(frames: FramesFile, name: str, first: int, checksums: NDArray[np.uint64]) -> bool:
+    rows = frames.read(name, first, len(checksums))
+    return all(checksum(row) == int(expected) for row, expected in zip(rows, checksums, strict=True))
+
+
+def _finish(plan: PreparePlan, building: BuildingFolder, frames: FramesFile) -> None:
     tasks = _tasks(plan)
+    events = _columns(building, [task for task in tasks if task.stage == "recordings"])
+    images = _columns(building, [task for task in tasks if task.stage == "images"])
+    recordings, bad_recordings = _kept("events", plan.catalogue.recordings, events, plan.catalogue.kind)
+    pictures, bad_pictures = _kept("images", plan.catalogue.images, images, "files")
+    filtered = FILTER_TABLES if plan.spec.filters else {}
     tables: dict[str, Table] = {"class_names": text_table(plan.catalogue.class_names)}
-    with writing_cache(building.assembled) as writer:
-        events = _Columns(building, [task.name for task in tasks if task.stage == "recordings"])
-        images = _Columns(building, [task.name for task in tasks if task.stage == "images"])
-        _write_frames(writer, plan, events, images)
-        recordings, bad_recordings = _kept("events", plan.catalogue.recordings, events, plan.catalogue.kind)
-        pictures, bad_pictures = _kept("images", plan.catalogue.images, images, "files")
-        filtered = FILTER_TABLES if plan.spec.filters else {}
-        tables |= events.tables("events", (*EVENT_TABLES, *filtered, "overflow_cell", "overflow_count"))
-        tables |= images.tables("images", (*IMAGE_TABLES, *(SPIKE_TABLES if plan.spec.bake != "none" else ())))
-        lengths = np.concatenate(events.columns["overflow_length"])
-        tables["events/overflow_start"] = np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
-        tables |= _identity_tables(plan, recordings, pictures)
-        digest = writer.write_header(_header(plan, [*bad_recordings, *bad_pictures]), tables)
-    seal(building.assembled, plan.path, digest)
+    tables |= _tables("events", events, (*EVENT_TABLES, *filtered, "overflow_cell", "overflow_count"))
+    tables |= _tables("images", images, (*IMAGE_TABLES, *(SPIKE_TABLES if plan.spec.bake != "none" else ())))
+    lengths = np.concatenate(events["overflow_length"])
+    tables["events/overflow_start"] = np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
+    tables |= _identity_tables(plan, recordings, pictures)
+    if bad_recordings or bad_pictures:
+        whole, frames = frames, building.shortened(_arrays(plan, len(recordings), len(pictures)))
+        _copy_kept(tasks, {"events": events, "images": images}, whole, frames)
+    path = building.complete(frames)
+    digest = write_tables(path, _header(plan, [*bad_recordings, *bad_pictures]), tables)
+    seal(path, plan.path, digest)
+
+
+def _copy_kept(
+    tasks: Sequence[_Task], columns: dict[str, dict[str, list[NDArray[Any]]]], whole: FramesFile, short: FramesFile
+) -> None:
+    for name in short.arrays:
+        side = name.partition("/")[0]
+        at = 0
+        parts = [task for task in tasks if task.side == side]
+        for task, kept in zip(parts, columns[side]["label"], strict=True):
+            short.write(name, at, whole.read(name, task.first, len(kept)))
+            at += len(kept)
 
 
 def _kept(
-    side: str, sources: Sequence[Source], columns: _Columns, kind: str
+    side: str, sources: Sequence[Source], columns: dict[str, list[NDArray[Any]]], kind: str
 ) -> tuple[list[Source], list[dict[str, Any]]]:
     """Tell the sources that are in the cache from those that were left out, and refuse any that has changed."""
-    signatures = np.concatenate(columns.columns["signature"])
+    signatures = np.concatenate(columns["signature"])
     changed = np.flatnonzero(signatures != source_signatures(sources, kind))
     if len(changed):
         raise CacheError(f"{sources[changed[0]].path}: was changed while the cache was prepared; run it again")
-    reasons = [why for part in columns.columns["why"] for why in table_text(part)]
+    reasons = [why for part in columns["why"] for why in table_text(part)]
     pairs = list(zip(sources, reasons, strict=True))
     left_out = [{"side": side, "id": source.id, "bytes": source.num_bytes, "why": why} for source, why in pairs if why]
     return [source for source, why in pairs if not why], left_out
 
 
-class _Columns:
-    """Hands out the frames of all blocks one after the other, and keeps their small columns."""
-
-    def __init__(self, building: BuildingFolder, names: list[str]) -> None:
-        self._building, self._names = building, names
-        self.columns: dict[str, list[NDArray[Any]]] = {}
-
-    def frames(self, key: str, *, keep: bool) -> Iterator[NDArray[Any]]:
-        for name in self._names:
-            block = self._load(name)
-            if keep:
-                for column, values in block.items():
-                    if column not in ("frames", "spikes"):
-                        self.columns.setdefault(column, []).append(values)
-            yield block[key]
-
-    def num_rows(self) -> int:
-        return sum(self._building.rows[name] for name in self._names)
-
-    def _load(self, name: str) -> Block:
-        block = self._building.load(name)
+def _columns(building: BuildingFolder, tasks: Sequence[_Task]) -> dict[str, list[NDArray[Any]]]:
+    """Return what the blocks of a side hold beside their frames, column by column."""
+    columns: dict[str, list[NDArray[Any]]] = {}
+    for task in tasks:
+        block = building.load(task.name)
         if block is None:
-            raise CacheError(f"{self._building.path}: block {name} is gone; run it again")
-        return block
+            raise CacheError(f"{building.path}: block {task.name} is gone; run it again")
+        for column, values in block.items():
+            columns.setdefault(column, []).append(values)
+    return columns
 
-    def tables(self, side: str, names: Sequence[str]) -> dict[str, Table]:
-        return {f"{side}/{name}": np.concatenate(self.columns[name]) for name in names}
 
-
-def _write_frames(writer: CacheWriter, plan: PreparePlan, events: _Columns, images: _Columns) -> None:
-    spec = plan.spec
-    sequence = (spec.time_bins, spec.num_channels, spec.size, spec.size)
-    num_events, num_images = events.num_rows(), images.num_rows()
-    blocks = events.frames("frames", keep=True)
-    writer.write_frames("events/frames", (num_events, *sequence), frames_dtype(spec), blocks)
-    blocks = images.frames("frames", keep=True)
-    writer.write_frames("images/frames", (num_images, spec.size, spec.size), np.dtype("u1"), blocks)
-    if spec.bake != "none":
-        blocks = images.frames("spikes", keep=False)
-        writer.write_frames("images/spikes", (num_images, *sequence), np.dtype("u1"), blocks)
+def _tables(side: str, columns: dict[str, list[NDArray[Any]]], names: Sequence[str]) -> dict[str, Table]:
+    return {f"{side}/{name}": np.concatenate(columns[name]) for name in names}
 
 
 def _identity_tables(plan: PreparePlan, recordings: Sequence[Source], images: Sequence[Source]) -> dict[str, Table]:

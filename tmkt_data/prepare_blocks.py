@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from tmkt_data.atis_frames import count_recording, counts_as_it_stands
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES, text_table
+from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.event_filters import num_filtered
@@ -74,19 +74,23 @@ def convert_recordings(
     cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
 
+    from tmkt_data.kernels.count import pack_counts
+
     reader = RecordingReader(catalogue, spec)
 
     def convert(source: Source, row: int) -> None:
         frames = _convert_recording(source, catalogue, spec, block, row, reader)
-        if block["frames"].dtype == np.uint8:
+        stored = block["frames"][row]
+        if stored.dtype == np.uint8:
             flat = frames.reshape(-1)
-            over = np.flatnonzero(flat > LARGEST_BYTE)
-            cells.append(over)
-            counts.append(flat[over].astype(np.uint32))
-            block["overflow_length"][row] = len(over)
-            frames = np.minimum(frames, LARGEST_BYTE)
-        block["frames"][row] = frames
-        block["frames_crc32"][row] = zlib.crc32(block["frames"][row])
+            if pack_counts(flat, stored.reshape(-1)) > LARGEST_BYTE:
+                over = np.flatnonzero(flat > LARGEST_BYTE)
+                cells.append(over)
+                counts.append(flat[over].astype(np.uint32))
+                block["overflow_length"][row] = len(over)
+        else:
+            stored[...] = frames
+        block["frames_xxh3"][row] = checksum(stored)
 
     block = convert_all("recordings", sources, block, convert, catalogue.kind, skip_bad=skip_bad)
     return block | {"overflow_cell": np.concatenate(cells), "overflow_count": np.concatenate(counts)}
@@ -172,7 +176,7 @@ class _Counted(NamedTuple):
     facts: RecordingFacts
     result: EventFrames
     num_bytes: int
-    crc32: int
+    checksum: int
 
 
 def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: RecordingReader) -> _Counted:
@@ -181,7 +185,7 @@ def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: Reco
         found = count_recording(data, source, catalogue.sensor_size, spec)
         if found is not None:
             require_plausible(found[0], catalogue.sensor_size, source.path.name)
-            return _Counted(*found, len(data), zlib.crc32(data))
+            return _Counted(*found, len(data), checksum(data))
     recording = reader.open(source)
     facts = recording.facts
     builder = FrameBuilder(
@@ -197,13 +201,13 @@ def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: Reco
     )
     for events in recording.pieces():
         builder.add(events)
-    return _Counted(facts, builder.result(), recording.num_bytes, recording.crc32)
+    return _Counted(facts, builder.result(), recording.num_bytes, recording.checksum)
 
 
 def _convert_recording(
     source: Source, catalogue: Catalogue, spec: PrepareSpec, block: Block, at: int, reader: RecordingReader
 ) -> NDArray[Any]:
-    facts, result, num_bytes, crc32 = _count(source, catalogue, spec, reader)
+    facts, result, num_bytes, digest = _count(source, catalogue, spec, reader)
     if block["frames"].dtype == np.float16 and result.frames.max() > _LARGEST_HALF:
         raise EventError(
             f"{source.path.name}: a cell counts {result.frames.max():.0f} events, float16 holds {_LARGEST_HALF:.0f}; "
@@ -219,7 +223,7 @@ def _convert_recording(
         "num_outside_bins": result.num_outside_bins,
         "num_inversions": facts.num_inversions,
         "source_bytes": num_bytes,
-        "source_crc32": crc32,
+        "source_xxh3": digest,
         **{f"num_{name}": count for name, count in filtered.items()},
     }
     for name, value in row.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.layout import IMAGE_TABLES, SPIKE_TABLES
+from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.encode import image_frame, poisson_frames
 from tmkt_data.prepare_blocks import convert_all, empty_block
@@ -75,11 +75,11 @@ def _convert_image(
     block["frames"][at] = frame
     block["height_px"][at], block["width_px"][at] = rgb.shape[:2]
     block["source_bytes"][at] = len(data)
-    block["source_crc32"][at] = zlib.crc32(data)
-    block["frames_crc32"][at] = zlib.crc32(block["frames"][at])
+    block["source_xxh3"][at] = checksum(data)
+    block["frames_xxh3"][at] = checksum(block["frames"][at])
     if spec.bake != "none":
         block["spikes"][at] = bake_spikes(frame, source.id, spec)
-        block["spikes_crc32"][at] = zlib.crc32(block["spikes"][at])
+        block["spikes_xxh3"][at] = checksum(block["spikes"][at])
 
 
 def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> NDArray[np.uint8]:

@@ -39,7 +39,7 @@ def test_the_file_is_plain_hdf5_behind_a_readable_block(nmnist_cache):
         for protocol in PROTOCOLS:
             np.testing.assert_array_equal(file[f"events/split/{protocol}"][:], cache.splits("events", protocol))
     text = nmnist_cache.read_bytes()[:LEADING_BYTES].decode()
-    assert text.startswith("tmkt-cache 1\ndigest ")
+    assert text.startswith("tmkt-cache 2\ndigest ")
     assert text.endswith("\n")
 
 
@@ -168,10 +168,10 @@ def test_a_longer_file_is_refused(nmnist_cache, tmp_path):
 def test_another_version_is_named(nmnist_cache, tmp_path):
     data = nmnist_cache.read_bytes()
     block = decode_leading_block(data[:LEADING_BYTES], "x")
-    newer = LeadingBlock(2, block.num_bytes, block.sha256, block.digest)
+    newer = LeadingBlock(9, block.num_bytes, block.sha256, block.digest)
     path = tmp_path / "newer.h5"
     path.write_bytes(encode_leading_block(newer) + data[LEADING_BYTES:])
-    with pytest.raises(CacheError, match=r"^newer.h5: cache format 2, this tmkt reads format 1; prepare it again$"):
+    with pytest.raises(CacheError, match=r"^newer.h5: cache format 9, this tmkt reads format 2; prepare it again$"):
         Cache(path)
 
 

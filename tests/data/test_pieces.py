@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import zlib
 
 import faery
 import numpy as np
@@ -12,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data.cache.reader import Cache
+from tmkt_data.checksums import checksum
 from tmkt_data.datasets.folder import open_folder
 from tmkt_data.errors import EventError
 from tmkt_data.events import SensorSize, validate_events
 from tmkt_data.io import pieces as pieces_module
 from tmkt_data.io.atis import encode_atis
-from tmkt_data.io.pieces import PIECED, crc32_of, read_pieces
+from tmkt_data.io.pieces import PIECED, checksum_of, read_pieces
 from tmkt_data.io.read import Reading, decode_recording
 from tmkt_data.io.write import write_events
 from tmkt_data.plan import plan_prepare
@@ -218,7 +218,7 @@ def test_caches_are_the_same_whether_files_count_as_large_or_not(tmp_path, monke
 def test_the_checksum_in_pieces_is_that_of_the_file(tmp_path):
     data = os.urandom(100_000)
     (tmp_path / "a").write_bytes(data)
-    assert crc32_of(tmp_path / "a") == zlib.crc32(data)
+    assert checksum_of(tmp_path / "a") == checksum(data)
 
 
 def test_formats_that_are_not_read_in_pieces_say_so(tmp_path):

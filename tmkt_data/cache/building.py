@@ -9,35 +9,37 @@ import os
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tmkt_data.cache.frames_file import FrameArray, FramesFile
 from tmkt_data.errors import CacheError
 from tmkt_data.locks import FileLock
 from tmkt_data.whole_files import put_file
 
 Block = dict[str, NDArray[Any]]
+_FRAMES, _SHORT, _TABLED = "frames.h5", "short.h5", "tabled.h5"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class BuildingFolder:
-    """Blocks of one unfinished cache, kept beside the place where the cache will be.
+    """One unfinished cache, kept beside the place where the cache will be.
 
-    A block is an uncompressed npz file, written under a temporary name and renamed; its zip checksums tell a whole
-    block from a damaged one, which is built again. The folder belongs to one plan: blocks of another are removed.
+    Frames are written straight into the file that becomes the cache. What else a block holds, the checksums of its
+    frames among it, is an uncompressed npz file, written under a temporary name and renamed once the frames are
+    written; its zip checksums tell a whole block from a damaged one, which is built again. The folder belongs to one
+    plan: what is there of another is removed.
 
     Attributes:
         path: The folder.
-        rows: Rows of each block that was stored or loaded, by its name.
     """
 
     def __init__(self, cache_path: Path, plan: str) -> None:
         self.path = cache_path.with_name(f"{cache_path.name}.building")
-        self.rows: dict[str, int] = {}
         self._plan = plan
         self._lock = FileLock(self.path / "lock")
 
@@ -69,10 +71,41 @@ class BuildingFolder:
         shutil.rmtree(self.path, ignore_errors=True)
         self.close()
 
+    def frames(self, arrays: Sequence[FrameArray]) -> FramesFile:
+        """Open the file of the frames, as an interrupted run left it or laid down anew.
+
+        Raises:
+            CacheError: The file cannot be written.
+        """
+        left = self.path / _TABLED
+        fresh = not (self.path / _FRAMES).exists()
+        frames = FramesFile(self.path / _FRAMES, arrays)
+        if fresh and left.exists():
+            # Stopped while its tables were written: its frames are good, whatever became of the rest.
+            frames.take_from(left)
+        left.unlink(missing_ok=True)
+        return frames
+
+    def complete(self, frames: FramesFile) -> Path:
+        """Close the file of the frames and set it aside for the tables; return its new path."""
+        frames.close()
+        return frames.path.replace(self.path / _TABLED)
+
+    def shortened(self, arrays: Sequence[FrameArray]) -> FramesFile:
+        """Lay down a second file, for fewer rows than the file of the frames has; `complete` takes it, too.
+
+        Raises:
+            CacheError: The file cannot be written.
+        """
+        path = self.path / _SHORT
+        path.unlink(missing_ok=True)
+        return FramesFile(path, arrays)
+
     @property
     def num_bytes(self) -> int:
-        """Bytes that the blocks take."""
-        return sum(path.stat().st_size for path in self.path.glob("*.npz"))
+        """Bytes that the frames take on disk so far; rows that were not written take none."""
+        paths = [path for name in (_FRAMES, _TABLED) if (path := self.path / name).exists()]
+        return sum(int(getattr(path.stat(), "st_blocks", 0)) * 512 for path in paths)
 
     def load(self, name: str) -> Block | None:
         """Return a finished block, or None where it is absent or damaged."""
@@ -80,7 +113,6 @@ class BuildingFolder:
             data = io.BytesIO(self._block_path(name).read_bytes())
             with np.load(data, allow_pickle=False) as stored:
                 block = {key: stored[key] for key in stored.files}
-            self.rows[name] = len(block["frames"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         return block
@@ -99,17 +131,11 @@ class BuildingFolder:
             put_file(self._block_path(name), buffer.getbuffer(), via=temporary, durable=False)
         except OSError as broken:
             raise _write_error(self.path, broken) from broken
-        self.rows[name] = len(block["frames"])
 
     def names(self) -> Iterator[str]:
         """Yield the names of the blocks that are there, whole or damaged."""
         for path in self.path.glob("*.npz"):
             yield path.stem
-
-    @property
-    def assembled(self) -> Path:
-        """Where the cache is put together before it gets its name."""
-        return self.path / "assembled.h5"
 
     def _block_path(self, name: str) -> Path:
         return self.path / f"{name}.npz"

@@ -1,4 +1,4 @@
-"""The cache format, version 1: names, types, the leading block and the digests. Described in docs/cache-format.md.
+"""The cache format, version 2: names, types, the leading block and the digests. Described in docs/cache-format.md.
 
 A cache is an HDF5 file behind a leading block of 512 bytes of text, which HDF5 ignores (its "user block"). The block
 holds the size and the SHA-256 of everything after it, so a cut or altered file is told from a whole one without HDF5.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tmkt_data.errors import CacheError
 
 FORMAT = "tmkt-cache"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LEADING_BYTES = 512
 
 EVENT_TABLES: dict[str, str] = {
@@ -32,8 +32,8 @@ EVENT_TABLES: dict[str, str] = {
     "num_outside_bins": "<i8",
     "num_inversions": "<i8",
     "source_bytes": "<i8",
-    "source_crc32": "<u4",
-    "frames_crc32": "<u4",
+    "source_xxh3": "<u8",
+    "frames_xxh3": "<u8",
 }
 FILTER_TABLES: dict[str, str] = {"num_hot_pixels": "<i8", "num_refractory_us": "<i8", "num_background_us": "<i8"}
 """Only in caches whose recordings were filtered: events dropped by each filter."""
@@ -42,10 +42,10 @@ IMAGE_TABLES: dict[str, str] = {
     "height_px": "<i4",
     "width_px": "<i4",
     "source_bytes": "<i8",
-    "source_crc32": "<u4",
-    "frames_crc32": "<u4",
+    "source_xxh3": "<u8",
+    "frames_xxh3": "<u8",
 }
-SPIKE_TABLES: dict[str, str] = {"spikes_crc32": "<u4"}
+SPIKE_TABLES: dict[str, str] = {"spikes_xxh3": "<u8"}
 OVERFLOW_TABLES: dict[str, str] = {"overflow_start": "<i8", "overflow_cell": "<i8", "overflow_count": "<u4"}
 
 Table = NDArray[Any]
@@ -100,7 +100,7 @@ def decode_leading_block(data: bytes, place: str) -> LeadingBlock:
 
 
 def content_digest(header: Mapping[str, str], tables: Mapping[str, Table]) -> str:
-    """Return the SHA-256 over the header and all tables; the CRC-32 of every frame is among them.
+    """Return the SHA-256 over the header and all tables; the checksum of every frame is among them.
 
     The version of the tool is left out: the same content has the same digest whoever wrote it.
 

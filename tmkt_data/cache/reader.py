@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from tmkt_data.cache.layout import (
     decode_leading_block,
     table_text,
 )
+from tmkt_data.checksums import checksum
 from tmkt_data.errors import CacheError, SpecError
 from tmkt_data.spec import PrepareSpec
 
@@ -67,9 +67,9 @@ class CacheInfo:
 
 
 class MappedFrames:
-    """Rows of one array of the file; each row is checked against its CRC-32 the first time it is read."""
+    """Rows of one array of the file; each row is checked against its checksum the first time it is read."""
 
-    def __init__(self, path: Path, name: str, dataset: h5py.Dataset, crc32: Table, file_bytes: int) -> None:
+    def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table, file_bytes: int) -> None:
         _require_dataset(path, name, dataset)
         offset = dataset.id.get_offset()
         if offset is None or dataset.chunks is not None or offset + dataset.nbytes > file_bytes:
@@ -77,7 +77,7 @@ class MappedFrames:
         self._path, self._name, self._offset = path.absolute(), name, int(offset)
         self.shape: tuple[int, ...] = tuple(int(n) for n in dataset.shape)
         self.dtype: np.dtype[Any] = dataset.dtype
-        self._crc32 = crc32
+        self._checksums = checksums
         self._checked = np.zeros(self.shape[0], bool)
         self._map: NDArray[Any] | None = None
 
@@ -106,7 +106,7 @@ class MappedFrames:
             raise CacheError(f"{self._path}: cannot be read ({broken})") from broken
 
     def _check(self, frames: NDArray[Any], row: int) -> None:
-        if zlib.crc32(frames[row]) != int(self._crc32[row]):
+        if checksum(frames[row]) != int(self._checksums[row]):
             raise CacheError(
                 f"{self._path.name}: row {row} of {self._name} was altered since it was written; "
                 "restore the file or prepare it again"
@@ -138,12 +138,12 @@ class Cache:
             if content_digest(header, self.tables) != block.digest:
                 raise CacheError(f"{path.name}: its tables were altered since they were written; prepare it again")
             self.info = _info(path, header, block, file)
-            self._events = _mapped(path, file, "events/frames", self.tables["events/frames_crc32"], block.num_bytes)
-            self._images = _mapped(path, file, "images/frames", self.tables["images/frames_crc32"], block.num_bytes)
+            self._events = _mapped(path, file, "events/frames", self.tables["events/frames_xxh3"], block.num_bytes)
+            self._images = _mapped(path, file, "images/frames", self.tables["images/frames_xxh3"], block.num_bytes)
             self._spikes = None
             if "images/spikes" in file:
-                crc32 = self.tables["images/spikes_crc32"]
-                self._spikes = _mapped(path, file, "images/spikes", crc32, block.num_bytes)
+                checksums = self.tables["images/spikes_xxh3"]
+                self._spikes = _mapped(path, file, "images/spikes", checksums, block.num_bytes)
         self.class_names = table_text(self.tables["class_names"])
         self.event_ids = table_text(self.tables["events/id"])
         self.image_ids = table_text(self.tables["images/id"])
@@ -300,8 +300,10 @@ def _info(path: Path, header: dict[str, str], block: LeadingBlock, file: h5py.Fi
     )
 
 
-def _mapped(path: Path, file: h5py.File, name: str, crc32: Table, file_bytes: int) -> MappedFrames:
-    frames = MappedFrames(path, name, file[name], crc32, file_bytes)
-    if frames.shape[0] != len(crc32):
-        raise CacheError(f"{path.name}: {name} has {frames.shape[0]} rows, its table {len(crc32)}; prepare it again")
+def _mapped(path: Path, file: h5py.File, name: str, checksums: Table, file_bytes: int) -> MappedFrames:
+    frames = MappedFrames(path, name, file[name], checksums, file_bytes)
+    if frames.shape[0] != len(checksums):
+        raise CacheError(
+            f"{path.name}: {name} has {frames.shape[0]} rows, its table {len(checksums)}; prepare it again"
+        )
     return frames

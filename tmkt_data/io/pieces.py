@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from tmkt_data.checksums import checksum_of_pieces
 from tmkt_data.errors import EventError
 from tmkt_data.events import Events, validate_events
 from tmkt_data.io.aedat2 import decode_aedat2, header_bytes
@@ -62,16 +62,13 @@ def read_pieces(path: Path, given: Reading, piece_bytes: int = PIECE_BYTES) -> I
     yield from _in_order(_decode(path, given, piece_bytes), path.name)
 
 
-def crc32_of(path: Path) -> int:
-    """Return the CRC-32 of a file, read in pieces.
+def checksum_of(path: Path) -> int:
+    """Return the checksum of a file, read in pieces.
 
     Raises:
         EventError: The file cannot be read.
     """
-    crc = 0
-    for chunk in _chunks(path, 0, 1, PIECE_BYTES):
-        crc = zlib.crc32(chunk, crc)
-    return crc
+    return checksum_of_pieces(_chunks(path, 0, 1, PIECE_BYTES))
 
 
 def _decode(path: Path, given: Reading, piece_bytes: int) -> Iterator[Events]:
