@@ -64,6 +64,7 @@ SOURCES: dict[str, str] = {
     "data.prepare.hot_pixels": OWN,
     "data.prepare.refractory_us": OWN,
     "data.prepare.background_us": OWN,
+    "data.prepare.image_decode": "own choice; KT: `full`",
     "model.backbone": KT,
     "model.batch_norm": INFERRED,
     "model.eval_statistics": INFERRED,

@@ -35,6 +35,7 @@ def _spec_options(function: Any) -> Any:
         click.option("--canvas", help="fixed | tight: extent of the recording.  [default: fixed; ncaltech101: tight]"),
         click.option("--representation", help="counts: OFF and ON | voxel: signed, one channel.  [default: counts]"),
         click.option("--image-channel", help="value of HSV | luminance | blue.  [default: value]"),
+        click.option("--image-decode", help="full | scaled: JPEGs by halves.  [default: full; ncaltech101: scaled]"),
         click.option("--class-set", help="all | objects: without background.  [default: all]"),
         click.option("--split-seed", type=int, help="Seed of drawn splits.  [default: 0]"),
         click.option("--val-share", type=float, help="Share of val in drawn splits.  [default: 0.1]"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,9 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.layout import IMAGE_TABLES, SPIKE_TABLES
-from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue, Source
-from tmkt_data.encode import image_frame, poisson_frames
+from tmkt_data.encode import frame_of_pixels, image_frame, poisson_frames, smallest_pixels
+from tmkt_data.io.images import DecodedImage
 from tmkt_data.prepare_blocks import convert_all, empty_block
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.source_reader import Archives, canvas_of, read_pixels
@@ -61,25 +63,34 @@ def _convert_image(
     at: int,
     archives: Archives,
 ) -> None:
-    rgb, data = read_pixels(source, archives)
-    fixed = spec.canvas == "fixed"
-    canvas, placement = canvas_of(catalogue, spec)
-    frame = image_frame(
-        rgb,
-        height=spec.size,
-        width=spec.size,
-        channel=spec.image_channel,
-        sensor_size=canvas if fixed else None,
-        placement=placement if fixed else None,
-    )
+    image, data, frame = _read_frame(source, catalogue, spec, archives)
     block["frames"][at] = frame
-    block["height_px"][at], block["width_px"][at] = rgb.shape[:2]
+    block["height_px"][at], block["width_px"][at] = image.height, image.width
     block["source_bytes"][at] = len(data)
-    block["source_xxh3"][at] = checksum(data)
-    block["frames_xxh3"][at] = checksum(block["frames"][at])
+    block["source_crc32"][at] = zlib.crc32(data)
+    block["frames_crc32"][at] = zlib.crc32(block["frames"][at])
     if spec.bake != "none":
         block["spikes"][at] = bake_spikes(frame, source.id, spec)
-        block["spikes_xxh3"][at] = checksum(block["spikes"][at])
+        block["spikes_crc32"][at] = zlib.crc32(block["spikes"][at])
+
+
+def _read_frame(
+    source: Source, catalogue: Catalogue, spec: PrepareSpec, archives: Archives
+) -> tuple[DecodedImage, bytes, NDArray[np.uint8]]:
+    sensor_size, placement = canvas_of(catalogue, spec) if spec.canvas == "fixed" else (None, None)
+    where: dict[str, Any] = {
+        "height": spec.size,
+        "width": spec.size,
+        "sensor_size": sensor_size,
+        "placement": placement,
+    }
+    if spec.image_decode == "full":
+        image, data = read_pixels(source, archives)
+        frame = image_frame(image.pixels, channel=spec.image_channel, **where)
+    else:
+        image, data = read_pixels(source, archives, partial(smallest_pixels, **where))
+        frame = frame_of_pixels(image.pixels, image.extent, channel=spec.image_channel, **where)
+    return image, data, frame
 
 
 def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> NDArray[np.uint8]:

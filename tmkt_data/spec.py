@@ -16,6 +16,7 @@ Canvas = Literal["fixed", "tight"]
 Resize = Literal["sum", "bilinear", "area"]
 Representation = Literal["counts", "voxel"]
 ImageChannel = Literal["value", "luminance", "blue"]
+ImageDecode = Literal["full", "scaled"]
 ClassSet = Literal["all", "objects"]
 Bake = Literal["none", "repeat", "poisson"]
 PolarityRule = Literal["as-is", "inverted"]
@@ -26,6 +27,7 @@ _CLOSED: dict[str, tuple[str, ...]] = {
     "resize": get_args(Resize),
     "representation": get_args(Representation),
     "image_channel": get_args(ImageChannel),
+    "image_decode": get_args(ImageDecode),
     "class_set": get_args(ClassSet),
     "bake": get_args(Bake),
     "orientation": ORIENTATIONS,
@@ -43,7 +45,8 @@ _RANGES = {
     "background_us": (0, 10**9),
 }
 FILTERS = ("hot_pixels", "refractory_us", "background_us")
-_OPEN = ("sensor_size", "time_unit", "orientation", "polarity", "shift_x", "shift_y", "time_offset_us", *FILTERS)
+_GEOMETRY = ("sensor_size", "time_unit", "orientation", "polarity", "shift_x", "shift_y", "time_offset_us")
+_OPEN = (*_GEOMETRY, *FILTERS, "image_decode")
 """Choices that came later; at their defaults they are left out of the digest, so that caches of before stay."""
 
 
@@ -81,6 +84,9 @@ class PrepareSpec:
         refractory_us: Drop an event that follows another of its pixel that was kept by less than this; 0 keeps all.
         background_us: Drop an event without another in the eight pixels around within this time before it; 0 keeps
             all. The filters apply in this order, after the orientation.
+        image_decode: How an image becomes a frame: `full`, decoded at its full size and resized by Pillow (as KT), or
+            `scaled`, where JPEGs far larger than the frame are decoded at 1/2, 1/4 or 1/8 of their size, see
+            `encode.frame_of_pixels`; about twice as fast.
 
     Raises:
         SpecError: A value outside its range, or values that exclude each other.
@@ -112,6 +118,7 @@ class PrepareSpec:
     hot_pixels: float = 0.0
     refractory_us: int = 0
     background_us: int = 0
+    image_decode: ImageDecode = "full"
 
     def __post_init__(self) -> None:
         for name, choices in _CLOSED.items():
@@ -171,7 +178,7 @@ class PrepareSpec:
         return dataclasses.asdict(self)
 
     def to_json(self) -> str:
-        """Return the choices as canonical JSON: sorted keys, no spaces, geometry and filters where set."""
+        """Return the choices as canonical JSON: sorted keys, no spaces, what came later where set."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         values = {k: v for k, v in self.to_dict().items() if k not in _OPEN or v != defaults[k]}
         return json.dumps(values, sort_keys=True, separators=(",", ":"))

@@ -10,7 +10,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tmkt_data.orientation import Orientation
-from tmkt_data.spec import Bake, Canvas, ClassSet, ImageChannel, PolarityRule, PrepareSpec, Representation, Resize
+from tmkt_data.spec import (
+    Bake,
+    Canvas,
+    ClassSet,
+    ImageChannel,
+    ImageDecode,
+    PolarityRule,
+    PrepareSpec,
+    Representation,
+    Resize,
+)
 from tmkt_data.time_bins import BinRule
 from tmkt_train.mixing import MixLaw
 from tmkt_train.options import (
@@ -85,6 +95,9 @@ class PrepareTable(Table):
     refractory_us: int = Field(default=0, ge=0, le=10**9, description="Refractory period of a pixel; 0: none.")
     background_us: int = Field(
         default=0, ge=0, le=10**9, description="Drop events without a neighbor within this time; 0: none."
+    )
+    image_decode: ImageDecode = Field(
+        default=_SPEC.image_decode, description="Whether large JPEGs are decoded at a part of their size."
     )
 
     def to_spec(self) -> PrepareSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from itertools import pairwise
 
@@ -169,6 +170,60 @@ def poisson_frames(intensities, num_steps, num_channels, key):
         word = philox4x32((block & MASK_32, block >> 32, 0, 0), (key & MASK_32, key >> 32))[lane]
         spikes.append(float(Fraction(word, 1 << 32) < Fraction(flat[i % len(flat)], 255)))
     return np.array(spikes, np.float32).reshape(num_steps, num_channels, *intensities.shape)
+
+
+def triangle_shares(extent, targets):
+    """Share of each pixel in each target: height of a triangle over its middle, as fractions that add up to 1."""
+    step = Fraction(extent) / targets
+    reach = max(step, Fraction(1))
+    table = []
+    for target in range(targets):
+        middle = (target + Fraction(1, 2)) * step
+        heights = [
+            max(Fraction(0), 1 - abs(pixel + Fraction(1, 2) - middle) / reach) for pixel in range(math.ceil(extent))
+        ]
+        table.append([height / sum(heights) for height in heights])
+    return table
+
+
+def axis_weights(extent, cells, place=None):
+    """Weight of each pixel in each cell, whole numbers: running sums of shares, rounded to 14 bits."""
+    shares = triangle_shares(extent, cells)
+    if place is not None:
+        image = triangle_shares(extent, place.span)[: place.canvas - place.start]
+        shares = [
+            [
+                sum(row[place.start + at] * column[pixel] for at, column in enumerate(image))
+                for pixel in range(len(image[0]))
+            ]
+            for row in triangle_shares(place.canvas, cells)
+        ]
+    table = []
+    for row in shares:
+        sums = [int(sum(row[:end]) * 2**14 + Fraction(1, 2)) for end in range(len(row) + 1)]
+        table.append([after - before for before, after in pairwise(sums)])
+    return table
+
+
+def fill_frame(pixels, rows, columns, channel):
+    """Weigh rows, keep 15 bits; weigh columns, keep a byte; take the channel. One cell at a time."""
+    frame = np.zeros((len(rows), len(columns)), np.uint8)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            color = []
+            for c in range(3):
+                line = [
+                    sum(weight * int(value) for weight, value in zip(row, pixels[:, x, c], strict=True)) + 64 >> 7
+                    for x in range(pixels.shape[1])
+                ]
+                color.append(sum(weight * value for weight, value in zip(column, line, strict=True)) + (1 << 20) >> 21)
+            red, green, blue = color
+            frame[i, j] = {
+                "value": max(color),
+                "luminance": (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16,
+                "blue": blue,
+            }[channel]
+    return frame
 
 
 def mix64(z):

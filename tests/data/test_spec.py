@@ -36,6 +36,7 @@ OTHER_VALUES = {
     "hot_pixels": 2.0,
     "refractory_us": 100,
     "background_us": 3000,
+    "image_decode": "scaled",
 }
 SPECS = st.builds(
     PrepareSpec,
@@ -60,6 +61,7 @@ SPECS = st.builds(
     hot_pixels=st.just(0) | st.floats(1, 1000),
     refractory_us=st.integers(0, 10**9),
     background_us=st.integers(0, 10**9),
+    image_decode=st.sampled_from(["full", "scaled"]),
 )
 
 
@@ -151,6 +153,7 @@ def test_choices_are_given_by_name():
         ("image_channel", "value, luminance, blue"),
         ("class_set", "all, objects"),
         ("bake", "none, repeat, poisson"),
+        ("image_decode", "full, scaled"),
     ],
 )
 @pytest.mark.parametrize("value", ["Sum", "", None, 3, ["sum"]])

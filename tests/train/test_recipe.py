@@ -94,7 +94,7 @@ def test_paper_recipe_has_the_published_numbers():
     assert recipe.train.drop_last
     assert (recipe.model.backbone, recipe.model.batch_norm) == ("vgg-snn", "per-step")
     assert (recipe.loss.alignment, recipe.loss.coefficients, recipe.mix.ratio) == (0.5, "learned", 0.5)
-    assert recipe.data.prepare.to_spec() == PrepareSpec(time_bins=10, size=48, canvas="tight")
+    assert recipe.data.prepare.to_spec() == PrepareSpec(time_bins=10, size=48, canvas="tight", image_decode="scaled")
 
 
 @pytest.mark.parametrize("name", ["scnn_digits", "scnn_nmnist", "vggsnn_ncaltech"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.spec import Canvas
+from tmkt_data.spec import Canvas, ImageDecode
 
 
 class MissingDataError(CatalogueError):
@@ -28,6 +28,7 @@ class DatasetInfo:
         recipe: Recipe that trains on the cache as it comes.
         canvas: Default canvas: `tight` where the size of a recording differs from file to file.
         time_bins: Default number of time bins.
+        image_decode: Default decoding of images: `scaled` where they are photographs as JPEG.
     """
 
     name: str
@@ -39,6 +40,7 @@ class DatasetInfo:
     recipe: str
     canvas: Canvas = "fixed"
     time_bins: int = 10
+    image_decode: ImageDecode = "full"
 
 
 def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path]) -> MissingDataError:

@@ -34,6 +34,7 @@ INFO = DatasetInfo(
     size=48,
     recipe="vggsnn_ncaltech",
     canvas="tight",
+    image_decode="scaled",
 )
 
 _EVENT_FOLDERS = (

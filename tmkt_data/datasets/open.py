@@ -57,7 +57,7 @@ def dataset_info(name: str) -> DatasetInfo:
 def default_spec(name: str) -> PrepareSpec:
     """Return the choices that `tmkt-data prepare NAME` makes without options; errors as `dataset_info`."""
     info = dataset_info(name)
-    return PrepareSpec(size=info.size, canvas=info.canvas, time_bins=info.time_bins)
+    return PrepareSpec(size=info.size, canvas=info.canvas, time_bins=info.time_bins, image_decode=info.image_decode)
 
 
 def open_catalogue(

@@ -6,7 +6,9 @@ import io
 import math
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,27 @@ _DAMAGE = (
 _IDX_MAGIC = {1: 0x0801, 3: 0x0803}
 
 
+class DecodedImage(NamedTuple):
+    """An image, perhaps decoded at a part of its size.
+
+    Attributes:
+        pixels: Shape (ceil(height / scale), ceil(width / scale), 3), uint8; red, green and blue.
+        height: Rows of the image in its file.
+        width: Columns of the image in its file.
+        scale: 1, 2, 4 or 8: sides of the square of the file that is one pixel here.
+    """
+
+    pixels: NDArray[np.uint8]
+    height: int
+    width: int
+    scale: int = 1
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Height and width of the image in decoded pixels; fractions where the last is covered in part."""
+        return self.height / self.scale, self.width / self.scale
+
+
 def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8]:
     """Decode an image file to RGB; grey and palette images are converted.
 
@@ -35,7 +58,23 @@ def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8
         place: What the message of an error starts with.
 
     Returns:
-        Shape (H, W, 3), uint8.
+        Shape (H, W, 3), uint8; read-only.
+
+    Raises:
+        ImageError: No image, a truncated one, one of more than `MAX_PIXELS`, or one of 16 bits a channel.
+    """
+    return decode_scaled(data, None, place=place).pixels
+
+
+def decode_scaled(
+    data: bytes, smallest: Callable[[int, int], tuple[int, int]] | None, *, place: str = "image bytes"
+) -> DecodedImage:
+    """Decode an image file to RGB; a JPEG that is far larger than needed, at 1/2, 1/4 or 1/8 of its size.
+
+    Args:
+        data: Bytes of an image in one of `FORMATS`, 8 bits a channel or fewer.
+        smallest: Gives the least width and height to decode to from width and height of the image; None: full size.
+        place: What the message of an error starts with.
 
     Raises:
         ImageError: No image, a truncated one, one of more than `MAX_PIXELS`, or one of 16 bits a channel.
@@ -51,7 +90,12 @@ def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8
                     )
                 if image.mode not in _BYTE_MODES:
                     raise ImageError(f"{place}: pixels of type {image.mode}, expected 8 bits a channel; convert it")
-                return np.asarray(image.convert("RGB"), np.uint8)
+                # Only JPEG has a draft: fewer of the coefficients of each block are turned into pixels.
+                drafted = None if smallest is None else image.draft(None, smallest(width, height))
+                scale = 1 if drafted is None else round(width / drafted[1][2])
+                image.load()
+                rgb = image if image.mode == "RGB" else image.convert("RGB")
+                return DecodedImage(np.asarray(rgb, np.uint8), height, width, scale)
     except UnidentifiedImageError as unknown:
         raise ImageError(f"{place}: no image that Pillow can read ({len(data)} bytes); fetch it again") from unknown
     except _DAMAGE as broken:
