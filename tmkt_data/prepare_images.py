@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.layout import IMAGE_TABLES, SPIKE_TABLES
+from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.encode import frame_of_pixels, image_frame, poisson_frames, smallest_pixels
 from tmkt_data.io.images import DecodedImage
@@ -67,11 +67,11 @@ def _convert_image(
     block["frames"][at] = frame
     block["height_px"][at], block["width_px"][at] = image.height, image.width
     block["source_bytes"][at] = len(data)
-    block["source_crc32"][at] = zlib.crc32(data)
-    block["frames_crc32"][at] = zlib.crc32(block["frames"][at])
+    block["source_xxh3"][at] = checksum(data)
+    block["frames_xxh3"][at] = checksum(frame)
     if spec.bake != "none":
         block["spikes"][at] = bake_spikes(frame, source.id, spec)
-        block["spikes_crc32"][at] = zlib.crc32(block["spikes"][at])
+        block["spikes_xxh3"][at] = checksum(block["spikes"][at])
 
 
 def _read_frame(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.encode import Placement
 from tmkt_data.errors import EventError, ImageError, SpecError
@@ -29,7 +29,7 @@ from tmkt_data.io.atis import ATIS_SIZE
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.image_archives import read_archive
 from tmkt_data.io.images import DecodedImage, decode_scaled
-from tmkt_data.io.pieces import crc32_of, is_large, read_pieces
+from tmkt_data.io.pieces import checksum_of, is_large, read_pieces
 from tmkt_data.io.read import decode_recording, recognize
 from tmkt_data.io.slices import SliceReader, cut_window, slices_path
 from tmkt_data.orientation import swaps_axes
@@ -111,13 +111,13 @@ class OpenedRecording(NamedTuple):
         facts: What it holds.
         pieces: Gives its events, in order of time, anew at each call; all at once where the file is small.
         num_bytes: Size of the bytes that make it what it is: its file, or its events in a larger one.
-        crc32: Their CRC-32.
+        checksum: Their checksum.
     """
 
     facts: RecordingFacts
     pieces: Callable[[], Iterator[Events]]
     num_bytes: int
-    crc32: int
+    checksum: int
 
 
 class RecordingReader:
@@ -146,7 +146,7 @@ class RecordingReader:
             events, data = self._whole(source)
             require_plausible(_facts([events]), self._catalogue.sensor_size, source.path.name)
             events = filter_events(self._turned(events), self._spec)
-            recording = OpenedRecording(_facts([events]), lambda: iter((events,)), len(data), zlib.crc32(data))
+            recording = OpenedRecording(_facts([events]), lambda: iter((events,)), len(data), checksum(data))
         if not recording.facts.num_kept:
             raise EventError(
                 f"{source.path.name}: none of {recording.facts.num_read} events is left after "
@@ -172,7 +172,7 @@ class RecordingReader:
 
         if spec.filters:
             facts = _facts(pieces())
-        return OpenedRecording(facts, pieces, source.path.stat().st_size, crc32_of(source.path))
+        return OpenedRecording(facts, pieces, source.path.stat().st_size, checksum_of(source.path))
 
     def _pieces(self, source: Source) -> Iterator[Events]:
         size, shift = self._catalogue.sensor_size, self._shift(source)
@@ -286,14 +286,14 @@ def source_bytes(source: Source, archives: Archives) -> bytes:
     return bytes(archive_of(source.path, archives)[source.item].tobytes())
 
 
-def source_crc32(source: Source, archives: Archives) -> int:
-    """Return the CRC-32 of the bytes that make a source what it is; errors as `read_pixels`."""
+def source_checksum(source: Source, archives: Archives) -> int:
+    """Return the checksum of the bytes that make a source what it is; errors as `read_pixels`."""
     if source.item < 0:
         try:
-            return crc32_of(source.path)
+            return checksum_of(source.path)
         except EventError as broken:
             raise ImageError(str(broken)) from None
-    return zlib.crc32(source_bytes(source, archives))
+    return checksum(source_bytes(source, archives))
 
 
 def archive_of(path: Path, archives: Archives) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ import pytest
 import trees
 from conftest import build
 
+from tmkt_data import prepare
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.datasets.open import default_spec, open_catalogue
 from tmkt_data.errors import CacheError, CatalogueError
@@ -23,6 +24,11 @@ from tmkt_data.io.atis import write_atis
 from tmkt_data.plan import cache_directory, find_prepared, plan_prepare
 from tmkt_data.prepare import prepare_cache
 from tmkt_data.prepare_blocks import UnreadableSourcesError
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "BLOCK_BYTES", 1 << 21)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,11 @@ def test_stopped_after_any_step_and_run_again_ends_with_the_same_bytes(large_roo
 
 def test_killed_at_random_points_and_run_again_ends_with_the_same_bytes(large_root, uninterrupted, tmp_path):
     out = tmp_path / "killed.h5"
-    command = [sys.executable, "-m", "tmkt_data", "prepare", "nmnist", "--root", str(large_root), "--size", "48",
+    code = (
+        "import sys; from tmkt_data import prepare; from tmkt_data.cli import main;"
+        "prepare.BLOCK_BYTES = 1 << 21; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "prepare", "nmnist", "--root", str(large_root), "--size", "48",
                "--workers", "1", "--out", str(out)]  # fmt: skip
     rng = random.Random(5)
     building = tmp_path / "killed.h5.building"
@@ -101,6 +111,62 @@ def test_a_damaged_block_is_built_again(large_root, uninterrupted, tmp_path):
     for _ in prepare_cache(plan):
         pass
     assert out.read_bytes() == uninterrupted.read_bytes()
+
+
+def test_frames_that_were_lost_are_built_again(large_root, uninterrupted, tmp_path):
+    out = tmp_path / "mended.h5"
+    plan = plan_of(large_root, out, size=48)
+    steps = prepare_cache(plan)
+    for _ in range(8):
+        next(steps)
+    steps.close()
+    frames = tmp_path / "mended.h5.building" / "frames.h5"
+    data = bytearray(frames.read_bytes())
+    at = data.index(Cache(uninterrupted).event_frames([3]).astype("u1").tobytes())
+    data[at + 5000] ^= 1
+    frames.write_bytes(data)
+    steps = list(prepare_cache(plan))
+    assert 0 < max(step.resumed for step in steps if step.stage == "recordings") < 640
+    assert out.read_bytes() == uninterrupted.read_bytes()
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_stopped_while_the_tables_are_written_keeps_the_frames(
+    large_root, uninterrupted, tmp_path, monkeypatch, damage
+):
+    out = tmp_path / "tabled.h5"
+    plan = plan_of(large_root, out, size=48)
+
+    def stop(path, *_):
+        if damage:
+            with path.open("r+b") as file:
+                file.write(bytes(2000))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(prepare, "write_tables" if damage else "seal", stop)
+        with pytest.raises(KeyboardInterrupt):
+            list(prepare_cache(plan))
+    assert {step.stage for step in prepare_cache(plan)} == {"writing"}
+    assert out.read_bytes() == uninterrupted.read_bytes()
+
+
+def test_left_out_files_shorten_the_cache_to_what_a_smaller_tree_gives(large_root, tmp_path):
+    root = tmp_path / "tree"
+    shutil.copytree(large_root, root)
+    broken = [next(folder.glob("*.bin")) for folder in (root / "N-MNIST/Train/0", root / "N-MNIST/Test/3")]
+    for path in broken:
+        path.write_bytes(b"123")
+    plan = plan_of(root, tmp_path / "short.h5", size=48)
+    for _ in prepare_cache(plan, skip_bad=True):
+        pass
+    for path in broken:
+        path.unlink()
+    short, smaller = Cache(plan.path), Cache(build("nmnist", root, tmp_path / "smaller.h5", size=48))
+    assert short.event_ids == smaller.event_ids
+    rows = np.arange(638)
+    np.testing.assert_array_equal(short.event_frames(rows), smaller.event_frames(rows))
+    np.testing.assert_array_equal(short.image_frames(rows), smaller.image_frames(rows))
 
 
 def test_blocks_of_other_choices_are_not_used(large_root, uninterrupted, tmp_path):
@@ -341,7 +407,7 @@ def test_blocks_count_toward_the_space_that_is_needed(nmnist_root, tmp_path, mon
     while next(steps).stage != "writing":
         pass
     steps.close()
-    room = shutil.disk_usage(tmp_path)._replace(free=int(1.5 * plan.num_bytes))
+    room = shutil.disk_usage(tmp_path)._replace(free=int(0.5 * plan.num_bytes))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
     for _ in prepare_cache(plan):
         pass
