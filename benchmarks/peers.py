@@ -115,21 +115,24 @@ def jelly_frames() -> Callable[[Path], Any] | None:
 
 
 def our_frames(side: tuple[int, int]) -> Callable[[Path], Any]:
-    """Return what `prepare` does to an ATIS recording."""
+    """Return what `prepare` does to an ATIS recording, onto frames of the size (height, width)."""
     from tmkt_data.kernels import atis_frames as kernels
     from tmkt_data.kernels.resize import axis_table
     from tmkt_data.time_bins import bin_edges
 
     height, width = side
-    place, start = np.zeros(256, np.int64), np.zeros(256, np.int64)
-    place[:WIDTH] = axis_table(WIDTH, width, "sum").target
-    start[:HEIGHT] = axis_table(HEIGHT, height, "sum").target.astype(np.int64) * width
+    column, line = np.zeros(256, np.uint32), np.zeros((256, 2), np.uint32)
+    column[:WIDTH] = axis_table(WIDTH, width, "sum").target
+    line[:HEIGHT] = axis_table(HEIGHT, height, "sum").target[:, None] * width + np.array([0, height * width])
+    line = line.reshape(-1)
 
     def run(path: Path) -> Any:
-        pixels = np.frombuffer(path.read_bytes(), np.uint8)
-        first, last = kernels.find_ends(pixels, WIDTH, HEIGHT)
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        _, _, x_last, y_last, first, last = kernels.atis_extent(data)
         out = np.zeros((BINS, 2, height, width), np.uint32)
-        kernels.count_atis(pixels, WIDTH, HEIGHT, bin_edges(first, last, BINS, "exact"), place, start, out.reshape(-1))
+        _, backwards = kernels.count_atis(data, bin_edges(first, last, BINS, "exact"), column, line, out.reshape(-1))
+        if backwards or x_last >= WIDTH or y_last >= HEIGHT:
+            raise ValueError(path)
         return out
 
     return run

@@ -246,8 +246,9 @@ def print_event_counts(tables: dict[str, Any]) -> None:
     from tmkt_data.cache.layout import FILTER_TABLES
 
     total = {name: int(tables[f"events/{name}"].sum()) for name in _COUNTS}
+    others = f"{total['num_no_event']:,} words of other kinds, " if total["num_no_event"] else ""
     click.echo(
-        f"events: {total['num_read']:,} read, {total['num_outside_sensor']:,} outside the sensor, "
+        f"events: {total['num_read']:,} read, {others}{total['num_outside_sensor']:,} outside the sensor, "
         f"{total['num_outside_bins']:,} outside the bins; {int((tables['events/num_inversions'] > 0).sum())} "
         "recordings sorted by time"
     )
@@ -262,7 +263,7 @@ def print_event_counts(tables: dict[str, Any]) -> None:
         click.echo(f"filtered: {', '.join(rows) or 'nothing'}")
 
 
-_COUNTS = ("num_read", "num_outside_sensor", "num_outside_bins")
+_COUNTS = ("num_read", "num_no_event", "num_outside_sensor", "num_outside_bins")
 
 
 def _print_next(path: Path, name: str, spec: PrepareSpec) -> None:

@@ -15,7 +15,7 @@ from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES, text_table
 from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
-from tmkt_data.event_filters import num_filtered
+from tmkt_data.event_filters import OUTSIDE, num_filtered
 from tmkt_data.io.files import read_bytes
 from tmkt_data.random_keys import sample_uid
 from tmkt_data.source_reader import RecordingFacts, RecordingReader, canvas_of, files_beside, require_plausible
@@ -74,20 +74,21 @@ def convert_recordings(
     cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
 
-    from tmkt_data.kernels.count import pack_counts
+    from tmkt_data.kernels.pack import pack_counts, pack_halves
 
     reader = RecordingReader(catalogue, spec)
 
     def convert(source: Source, row: int) -> None:
         frames = _convert_recording(source, catalogue, spec, block, row, reader)
-        stored = block["frames"][row]
+        stored, flat = block["frames"][row], frames.reshape(-1)
         if stored.dtype == np.uint8:
-            flat = frames.reshape(-1)
             if pack_counts(flat, stored.reshape(-1)) > LARGEST_BYTE:
                 over = np.flatnonzero(flat > LARGEST_BYTE)
                 cells.append(over)
                 counts.append(flat[over].astype(np.uint32))
                 block["overflow_length"][row] = len(over)
+        elif stored.dtype == np.float16:
+            _require_halves(pack_halves(flat, stored.reshape(-1).view(np.uint16)), source)
         else:
             stored[...] = frames
         block["frames_xxh3"][row] = checksum(stored)
@@ -208,18 +209,15 @@ def _convert_recording(
     source: Source, catalogue: Catalogue, spec: PrepareSpec, block: Block, at: int, reader: RecordingReader
 ) -> NDArray[Any]:
     facts, result, num_bytes, digest = _count(source, catalogue, spec, reader)
-    if block["frames"].dtype == np.float16 and result.frames.max() > _LARGEST_HALF:
-        raise EventError(
-            f"{source.path.name}: a cell counts {result.frames.max():.0f} events, float16 holds {_LARGEST_HALF:.0f}; "
-            "use --resize sum"
-        )
     filtered = num_filtered(facts.num_dropped) if spec.filters else {}
+    num_outside = facts.num_dropped.get(OUTSIDE, 0)
     row = {
         "t_first_us": facts.t_first,
         "t_last_us": facts.t_last,
         "num_read": facts.num_read,
         "num_kept": facts.num_kept,
-        "num_outside_sensor": sum(facts.num_dropped.values()) - sum(filtered.values()),
+        "num_outside_sensor": num_outside,
+        "num_no_event": sum(facts.num_dropped.values()) - num_outside - sum(filtered.values()),
         "num_outside_bins": result.num_outside_bins,
         "num_inversions": facts.num_inversions,
         "source_bytes": num_bytes,
@@ -229,3 +227,11 @@ def _convert_recording(
     for name, value in row.items():
         block[name][at] = value
     return result.frames
+
+
+def _require_halves(largest: float, source: Source) -> None:
+    if largest > _LARGEST_HALF:
+        raise EventError(
+            f"{source.path.name}: a cell counts {largest:.0f} events, float16 holds {_LARGEST_HALF:.0f}; "
+            "use --resize sum"
+        )

@@ -465,3 +465,18 @@ def test_an_empty_side_is_refused(nmnist_root, tmp_path):
     catalogue = open_catalogue("nmnist", nmnist_root)
     with pytest.raises(CatalogueError, match="nmnist: no recording of the classes asked for"):
         plan_prepare(dataclasses.replace(catalogue, recordings=()), default_spec("nmnist"), tmp_path / "x.h5")
+
+
+def test_words_that_are_no_events_are_told_from_events_outside(tmp_path):
+    folder = tmp_path / "set" / "events" / "clap"
+    folder.mkdir(parents=True)
+    (tmp_path / "set" / "tmkt.toml").write_text("sensor_size = [128, 128]\n")
+    trees.random_picture(tmp_path / "set" / "images" / "clap" / "0.png", np.random.default_rng(0), 9, 9)
+    word = [(x << 1 | 1 | 60 << 8).to_bytes(4, "big") + x.to_bytes(4, "big") for x in range(50)]
+    special = [0x8000.to_bytes(4, "big") + (50 + x).to_bytes(4, "big") for x in range(7)]
+    for number in range(4):
+        (folder / f"{number}.aedat").write_bytes(b"#!AER-DAT2.0\r\n# AEChip: DVS128\r\n" + b"".join(word + special))
+    cache = Cache(build("folder", tmp_path / "set", tmp_path / "a.h5"))
+    assert cache.tables["events/num_read"].tolist() == [57] * 4
+    assert cache.tables["events/num_no_event"].tolist() == [7] * 4
+    assert not cache.tables["events/num_outside_sensor"].any()

@@ -29,6 +29,7 @@ EVENT_TABLES: dict[str, str] = {
     "num_read": "<i8",
     "num_kept": "<i8",
     "num_outside_sensor": "<i8",
+    "num_no_event": "<i8",
     "num_outside_bins": "<i8",
     "num_inversions": "<i8",
     "source_bytes": "<i8",

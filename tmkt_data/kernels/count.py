@@ -120,18 +120,3 @@ def count_frames_weighted(
         grid[channel, row[np.int64(y[i]) - y_first], column[np.int64(x[i]) - x_first]] += np.uint32(1)
         counted += 1
     return counted, k
-
-
-@kernel
-def pack_counts(counts: NDArray[np.uint32], out: NDArray[np.uint8]) -> int:
-    """Write counts as bytes, 255 for larger ones; return the largest count.
-
-    Args:
-        counts: Shape (N,), uint32.
-        out: Written to: shape (N,), uint8.
-    """
-    largest = np.uint32(0)
-    for i in range(counts.size):
-        largest = max(largest, counts[i])
-        out[i] = min(counts[i], np.uint32(255))
-    return int(largest)
