@@ -1,7 +1,10 @@
 """Archives are unpacked whole or not at all, and nothing in them gets out of the folder or fills the disk."""
 
+import gzip
 import io
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -10,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.io.archives import ArchiveLimits, is_archive, safe_name, unpack_archives
+from tmkt_data.io.archive_members import ArchiveLimits, safe_name
+from tmkt_data.io.archives import is_archive, unpack_archives
 from tmkt_data.locks import FileLock
 
 TREE = {"a/one.bin": b"12345", "a/two.bin": b"", "b/three.jpg": b"jpg" * 1000}
@@ -234,3 +238,82 @@ def test_a_second_process_waits_its_turn(tmp_path):
         for _ in unpack_archives({as_zip(tmp_path / "a.zip"): "."}, tmp_path / "out"):
             pass
     lock.release()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_what_macos_adds_is_passed_over(tmp_path, kind):
+    double = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(200)
+    photos = as_tar(tmp_path / "p.tar.gz", {"a/._one.jpg": double, "a/one.jpg": b"jpg"}, "w:gz").read_bytes()
+    tree = {"photos.tar.gz": photos, "__MACOSX/._photos.tar.gz": double, "._b.zip": double, "b/._two.jpg": double}
+    path = tmp_path / f"set.{kind}"
+    (as_zip if kind == "zip" else lambda p, t: as_tar(p, t, "w:gz"))(path, tree)
+    unpacked(path, tmp_path / "out")
+    assert tree_of(tmp_path / "out") == {"a/one.jpg": b"jpg"}
+
+
+def header_bomb(path, kind, size):
+    entry = tarfile.TarInfo("././@LongLink")
+    entry.type, entry.size = kind, size
+    with gzip.open(path, "wb", compresslevel=1) as out:
+        out.write(entry.tobuf(tarfile.USTAR_FORMAT))
+        for _ in range(size >> 20):
+            out.write(b"a" * (1 << 20))
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
+def test_a_header_that_would_fill_the_memory_is_not_read(tmp_path, kind):
+    header_bomb(tmp_path / "set.tar.gz", kind, 400 << 20)
+    code = (
+        "import resource, sys; from pathlib import Path; from tmkt_data.io.archives import unpack_archives\n"
+        "try: list(unpack_archives({Path(sys.argv[1]): '.'}, Path(sys.argv[2])))\n"
+        "except Exception as refused: print(refused)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "set.tar.gz"), str(tmp_path / "out")]
+    message, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert message.startswith("set.tar.gz: a header of more than 1,048,576 bytes; it looks like a zip bomb")
+    assert int(peak) < 200
+    assert not (tmp_path / "out").exists()
+
+
+def test_headers_one_after_the_other_are_bounded_too(tmp_path):
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for number in range(20):
+            body = tarfile.TarInfo.create_pax_global_header({f"key{number}": "a" * 100_000})
+            archive.fileobj.write(body)
+    with pytest.raises(CatalogueError, match=r"set\.tar: a header of more than"):
+        unpacked(tmp_path / "set.tar", tmp_path / "out")
+
+
+def test_long_names_and_attributes_of_usual_size_come_through(tmp_path):
+    tree = {f"{'d' * 90}/{number}/{'n' * 150}.bin": b"1" for number in range(30)}
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        path = tmp_path / f"set{form}.tar"
+        with tarfile.open(path, "w", format=form) as archive:
+            for name in tree:
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.pax_headers = 1, {"comment": "c" * 5000}
+                archive.addfile(entry, io.BytesIO(b"1"))
+        unpacked(path, tmp_path / f"out{form}")
+        assert tree_of(tmp_path / f"out{form}") == tree
+
+
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("a", "a/b/c")])
+def test_a_file_that_is_a_folder_too_names_the_archive(tmp_path, names):
+    path = as_zip(tmp_path / "set.zip", dict.fromkeys(names, b"1"))
+    with pytest.raises(CatalogueError, match=r"^set\.zip: .*it is damaged"):
+        unpacked(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_archives_inside_are_checked_before_they_are_unpacked(tmp_path):
+    inner = as_zip(tmp_path / "i.zip", {"x": b"1"}).read_bytes()
+    outer = as_zip(tmp_path / "o.zip", {"known.zip": inner, "y": b"2"})
+
+    def refuse(path):
+        assert path.read_bytes() == inner
+        raise CatalogueError(f"{path.name}: another")
+
+    with pytest.raises(CatalogueError, match=r"^known\.zip: another"):
+        unpacked(outer, tmp_path / "out", check=refuse)
+    assert not (tmp_path / "out").exists()

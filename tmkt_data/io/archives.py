@@ -5,71 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import lzma
-import os
 import shutil
-import stat
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
 
 from tmkt_data.errors import CatalogueError
+from tmkt_data.io.archive_members import CHUNK, DAMAGE, ArchiveLimits, Budget, archive_members, safe_name
 from tmkt_data.locks import FileLock
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_CHUNK = 1 << 20
-_ENCRYPTED = 0x1
-_DAMAGE = (
-    *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError),
-    *(RuntimeError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, struct.error),
-)
-"""What the standard library raises on archives that are none, are cut off, or use what it does not know."""
-
-
-class ArchiveLimits(NamedTuple):
-    """What an archive may become.
-
-    Attributes:
-        members: Largest number of members, those of archives inside included.
-        ratio: Largest number of bytes written for each byte of the archive.
-        free_bytes: Bytes that may be written beside that.
-    """
-
-    members: int = 2_000_000
-    ratio: int = 200
-    free_bytes: int = 1 << 20
-
-
-class _Member(NamedTuple):
-    name: str
-    stream: IO[bytes]
-
-
-class _Budget:
-    def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
-        self.archive, self.limits = archive, limits
-        self.bytes_left = limits.ratio * archive.stat().st_size + limits.free_bytes
-        self.members_left = limits.members
-
-    def spend(self, num_bytes: int) -> None:
-        self.bytes_left -= num_bytes
-        if self.bytes_left < 0:
-            raise CatalogueError(
-                f"{self.archive.name}: unpacks to more than {self.limits.ratio} times its size; it looks like a zip "
-                "bomb, unpack it yourself if you trust it"
-            )
-
-    def count(self) -> None:
-        self.members_left -= 1
-        if self.members_left < 0:
-            raise CatalogueError(
-                f"{self.archive.name}: more than {self.limits.members:,} members; it looks like a zip bomb, unpack it "
-                "yourself if you trust it"
-            )
+Check = Callable[[Path], object]
 
 
 def is_archive(path: Path) -> bool:
@@ -77,7 +23,9 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def unpack_archives(archives: Mapping[Path, str], target: Path, limits: ArchiveLimits | None = None) -> Iterator[int]:
+def unpack_archives(
+    archives: Mapping[Path, str], target: Path, limits: ArchiveLimits | None = None, check: Check = lambda _: None
+) -> Iterator[int]:
     """Unpack archives into a folder that is there when it is whole, and not before.
 
     Archives inside them are unpacked beside where they lie, one level deep: N-Caltech101 and Caltech-101 come so.
@@ -87,6 +35,7 @@ def unpack_archives(archives: Mapping[Path, str], target: Path, limits: ArchiveL
             is unpacked into, `"."` for the target itself.
         target: Folder to make. One that is there is left as it is.
         limits: What each may become; None for the defaults.
+        check: Is called with each archive inside before it is unpacked; raises CatalogueError to refuse it.
 
     Yields:
         Members written so far.
@@ -109,7 +58,7 @@ def unpack_archives(archives: Mapping[Path, str], target: Path, limits: ArchiveL
         partial.mkdir()
         done = 0
         for archive, folder in archives.items():
-            for _ in _unpack(archive, partial / folder, _Budget(archive, limits or ArchiveLimits()), nested=False):
+            for _ in _unpack(archive, partial / folder, Budget(archive, limits or ArchiveLimits()), check):
                 done += 1
                 yield done
         partial.rename(target)
@@ -129,89 +78,39 @@ def _failure(archive: Path, target: Path, broken: OSError) -> CatalogueError:
     return CatalogueError(f"{place}: cannot be unpacked ({broken.strerror or broken}); check it and its folder")
 
 
-def _unpack(archive: Path, folder: Path, budget: _Budget, *, nested: bool) -> Iterator[int]:
+def _unpack(archive: Path, folder: Path, budget: Budget, check: Check | None) -> Iterator[int]:
+    """Unpack an archive, and those inside unless `check` is None."""
     inner: list[Path] = []
     try:
-        for member in _members(archive, budget):
+        for member in archive_members(archive, budget):
             path = folder / safe_name(member.name, archive.name)
-            _write(member.stream, path, budget)
-            if is_archive(path) and not nested:
+            _write(member.stream, path, archive.name, budget)
+            if check is not None and is_archive(path):
                 inner.append(path)
             yield 1
-    except _DAMAGE as broken:
+    except DAMAGE as broken:
         reason = (str(broken).splitlines() or [type(broken).__name__])[0][:100]
         raise CatalogueError(f"{archive.name}: cannot be unpacked ({reason}); it is damaged, fetch it again") from None
     for path in inner:
-        yield from _unpack(path, path.parent, budget, nested=True)
+        if check is not None:
+            check(path)
+        yield from _unpack(path, path.parent, budget, None)
         path.unlink()
 
 
-def _write(stream: IO[bytes], path: Path, budget: _Budget) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(stream: IO[bytes], path: Path, archive: str, budget: Budget) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CatalogueError(
+            f"{archive}: {path.name!r} lies below a member that is a file; it is damaged, fetch it again"
+        ) from None
     if path.exists():
-        raise CatalogueError(f"{budget.archive.name}: two members of the name {path.name!r}; it is damaged")
+        raise CatalogueError(f"{archive}: two members of the name {path.name!r}; it is damaged")
     with path.open("xb") as out:
-        while chunk := stream.read(_CHUNK):
+        while chunk := stream.read(CHUNK):
             budget.spend(len(chunk))
             out.write(chunk)
-
-
-def _members(archive: Path, budget: _Budget) -> Iterator[_Member]:
-    if zipfile.is_zipfile(archive):
-        yield from _zip_members(archive, budget)
-        return
-    with tarfile.open(archive, "r:*") as tar:
-        for entry in tar:
-            budget.count()
-            if entry.isdir():
-                continue
-            stream = tar.extractfile(entry) if entry.isreg() else None
-            if stream is None:
-                raise _unsafe(archive.name, entry.name, "is a link or a device")
-            yield _Member(entry.name, stream)
-            # Entries that were read would be kept, one for each of a hundred thousand files.
-            tar.members = []  # type: ignore[attr-defined]
-        # The checksum of a packed tar stands behind its last member.
-        while chunk := (tar.fileobj.read(_CHUNK) if tar.fileobj is not None else b""):
-            budget.spend(len(chunk))
-
-
-def _zip_members(archive: Path, budget: _Budget) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as packed:
-        entries = packed.infolist()
-        needed = sum(entry.file_size for entry in entries)
-        free = shutil.disk_usage(archive.parent).free
-        if needed <= budget.bytes_left and free < needed:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        for entry in entries:
-            budget.count()
-            if entry.is_dir():
-                continue
-            kind = stat.S_IFMT(entry.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG):
-                raise _unsafe(archive.name, entry.filename, "is a link or a device")
-            if entry.flag_bits & _ENCRYPTED:
-                raise CatalogueError(f"{archive.name}: member {entry.filename[:80]!r} is encrypted; unpack it yourself")
-            with packed.open(entry) as stream:
-                yield _Member(entry.filename, stream)
-
-
-def safe_name(name: str, place: str) -> PurePosixPath:
-    """Return the path of a member below the target.
-
-    Raises:
-        CatalogueError: A name that is absolute, leads upwards, or holds a backslash, a colon or a control character.
-    """
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or not path.parts:
-        raise _unsafe(place, name, "would lie outside the folder")
-    if any(letter in "\\:" or ord(letter) < 32 or ord(letter) == 127 for letter in name) or len(name) > 1024:
-        raise _unsafe(place, name, "has no name for a file")
-    return path
-
-
-def _unsafe(place: str, name: str, why: str) -> CatalogueError:
-    return CatalogueError(f"{place}: member {name[:80]!r} {why}; it is not unpacked, fetch the archive elsewhere")
 
 
 def file_digest(path: Path, algorithm: str) -> str:
@@ -223,7 +122,7 @@ def file_digest(path: Path, algorithm: str) -> str:
     digest = hashlib.new(algorithm, usedforsecurity=False)
     try:
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            while chunk := file.read(CHUNK):
                 digest.update(chunk)
     except OSError as broken:
         raise CatalogueError(f"{path}: cannot be read ({broken.strerror or broken})") from broken

@@ -1,0 +1,224 @@
+"""The members of a zip or tar archive, one after the other, within limits that hold whatever its headers say."""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import gzip
+import lzma
+import os
+import shutil
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
+
+from tmkt_data.errors import CatalogueError
+
+CHUNK = 1 << 20
+MAX_HEADER_BYTES = 1 << 20
+"""Of a tar: what stands before one member, long names and attributes; they are held in memory."""
+DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError),
+    *(RuntimeError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, struct.error),
+)
+"""What the standard library raises on archives that are none, are cut off, or use what it does not know."""
+_ENCRYPTED = 0x1
+_Stream = IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
+
+
+class ArchiveLimits(NamedTuple):
+    """What an archive may become.
+
+    Attributes:
+        members: Largest number of members, those of archives inside included.
+        ratio: Largest number of bytes written for each byte of the archive.
+        free_bytes: Bytes that may be written beside that.
+    """
+
+    members: int = 2_000_000
+    ratio: int = 200
+    free_bytes: int = 1 << 20
+
+
+class Member(NamedTuple):
+    """A file in an archive."""
+
+    name: str
+    stream: IO[bytes]
+
+
+class Budget:
+    """What may still come out of an archive.
+
+    Args:
+        archive: Its path.
+        limits: What it may become.
+    """
+
+    def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
+        self.archive, self.limits = archive, limits
+        self.bytes_left = limits.ratio * archive.stat().st_size + limits.free_bytes
+        self.members_left = limits.members
+
+    def spend(self, num_bytes: int) -> None:
+        """Take note of bytes written; raises CatalogueError where they are too many."""
+        self.bytes_left -= num_bytes
+        if self.bytes_left < 0:
+            raise self.bomb(f"unpacks to more than {self.limits.ratio} times its size")
+
+    def count(self) -> None:
+        """Take note of a member; raises CatalogueError where they are too many."""
+        self.members_left -= 1
+        if self.members_left < 0:
+            raise self.bomb(f"more than {self.limits.members:,} members")
+
+    def bomb(self, why: str) -> CatalogueError:
+        """Build the error for an archive that becomes too much."""
+        return CatalogueError(
+            f"{self.archive.name}: {why}; it looks like a zip bomb, unpack it yourself if you trust it"
+        )
+
+
+def archive_members(archive: Path, budget: Budget) -> Iterator[Member]:
+    """Yield the files in an archive; folders and what macOS adds (`__MACOSX`, `._name`) are passed over.
+
+    Raises:
+        CatalogueError: A member with a name that leads out of the folder, a link, a device, an encrypted one, or more
+            of anything than the budget.
+        Exception: One of `DAMAGE`.
+    """
+    members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
+    yield from members(archive, budget)
+
+
+def safe_name(name: str, place: str) -> PurePosixPath:
+    """Return the path of a member below the target.
+
+    Raises:
+        CatalogueError: A name that is absolute, leads upwards, or holds a backslash, a colon or a control character.
+    """
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or not path.parts:
+        raise _unsafe(place, name, "would lie outside the folder")
+    if any(letter in "\\:" or ord(letter) < 32 or ord(letter) == 127 for letter in name) or len(name) > 1024:
+        raise _unsafe(place, name, "has no name for a file")
+    return path
+
+
+def _unsafe(place: str, name: str, why: str) -> CatalogueError:
+    return CatalogueError(f"{place}: member {name[:80]!r} {why}; it is not unpacked, fetch the archive elsewhere")
+
+
+def _is_apple(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return "__MACOSX" in parts or any(part.startswith("._") for part in parts)
+
+
+def _zip_members(archive: Path, budget: Budget) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as packed:
+        entries = packed.infolist()
+        needed = sum(entry.file_size for entry in entries)
+        free = shutil.disk_usage(archive.parent).free
+        if needed <= budget.bytes_left and free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for entry in entries:
+            budget.count()
+            if entry.is_dir() or _is_apple(entry.filename):
+                continue
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG):
+                raise _unsafe(archive.name, entry.filename, "is a link or a device")
+            if entry.flag_bits & _ENCRYPTED:
+                raise CatalogueError(f"{archive.name}: member {entry.filename[:80]!r} is encrypted; unpack it yourself")
+            with packed.open(entry) as stream:
+                yield Member(entry.filename, stream)
+
+
+def _tar_members(archive: Path, budget: Budget) -> Iterator[Member]:
+    with _unpacked_stream(archive) as stream:
+        counted = _CountedReader(stream, budget)
+        with tarfile.open(fileobj=counted, mode="r:") as tar:  # type: ignore[call-overload]
+            for entry in tar:
+                budget.count()
+                if not entry.isdir() and not _is_apple(entry.name):
+                    content = tar.extractfile(entry) if entry.isreg() else None
+                    if content is None:
+                        raise _unsafe(archive.name, entry.name, "is a link or a device")
+                    counted.is_in_member = True
+                    yield Member(entry.name, content)
+                # What was read would be kept: an entry for each of a hundred thousand files, and headers for all.
+                tar.members = []
+                tar.pax_headers = {}
+                counted.begin_headers()
+        # The checksum of a packed tar stands behind its last member.
+        counted.is_in_member = True
+        while counted.read(CHUNK):
+            pass
+
+
+def _unpacked_stream(archive: Path) -> _Stream:
+    with archive.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.open(archive)
+    if start.startswith(b"BZh"):
+        return bz2.open(archive)
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return lzma.open(archive)
+    return archive.open("rb")
+
+
+class _CountedReader:
+    """The bytes of a tar for `tarfile`, which reads a header of any stated size into memory at once."""
+
+    def __init__(self, stream: _Stream, budget: Budget) -> None:
+        self._stream, self._budget = stream, budget
+        self._bytes_left = budget.bytes_left
+        self._header_bytes = 0
+        self.is_in_member = False
+
+    def begin_headers(self) -> None:
+        """Take what is read from now on for what stands before the next member."""
+        self.is_in_member, self._header_bytes = False, 0
+
+    def read(self, num_bytes: int = -1) -> bytes:
+        """Read as a file does; raises CatalogueError where a header, or all, is too large."""
+        if not self.is_in_member:
+            self._header_bytes += num_bytes
+            if num_bytes < 0 or self._header_bytes > MAX_HEADER_BYTES:
+                raise self._budget.bomb(f"a header of more than {MAX_HEADER_BYTES:,} bytes")
+        data: bytes = self._call(self._stream.read, num_bytes)
+        self._pass(len(data))
+        return data
+
+    def seek(self, position: int) -> None:
+        """Go to a position as a file does; raises as `read`."""
+        self._pass(max(0, position - self._stream.tell()))
+        self._call(self._stream.seek, position)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._stream.tell()
+
+    def seekable(self) -> bool:
+        """Return that it can seek."""
+        return True
+
+    def _pass(self, num_bytes: int) -> None:
+        self._bytes_left -= num_bytes
+        if self._bytes_left < 0:
+            raise self._budget.bomb(f"unpacks to more than {self._budget.limits.ratio} times its size")
+
+    def _call(self, method: Any, argument: int) -> Any:
+        try:
+            return method(argument)
+        except OSError as broken:
+            # What gzip and bz2 raise on damage has no number; what the disk raises has.
+            if broken.errno is None:
+                raise tarfile.ReadError(str(broken)) from broken
+            raise
