@@ -252,23 +252,32 @@ def poisson_frames(
     num_steps: int,
     num_channels: int = 2,
     *,
-    key: int | np.uint64,
+    key: int | np.uint64 | NDArray[np.uint64],
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Draw spike frames with probability intensity / 255, independent over steps, channels and pixels.
+    """Draw spike frames with probability intensity / 255, independent over samples, steps, channels and pixels.
+
+    The probability is met within 2**-17, and exactly for 0 and 255.
 
     Args:
-        intensities: Shape (H, W), uint8.
+        intensities: Shape (H, W), or (B, H, W) for several samples at once; uint8.
         num_steps: Time steps, T.
         num_channels: Channels, C.
-        key: 64-bit key of the sample, see `random_keys.draw_key`; the same key gives the same spikes.
+        key: 64-bit key of the sample, see `random_keys.draw_key`; the same key gives the same spikes. For several
+            samples their keys, shape (B,), uint64.
         out: Contiguous array of the result's shape to write into; None makes one.
 
     Returns:
-        Shape (T, C, H, W), float32, 0 or 1. Owned by the caller.
+        Shape (T, C, H, W) or (B, T, C, H, W), float32, 0 or 1. Owned by the caller.
 
     Raises:
-        SpecError: Intensities that are not uint8, a key outside 64 bits, or an `out` of another shape or layout.
+        SpecError: Intensities that are not uint8, a key outside 64 bits, another number of keys than of samples, or an
+            `out` of another shape or layout.
+
+    Example:
+        >>> two = np.stack([np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.uint8)])
+        >>> poisson_frames(two, 3, key=np.array([1, 2], np.uint64)).mean(axis=(1, 2, 3, 4)).tolist()
+        [1.0, 0.0]
     """
     from tmkt_data.kernels.poisson import poisson_spikes
 
@@ -276,12 +285,29 @@ def poisson_frames(
         raise SpecError(f"intensities: found {intensities.dtype}, expected uint8, 0 to 255; scale and convert them")
     if num_steps < 1 or num_channels < 1:
         raise SpecError(f"frames: found {num_steps} steps of {num_channels} channels, expected 1 or more of each")
-    if not 0 <= int(key) < 2**64:
-        raise SpecError(f"key: found {key}, expected 0 to 2**64 - 1")
-    shape = (num_steps, num_channels, *intensities.shape)
+    lead = intensities.shape[:-2]
+    keys = _keys(key, lead)
+    shape = (*lead, num_steps, num_channels, *intensities.shape[-2:])
     if out is None:
         out = np.empty(shape, np.float32)
     elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
         raise SpecError(f"out: found {out.dtype} of shape {out.shape}, expected contiguous float32 of shape {shape}")
-    poisson_spikes(np.ascontiguousarray(intensities).reshape(-1), np.uint64(key), out.reshape(-1))
+    num_pixels = intensities.shape[-2] * intensities.shape[-1]
+    flat = np.ascontiguousarray(intensities).reshape(len(keys), num_pixels)
+    frames = out.reshape(len(keys), num_steps * num_channels, num_pixels)
+    poisson_spikes(flat, keys, np.empty(num_pixels, np.uint32), frames)
     return out
+
+
+def _keys(key: int | np.uint64 | NDArray[np.uint64], lead: tuple[int, ...]) -> NDArray[np.uint64]:
+    if isinstance(key, np.ndarray) and key.ndim:
+        if key.shape != lead or key.dtype != np.uint64 or key.ndim != 1:
+            raise SpecError(
+                f"key: found {key.dtype} of shape {key.shape}, expected uint64 of shape {lead}, one a sample"
+            )
+        return np.ascontiguousarray(key)
+    if lead:
+        raise SpecError(f"key: found one for samples of shape {lead}, expected an array, one a sample")
+    if not 0 <= int(key) < 2**64:
+        raise SpecError(f"key: found {key}, expected 0 to 2**64 - 1")
+    return np.array([int(key)], np.uint64)

@@ -254,10 +254,7 @@ class PairedFrames:
         if self.encoder == "repeat":
             return repeat_frames(intensities, self.num_steps, self.num_channels)
         keys = draw_key(self.seed, self.epoch, self.uids[positions], occurrences, Purpose.POISSON)
-        out = np.empty(shape, np.float32)
-        for at, key in enumerate(keys):
-            poisson_frames(intensities[at], self.num_steps, self.num_channels, key=key, out=out[at])
-        return out
+        return poisson_frames(intensities, self.num_steps, self.num_channels, key=np.atleast_1d(keys))
 
     @property
     def spec(self) -> PrepareSpec:

@@ -47,6 +47,27 @@ def decode_atis(data, width, height):
     return rows, outside
 
 
+def unwrap(times, clock_range):
+    """Times of a clock that begins anew, counted on; and how often it did."""
+    half, rounds, out = clock_range // 2, 0, []
+    for i, t in enumerate(times):
+        before, last = times[max(i - 2, 0)], times[max(i - 1, 0)]
+        is_ahead = last > before + half
+        is_late = is_ahead and before < 20_000 and last >= clock_range - 20_000
+        if t < last - half and not (is_ahead and not is_late and t >= before):
+            rounds += 1
+        elif t > last + half and last < 20_000 and t >= clock_range - 20_000:
+            rounds = max(rounds - 1, 0)
+        out.append(t + rounds * clock_range)
+    return out, rounds
+
+
+def unwrapped(rows, clock_range):
+    """The same of the first column of rows."""
+    times, rounds = unwrap([row[0] for row in rows], clock_range)
+    return [(t, *row[1:]) for t, row in zip(times, rows, strict=True)], rounds
+
+
 def encode_atis(rows):
     return b"".join((x << 32 | y << 24 | int(p) << 23 | t).to_bytes(5, "big") for t, x, y, p in rows)
 
@@ -145,30 +166,28 @@ def voxel_shares(t, t_first, t_last, num_bins):
     return [max(Fraction(0), 1 - abs(k - position)) for k in range(num_bins)]
 
 
-def philox4x32(counter, key):
-    """Philox4x32-10 over a counter of four 32-bit words and a key of two."""
-    c, k = list(counter), list(key)
-    for round_number in range(10):
-        if round_number:
-            k = [(k[0] + 0x9E3779B9) & MASK_32, (k[1] + 0xBB67AE85) & MASK_32]
-        first, second = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
-        c = [
-            second >> 32 ^ c[1] ^ k[0],
-            second & MASK_32,
-            first >> 32 ^ c[3] ^ k[1],
-            first & MASK_32,
-        ]
-    return tuple(c)
+def pcg4d(x, y, z, w):
+    """pcg4d of Jarzynski and Olano 2020, in whole numbers modulo 2**32."""
+    v = [(word * 1664525 + 1013904223) & MASK_32 for word in (x, y, z, w)]
+    for shift in (16, None):
+        for i, j, k in ((0, 1, 3), (1, 2, 0), (2, 0, 1), (3, 1, 2)):
+            v[i] = (v[i] + v[j] * v[k]) & MASK_32
+        if shift is not None:
+            v = [word ^ word >> shift for word in v]
+    return tuple(v)
 
 
 def poisson_frames(intensities, num_steps, num_channels, key):
-    """Word i of the stream decides output i: a spike where word / 2**32 < intensity / 255, as fractions."""
+    """16 bits decide one pixel: a spike where they lie below 65536 * intensity / 255, rounded half up."""
     flat = [int(value) for value in intensities.ravel()]
+    limits = [math.floor(Fraction(value * 65536, 255) + Fraction(1, 2)) for value in flat]
     spikes = []
-    for i in range(num_steps * num_channels * len(flat)):
-        block, lane = divmod(i, 4)
-        word = philox4x32((block & MASK_32, block >> 32, 0, 0), (key & MASK_32, key >> 32))[lane]
-        spikes.append(float(Fraction(word, 1 << 32) < Fraction(flat[i % len(flat)], 255)))
+    for frame in range(num_steps * num_channels):
+        for pixel, limit in enumerate(limits):
+            block, rest = divmod(pixel, 128)
+            half, lane = divmod(rest, 16)
+            word = pcg4d(16 * block + lane, frame, key & MASK_32, key >> 32)[half // 2]
+            spikes.append(float((word & 0xFFFF if half % 2 else word >> 16) < limit))
     return np.array(spikes, np.float32).reshape(num_steps, num_channels, *intensities.shape)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tmkt_data.kernels.count import count_frames, count_frames_weighted
 from tmkt_data.kernels.decode import decode_atis
 from tmkt_data.kernels.pack import pack_counts, pack_halves
-from tmkt_data.kernels.poisson import philox_block, poisson_spikes
+from tmkt_data.kernels.poisson import pcg4d, poisson_spikes
 from tmkt_data.kernels.resize import axis_table
 from tmkt_data.kernels.spread import spread
 from tmkt_data.kernels.voxel import voxel_grid
@@ -237,42 +237,35 @@ class TestVoxelGrid:
         np.testing.assert_allclose(out, expected, atol=2e-5)
 
 
-class TestPhilox:
-    # Known answers of philox4x32, 10 rounds, published with Random123.
-    @pytest.mark.parametrize(
-        ("counter", "key", "expected"),
-        [
-            ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-            ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-            ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
-        ],
-    )
-    def test_naive_gives_the_known_answers(self, counter, key, expected):
-        words = [[int(word, 16) for word in text.split()] for text in (counter, key, expected)]
-        assert list(naive.philox4x32(words[0], words[1])) == words[2]
-
-    def test_kernel_gives_the_known_answer(self):
-        words = [int(word) for word in philox_block(np.uint64(0), np.uint64(0))]
-        assert words == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
-
+class TestPcg4d:
     @settings(deadline=None, max_examples=100)
-    @given(counter=KEY, key=KEY)
-    def test_kernel_equals_naive(self, counter, key):
-        words = tuple(int(word) for word in philox_block(np.uint64(counter), np.uint64(key)))
-        low = naive.MASK_32
-        assert words == naive.philox4x32((counter & low, counter >> 32, 0, 0), (key & low, key >> 32))
+    @given(words=st.tuples(*[st.integers(0, naive.MASK_32)] * 4))
+    def test_kernel_equals_naive(self, words):
+        found = pcg4d(*(np.uint32(word) for word in words))
+        assert tuple(int(word) for word in found) == naive.pcg4d(*words)
+
+    def test_neighbors_in_place_and_frame_share_half_of_their_bits_as_chance_has_it(self):
+        rng = np.random.default_rng(0)
+        for at in (0, 1):
+            for bit in range(16):
+                flips = 0
+                for words in rng.integers(0, 2**32, (40, 4)).tolist():
+                    other = [word ^ (1 << bit) if place == at else word for place, word in enumerate(words)]
+                    pairs = zip(naive.pcg4d(*words), naive.pcg4d(*other), strict=True)
+                    flips += sum((one ^ two).bit_count() for one, two in pairs)
+                assert 0.45 < flips / (40 * 128) < 0.55, (at, bit)
 
 
 def spikes(intensity, num_frames, key=IMAGE_KEY):
-    out = np.full(num_frames * intensity.size, -1, np.float32)
-    poisson_spikes(intensity, key, out)
-    return out.reshape(num_frames, intensity.size)
+    out = np.full((1, num_frames, intensity.size), -1, np.float32)
+    poisson_spikes(intensity[None], np.array([key], np.uint64), np.empty(intensity.size, np.uint32), out)
+    return out[0]
 
 
 class TestPoissonSpikes:
     @settings(deadline=None, max_examples=40)
     @given(
-        intensity=st.lists(st.integers(0, 255), min_size=1, max_size=13),
+        intensity=st.lists(st.integers(0, 255), min_size=1, max_size=300),
         num_frames=st.integers(1, 7),
         key=KEY,
     )

@@ -1,4 +1,4 @@
-"""Spike frames from intensities, by a counter-based generator: frame and pixel are the counter."""
+"""Spike frames from intensities, by a counter-based generator: place, frame and key of the sample are its input."""
 
 from __future__ import annotations
 
@@ -7,58 +7,104 @@ from numpy.typing import NDArray
 
 from tmkt_data.kernels.compile import kernel
 
-_MULTIPLIER_0 = np.uint64(0xD2511F53)
-_MULTIPLIER_1 = np.uint64(0xCD9E8D57)
-_WEYL_0 = np.uint64(0x9E3779B9)
-_WEYL_1 = np.uint64(0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
+LANES = 16
+"""Counters that are drawn side by side; each decides eight pixels that lie `LANES` apart."""
+
+_A = np.uint32(1664525)
+_C = np.uint32(1013904223)
+_HALF = np.uint32(16)
+_LOW = np.uint32(0xFFFF)
+_LOW_WORD = np.uint64(0xFFFFFFFF)
+_WORD = np.uint64(32)
+_TWICE = np.uint32(1 << 17)
+_ONE, _ZERO = np.float32(1), np.float32(0)
 
 
 @kernel
-def philox_block(counter: np.uint64, key: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Return the four 32-bit words of one counter value, as uint64.
+def pcg4d(x: np.uint32, y: np.uint32, z: np.uint32, w: np.uint32) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
+    """Return four random words of four given ones.
 
-    Source: Philox4x32-10, Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
+    Source: pcg4d of Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020.
     """
-    c0 = counter & _LOW
-    c1 = counter >> _HALF
-    c2 = np.uint64(0)
-    c3 = np.uint64(0)
-    k0 = key & _LOW
-    k1 = key >> _HALF
-    for _ in range(10):
-        product_0 = _MULTIPLIER_0 * c0
-        product_1 = _MULTIPLIER_1 * c2
-        c0 = (product_1 >> _HALF) ^ c1 ^ k0
-        c1 = product_1 & _LOW
-        c2 = (product_0 >> _HALF) ^ c3 ^ k1
-        c3 = product_0 & _LOW
-        k0 = (k0 + _WEYL_0) & _LOW
-        k1 = (k1 + _WEYL_1) & _LOW
-    return c0, c1, c2, c3
+    x, y, z, w = np.uint32(x * _A + _C), np.uint32(y * _A + _C), np.uint32(z * _A + _C), np.uint32(w * _A + _C)
+    x = np.uint32(x + y * w)
+    y = np.uint32(y + z * x)
+    z = np.uint32(z + x * y)
+    w = np.uint32(w + y * z)
+    x, y, z, w = x ^ (x >> _HALF), y ^ (y >> _HALF), z ^ (z >> _HALF), w ^ (w >> _HALF)
+    x = np.uint32(x + y * w)
+    y = np.uint32(y + z * x)
+    z = np.uint32(z + x * y)
+    w = np.uint32(w + y * z)
+    return x, y, z, w
 
 
 @kernel
-def poisson_spikes(intensity: NDArray[np.uint8], key: np.uint64, out: NDArray[np.float32]) -> None:
-    """Draw spikes with probability intensity / 255, independent over frames and pixels.
+def spike_limits(intensity: NDArray[np.uint8], limits: NDArray[np.uint32]) -> None:
+    """Write below which 16-bit number a pixel spikes: 65536 times intensity / 255, rounded; 0 and 255 are exact.
 
     Args:
-        intensity: Shape (P,), uint8; 0 never spikes, 255 always does.
-        key: 64-bit key of the sample, see `random_keys.draw_key`.
-        out: Out: shape (F * P,), float32; 1 where a spike falls, 0 elsewhere, frame after frame.
+        intensity: Shape (P,), uint8.
+        limits: Written to: shape (P,), uint32, 0 to 65536.
     """
-    num_pixels = intensity.size
-    num_out = out.size
-    pixel = 0
-    for block in range((num_out + 3) // 4):
-        words = philox_block(np.uint64(block), key)
-        first = 4 * block
-        for lane in range(min(4, num_out - first)):
-            word = words[0] if lane == 0 else (words[1] if lane == 1 else (words[2] if lane == 2 else words[3]))
-            # In whole numbers: word / 2**32 < intensity / 255.
-            spikes = word * np.uint64(255) < (np.uint64(intensity[pixel]) << _HALF)
-            out[first + lane] = 1.0 if spikes else 0.0
-            pixel += 1
-            if pixel == num_pixels:
-                pixel = 0
+    for i in range(intensity.size):
+        limits[i] = np.uint32((np.uint32(intensity[i]) * _TWICE + np.uint32(255)) // np.uint32(510))
+
+
+@kernel
+def poisson_spikes(
+    intensities: NDArray[np.uint8], keys: NDArray[np.uint64], limits: NDArray[np.uint32], out: NDArray[np.float32]
+) -> None:
+    """Draw spikes with probability intensity / 255, within 2**-17, independent over samples, frames and pixels.
+
+    Pixel q of a frame is decided by 16 bits of the words of counter `LANES` b + l, with b, r = divmod(q, 8 `LANES`) and
+    k, l = divmod(r, `LANES`): by word k // 2, its upper half for even k.
+
+    Args:
+        intensities: Shape (B, P), uint8; 0 never spikes, 255 always does.
+        keys: 64-bit key of each sample, shape (B,), see `random_keys.draw_key`.
+        limits: Room for one sample, shape (P,), uint32.
+        out: Written to: shape (B, F, P), float32; 1 where a spike falls, 0 elsewhere.
+    """
+    num_pixels = np.uint64(out.shape[2])
+    lanes = np.uint64(LANES)
+    block_size = np.uint64(8 * LANES)
+    whole = num_pixels // block_size
+    for sample in range(out.shape[0]):
+        spike_limits(intensities[sample], limits)
+        low, high = np.uint32(keys[sample] & _LOW_WORD), np.uint32(keys[sample] >> _WORD)
+        for f in range(out.shape[1]):
+            spikes = out[sample, f]
+            frame = np.uint32(f)
+            for block in range(whole):
+                first = np.uint32(block * lanes)
+                at = block * block_size
+                for lane in range(lanes):
+                    # Written out, one line a half: like this the loop over the lanes runs in vectors.
+                    x, y, z, w = pcg4d(np.uint32(first + np.uint32(lane)), frame, low, high)
+                    q = at + lane
+                    spikes[q] = _ONE if x >> _HALF < limits[q] else _ZERO
+                    q += lanes
+                    spikes[q] = _ONE if x & _LOW < limits[q] else _ZERO
+                    q += lanes
+                    spikes[q] = _ONE if y >> _HALF < limits[q] else _ZERO
+                    q += lanes
+                    spikes[q] = _ONE if y & _LOW < limits[q] else _ZERO
+                    q += lanes
+                    spikes[q] = _ONE if z >> _HALF < limits[q] else _ZERO
+                    q += lanes
+                    spikes[q] = _ONE if z & _LOW < limits[q] else _ZERO
+                    q += lanes
+                    spikes[q] = _ONE if w >> _HALF < limits[q] else _ZERO
+                    q += lanes
+                    spikes[q] = _ONE if w & _LOW < limits[q] else _ZERO
+            for lane in range(min(lanes, num_pixels - whole * block_size)):
+                words = pcg4d(np.uint32(whole * lanes + lane), frame, low, high)
+                q = whole * block_size + lane
+                for word in words:
+                    if q < num_pixels:
+                        spikes[q] = _ONE if word >> _HALF < limits[q] else _ZERO
+                    q += lanes
+                    if q < num_pixels:
+                        spikes[q] = _ONE if word & _LOW < limits[q] else _ZERO
+                    q += lanes
