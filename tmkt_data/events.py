@@ -47,6 +47,9 @@ class Events:
         num_read: Events in the source, before any was dropped.
         num_dropped: Dropped events by reason, such as `{"outside the sensor": 3}`.
         num_inversions: Neighbors whose time stepped back in the source; 0 means that nothing was sorted.
+        num_wraps: How often the clock of the source has gone round and begun anew; `t` counts on.
+        time_step_us: Distance of neighboring times that are floating-point numbers, at the largest of them, rounded
+            up to microseconds; 1 where the source tells all microseconds apart.
     """
 
     t: NDArray[np.int64]
@@ -57,6 +60,8 @@ class Events:
     num_read: int = 0
     num_dropped: dict[str, int] = field(default_factory=dict)
     num_inversions: int = 0
+    num_wraps: int = 0
+    time_step_us: int = 1
 
     def __post_init__(self) -> None:
         """Refuse columns that kernels cannot trust, and make them read-only.
@@ -105,6 +110,8 @@ def validate_events(
     sensor_size: SensorSize | None = None,
     num_read: int | None = None,
     num_dropped: dict[str, int] | None = None,
+    num_wraps: int = 0,
+    time_step_us: int = 1,
     place: str = "events",
 ) -> Events:
     """Check one recording, drop and count what lies outside the sensor, and put it in time order.
@@ -117,6 +124,8 @@ def validate_events(
         sensor_size: Declared size; events outside are dropped and counted. None: nothing is dropped.
         num_read: Events in the source, where a decoder has dropped some already; N when unset.
         num_dropped: What a decoder has dropped already, by reason.
+        num_wraps: As in `Events`.
+        time_step_us: As in `Events`.
         place: What the message of an error starts with, such as a file name.
 
     Returns:
@@ -156,6 +165,8 @@ def validate_events(
         num_read=total,
         num_dropped=dropped,
         num_inversions=num_inversions,
+        num_wraps=num_wraps,
+        time_step_us=time_step_us,
     )
 
 

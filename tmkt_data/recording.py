@@ -47,6 +47,8 @@ class RecordingSummary:
         num_read: Events in the file.
         num_dropped: Dropped events by reason.
         num_inversions: Neighbors whose time stepped back in the file.
+        num_wraps: How often the clock of the file has gone round, see `Events.num_wraps`.
+        time_step_us: What the times of the file tell apart, see `Events.time_step_us`.
         t_first_us: First file time, microseconds.
         t_last_us: Last file time.
         num_on: Events of rising brightness.
@@ -64,6 +66,8 @@ class RecordingSummary:
     num_read: int
     num_dropped: dict[str, int]
     num_inversions: int
+    num_wraps: int
+    time_step_us: int
     t_first_us: int
     t_last_us: int
     num_on: int
@@ -123,6 +127,8 @@ def summarize_pieces(pieces: Callable[[], Iterator[Events]], *, place: str) -> R
         num_read=total.num_read or total.num_events,
         num_dropped=total.num_dropped,
         num_inversions=total.num_inversions,
+        num_wraps=total.num_wraps,
+        time_step_us=total.time_step_us,
         t_first_us=first,
         t_last_us=last,
         num_on=total.num_on,
@@ -142,7 +148,8 @@ class _Total:
     def __init__(self) -> None:
         self.first: int | None = None
         self.last = 0
-        self.num_events = self.num_read = self.num_inversions = self.num_on = 0
+        self.num_events = self.num_read = self.num_inversions = self.num_wraps = self.num_on = 0
+        self.time_step_us = 1
         self.num_dropped: dict[str, int] = {}
         self.sensor_size: SensorSize | None = None
         self.pixels = np.empty(0, np.int64)
@@ -151,6 +158,8 @@ class _Total:
     def add(self, events: Events) -> None:
         self.num_read += events.num_read
         self.num_inversions += events.num_inversions
+        self.num_wraps += events.num_wraps
+        self.time_step_us = max(self.time_step_us, events.time_step_us)
         self.sensor_size = events.sensor_size
         for reason, count in events.num_dropped.items():
             self.num_dropped[reason] = self.num_dropped.get(reason, 0) + count
@@ -238,6 +247,11 @@ def summary_rows(summary: RecordingSummary) -> list[tuple[str, str]]:
         rows.append(("dropped", f"{dropped} of {summary.num_read:,}"))
     if summary.num_inversions:
         rows.append(("sorted", f"time stepped back {summary.num_inversions:,} times"))
+    if summary.num_wraps:
+        times = "once" if summary.num_wraps == 1 else f"{summary.num_wraps:,} times"
+        rows.append(("clock", f"time wrapped {times} and is counted on"))
+    if summary.time_step_us > 1:
+        rows.append(("coarse", f"the file's times are up to {summary.time_step_us:,} us apart, finer ones are lost"))
     return rows
 
 

@@ -107,7 +107,8 @@ def event_frames(
 
     Example:
         >>> from tmkt_data.io.atis import decode_atis
-        >>> events = decode_atis(bytes.fromhex("8302800006 2121812345 0c92000064"))
+        >>> data = bytes.fromhex("8302800006 2121812345 0c92000064")
+        >>> events = decode_atis(data, sensor_size=SensorSize(240, 180))
         >>> result = event_frames(events, num_bins=2, height=6, width=8)
         >>> result.frames.shape, int(result.frames.sum()), result.num_outside_bins
         ((2, 2, 6, 8), 3, 0)

@@ -33,11 +33,9 @@ def test_worked_examples_decode(chip, data, row):
 
 
 def naive_words(chip, words):
-    rows, dropped, wraps, last = [], {}, 0, 0
-    for a, t in words:
-        wraps += t < last - 2**31
-        last = t
-        time = wraps * 2**32 + t
+    rows, dropped = [], {}
+    times, _ = naive.unwrap([t for _, t in words], 2**32)
+    for (a, _), time in zip(words, times, strict=True):
         if chip == "DVS128":
             reason = "sync events" if a >> 15 & 1 else None
             row = (time, (a >> 1) % 128, (a >> 8) % 128, a % 2 == 1)

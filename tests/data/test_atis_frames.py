@@ -18,6 +18,7 @@ from tmkt_data.datasets.open import open_catalogue
 from tmkt_data.errors import EventError
 from tmkt_data.events import SensorSize
 from tmkt_data.io.atis import decode_atis
+from tmkt_data.io.read import load_events
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.time_bins import BIN_RULES
 from tmkt_data.voxelize import event_frames
@@ -66,6 +67,22 @@ def test_both_ways_are_one(rows, in_order, inside, size, spec):
         events.t[0], events.t[-1], events.num_read, len(events), events.num_dropped, 0,
     )  # fmt: skip
     assert facts.extent == events.extent
+
+
+@pytest.mark.parametrize("choices", [{}, {"resize": "bilinear"}, {"canvas": "tight"}])
+def test_a_clock_that_goes_round_is_the_same_either_way(tmp_path, monkeypatch, choices):
+    root = trees.write_nmnist(tmp_path / "n", per_digit=4, test_per_digit=2)
+    for path in sorted((root / "N-MNIST").rglob("*.bin"))[::2]:
+        rows, _ = naive.decode_atis(path.read_bytes(), 34, 34)
+        path.write_bytes(naive.encode_atis([((t + 2**23 - 60_000) % 2**23, *rest) for t, *rest in rows]))
+        wrapped = load_events(path)
+        assert (wrapped.num_wraps, wrapped.num_inversions) == (1, 0)
+        data = path.read_bytes()
+        assert count_recording(data, Source("a/1", 0, path, len(data)), SensorSize(34, 34), PrepareSpec()) is None
+    short = Cache(build("nmnist", root, tmp_path / "a.h5", **choices))
+    monkeypatch.setattr(prepare_blocks, "counts_as_it_stands", lambda *_: False)
+    long = Cache(build("nmnist", root, tmp_path / "b.h5", **choices))
+    assert short.info.digest == long.info.digest
 
 
 @pytest.mark.parametrize("data", [b"", b"1234", b"123456", b"%" * 10, b"\x89HDF\r\n\x1a\n12"])

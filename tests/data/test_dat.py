@@ -35,6 +35,8 @@ def test_a_header_is_not_needed_and_a_start_time_is_added_back():
 def test_decode_equals_a_plain_decoder_for_any_events(words):
     events = decode_dat(b"% Version 2\n\x00\x08" + b"".join(struct.pack("<2I", *word) for word in words))
     rows = [(t, d % 2**14, (d >> 14) % 2**14, d >> 28 == 1) for t, d in words if d >> 28 <= 1]
+    rows, num_wraps = naive.unwrapped(rows, 2**32)
+    assert events.num_wraps == num_wraps
     assert naive.rows_of(events) == sorted(rows, key=lambda row: row[0])
     strange = len(words) - len(rows)
     assert events.num_dropped == ({"polarity neither 0 nor 1": strange} if strange else {})

@@ -225,7 +225,9 @@ BIN_TABLE = [
 @pytest.mark.parametrize(("num_bins", "rule", "expected", "dropped"), BIN_TABLE)
 @pytest.mark.parametrize("canvas", CANVASES)
 def test_bins_of_the_real_recording(real_data, canvas, num_bins, rule, expected, dropped):
-    events = load_events(real_data / "ncaltech101/Caltech101/Faces_easy/image_0001.bin")
+    events = load_events(
+        real_data / "ncaltech101/Caltech101/Faces_easy/image_0001.bin", sensor_size=SensorSize(256, 240)
+    )
     result = event_frames(events, num_bins=num_bins, bin_rule=rule, canvas=canvas)
     assert result.frames.sum(axis=(1, 2, 3)).tolist() == expected
     assert result.num_outside_bins == dropped
@@ -234,7 +236,9 @@ def test_bins_of_the_real_recording(real_data, canvas, num_bins, rule, expected,
 @pytest.mark.real_data
 @pytest.mark.parametrize("canvas", CANVASES)
 def test_exact_keeps_every_event_of_the_real_recording(real_data, canvas):
-    events = load_events(real_data / "ncaltech101/Caltech101/Faces_easy/image_0001.bin")
+    events = load_events(
+        real_data / "ncaltech101/Caltech101/Faces_easy/image_0001.bin", sensor_size=SensorSize(256, 240)
+    )
     result = event_frames(events, num_bins=10, canvas=canvas)
     assert result.frames.sum() == 67_445
     assert result.frames.sum(axis=(0, 2, 3)).tolist() == [33_675, 33_770]

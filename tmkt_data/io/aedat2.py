@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events import Events, SensorSize, validate_events
+from tmkt_data.io.clock import Clock
 
 MAGIC = b"#!AER-DAT"
 VERSION = b"#!AER-DAT2.0"
@@ -22,7 +23,7 @@ CHIPS: dict[str, SensorSize] = {
     "DAVIS346": SensorSize(346, 260),
 }
 _END = "#end of ascii header"
-_WRAP = 1 << 32
+CLOCK_RANGE_US = 1 << 32
 
 
 class _Columns(NamedTuple):
@@ -39,6 +40,7 @@ def decode_aedat2(
     sensor_size: SensorSize | None = None,
     orientation: Orientation = "raw",
     chip: str | None = None,
+    clock: Clock | None = None,
     place: str = "AEDAT 2.0 bytes",
 ) -> Events:
     r"""Decode an AEDAT 2.0 file.
@@ -50,6 +52,7 @@ def decode_aedat2(
             for DVS128 polarity bit 0 is ON. `cifar10dvs`, DVS128 alone: x = 127 - y, y = 127 - x, polarity bit 0 is
             ON.
         chip: `DVS128`, `DAVIS240` or `DAVIS346`; None takes the one that the header names.
+        clock: What earlier pieces of the file have left, of `CLOCK_RANGE_US`; carried on. None begins anew.
         place: What the message of an error starts with.
 
     Returns:
@@ -82,7 +85,9 @@ def decode_aedat2(
         )
     words = np.frombuffer(data, ">u4", offset=start).reshape(-1, 2)
     address = words[:, 0].astype(np.int64)
-    columns = (_dvs128 if name == "DVS128" else _davis)(address, _unwrapped(words[:, 1].astype(np.int64)))
+    clock = clock or Clock(CLOCK_RANGE_US)
+    num_before = clock.num_wraps
+    columns = (_dvs128 if name == "DVS128" else _davis)(address, clock.unwrap(words[:, 1].astype(np.int64)))
     size = CHIPS[name]
     x, y, p = _oriented(columns, name, size, orientation)
     outside = (x < 0) | (y < 0)
@@ -92,7 +97,8 @@ def decode_aedat2(
     inside = ~outside
     return validate_events(
         columns.t[inside], x[inside], y[inside], p[inside],
-        sensor_size=sensor_size or size, num_read=num_words, num_dropped=dropped, place=place,
+        sensor_size=sensor_size or size, num_read=num_words, num_dropped=dropped,
+        num_wraps=clock.num_wraps - num_before, place=place,
     )  # fmt: skip
 
 
@@ -129,12 +135,6 @@ def _chip(given: str | None, lines: list[str], place: str) -> str:
             f"{place}: chip: found {what}, expected {', '.join(CHIPS)}; say chip='DVS128' or another (--chip DVS128)"
         )
     return found
-
-
-def _unwrapped(t: NDArray[np.int64]) -> NDArray[np.int64]:
-    steps_back = np.concatenate([[False], t[1:] < t[:-1] - _WRAP // 2]) if len(t) else np.zeros(0, bool)
-    unwrapped: NDArray[np.int64] = t + np.cumsum(steps_back) * _WRAP
-    return unwrapped
 
 
 def _dvs128(address: NDArray[np.int64], t: NDArray[np.int64]) -> _Columns:

@@ -10,19 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
-from tmkt_data.events import MAX_TIME_US, Events, SensorSize, validate_events
+from tmkt_data.events import Events, SensorSize, validate_events
+from tmkt_data.io.clock import Clock
+from tmkt_data.io.column_values import check_unit, coordinates, microseconds, polarities, time_step_us
 from tmkt_data.io.npy import read_npy, read_npz
-from tmkt_data.time_bins import TIME_UNITS, TimeUnit
+from tmkt_data.time_bins import TimeUnit
 
-_US_PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
 _NAMES: dict[str, tuple[str, ...]] = {
     "t": ("t", "ts", "time", "timestamp", "timestamps"),
     "x": ("x",),
     "y": ("y",),
     "p": ("p", "pol", "polarity", "on"),
 }
-_ALL_OFF_OR_ON = ({0, 1}, {-1, 1})
-MAX_COORDINATE = 65535
+CLOCK_RANGE = 1 << 32
+"""Where times that are unsigned whole numbers of 32 bits begin anew, in their unit."""
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -52,7 +53,7 @@ def decode_npy(
         EventError: Damaged or foreign bytes, objects, another layout, values that are no events, or a layout that
             needs `columns` or `unit`.
     """
-    _check_unit(unit, place)
+    check_unit(unit, place)
     return decode_array(read_npy(io.BytesIO(data), len(data), place), sensor_size, columns, unit, place)
 
 
@@ -77,7 +78,7 @@ def decode_npz(
     Raises:
         EventError: As `decode_npy`; an archive that is damaged, encrypted, or would unpack to far more than its size.
     """
-    _check_unit(unit, place)
+    check_unit(unit, place)
     arrays = read_npz(data, place)
     if sensor_size is None and "sensor_size" in arrays:
         sensor_size = _stored_size(arrays["sensor_size"], place)
@@ -94,22 +95,22 @@ def decode_columns(
     *,
     sensor_size: SensorSize | None = None,
     unit: TimeUnit | None = None,
+    origin: int = 0,
+    clock: Clock | None = None,
     place: str = "columns",
 ) -> Events:
-    """Turn arrays by name into the record; names, units and errors as in `decode_npz`."""
-    _check_unit(unit, place)
-    return _from_columns(_named(arrays, place), sensor_size, unit, place)
+    """Turn arrays by name into the record; names, units and errors as in `decode_npz`.
 
-
-def whole_times(column: NDArray[np.int64], unit: TimeUnit | None, place: str) -> NDArray[np.int64]:
-    """Turn whole times of a unit, microseconds where none is given, into microseconds; errors as in `decode_npy`."""
-    _check_unit(unit, place)
-    return _times(column, unit, place)
-
-
-def _check_unit(unit: str | None, place: str) -> None:
-    if unit is not None and unit not in TIME_UNITS:
-        raise EventError(f"{place}: unit: found {unit!r}, expected one of {', '.join(TIME_UNITS)}")
+    Args:
+        arrays: The columns.
+        sensor_size: As in `decode_npy`.
+        unit: As in `decode_npy`.
+        origin: Added to the times, in their unit.
+        clock: What earlier columns of the recording have left, of `CLOCK_RANGE`; carried on. None begins anew.
+        place: What the message of an error starts with.
+    """
+    check_unit(unit, place)
+    return _from_columns(_named(arrays, place), sensor_size, unit, place, clock, origin)
 
 
 def _stored_size(array: NDArray[Any], place: str) -> SensorSize:
@@ -119,16 +120,21 @@ def _stored_size(array: NDArray[Any], place: str) -> SensorSize:
 
 
 def decode_array(
-    array: NDArray[Any], sensor_size: SensorSize | None, columns: str | None, unit: TimeUnit | None, place: str
+    array: NDArray[Any],
+    sensor_size: SensorSize | None,
+    columns: str | None,
+    unit: TimeUnit | None,
+    place: str,
+    clock: Clock | None = None,
 ) -> Events:
-    """Turn one array, structured or of shape (N, 4), into the record; arguments and errors as in `decode_npy`."""
+    """Turn one array, structured or of shape (N, 4), into the record; arguments and errors as in `decode_columns`."""
     if array.dtype.names is not None:
         if array.ndim != 1:
             raise EventError(f"{place}: a structured array of shape {array.shape}, expected (N,)")
-        return _from_columns(_named({n: array[n] for n in array.dtype.names}, place), sensor_size, unit, place)
+        return _from_columns(_named({n: array[n] for n in array.dtype.names}, place), sensor_size, unit, place, clock)
     if array.ndim == 2 and array.shape[1] == 4:
         order = _order(columns, "txyp", place)
-        return _from_columns({name: array[:, at] for at, name in enumerate(order)}, sensor_size, unit, place)
+        return _from_columns({name: array[:, at] for at, name in enumerate(order)}, sensor_size, unit, place, clock)
     what = "frames" if array.ndim >= 3 else "an array"
     raise EventError(
         f"{place}: {what} of shape {array.shape} and type {array.dtype}, expected events: fields t, x, y, p or "
@@ -161,31 +167,52 @@ def _from_sides(
     order = _order(columns, "xyt", place)
     both = {name: np.concatenate([pos[:, at], neg[:, at]]) for at, name in enumerate(order)}
     both["p"] = np.repeat(np.array([True, False]), (len(pos), len(neg)))
-    t, x, y, p = _typed(both, unit, place)
+    t, x, y, p = microseconds(both["t"], unit, place), *_pixels_and_polarities(both, place)
     by_time = np.argsort(t, kind="stable")
-    return validate_events(t[by_time], x[by_time], y[by_time], p[by_time], sensor_size=sensor_size, place=place)
+    return validate_events(
+        t[by_time], x[by_time], y[by_time], p[by_time],
+        sensor_size=sensor_size, time_step_us=time_step_us(both["t"], unit), place=place,
+    )  # fmt: skip
 
 
 def _named(arrays: Columns, place: str) -> Columns:
     found: dict[str, NDArray[Any]] = {}
-    lower = {name.lower(): array for name, array in arrays.items()}
     for letter, names in _NAMES.items():
-        known = [name for name in names if name in lower]
+        known = sorted(name for name in arrays if name.lower() in names)
         if len(known) != 1:
             what = f"{' and '.join(known)} for {letter}" if known else f"nothing for {letter}"
             held = ", ".join(sorted(arrays)[:8])
             raise EventError(f"{place}: found {what} among {held}; expected one of {', '.join(names)}")
-        found[letter] = lower[known[0]]
+        found[letter] = arrays[known[0]]
     return found
 
 
-def _from_columns(columns: Columns, sensor_size: SensorSize | None, unit: TimeUnit | None, place: str) -> Events:
-    return validate_events(*_typed(columns, unit, place), sensor_size=sensor_size, place=place)
+def _from_columns(
+    columns: Columns,
+    sensor_size: SensorSize | None,
+    unit: TimeUnit | None,
+    place: str,
+    clock: Clock | None = None,
+    origin: int = 0,
+) -> Events:
+    x, y, p = _pixels_and_polarities(columns, place)
+    clock = clock or Clock(CLOCK_RANGE)
+    num_before = clock.num_wraps
+    t = columns["t"]
+    if t.dtype.kind == "u" and t.dtype.itemsize == 4:
+        t = clock.unwrap(t.astype(np.int64))
+    if origin:
+        t = t.astype(np.int64) + origin
+    return validate_events(
+        microseconds(t, unit, place), x, y, p,
+        sensor_size=sensor_size, num_wraps=clock.num_wraps - num_before,
+        time_step_us=time_step_us(t, unit), place=place,
+    )  # fmt: skip
 
 
-def _typed(
-    columns: Columns, unit: TimeUnit | None, place: str
-) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.bool_]]:
+def _pixels_and_polarities(
+    columns: Columns, place: str
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.bool_]]:
     length = len(columns["t"]) if columns["t"].ndim else -1
     for name, column in columns.items():
         if column.ndim != 1 or len(column) != length or column.dtype.kind not in "biuf":
@@ -194,58 +221,7 @@ def _typed(
                 f"{max(length, 0)} times"
             )
     return (
-        _times(columns["t"], unit, place),
-        _coordinates("x", columns["x"], place),
-        _coordinates("y", columns["y"], place),
-        _polarities(columns["p"], place),
+        coordinates("x", columns["x"], place),
+        coordinates("y", columns["y"], place),
+        polarities(columns["p"], place),
     )
-
-
-def _times(column: NDArray[Any], unit: TimeUnit | None, place: str) -> NDArray[np.int64]:
-    if column.dtype.kind == "b":
-        raise EventError(f"{place}: t is bool, expected times; check the order of the columns")
-    if column.dtype.kind == "f" and unit is None:
-        raise EventError(f"{place}: t is {column.dtype}, whose unit is open; say unit='s' or another (--unit s)")
-    if not len(column):
-        return np.empty(0, np.int64)
-    if not np.isfinite(column).all():
-        raise EventError(f"{place}: t holds NaN or infinity, expected times; clean the recording first")
-    smallest, largest = (value.item() for value in (column.min(), column.max()))
-    scale = 0.001 if unit == "ns" else _US_PER_UNIT[unit or "us"]
-    if not -MAX_TIME_US <= smallest * scale <= largest * scale <= MAX_TIME_US:
-        raise EventError(
-            f"{place}: t runs from {smallest} to {largest} {unit or 'us'}, expected at most 2**61 microseconds; "
-            "check the unit"
-        )
-    if column.dtype.kind == "f":
-        micros: NDArray[np.int64] = np.rint(column.astype(np.float64) * scale).astype(np.int64)
-        return micros
-    whole = column.astype(np.int64)
-    return whole // 1000 if unit == "ns" else whole * int(scale)
-
-
-def _coordinates(name: str, column: NDArray[Any], place: str) -> NDArray[np.uint16]:
-    if column.dtype.kind == "b":
-        raise EventError(f"{place}: {name} is bool, expected pixels; check the order of the columns")
-    if not len(column):
-        return np.empty(0, np.uint16)
-    if column.dtype.kind == "f" and not (np.isfinite(column).all() and (column == np.rint(column)).all()):
-        raise EventError(f"{place}: {name} is no whole number everywhere, expected pixels; check the order of columns")
-    smallest, largest = (value.item() for value in (column.min(), column.max()))
-    if not 0 <= smallest <= largest <= MAX_COORDINATE:
-        raise EventError(
-            f"{place}: {name} runs from {smallest:g} to {largest:g}, expected 0 to {MAX_COORDINATE}; check the order "
-            "of the columns"
-        )
-    return column.astype(np.uint16)
-
-
-def _polarities(column: NDArray[Any], place: str) -> NDArray[np.bool_]:
-    if column.dtype.kind == "b":
-        return column.astype(np.bool_)
-    values = set(np.unique(column).tolist())
-    if not any(values <= known for known in _ALL_OFF_OR_ON):
-        some = ", ".join(f"{value:g}" for value in sorted(values)[:5])
-        raise EventError(f"{place}: polarity holds {some}, expected bool, 0 and 1, or -1 and 1; check the columns")
-    positive: NDArray[np.bool_] = column > 0
-    return positive

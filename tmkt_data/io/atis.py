@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events import Events, SensorSize, validate_events
+from tmkt_data.io.clock import Clock
 from tmkt_data.io.files import read_bytes, replace_file
 
 BYTES_PER_EVENT = 5
 ATIS_SIZE = SensorSize(256, 240)
 """What the format can hold and the sensor can mean: 8-bit columns, rows 0 to 239."""
-MAX_TIME_US = (1 << 23) - 1
+CLOCK_RANGE_US = 1 << 23
+MAX_TIME_US = CLOCK_RANGE_US - 1
 
 
 def read_atis(path: Path, sensor_size: SensorSize | None = None) -> Events:
@@ -22,11 +24,11 @@ def read_atis(path: Path, sensor_size: SensorSize | None = None) -> Events:
 
     Args:
         path: File of whole 5-byte events.
-        sensor_size: Size of the sensor; None keeps what the format can mean, 256 x 240.
+        sensor_size: Size of the sensor; None keeps what the format can mean, 256 x 240. The format declares none.
 
     Returns:
-        The validated record, in file time. Events outside the sensor are dropped and counted; a row of 240 or
-        more is such an event, and no time is added for it.
+        The validated record, in file time, unwrapped where its 23 bits have gone round. Events outside the sensor are
+        dropped and counted; a row of 240 or more is such an event, and no time is added for it.
 
     Raises:
         EventError: The file is missing, empty, or does not hold a whole number of events.
@@ -36,8 +38,22 @@ def read_atis(path: Path, sensor_size: SensorSize | None = None) -> Events:
     return decode_atis(read_bytes(path), sensor_size=sensor_size, place=path.name)
 
 
-def decode_atis(data: bytes, *, sensor_size: SensorSize | None = None, place: str = "ATIS bytes") -> Events:
+def decode_atis(
+    data: bytes, *, sensor_size: SensorSize | None = None, clock: Clock | None = None, place: str = "ATIS bytes"
+) -> Events:
     """Decode the bytes of one ATIS recording; see `read_atis`.
+
+    Args:
+        data: The file.
+        sensor_size: As in `read_atis`.
+        clock: What earlier pieces of the file have left, of `CLOCK_RANGE_US`; carried on. None begins anew.
+        place: What the message of an error starts with.
+
+    Returns:
+        As `read_atis`.
+
+    Raises:
+        EventError: As `read_atis`.
 
     Example:
         >>> events = decode_atis(bytes.fromhex("8302800006 2121812345"))
@@ -62,12 +78,15 @@ def decode_atis(data: bytes, *, sensor_size: SensorSize | None = None, place: st
     width, height = min(bounds.width, ATIS_SIZE.width), min(bounds.height, ATIS_SIZE.height)
     kept, outside, inversions = decode(np.frombuffer(data, np.uint8), width, height, t, x, y, p)
     dropped = {"outside the sensor": outside} if outside else {}
-    if inversions:
-        return validate_events(
-            t[:kept], x[:kept], y[:kept], p[:kept],
-            sensor_size=bounds, num_read=num_events, num_dropped=dropped, place=place,
-        )  # fmt: skip
-    return Events(t[:kept], x[:kept], y[:kept], p[:kept], bounds, num_events, dropped, 0)
+    if clock is None and not inversions:
+        return Events(t[:kept], x[:kept], y[:kept], p[:kept], sensor_size, num_events, dropped, 0)
+    clock = clock or Clock(CLOCK_RANGE_US)
+    num_before = clock.num_wraps
+    return validate_events(
+        clock.unwrap(t[:kept]), x[:kept], y[:kept], p[:kept],
+        sensor_size=sensor_size, num_read=num_events, num_dropped=dropped,
+        num_wraps=clock.num_wraps - num_before, place=place,
+    )  # fmt: skip
 
 
 def encode_atis(events: Events, *, place: str = "events") -> bytes:

@@ -6,24 +6,30 @@ import numpy as np
 
 from tmkt_data.errors import EventError
 from tmkt_data.events import Events, SensorSize, validate_events
+from tmkt_data.io.clock import Clock
 from tmkt_data.io.percent_header import read_percent_header
 
 BYTES_PER_EVENT = 8
+CLOCK_RANGE_US = 1 << 32
 _TYPES = (0x00, 0x0C)
 _EVENT = np.dtype([("t", "<u4"), ("data", "<u4")])
 
 
-def decode_dat(data: bytes, *, sensor_size: SensorSize | None = None, place: str = "dat bytes") -> Events:
+def decode_dat(
+    data: bytes, *, sensor_size: SensorSize | None = None, clock: Clock | None = None, place: str = "dat bytes"
+) -> Events:
     r"""Decode a `.dat` file.
 
     Args:
         data: The file: lines that start with a percent sign, a byte for the type (0x00 or 0x0C) and one for the size of
             an event, then events.
         sensor_size: Size of the sensor; None takes the declared one, if there is one. Events outside are dropped.
+        clock: What earlier pieces of the file have left, of `CLOCK_RANGE_US`; carried on. None begins anew.
         place: What the message of an error starts with.
 
     Returns:
-        The validated record. A time that the header sets off by a line `T0` has it added back. Events whose polarity is
+        The validated record. Times are unwrapped where their 32 bits have gone round; one that the header sets off by
+        a line `T0` is added back. Events whose polarity is
         neither 0 nor 1 are dropped and counted.
 
     Raises:
@@ -59,13 +65,16 @@ def decode_dat(data: bytes, *, sensor_size: SensorSize | None = None, place: str
     num_strange = num_events - int(np.count_nonzero(kept))
     if num_strange:
         events, packed, polarity = events[kept], packed[kept], polarity[kept]
+    clock = clock or Clock(CLOCK_RANGE_US)
+    num_before = clock.num_wraps
     return validate_events(
-        events["t"].astype(np.int64) + (header.number("t0") or 0),
+        clock.unwrap(events["t"].astype(np.int64)) + (header.number("t0") or 0),
         (packed & 0x3FFF).astype(np.uint16),
         (packed >> 14 & 0x3FFF).astype(np.uint16),
         polarity.astype(np.bool_),
         sensor_size=sensor_size or header.sensor_size,
         num_read=num_events,
         num_dropped={"polarity neither 0 nor 1": num_strange} if num_strange else {},
+        num_wraps=clock.num_wraps - num_before,
         place=place,
     )

@@ -65,11 +65,14 @@ def decode_evt(
     words = np.frombuffer(data, kind, offset=header.size)
     if version == "2.1" and _halves_are_swapped(header, words, place):
         words = (words >> np.uint64(32)) | (words << np.uint64(32))
-    t, x, y, p, num_beyond = _decode(words, version, new_state() if state is None else state)
+    state = new_state() if state is None else state
+    num_before = _num_wraps(state, version)
+    t, x, y, p, num_beyond = _decode(words, version, state)
     dropped = {"beyond the largest column": num_beyond} if num_beyond else {}
     return validate_events(
         t, x, y, p,
-        sensor_size=sensor_size or header.sensor_size, num_read=len(t) + num_beyond, num_dropped=dropped, place=place,
+        sensor_size=sensor_size or header.sensor_size, num_read=len(t) + num_beyond, num_dropped=dropped,
+        num_wraps=_num_wraps(state, version) - num_before, place=place,
     )  # fmt: skip
 
 
@@ -78,6 +81,11 @@ def new_state() -> NDArray[np.int64]:
     from tmkt_data.kernels.decode_evt import STATE_SIZE
 
     return np.zeros(STATE_SIZE, np.int64)
+
+
+def _num_wraps(state: NDArray[np.int64], version: EvtVersion) -> int:
+    """Return how often the upper part of the time, of 28 bits or 12 in EVT 3, has gone round."""
+    return int(state[1]) >> (12 if version == "3.0" else 28)
 
 
 def word_bytes(data: bytes, place: str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events import Events, SensorSize, validate_events
-from tmkt_data.io.arrays import whole_times
+from tmkt_data.io.column_values import microseconds
 from tmkt_data.time_bins import TimeUnit
 
 MAGIC = b"MATLAB 5.0 MAT-file"
@@ -85,7 +85,7 @@ def matlab_events(
     if columns["p"].min() < -1 or columns["p"].max() > 1:
         span = f"{columns['p'].min()} to {columns['p'].max()}"
         raise EventError(f"{place}: polarities run from {span}, expected -1, 0 or 1; check which variable is p")
-    times = whole_times(columns["ts"], unit, place)
+    times = microseconds(columns["ts"], unit, place)
     return validate_events(times, columns["x"], columns["y"], columns["p"] == 1, sensor_size=sensor_size, place=place)
 
 

@@ -11,11 +11,15 @@ import numpy as np
 from tmkt_data.checksums import checksum_of_pieces
 from tmkt_data.errors import EventError
 from tmkt_data.events import Events, validate_events
+from tmkt_data.io.aedat2 import CLOCK_RANGE_US as AEDAT2_RANGE_US
 from tmkt_data.io.aedat2 import decode_aedat2, header_bytes
 from tmkt_data.io.aedat3 import END, PACKET_HEAD_BYTES, decode_aedat3, packet_bytes
 from tmkt_data.io.aedat4 import aedat4_pieces
-from tmkt_data.io.arrays import decode_array
+from tmkt_data.io.arrays import CLOCK_RANGE, decode_array
 from tmkt_data.io.atis import BYTES_PER_EVENT, decode_atis
+from tmkt_data.io.atis import CLOCK_RANGE_US as ATIS_RANGE_US
+from tmkt_data.io.clock import SLACK_US, Clock
+from tmkt_data.io.dat import CLOCK_RANGE_US as DAT_RANGE_US
 from tmkt_data.io.dat import decode_dat
 from tmkt_data.io.evt import decode_evt, new_state, word_bytes
 from tmkt_data.io.files import read_bytes
@@ -27,11 +31,8 @@ WHOLE_BYTES = 64 << 20
 """Files up to this size are decoded at once."""
 PIECED: frozenset[EventFormat] = frozenset({"atis", "dat", "evt", "aedat2", "aedat3", "aedat4", "npy"})
 PIECE_BYTES = 8 << 20
-SLACK_US = 20_000
-"""Events of a piece's last 20 ms are kept for the next one, so that times which step back by less are put in order."""
 _HEADER_LIMIT = 4 << 20
 _LARGEST_PACKET = 256 << 20
-_HALF_WRAP = 1 << 31
 
 
 def is_large(path: Path) -> bool:
@@ -76,12 +77,14 @@ def _decode(path: Path, given: Reading, piece_bytes: int) -> Iterator[Events]:
     size, place = given.sensor_size, path.name
     match recognize(start[: 1 << 16], path):
         case "atis":
+            clock = Clock(ATIS_RANGE_US)
             for chunk in _chunks(path, 0, BYTES_PER_EVENT, piece_bytes):
-                yield decode_atis(chunk, sensor_size=size, place=place)
+                yield decode_atis(chunk, sensor_size=size, clock=clock, place=place)
         case "dat":
             head = start[: read_percent_header(start).size + 2]
+            clock = Clock(DAT_RANGE_US)
             for chunk in _chunks(path, len(head), 8, piece_bytes):
-                yield decode_dat(head + chunk, sensor_size=size, place=place)
+                yield decode_dat(head + chunk, sensor_size=size, clock=clock, place=place)
         case "evt":
             yield from _evt(path, given, start, piece_bytes)
         case "aedat2":
@@ -123,17 +126,12 @@ def _evt(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Iterator
 
 def _aedat2(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
     head = start[: header_bytes(start)]
-    last, offset = 0, 0
+    clock = Clock(AEDAT2_RANGE_US)
     for chunk in _chunks(path, len(head), 8, piece_bytes):
-        events = decode_aedat2(
+        yield decode_aedat2(
             head + chunk,
-            sensor_size=given.sensor_size, orientation=given.orientation, chip=given.chip, place=path.name,
+            sensor_size=given.sensor_size, orientation=given.orientation, chip=given.chip, clock=clock, place=path.name,
         )  # fmt: skip
-        raw = np.frombuffer(chunk, ">u4")[1::2].astype(np.int64)
-        offset += (1 << 32) * int(raw[0] < last - _HALF_WRAP)
-        yield replace(events, t=events.t + offset)
-        offset += (1 << 32) * int(np.count_nonzero(raw[1:] < raw[:-1] - _HALF_WRAP))
-        last = int(raw[-1])
 
 
 def _packets(path: Path, start: int, piece_bytes: int) -> Iterator[bytes]:
@@ -163,9 +161,10 @@ def _npy(path: Path, given: Reading, piece_bytes: int) -> Iterator[Events]:
     if fortran and len(shape) > 1:
         raise EventError(f"{path.name}: columns one after the other, which are not read in pieces; save it as rows")
     step = max(1, int(np.prod(sides, dtype=np.int64)) * dtype.itemsize)
+    clock = Clock(CLOCK_RANGE)
     for chunk in _chunks(path, start, step, piece_bytes):
         array = np.frombuffer(chunk, dtype).reshape(-1, *sides)
-        yield decode_array(array, given.sensor_size, given.columns, given.unit, path.name)
+        yield decode_array(array, given.sensor_size, given.columns, given.unit, path.name, clock)
 
 
 def _in_order(pieces: Iterator[Events], place: str) -> Iterator[Events]:
@@ -179,6 +178,7 @@ def _in_order(pieces: Iterator[Events], place: str) -> Iterator[Events]:
                 f"{place}: time steps back to {int(merged.t[0])} after {done} has passed; a file of this size is read "
                 "in pieces and not sorted, sort it first"
             )
+        # What steps back by up to 20 ms has its place before events that have not been given away yet.
         cut = int(np.searchsorted(merged.t, merged.t[-1] - SLACK_US)) if len(merged) else 0
         if cut:
             yield _part(merged, 0, cut, with_counts=True)
@@ -194,7 +194,7 @@ def _part(events: Events, start: int, end: int, *, with_counts: bool) -> Events:
         t=events.t[start:end].copy(), x=events.x[start:end].copy(),
         y=events.y[start:end].copy(), p=events.p[start:end].copy(),
     )  # fmt: skip
-    return part if with_counts else replace(part, num_read=0, num_dropped={}, num_inversions=0)
+    return part if with_counts else replace(part, num_read=0, num_dropped={}, num_inversions=0, num_wraps=0)
 
 
 def _joined(first: Events, second: Events, place: str) -> Events:
@@ -204,7 +204,9 @@ def _joined(first: Events, second: Events, place: str) -> Events:
     columns = (np.concatenate([getattr(first, name), getattr(second, name)]) for name in "txyp")
     joined = validate_events(
         *columns,
-        sensor_size=first.sensor_size, num_read=first.num_read + second.num_read, num_dropped=counts, place=place,
+        sensor_size=first.sensor_size, num_read=first.num_read + second.num_read, num_dropped=counts,
+        num_wraps=first.num_wraps + second.num_wraps, time_step_us=max(first.time_step_us, second.time_step_us),
+        place=place,
     )  # fmt: skip
     inversions = joined.num_inversions + first.num_inversions + second.num_inversions
     return replace(joined, num_inversions=inversions)
