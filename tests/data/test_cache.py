@@ -12,7 +12,7 @@ import pytest
 from conftest import build
 
 from tmkt_data.cache.layout import LEADING_BYTES, LeadingBlock, decode_leading_block, encode_leading_block
-from tmkt_data.cache.reader import Cache, read_cache_info
+from tmkt_data.cache.reader import Cache, _widen, read_cache_info
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.errors import CacheError
 from tmkt_data.events import validate_events
@@ -216,3 +216,10 @@ def test_messages_name_no_traceback(nmnist_cache, tmp_path):
     with pytest.raises(CacheError) as caught:
         Cache(path)
     assert re.fullmatch(r"cut\.h5: \d+ bytes, expected \d+; .*", str(caught.value))
+
+
+def test_halves_are_widened_exactly():
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16)
+    out = np.empty(len(halves), np.float32)
+    _widen(halves, out)
+    np.testing.assert_array_equal(out, halves.astype(np.float32))
