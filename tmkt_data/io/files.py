@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,12 @@ def read_bytes(path: Path, *, limit: int = -1, error: type[TmktError] = EventErr
     """Read a whole file, or its first `limit` bytes.
 
     Raises:
-        TmktError: Of class `error`: the file is missing, a folder, or cannot be read.
+        TmktError: Of class `error`: the file is missing, a folder, a pipe or a device, or cannot be read.
     """
     try:
+        # Opening a pipe waits for a writer, and a device may have no end.
+        if not stat.S_ISREG(kind := path.stat().st_mode) and not stat.S_ISDIR(kind):
+            raise error(f"{path}: a pipe or a device, expected a file; copy what it gives into one")
         with path.open("rb") as file:
             return file.read(limit)
     except FileNotFoundError as missing:
