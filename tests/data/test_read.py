@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import naive
@@ -12,7 +13,8 @@ from tmkt_data.errors import EventError
 from tmkt_data.events import EVENT_DTYPE, SensorSize
 from tmkt_data.io.aedat4 import load_aedat4
 from tmkt_data.io.files import read_bytes, replace_file
-from tmkt_data.io.read import decode_events, load_events, read_events
+from tmkt_data.io.pieces import is_large, read_pieces
+from tmkt_data.io.read import Reading, decode_events, load_events, read_events
 
 
 def npy_bytes(array):
@@ -80,14 +82,27 @@ def test_a_format_is_recognized_by_content_whatever_the_suffix(tmp_path, name, s
     assert read_events(path).tolist() == [(1000, 5, 9, True)]
 
 
-@pytest.mark.parametrize("name", [name for name in CONTENTS if name not in ("dat", "evt")])
+@pytest.mark.parametrize("name", CONTENTS)
 def test_content_goes_before_the_suffix_of_a_recording(tmp_path, name):
     (tmp_path / "a.bin").write_bytes(CONTENTS[name])
     assert read_events(tmp_path / "a.bin").tolist() == [(1000, 5, 9, True)]
 
 
-def test_a_recording_may_start_with_a_percent_sign():
-    rows = [(5, 0x25, 9, True), (6, 3, 4, False)]
+@pytest.mark.parametrize("head", [b"", b"% Version 2\n", b"% Data file\r\n% Width 304\r\n% Height 240\r\n"])
+def test_a_dat_file_that_is_named_raw_is_one(tmp_path, head):
+    (tmp_path / "a.raw").write_bytes(head + b"\x0c\x08" + bytes.fromhex("e8030000 05400210"))
+    assert read_events(tmp_path / "a.raw").tolist() == [(1000, 5, 9, True)]
+
+
+def test_a_raw_file_without_a_version_says_so(tmp_path):
+    (tmp_path / "a.raw").write_bytes(b"% date 2020\n" + bytes.fromhex("0f000080 0928001a"))
+    with pytest.raises(EventError, match=r"^a\.raw: found no line % evt in the header"):
+        read_events(tmp_path / "a.raw")
+
+
+@pytest.mark.parametrize("second", [9, 10, 13, 32, 101])
+def test_a_recording_may_start_with_a_percent_sign(second):
+    rows = [(5, 0x25, second, True), (6, 3, 4, False), (7, 0x25, 0x0A, True)]
     assert naive.rows_of(decode_events(naive.encode_atis(rows), Path("a.bin"))) == rows
 
 
@@ -163,6 +178,19 @@ def test_a_missing_file(tmp_path):
 def test_a_folder(tmp_path):
     with pytest.raises(EventError, match="a folder, expected a file; name one file in it"):
         read_events(tmp_path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["pipe.bin", "zero.bin", "pipe.h5", "pipe.aedat4"])
+def test_a_pipe_or_a_device_is_one_line(tmp_path, name):
+    path = tmp_path / name
+    if name.startswith("pipe"):
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    for read in (read_events, load_aedat4, is_large, lambda path: list(read_pieces(path, Reading()))):
+        with pytest.raises(EventError, match=rf"{name}: a pipe or a device, expected a file; copy what it gives into"):
+            read(path)
 
 
 def test_a_loop_of_links_cannot_be_read(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from tmkt_data.io.event_stream import decode_event_stream
 from tmkt_data.io.evt import decode_evt
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.matlab import MAGIC, decode_matlab
+from tmkt_data.io.percent_header import read_percent_header
 from tmkt_data.io.pickled_arrays import read_pickled_npy
 from tmkt_data.time_bins import TimeUnit
 
@@ -39,6 +41,10 @@ _STARTS: dict[bytes, EventFormat] = {
 }
 # With its third byte, deflate: a recording may well start with an event at (31, 139).
 _GZIP = b"\x1f\x8b\x08"
+# An ATIS event at (37, 32) would need a first time of 4 s, and others as readable, to look so.
+_HEADER_LINE = re.compile(rb"% [A-Za-z][\t\x20-\x7e]*\r?\n")
+# Type and size of the events of a .dat file.
+_DAT_STARTS = (b"\x00\x08", b"\x0c\x08")
 _HEADER_LIMIT = 1 << 16
 
 
@@ -146,9 +152,13 @@ def recognize(data: bytes, path: Path) -> EventFormat:
     if data.startswith(_GZIP):
         raise EventError(f"{path.name}: found gzip bytes, expected a recording; unpack it with gunzip first")
     by_suffix = SUFFIXES.get(path.suffix.lower())
-    if by_suffix != "atis" and data.startswith(b"%"):
-        header = data[:_HEADER_LIMIT].lower()
-        return "evt" if by_suffix == "evt" or b"% evt " in header or b"% format " in header else "dat"
+    if data.startswith(b"%") and (by_suffix != "atis" or _HEADER_LINE.match(data)):
+        header = read_percent_header(data[:_HEADER_LIMIT])
+        if any(line.startswith(("evt ", "format ")) for line in header.lines):
+            return "evt"
+        return "evt" if by_suffix == "evt" and not data.startswith(_DAT_STARTS, header.size) else "dat"
+    if by_suffix == "evt" and data.startswith(_DAT_STARTS):
+        return "dat"
     if by_suffix is None:
         found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
         known = ", ".join((*SUFFIXES, ".aedat4", ".es", ".npy", ".npz", ".mat", ".h5"))
