@@ -72,6 +72,23 @@ def test_a_recording_is_its_columns():
     assert rows.x.tolist() == [3, 5]
 
 
+def test_times_with_fractions_are_read_in_the_unit_that_is_given():
+    seconds = mat(**COLUMNS | {"ts": [[0.5], [0.500001]]})
+    assert decode_matlab(seconds, unit="s").t.tolist() == [500_000, 500_001]
+    assert decode_matlab(mat(**COLUMNS | {"ts": [[1.5], [2.25]]}), unit="ms").t.tolist() == [1500, 2250]
+    with pytest.raises(EventError, match=r"ts has fractions, expected whole numbers; say their unit, unit='s' or"):
+        decode_matlab(seconds)
+    with pytest.raises(EventError, match=r"t holds NaN or infinity"):
+        decode_matlab(mat(**COLUMNS | {"ts": [[np.nan], [1.0]]}), unit="s")
+
+
+def test_polarities_may_be_named_as_in_asl_dvs():
+    named = {name: column for name, column in COLUMNS.items() if name != "p"} | {"pol": [[0], [1]]}
+    assert decode_matlab(mat(**named)).p.tolist() == [False, True]
+    with pytest.raises(EventError, match=r"^a\.mat: variables p and pol, expected one of them; clear the other$"):
+        decode_matlab(mat(**COLUMNS, pol=[[0], [1]]), place="a.mat")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

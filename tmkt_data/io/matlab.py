@@ -1,4 +1,4 @@
-"""MATLAB 5 files with the columns of a recording: variables `x`, `y`, `ts` and `p`, as in CEP-DVS.
+"""MATLAB 5 files with the columns of a recording: variables `x`, `y`, `ts` and `p` or `pol`, as in CEP-DVS and ASL-DVS.
 
 The decoder is our own: SciPy's reads past its buffer on damaged files.
 """
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events import Events, SensorSize, validate_events
-from tmkt_data.io.column_values import microseconds
+from tmkt_data.io.column_values import microseconds, time_step_us
 from tmkt_data.time_bins import TimeUnit
 
 MAGIC = b"MATLAB 5.0 MAT-file"
 _COLUMNS = ("x", "y", "ts", "p")
+_OTHER_P = "pol"
 _HEADER_BYTES = 128
 _MAX_BYTES = 256 * 2**20
 """Largest file, and largest sum of its inflated elements."""
@@ -41,14 +42,15 @@ def decode_matlab(
     unit: TimeUnit | None = None,
     place: str = "MATLAB bytes",
 ) -> Events:
-    """Decode a MATLAB 5 file with the variables `x`, `y`, `ts` and `p`, of one length each.
+    """Decode a MATLAB 5 file with the variables `x`, `y`, `ts` and `p` or `pol`, of one length each.
 
     Only these variables are read, and only as real numbers. Polarities -1 and 0 are OFF, 1 is ON.
 
     Args:
         data: The whole file.
         sensor_size: Size of the sensor; events outside are dropped and counted. None: nothing is dropped.
-        unit: Unit of the times; None takes microseconds (inferred: CEP-DVS does not say).
+        unit: Unit of the times, which may then have fractions; None takes microseconds (inferred: CEP-DVS does not
+            say).
         place: What the message of an error starts with, such as a file name.
 
     Returns:
@@ -61,7 +63,11 @@ def decode_matlab(
     """
     if len(data) > _MAX_BYTES:
         raise EventError(f"{place}: {len(data):,} bytes, expected a recording of at most {_MAX_BYTES:,}")
-    found = read_variables(data, _COLUMNS, place)
+    found = read_variables(data, (*_COLUMNS, _OTHER_P), place)
+    if "p" in found and _OTHER_P in found:
+        raise EventError(f"{place}: variables p and {_OTHER_P}, expected one of them; clear the other")
+    if _OTHER_P in found:
+        found["p"] = found.pop(_OTHER_P)
     missing = [name for name in _COLUMNS if name not in found]
     if missing:
         raise EventError(f"{place}: variables {', '.join(missing)} are missing, expected {', '.join(_COLUMNS)}")
@@ -76,8 +82,9 @@ def matlab_events(
     place: str,
 ) -> Events:
     """Turn the variables `x`, `y`, `ts` and `p` of a MATLAB file of any version into events, see `decode_matlab`."""
-    columns = {name: _whole_numbers(found[name], name, place) for name in _COLUMNS}
-    lengths = {name: len(column) for name, column in columns.items()}
+    columns = {name: _whole_numbers(found[name], name, place) for name in ("x", "y", "p")}
+    ts = found["ts"] if unit is not None else _whole_numbers(found["ts"], "ts", place)
+    lengths = {name: len(columns.get(name, ts)) for name in _COLUMNS}
     if len(set(lengths.values())) > 1:
         raise EventError(f"{place}: columns of different length, {lengths}; the file is damaged, fetch it again")
     if not len(columns["p"]):
@@ -85,8 +92,10 @@ def matlab_events(
     if columns["p"].min() < -1 or columns["p"].max() > 1:
         span = f"{columns['p'].min()} to {columns['p'].max()}"
         raise EventError(f"{place}: polarities run from {span}, expected -1, 0 or 1; check which variable is p")
-    times = microseconds(columns["ts"], unit, place)
-    return validate_events(times, columns["x"], columns["y"], columns["p"] == 1, sensor_size=sensor_size, place=place)
+    return validate_events(
+        microseconds(ts, unit, place), columns["x"], columns["y"], columns["p"] == 1,
+        sensor_size=sensor_size, time_step_us=time_step_us(ts, unit), place=place,
+    )  # fmt: skip
 
 
 def read_variables(data: bytes, names: tuple[str, ...], place: str) -> dict[str, NDArray[np.generic]]:
@@ -175,7 +184,8 @@ def _read_matrix(
 
 def _whole_numbers(values: NDArray[np.generic], name: str, place: str) -> NDArray[np.int64]:
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
-        raise EventError(f"{place}: variable {name} has fractions, expected whole numbers; convert its unit first")
+        what = "say their unit, unit='s' or another (--unit s)" if name == "ts" else "check which variable it is"
+        raise EventError(f"{place}: variable {name} has fractions, expected whole numbers; {what}")
     if len(values) and not -(2.0**62) < float(values.min()) <= float(values.max()) < 2.0**62:
         raise EventError(f"{place}: variable {name} runs to {float(values.max()):g}, expected less than 2**62")
     return values.astype(np.int64)
