@@ -129,7 +129,8 @@ def _tasks(plan: PreparePlan) -> list[_Task]:
     )
     for stage, side, sources, convert in sides:
         row_bytes = sum(array.row_bytes for array in _arrays(plan, 1, 1) if array.name.startswith(side))
-        per_block = min(1024, max(16, BLOCK_BYTES // row_bytes))
+        # Images are small and slow to decode: there have to be blocks for every worker.
+        per_block = min(256, max(16, BLOCK_BYTES // row_bytes))
         # A side without samples is one empty block.
         for at in range(0, max(1, len(sources)), per_block):
             part = sources[at : at + per_block]
