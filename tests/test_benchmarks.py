@@ -1,9 +1,11 @@
-"""A small run of the benchmark beside the peers: it may be slow, it may not break."""
+"""Small runs of the benchmarks beside peers: they may be slow, they may not break."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,3 +20,20 @@ def test_the_benchmark_runs_and_writes_every_figure(tmp_path):
     for rows in figures.values():
         assert all(row["ms"] > 0 and row["ratio"] > 0 for row in rows.values())
     assert "tmkt" in figures["decode and count"]
+
+
+@pytest.mark.parametrize("source", ["real", "made"])
+def test_the_image_side_runs_and_writes_every_figure(tmp_path, source):
+    out = tmp_path / "image_side.json"
+    command = [sys.executable, "benchmarks/image_side.py", "--photographs", "12", "--repeats", "1", "--json", str(out)]
+    if source == "made":
+        command += ["--source", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    figures = json.loads(out.read_text())["figures"]
+    assert set(figures) == {"prepare", "parts"}
+    for name, row in figures["prepare"].items():
+        assert row["ms"] >= row["least_ms"] > 0
+        assert set(row["ratio"]) == {"Pillow: V, then resize", "Pillow: resize, then V"}
+        assert name.startswith(("tmkt, ", "Pillow: "))
+    assert len(figures["prepare"]) == 6
