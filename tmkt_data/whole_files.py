@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def put_file(path: Path, data: bytes | memoryview, *, via: Path, durable: bool = True) -> None:
@@ -19,14 +21,30 @@ def put_file(path: Path, data: bytes | memoryview, *, via: Path, durable: bool =
     Raises:
         OSError: It cannot be written; `path` is untouched.
     """
+    with whole_file(path, via=via, durable=durable) as handle:
+        handle.write(data)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, via: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Give what is to be written to, under another name; rename it when the block has ended.
+
+    Args:
+        path: As in `put_file`.
+        via: As in `put_file`; removed where the block or the renaming fails.
+        durable: As in `put_file`.
+
+    Raises:
+        OSError: It cannot be written; `path` is untouched.
+    """
     try:
-        with via.open("wb") as handle:
-            handle.write(data)
+        with via.open("w+b") as handle:
+            yield handle
             if durable:
                 handle.flush()
                 os.fsync(handle.fileno())
         via.replace(path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             via.unlink()
         raise

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 import tmkt_data
 from tmkt_data.errors import EventError
 from tmkt_data.events import EVENT_DTYPE, Events, SensorSize, validate_events
+from tmkt_data.io import write as write_module
 from tmkt_data.io.atis import decode_atis
 from tmkt_data.io.read import load_events, read_events
-from tmkt_data.io.write import WRITTEN_SUFFIXES, write_events
+from tmkt_data.io.write import WRITTEN_SUFFIXES, write_events, write_pieces
 
 FACE = "ncaltech101/Caltech101/Faces_easy/image_0001.bin"
 ROW = st.tuples(st.integers(0, 8_388_607), st.integers(0, 255), st.integers(0, 239), st.booleans())
@@ -52,11 +53,55 @@ def test_large_times_and_coordinates_need_a_format_that_holds_them(tmp_path):
     assert naive.rows_of(load_events(tmp_path / "a.npz")) == naive.rows_of(record)
     for name, message in (
         ("a.bin", r"^a\.bin: x runs from 3 to 65535, an ATIS file holds 0 to 255; write another format"),
-        ("a.aedat4", r"^a\.aedat4: t starts at -5, an AEDAT4 file holds 0 or more; shift the times$"),
+        (
+            "a.aedat4",
+            r"^a\.aedat4: a sensor of 65536 x 701, an AEDAT4 file holds sides of up to 32,767; write \.npz, or",
+        ),
     ):
         with pytest.raises(EventError, match=message):
             write_events(tmp_path / name, record)
-        assert not (tmp_path / name).exists()
+        assert not list(tmp_path.glob(f"*{name}*"))
+    with pytest.raises(
+        EventError, match=r"^b\.aedat4: t starts at -5, an AEDAT4 file holds 0 or more; shift the times$"
+    ):
+        write_events(tmp_path / "b.aedat4", record_of([(-5, 2, 3, True)]))
+
+
+@pytest.mark.parametrize(("x", "y"), [(32766, 3), (3, 32766)])
+def test_aedat4_holds_sides_of_15_bits(tmp_path, x, y):
+    write_events(tmp_path / "a.aedat4", record_of([(5, x, y, True)]))
+    assert read_events(tmp_path / "a.aedat4").tolist() == [(5, x, y, True)]
+    for record in (record_of([(5, x + 1, y + 1, True)]), record_of([(5, 1, 1, True)], SensorSize(65536, 65536))):
+        with pytest.raises(EventError, match=r"^b\.aedat4: a sensor of \d+ x \d+, an AEDAT4 file holds sides of up to"):
+            write_events(tmp_path / "b.aedat4", record)
+
+
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
+@pytest.mark.parametrize("size", [None, SensorSize(200, 200)])
+def test_pieces_are_written_as_the_whole(tmp_path, monkeypatch, suffix, size):
+    monkeypatch.setattr(write_module, "_IN_MEMORY_BYTES", 100)
+    rows = [(7 * i, i % 99, i % 77, i % 2 == 0) for i in range(1000)]
+    parts = [record_of(rows[at : at + 128], size) for at in range(0, 1000, 128)]
+    write_events(tmp_path / f"a{suffix}", record_of(rows, size))
+    write_pieces(tmp_path / f"b{suffix}", lambda: iter(parts))
+    whole, again = load_events(tmp_path / f"a{suffix}"), load_events(tmp_path / f"b{suffix}")
+    assert naive.rows_of(again) == rows
+    assert whole.sensor_size == again.sensor_size
+    if suffix != ".aedat4":
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
+def test_what_breaks_off_leaves_nothing(tmp_path, suffix):
+    def pieces():
+        yield record_of([(1, 2, 3, True)])
+        raise EventError("a.dat: cut off")
+
+    (tmp_path / f"a{suffix}").write_bytes(b"earlier")
+    with pytest.raises(EventError, match=r"^a\.dat: cut off$"):
+        write_pieces(tmp_path / f"a{suffix}", pieces)
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+    assert (tmp_path / f"a{suffix}").read_bytes() == b"earlier"
 
 
 def test_an_array_is_sorted_and_another_dtype_refused(tmp_path):

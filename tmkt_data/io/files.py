@@ -7,10 +7,11 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from tmkt_data.errors import EventError, TmktError
 from tmkt_data.locks import FileLock
-from tmkt_data.whole_files import put_file
+from tmkt_data.whole_files import whole_file
 
 
 def read_bytes(path: Path, *, limit: int = -1, error: type[TmktError] = EventError) -> bytes:
@@ -63,8 +64,16 @@ def replace_file(path: Path, data: bytes) -> None:
     Raises:
         TmktError: The disk is full or the folder cannot be written; an earlier file of that name is untouched.
     """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Give what is to be written to; it takes the name of `path` when the block has ended; errors as `replace_file`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        put_file(path, data, via=temporary)
+        with whole_file(path, via=temporary) as file:
+            yield file
     except OSError as broken:
         raise TmktError(f"{path}: cannot be written ({broken.strerror or broken}); nothing was changed") from broken

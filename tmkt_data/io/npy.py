@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 import tokenize
 import warnings
 import zipfile
 import zlib
-from typing import IO, Any
+from collections.abc import Iterable
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -138,3 +140,35 @@ def _check_members(members: list[zipfile.ZipInfo], num_bytes: int, place: str) -
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: str) -> NDArray[Any]:
     with archive.open(member) as stream:
         return read_npy(stream, member.file_size, f"{place}, {member.filename[:60]}")
+
+
+class Member(NamedTuple):
+    """An array that is to be written.
+
+    Attributes:
+        name: Its name.
+        shape: Its shape.
+        dtype: Its type.
+        data: Its bytes in C order, from the start of the file on.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    data: Any
+
+
+def write_npz(file: IO[bytes], members: Iterable[Member]) -> None:
+    """Write an archive as `numpy.savez_compressed` does, of arrays that need not be in memory.
+
+    Args:
+        file: Open to write and to seek.
+        members: The arrays.
+    """
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, shape, dtype, data in members:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                about = {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+                npy_format.write_array_header_1_0(member, about)
+                data.seek(0)
+                shutil.copyfileobj(data, member, 1 << 20)
