@@ -1,6 +1,16 @@
 """The errors of tmkt: each message is one line, *place: found, expected; what to do*."""
 
 
+def printable(text: str) -> str:
+    r"""Return a text as one line, with control characters and what else cannot be printed escaped.
+
+    Example:
+        >>> printable("name\nerror: forged\x1b[2J")
+        'name\\nerror: forged\\x1b[2J'
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 class TmktError(Exception):
     """Anything a user can mend. The command line prints its text as one line and exits with 1."""
 

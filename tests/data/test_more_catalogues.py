@@ -258,6 +258,14 @@ class TestEsImageNet:
         np.testing.assert_array_equal(cache.event_frames([row])[0], full[:, :, 16:240, 16:240])
         assert center_shift(200, 150) == (36, 11)
 
+    def test_hidden_files_are_left_out(self, tmp_path):
+        root = write_esimagenet(tmp_path)
+        folder = next(root.rglob("class0"))
+        (folder / "._n01440764_1.npz").write_bytes(b"\x00\x05\x16\x07")
+        catalogue = open_esimagenet(root)
+        assert not any("._" in source.id for source in catalogue.recordings)
+        assert "recordings: 1 hidden files left out: train/class0/._n01440764_1.npz" in catalogue.notes
+
     def test_rows_that_are_none_are_named(self, tmp_path):
         path = write_esimagenet(tmp_path) / "ES-imagenet-0.18" / "trainlabel.txt"
         path.write_text("a.npz 1 2\n")
@@ -312,7 +320,7 @@ class TestEstArrays:
     def test_the_three_parts_are_the_splits(self, tmp_path):
         catalogue = open_ncaltech101(write_est(tmp_path))
         assert catalogue.num_twins == 14
-        assert any("times in s (inferred from image_0001.npy)" in note for note in catalogue.notes)
+        assert any("times in s (inferred from the last time of each)" in note for note in catalogue.notes)
         cache = Cache(build("ncaltech101", tmp_path, tmp_path / "a.h5"))
         expected = {5: SplitCode.VAL, 6: SplitCode.TEST, 7: SplitCode.TEST}
         for protocol, val in (("twin-disjoint", SplitCode.VAL), ("kt-paper", SplitCode.TRAIN)):
@@ -325,6 +333,31 @@ class TestEstArrays:
     def test_times_in_microseconds_are_told_by_their_range(self, tmp_path):
         catalogue = open_ncaltech101(write_est(tmp_path, unit=1e6))
         assert catalogue.reading.unit == "us"
+
+    @pytest.mark.parametrize(("factor", "odd", "usual"), [(1.0, "us", "s"), (1e6, "s", "us")])
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_one_recording_of_another_unit_is_named(self, tmp_path, factor, odd, usual, order):
+        path = write_est(tmp_path, unit=factor) / "N-Caltech101" / "testing" / "ant" / "image_0006.npy"
+        rows = np.load(path)
+        rows[:, 2] *= 1e6 if usual == "s" else 1e-6
+        np.save(path, np.asarray(rows, order=order))
+        with pytest.raises(CatalogueError, match=rf"image_0006\.npy: times in {odd}, expected {usual} as in 13 other"):
+            open_ncaltech101(tmp_path)
+
+    def test_the_first_recording_alone_does_not_decide(self, tmp_path):
+        path = write_est(tmp_path) / "N-Caltech101" / "training" / "airplanes" / "image_0001.npy"
+        rows = np.load(path)
+        rows[:, 2] *= 1e6
+        np.save(path, rows)
+        with pytest.raises(CatalogueError, match=r"airplanes/image_0001\.npy: times in us, expected s as in 13 other"):
+            open_ncaltech101(tmp_path)
+
+    def test_hidden_files_are_left_out(self, tmp_path):
+        folder = write_est(tmp_path) / "N-Caltech101" / "training" / "ant"
+        (folder / "._image_0009.npy").write_bytes(b"\x00\x05\x16\x07")
+        catalogue = open_ncaltech101(tmp_path)
+        assert len(catalogue.recordings) == 14
+        assert "recordings: left out: training/ant/._image_0009.npy" in catalogue.notes
 
     def test_a_name_without_a_number_has_no_twin(self, tmp_path):
         folder = write_est(tmp_path) / "N-Caltech101" / "training" / "ant"

@@ -116,7 +116,9 @@ def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str,
     """List the files of one folder whose name matches, and the names that do not.
 
     Returns:
-        `(stem, path, bytes)` sorted bytewise by stem, and the names left out.
+        `(stem, path, bytes)` sorted bytewise by stem, and the names left out: those that do not match, links that lead
+        nowhere or to themselves, and hidden files such as the `._name` that macOS puts beside each. Of hidden ones
+        those that do not match are not named.
 
     Raises:
         CatalogueError: The folder cannot be read.
@@ -126,13 +128,25 @@ def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str,
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if pattern.fullmatch(entry.name) and is_plain(entry.name) and entry.is_file():
-                    found.append((entry.name.rpartition(".")[0], Path(entry.path), entry.stat().st_size))
-                elif not entry.name.startswith("."):
+                is_match, is_hidden = pattern.fullmatch(entry.name) is not None, entry.name.startswith(".")
+                size = _file_size(entry) if is_match and not is_hidden and is_plain(entry.name) else None
+                if size is not None:
+                    found.append((entry.name.rpartition(".")[0], Path(entry.path), size))
+                elif is_match or not is_hidden:
                     ignored.append(entry.name)
     except OSError as broken:
         raise unreadable_folder(folder, broken) from broken
     return sorted(found, key=lambda file: os.fsencode(file[0])), sorted(ignored, key=os.fsencode)
+
+
+def _file_size(entry: os.DirEntry[str]) -> int | None:
+    """Return the size of a file; None for a folder, and for a link that cannot be followed."""
+    try:
+        return entry.stat().st_size if entry.is_file() else None
+    except PermissionError:
+        raise
+    except OSError:
+        return None
 
 
 def find_folder(
@@ -162,11 +176,16 @@ def find_folder(
 
 
 def holds_classes(folder: Path, pattern: re.Pattern[str]) -> bool:
-    """Return whether a folder has class folders with a file whose name matches; False where it is not there."""
+    """Return whether a folder has class folders with a file whose name matches; False where it is not there.
+
+    Hidden folders and files do not count.
+    """
     for child in _folders(folder):
+        if child.name.startswith("."):
+            continue
         try:
             with os.scandir(child) as entries:
-                if any(pattern.fullmatch(entry.name) for entry in entries):
+                if any(pattern.fullmatch(entry.name) and not entry.name.startswith(".") for entry in entries):
                     return True
         except OSError as broken:
             raise unreadable_folder(child, broken) from broken
@@ -176,13 +195,22 @@ def holds_classes(folder: Path, pattern: re.Pattern[str]) -> bool:
 def _folders(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
-            names = sorted((entry.name for entry in entries if entry.is_dir()), key=os.fsencode)
+            names = sorted((entry.name for entry in entries if _is_folder(entry)), key=os.fsencode)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as broken:
         raise unreadable_folder(folder, broken) from broken
     for name in names:
         yield folder / name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except PermissionError:
+        raise
+    except OSError:
+        return False
 
 
 def unreadable_folder(folder: Path, broken: OSError) -> CatalogueError:

@@ -97,13 +97,16 @@ def center_shift(a: int, b: int) -> tuple[int, int]:
 def _recordings(base: Path, notes: list[str]) -> tuple[Source, ...]:
     sources: dict[str, Source] = {}
     left_out: list[str] = []
+    hidden: list[str] = []
     for part, split in PARTS.items():
         sizes = read_sizes(base / f"{part}label.txt")
         folders = [(name, base / part / name) for name in class_folders(base / part)]
         for name, folder in (*folders, ("", base / part)):
             if not folder.is_dir():
                 continue
-            for stem, path, num_bytes in scan_folder(folder, _RECORDING)[0]:
+            files, others = scan_folder(folder, _RECORDING)
+            hidden += [f"{part}/{name}/{other}" for other in others if other.startswith(".")]
+            for stem, path, num_bytes in files:
                 label = _CLASS.fullmatch(name)
                 row = sizes.get(path.name)
                 if row is None or (label is not None and int(label[1]) != row[0]):
@@ -115,6 +118,8 @@ def _recordings(base: Path, notes: list[str]) -> tuple[Source, ...]:
                 sources[sample] = Source(sample, row[0], path, num_bytes, split, shift=center_shift(row[1], row[2]))
     if left_out:
         notes.append(f"recordings: left out, as no list names them so: {some(left_out)}")
+    if hidden:
+        notes.append(f"recordings: {len(hidden)} hidden files left out: {some(hidden)}")
     return tuple(sorted(sources.values(), key=lambda source: os.fsencode(source.id)))
 
 
@@ -161,7 +166,7 @@ def _photographs(
         if names:
             return _list_photographs(folder, names, synsets)
     if images is not None:
-        raise missing_data(INFO, "images (n01440764/n01440764_10026.JPEG)", [images])
+        raise missing_data(INFO, "images (n01440764/n01440764_10026.JPEG)", [images], found="recordings")
     notes.append("images: none found; give their folder with --images, or --allow-unpaired")
     return ()
 

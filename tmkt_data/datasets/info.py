@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from tmkt_data.errors import CatalogueError
+from tmkt_data.errors import CatalogueError, printable
 from tmkt_data.spec import Canvas, ImageDecode
+
+Side = Literal["recordings", "images", ""]
 
 
 class MissingDataError(CatalogueError):
-    """A side of a dataset is not where it was sought; it may be elsewhere."""
+    """A side of a dataset is not where it was sought; it may be elsewhere.
+
+    Args:
+        lines: What to print; paths in them have their control characters escaped.
+        found: The side that is there: `recordings`, `images`, or `""` for neither.
+
+    Attributes:
+        lines: As given.
+        found: As given.
+    """
+
+    def __init__(self, *lines: str, found: Side = "") -> None:
+        super().__init__("\n".join(lines))
+        self.lines, self.found = lines, found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +59,16 @@ class DatasetInfo:
     image_decode: ImageDecode = "full"
 
 
-def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path]) -> MissingDataError:
-    """Build the error for a side of a dataset that is not there: where it was sought, what to fetch, what to try."""
-    where = ", ".join(str(path) for path in looked) or "nowhere (no --root given)"
+def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path], found: Side = "") -> MissingDataError:
+    """Build the error for a side of a dataset that is not there: where it was sought, what to fetch, what to try.
+
+    Args:
+        info: The dataset.
+        what: The side that is missing, and an example.
+        looked: Folders that it was sought in.
+        found: The other side, where that is there.
+    """
+    where = ", ".join(printable(str(path)) for path in looked) or "nowhere (no --root given)"
     lines = [
         f"{info.name}: no {what} found; give the folder with --root, or --events and --images",
         f"  looked in: {where}",
@@ -56,4 +79,4 @@ def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path]) -> Missin
         f"  licence: {info.licence}",
         "  to try without it: tmkt-data prepare digits",
     ]
-    return MissingDataError("\n".join(lines))
+    return MissingDataError(*lines, found=found)

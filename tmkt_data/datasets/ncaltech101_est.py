@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -11,8 +12,7 @@ import numpy as np
 
 from tmkt_data.datasets.catalogue import Source, class_folders, holds_classes, scan_folder, some
 from tmkt_data.errors import CatalogueError, EventError
-from tmkt_data.io.files import read_bytes
-from tmkt_data.io.npy import read_npy
+from tmkt_data.io.npy import read_npy_header
 from tmkt_data.io.read import Reading
 from tmkt_data.time_bins import TimeUnit
 
@@ -47,7 +47,7 @@ def list_est(folder: Path, class_names: Sequence[str], notes: list[str]) -> tupl
         photograph is that photograph's twin; others have none.
 
     Raises:
-        CatalogueError: The same recording in two parts.
+        CatalogueError: The same recording in two parts, or one whose times are not in the unit of the others.
 
     Source: uzh-rpg/rpg_event_representation_learning and EventCLIP read it so; no original was at hand (inferred).
     """
@@ -69,20 +69,39 @@ def list_est(folder: Path, class_names: Sequence[str], notes: list[str]) -> tupl
     if left_out:
         notes.append(f"recordings: left out: {some(left_out)}")
     recordings = tuple(sorted(found.values(), key=lambda source: os.fsencode(source.id)))
-    unit = _unit_of(recordings[0].path) if recordings else "s"
-    notes.append(f"recordings are arrays of x, y, t, p with times in {unit} (inferred from {recordings[0].path.name})")
+    unit = _unit_of(recordings)
+    notes.append(f"recordings are arrays of x, y, t, p with times in {unit} (inferred from the last time of each)")
     return recordings, Reading(columns="xytp", unit=unit)
 
 
-def _unit_of(path: Path) -> TimeUnit:
-    data = read_bytes(path, error=CatalogueError)
-    try:
-        import io
+def _unit_of(recordings: Sequence[Source]) -> TimeUnit:
+    """Infer the unit that most recordings have.
 
-        array = read_npy(io.BytesIO(data), len(data), path.name)
-    except EventError as broken:
-        raise CatalogueError(str(broken)) from None
-    if array.ndim != 2 or array.shape[1:] != (4,) or array.dtype.kind not in "iuf":
-        raise CatalogueError(f"{path.name}: shape {array.shape} of {array.dtype}, expected (N, 4) with x, y, t and p")
-    last = float(np.nanmax(array[:, 2])) if len(array) else 0.0
-    return "s" if last <= _LONGEST_S else "us"
+    Raises:
+        CatalogueError: One of another unit.
+    """
+    units = {source.path: unit for source in recordings if (unit := _unit_of_one(source.path)) is not None}
+    odd: TimeUnit = "us" if 2 * list(units.values()).count("s") >= len(units) else "s"
+    usual: TimeUnit = "s" if odd == "us" else "us"
+    strange = [str(path) for path, unit in units.items() if unit == odd]
+    if strange:
+        raise CatalogueError(
+            f"{strange[0]}: times in {odd}, expected {usual} as in {len(units) - len(strange)} other recordings "
+            f"(inferred; {len(strange)} in all: {some([Path(path).name for path in strange])}); convert or remove it"
+        )
+    return usual
+
+
+def _unit_of_one(path: Path) -> TimeUnit | None:
+    """Infer a recording's unit from its last time; None where it has none or cannot be read, which is said later."""
+    try:
+        with path.open("rb") as file:
+            shape, is_transposed, dtype = read_npy_header(file, path.stat().st_size, path.name)
+            if len(shape) != 2 or shape[1] != 4 or not shape[0] or dtype.kind not in "iuf":
+                return None
+            cell = 3 * shape[0] - 1 if is_transposed else 4 * shape[0] - 2
+            file.seek(cell * dtype.itemsize, os.SEEK_CUR)
+            last = float(np.frombuffer(file.read(dtype.itemsize), dtype)[0])
+    except (OSError, EventError):
+        return None
+    return None if math.isnan(last) else "s" if last <= _LONGEST_S else "us"
