@@ -83,6 +83,18 @@ def test_faces_junk_and_strange_names_are_left_out_and_noted(caltech):
     assert "recordings: files left out: airplanes/Thumbs.db" in catalogue.notes
 
 
+def test_links_that_lead_nowhere_are_left_out_and_noted(caltech):
+    folder = caltech / "Caltech101" / "airplanes"
+    (folder / "image_0004.bin").symlink_to(folder / "image_0004.bin")
+    (folder / "image_0005.bin").symlink_to(folder / "nowhere")
+    (folder / "image_0006.bin").symlink_to(folder / "image_0001.bin")
+    (caltech / "Caltech101" / "ant").symlink_to(caltech / "Caltech101" / "ant")
+    (caltech / "Caltech101" / "crab").symlink_to(caltech / "nowhere")
+    catalogue = open_ncaltech101(caltech)
+    assert sum(source.id.startswith("airplanes/") for source in catalogue.recordings) == 4
+    assert "recordings: files left out: airplanes/image_0004.bin, airplanes/image_0005.bin" in catalogue.notes
+
+
 def test_grey_and_large_images_become_intensities(caltech, tmp_path):
     photos = caltech / "101_ObjectCategories"
     Image.fromarray(np.full((2000, 3000), 77, np.uint8)).save(photos / "airplanes/image_0003.jpg")

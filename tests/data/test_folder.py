@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -16,6 +18,7 @@ from tmkt_data.events import SensorSize, validate_events
 from tmkt_data.io.write import write_events
 from tmkt_data.plan import plan_prepare
 from tmkt_data.prepare import prepare_cache
+from tmkt_data.sources import open_sources
 
 SETTINGS = "sensor_size = [40, 30]\n"
 SUFFIXES = (".npz", ".aedat4", ".bin")
@@ -110,6 +113,15 @@ def test_the_command_says_how_to_go_on(tmp_path):
         (SETTINGS + "unit = 'min'", "unit: found 'min', expected one of s, ms, us, ns"),
         (SETTINGS + "events = 3", "events: found 3, expected text"),
         (SETTINGS + "sensor = 3", "unknown 'sensor', expected sensor_size, events, images, twins, columns, unit,"),
+        (
+            SETTINGS + r'events = "ev\u0000ents"',
+            r"events: found 'ev\x00ents', expected text without control characters",
+        ),
+        (SETTINGS + "events = 'nothere'", "events: found 'nothere', expected a folder of class folders with events"),
+        (
+            SETTINGS + "images = '../../etc'",
+            "images: found '../../etc', expected a folder of class folders with images",
+        ),
         ("sensor_size = [", "no TOML ("),
     ],
 )
@@ -139,3 +151,40 @@ def test_two_files_of_one_stem_are_refused(tmp_path):
     write_events(root / "events" / "wave" / "take 0.bin", record(5))
     with pytest.raises(CatalogueError, match=r"wave: two files of the stem 'take 0', expected one; rename or remove"):
         open_folder(root)
+
+
+def test_a_folder_that_the_settings_state_is_not_replaced_by_one_that_is_found(tmp_path):
+    root = write_tree(tmp_path / "own", SETTINGS + "events = 'nothere'\n", per_class=2)
+    with pytest.raises(CatalogueError, match=r"tmkt\.toml: events: found 'nothere'"):
+        open_sources("folder", root, None, None, unpack_to=tmp_path / "unpacked")
+    (root / "events").rename(tmp_path / "elsewhere")
+    (root / "tmkt.toml").write_text(SETTINGS + "events = '../elsewhere'\n")
+    assert len(open_folder(root).recordings) == 4
+
+
+@pytest.mark.parametrize("stated", ["../secret", "/", "a/../../secret"])
+def test_settings_out_of_an_archive_do_not_lead_out_of_it(tmp_path, stated):
+    root = write_tree(tmp_path / "own", SETTINGS + f"images = '{stated}'\n", per_class=2)
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for path in root.rglob("*.*"):
+            archive.write(path, path.relative_to(tmp_path))
+    with pytest.raises(CatalogueError, match=rf"tmkt\.toml: images: found '{stated}', which leads out of the archive"):
+        open_sources("folder", tmp_path / "own.zip", None, None, unpack_to=tmp_path / "unpacked")
+
+
+def test_hidden_and_empty_folders_are_no_classes(tmp_path):
+    root = write_tree(tmp_path / "own", per_class=3)
+    for name in (".git", ".ipynb_checkpoints", "empty"):
+        (root / "events" / name).mkdir()
+    write_events(root / "events" / ".ipynb_checkpoints" / "take 0.npz", record(1))
+    for path in (root / "events/wave/._take 0.npz", root / "images/wave/._take 0.png", root / "images/wave/.DS_Store"):
+        path.write_bytes(b"\x00\x05\x16\x07")
+    catalogue = open_folder(root)
+    assert catalogue.class_names == ("clap", "wave")
+    assert len(catalogue.recordings) == len(catalogue.images) == 6
+    assert catalogue.notes == (
+        "recordings: left out: wave/._take 0.npz",
+        "recordings: 2 hidden folders left out: .git, .ipynb_checkpoints",
+        "images: left out: wave/._take 0.png",
+        "1 folders without a recording or an image left out: empty",
+    )

@@ -1,5 +1,7 @@
 """Roots of any kind, and the doctor: what the user gives is found, and what is wrong with it is said."""
 
+import dataclasses
+import hashlib
 import json
 import shutil
 import zipfile
@@ -10,7 +12,7 @@ import trees
 from click.testing import CliRunner
 
 from tmkt_data.cli import main
-from tmkt_data.datasets.downloads import DOWNLOADS, check_known, known_file
+from tmkt_data.datasets.downloads import DOWNLOADS, check_inside, check_known, known_file
 from tmkt_data.datasets.open import DATASETS
 from tmkt_data.doctor import compare_digests, format_digests, read_digests
 from tmkt_data.errors import CatalogueError
@@ -79,6 +81,108 @@ def test_a_known_archive_of_another_content_is_refused(tmp_path, tree):
     with pytest.raises(CatalogueError, match=r"Caltech101\.zip: md5 [0-9a-f]{32}, expected 66201824eabb"):
         opened(tmp_path, events=path, images=tree)
     assert check_known("nmnist", path) is None
+
+
+def packed(files, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, name in files.items():
+            archive.write(file, name)
+    return path
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Known names without digests: the files of these tests are not the published ones."""
+    for name in ("nmnist", "ncaltech101"):
+        entries = tuple(dataclasses.replace(entry, md5="", sha256="") for entry in DOWNLOADS[name])
+        monkeypatch.setitem(DOWNLOADS, name, entries)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_archives_of_one_side_beside_the_files_of_the_other(tmp_path):
+    root = trees.write_nmnist(tmp_path / "n") / "N-MNIST"
+    data = tmp_path / "DATA"
+    data.mkdir()
+    for part in ("Train", "Test"):
+        packed({file: file.relative_to(root) for file in (root / part).rglob("*.bin")}, data / f"{part}.zip")
+    trees.write_mnist_idx(data, [0] * 4 + [1] * 4 + [2] * 4, part="train")
+    trees.write_mnist_idx(data, [0] * 2 + [1] * 2 + [2] * 2, part="t10k")
+    catalogue, said = opened(tmp_path, data, name="nmnist")
+    assert len(catalogue.recordings) == len(catalogue.images) == 18
+    assert any("found recordings in" in line and f"images in {data}" in line for line in said)
+    again, said = opened(tmp_path, data, name="nmnist")
+    assert again == catalogue
+    assert not any("unpacking" in line for line in said)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_an_archive_of_recordings_beside_unpacked_photographs(tmp_path, tree):
+    zipped(tree / "Caltech101", tree / "Caltech101.zip")
+    shutil.rmtree(tree / "Caltech101")
+    catalogue, _ = opened(tmp_path, tree)
+    assert catalogue.num_twins == 7
+
+
+def test_archives_that_are_not_looked_into_are_said(tmp_path, tree):
+    zipped(tree / "Caltech101", tree / "mine.zip")
+    shutil.rmtree(tree / "Caltech101")
+    hint = rf"note: 1 archives in {tree} were not looked into \(mine\.zip\); give one with --root, --events or --images"
+    with pytest.raises(CatalogueError, match=hint):
+        opened(tmp_path, tree)
+    catalogue, _ = opened(tmp_path, tree, events=tree / "mine.zip")
+    assert catalogue.num_twins == 7
+
+
+def test_more_folders_than_are_searched_are_said(tmp_path):
+    for number in range(41):
+        (tmp_path / "many" / f"{number:02d}").mkdir(parents=True)
+    with pytest.raises(
+        CatalogueError, match=rf"note: {tmp_path}/many has more folders than the 40 that were searched; "
+    ):
+        opened(tmp_path, tmp_path / "many")
+    shutil.rmtree(tmp_path / "many" / "00")
+    with pytest.raises(CatalogueError) as raised:
+        opened(tmp_path, tmp_path / "many")
+    assert "searched" not in str(raised.value)
+
+
+def test_what_held_nothing_of_the_set_is_removed_and_what_held_a_side_stays(tmp_path, tree):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.txt").write_text("hello")
+    with pytest.raises(CatalogueError, match="held nothing of the set and is removed"):
+        opened(tmp_path, zipped(tmp_path / "notes", tmp_path / "notes.zip"))
+    assert list((tmp_path / "unpacked").iterdir()) == []
+    with pytest.raises(CatalogueError, match="ncaltech101: no images"):
+        opened(tmp_path, zipped(tree / "Caltech101", tmp_path / "half.zip"))
+    assert len(list((tmp_path / "unpacked").iterdir())) == 1
+
+
+def test_known_archives_inside_another_are_checked(tmp_path, tree, monkeypatch):
+    inner = zipped(tree / "Caltech101", tmp_path / "Caltech101.zip")
+    outer = packed({inner: "N-Caltech101/Caltech101.zip"}, tmp_path / "mendeley.zip")
+    with pytest.raises(CatalogueError, match=r"^Caltech101\.zip: md5 [0-9a-f]{32}, expected 66201824eabb"):
+        opened(tmp_path, events=outer, images=tree)
+    md5 = hashlib.md5(inner.read_bytes(), usedforsecurity=False).hexdigest()
+    entries = tuple(dataclasses.replace(e, md5=md5) if e.name == inner.name else e for e in DOWNLOADS["ncaltech101"])
+    monkeypatch.setitem(DOWNLOADS, "ncaltech101", entries)
+    assert opened(tmp_path, events=outer, images=tree)[0].num_twins == 7
+
+
+def test_a_whole_record_has_a_sha256(tmp_path, tree):
+    record = zipped(tree / "Caltech101", tmp_path / "cy6cvx3ryv-1.zip")
+    with pytest.raises(CatalogueError, match=r"cy6cvx3ryv-1\.zip: sha256 [0-9a-f]{64}, expected 5cf34932049665c4"):
+        opened(tmp_path, events=record, images=tree)
+
+
+def test_archives_inside_another_packing_are_not_those_of_equal_name(tmp_path):
+    for outer, expected in (("CIFAR10DVS.zip", None), ("mine.zip", CatalogueError)):
+        inner = tmp_path / "airplane.zip"
+        inner.write_bytes(b"re-encoded")
+        if expected is None:
+            assert check_inside("cifar10dvs", tmp_path / outer, inner) is None
+        else:
+            with pytest.raises(expected):
+                check_inside("cifar10dvs", tmp_path / outer, inner)
 
 
 def test_a_file_that_is_no_archive_and_a_folder_of_nothing_are_one_block(tmp_path):
@@ -185,6 +289,7 @@ def test_every_known_file_belongs_to_a_dataset_and_has_one_name():
         assert len({entry.name for entry in entries}) == len(entries)
         for entry in entries:
             assert len(entry.md5) in (0, 32)
+            assert len(entry.sha256) in (0, 64)
             assert all(url.startswith(("http://", "https://")) for url in entry.urls)
             assert known_file(name, entry.name) is entry
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, count_note, notes_of
-from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
 from tmkt_data.datasets.probe import probe_notes
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
@@ -73,14 +73,16 @@ def open_cepdvs(root: Path | None = None, events: Path | None = None, images: Pa
         raise missing_data(INFO, "pathFile.csv", folders)
     labels = read_labels(base / "pathFile.csv")
     event_folder, image_folder = events or base / "data" / "MAT" / "img", images or base / "data" / "img"
-    for folder, what in ((event_folder, "recordings (01891.mat)"), (image_folder, "images (01891.jpg)")):
-        if not folder.is_dir():
-            raise missing_data(INFO, what, [folder])
+    if not event_folder.is_dir():
+        found: Side = "images" if image_folder.is_dir() else ""
+        raise missing_data(INFO, "recordings (01891.mat)", [event_folder], found)
+    if not image_folder.is_dir():
+        raise missing_data(INFO, "images (01891.jpg)", [image_folder], found="recordings")
     notes: list[str] = []
     recordings = _list_side(event_folder, _RECORDING, labels, "recordings", notes)
     pictures = _list_side(image_folder, _IMAGE, labels, "images", notes)
     if not recordings:
-        raise missing_data(INFO, "recordings (01891.mat)", [event_folder])
+        raise missing_data(INFO, "recordings (01891.mat)", [event_folder], found="images" if pictures else "")
     expected = [f"{CLASS_NAMES[label]}/{number:05d}" for number, label in enumerate(labels)]
     expected.sort(key=lambda sample: sample.encode())
     notes += notes_of(

@@ -61,16 +61,16 @@ def open_cifar10dvs(root: Path | None = None, events: Path | None = None, images
     Source: Li et al., Frontiers in Neuroscience 11:309, 2017.
     """
     folder, looked = find_folder(events, root, _EVENT_FOLDERS, _RECORDING)
-    if folder is None:
-        raise missing_data(INFO, "recordings (airplane/cifar10_airplane_0.aedat)", looked)
-    notes: list[str] = []
-    recordings = _recordings(folder, notes)
     start = images if images is not None else root
     batches = [] if start is None else _batches(start)
+    if folder is None:
+        what = "recordings (airplane/cifar10_airplane_0.aedat)"
+        raise missing_data(INFO, what, looked, found="images" if batches else "")
     if not batches:
-        raise missing_data(
-            INFO, "images (data_batch_1.bin)", [start / name for name in _IMAGE_FOLDERS] if start else []
-        )
+        places = [start / name for name in _IMAGE_FOLDERS] if start else []
+        raise missing_data(INFO, "images (data_batch_1.bin)", places, found="recordings")
+    notes: list[str] = []
+    recordings = _recordings(folder, notes)
     pictures = tuple(sorted(_images(batches), key=lambda source: source.id.encode()))
     expected = [f"{name}/{number:04d}" for name in CLASS_NAMES for number in range(PER_CLASS)]
     notes += notes_of(

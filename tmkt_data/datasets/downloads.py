@@ -18,15 +18,30 @@ class Download:
         md5: Its MD5, `""` where none is published.
         urls: Where it is, tried in turn; none where it has to be fetched by hand.
         folder: Folder below the root that it belongs in, or unpacks into.
+        sha256: Its SHA-256, where that is published in place of an MD5.
+        is_needed: Whether it belongs to the set as `download` fetches it; others are the same data packed otherwise, or
+            additions, and are known to be checked where they are met.
+        holds_others: Whether archives inside bear the names of other files of the set and are not those.
     """
 
     name: str
     md5: str = ""
     urls: tuple[str, ...] = ()
     folder: str = "."
+    sha256: str = ""
+    is_needed: bool = True
+    holds_others: bool = False
+
+    @property
+    def published(self) -> tuple[str, str]:
+        """The algorithm and the digest that are published; two times `""` where none is."""
+        if self.md5:
+            return "md5", self.md5
+        return ("sha256", self.sha256) if self.sha256 else ("", "")
 
 
 _MENDELEY = "https://data.mendeley.com/public-files/datasets/cy6cvx3ryv/files/36b5c52a-b49d-4853-addb-a836a8883e49/file_downloaded"
+_EST = "http://rpg.ifi.uzh.ch/datasets/gehrig_et_al_iccv19/N-Caltech101.zip"
 _FIGSHARE = "https://ndownloader.figshare.com/files/"
 _MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
 _FASHION = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
@@ -59,12 +74,16 @@ def _idx(bases: tuple[str, ...], folder: str, sums: tuple[str, str, str, str]) -
 
 DOWNLOADS: dict[str, tuple[Download, ...]] = {
     "ncaltech101": (
-        Download(
-            "Caltech101.zip",
-            "66201824eabb0239c7ab992480b50ba3",
-            (_MENDELEY,),
-        ),
+        Download("Caltech101.zip", "66201824eabb0239c7ab992480b50ba3", (_MENDELEY,)),
         _CALTECH,
+        Download("N-Caltech101-archive.zip", "66201824eabb0239c7ab992480b50ba3", is_needed=False),
+        Download("Caltech101_annotations.zip", "25e64cea645291e368db1e70f214988e", is_needed=False),
+        Download(
+            "cy6cvx3ryv-1.zip",
+            sha256="5cf34932049665c4740c7c3fa126bc6b8a5e007691fdd3a4e3171d30f8908930",
+            is_needed=False,
+        ),
+        Download("N-Caltech101.zip", urls=(_EST,), is_needed=False),
     ),
     "caltech101-twins": (_CALTECH,),
     "nmnist": (
@@ -98,11 +117,19 @@ DOWNLOADS: dict[str, tuple[Download, ...]] = {
             "c58f30108f718f92721af3b95e74349a",
             ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
         ),
+        Download(
+            "CIFAR10DVS.zip",
+            "ce3a4a0682dc0943703bd8f749a7701c",
+            (f"{_FIGSHARE}38023437",),
+            "CIFAR10DVS",
+            is_needed=False,
+            holds_others=True,
+        ),
     ),
     "dvsgesture": (
         Download("DvsGesture.tar.gz", "8a5c71fb11e24e5ca5b11866ca6c00a1"),
-        Download("ibmGestureTrain.tar.gz", "3a8f0d4120a166bac7591f77409cb105"),
-        Download("ibmGestureTest.tar.gz", "56070e45dadaa85fff82e0fbfbc06de5"),
+        Download("ibmGestureTrain.tar.gz", "3a8f0d4120a166bac7591f77409cb105", is_needed=False),
+        Download("ibmGestureTest.tar.gz", "56070e45dadaa85fff82e0fbfbc06de5", is_needed=False),
     ),
     "fashion": _idx(
         _FASHION,
@@ -125,21 +152,29 @@ def known_file(dataset: str, name: str) -> Download | None:
 
 
 def check_known(dataset: str, path: Path) -> str | None:
-    """Compare a file with its published MD5.
+    """Compare a file with its published digest.
 
     Returns:
-        The MD5 where it agrees; None where none is published under this name.
+        Algorithm and digest, such as `"md5 3138e1922a91..."`, where they agree; None where none is published under this
+        name.
 
     Raises:
         CatalogueError: Another one.
     """
     known = known_file(dataset, path.name)
-    if known is None or not known.md5:
+    algorithm, expected = known.published if known is not None else ("", "")
+    if not algorithm:
         return None
-    found = file_digest(path, "md5")
-    if found != known.md5:
+    found = file_digest(path, algorithm)
+    if found != expected:
         raise CatalogueError(
-            f"{path.name}: md5 {found}, expected {known.md5}; it is damaged or another version, fetch it again or "
-            "unpack it yourself"
+            f"{path.name}: {algorithm} {found}, expected {expected}; it is damaged or another version, fetch it again "
+            "or unpack it yourself"
         )
-    return found
+    return f"{algorithm} {found}"
+
+
+def check_inside(dataset: str, archive: Path, inner: Path) -> str | None:
+    """Compare a file that came out of an archive with its published digest; see `check_known`."""
+    outer = known_file(dataset, archive.name)
+    return None if outer is not None and outer.holds_others else check_known(dataset, inner)

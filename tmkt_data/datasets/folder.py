@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ SETTINGS_NAME = "tmkt.toml"
 RECORDING_NAME = re.compile(r".+\.(bin|bs2|aedat|aedat4|dat|raw|es|npy|npz|mat|h5|hdf5)", re.IGNORECASE)
 IMAGE_NAME = re.compile(r".+\.(jpe?g|png|bmp|gif|ppm|tiff?|webp)", re.IGNORECASE)
 _MAX_SETTINGS_BYTES = 1 << 20
+_WHAT = {"recordings": "recordings (events/wave/first.aedat4)", "images": "images (images/wave/first.jpg)"}
+_Files = dict[str, list[tuple[str, Path, int]]]
 _CHOICES: dict[str, tuple[str, ...]] = {
     "unit": TIME_UNITS,
     "orientation": ORIENTATIONS,
@@ -50,8 +53,9 @@ class FolderSettings:
 
     Attributes:
         sensor_size: Width and height of the sensor.
-        events: Folder of the recordings below the root.
-        images: Folder of the images below the root; `""` where there are none, for event-only training.
+        events: Folder of the recordings below the root; None for `events`.
+        images: Folder of the images below the root; `""` where there are none, for event-only training; None for
+            `images`.
         twins: `stem`: a recording and an image of one class and stem are twins. `none`: equal stems mean nothing.
         columns: Order of the columns of plain arrays.
         unit: Unit of the times of arrays.
@@ -61,8 +65,8 @@ class FolderSettings:
     """
 
     sensor_size: SensorSize
-    events: str = "events"
-    images: str = "images"
+    events: str | None = None
+    images: str | None = None
     twins: str = "stem"
     columns: str | None = None
     unit: str | None = None
@@ -119,17 +123,23 @@ def _check_texts(values: Mapping[str, object], path: Path) -> None:
         if not isinstance(value, str) or (choices and value not in choices):
             expected = f"one of {', '.join(choices)}" if choices else "text"
             raise CatalogueError(f"{path.name}: {name}: found {value!r}, expected {expected}")
+        if not is_plain(value):
+            raise CatalogueError(f"{path.name}: {name}: found {value!a}, expected text without control characters")
 
 
-def open_folder(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
+def open_folder(
+    root: Path | None = None, events: Path | None = None, images: Path | None = None, *, is_foreign: bool = False
+) -> Catalogue:
     """List a folder of class folders.
 
-    Classes are the names of the folders on both sides, sorted bytewise.
+    Classes are the names of the folders on both sides, sorted bytewise. Hidden files and folders, and folders that hold
+    nothing of either side, are left out and noted.
 
     Args:
         root: Folder that holds `tmkt.toml` and both sides.
         events: Folder of the recordings, where it lies elsewhere.
         images: Folder of the images, where it lies elsewhere.
+        is_foreign: The folder came out of an archive; its settings may not lead out of it.
 
     Returns:
         The catalogue; ids are such as `"wave/first"`. Images cover the whole sensor.
@@ -141,48 +151,81 @@ def open_folder(root: Path | None = None, events: Path | None = None, images: Pa
         raise missing_data(INFO, "folder", [])
     settings = read_settings(root / SETTINGS_NAME)
     notes: list[str] = []
-    event_folder = events or root / settings.events
-    image_folder = images or root / settings.images
-    sides = [(event_folder, RECORDING_NAME, "recordings (events/wave/first.aedat4)")]
-    has_images = images is not None or settings.images != ""
-    if has_images:
-        sides.append((image_folder, IMAGE_NAME, "images (images/wave/first.jpg)"))
-    for folder, pattern, what in sides:
-        if not holds_classes(folder, pattern):
-            raise missing_data(INFO, what, [folder])
-    names = sorted({name for folder, _, _ in sides for name in class_folders(folder)}, key=os.fsencode)
-    mark = "" if settings.twins == "stem" else "~"
-    strange = [name for name in names if not is_plain(name)]
-    if strange:
-        raise CatalogueError(f"{root}: folder {strange[0]!a} has control characters in its name; rename it")
+    event_folder = events or _stated(root, "events", settings.events, RECORDING_NAME, is_foreign)
+    recordings = _list_side(event_folder, RECORDING_NAME, "recordings", notes)
+    pictures: _Files = {}
+    if images is not None or settings.images != "":
+        image_folder = images or _stated(root, "images", settings.images, IMAGE_NAME, is_foreign)
+        pictures = _list_side(image_folder, IMAGE_NAME, "images", notes)
+    folders = sorted({*recordings, *pictures}, key=os.fsencode)
+    names = [name for name in folders if recordings.get(name) or pictures.get(name)]
+    empty = [name for name in folders if name not in names]
+    if empty:
+        notes.append(f"{len(empty)} folders without a recording or an image left out: {some(empty)}")
     return Catalogue(
         name=INFO.name,
         class_names=tuple(names),
         sensor_size=settings.sensor_size,
         placement=Placement(0, 0, *settings.sensor_size),
-        recordings=_list_side(event_folder, names, RECORDING_NAME, "recordings", "", notes),
-        images=_list_side(image_folder, names, IMAGE_NAME, "images", mark, notes) if has_images else (),
+        recordings=_sources(recordings, names, ""),
+        images=_sources(pictures, names, "" if settings.twins == "stem" else "~"),
         reading=settings.reading(),
         notes=tuple(notes),
     )
 
 
-def _list_side(
-    folder: Path, names: Sequence[str], pattern: re.Pattern[str], side: str, mark: str, notes: list[str]
-) -> tuple[Source, ...]:
-    """List one side; `mark` before a stem keeps an image from being the twin of a recording of that stem."""
-    sources: list[Source] = []
+def _stated(root: Path, side: str, stated: str | None, pattern: re.Pattern[str], is_foreign: bool) -> Path:
+    """Return the folder of a side; one that the settings state is there, or nothing is taken instead."""
+    if stated is None:
+        return root / side
+    if is_foreign and (Path(stated).is_absolute() or ".." in Path(stated).parts):
+        raise CatalogueError(
+            f"{SETTINGS_NAME}: {side}: found {stated!r}, which leads out of the archive; unpack it yourself if you "
+            "trust it"
+        )
+    if not holds_classes(root / stated, pattern):
+        raise CatalogueError(
+            f"{root / SETTINGS_NAME}: {side}: found {stated!r}, expected a folder of class folders with {side}; mend it"
+        )
+    return root / stated
+
+
+def _list_side(folder: Path, pattern: re.Pattern[str], side: str, notes: list[str]) -> _Files:
+    """List the files of each class of one side."""
+    if not holds_classes(folder, pattern):
+        raise missing_data(INFO, _WHAT[side], [folder], found="recordings" if side == "images" else "")
+    found: _Files = {}
     ignored: list[str] = []
+    hidden: list[str] = []
     for name in class_folders(folder):
-        files, others = scan_folder(folder / name, pattern)
-        stems = [stem for stem, _, _ in files]
-        twice = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
-        if twice:
-            raise CatalogueError(
-                f"{folder / name}: two files of the stem {twice[0]!r}, expected one; rename or remove one of them"
-            )
-        sources.extend(Source(f"{name}/{mark}{stem}", names.index(name), path, size) for stem, path, size in files)
+        if name.startswith("."):
+            hidden.append(name)
+            continue
+        if not is_plain(name):
+            raise CatalogueError(f"{folder}: folder {name!a} has control characters in its name; rename it")
+        found[name], others = scan_folder(folder / name, pattern)
         ignored.extend(f"{name}/{other}" for other in others)
+        _require_single_stems(folder / name, [stem for stem, _, _ in found[name]])
     if ignored:
         notes.append(f"{side}: left out: {some(ignored)}")
+    if hidden:
+        notes.append(f"{side}: {len(hidden)} hidden folders left out: {some(hidden)}")
+    return found
+
+
+def _require_single_stems(folder: Path, stems: list[str]) -> None:
+    for earlier, later in pairwise(stems):
+        if earlier == later:
+            raise CatalogueError(
+                f"{folder}: two files of the stem {later!r}, expected one; rename or remove one of them"
+            )
+
+
+def _sources(files: _Files, names: Sequence[str], mark: str) -> tuple[Source, ...]:
+    """Build the samples; `mark` before a stem keeps an image from being the twin of a recording of that stem."""
+    sources = [
+        Source(f"{name}/{mark}{stem}", label, path, size)
+        for label, name in enumerate(names)
+        for stem, path, size in files.get(name, ())
+    ]
     return tuple(sorted(sources, key=lambda source: os.fsencode(source.id)))

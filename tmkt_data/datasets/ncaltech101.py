@@ -188,9 +188,14 @@ def open_ncaltech101(
     est_folder = find_est(events if events is not None else root) if event_folder is None else None
     image_folder, looked_images = find_folder(images, root, IMAGE_FOLDERS, _IMAGE)
     if event_folder is None and est_folder is None:
-        raise missing_data(INFO, "recordings (class folders with image_0001.bin)", looked_events)
+        raise missing_data(
+            INFO,
+            "recordings (class folders with image_0001.bin)",
+            looked_events,
+            found="images" if image_folder else "",
+        )
     if image_folder is None:
-        raise missing_data(INFO, "images (class folders with image_0001.jpg)", looked_images)
+        raise missing_data(INFO, "images (class folders with image_0001.jpg)", looked_images, found="recordings")
     names = tuple(name for name in NUM_RECORDINGS if class_set == "all" or name != BACKGROUND)
     notes: list[str] = []
     reading = NOTHING_GIVEN

@@ -63,17 +63,19 @@ def open_nmnist(root: Path | None = None, events: Path | None = None, images: Pa
     """
     notes: list[str] = []
     event_folder, looked = _find_parts(events, root, _EVENT_FOLDERS, RECORDING_NAME)
-    if event_folder is None:
-        raise missing_data(INFO, "recordings (Train/5/00001.bin)", looked)
-    recordings = list_parts(event_folder, RECORDING_NAME, "recordings", notes)
     image_folder, looked_png = _find_parts(images, root, _PNG_FOLDERS, IMAGE_NAME)
+    idx_folder, looked_idx = find_idx(images if images is not None else root, _IDX_FOLDERS)
+    has_images = image_folder is not None or idx_folder is not None
+    if event_folder is None:
+        raise missing_data(INFO, "recordings (Train/5/00001.bin)", looked, found="images" if has_images else "")
+    recordings = list_parts(event_folder, RECORDING_NAME, "recordings", notes) if has_images else ()
     if image_folder is not None:
         digits = list_parts(image_folder, IMAGE_NAME, "images", notes)
-    else:
-        idx_folder, looked_idx = find_idx(images if images is not None else root, _IDX_FOLDERS)
-        if idx_folder is None:
-            raise missing_data(INFO, "images (MNIST_png/Train/5/00001.png or IDX files)", [*looked_png, *looked_idx])
+    elif idx_folder is not None:
         digits = list_idx(idx_folder, DIGITS)
+    else:
+        places = [*looked_png, *looked_idx]
+        raise missing_data(INFO, "images (MNIST_png/Train/5/00001.png or IDX files)", places, found="recordings")
     notes += notes_of(*(_missing_numbers(recordings, part) for part in PARTS))
     return Catalogue(
         name=INFO.name,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, notes_of
-from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize, Window
@@ -71,8 +71,14 @@ def open_nomniglot(root: Path | None = None, events: Path | None = None, images:
     Source: Li et al., Scientific Data 9:746, 2022; Lake et al., Science 350, 2015.
     """
     array_parts = _find_parts(events, root, _EVENT_ROOTS, _ARRAY_PARTS)[0]
-    event_parts = array_parts or _parts(events, root, _EVENT_ROOTS, _EVENT_PARTS, "recordings (0709.aedat4)")
-    image_parts = _parts(images, root, _IMAGE_ROOTS, _IMAGE_PARTS, "images (0709_01.png)")
+    slice_parts, looked_events = _find_parts(events, root, _EVENT_ROOTS, _EVENT_PARTS)
+    image_parts, looked_images = _find_parts(images, root, _IMAGE_ROOTS, _IMAGE_PARTS)
+    event_parts = array_parts or slice_parts
+    if not event_parts:
+        found: Side = "images" if image_parts else ""
+        raise missing_data(INFO, "recordings (0709.aedat4)", looked_events, found)
+    if not image_parts:
+        raise missing_data(INFO, "images (0709_01.png)", looked_images, found="recordings")
     notes: list[str] = []
     recordings = _sorted(_drawings(event_parts, notes, _ARRAY) if array_parts else _recordings(event_parts, notes))
     drawings = _sorted(_drawings(image_parts, notes, _IMAGE))
@@ -95,13 +101,6 @@ def open_nomniglot(root: Path | None = None, events: Path | None = None, images:
         expected=len(expected),
         notes=tuple(notes),
     )
-
-
-def _parts(given: Path | None, root: Path | None, roots: Sequence[str], parts: Sequence[str], what: str) -> list[Path]:
-    found, bases = _find_parts(given, root, roots, parts)
-    if not found:
-        raise missing_data(INFO, what, bases)
-    return found
 
 
 def _find_parts(

@@ -66,6 +66,8 @@ def open_catalogue(
     events: str | Path | None = None,
     images: str | Path | None = None,
     class_set: ClassSet = "all",
+    *,
+    is_foreign: bool = False,
 ) -> Catalogue:
     """List a dataset by name.
 
@@ -75,6 +77,7 @@ def open_catalogue(
         events: Folder of the recordings, where it lies elsewhere; for `caltech101-twins` that of the simulated ones.
         images: Folder of the images, where it lies elsewhere.
         class_set: `objects` leaves the background class of N-Caltech101 out; other sets have none.
+        is_foreign: The files came out of an archive; settings among them may not lead elsewhere.
 
     Raises:
         CatalogueError: Data that is not there.
@@ -102,7 +105,7 @@ def open_catalogue(
         case "fashion":
             return fashion.open_fashion(root, events, images)
         case "folder":
-            return folder.open_folder(root, events, images)
+            return folder.open_folder(root, events, images, is_foreign=is_foreign)
         case "caltech101-twins":
             if events is None:
                 raise SpecError(

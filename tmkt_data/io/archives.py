@@ -15,7 +15,7 @@ from tmkt_data.io.archive_members import CHUNK, DAMAGE, ArchiveLimits, Budget, a
 from tmkt_data.locks import FileLock
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-Check = Callable[[Path], object]
+Check = Callable[[Path, Path], object]
 
 
 def is_archive(path: Path) -> bool:
@@ -24,7 +24,7 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack_archives(
-    archives: Mapping[Path, str], target: Path, limits: ArchiveLimits | None = None, check: Check = lambda _: None
+    archives: Mapping[Path, str], target: Path, limits: ArchiveLimits | None = None, check: Check = lambda *_: None
 ) -> Iterator[int]:
     """Unpack archives into a folder that is there when it is whole, and not before.
 
@@ -35,7 +35,8 @@ def unpack_archives(
             is unpacked into, `"."` for the target itself.
         target: Folder to make. One that is there is left as it is.
         limits: What each may become; None for the defaults.
-        check: Is called with each archive inside before it is unpacked; raises CatalogueError to refuse it.
+        check: Is called with an archive and each that came out of it before that is unpacked; raises CatalogueError
+            to refuse it.
 
     Yields:
         Members written so far.
@@ -93,7 +94,7 @@ def _unpack(archive: Path, folder: Path, budget: Budget, check: Check | None) ->
         raise CatalogueError(f"{archive.name}: cannot be unpacked ({reason}); it is damaged, fetch it again") from None
     for path in inner:
         if check is not None:
-            check(path)
+            check(archive, path)
         yield from _unpack(path, path.parent, budget, None)
         path.unlink()
 
