@@ -7,7 +7,7 @@ import http.client
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import urlsplit
@@ -48,7 +48,7 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
 
 
 def fetch(entry: Download, folder: Path, urls: Sequence[str] | None = None) -> Iterator[Transfer]:
-    """Fetch one file of a dataset from the first address that gives it whole.
+    """Fetch one file of a dataset from the first address that gives it whole; one that gives another is passed over.
 
     What has come of it before is kept as `.NAME.part` and continued, where the server can.
 
@@ -61,12 +61,14 @@ def fetch(entry: Download, folder: Path, urls: Sequence[str] | None = None) -> I
         How far it is.
 
     Raises:
-        CatalogueError: No address answers, the file is another than the published one, the disk is full, or another
-            process is fetching it. What has come is kept, but not what has another digest.
+        CatalogueError: No address gives the published file, the one that is there is another, the disk is full, or
+            another process is fetching it. What has come is kept, but not what has another digest.
     """
     path = folder / entry.name
     if path.is_file():
-        _check(path, entry, path)
+        why = _difference(path, entry)
+        if why:
+            raise CatalogueError(f"{path}: {why}; it is damaged, remove it and fetch it again")
         return
     part = folder / f".{entry.name}.part"
     lock = FileLock(folder / f".{entry.name}.lock")
@@ -76,14 +78,11 @@ def fetch(entry: Download, folder: Path, urls: Sequence[str] | None = None) -> I
         if not lock.acquire():
             raise CatalogueError(f"{path}: another process is fetching it; wait for it to end")
         for url in entry.urls if urls is None else urls:
-            try:
-                yield from _transfer(url, part)
-            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as broken:
-                reasons.append(f"{urlsplit(url).netloc}: {str(getattr(broken, 'reason', broken))[:80]}")
-                continue
-            _check(part, entry, path)
-            part.replace(path)
-            return
+            why = yield from _from_one_source(url, part, entry)
+            if not why:
+                part.replace(path)
+                return
+            reasons.append(f"{urlsplit(url).netloc}: {why}")
     except OSError as broken:
         raise CatalogueError(
             f"{path}: cannot be written ({broken.strerror or broken}); what has come is kept"
@@ -96,14 +95,29 @@ def fetch(entry: Download, folder: Path, urls: Sequence[str] | None = None) -> I
     raise CatalogueError(f"{entry.name}: cannot be fetched ({why}); fetch it by hand, or try again later")
 
 
-def _check(path: Path, entry: Download, meant: Path) -> None:
-    if not entry.md5:
-        return
-    found = file_digest(path, "md5")
-    if found != entry.md5:
-        if path != meant:
-            path.unlink()
-        raise CatalogueError(f"{meant}: md5 {found}, expected {entry.md5}; it is damaged, remove it and fetch it again")
+def _from_one_source(url: str, part: Path, entry: Download) -> Generator[Transfer, None, str]:
+    """Fetch from one address into `part`; return why it is not the file, or `""`.
+
+    What has another digest is removed. Where it was the continuation of what came before, from wherever, the address is
+    asked once more for the whole file.
+    """
+    for is_continued in (part.is_file() and part.stat().st_size > 0, False):
+        try:
+            yield from _transfer(url, part)
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as broken:
+            return str(getattr(broken, "reason", broken))[:80]
+        why = _difference(part, entry)
+        if why:
+            part.unlink()
+        if not why or not is_continued:
+            return why
+    return ""
+
+
+def _difference(path: Path, entry: Download) -> str:
+    algorithm, expected = entry.published
+    found = file_digest(path, algorithm) if algorithm else ""
+    return "" if found == expected else f"{algorithm} {found}, expected {expected}"
 
 
 def _transfer(url: str, part: Path) -> Iterator[Transfer]:

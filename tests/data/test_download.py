@@ -38,6 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self._answer(DATA, 200, None)
             case "/other-part":
                 self._answer(DATA, 206, 17)
+            case "/page":
+                self._answer(b"<html>not here any more</html>", 200, None)
             case "/other":
                 self._answer(DATA[::-1][start:], 206, start)
             case "/whole" if start >= len(DATA):
@@ -116,13 +118,34 @@ def test_everything_had_come_already(server, tmp_path):
 
 
 def test_another_content_is_not_put_in_place(server, tmp_path):
-    with pytest.raises(CatalogueError, match=rf"set\.zip: md5 [0-9a-f]{{32}}, expected {MD5}; it is damaged"):
-        fetched(tmp_path, f"{server.url}/other")
+    with pytest.raises(CatalogueError) as raised:
+        fetched(tmp_path, f"{server.url}/other", f"{server.url}/page")
+    found = hashlib.md5(DATA[::-1], usedforsecurity=False).hexdigest()
+    host = server.url.removeprefix("http://")
+    assert str(raised.value).startswith(
+        f"set.zip: cannot be fetched ({host}: md5 {found}, expected {MD5}; {host}: md5 "
+    )
+    assert str(raised.value).endswith("; fetch it by hand, or try again later")
     assert list(tmp_path.iterdir()) == []
     fetched(tmp_path, f"{server.url}/other", md5="")
     assert (tmp_path / "set.zip").read_bytes() == DATA[::-1]
     with pytest.raises(CatalogueError, match="remove it and fetch it again"):
         fetched(tmp_path, f"{server.url}/whole")
+
+
+@pytest.mark.parametrize("wrong", ["page", "other"])
+def test_a_wrong_mirror_does_not_block_a_good_one(server, tmp_path, wrong):
+    fetched(tmp_path, f"{server.url}/{wrong}", f"{server.url}/whole")
+    assert (tmp_path / "set.zip").read_bytes() == DATA
+    assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
+
+
+@pytest.mark.parametrize("stale", [b"another file's beginning", DATA + b"and more", b"x" * len(DATA)])
+def test_a_stale_part_is_fetched_anew(server, tmp_path, stale):
+    (tmp_path / ".set.zip.part").write_bytes(stale)
+    fetched(tmp_path, f"{server.url}/whole")
+    assert (tmp_path / "set.zip").read_bytes() == DATA
+    assert server.asked[-1] == ("/whole", "bytes=0-")
 
 
 def test_a_redirect_to_a_file_is_not_followed(server, tmp_path):
@@ -165,10 +188,23 @@ class TestCommand:
         result = CliRunner().invoke(main, ["download", "fashion", "--to", str(tmp_path), "--yes"])
         assert result.exit_code == 1
         assert "by hand: set.zip" in result.output
-        assert "1. open images: apt install dataset-fashion-mnist" in result.output
+        assert "1. get images: apt install dataset-fashion-mnist" in result.output
+        assert "2. put the files, archives or unpacked, below" in result.output
+        assert "simulated while" not in result.output
         assert f"tmkt-data doctor fashion --root {tmp_path}" in result.output
 
     def test_a_set_that_only_a_person_can_get_says_so(self, tmp_path):
         result = CliRunner().invoke(main, ["download", "cepdvs", "--to", str(tmp_path)])
         assert result.exit_code == 1
-        assert "1. open both: https://1drv.ms" in result.output
+        assert "1. get both: https://1drv.ms" in result.output
+
+    @pytest.mark.parametrize("name", ["digits", "folder"])
+    def test_where_there_is_nothing_to_fetch_it_says_so(self, tmp_path, name):
+        result = CliRunner().invoke(main, ["download", name, "--to", str(tmp_path)])
+        assert result.exit_code == 0
+        assert f"{name}: nothing to fetch; next: tmkt-data prepare {name}" in result.output
+        assert "by hand" not in result.output
+
+    def test_other_packings_are_not_asked_for(self, tmp_path):
+        result = CliRunner().invoke(main, ["download", "dvsgesture", "--to", str(tmp_path), "--yes"])
+        assert "by hand: DvsGesture.tar.gz\n" in result.output
