@@ -10,13 +10,11 @@ import click
 from tmkt_data.cli_events import convert, events
 from tmkt_data.cli_prepare import prepare, print_event_counts, print_skipped
 from tmkt_data.cli_sources import doctor, download
-from tmkt_data.console import GuardedGroup, megabytes, print_rows, progress_bar
+from tmkt_data.console import FILE, GuardedGroup, megabytes, print_rows, progress_bar, say
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 _MAX_PROBLEMS = 10
 
 
@@ -44,15 +42,16 @@ def datasets() -> None:
 
     for info in DATASETS.values():
         click.secho(info.name, bold=True)
-        click.echo(f"  {info.title}")
-        click.echo(f"  licence: {info.licence}")
+        say(f"  {info.title}")
+        say(f"  licence: {info.licence}")
         for cache in find_caches(info.name):
-            click.echo(f"  prepared: {cache.path} ({megabytes(cache.num_bytes)})")
-    click.echo(f"\ncaches are kept in {cache_directory()} (set TMKT_CACHES for another place)")
+            say(f"  prepared: {cache.path} ({megabytes(cache.num_bytes)})")
+    click.echo()
+    say(f"caches are kept in {cache_directory()} (set TMKT_CACHES for another place)")
 
 
 @main.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 def inspect(file: Path) -> None:
     """Show what a cache holds: choices, sides, splits, counts, digests."""
     from tmkt_data.cache.reader import Cache
@@ -68,7 +67,7 @@ def inspect(file: Path) -> None:
     print_event_counts(cache.tables)
     print_skipped(info)
     for note in info.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
 
 
 def _info_rows(info: CacheInfo) -> list[tuple[str, str]]:
@@ -96,11 +95,11 @@ def _print_splits(cache: Any) -> None:
             for name, code in SPLIT_CODES.items()
         )
         digest = split_digest(cache.event_ids, codes["events"])
-        click.echo(f"  {protocol:<15} {', '.join(parts)}   digest {digest}")
+        say(f"  {protocol:<15} {', '.join(parts)}   digest {digest}")
 
 
 @main.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 def verify(file: Path) -> None:
     """Check every byte of a cache."""
     from tmkt_data.cache.reader import read_cache_info
@@ -111,7 +110,7 @@ def verify(file: Path) -> None:
         for done, total in verify_cache(file):
             bar.update(task, completed=done / 1e6, total=total / 1e6)
     info = read_cache_info(file)
-    click.echo(f"{file}: whole, {info.num_bytes:,} bytes, digest {info.digest}")
+    say(f"{file}: whole, {info.num_bytes:,} bytes, digest {info.digest}")
 
 
 _split = click.option("--split", default="train", show_default=True, help="train | val | test.")
@@ -123,8 +122,8 @@ _seed = click.option(
 
 
 @main.command()
-@click.argument("file", type=_FILE)
-@click.option("--out", type=_FILE, help="PNG to write.  [default: beside the cache]")
+@click.argument("file", type=FILE)
+@click.option("--out", type=FILE, help="PNG to write.  [default: beside the cache]")
 @click.option("--samples", default=4, show_default=True, type=click.IntRange(1, 32), help="Samples to show.")
 @_split
 @_protocol
@@ -139,11 +138,11 @@ def preview(file: Path, out: Path | None, samples: int, split: Any, protocol: An
     path = out if out is not None else file.with_suffix(".png")
     sheet = contact_sheet(frames, num_samples=samples)
     write_preview(path, sheet)
-    click.echo(f"wrote {path} ({sheet.width} x {sheet.height})")
+    say(f"wrote {path} ({sheet.width} x {sheet.height})")
 
 
 @main.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @_split
 @_protocol
 @_pairing

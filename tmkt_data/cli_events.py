@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.console import SENSOR, print_rows
+from tmkt_data.console import FILE, SENSOR, print_rows
+from tmkt_data.errors import TmktError
 
 if TYPE_CHECKING:
     from tmkt_data.events import Events
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def _read_options(function: Any) -> Any:
@@ -49,9 +48,9 @@ def _pieces(file: Path, given: dict[str, Any]) -> Callable[[], Iterator[Events]]
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @_read_options
-@click.option("--out", type=_FILE, help="PNG to write: all events, and ten parts of the time.")
+@click.option("--out", type=FILE, help="PNG to write: all events, and ten parts of the time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
     """Show what a recording holds: events, time, rate, polarity, extent, hot pixels."""
@@ -73,14 +72,17 @@ def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
 
 
 @click.command()
-@click.argument("source", type=_FILE)
-@click.argument("target", type=_FILE)
+@click.argument("source", type=FILE)
+@click.argument("target", type=FILE)
 @_read_options
-def convert(source: Path, target: Path, **given: Any) -> None:
+@click.option("--force", is_flag=True, help="Replace TARGET where it is there.")
+def convert(source: Path, target: Path, force: bool, **given: Any) -> None:
     """Write a recording in another format: .bin, .npz or .aedat4, by the suffix of TARGET."""
     from tmkt_data.io.read import load_events
     from tmkt_data.io.write import write_events
 
+    if target.exists() and not force:
+        raise TmktError(f"{target}: is there already; give --force to replace it, or another name")
     record = load_events(source, **_reading(given))
     write_events(target, record)
     print_rows([("events", f"{len(record):,}"), ("written", f"{target}, {target.stat().st_size:,} bytes")])

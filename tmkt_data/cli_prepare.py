@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.console import SENSOR, STOPPED, fail, megabytes, progress_bar
+from tmkt_data.console import FILE, SENSOR, STOPPED, fail, megabytes, progress_bar, say
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tmkt_data.plan import PreparePlan
     from tmkt_data.spec import PrepareSpec
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _ANY = click.Path(path_type=Path)
 _MAX_PROBLEMS = 10
 
@@ -62,7 +61,7 @@ def _spec_options(function: Any) -> Any:
 @click.option("--root", type=_ANY, help="Folder, its parent, or archive that holds both sides.")
 @click.option("--events", type=_ANY, help="Folder or archive of the recordings, where it lies elsewhere.")
 @click.option("--images", type=_ANY, help="Folder or archive of the images, where it lies elsewhere.")
-@click.option("--out", type=_FILE, help="Cache to write.  [default: a readable name in the cache directory]")
+@click.option("--out", type=FILE, help="Cache to write.  [default: a readable name in the cache directory]")
 @_spec_options
 @click.option(
     "--workers",
@@ -107,7 +106,7 @@ def prepare(
         catalogue = open_catalogue(name, root, events, images, spec.class_set)
     else:
         catalogue = open_sources(
-            name, root, events, images, spec.class_set, unpack_to=cache_directory() / "sources", say=click.echo
+            name, root, events, images, spec.class_set, unpack_to=cache_directory() / "sources", say=say
         )
     _report_catalogue(catalogue)
     if not allow_unpaired:
@@ -115,7 +114,7 @@ def prepare(
     plan = plan_prepare(catalogue, spec, out)
     prepared = None if force else find_prepared(plan, skip_bad=skip_bad)
     if prepared is not None:
-        click.echo(f"already prepared: {plan.path} ({megabytes(prepared.num_bytes)}), nothing to do")
+        say(f"already prepared: {plan.path} ({megabytes(prepared.num_bytes)}), nothing to do")
         _print_next(plan.path, name, spec)
         return
     try:
@@ -156,7 +155,7 @@ def _write_twins(root: Path | None, images: Path | None) -> Path:
 
     _, photographs, _ = list_photographs(root, images)
     folder = twins_folder(photographs, cache_directory() / "caltech101-twins-source")
-    click.echo(f"simulating a recording of each of {len(photographs)} photographs: {folder}")
+    say(f"simulating a recording of each of {len(photographs)} photographs: {folder}")
     with _kept_when_stopped(), progress_bar() as bar:
         task = bar.add_task("simulate", total=len(photographs))
         for done in write_twins(photographs, folder):
@@ -165,12 +164,12 @@ def _write_twins(root: Path | None, images: Path | None) -> Path:
 
 
 def _report_catalogue(catalogue: Catalogue) -> None:
-    click.echo(
+    say(
         f"{catalogue.name}: {len(catalogue.recordings)} recordings, {len(catalogue.images)} images, "
         f"{catalogue.num_twins} twins, {len(catalogue.class_names)} classes"
     )
     for note in (*catalogue.notes, *catalogue.unmatched_notes()):
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
 
 
 def _require_images(catalogue: Catalogue) -> None:
@@ -188,9 +187,7 @@ def _require_images(catalogue: Catalogue) -> None:
 def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> None:
     from tmkt_data.prepare import prepare_cache
 
-    click.echo(
-        f"writing {plan.path}, about {megabytes(plan.num_bytes)} ({megabytes(2 * plan.num_bytes)} while it is built)"
-    )
+    say(f"writing {plan.path}, about {megabytes(plan.num_bytes)} ({megabytes(2 * plan.num_bytes)} while it is built)")
     started = time.perf_counter()
     with _kept_when_stopped(), progress_bar() as bar:
         tasks: dict[str, Any] = {}
@@ -198,7 +195,7 @@ def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> Non
             if step.stage not in tasks:
                 tasks[step.stage] = bar.add_task(step.stage, total=step.total, completed=step.resumed)
             bar.update(tasks[step.stage], completed=step.done)
-    click.echo(f"done in {time.perf_counter() - started:.1f} s")
+    say(f"done in {time.perf_counter() - started:.1f} s")
 
 
 @contextmanager
@@ -206,13 +203,13 @@ def _kept_when_stopped() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("stopped; what is finished is kept, the same command goes on from there", err=True)
+        say("stopped; what is finished is kept, the same command goes on from there", err=True)
         sys.exit(STOPPED)
 
 
 def _fail_unreadable(problems: dict[str, str]) -> None:
     for line in list(problems.values())[:_MAX_PROBLEMS]:
-        click.echo(f"  {line}", err=True)
+        say(f"  {line}", err=True)
     more = f", the first {_MAX_PROBLEMS} above" if len(problems) > _MAX_PROBLEMS else ""
     fail(
         f"{len(problems)} files cannot be read{more}; mend them and run again (what is finished is kept), "
@@ -225,20 +222,20 @@ def _report_cache(plan: PreparePlan) -> None:
     from tmkt_data.splits import SplitCode
 
     cache = Cache(plan.path)
-    click.echo(f"wrote {plan.path}: {megabytes(cache.info.num_bytes)}, digest {cache.info.digest[:16]}")
+    say(f"wrote {plan.path}: {megabytes(cache.info.num_bytes)}, digest {cache.info.digest[:16]}")
     print_skipped(cache.info)
     print_event_counts(cache.tables)
     num_train = int((cache.splits("events", "twin-disjoint") == SplitCode.TRAIN).sum())
     if 2 * num_train < cache.info.num_recordings:
-        click.echo(f"note: only {num_train} of {cache.info.num_recordings} recordings are in the train split")
+        say(f"note: only {num_train} of {cache.info.num_recordings} recordings are in the train split")
 
 
 def print_skipped(info: CacheInfo) -> None:
     """Print which unreadable files a cache was made without."""
     for entry in info.skipped[:_MAX_PROBLEMS]:
-        click.echo(f"left out: {entry['why']}")
+        say(f"left out: {entry['why']}")
     if len(info.skipped) > _MAX_PROBLEMS:
-        click.echo(f"left out: {len(info.skipped) - _MAX_PROBLEMS} more unreadable files")
+        say(f"left out: {len(info.skipped) - _MAX_PROBLEMS} more unreadable files")
 
 
 def print_event_counts(tables: dict[str, Any]) -> None:
@@ -247,7 +244,7 @@ def print_event_counts(tables: dict[str, Any]) -> None:
 
     total = {name: int(tables[f"events/{name}"].sum()) for name in _COUNTS}
     others = f"{total['num_no_event']:,} words of other kinds, " if total["num_no_event"] else ""
-    click.echo(
+    say(
         f"events: {total['num_read']:,} read, {others}{total['num_outside_sensor']:,} outside the sensor, "
         f"{total['num_outside_bins']:,} outside the bins; {int((tables['events/num_inversions'] > 0).sum())} "
         "recordings sorted by time"
@@ -260,7 +257,7 @@ def print_event_counts(tables: dict[str, Any]) -> None:
             "num_background_us": "background",
         }
         rows = [f"{count:,} {words[name]}" for name, count in filtered.items() if count]
-        click.echo(f"filtered: {', '.join(rows) or 'nothing'}")
+        say(f"filtered: {', '.join(rows) or 'nothing'}")
 
 
 _COUNTS = ("num_read", "num_no_event", "num_outside_sensor", "num_outside_bins")
@@ -273,5 +270,5 @@ def _print_next(path: Path, name: str, spec: PrepareSpec) -> None:
     chosen = spec.differences(default_spec(name))
     texts = {key: f"{value[0]}x{value[1]}" if key == "sensor_size" else value for key, (value, _) in chosen.items()}
     settings = "".join(f" --set data.prepare.{key}={value}" for key, value in texts.items())
-    click.echo(f"look at it:  tmkt-data preview {quoted}")
-    click.echo(f"train on it: tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}")
+    say(f"look at it:  tmkt-data preview {quoted}")
+    say(f"train on it: tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.console import fail, print_rows, progress_bar
+from tmkt_data.console import FILE, fail, print_rows, progress_bar, say
 
 if TYPE_CHECKING:
     from tmkt_data.datasets.catalogue import Catalogue
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tmkt_data.datasets.info import DatasetInfo
     from tmkt_data.doctor import Diagnosis
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _ANY = click.Path(path_type=Path)
 
@@ -38,8 +37,13 @@ def download(name: str, folder: Path, yes: bool) -> None:
     from tmkt_data.errors import CatalogueError
 
     info = dataset_info(name)
-    click.echo(f"{info.title}\nlicence: {info.licence}")
-    entries = DOWNLOADS.get(name, ())
+    say(info.title)
+    say(f"licence: {info.licence}")
+    if not any("://" in home for home in info.homes):
+        root = ["--root", str(folder)] if name == "folder" else []
+        say(f"{name}: nothing to fetch; next: {shlex.join(['tmkt-data', 'prepare', name, *root])}")
+        return
+    entries = [entry for entry in DOWNLOADS.get(name, ()) if entry.is_needed]
     fetched = [entry for entry in entries if entry.urls]
     if fetched and not yes and not click.confirm("fetch it under this licence?"):
         fail("nothing was fetched; give --yes, or answer y, to go on")
@@ -49,12 +53,12 @@ def download(name: str, folder: Path, yes: bool) -> None:
             _fetch(entry, folder)
         except CatalogueError as problem:
             failed.append(entry.name)
-            click.echo(f"  {problem}", err=True)
+            say(f"  {problem}", err=True)
     by_hand = [entry.name for entry in entries if not entry.urls]
     if failed or by_hand or not entries:
         _print_manual(info, folder, [*failed, *by_hand])
         sys.exit(1)
-    click.echo(f"all files are in {folder}; next: {shlex.join(['tmkt-data', 'prepare', name, '--root', str(folder)])}")
+    say(f"all files are in {folder}; next: {shlex.join(['tmkt-data', 'prepare', name, '--root', str(folder)])}")
 
 
 def _fetch(entry: Download, folder: Path) -> None:
@@ -64,17 +68,19 @@ def _fetch(entry: Download, folder: Path) -> None:
         task = bar.add_task(entry.name, total=None)
         for step in fetch(entry, folder):
             bar.update(task, completed=step.done / 1e6, total=step.total / 1e6 if step.total >= 0 else None)
-    click.echo(f"{entry.name}: {'md5 as published' if entry.md5 else 'fetched, no checksum is published'}")
+    say(f"{entry.name}: {'md5 as published' if entry.md5 else 'fetched, no checksum is published'}")
 
 
 def _print_manual(info: DatasetInfo, folder: Path, names: list[str]) -> None:
+    homes = [home for home in info.homes if "://" in home]
     lines = ["", f"by hand{': ' + ', '.join(names) if names else ''}"]
-    lines += [f"  {number}. open {home}" for number, home in enumerate(info.homes, start=1)]
-    lines.append(f"  {len(info.homes) + 1}. put the files, archives or unpacked, below {folder}, such as")
+    lines += [f"  {number}. get {home}" for number, home in enumerate(homes, start=1)]
+    lines.append(f"  {len(homes) + 1}. put the files, archives or unpacked, below {folder}, such as")
     lines += [f"       {line}" for line in info.tree]
-    click.echo("\n".join(lines), err=True)
     command = shlex.join(["tmkt-data", "doctor", info.name, "--root", str(folder)])
-    click.echo(f"  {len(info.homes) + 2}. {command}", err=True)
+    lines.append(f"  {len(homes) + 2}. {command}")
+    for line in lines:
+        say(line, err=True)
 
 
 @click.command()
@@ -83,8 +89,8 @@ def _print_manual(info: DatasetInfo, folder: Path, names: list[str]) -> None:
 @click.option("--events", type=_ANY, help="Folder or archive of the recordings, where it lies elsewhere.")
 @click.option("--images", type=_ANY, help="Folder or archive of the images, where it lies elsewhere.")
 @click.option("--deep", is_flag=True, help="Decode every recording and image.")
-@click.option("--digests", type=_FILE, help="File to write the SHA-256 of every file to.")
-@click.option("--against", type=_FILE, help="Such a file, to compare with.")
+@click.option("--digests", type=FILE, help="File to write the SHA-256 of every file to.")
+@click.option("--against", type=FILE, help="Such a file, to compare with.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(
     name: str,
@@ -103,8 +109,8 @@ def doctor(
     from tmkt_data.sources import open_sources
 
     dataset_info(name)
-    say = click.echo if not as_json else lambda _: None
-    catalogue = open_sources(name, root, events, images, unpack_to=cache_directory() / "sources", say=say)
+    told = say if not as_json else lambda _: None
+    catalogue = open_sources(name, root, events, images, unpack_to=cache_directory() / "sources", say=told)
     given = (("--root", root), ("--events", events), ("--images", images))
     found = diagnose(catalogue, [text for option, path in given if path is not None for text in (option, str(path))])
     if deep:
@@ -148,9 +154,9 @@ def _print_diagnosis(found: Diagnosis, *, deep: bool) -> None:
     ]
     print_rows(rows)
     for problem in found.problems[:MAX_NAMED]:
-        click.echo(f"  {problem}")
+        say(f"  {problem}")
     if len(found.problems) > MAX_NAMED:
-        click.echo(f"  and {len(found.problems) - MAX_NAMED} more")
+        say(f"  and {len(found.problems) - MAX_NAMED} more")
     for note in found.notes:
-        click.echo(f"note: {note}")
-    click.echo(f"next: {found.next_command}")
+        say(f"note: {note}")
+    say(f"next: {found.next_command}")

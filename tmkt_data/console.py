@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tmkt_data.errors import SpecError, TmktError
+from tmkt_data.errors import SpecError, TmktError, printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -28,21 +29,21 @@ class GuardedGroup(click.Group):
         try:
             return super().main(*args, **kwargs)
         except SpecError as problem:
-            fail(str(problem), exit_code=2)
+            fail(printable(str(problem)), exit_code=2)
         except TmktError as problem:
-            fail(str(problem))
+            fail("\n".join(map(printable, _lines_of(problem))))
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(1)
         except (OSError, MemoryError) as problem:
             if os.environ.get("TMKT_DEBUG"):
                 raise
-            fail(f"{type(problem).__name__}: {problem}")
+            fail(printable(f"{type(problem).__name__}: {problem}"))
         except Exception as problem:
             if os.environ.get("TMKT_DEBUG"):
                 raise
             fail(
-                f"this is a fault of tmkt, not yours ({type(problem).__name__}: {problem}); "
+                f"this is a fault of tmkt, not yours ({type(problem).__name__}: {printable(str(problem))}); "
                 "run again with TMKT_DEBUG=1 and report what it prints"
             )
 
@@ -53,6 +54,25 @@ class GuardedGroup(click.Group):
         except (KeyboardInterrupt, click.Abort):
             click.echo("stopped", err=True)
             sys.exit(STOPPED)
+
+
+def _lines_of(problem: TmktError) -> tuple[str, ...]:
+    """Return the lines of an error that was built of several; a line break in a file's name makes no line."""
+    for name in ("lines", "problems"):
+        lines = getattr(problem, name, None)
+        if isinstance(lines, tuple):
+            return lines
+    return (str(problem),)
+
+
+class _File(click.Path):
+    """A file; click itself would answer a folder with its usage."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        if isinstance(path, Path) and path.is_dir():
+            raise TmktError(f"{path}: a folder, expected a file; name one file in it")
+        return path
 
 
 class _Sensor(click.ParamType):  # type: ignore[type-arg]
@@ -73,19 +93,26 @@ class _Sensor(click.ParamType):  # type: ignore[type-arg]
         return SensorSize(*sides)
 
 
+FILE = _File(path_type=Path)
 SENSOR = _Sensor()
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line, on standard error if asked to; what a file's name may hold cannot forge another line."""
+    click.echo(printable(text), err=err)
+
+
 def fail(message: str, *, exit_code: int = 1) -> NoReturn:
-    """Print an error and end the process."""
-    click.echo(f"error: {message}", err=True)
+    """Print an error and end the process; the caller has escaped line breaks that are none of its own."""
+    for line in f"error: {message}".split("\n"):
+        say(line, err=True)
     sys.exit(exit_code)
 
 
 def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     """Print names and values as two columns."""
     for name, value in rows:
-        click.echo(f"  {name:<17} {value}")
+        say(f"  {name:<17} {value}")
 
 
 def megabytes(num_bytes: int) -> str:

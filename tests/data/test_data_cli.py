@@ -102,6 +102,73 @@ def test_a_wrong_choice_is_wrong_usage(arguments, message):
     assert message in one_line(run(*arguments), exit_code=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "sets"),
+    [
+        ("mnist", "nmnist"),
+        ("caltech101", "ncaltech101 and caltech101-twins"),
+        ("cifar10", "cifar10dvs"),
+        ("omniglot", "nomniglot"),
+    ],
+)
+@pytest.mark.parametrize("command", ["prepare", "doctor", "download"])
+def test_an_image_side_names_the_sets_that_use_it(command, name, sets):
+    line = one_line(run(command, name), exit_code=2)
+    assert f"dataset: '{name}' is the image side of {sets}, not a set of its own; give its folder or archive" in line
+    assert f"tmkt-data prepare {sets.split()[0]} --images DIR" in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["inspect"], ["verify"], ["preview"], ["pairs"], ["events"]),
+        *(["convert"], ["prepare", "digits", "--out"], ["doctor", "digits", "--against"]),
+    ],
+)
+def test_a_folder_in_place_of_a_file_is_one_line(tmp_path, arguments):
+    more = ["a.npz"] if arguments == ["convert"] else []
+    line = one_line(run(*arguments, tmp_path, *more))
+    assert line == f"error: {tmp_path}: a folder, expected a file; name one file in it"
+
+
+def test_names_with_line_breaks_and_escapes_forge_no_line(root, tmp_path, nmnist_cache):
+    name = "a\nerror: forged\x1b[2J\u2028"
+    strange = tmp_path / name
+    shutil.copytree(root, strange)
+    (strange / "N-MNIST/Train/0/00001.bin").write_bytes(b"1")
+    out = tmp_path / f"{name}.h5"
+    shutil.copy(nmnist_cache, out)
+    (tmp_path / f"{name}.bin").write_bytes(b"1")
+    for arguments in (
+        ("prepare", "nmnist", "--root", tmp_path / "no" / name),
+        ("prepare", "nmnist", "--root", strange, "--out", out),
+        ("prepare", "nmnist", "--root", strange, "--out", tmp_path / "b" / name, "--skip-bad"),
+        ("doctor", "nmnist", "--root", strange),
+        ("download", "cepdvs", "--to", strange),
+        ("inspect", out),
+        ("inspect", tmp_path / f"{name}.bin"),
+        ("verify", out),
+        ("events", tmp_path / f"{name}.bin"),
+        ("convert", out, tmp_path / f"{name}.bin"),
+    ):
+        result = run(*arguments)
+        assert "\x1b" not in result.output, arguments
+        assert "\u2028" not in result.output, arguments
+        assert not any(line.startswith("error: forged") for line in result.output.splitlines()), arguments
+        assert r"a\nerror: forged\x1b[2J\u2028" in result.output, arguments
+
+
+def test_an_existing_file_is_not_converted_over(tmp_path, root):
+    source, target = root / "N-MNIST/Train/0/00001.bin", tmp_path / "a.npz"
+    target.write_bytes(b"mine")
+    assert one_line(run("convert", source, target)) == (
+        f"error: {target}: is there already; give --force to replace it, or another name"
+    )
+    assert target.read_bytes() == b"mine"
+    assert run("convert", source, target, "--force").exit_code == 0
+    assert run("events", target).exit_code == 0
+
+
 def test_usage_mistakes_exit_with_2():
     assert run("prepare").exit_code == 2
     assert run("preprare", "digits").exit_code == 2

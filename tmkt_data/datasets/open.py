@@ -40,6 +40,15 @@ DATASETS: dict[str, DatasetInfo] = {
     )
 }
 
+_IMAGE_SIDES = {
+    "mnist": ("nmnist",),
+    "caltech101": ("ncaltech101", "caltech101-twins"),
+    "cifar10": ("cifar10dvs",),
+    "cifar100": ("cepdvs",),
+    "omniglot": ("nomniglot",),
+    "imagenet": ("esimagenet",),
+}
+
 
 def dataset_info(name: str) -> DatasetInfo:
     """Return the facts about a dataset.
@@ -47,6 +56,12 @@ def dataset_info(name: str) -> DatasetInfo:
     Raises:
         SpecError: No dataset of that name.
     """
+    if name in _IMAGE_SIDES:
+        sets = _IMAGE_SIDES[name]
+        raise SpecError(
+            f"dataset: {name!r} is the image side of {' and '.join(sets)}, not a set of its own; give its folder or "
+            f"archive to one of them: tmkt-data prepare {sets[0]} --images DIR"
+        )
     if name not in DATASETS:
         close = difflib.get_close_matches(name, DATASETS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "see tmkt-data datasets"
