@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based import surrogate as gradients
 from torch import Tensor, nn
@@ -74,6 +75,36 @@ def membrane(layer_of_neurons: neuron.LIFNode) -> Tensor:
     """
     potentials: Tensor = layer_of_neurons.v_seq
     return potentials
+
+
+def is_neurons(module: nn.Module) -> bool:
+    """Say whether a module was built by `lif`."""
+    return isinstance(module, neuron.LIFNode)
+
+
+def is_average_pooling(module: nn.Module) -> bool:
+    """Say whether a module was built by `avg_pool`."""
+    return isinstance(module, layer.AvgPool2d)
+
+
+def at_rest(layer_of_neurons: neuron.LIFNode) -> bool:
+    """Say whether a layer built by `lif` has no state, as after `reset`."""
+    return isinstance(layer_of_neurons.v, float) and layer_of_neurons.v == 0.0
+
+
+def surrogate_of(layer_of_neurons: neuron.LIFNode) -> Surrogate:
+    """Name the surrogate of a layer built by `lif`."""
+    return "rectangle" if isinstance(layer_of_neurons.surrogate_function, gradients.Rect) else "triangle"
+
+
+def keeps_membrane(layer_of_neurons: neuron.LIFNode) -> bool:
+    """Say what `keep_membrane` has been told."""
+    return bool(layer_of_neurons.store_v_seq)
+
+
+def store_membrane(layer_of_neurons: neuron.LIFNode, potentials: Tensor) -> None:
+    """Store membrane potentials that were computed elsewhere, for `membrane` to return."""
+    layer_of_neurons.v_seq = potentials
 
 
 def spiking_layers(net: nn.Module) -> dict[str, neuron.LIFNode]:
@@ -154,6 +185,33 @@ class StreamBatchNorm2d(nn.BatchNorm2d):
         if self.training and self.per_step:
             return torch.stack([self._normalize(step) for step in input])
         return self._normalize(input.flatten(0, 1)).view(input.shape)
+
+    def running(self) -> tuple[Tensor, Tensor]:
+        """Return the running mean and variance of the stream, shape (C,) each."""
+        if self.separate and self.stream == "image":
+            return self.image_mean, self.image_var
+        mean, var = self.running_mean, self.running_var
+        if mean is None or var is None:
+            raise TypeError("batch norm: found no running statistics, expected those that it was built with")
+        return mean, var
+
+    @torch.no_grad()
+    @np.errstate(over="ignore", invalid="ignore")
+    def track(self, means: NDArray[np.float64], variances: NDArray[np.float64]) -> None:
+        """Update the running statistics of the stream by those of some calls, one after the other.
+
+        Args:
+            means: Shape (calls, C).
+            variances: With n - 1 in the denominator, shape (calls, C).
+        """
+        factor = self.momentum or 0.0
+        for running, found in zip(self.running(), (means, variances), strict=True):
+            values = running.numpy()
+            for step in found:
+                values[:] = (1.0 - factor) * values + factor * step
+        counter = self.num_batches_tracked
+        if counter is not None and not (self.separate and self.stream == "image"):
+            counter += len(means)
 
     def _normalize(self, frames: Tensor) -> Tensor:
         if not self.separate or self.stream == "event":

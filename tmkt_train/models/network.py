@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from tmkt_data.errors import SpecError
+from tmkt_train.models.layers import run_layers
 from tmkt_train.neurons import Stream, keep_membrane, linear, membrane, reset, set_stream, spiking_layers
 
 Head = Stream
@@ -103,7 +104,7 @@ class SpikingNetwork(nn.Module):
         neurons = None if self.tapped is None else spiking_layers(self.body)[self.tapped]
         if neurons is not None:
             keep_membrane(neurons, tap)
-        features: Tensor = self.readout(self.body(frames))
+        features: Tensor = self.readout(run_layers(self.body, frames))
         alignment = None
         if tap:
             alignment = features if neurons is None else membrane(neurons).flatten(2)

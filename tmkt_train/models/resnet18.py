@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import cast
 
 from torch import Tensor, nn
 
+from tmkt_train.models.layers import fire_and_convolve, run_layers
 from tmkt_train.models.network import FrameShape, SpikingNetwork, check_least_size
 from tmkt_train.neurons import LayerChoices, conv2d, global_avg_pool
 
@@ -39,9 +39,9 @@ class PreActivationBlock(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (T, B, C, H, W) to (T, B, C', H', W'), real values."""
-        residual = self.conv1(self.lif1(self.norm1(values)))
-        residual = self.conv2(self.lif2(self.norm2(residual)))
-        return cast("Tensor", residual + self.shortcut(values))
+        residual = fire_and_convolve(self.norm1, self.lif1, self.conv1, values)
+        residual = fire_and_convolve(self.norm2, self.lif2, self.conv2, residual)
+        return residual + (run_layers(self.shortcut, values) if isinstance(self.shortcut, nn.Sequential) else values)
 
 
 def resnet18(
