@@ -23,18 +23,22 @@ _SIDE = 256
 """Coordinates are bytes."""
 
 
-def counts_as_it_stands(source: Source, catalogue: Catalogue, spec: PrepareSpec) -> bool:
-    """Return whether a recording may be an ATIS file whose events are counted without being moved or filtered."""
-    moved = (source.shift, spec.shift_x, spec.shift_y, spec.orientation, spec.polarity, spec.time_offset_us)
+def counts_as_it_stands(catalogue: Catalogue, spec: PrepareSpec) -> bool:
+    """Return whether events are counted without being moved or filtered, so that ATIS files may go the short way."""
+    moved = (spec.shift_x, spec.shift_y, spec.orientation, spec.polarity, spec.time_offset_us)
     return (
         catalogue.kind == "files"
         and catalogue.window is None
-        and SUFFIXES.get(source.path.suffix.lower()) == "atis"
-        and source.num_bytes <= WHOLE_BYTES
-        and moved == ((0, 0), 0, 0, "as-is", "as-is", 0)
+        and moved == (0, 0, "as-is", "as-is", 0)
         and not spec.filters
         and spec.representation == "counts"
     )
+
+
+def may_be_counted(source: Source) -> bool:
+    """Return whether a source is an ATIS file by its name, unmoved, and small enough to be read at once."""
+    suffix = source.file[source.file.rfind(".") :].lower()
+    return SUFFIXES.get(suffix) == "atis" and source.num_bytes <= WHOLE_BYTES and source.shift == (0, 0)
 
 
 def count_recording(
@@ -46,7 +50,7 @@ def count_recording(
         data: The file.
         source: Where it is from.
         sensor_size: Size of the sensor.
-        spec: The choices, such as `counts_as_it_stands` wants them.
+        spec: The choices, see `counts_as_it_stands`.
 
     Returns:
         What it holds, and its frames as `FrameBuilder` makes them, bit for bit. None where that way is to be taken:

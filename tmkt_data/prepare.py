@@ -208,6 +208,7 @@ def _finish(plan: PreparePlan, building: BuildingFolder, frames: FramesFile) -> 
     images = _columns(building, [task for task in tasks if task.stage == "images"])
     recordings, bad_recordings = _kept("events", plan.catalogue.recordings, events, plan.catalogue.kind)
     pictures, bad_pictures = _kept("images", plan.catalogue.images, images, "files")
+    num_rows = [len(part) for part in (*events["label"], *images["label"])]
     filtered = FILTER_TABLES if plan.spec.filters else {}
     tables: dict[str, Table] = {"class_names": text_table(plan.catalogue.class_names)}
     tables |= _tables("events", events, (*EVENT_TABLES, *filtered, "overflow_cell", "overflow_count"))
@@ -217,22 +218,19 @@ def _finish(plan: PreparePlan, building: BuildingFolder, frames: FramesFile) -> 
     tables |= _identity_tables(plan, recordings, pictures)
     if bad_recordings or bad_pictures:
         whole, frames = frames, building.shortened(_arrays(plan, len(recordings), len(pictures)))
-        _copy_kept(tasks, {"events": events, "images": images}, whole, frames)
+        _copy_kept(tasks, num_rows, whole, frames)
     path = building.complete(frames)
     digest = write_tables(path, _header(plan, [*bad_recordings, *bad_pictures]), tables)
     seal(path, plan.path, digest)
 
 
-def _copy_kept(
-    tasks: Sequence[_Task], columns: dict[str, dict[str, list[NDArray[Any]]]], whole: FramesFile, short: FramesFile
-) -> None:
+def _copy_kept(tasks: Sequence[_Task], num_rows: Sequence[int], whole: FramesFile, short: FramesFile) -> None:
     for name in short.arrays:
-        side = name.partition("/")[0]
         at = 0
-        parts = [task for task in tasks if task.side == side]
-        for task, kept in zip(parts, columns[side]["label"], strict=True):
-            short.write(name, at, whole.read(name, task.first, len(kept)))
-            at += len(kept)
+        for task, kept in zip(tasks, num_rows, strict=True):
+            if name.startswith(task.side):
+                short.write(name, at, whole.read(name, task.first, kept))
+                at += kept
 
 
 def _kept(
@@ -243,6 +241,8 @@ def _kept(
     changed = np.flatnonzero(signatures != source_signatures(sources, kind))
     if len(changed):
         raise CacheError(f"{sources[changed[0]].path}: was changed while the cache was prepared; run it again")
+    if sum(map(len, columns["label"])) == len(sources):
+        return list(sources), []
     reasons = [why for part in columns["why"] for why in table_text(part)]
     pairs = list(zip(sources, reasons, strict=True))
     left_out = [{"side": side, "id": source.id, "bytes": source.num_bytes, "why": why} for source, why in pairs if why]
@@ -262,7 +262,8 @@ def _columns(building: BuildingFolder, tasks: Sequence[_Task]) -> dict[str, list
 
 
 def _tables(side: str, columns: dict[str, list[NDArray[Any]]], names: Sequence[str]) -> dict[str, Table]:
-    return {f"{side}/{name}": np.concatenate(columns[name]) for name in names}
+    # Each column is dropped as soon as it is whole, so that the tables of a large set are not held twice.
+    return {f"{side}/{name}": np.concatenate(columns.pop(name)) for name in names}
 
 
 def _identity_tables(plan: PreparePlan, recordings: Sequence[Source], images: Sequence[Source]) -> dict[str, Table]:

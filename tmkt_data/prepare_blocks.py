@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.atis_frames import count_recording, counts_as_it_stands
+from tmkt_data.atis_frames import count_recording, counts_as_it_stands, may_be_counted
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES, text_table
 from tmkt_data.checksums import checksum
@@ -77,9 +78,12 @@ def convert_recordings(
     from tmkt_data.kernels.pack import pack_counts, pack_halves
 
     reader = RecordingReader(catalogue, spec)
+    is_short = counts_as_it_stands(catalogue, spec)
 
     def convert(source: Source, row: int) -> None:
-        frames = _convert_recording(source, catalogue, spec, block, row, reader)
+        short = _count_short(source, catalogue, spec) if is_short and may_be_counted(source) else None
+        counted = _count(source, catalogue, spec, reader) if short is None else short
+        frames = _fill_row(block, row, counted, spec)
         stored, flat = block["frames"][row], frames.reshape(-1)
         if stored.dtype == np.uint8:
             if pack_counts(flat, stored.reshape(-1)) > LARGEST_BYTE:
@@ -103,19 +107,25 @@ def source_signatures(sources: Sequence[Source], kind: str = "files") -> NDArray
     Raises:
         CatalogueError: A source is gone.
     """
-    stats: dict[Path, tuple[int, ...]] = {}
+    here = Path.cwd()
+    stats: dict[str, tuple[int, ...]] = {}
     signatures = np.zeros(len(sources), np.uint64)
     for at, source in enumerate(sources):
-        if source.path not in stats:
-            paths = (source.path, *files_beside(source, kind))
-            stats[source.path] = tuple(value for path in paths for value in _changed(path))
-        signatures[at] = sample_uid(f"{source.path.absolute()}|{stats[source.path]}|{source.item}")
+        stat = stats.get(source.file)
+        if stat is None:
+            stat = _changed(source.file)
+            for path in files_beside(source, kind):
+                stat += _changed(path)
+            if source.item >= 0:
+                stats[source.file] = stat
+        signatures[at] = sample_uid(f"{here}|{source.file}|{stat}|{source.item}")
     return signatures
 
 
-def _changed(path: Path) -> tuple[int, int]:
+def _changed(path: str | Path) -> tuple[int, ...]:
     try:
-        stat = path.stat()
+        # Not by way of Path: this is done for every file of a dataset, twice.
+        stat = os.stat(path)  # noqa: PTH116
     except OSError as gone:
         raise CatalogueError(f"{path}: {gone.strerror or gone}; it was there a moment ago") from gone
     return stat.st_mtime_ns, stat.st_size
@@ -180,13 +190,15 @@ class _Counted(NamedTuple):
     checksum: int
 
 
+def _count_short(source: Source, catalogue: Catalogue, spec: PrepareSpec) -> _Counted | None:
+    data = read_bytes(source.path)
+    found = count_recording(data, source, catalogue.sensor_size, spec)
+    if found is None:
+        return None
+    return _Counted(*found, len(data), checksum(data))
+
+
 def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: RecordingReader) -> _Counted:
-    if counts_as_it_stands(source, catalogue, spec):
-        data = read_bytes(source.path)
-        found = count_recording(data, source, catalogue.sensor_size, spec)
-        if found is not None:
-            require_plausible(found[0], catalogue.sensor_size, source.path.name)
-            return _Counted(*found, len(data), checksum(data))
     recording = reader.open(source)
     facts = recording.facts
     builder = FrameBuilder(
@@ -205,10 +217,8 @@ def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: Reco
     return _Counted(facts, builder.result(), recording.num_bytes, recording.checksum)
 
 
-def _convert_recording(
-    source: Source, catalogue: Catalogue, spec: PrepareSpec, block: Block, at: int, reader: RecordingReader
-) -> NDArray[Any]:
-    facts, result, num_bytes, digest = _count(source, catalogue, spec, reader)
+def _fill_row(block: Block, at: int, counted: _Counted, spec: PrepareSpec) -> NDArray[Any]:
+    facts, result, num_bytes, digest = counted
     filtered = num_filtered(facts.num_dropped) if spec.filters else {}
     num_outside = facts.num_dropped.get(OUTSIDE, 0)
     row = {

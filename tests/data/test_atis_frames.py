@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data import prepare_blocks
-from tmkt_data.atis_frames import count_recording, counts_as_it_stands
+from tmkt_data.atis_frames import count_recording, counts_as_it_stands, may_be_counted
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.catalogue import Source
 from tmkt_data.datasets.open import open_catalogue
@@ -114,9 +114,11 @@ def test_caches_are_the_same_either_way(tmp_path, monkeypatch, name):
 def test_what_moves_or_weighs_events_takes_the_other_way(nmnist_root, choices):
     catalogue = open_catalogue("nmnist", nmnist_root)
     source = catalogue.recordings[0]
-    assert counts_as_it_stands(source, catalogue, PrepareSpec())
-    assert not counts_as_it_stands(source, catalogue, PrepareSpec(**choices))
-    assert not counts_as_it_stands(source._replace(shift=(1, 0)), catalogue, PrepareSpec())
+    assert counts_as_it_stands(catalogue, PrepareSpec())
+    assert not counts_as_it_stands(catalogue, PrepareSpec(**choices))
+    assert may_be_counted(source)
+    assert not may_be_counted(source._replace(shift=(1, 0)))
+    assert not may_be_counted(source._replace(file="1.dat"))
 
 
 def test_a_recording_of_another_set_is_refused_on_the_short_way_too(tmp_path):

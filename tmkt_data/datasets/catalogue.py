@@ -20,13 +20,23 @@ Motion = Literal["saccade", "none"]
 RecordingKind = Literal["files", "slices", "simulated"]
 
 
-class Source(NamedTuple):
+class _SourceFields(NamedTuple):
+    id: str
+    label: int
+    file: str
+    num_bytes: int
+    part: str
+    item: int
+    shift: tuple[int, int]
+
+
+class Source(_SourceFields):
     """One recording or image on disk.
 
     Attributes:
         id: `"class/stem"`; a recording and an image of equal id are twins.
         label: Position of the class in the catalogue's `class_names`.
-        path: The file.
+        file: The file, as text: a `Path` takes four times the memory, and datasets have millions.
         num_bytes: Its size.
         part: The part of the dataset that its makers put it in, `"train"`, `"val"` or `"test"`, or `""` where they made
             none.
@@ -34,13 +44,25 @@ class Source(NamedTuple):
         shift: Added to the columns and rows of this recording.
     """
 
-    id: str
-    label: int
-    path: Path
-    num_bytes: int
-    part: str = ""
-    item: int = -1
-    shift: tuple[int, int] = (0, 0)
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        id: str,
+        label: int,
+        path: Path,
+        num_bytes: int,
+        part: str = "",
+        item: int = -1,
+        shift: tuple[int, int] = (0, 0),
+    ) -> Source:
+        """Make a source of the file at `path`."""
+        return super().__new__(cls, id, label, os.fspath(path), num_bytes, part, item, shift)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.file)
 
 
 @dataclass(frozen=True)
