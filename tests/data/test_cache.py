@@ -12,7 +12,8 @@ import pytest
 from conftest import build
 
 from tmkt_data.cache.layout import LEADING_BYTES, LeadingBlock, decode_leading_block, encode_leading_block
-from tmkt_data.cache.reader import Cache, _widen, read_cache_info
+from tmkt_data.cache.reader import Cache, read_cache_info
+from tmkt_data.cache.stored_frames import _widen
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.errors import CacheError
 from tmkt_data.events import validate_events

@@ -1,4 +1,4 @@
-"""Read a cache: small tables at once, frames from a memory map that each process opens for itself."""
+"""Read a cache: small tables at once, frames row by row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tmkt_data.cache.layout import (
     decode_leading_block,
     table_text,
 )
-from tmkt_data.checksums import checksum
+from tmkt_data.cache.stored_frames import StoredFrames, open_frames
 from tmkt_data.errors import CacheError, SpecError
 from tmkt_data.spec import PrepareSpec
 
@@ -66,78 +66,16 @@ class CacheInfo:
     num_images: int
 
 
-class MappedFrames:
-    """Rows of one array of the file; each row is checked against its checksum the first time it is read."""
-
-    def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table, file_bytes: int) -> None:
-        _require_dataset(path, name, dataset)
-        offset = dataset.id.get_offset()
-        if offset is None or dataset.chunks is not None or offset + dataset.nbytes > file_bytes:
-            raise CacheError(f"{path.name}: {name} is not stored in one piece; prepare it again")
-        self._path, self._name, self._offset = path.absolute(), name, int(offset)
-        self.shape: tuple[int, ...] = tuple(int(n) for n in dataset.shape)
-        self.dtype: np.dtype[Any] = dataset.dtype
-        self._checksums = checksums
-        self._checked = np.zeros(self.shape[0], bool)
-        self._map: NDArray[Any] | None = None
-
-    def rows(self, rows: NDArray[np.int64], dtype: Any = None) -> NDArray[Any]:
-        """Return a copy of some rows, shape (B, ...), in the stored type or another.
-
-        Raises:
-            CacheError: A row whose bytes are not those that were written, or that does not exist.
-        """
-        if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
-            raise CacheError(
-                f"{self._path.name}: {self._name} has rows 0 to {self.shape[0] - 1}, asked for {rows.max()}"
-            )
-        if self._map is None:
-            self._map = self._open()
-        for row in rows[~self._checked[rows]].tolist():
-            self._check(self._map, row)
-        if dtype is None or dtype == self.dtype:
-            return self._map[rows]
-        # Row by row: one that was just read is in the processor's cache when it is converted.
-        found = np.empty((len(rows), *self.shape[1:]), dtype)
-        for at, row in enumerate(rows.tolist()):
-            if self.dtype == np.float16:
-                _widen(self._map[row], found[at])
-            else:
-                found[at] = self._map[row]
-        return found
-
-    def _open(self) -> NDArray[Any]:
-        if not self.shape[0]:
-            return np.empty(self.shape, self.dtype)
-        try:
-            # A plain array over the map: NumPy's own class for maps costs more than a small row.
-            return np.asarray(np.memmap(self._path, self.dtype, "r", self._offset, self.shape))
-        except (OSError, ValueError) as broken:
-            raise CacheError(f"{self._path}: cannot be read ({broken})") from broken
-
-    def _check(self, frames: NDArray[Any], row: int) -> None:
-        if checksum(frames[row]) != int(self._checksums[row]):
-            raise CacheError(
-                f"{self._path.name}: row {row} of {self._name} was altered since it was written; "
-                "restore the file or prepare it again"
-            )
-        self._checked[row] = True
-
-
-def _widen(halves: NDArray[np.float16], out: NDArray[np.float32]) -> None:
-    """Write non-negative float16 as float32; nine times as fast as NumPy's conversion, and exact."""
-    np.left_shift(halves.view(np.uint16), np.uint32(13), out=out.view(np.uint32), dtype=np.uint32)
-    out *= np.float32(2.0**112)
-
-
 class Cache:
-    """An open cache. Picklable, safe to use after a fork: frames are mapped per process, no HDF5 handle stays open.
+    """An open cache. Picklable, safe to use after a fork: each process opens the frames for itself.
 
     Attributes:
         info: What the cache says of itself.
         class_names: Names of the classes; labels index them.
         event_ids: Ids of the recordings, in row order.
         image_ids: Ids of the images, in row order.
+        header: What `info` was made of: attributes of the file, text by name.
+        arrays: Its frames by their HDF5 path, in the order in which they are written.
         tables: All small tables by their HDF5 path, such as `"events/label"` or `"images/split/twin-disjoint"`.
 
     Raises:
@@ -149,17 +87,15 @@ class Cache:
         self._path = path.absolute()
         block = _leading_block(path)
         with _opened(path) as file:
-            header = _read_header(file, path)
+            self.header = _read_header(file, path)
             self.tables = _read_tables(file, path)
-            if content_digest(header, self.tables) != block.digest:
+            if content_digest(self.header, self.tables) != block.digest:
                 raise CacheError(f"{path.name}: its tables were altered since they were written; prepare it again")
-            self.info = _info(path, header, block, file)
-            self._events = _mapped(path, file, "events/frames", self.tables["events/frames_xxh3"], block.num_bytes)
-            self._images = _mapped(path, file, "images/frames", self.tables["images/frames_xxh3"], block.num_bytes)
-            self._spikes = None
-            if "images/spikes" in file:
-                checksums = self.tables["images/spikes_xxh3"]
-                self._spikes = _mapped(path, file, "images/spikes", checksums, block.num_bytes)
+            self.info = _info(path, self.header, block, file)
+            self.arrays: dict[str, StoredFrames] = {}
+            for name, row in _rows_of(self.info.spec, file).items():
+                checksums = self.tables[f"{name}_xxh3"]
+                self.arrays[name] = open_frames(path, file, name, (len(checksums), *row), checksums, block.num_bytes)
         self.class_names = table_text(self.tables["class_names"])
         self.event_ids = table_text(self.tables["events/id"])
         self.image_ids = table_text(self.tables["images/id"])
@@ -175,12 +111,12 @@ class Cache:
     @property
     def has_spikes(self) -> bool:
         """Whether spike frames of the images are stored."""
-        return self._spikes is not None
+        return "images/spikes" in self.arrays
 
     def event_frames(self, rows: ArrayLike) -> NDArray[np.float32]:
-        """Return event frames, shape (B, T, C, H, W), float32, owned by the caller; errors as `MappedFrames.rows`."""
+        """Return event frames, shape (B, T, C, H, W), float32, owned by the caller; errors as `StoredFrames.rows`."""
         rows = np.asarray(rows, np.int64)
-        frames = self._events.rows(rows, np.float32)
+        frames = self.arrays["events/frames"].rows(rows, np.float32)
         starts = self.tables["events/overflow_start"]
         flat = frames.reshape(len(rows), int(np.prod(frames.shape[1:])))
         for at in np.flatnonzero(starts[rows + 1] > starts[rows]).tolist():
@@ -189,8 +125,8 @@ class Cache:
         return frames
 
     def image_frames(self, rows: ArrayLike) -> NDArray[np.uint8]:
-        """Return intensities, shape (B, H, W), uint8, owned by the caller; errors as `MappedFrames.rows`."""
-        return np.asarray(self._images.rows(np.asarray(rows, np.int64)), np.uint8)
+        """Return intensities, shape (B, H, W), uint8, owned by the caller; errors as `StoredFrames.rows`."""
+        return np.asarray(self.arrays["images/frames"].rows(np.asarray(rows, np.int64)), np.uint8)
 
     def image_spikes(self, rows: ArrayLike) -> NDArray[np.uint8]:
         """Return stored spike frames, shape (B, T, C, H, W), uint8, 0 or 1 (0 to 255 for `repeat`).
@@ -198,11 +134,11 @@ class Cache:
         Raises:
             CacheError: The cache was prepared without `bake`.
         """
-        if self._spikes is None:
+        if not self.has_spikes:
             raise CacheError(
                 f"{self.info.path.name}: holds no spike frames; prepare with --bake, or draw them on reading"
             )
-        return np.asarray(self._spikes.rows(np.asarray(rows, np.int64)), np.uint8)
+        return np.asarray(self.arrays["images/spikes"].rows(np.asarray(rows, np.int64)), np.uint8)
 
     def splits(self, side: str, protocol: str) -> NDArray[np.uint8]:
         """Return the split code of each row of a side, `"events"` or `"images"`; see `splits.SplitCode`.
@@ -215,6 +151,13 @@ class Cache:
             known = sorted(key.rpartition("/")[2] for key in self.tables if key.startswith(f"{side}/split/"))
             raise CacheError(f"{self.info.path.name}: no protocol {protocol!r}, expected one of {', '.join(known)}")
         return np.asarray(self.tables[name], np.uint8)
+
+
+def _rows_of(spec: PrepareSpec, file: h5py.File) -> dict[str, tuple[int, ...]]:
+    """Return the shape of a row of each array of a cache, by its HDF5 path, in the order in which they are written."""
+    sequence = (spec.time_bins, spec.num_channels, spec.size, spec.size)
+    rows: dict[str, tuple[int, ...]] = {"events/frames": sequence, "images/frames": (spec.size, spec.size)}
+    return rows | ({"images/spikes": sequence} if "images/spikes" in file else {})
 
 
 def _reopen(path: Path, digest: str) -> Cache:
@@ -313,12 +256,3 @@ def _info(path: Path, header: dict[str, str], block: LeadingBlock, file: h5py.Fi
         num_recordings=int(file["events/frames"].shape[0]),
         num_images=int(file["images/frames"].shape[0]),
     )
-
-
-def _mapped(path: Path, file: h5py.File, name: str, checksums: Table, file_bytes: int) -> MappedFrames:
-    frames = MappedFrames(path, name, file[name], checksums, file_bytes)
-    if frames.shape[0] != len(checksums):
-        raise CacheError(
-            f"{path.name}: {name} has {frames.shape[0]} rows, its table {len(checksums)}; prepare it again"
-        )
-    return frames

@@ -1,0 +1,79 @@
+"""Rewrite a cache compressed, to keep or to send, and back to one that is mapped; nothing of its content changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tmkt_data.cache.frames_file import LIBVER, FrameArray, FramesFile, writing
+from tmkt_data.cache.layout import LEADING_BYTES
+from tmkt_data.cache.reader import Cache
+from tmkt_data.cache.stored_frames import require_zstd
+from tmkt_data.cache.writer import seal, write_tables
+from tmkt_data.errors import CacheError
+
+LEVEL = 3
+_ROWS = 256
+
+
+def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> Iterator[tuple[int, int]]:
+    """Write a cache anew, its frames compressed row by row with Zstandard, or in one piece again.
+
+    Both have the same content and so the same digest: a training that was started with one goes on with the other.
+
+    Args:
+        path: A cache of either kind; each of its rows is checked.
+        out: File to write; an existing one is left alone.
+        undo: Write the frames in one piece.
+
+    Yields:
+        (rows done, rows in all), of all arrays.
+
+    Raises:
+        CacheError: The cache is damaged, `out` is there already or cannot be written, or hdf5plugin is missing.
+    """
+    cache, out = Cache(path), Path(out)
+    if out.exists():
+        raise CacheError(f"{out}: is there already; remove it or give another --out")
+    arrays = [FrameArray(name, frames.shape, frames.dtype) for name, frames in cache.arrays.items()]
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        yield from _write_in_one_piece(cache, arrays, temporary) if undo else _write_rows(cache, arrays, temporary)
+        seal(temporary, out, write_tables(temporary, cache.header, cache.tables))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_rows(cache: Cache, arrays: list[FrameArray], path: Path) -> Iterator[tuple[int, int]]:
+    zstd = require_zstd(cache.info.path.name).Zstd(clevel=LEVEL)
+    done, total = 0, sum(array.shape[0] for array in arrays)
+    with writing(path), h5py.File(path, "w", userblock_size=LEADING_BYTES, libver=LIBVER) as file:
+        for array in arrays:
+            choices = {"chunks": (1, *array.shape[1:]), **zstd} if 0 not in array.shape else {}
+            dataset = file.create_dataset(array.name, shape=array.shape, dtype=array.dtype, **choices)
+            for rows in _pieces(array.shape[0]):
+                dataset[rows[0] : rows[-1] + 1] = cache.arrays[array.name].rows(rows)
+                done += len(rows)
+                yield done, total
+
+
+def _write_in_one_piece(cache: Cache, arrays: list[FrameArray], path: Path) -> Iterator[tuple[int, int]]:
+    done, total = 0, sum(array.shape[0] for array in arrays)
+    frames = FramesFile(path, arrays)
+    try:
+        for array in arrays:
+            for rows in _pieces(array.shape[0]):
+                frames.write(array.name, int(rows[0]), cache.arrays[array.name].rows(rows))
+                done += len(rows)
+                yield done, total
+    finally:
+        frames.close()
+
+
+def _pieces(num_rows: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    for first in range(0, num_rows, _ROWS):
+        yield np.arange(first, min(first + _ROWS, num_rows))
