@@ -94,6 +94,22 @@ def test_a_huge_header_and_no_events():
     assert (len(events), events.num_read) == (0, 0)
 
 
+@pytest.mark.parametrize("ending", [b"#End Of ASCII Header\r\n", b"# more\r\n#end of ascii header\n"])
+def test_a_header_that_says_where_it_ends_may_hold_any_alphabet(ending):
+    start = "#!AER-DAT2.0\r\n# Aufgenommen in Zürich\r\n# 事件\r\n# AEChip: DVS128\r\n".encode()
+    events = decode_aedat2(start + ending + bytes.fromhex(EXAMPLES[0][1]))
+    assert naive.rows_of(events) == [EXAMPLES[0][2]]
+    with pytest.raises(EventError, match="no line # AEChip"):
+        decode_aedat2(start + bytes.fromhex(EXAMPLES[0][1]))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("ending", [b"", b"#End Of ASCII Header\r\n"])
+def test_a_header_of_nothing_but_other_alphabets_ends_soon(ending):
+    data = b"#!AER-DAT2.0\r\n# AEChip: DVS128\r\n" + b"#\xff\n" * 3_000_000 + ending
+    naive.decodes_or_says_why(lambda: decode_aedat2(data, place="a.aedat"), "a.aedat")
+
+
 def test_a_wrap_of_the_time_goes_on():
     words = [(0, 2**32 - 2), (0, 3), (0, 1)]
     events = decode_aedat2(head() + b"".join(struct.pack(">2I", *word) for word in words))

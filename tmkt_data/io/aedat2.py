@@ -23,6 +23,7 @@ CHIPS: dict[str, SensorSize] = {
     "DAVIS346": SensorSize(346, 260),
 }
 _END = "#end of ascii header"
+_MAX_HEADER = 4 << 20
 CLOCK_RANGE_US = 1 << 32
 
 
@@ -77,12 +78,7 @@ def decode_aedat2(
     if orientation not in ORIENTATIONS or (orientation == "cifar10dvs" and name != "DVS128"):
         known = ", ".join(ORIENTATIONS if name == "DVS128" else ORIENTATIONS[:2])
         raise EventError(f"{place}: orientation: found {orientation!r}, expected one of {known} for {name}")
-    num_words, rest = divmod(len(data) - start, BYTES_PER_WORD)
-    if rest:
-        raise EventError(
-            f"{place}: {rest} bytes left after {num_words} whole words of {BYTES_PER_WORD} bytes; the file is "
-            "truncated, fetch it again"
-        )
+    num_words = whole_words(len(data) - start, place)
     words = np.frombuffer(data, ">u4", offset=start).reshape(-1, 2)
     address = words[:, 0].astype(np.int64)
     clock = clock or Clock(CLOCK_RANGE_US)
@@ -102,6 +98,21 @@ def decode_aedat2(
     )  # fmt: skip
 
 
+def whole_words(num_bytes: int, place: str) -> int:
+    """Return how many words `num_bytes` behind the header are.
+
+    Raises:
+        EventError: No whole number of them.
+    """
+    num_words, rest = divmod(num_bytes, BYTES_PER_WORD)
+    if rest:
+        raise EventError(
+            f"{place}: {rest} bytes left after {num_words} whole words of {BYTES_PER_WORD} bytes; the file is "
+            "truncated, fetch it again"
+        )
+    return num_words
+
+
 def header_bytes(data: bytes) -> int:
     """Return the bytes of the header."""
     return _header(data)[1]
@@ -110,20 +121,37 @@ def header_bytes(data: bytes) -> int:
 def _header(data: bytes) -> tuple[list[str], int]:
     """Return the lines of the header in lower case, and where the data starts.
 
-    Newer files say where it ends. In older ones the first line that is no text, or has no number sign, is data.
+    Newer files say where it ends, and may have lines in any alphabet before. In older ones the first line that is no
+    ASCII text, or has no number sign, is data.
     """
     lines: list[str] = []
-    at = 0
+    at, is_text = 0, False
     while data.startswith(b"#", at):
         end = data.find(b"\n", at)
         line = data[at:end]
-        if end < 0 or not line.isascii() or not line.rstrip(b"\r").replace(b"\t", b" ").decode("ascii").isprintable():
-            break
+        if end < 0 or not (is_text or _is_text(line)):
+            is_text = end >= 0 and _ends_later(data, at)
+            if not is_text:
+                break
         at = end + 1
-        lines.append(line.decode("ascii").strip().lower())
+        lines.append(line.decode("ascii", "replace").strip().lower())
         if lines[-1].startswith(_END):
             break
     return lines, at
+
+
+def _is_text(line: bytes) -> bool:
+    return line.isascii() and line.rstrip(b"\r").replace(b"\t", b" ").decode("ascii").isprintable()
+
+
+def _ends_later(data: bytes, at: int) -> bool:
+    """Whether only lines with a number sign stand between `at` and the line that ends the header."""
+    last = at + _MAX_HEADER
+    while data.startswith(b"#", at) and (end := data.find(b"\n", at, last)) >= 0:
+        if data[at:end].lower().startswith(_END.encode()):
+            return True
+        at = end + 1
+    return False
 
 
 def _chip(given: str | None, lines: list[str], place: str) -> str:

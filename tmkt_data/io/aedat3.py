@@ -29,12 +29,15 @@ class _Packet(NamedTuple):
     body: int
 
 
-def decode_aedat3(data: bytes, *, sensor_size: SensorSize | None = None, place: str = "AEDAT 3.1 bytes") -> Events:
+def decode_aedat3(
+    data: bytes, *, sensor_size: SensorSize | None = None, num_before: int = 0, place: str = "AEDAT 3.1 bytes"
+) -> Events:
     r"""Decode an AEDAT 3.1 file.
 
     Args:
         data: The file.
         sensor_size: Size of the sensor; the format declares none. Events outside are dropped.
+        num_before: Bytes of the file that are left out between the header and the packets here, for messages.
         place: What the message of an error starts with.
 
     Returns:
@@ -57,8 +60,9 @@ def decode_aedat3(data: bytes, *, sensor_size: SensorSize | None = None, place: 
     end = data.find(END)
     if end < 0:
         raise EventError(f"{place}: no line {END.strip().decode()} in the header; the file is truncated")
-    columns = [_events(data, packet) for packet in _packets(data, end + len(END), place) if packet.kind == _POLARITY]
-    num_read = sum(packet.number for packet in _packets(data, end + len(END), place) if packet.kind == _POLARITY)
+    packets = [packet for packet in _packets(data, end + len(END), num_before, place) if packet.kind == _POLARITY]
+    columns = [_events(data, packet) for packet in packets]
+    num_read = sum(packet.number for packet in packets)
     t = np.concatenate([np.empty(0, np.int64), *(t for t, _ in columns)])
     packed = np.concatenate([np.empty(0, np.uint32), *(packed for _, packed in columns)])
     return validate_events(
@@ -81,12 +85,12 @@ def packet_bytes(head: bytes) -> int:
     return int(capacity) * int(event_size)
 
 
-def _packets(data: bytes, at: int, place: str) -> Iterator[_Packet]:
+def _packets(data: bytes, at: int, num_before: int, place: str) -> Iterator[_Packet]:
     while at < len(data):
         if len(data) - at < _HEAD.size:
             raise EventError(
-                f"{place}: {len(data) - at} bytes left at byte {at}, expected a packet's header of {_HEAD.size}; the "
-                "file is truncated, fetch it again"
+                f"{place}: {len(data) - at} bytes left at byte {num_before + at}, expected a packet's header of "
+                f"{_HEAD.size}; the file is truncated, fetch it again"
             )
         kind, _, event_size, _, overflow, capacity, number, _ = _HEAD.unpack_from(data, at)
         body = at + _HEAD.size
@@ -94,13 +98,13 @@ def _packets(data: bytes, at: int, place: str) -> Iterator[_Packet]:
             kind == _POLARITY and event_size != _EVENT.itemsize
         ):
             raise EventError(
-                f"{place}: packet at byte {at} of type {kind} with {number} of {capacity} events of {event_size} "
-                f"bytes and overflow {overflow}, expected sizes that fit; the file is damaged"
+                f"{place}: packet at byte {num_before + at} of type {kind} with {number} of {capacity} events of "
+                f"{event_size} bytes and overflow {overflow}, expected sizes that fit; the file is damaged"
             )
         if capacity * event_size > len(data) - body:
             raise EventError(
-                f"{place}: packet at byte {at} needs {capacity * event_size} bytes, found {len(data) - body}; the file "
-                "is truncated, fetch it again"
+                f"{place}: packet at byte {num_before + at} needs {capacity * event_size} bytes, found "
+                f"{len(data) - body}; the file is truncated, fetch it again"
             )
         yield _Packet(kind, event_size, overflow, capacity, number, body)
         at = body + capacity * event_size

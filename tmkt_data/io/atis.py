@@ -64,12 +64,7 @@ def decode_atis(
 
     if not data:
         raise EventError(f"{place}: empty file, expected 5 bytes an event; fetch it again")
-    num_events, rest = divmod(len(data), BYTES_PER_EVENT)
-    if rest:
-        raise EventError(
-            f"{place}: {rest} bytes left after {num_events} whole events of {BYTES_PER_EVENT} bytes; "
-            "the file is truncated or no ATIS recording, fetch it again"
-        )
+    num_events = whole_events(len(data), place)
     bounds = ATIS_SIZE if sensor_size is None else sensor_size
     t = np.empty(num_events, np.int64)
     x = np.empty(num_events, np.uint16)
@@ -87,6 +82,21 @@ def decode_atis(
         sensor_size=sensor_size, num_read=num_events, num_dropped=dropped,
         num_wraps=clock.num_wraps - num_before, place=place,
     )  # fmt: skip
+
+
+def whole_events(num_bytes: int, place: str) -> int:
+    """Return how many events a file of `num_bytes` holds.
+
+    Raises:
+        EventError: No whole number of them.
+    """
+    num_events, rest = divmod(num_bytes, BYTES_PER_EVENT)
+    if rest:
+        raise EventError(
+            f"{place}: {rest} bytes left after {num_events} whole events of {BYTES_PER_EVENT} bytes; "
+            "the file is truncated or no ATIS recording, fetch it again"
+        )
+    return num_events
 
 
 def encode_atis(events: Events, *, place: str = "events") -> bytes:

@@ -52,12 +52,7 @@ def decode_dat(
             f"{place}: events of type {kind:#04x} and {size} bytes, expected 0x00 or 0x0c and {BYTES_PER_EVENT}; "
             "other streams than change detection are not read"
         )
-    num_events, rest = divmod(len(data) - start, BYTES_PER_EVENT)
-    if rest:
-        raise EventError(
-            f"{place}: {rest} bytes left after {num_events} whole events of {BYTES_PER_EVENT} bytes; "
-            "the file is truncated, fetch it again"
-        )
+    num_events = whole_events(len(data) - start, place)
     events = np.frombuffer(data, _EVENT, offset=start)
     packed = events["data"]
     polarity = packed >> 28
@@ -78,3 +73,18 @@ def decode_dat(
         num_wraps=clock.num_wraps - num_before,
         place=place,
     )
+
+
+def whole_events(num_bytes: int, place: str) -> int:
+    """Return how many events `num_bytes` behind the header are.
+
+    Raises:
+        EventError: No whole number of them.
+    """
+    num_events, rest = divmod(num_bytes, BYTES_PER_EVENT)
+    if rest:
+        raise EventError(
+            f"{place}: {rest} bytes left after {num_events} whole events of {BYTES_PER_EVENT} bytes; "
+            "the file is truncated, fetch it again"
+        )
+    return num_events

@@ -56,12 +56,7 @@ def decode_evt(
     header = read_percent_header(data)
     version = _version(header, place)
     kind = _WORDS[version]
-    num_bytes = len(data) - header.size
-    if num_bytes % kind.itemsize:
-        raise EventError(
-            f"{place}: {num_bytes} bytes after the header, expected whole words of {kind.itemsize}; the file is "
-            "truncated, fetch it again"
-        )
+    check_words(len(data) - header.size, kind.itemsize, place)
     words = np.frombuffer(data, kind, offset=header.size)
     if version == "2.1" and _halves_are_swapped(header, words, place):
         words = (words >> np.uint64(32)) | (words << np.uint64(32))
@@ -86,6 +81,19 @@ def new_state() -> NDArray[np.int64]:
 def _num_wraps(state: NDArray[np.int64], version: EvtVersion) -> int:
     """Return how often the upper part of the time, of 28 bits or 12 in EVT 3, has gone round."""
     return int(state[1]) >> (12 if version == "3.0" else 28)
+
+
+def check_words(num_bytes: int, word_bytes: int, place: str) -> None:
+    """Refuse bytes behind the header that are no whole number of words.
+
+    Raises:
+        EventError: Such bytes.
+    """
+    if num_bytes % word_bytes:
+        raise EventError(
+            f"{place}: {num_bytes} bytes after the header, expected whole words of {word_bytes}; the file is "
+            "truncated, fetch it again"
+        )
 
 
 def word_bytes(data: bytes, place: str) -> tuple[int, int]:
