@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.console import FILE, SENSOR, print_rows
+from tmkt_data.console import FILE, SENSOR, megabytes, print_rows, say
 from tmkt_data.errors import TmktError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def _read_options(function: Any) -> Any:
     options = [
         click.option("--sensor", "sensor_size", type=SENSOR, metavar="WxH", help="Size; events outside are dropped."),
         click.option("--columns", metavar="ORDER", help="Order of the columns of a plain array, such as xytp."),
-        click.option("--unit", help="Unit of the times of NumPy arrays: s | ms | us | ns."),
+        click.option("--unit", help="Unit of the times of NumPy, HDF5 and MATLAB files: s | ms | us | ns."),
         click.option("--orientation", help="AEDAT 2.0: raw | jaer | cifar10dvs.  [default: raw]"),
         click.option("--keys", help="Where HDF5 columns are: t=PATH,x=PATH,y=PATH,p=PATH."),
         click.option("--chip", help="AEDAT 2.0 without one in its header: DVS128 | DAVIS240 | DAVIS346."),
@@ -38,11 +38,19 @@ def _reading(given: dict[str, Any]) -> dict[str, Any]:
 
 def _pieces(file: Path, given: dict[str, Any]) -> Callable[[], Iterator[Events]]:
     """Return what gives the events of a file: all at once, or in pieces where it is large."""
-    from tmkt_data.io.pieces import is_large, read_pieces
-    from tmkt_data.io.read import Reading, load_events
+    from tmkt_data.io.files import read_bytes
+    from tmkt_data.io.pieces import is_large, is_large_but_whole, read_pieces
+    from tmkt_data.io.read import Reading, load_events, require_taken
 
     if is_large(file):
+        require_taken(read_bytes(file, limit=1 << 16), file, Reading(**given))
         return lambda: read_pieces(file, Reading(**given))
+    if is_large_but_whole(file):
+        say(
+            f"note: {file.name} is decoded at once, which takes several times its {megabytes(file.stat().st_size)} of "
+            "memory; tmkt-data convert makes it an .npz, which is read in pieces",
+            err=True,
+        )
     record = load_events(file, **given)
     return lambda: iter((record,))
 
@@ -78,16 +86,25 @@ def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
 @click.option("--force", is_flag=True, help="Replace TARGET where it is there.")
 def convert(source: Path, target: Path, force: bool, **given: Any) -> None:
     """Write a recording in another format: .bin, .npz or .aedat4, by the suffix of TARGET."""
-    from tmkt_data.io.read import load_events
-    from tmkt_data.io.write import write_events
+    from tmkt_data.io.write import write_pieces
+    from tmkt_data.source_reader import RecordingFacts
 
     if target.exists() and not force:
         raise TmktError(f"{target}: is there already; give --force to replace it, or another name")
-    record = load_events(source, **_reading(given))
-    write_events(target, record)
-    print_rows([("events", f"{len(record):,}"), ("written", f"{target}, {target.stat().st_size:,} bytes")])
-    if record.num_dropped:
-        dropped = ", ".join(f"{count:,} {reason}" for reason, count in record.num_dropped.items())
-        click.echo(f"note: {dropped} of {record.num_read:,} events are not in it")
-    if record.num_inversions:
-        click.echo(f"note: time stepped back {record.num_inversions:,} times; the events are written in order of time")
+    pieces = _pieces(source, _reading(given))
+    facts = RecordingFacts()
+
+    def counted() -> Iterator[Events]:
+        nonlocal facts
+        facts = RecordingFacts()
+        for record in pieces():
+            facts.add(record)
+            yield record
+
+    write_pieces(target, counted)
+    print_rows([("events", f"{facts.num_kept:,}"), ("written", f"{target}, {target.stat().st_size:,} bytes")])
+    if facts.num_dropped:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts.num_dropped.items())
+        click.echo(f"note: {dropped} of {facts.num_read:,} events are not in it")
+    if facts.num_inversions:
+        click.echo(f"note: time stepped back {facts.num_inversions:,} times; the events are written in order of time")

@@ -5,21 +5,24 @@ import subprocess
 import sys
 
 import faery
+import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.io import savemat
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.checksums import checksum
+from tmkt_data.cli import main
 from tmkt_data.datasets.folder import open_folder
 from tmkt_data.errors import EventError
 from tmkt_data.events import SensorSize, validate_events
 from tmkt_data.io import pieces as pieces_module
 from tmkt_data.io.atis import encode_atis
-from tmkt_data.io.pieces import PIECED, checksum_of, read_pieces
-from tmkt_data.io.read import Reading, decode_recording
-from tmkt_data.io.write import write_events
+from tmkt_data.io.pieces import PIECED, checksum_of, is_large, is_large_but_whole, read_pieces
+from tmkt_data.io.read import Reading, decode_recording, load_events
 from tmkt_data.plan import plan_prepare
 from tmkt_data.prepare import prepare_cache
 from tmkt_data.recording import draw_pieces, draw_recording, summarize_events, summarize_pieces
@@ -112,7 +115,44 @@ def structured(path, t, x, y, p):
     np.save(path, array)
 
 
+def columns_of_hdf5(path, t, x, y, p):
+    with h5py.File(path, "w") as file:
+        for name, column in zip("txyp", (t, x, y, p), strict=True):
+            file.create_dataset(f"events/{name}", data=column, chunks=(90 if name == "t" else 40,), compression="gzip")
+        file["t_offset"] = np.int64(10**12)
+
+
+def table_of_hdf5(path, t, x, y, p):
+    array = np.zeros(len(t), [("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
+    for name, column in zip("txyp", (t, x, y, p), strict=True):
+        array[name] = column
+    with h5py.File(path, "w") as file:
+        file.create_group("CD").create_dataset("events", data=array).attrs["geometry"] = "128x128"
+
+
+def matlab73(path, t, x, y, p):
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, column in (("ts", t), ("x", x), ("y", y), ("p", p)):
+            file[name] = column.astype("f8")[None]
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(126) + b"\x02IM")
+
+
+def archive(path, t, x, y, p):
+    np.savez_compressed(path, T=t, x=x.astype("u1"), y=y, pol=p, sensor_size=np.array(SIZE))
+
+
+def event_stream(path, t, x, y, p):
+    body, last = [], 0
+    for time, column, row, on in zip(t.tolist(), x.tolist(), y.tolist(), p.tolist(), strict=True):
+        waits, rest = divmod(time - last, 127)
+        last = time
+        body.append(b"\xff" * waits + bytes([rest << 1 | on, column, 0, 127 - row, 0]))
+    path.write_bytes(b"Event Stream\x02\x00\x00\x01\x80\x00\x80\x00" + b"".join(body) + b"\xff\xff")
+
+
 WRITERS = {
+    "a.es": event_stream, "columns.h5": columns_of_hdf5, "table.h5": table_of_hdf5, "a.mat": matlab73, "a.npz": archive,
     "a.bin": atis, "a.dat": dat, "evt2.raw": evt2, "evt3.raw": evt3, "two.aedat": aedat2, "three.aedat": aedat3,
     "a.aedat4": aedat4, "a.npy": structured,
 }  # fmt: skip
@@ -139,7 +179,7 @@ def test_pieces_are_the_whole(tmp_path, name, piece_bytes):
     whole = decode_recording(path.read_bytes(), path, Reading(SIZE))
     assert len(whole) >= 600
     pieces = same(read_pieces(path, Reading(SIZE), piece_bytes), whole)
-    if piece_bytes in (333, 4096) and name != "a.aedat4":
+    if piece_bytes in (333, 4096) and name != "a.aedat4" and not name.startswith("a.mat"):
         assert len(pieces) >= 2
 
 
@@ -222,12 +262,85 @@ def test_the_checksum_in_pieces_is_that_of_the_file(tmp_path):
 
 
 def test_formats_that_are_not_read_in_pieces_say_so(tmp_path):
-    path = tmp_path / "a.npz"
-    t, x, y, p = columns_of(0)
-    write_events(path, validate_events(t, x.astype("u2"), y.astype("u2"), p == 1, sensor_size=SIZE))
-    assert "npz" not in PIECED
-    with pytest.raises(EventError, match=r"a\.npz: recordings of format npz are not read in pieces; convert it to"):
+    path = tmp_path / "a.mat"
+    savemat(path, dict(zip(("ts", "x", "y", "p"), columns_of(0), strict=True)))
+    assert "mat" not in PIECED
+    with pytest.raises(
+        EventError, match=r"a\.mat: MATLAB 5 files are not read in pieces; save it with -v7\.3, which is"
+    ):
         list(read_pieces(path, Reading()))
+
+
+def test_archives_of_two_sides_are_decoded_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(pieces_module, "WHOLE_BYTES", 0)
+    np.savez(tmp_path / "sides.npz", pos=np.array([[1, 2, 3]]), neg=np.array([[4, 5, 1]]))
+    archive(tmp_path / "columns.npz", *columns_of(0))
+    assert [is_large(tmp_path / f"{name}.npz") for name in ("sides", "columns")] == [False, True]
+    assert [is_large_but_whole(tmp_path / f"{name}.npz") for name in ("sides", "columns")] == [True, False]
+    result = CliRunner().invoke(main, ["events", str(tmp_path / "sides.npz"), "--columns", "xyt"])
+    assert result.exit_code == 0
+    assert (
+        "note: sides.npz is decoded at once, which takes several times its 0.0 MB of memory; tmkt-data" in result.stderr
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "a.aedat4"])
+def test_what_is_said_of_a_cut_file_is_true_of_all_of_it(tmp_path, name):
+    path = tmp_path / name
+    WRITERS[name](path, *columns_of(1))
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(EventError) as whole:
+        decode_recording(path.read_bytes(), path, Reading(SIZE))
+    with pytest.raises(EventError) as pieces:
+        list(read_pieces(path, Reading(SIZE), 1 << 10))
+    if name != "a.npz":
+        assert str(pieces.value) == str(whole.value)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".aedat4", ".bin"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_large_file_is_converted_in_pieces(tmp_path, monkeypatch, name, suffix):
+    path = tmp_path / name
+    t, *rest = columns_of(2)
+    WRITERS[name](path, t, *rest)
+    whole = decode_recording(path.read_bytes(), path, Reading())
+    monkeypatch.setattr(pieces_module, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(read_pieces, "__defaults__", (600,))
+    result = CliRunner().invoke(main, ["convert", str(path), str(tmp_path / f"b{suffix}")])
+    if suffix == ".bin" and int(whole.t[-1]) >= 2**23:
+        assert result.exit_code == 1
+        assert "an ATIS file holds 0 to 8388607" in result.stderr
+        return
+    assert result.exit_code == 0, result.output
+    monkeypatch.undo()
+    again = load_events(tmp_path / f"b{suffix}")
+    for column in "txyp":
+        np.testing.assert_array_equal(getattr(again, column), getattr(whole, column))
+    assert suffix == ".bin" or again.sensor_size in (whole.sensor_size, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"t": 9, "x": 9, "y": 9, "p": 8}, r"columns of different length \(.*p 8\)"),
+        ({"t": 9, "T": 9, "x": 9, "y": 9, "p": 9}, r"found T and t for t among T, p, t, x, y; expected one of t, ts"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_columns_that_do_not_fit_are_one_line(tmp_path, suffix, columns, message):
+    path = tmp_path / f"a{suffix}"
+    arrays = {name: np.zeros(count, "i8") for name, count in columns.items()}
+    if suffix == ".npz":
+        np.savez(path, **arrays)
+        for read in (lambda: list(read_pieces(path, Reading())), lambda: load_events(path)):
+            with pytest.raises(EventError, match=rf"^a\.npz: ({message}|p is int64 of shape)"):
+                read()
+    elif "T" not in columns:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+        with pytest.raises(EventError, match=rf"^a\.h5: {message}"):
+            list(read_pieces(path, Reading()))
 
 
 WATCH = """

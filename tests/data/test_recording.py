@@ -14,6 +14,7 @@ from PIL import Image
 from tmkt_data.cli import main
 from tmkt_data.errors import EventError
 from tmkt_data.events import SensorSize, validate_events
+from tmkt_data.io import pieces as pieces_module
 from tmkt_data.io.read import load_events
 from tmkt_data.io.write import write_events
 from tmkt_data.recording import HotPixel, draw_recording, summarize_events
@@ -99,3 +100,47 @@ def test_a_sensor_is_two_sides(tmp_path, size):
     code, out = call("events", tmp_path / "a.bin", f"--sensor={size}")
     assert code == 2
     assert out == f"error: --sensor: found {size!r}, expected width and height such as 240x180, 1 to 65536 each\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "a.bin",
+            ("--unit", "s"),
+            "a.bin: unit: found 's', expected none for a recording of format atis; leave it out",
+        ),
+        ("a.bin", ("--columns", "xytp"), "a.bin: columns: found 'xytp', expected none for a recording of format atis"),
+        ("a.bin", ("--chip", "DVS128"), "a.bin: chip: found 'DVS128', expected none for a recording of format atis"),
+        ("a.npz", ("--keys", "table=a"), "a.npz: keys: found 'table=a', expected none for a recording of format npz"),
+        ("a.npz", ("--orientation", "jaer"), "a.npz: orientation: found 'jaer', expected none for a recording of"),
+    ],
+)
+@pytest.mark.parametrize("is_large", [False, True])
+def test_what_a_format_has_no_place_for_is_refused(tmp_path, monkeypatch, is_large, name, options, message):
+    write_events(tmp_path / name, record_of([(1, 2, 3, True), (2, 50, 3, True)]))
+    if is_large:
+        monkeypatch.setattr(pieces_module, "WHOLE_BYTES", 0)
+    for arguments in (("events", tmp_path / name), ("convert", tmp_path / name, tmp_path / "b.npz")):
+        code, out = call(*arguments, *options)
+        assert (code, out.startswith(f"error: {message}")) == (1, True), out
+    assert call("events", tmp_path / name)[0] == 0
+
+
+def test_an_atis_file_declares_no_sensor(tmp_path):
+    write_events(tmp_path / "a.bin", record_of([(1, 2, 3, True), (2, 50, 3, True)]))
+    assert "sensor            size not declared" in call("events", tmp_path / "a.bin")[1]
+    assert "sensor            within 240 x 180" in call("events", tmp_path / "a.bin", "--sensor", "240x180")[1]
+    assert call("convert", tmp_path / "a.bin", tmp_path / "a.npz")[0] == 0
+    assert load_events(tmp_path / "a.npz").sensor_size is None
+
+
+@pytest.mark.parametrize(("last", "step"), [(0.9, None), (100.0, 8), (70_000.0, 7813)])
+def test_times_that_are_too_coarse_for_microseconds_are_named(tmp_path, last, step):
+    columns = {name: np.zeros(2, np.uint8) for name in "xyp"}
+    np.savez(tmp_path / "a.npz", t=np.array([0.5, last], np.float32), **columns)
+    np.savez(tmp_path / "b.npz", t=np.array([0.5, last], np.float64), **columns)
+    code, out = call("events", tmp_path / "a.npz", "--unit", "s")
+    row = f"coarse            the file's times are up to {step:,} us apart, finer ones are lost" if step else "coarse"
+    assert (code, row in out) == (0, step is not None)
+    assert "coarse" not in call("events", tmp_path / "b.npz", "--unit", "s")[1]

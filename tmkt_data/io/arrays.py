@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "y": ("y",),
     "p": ("p", "pol", "polarity", "on"),
 }
+SIZE_NAME = "sensor_size"
+"""Name of an array with the width and height of the sensor."""
 CLOCK_RANGE = 1 << 32
 """Where times that are unsigned whole numbers of 32 bits begin anew, in their unit."""
 
@@ -80,9 +82,9 @@ def decode_npz(
     """
     check_unit(unit, place)
     arrays = read_npz(data, place)
-    if sensor_size is None and "sensor_size" in arrays:
-        sensor_size = _stored_size(arrays["sensor_size"], place)
-    arrays = {name: array for name, array in arrays.items() if name != "sensor_size"}
+    if sensor_size is None and SIZE_NAME in arrays:
+        sensor_size = stored_size(arrays[SIZE_NAME], place)
+    arrays = {name: array for name, array in arrays.items() if name != SIZE_NAME}
     if set(arrays) == {"pos", "neg"}:
         return _from_sides(arrays["pos"], arrays["neg"], sensor_size, columns, unit, place)
     if len(arrays) == 1:
@@ -113,7 +115,12 @@ def decode_columns(
     return _from_columns(_named(arrays, place), sensor_size, unit, place, clock, origin)
 
 
-def _stored_size(array: NDArray[Any], place: str) -> SensorSize:
+def stored_size(array: NDArray[Any], place: str) -> SensorSize:
+    """Return the size of a sensor that is stored as an array.
+
+    Raises:
+        EventError: It is no width and height.
+    """
     if array.shape != (2,) or array.dtype.kind not in "iu" or not 1 <= int(array.min()) <= int(array.max()) <= 65536:
         raise EventError(f"{place}: sensor_size is no width and height of 1 to 65536; write it as two whole numbers")
     return SensorSize(int(array[0]), int(array[1]))
@@ -175,16 +182,25 @@ def _from_sides(
     )  # fmt: skip
 
 
-def _named(arrays: Columns, place: str) -> Columns:
-    found: dict[str, NDArray[Any]] = {}
+def column_names(held: Collection[str], place: str) -> dict[str, str]:
+    """Return which of the names that are held stand for t, x, y and p.
+
+    Raises:
+        EventError: None does, or more than one.
+    """
+    found: dict[str, str] = {}
     for letter, names in _NAMES.items():
-        known = sorted(name for name in arrays if name.lower() in names)
+        known = sorted(name for name in held if name.lower() in names)
         if len(known) != 1:
             what = f"{' and '.join(known)} for {letter}" if known else f"nothing for {letter}"
-            held = ", ".join(sorted(arrays)[:8])
-            raise EventError(f"{place}: found {what} among {held}; expected one of {', '.join(names)}")
-        found[letter] = arrays[known[0]]
+            some = ", ".join(sorted(held)[:8])
+            raise EventError(f"{place}: found {what} among {some}; expected one of {', '.join(names)}")
+        found[letter] = known[0]
     return found
+
+
+def _named(arrays: Columns, place: str) -> Columns:
+    return {letter: arrays[name] for letter, name in column_names(arrays, place).items()}
 
 
 def _from_columns(

@@ -13,15 +13,17 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events import Events, SensorSize
-from tmkt_data.io.arrays import decode_columns
+from tmkt_data.io.arrays import CLOCK_RANGE, decode_columns
+from tmkt_data.io.clock import Clock
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.matlab import matlab_events
 from tmkt_data.time_bins import TimeUnit
@@ -32,6 +34,8 @@ USER_BLOCK_BYTES = 512
 TIME_LIMIT_S = 10.0
 BYTES_PER_S = 5e6
 """A read is given `TIME_LIMIT_S` and the time of the file at this rate, a twentieth of what it takes."""
+MAX_PART_BYTES = 256 << 20
+"""A part is given the time of this many bytes at most."""
 _MATLAB = b"MATLAB 7.3"
 _PACKAGES = str(Path(__file__).parents[2])
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from tmkt_data.io.hdf5_worker import serve; serve()"
@@ -71,15 +75,51 @@ def load_hdf5(
 
     Source: Gehrig et al., DSEC, RA-L 2021; Prophesee Metavision, HDF5 event file format.
     """
-    place = path.name
+    is_matlab = _is_matlab(path)
+    return _events(_WORKER.read(path, keys, None), sensor_size, unit, path.name, is_matlab, Clock(CLOCK_RANGE))
+
+
+def hdf5_pieces(
+    path: Path, num_events: int, *, sensor_size: SensorSize | None, keys: str | None, unit: TimeUnit | None
+) -> Iterator[Events]:
+    """Read a recording in records of about `num_events`; arguments and errors as `load_hdf5`."""
+    is_matlab, clock = _is_matlab(path), Clock(CLOCK_RANGE)
+    start = 0
+    while True:
+        answer = _WORKER.read(path, keys, (start, num_events))
+        num_read = min(map(len, answer.columns.values()))
+        yield _events(answer, sensor_size, unit, path.name, is_matlab, clock)
+        start += num_read
+        if start >= answer.length or not num_read:
+            return
+
+
+def _is_matlab(path: Path) -> bool:
     start = read_bytes(path, limit=USER_BLOCK_BYTES + len(MAGIC))
     if not is_hdf5(start):
-        raise EventError(f"{place}: no HDF5 file; fetch it again")
-    columns, declared = _WORKER.read(path, keys)
-    if start.startswith(_MATLAB) and set(columns) == {"t", "x", "y", "p"}:
-        named = {"ts": columns.pop("t"), **columns}
+        raise EventError(f"{path.name}: no HDF5 file; fetch it again")
+    return start.startswith(_MATLAB)
+
+
+def _events(
+    answer: _Answer, sensor_size: SensorSize | None, unit: TimeUnit | None, place: str, is_matlab: bool, clock: Clock
+) -> Events:
+    columns = answer.columns
+    if is_matlab and set(columns) == {"t", "x", "y", "p"}:
+        named = {"ts": columns["t"], **columns}
         return matlab_events(named, sensor_size=sensor_size, unit=unit, place=place)
-    return decode_columns(columns, sensor_size=sensor_size or declared, unit=unit, place=place)
+    return decode_columns(
+        columns, sensor_size=sensor_size or answer.size, unit=unit, origin=answer.origin, clock=clock, place=place
+    )
+
+
+class _Answer(NamedTuple):
+    """What the process has read; see `hdf5_columns.Found`."""
+
+    columns: dict[str, NDArray[Any]]
+    size: SensorSize | None
+    origin: int
+    length: int
 
 
 class _Worker:
@@ -90,14 +130,15 @@ class _Worker:
         self._inherited: subprocess.Popen[bytes] | None = None
         self._alone = threading.Lock()
 
-    def read(self, path: Path, keys: str | None) -> tuple[dict[str, NDArray[Any]], SensorSize | None]:
-        limit = TIME_LIMIT_S + path.stat().st_size / BYTES_PER_S
+    def read(self, path: Path, keys: str | None, part: tuple[int, int] | None) -> _Answer:
+        num_bytes = path.stat().st_size
+        limit = TIME_LIMIT_S + (num_bytes if part is None else min(num_bytes, MAX_PART_BYTES)) / BYTES_PER_S
         with self._alone:
             child = self._start()
             timer = threading.Timer(limit, child.kill)
             timer.start()
             try:
-                return self._ask(child, path, keys)
+                return self._ask(child, [str(path.absolute()), keys, part])
             except (EOFError, OSError, ValueError):
                 self.stop()
                 raise EventError(
@@ -123,17 +164,16 @@ class _Worker:
             )
         return self._child
 
-    def _ask(
-        self, child: subprocess.Popen[bytes], path: Path, keys: str | None
-    ) -> tuple[dict[str, NDArray[Any]], SensorSize | None]:
+    def _ask(self, child: subprocess.Popen[bytes], question: list[Any]) -> _Answer:
         assert child.stdin is not None and child.stdout is not None  # noqa: PT018 - both are pipes
-        child.stdin.write(json.dumps([str(path.absolute()), keys]).encode() + b"\n")
+        child.stdin.write(json.dumps(question).encode() + b"\n")
         child.stdin.flush()
         answer = json.loads(child.stdout.readline())
-        if "error" in answer:
+        if isinstance(answer, dict):
             raise EventError(answer["error"])
-        columns = {name: _receive(child.stdout, dtype, count) for name, dtype, count in answer["columns"]}
-        return columns, SensorSize(*answer["size"]) if answer["size"] else None
+        about, size, origin, length = answer
+        columns = {name: _receive(child.stdout, dtype, count) for name, dtype, count in about}
+        return _Answer(columns, SensorSize(*size) if size else None, origin, length)
 
     def forget(self) -> None:
         """Leave the process to the one that started it: after a fork it is not ours to ask, to end or to wait for."""

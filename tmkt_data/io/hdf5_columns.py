@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -27,28 +27,58 @@ _NAMES = {
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 """What h5py raises on damaged files, and on data that needs a filter it does not have."""
 
-Columns = Mapping[str, NDArray[Any]]
+Columns = dict[str, NDArray[Any]]
 
 
-def read_columns(path: Path, keys: str | None) -> tuple[Columns, SensorSize | None]:
-    """Read the columns of a recording, and the size of the sensor where the file declares one.
+class Part(NamedTuple):
+    """A part of the columns.
+
+    Attributes:
+        start: First event.
+        num_events: Number of events; more are read where the file is compressed in larger pieces.
+    """
+
+    start: int
+    num_events: int
+
+
+class Found(NamedTuple):
+    """What `read_columns` finds.
+
+    Attributes:
+        columns: The columns, or their part.
+        sensor_size: Size of the sensor, where the file declares one.
+        origin: To be added to the times, in their unit.
+        length: Events in the whole file.
+    """
+
+    columns: Columns
+    sensor_size: SensorSize | None
+    origin: int
+    length: int
+
+
+def read_columns(path: Path, keys: str | None, part: Part | None = None) -> Found:
+    """Read the columns of a recording, and what belongs to them.
 
     Args:
         path: An HDF5 file.
         keys: As in `load_hdf5`.
+        part: The events to read; None reads all.
 
     Raises:
-        EventError: As `load_hdf5`.
+        EventError: As `load_hdf5`; for a part, columns of different length too.
     """
     place = path.name
     try:
         with h5py.File(path, "r") as file:
-            reader = _Reader(file, path.stat().st_size, place)
+            reader = _Reader(file, path.stat().st_size, place, part)
             if keys is not None:
                 columns, table = reader.by_keys(_parse_keys(keys, place))
+                origin = 0
             else:
-                columns, table = reader.known()
-            return columns, reader.declared_size(table)
+                columns, table, origin = reader.known()
+            return Found(columns, reader.declared_size(table), origin, reader.length())
     except EventError:
         raise
     except _DAMAGE as broken:
@@ -69,27 +99,28 @@ def _parse_keys(text: str, place: str) -> dict[str, str]:
 class _Reader:
     """Reads datasets of one file, none beyond the budget."""
 
-    def __init__(self, file: h5py.File, num_bytes: int, place: str) -> None:
-        self._file, self._place = file, place
+    def __init__(self, file: h5py.File, num_bytes: int, place: str, part: Part | None) -> None:
+        self._file, self._place, self._part = file, place, part
         self._num_bytes = num_bytes
         self._left = MAX_RATIO * num_bytes + FREE_BYTES
+        self._lengths: dict[str, int] = {}
 
     def by_keys(self, keys: Mapping[str, str]) -> tuple[Columns, str]:
         if "table" in keys:
             return self._table(keys["table"]), keys["table"]
-        return {name: self._column(path) for name, path in keys.items()}, ""
+        return self._columns(keys), ""
 
-    def known(self) -> tuple[Columns, str]:
+    def known(self) -> tuple[Columns, str, int]:
         if self._is_dataset("CD/events"):
-            return self._table("CD/events"), "CD/events"
+            return self._table("CD/events"), "CD/events", 0
         for group in _GROUPS:
             prefix = f"{group}/" if group else ""
             found = {
                 letter: [name for name in names if self._is_dataset(prefix + name)] for letter, names in _NAMES.items()
             }
             if all(len(names) == 1 for names in found.values()):
-                columns = {letter: self._column(prefix + names[0]) for letter, names in found.items()}
-                return self._with_offset(columns), ""
+                columns = self._columns({letter: prefix + names[0] for letter, names in found.items()})
+                return columns, "", self._offset(columns["t"])
         held = ", ".join(sorted(map(ascii, self._file))[:6]) or "nothing"
         raise EventError(
             f"{self._place}: found {held}, expected events/t, x, y and p, or CD/events; say where they are, "
@@ -107,18 +138,25 @@ class _Reader:
                 return SensorSize(*sides)
         return None
 
-    def _with_offset(self, columns: dict[str, NDArray[Any]]) -> Columns:
+    def length(self) -> int:
+        """Return the number of events in the file, as the columns have it that were read."""
+        if self._part is not None and len(set(self._lengths.values())) > 1:
+            about = ", ".join(f"{path} {length:,}" for path, length in self._lengths.items())
+            raise EventError(f"{self._place}: columns of different length ({about}); it is damaged, fetch it again")
+        return max(self._lengths.values(), default=0)
+
+    def _offset(self, times: NDArray[Any]) -> int:
+        """Return DSEC's `t_offset`; 0 without one."""
         if not self._is_dataset("t_offset"):
-            return columns
-        offset = self._column("t_offset")
-        if offset.size != 1 or offset.dtype.kind not in "iu" or columns["t"].dtype.kind not in "iu":
-            raise EventError(f"{self._place}: t_offset is {offset.dtype} of {offset.size}, expected one whole number")
-        start = int(offset[0])
-        times = columns["t"]
+            return 0
+        found = self._dataset("t_offset")
+        if found.size != 1 or found.dtype.kind not in "iu" or times.dtype.kind not in "iu":
+            raise EventError(f"{self._place}: t_offset is {found.dtype} of {found.size}, expected one whole number")
+        start = int(np.asarray(found[()]).reshape(-1)[0])
         largest = max(abs(int(times.min())), abs(int(times.max()))) if len(times) else 0
         if abs(start) + largest >= 2**62:
             raise EventError(f"{self._place}: t_offset is {start}, which moves times beyond 2**61; it is damaged")
-        return columns | {"t": times.astype(np.int64) + start}
+        return start
 
     def _is_dataset(self, path: str) -> bool:
         """Whether a path leads to a dataset in this file; a link out of it is an error, wherever it stands."""
@@ -155,17 +193,20 @@ class _Reader:
             )
         return found
 
-    def _read(self, path: str) -> NDArray[Any]:
-        found = self._dataset(path)
+    def _read(self, path: str, found: Any, step: int) -> NDArray[Any]:
+        """Read a column or table, or the part of it that is asked for."""
         if found.attrs.get("MATLAB_empty", 0):
             # MATLAB stores the sizes of an empty variable in its place.
+            self._lengths[path] = 0
             return np.empty(0, found.dtype)
+        self._lengths[path] = found.size
+        rows = self._rows(found, step)
         try:
-            return np.asarray(found[()])
+            return np.asarray(found[rows])
         except OSError as broken:
             _add_filters(self._place, broken)
         try:
-            return np.asarray(found[()])
+            return np.asarray(found[rows])
         except OSError as broken:
             if not _lacks_filter(broken):
                 raise
@@ -174,17 +215,41 @@ class _Reader:
                 "Prophesee's ECF; write it anew without, or take the .raw file"
             ) from None
 
-    def _column(self, path: str) -> NDArray[Any]:
-        values = self._read(path)
-        if values.dtype.names is not None or max(values.shape, default=1) != values.size:
-            raise EventError(f"{self._place}: {path} has shape {values.shape}, expected one column; check --keys")
-        return values.reshape(-1)
+    def _rows(self, found: Any, step: int) -> Any:
+        """Return the index of the part, in whole steps."""
+        if self._part is None or not found.shape:
+            return ()
+        axis = _long_axis(found)
+        count = -(-self._part.num_events // step) * step
+        index: list[Any] = [slice(None)] * found.ndim
+        index[axis] = slice(self._part.start, self._part.start + count)
+        return tuple(index)
+
+    def _columns(self, paths: Mapping[str, str]) -> Columns:
+        found = {name: self._dataset(path) for name, path in paths.items()}
+        for name, column in found.items():
+            if column.dtype.names is not None or max(column.shape, default=1) != column.size:
+                raise EventError(
+                    f"{self._place}: {paths[name]} has shape {column.shape}, expected one column; check --keys"
+                )
+        step = max(map(_rows_unpacked_at_once, found.values()))
+        return {name: self._read(paths[name], column, step).reshape(-1) for name, column in found.items()}
 
     def _table(self, path: str) -> Columns:
-        values = self._read(path)
-        if values.dtype.names is None or values.ndim != 1:
+        found = self._dataset(path)
+        if found.dtype.names is None or found.ndim != 1:
             raise EventError(f"{self._place}: {path} is no table with fields, expected x, y, p and t; check --keys")
-        return {name: values[name] for name in values.dtype.names}
+        values = self._read(path, found, _rows_unpacked_at_once(found))
+        return {name: values[name] for name in found.dtype.names}
+
+
+def _long_axis(found: Any) -> int:
+    return max(range(found.ndim), key=lambda axis: found.shape[axis])
+
+
+def _rows_unpacked_at_once(found: Any) -> int:
+    """Return the length of a chunk, which a part should not cut: it would be unpacked twice."""
+    return int(found.chunks[_long_axis(found)]) if found.chunks else 1
 
 
 def _add_filters(place: str, broken: OSError) -> None:

@@ -24,7 +24,7 @@ FREE_BYTES = 1 << 20
 MAX_MEMBERS = 64
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 _ENCRYPTED = 0x1
-_DAMAGE = (
+DAMAGE = (
     ValueError,
     SyntaxError,
     TypeError,
@@ -64,7 +64,7 @@ def read_npy_header(stream: IO[bytes], num_bytes: int, place: str) -> tuple[tupl
             warnings.simplefilter("ignore")
             shape, fortran, dtype = _HEADERS[version](stream)
         read_bytes = stream.tell()
-    except _DAMAGE as broken:
+    except DAMAGE as broken:
         reason = (str(broken).splitlines() or [type(broken).__name__])[0][:100]
         raise EventError(f"{place}: no readable npy header ({reason}); the file is damaged") from None
     if dtype.hasobject:
@@ -95,7 +95,7 @@ def read_npy(stream: IO[bytes], num_bytes: int, place: str) -> NDArray[Any]:
     expected = math.prod(shape) * dtype.itemsize
     try:
         data = stream.read(expected)
-    except _DAMAGE as broken:
+    except DAMAGE as broken:
         raise EventError(f"{place}: cannot be unpacked ({str(broken)[:100]}); the file is damaged") from None
     if len(data) != expected:
         raise EventError(f"{place}: {len(data)} bytes of data, expected {expected}; the file is truncated")
@@ -112,13 +112,23 @@ def read_npz(data: bytes, place: str) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
-            _check_members(members, len(data), place)
+            check_members(members, len(data), place)
             return {member.filename.removesuffix(".npy"): _read_member(archive, member, place) for member in members}
-    except (*_DAMAGE, NotImplementedError, OSError) as broken:
+    except (*DAMAGE, NotImplementedError, OSError) as broken:
         raise EventError(f"{place}: no readable npz archive ({str(broken)[:100]}); the file is damaged") from None
 
 
-def _check_members(members: list[zipfile.ZipInfo], num_bytes: int, place: str) -> None:
+def check_members(members: list[zipfile.ZipInfo], num_bytes: int, place: str) -> None:
+    """Refuse what is no archive of arrays.
+
+    Args:
+        members: What the archive says it holds.
+        num_bytes: Size of the file.
+        place: What the message of an error starts with.
+
+    Raises:
+        EventError: As `read_npz`.
+    """
     names = [member.filename for member in members]
     if not names or len(names) > MAX_MEMBERS:
         raise EventError(f"{place}: {len(names)} members, expected 1 to {MAX_MEMBERS} arrays")

@@ -71,6 +71,13 @@ class Reading(NamedTuple):
 
 
 NOTHING_GIVEN = Reading()
+_TAKEN_BY: dict[str, tuple[EventFormat, ...]] = {
+    "columns": ("npy", "npz"),
+    "unit": ("npy", "npz", "mat", "hdf5"),
+    "orientation": ("aedat2",),
+    "chip": ("aedat2",),
+    "keys": ("hdf5",),
+}
 
 
 def read_events(
@@ -104,7 +111,8 @@ def read_events(
         uint16 pixels, `p` bool with True for ON. Owned by the caller.
 
     Raises:
-        EventError: The file is missing, of another format, truncated or damaged, or leaves open what is not given.
+        EventError: The file is missing, of another format, truncated or damaged, leaves open what is not given, or
+            leaves no place for what is.
     """
     return load_events(
         path, sensor_size=sensor_size, columns=columns, unit=unit, orientation=orientation, chip=chip, keys=keys
@@ -125,6 +133,7 @@ def load_events(
     path = Path(path)
     given = Reading(sensor_size, columns, unit, orientation, chip, keys)
     start = read_bytes(path, limit=_HEADER_LIMIT)
+    require_taken(start, path, given)
     is_whole_read = recognize(start, path) in ("aedat4", "hdf5")
     return decode_recording(start if is_whole_read else read_bytes(path), path, given)
 
@@ -164,6 +173,27 @@ def recognize(data: bytes, path: Path) -> EventFormat:
         known = ", ".join((*SUFFIXES, ".aedat4", ".es", ".npy", ".npz", ".mat", ".h5"))
         raise EventError(f"{path.name}: found {found} and no known start, expected a recording ({known})")
     return by_suffix
+
+
+def require_taken(data: bytes, path: Path, given: Reading) -> None:
+    """Refuse what is given for a recording whose format leaves no place for it; it would be passed over.
+
+    Args:
+        data: As in `recognize`.
+        path: As in `recognize`.
+        given: What is given.
+
+    Raises:
+        EventError: Such a thing is given, or the format is not known.
+    """
+    kind = recognize(data, path)
+    for name, formats in _TAKEN_BY.items():
+        value = getattr(given, name)
+        if value != getattr(NOTHING_GIVEN, name) and kind not in formats:
+            raise EventError(
+                f"{path.name}: {name}: found {value!r}, expected none for a recording of format {kind}; leave it out "
+                f"(--{name})"
+            )
 
 
 def decode_recording(data: bytes, path: Path, given: Reading) -> Events:

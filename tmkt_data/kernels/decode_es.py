@@ -35,14 +35,16 @@ def decode_es(
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],
     p: NDArray[np.bool_],
+    state: NDArray[np.int64],
 ) -> int:
     """Decode whole DVS events into columns with room for what `count_es` counts; return how many it wrote.
 
-    The others lie below row 0 of the file's sensor, whose rows count from the bottom.
+    The others lie below row 0 of the file's sensor, whose rows count from the bottom. `state`, shape (1,), is the time
+    that earlier bytes have left, 0 at the start of a file; it is carried on.
     """
     at = 0
     kept = 0
-    time = np.int64(0)
+    time = state[0]
     while at + 5 <= data.size or (at < data.size and data[at] >= _RESET):
         first = data[at]
         if first >= _RESET:
@@ -59,4 +61,5 @@ def decode_es(
             p[kept] = (first & 1) == 1
             kept += 1
         at += 5
+    state[0] = time
     return kept
