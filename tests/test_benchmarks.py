@@ -37,3 +37,18 @@ def test_the_image_side_runs_and_writes_every_figure(tmp_path, source):
         assert set(row["ratio"]) == {"Pillow: V, then resize", "Pillow: resize, then V"}
         assert name.startswith(("tmkt, ", "Pillow: "))
     assert len(figures["prepare"]) == 6
+
+
+def test_the_training_step_runs_and_its_losses_agree(tmp_path):
+    out = tmp_path / "step.json"
+    command = [sys.executable, "benchmarks/training_step.py", "--batch", "2", "--size", "16", "--repeats", "1"]
+    command += ["--steps", "1", "--json", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(out.read_text())
+    assert set(found["figures"]) == {"reference", "spikingjelly", "tmkt", "idle"}
+    assert len({round(loss, 4) for loss in found["losses_float64"].values()}) == 1
+    for name in ("reference", "spikingjelly", "tmkt"):
+        row = found["figures"][name]
+        assert row["s"] > 0
+        assert row["peak_bytes"] > found["figures"]["idle"]["peak_bytes"]
