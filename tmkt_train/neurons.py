@@ -113,7 +113,9 @@ def spiking_layers(net: nn.Module) -> dict[str, neuron.LIFNode]:
 
 
 def lif_implementation(device: torch.device) -> str:
-    """Name the implementation of neurons that spikingjelly uses on a device, "torch-reference" on CPUs."""
+    """Name the implementation of neurons that networks use on a device: "tmkt" on CPUs, else one of spikingjelly's."""
+    if device.type == "cpu":
+        return "tmkt"
     return str(functional.neuron_implementation("lif", device)["implementation"])
 
 

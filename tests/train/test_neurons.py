@@ -114,7 +114,7 @@ def test_spiking_layers_come_by_name():
 
 
 def test_implementation_on_cpu():
-    assert lif_implementation(torch.device("cpu")) == "torch-reference"
+    assert lif_implementation(torch.device("cpu")) == "tmkt"
 
 
 def test_layers_equal_single_steps():
