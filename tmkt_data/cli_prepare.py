@@ -137,9 +137,10 @@ def _spec(name: str, choices: dict[str, Any]) -> PrepareSpec:
 
 def _write_digits(root: Path | None) -> Path:
     from tmkt_data.datasets.digits_source import write_digits
+    from tmkt_data.datasets.open import MADE_IN
     from tmkt_data.plan import cache_directory
 
-    folder = root if root is not None else cache_directory() / "digits-source"
+    folder = root if root is not None else cache_directory() / MADE_IN["digits"]
     total = 1797
     with _kept_when_stopped(), progress_bar() as bar:
         task = bar.add_task("simulate", total=total)
@@ -151,10 +152,11 @@ def _write_digits(root: Path | None) -> Path:
 def _write_twins(root: Path | None, images: Path | None) -> Path:
     from tmkt_data.datasets.caltech_twins import list_photographs
     from tmkt_data.datasets.caltech_twins_source import twins_folder, write_twins
+    from tmkt_data.datasets.open import MADE_IN
     from tmkt_data.plan import cache_directory
 
     _, photographs, _ = list_photographs(root, images)
-    folder = twins_folder(photographs, cache_directory() / "caltech101-twins-source")
+    folder = twins_folder(photographs, cache_directory() / MADE_IN["caltech101-twins"])
     say(f"simulating a recording of each of {len(photographs)} photographs: {folder}")
     with _kept_when_stopped(), progress_bar() as bar:
         task = bar.add_task("simulate", total=len(photographs))

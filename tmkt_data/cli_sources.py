@@ -14,6 +14,8 @@ import click
 from tmkt_data.console import FILE, fail, print_rows, progress_bar, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from tmkt_data.datasets.catalogue import Catalogue
     from tmkt_data.datasets.downloads import Download
     from tmkt_data.datasets.info import DatasetInfo
@@ -105,21 +107,20 @@ def doctor(
     """Say what of a dataset is there, missing or damaged, and what to do next; exits with 1 where it is not whole."""
     from tmkt_data.datasets.open import dataset_info
     from tmkt_data.doctor import decode_all, diagnose
-    from tmkt_data.plan import cache_directory
-    from tmkt_data.sources import open_sources
 
     dataset_info(name)
-    told = say if not as_json else lambda _: None
-    catalogue = open_sources(name, root, events, images, unpack_to=cache_directory() / "sources", say=told)
+    catalogue, folders = _find(name, root, events, images, say if not as_json else lambda _: None)
     given = (("--root", root), ("--events", events), ("--images", images))
-    found = diagnose(catalogue, [text for option, path in given if path is not None for text in (option, str(path))])
+    found = diagnose(
+        catalogue, [text for option, path in given if path is not None for text in (option, str(path))], folders
+    )
     if deep:
         with progress_bar() as bar:
             task = bar.add_task("decode", total=found.recordings + found.images)
             for done in decode_all(catalogue, found):
                 bar.update(task, completed=done)
     if digests is not None or against is not None:
-        _digests(catalogue, found, root or events or images or Path(), digests, against)
+        _digests(catalogue, found, folders, digests, against)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found) | {"is_complete": found.is_complete}, indent=2))
     else:
@@ -127,7 +128,23 @@ def doctor(
     sys.exit(0 if found.is_complete else 1)
 
 
-def _digests(catalogue: Catalogue, found: Diagnosis, base: Path, digests: Path | None, against: Path | None) -> None:
+def _find(
+    name: str, root: Path | None, events: Path | None, images: Path | None, told: Callable[[str], None]
+) -> tuple[Catalogue, Sequence[Path]]:
+    """Find a dataset, and the folders that its sides are in."""
+    from tmkt_data.datasets.open import MADE_IN, open_made
+    from tmkt_data.plan import cache_directory
+    from tmkt_data.sources import find_sources
+
+    if name in MADE_IN and events is None:
+        catalogue, folder = open_made(name, root, images, cache_directory())
+        return catalogue, [folder, *(path for path in (root, images) if path is not None)]
+    return find_sources(name, root, events, images, unpack_to=cache_directory() / "sources", say=told)
+
+
+def _digests(
+    catalogue: Catalogue, found: Diagnosis, folders: Sequence[Path], digests: Path | None, against: Path | None
+) -> None:
     from tmkt_data.doctor import compare_digests, format_digests, list_digests, read_digests
     from tmkt_data.io.files import replace_file
 
@@ -135,7 +152,7 @@ def _digests(catalogue: Catalogue, found: Diagnosis, base: Path, digests: Path |
     here: dict[str, str] = {}
     with progress_bar() as bar:
         task = bar.add_task("digests", total=len({s.path for s in (*catalogue.recordings, *catalogue.images)}))
-        for path, digest in list_digests(catalogue, base if base.is_dir() else base.parent):
+        for path, digest in list_digests(catalogue, folders):
             here[path] = digest
             bar.update(task, completed=len(here))
     if digests is not None:
@@ -147,16 +164,20 @@ def _digests(catalogue: Catalogue, found: Diagnosis, base: Path, digests: Path |
 def _print_diagnosis(found: Diagnosis, *, deep: bool) -> None:
     from tmkt_data.doctor import MAX_NAMED
 
+    of_images = f" of {found.expected_images}" if found.expected_images else ""
     rows: list[tuple[str, Any]] = [
         ("recordings", f"{found.recordings}" + (f" of {found.expected}" if found.expected else "")),
-        ("images", f"{found.images}, {found.twins} of them twins of a recording"),
+        ("images", f"{found.images}{of_images}, {found.twins} of them twins of a recording"),
+        ("missing", f"{found.missing_recordings} recordings, {found.missing_images} images"),
+        ("misplaced", f"{len(found.misplaced)}"),
         ("damaged", f"{len(found.problems)}" + ("" if deep else " by size; --deep decodes every file")),
     ]
     print_rows(rows)
-    for problem in found.problems[:MAX_NAMED]:
-        say(f"  {problem}")
-    if len(found.problems) > MAX_NAMED:
-        say(f"  and {len(found.problems) - MAX_NAMED} more")
+    for lines in (found.misplaced, found.unexpected, found.problems):
+        for line in lines[:MAX_NAMED]:
+            say(f"  {line}")
+        if len(lines) > MAX_NAMED:
+            say(f"  and {len(lines) - MAX_NAMED} more")
     for note in found.notes:
         say(f"note: {note}")
     say(f"next: {found.next_command}")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
+from tmkt_data.datasets.declared import Declared, contiguous_ids
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101 import IMAGE_FOLDERS, PLACEMENT, SENSOR_SIZE
 
@@ -91,6 +92,7 @@ def open_caltech_twins(root: Path | None, recordings: Path, images: Path | None 
     if missing:
         raise missing_data(INFO, f"simulated recording of {some(sorted(missing))}", [recordings])
     notes.append(f"all {len(sources)} recordings are SIMULATED, from the photographs: no camera has seen them")
+    declared = contiguous_ids(source.id for source in photographs)
     return Catalogue(
         name=INFO.name,
         class_names=names,
@@ -100,5 +102,6 @@ def open_caltech_twins(root: Path | None, recordings: Path, images: Path | None 
         images=photographs,
         motion="saccade",
         split_layout="prefix",
+        declared=Declared(declared, declared),
         notes=tuple(notes),
     )

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from tmkt_data.datasets.declared import NOTHING_DECLARED, Declared
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize, Window
@@ -82,6 +83,8 @@ class Catalogue:
         reading: What the readers of the recordings are told beside the sensor's size.
         window: Part of the sensor that recordings are cut to; `sensor_size` is its size then. None: the whole sensor.
         expected: Recordings that the complete dataset has; 0 where unknown.
+        declared: The ids that the complete dataset has.
+        is_centered: Each recording is moved to the middle of the sensor, by the sizes that a list states for it.
         notes: What was found and left out, or is missing; one line each.
     """
 
@@ -97,6 +100,8 @@ class Catalogue:
     reading: Reading = NOTHING_GIVEN
     window: Window | None = None
     expected: int = 0
+    declared: Declared = NOTHING_DECLARED
+    is_centered: bool = False
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -174,7 +179,7 @@ def _file_size(entry: os.DirEntry[str]) -> int | None:
 def find_folder(
     given: Path | None, root: Path | None, names: Sequence[str], holds: re.Pattern[str]
 ) -> tuple[Path | None, list[Path]]:
-    """Find the folder of one side: the one that holds class folders with a matching file.
+    """Find the folder of one side: the one that holds most class folders with a matching file.
 
     Args:
         given: Folder named by the user, taken itself or one of `names` below it; None to look below `root`.
@@ -189,12 +194,10 @@ def find_folder(
     if start is None:
         return None, []
     candidates = [start, *(start / name for name in names if name != ".")]
-    looked: list[Path] = []
-    for candidate in candidates:
-        looked.append(candidate)
-        if holds_classes(candidate, holds):
-            return candidate, looked
-    return None, looked
+    counts = [sum(1 for _ in _classes(candidate, holds)) for candidate in candidates]
+    # A stray file beside the class folders makes the folder above look like one with a single class.
+    best = counts.index(max(counts))
+    return (candidates[best], candidates[: best + 1]) if counts[best] else (None, candidates)
 
 
 def holds_classes(folder: Path, pattern: re.Pattern[str]) -> bool:
@@ -202,16 +205,19 @@ def holds_classes(folder: Path, pattern: re.Pattern[str]) -> bool:
 
     Hidden folders and files do not count.
     """
+    return any(True for _ in _classes(folder, pattern))
+
+
+def _classes(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
     for child in _folders(folder):
         if child.name.startswith("."):
             continue
         try:
             with os.scandir(child) as entries:
                 if any(pattern.fullmatch(entry.name) and not entry.name.startswith(".") for entry in entries):
-                    return True
+                    yield child
         except OSError as broken:
             raise unreadable_folder(child, broken) from broken
-    return False
 
 
 def _folders(folder: Path) -> Iterator[Path]:

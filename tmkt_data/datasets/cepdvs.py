@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, count_note, notes_of
+from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
 from tmkt_data.datasets.probe import probe_notes
 from tmkt_data.encode import Placement
@@ -103,6 +104,7 @@ def open_cepdvs(root: Path | None = None, events: Path | None = None, images: Pa
         images=pictures,
         split_layout="block",
         expected=_EXPECTED,
+        declared=Declared(expected, expected),
         notes=tuple(notes),
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, count_note, notes_of
+from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
@@ -87,6 +88,7 @@ def open_cifar10dvs(root: Path | None = None, events: Path | None = None, images
         split_layout="prefix",
         reading=Reading(orientation="cifar10dvs"),
         expected=len(expected),
+        declared=Declared(expected, num_images=_NUM_IMAGES),
         notes=tuple(notes),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source
+from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.nmnist import DIGITS, IMAGE_NAME, PLACEMENT, RECORDING_NAME, SENSOR_SIZE, list_parts
 
@@ -17,6 +18,8 @@ INFO = DatasetInfo(
     size=34,
     recipe="scnn_digits",
 )
+
+_NUM_DIGITS = 1797
 
 
 def open_digits(root: Path) -> Catalogue:
@@ -35,6 +38,7 @@ def open_digits(root: Path) -> Catalogue:
     notes: list[str] = []
     recordings = list_parts(event_folder, RECORDING_NAME, "recordings", notes)
     images = list_parts(image_folder, IMAGE_NAME, "images", notes)
+    numbers = tuple(f"{number:05d}" for number in range(1, _NUM_DIGITS + 1))
     return Catalogue(
         name=INFO.name,
         class_names=DIGITS,
@@ -43,7 +47,8 @@ def open_digits(root: Path) -> Catalogue:
         recordings=tuple(_one_part(source) for source in recordings),
         images=tuple(_one_part(source) for source in images),
         motion="saccade",
-        expected=1797,
+        expected=_NUM_DIGITS,
+        declared=Declared(numbers, numbers, has_classes=False),
         notes=tuple(notes),
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, scan_folder, some
 from tmkt_data.datasets.completeness import count_note, notes_of
+from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
@@ -85,6 +86,8 @@ def open_esimagenet(root: Path | None = None, events: Path | None = None, images
         images=photographs,
         reading=Reading(columns="yxt", unit="us"),
         expected=_NUM_RECORDINGS,
+        declared=Declared(num_images=_NUM_RECORDINGS),
+        is_centered=True,
         notes=tuple(notes),
     )
 

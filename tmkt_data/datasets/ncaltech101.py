@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, count_note, notes_of
+from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101_est import find_est, list_est
 from tmkt_data.encode import Placement
@@ -204,7 +205,7 @@ def open_ncaltech101(
     elif est_folder is not None:
         recordings, reading = list_est(est_folder, names, notes)
     photographs = _list_side(image_folder, names, _IMAGE, "images", notes)
-    expected = [f"{name}/image_{number:04d}" for name in names for number in range(1, NUM_RECORDINGS[name] + 1)]
+    expected = tuple(f"{name}/image_{number:04d}" for name in names for number in range(1, NUM_RECORDINGS[name] + 1))
     ids = {source.id for source in recordings}
     notes += notes_of(
         completeness(ids, expected, "recordings")
@@ -223,6 +224,7 @@ def open_ncaltech101(
         split_layout="prefix" if event_folder is not None else "drawn",
         reading=reading,
         expected=len(expected),
+        declared=Declared(expected if event_folder is not None or ids <= set(expected) else (), expected),
         notes=tuple(notes),
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, holds_classes, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, notes_of
+from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
@@ -76,7 +77,9 @@ def open_nmnist(root: Path | None = None, events: Path | None = None, images: Pa
     else:
         places = [*looked_png, *looked_idx]
         raise missing_data(INFO, "images (MNIST_png/Train/5/00001.png or IDX files)", places, found="recordings")
-    notes += notes_of(*(_missing_numbers(recordings, part) for part in PARTS))
+    for side, sources in (("recordings", recordings), ("images", digits)):
+        notes += notes_of(*(_missing_numbers(sources, part, side) for part in PARTS))
+    numbers = tuple(f"{part.lower()}-{number}" for part in PARTS for number in _numbers(part))
     return Catalogue(
         name=INFO.name,
         class_names=DIGITS,
@@ -86,6 +89,7 @@ def open_nmnist(root: Path | None = None, events: Path | None = None, images: Pa
         images=digits,
         motion="saccade",
         expected=sum(_NUM_RECORDINGS.values()),
+        declared=Declared(numbers, numbers, has_classes=False),
         notes=tuple(notes),
     )
 
@@ -114,11 +118,14 @@ def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[st
     return tuple(sorted(sources, key=lambda source: source.id.encode()))
 
 
-def _missing_numbers(recordings: tuple[Source, ...], part: str) -> str | None:
+def _missing_numbers(sources: tuple[Source, ...], part: str, side: str) -> str | None:
     """The digit of a missing number is not known, so numbers are named without it."""
-    found = {source.id.rpartition("-")[2] for source in recordings if source.part == part.lower()}
-    expected = [f"{number:05d}" for number in range(1, _NUM_RECORDINGS[part] + 1)]
-    return completeness(found, expected, f"recordings of {part}")
+    found = {source.id.rpartition("-")[2] for source in sources if source.part == part.lower()}
+    return completeness(found, _numbers(part), f"{side} of {part}")
+
+
+def _numbers(part: str) -> list[str]:
+    return [f"{number:05d}" for number in range(1, _NUM_RECORDINGS[part] + 1)]
 
 
 def _find_parts(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, notes_of
+from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
@@ -99,6 +100,7 @@ def open_nomniglot(root: Path | None = None, events: Path | None = None, images:
         kind="files" if array_parts else "slices",
         reading=Reading(pickled=True) if array_parts else NOTHING_GIVEN,
         expected=len(expected),
+        declared=Declared(expected, expected),
         notes=tuple(notes),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from pathlib import Path
 
 from tmkt_data.datasets import (
@@ -20,7 +21,7 @@ from tmkt_data.datasets import (
 )
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.info import DatasetInfo
-from tmkt_data.errors import SpecError
+from tmkt_data.errors import CatalogueError, SpecError
 from tmkt_data.spec import ClassSet, PrepareSpec
 
 DATASETS: dict[str, DatasetInfo] = {
@@ -40,6 +41,8 @@ DATASETS: dict[str, DatasetInfo] = {
     )
 }
 
+MADE_IN = {"digits": "digits-source", "caltech101-twins": "caltech101-twins-source"}
+"""Folders below the cache directory in which recordings are that tmkt makes itself."""
 _IMAGE_SIDES = {
     "mnist": ("nmnist",),
     "caltech101": ("ncaltech101", "caltech101-twins"),
@@ -132,3 +135,38 @@ def open_catalogue(
             if events is not None or images is not None or root is None:
                 raise SpecError("digits: is made by tmkt itself; leave --events and --images out")
             return digits.open_digits(root)
+
+
+def open_made(name: str, root: Path | None, images: Path | None, below: Path) -> tuple[Catalogue, Path]:
+    """List `digits` or `caltech101-twins` where `tmkt-data prepare` has made their recordings.
+
+    Args:
+        name: One of the two, a key of `MADE_IN`.
+        root: As `tmkt-data prepare` was given it.
+        images: Folder of the photographs, where it lies elsewhere.
+        below: The cache directory.
+
+    Returns:
+        The catalogue, and the folder that its recordings are in.
+
+    Raises:
+        CatalogueError: They are not made yet, or the photographs are not there.
+    """
+    again = shlex.join(
+        ["tmkt-data", "prepare", name, *(["--root", str(root)] if root is not None else [])]
+        + (["--images", str(images)] if images is not None else [])
+    )
+    if name == "digits":
+        folder = root if root is not None else below / MADE_IN[name]
+        if not (folder / "N-MNIST").is_dir():
+            raise CatalogueError(f"digits: not made yet, found nothing in {folder}; next: {again}")
+        return open_catalogue(name, folder, None, images), folder
+    from tmkt_data.datasets.caltech_twins_source import twins_folder
+
+    _, photographs, _ = caltech_twins.list_photographs(root, images)
+    folder = twins_folder(photographs, below / MADE_IN[name])
+    if not folder.is_dir():
+        raise CatalogueError(
+            f"{name}: {len(photographs)} photographs are here, their recordings are not simulated yet; next: {again}"
+        )
+    return open_catalogue(name, root, folder, images), folder

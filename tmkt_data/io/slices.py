@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,6 +120,35 @@ class SliceReader:
         if not len(chosen):
             raise EventError(f"{place}: no event from {start} to {end}, expected some; the csv is of another recording")
         return cut_window(chosen, self._window, place)
+
+
+def slice_faults(path: Path) -> list[str]:
+    """Say which rows of the csv of a recording are doubtful, one line a kind; the samples can be read all the same.
+
+    Args:
+        path: The recording; its csv lies beside it, see `slices_path`.
+
+    Returns:
+        Rows that begin before the one above ends; of N-Omniglot also rows whose start or end is the time of no event.
+
+    Raises:
+        EventError: As `SliceReader.read`.
+    """
+    times, slices = _whole(path)["t"], read_slices(slices_path(path))
+    place = slices_path(path).name
+    overlapping = [row for row, (above, here) in enumerate(pairwise(slices), start=2) if here.start < above.end]
+    faults = [f"{place}: {_rows(overlapping)} before the row above ends"] if overlapping else []
+    if path.suffix == ".aedat4":
+        exact = np.isin(np.array([(row.start, row.end) for row in slices]), times).all(axis=1)
+        inexact = (np.flatnonzero(~exact) + 1).tolist()
+        if inexact:
+            faults.append(f"{place}: {_rows(inexact)} or ends at the time of no event; the next one is taken")
+    return faults
+
+
+def _rows(rows: list[int]) -> str:
+    shown = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+    return f"row {shown} begins" if len(rows) == 1 else f"each of rows {shown} begins"
 
 
 def _whole(path: Path) -> EventArray:

@@ -1,0 +1,97 @@
+"""Files of a dataset that lie where its catalogue does not look, or not under their own class."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+MAX_FILES = 1_000_000
+_PATTERNS: dict[str, re.Pattern[str]] = {
+    "ncaltech101": re.compile(r"(?P<number>image_\d{4})"),
+    "caltech101-twins": re.compile(r"(?P<number>image_\d{4})"),
+    "nmnist": re.compile(r"(?P<number>\d{5})"),
+    "digits": re.compile(r"(?P<number>\d{5})"),
+    "cepdvs": re.compile(r"(?P<number>\d+)"),
+    "cifar10dvs": re.compile(r"cifar10_(?P<name>[a-z]+)_(?P<number>\d{1,3})"),
+    "nomniglot": re.compile(r"(?P<name>\d{4})(_(?P<number>\d{2}))?"),
+}
+"""What the name of a file says of its id, without suffix and in lower case."""
+_DIGITS = {"cepdvs": 5, "cifar10dvs": 4}
+
+
+class Misplaced(NamedTuple):
+    """A file that may be a missing sample.
+
+    Attributes:
+        path: Where it lies.
+        ids: The missing ids that it may be.
+    """
+
+    path: Path
+    ids: tuple[str, ...]
+
+
+def find_misplaced(
+    dataset: str, folders: Sequence[Path], missing: Sequence[str], listed: set[Path], suffixes: set[str]
+) -> Iterator[Misplaced]:
+    """Look for missing samples among the files that are not listed.
+
+    Args:
+        dataset: Name of the dataset.
+        folders: Where to look, and in all folders below; links are not followed.
+        missing: Ids that are not where they should be; without classes where the dataset's numbers go across them.
+        listed: Files that are where they should be.
+        suffixes: Suffixes of the files of that side, in lower case.
+
+    Yields:
+        Files whose name is that of missing samples: of the class that the folder has, in whatever case, where that one
+        is missing, else of any.
+    """
+    pattern = _PATTERNS.get(dataset)
+    if pattern is None or not missing:
+        return
+    by_number: dict[str, list[str]] = {}
+    for sample in missing:
+        by_number.setdefault(sample.rpartition("/")[2], []).append(sample)
+    for path in _files_below(folders):
+        match = pattern.fullmatch(path.stem.lower())
+        if match is None or path in listed or path.suffix.lower() not in suffixes:
+            continue
+        ids = _ids_of(dataset, path, match.groupdict(), by_number)
+        if ids:
+            yield Misplaced(path, tuple(ids))
+
+
+def _files_below(folders: Sequence[Path]) -> Iterator[Path]:
+    left = MAX_FILES
+    seen: set[str] = set()
+    for folder in folders:
+        for at, names, files in os.walk(folder):
+            if at in seen:
+                continue
+            seen.add(at)
+            names[:] = sorted((name for name in names if not name.startswith(".")), key=os.fsencode)
+            for name in sorted(files, key=os.fsencode):
+                left -= 1
+                if left < 0:
+                    return
+                yield Path(at, name)
+
+
+def _ids_of(dataset: str, path: Path, said: dict[str, str | None], by_number: dict[str, list[str]]) -> list[str]:
+    """Return the missing ids that a file may be, by its name and then by its folder."""
+    number, name = said["number"], said.get("name")
+    if number is None:
+        return [sample for samples in by_number.values() for sample in samples if sample.startswith(f"{name}/")]
+    if dataset == "nmnist":
+        part = "test" if "test" in (folder.lower() for folder in path.parts) else "train"
+        number = f"{part}-{number}"
+    if dataset in _DIGITS:
+        number = f"{int(number):0{_DIGITS[dataset]}d}"
+    ids = by_number.get(number, [])
+    wanted = name if name is not None else path.parent.name.lower()
+    of_class = [sample for sample in ids if sample.partition("/")[0].lower() == wanted]
+    return of_class if of_class or name is not None else ids
