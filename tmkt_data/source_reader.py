@@ -246,6 +246,12 @@ def require_plausible(facts: RecordingFacts, sensor_size: SensorSize, place: str
     """
     num_outside = facts.num_dropped.get(OUTSIDE, 0)
     num_events = facts.num_kept + num_outside
+    if not num_events:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts.num_dropped.items())
+        raise EventError(
+            f"{place}: no events{f' among {facts.num_read:,} words ({dropped})' if dropped else ''}, expected one or "
+            "more; leave the file out"
+        )
     if 2 * num_outside > num_events or not facts.num_kept:
         raise EventError(
             f"{place}: {num_outside} of {num_events} events lie outside the {sensor_size.width} x "
