@@ -6,7 +6,8 @@ Everything here is in multi-step form: tensors are (T, B, ...) and the stateless
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -78,18 +79,33 @@ def membrane(layer_of_neurons: neuron.LIFNode) -> Tensor:
 
 
 def is_neurons(module: nn.Module) -> bool:
-    """Say whether a module was built by `lif`."""
+    """Say whether a module is a layer of neurons."""
     return isinstance(module, neuron.LIFNode)
 
 
 def is_average_pooling(module: nn.Module) -> bool:
-    """Say whether a module was built by `avg_pool`."""
-    return isinstance(module, layer.AvgPool2d)
+    """Say whether a module is what `avg_pool` builds."""
+    return isinstance(module, layer.AvgPool2d) and repr(module) == repr(avg_pool())
+
+
+def is_plain_convolution(module: nn.Module) -> bool:
+    """Say whether a module is what `conv2d` builds: over (T, B, C, H, W), no bias, zeros around."""
+    if not isinstance(module, layer.Conv2d):
+        return False
+    return module.step_mode == "m" and module.bias is None and module.padding_mode == "zeros"
 
 
 def at_rest(layer_of_neurons: neuron.LIFNode) -> bool:
-    """Say whether a layer built by `lif` has no state, as after `reset`."""
-    return isinstance(layer_of_neurons.v, float) and layer_of_neurons.v == 0.0
+    """Say whether a layer is what `lif` builds, and has no state, as after `reset`."""
+    state = layer_of_neurons.v
+    # Of what `lif` chooses, the text leaves out only how the input decays.
+    built = layer_of_neurons.decay_input and repr(layer_of_neurons) in _built_layers()
+    return built and isinstance(state, float) and state == 0.0
+
+
+@cache
+def _built_layers() -> frozenset[str]:
+    return frozenset(repr(lif(surrogate)) for surrogate in get_args(Surrogate))
 
 
 def surrogate_of(layer_of_neurons: neuron.LIFNode) -> Surrogate:

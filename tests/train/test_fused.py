@@ -183,6 +183,30 @@ def test_a_layer_that_is_watched_runs_by_itself():
     assert len(seen) == 1
 
 
+def test_layers_of_another_make_run_by_themselves():
+    x = draw(3, 2, 32, 8, 8)
+    for change in ({"v_threshold": 0.9}, {"tau": 3.0}, {"detach_reset": False}, {"decay_input": False}):
+        net = stack("per-step", 32, geometry=(32, 32, 3, 1, 1, True))
+        for name, value in change.items():
+            setattr(net[1], name, value)
+        net.eval()
+        assert torch.equal(in_one_go(net, x), one_after_the_other(net, x))
+    net = stack("per-step", 32, geometry=(32, 32, 3, 1, 1, False))
+    net[2].bias = nn.Parameter(torch.ones(32, dtype=torch.float64))
+    net.eval()
+    torch.testing.assert_close(in_one_go(net, x), one_after_the_other(net, x))
+
+
+def test_state_that_is_left_is_gone_on_from():
+    net, x = stack("none", 4), draw(3, 2, 4, 5, 5)
+    reset(net)
+    net[1](x)
+    again = layers.run_layers(net, x)
+    reset(net)
+    net[1](x)
+    assert torch.equal(again, net[1](x))
+
+
 def test_a_single_value_a_channel_is_refused_as_by_batch_norm():
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         in_one_go(stack("per-step", 4), draw(3, 1, 4, 1, 1))

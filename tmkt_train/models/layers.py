@@ -18,6 +18,7 @@ from tmkt_train.neurons import (
     at_rest,
     is_average_pooling,
     is_neurons,
+    is_plain_convolution,
     keeps_membrane,
     store_membrane,
     surrogate_of,
@@ -75,7 +76,7 @@ def _group(modules: list[nn.Module]) -> _Group | None:
     with_neurons = len(modules) - len(rest)
     pooling = rest.pop(0) if rest and is_average_pooling(rest[0]) else None
     conv = rest[0] if rest else None
-    if isinstance(conv, nn.Conv2d) and not keeps_membrane(neurons):
+    if isinstance(conv, nn.Conv2d) and is_plain_convolution(conv) and not keeps_membrane(neurons):
         return _Group(norm, neurons, pooling, conv, with_neurons + (pooling is not None) + 1)
     return _Group(norm, neurons, None, None, with_neurons)
 
