@@ -82,7 +82,25 @@ def _info_rows(info: CacheInfo) -> list[tuple[str, str]]:
         ("written by", f"tmkt {info.tool_version}"),
         ("recordings", f"{info.num_recordings} (sensor {width} x {height}, row 0 at the top)"),
         ("images", f"{info.num_images} ({where})"),
+        *_reading_rows(info.facts),
     ]  # fmt: skip
+
+
+def _reading_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the readers of the recordings were told, beside the choices: it is part of how the events lie."""
+    told = facts.get("reading")
+    if told is None:
+        return []
+    given = [f"{name} {told[name]}" for name in ("unit", "columns", "chip", "keys") if told[name] is not None]
+    given += [f"orientation {told['orientation']} (of AEDAT 2.0)"]
+    given += ["arrays are pickled"] if told["pickled"] else []
+    rows = [("readers were told", ", ".join(given))]
+    if facts["window"] is not None:
+        left, top, width, height = facts["window"]
+        rows.append(("window", f"columns {left} to {left + width - 1}, rows {top} to {top + height - 1} of the sensor"))
+    if facts["is_centered"]:
+        rows.append(("shift", "each recording to the middle of the sensor, by the sizes in the lists of the set"))
+    return rows
 
 
 def _print_splits(cache: Any) -> None:

@@ -296,7 +296,7 @@ def _identity_tables(plan: PreparePlan, recordings: Sequence[Source], images: Se
 
 
 def _header(plan: PreparePlan, skipped: list[dict[str, Any]]) -> dict[str, str]:
-    catalogue = plan.catalogue
+    catalogue, window = plan.catalogue, plan.catalogue.window
     canvas, placement = canvas_of(catalogue, plan.spec)
     facts = {
         "sensor_size": list(canvas),
@@ -304,6 +304,9 @@ def _header(plan: PreparePlan, skipped: list[dict[str, Any]]) -> dict[str, str]:
         "motion": catalogue.motion,
         "split_layout": catalogue.split_layout,
         "expected": catalogue.expected,
+        "reading": {name: value for name, value in catalogue.reading._asdict().items() if name != "sensor_size"},
+        "window": None if window is None else [window.x_first, window.y_first, *window.size],
+        "is_centered": catalogue.is_centered,
     }
     return {
         "format": FORMAT,

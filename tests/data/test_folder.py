@@ -188,3 +188,19 @@ def test_hidden_and_empty_folders_are_no_classes(tmp_path):
         "images: left out: wave/._take 0.png",
         "1 folders without a recording or an image left out: empty",
     )
+
+
+def test_inspect_tells_folders_apart_that_are_read_otherwise(tmp_path):
+    shown = {}
+    for orientation in ("raw", "jaer"):
+        settings = (
+            f"orientation = '{orientation}'\nunit = 'ms'\ncolumns = 'xytp'\nkeys = 'table=CD/events'\nchip = 'DVS128'\n"
+        )
+        root = write_tree(tmp_path / orientation, SETTINGS + settings, per_class=2)
+        prepared(root, tmp_path / f"{orientation}.h5")
+        shown[orientation] = CliRunner().invoke(main, ["inspect", str(tmp_path / f"{orientation}.h5")]).output
+        assert (
+            "readers were told unit ms, columns xytp, chip DVS128, keys table=CD/events, orientation "
+            f"{orientation} (of AEDAT 2.0)"
+        ) in shown[orientation]
+    assert shown["raw"] != shown["jaer"]

@@ -416,3 +416,24 @@ def run_cli():
     from click.testing import CliRunner
 
     return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "lines"),
+    [
+        ("cifar10dvs", write_cifar10dvs, ["readers were told orientation cifar10dvs (of AEDAT 2.0)"]),
+        ("ncaltech101", write_est, ["readers were told unit s, columns xytp, orientation raw", "times in s (inferred"]),
+        (
+            "esimagenet",
+            write_esimagenet,
+            ["unit us, columns yxt", "shift             each recording to the middle of the"],
+        ),
+    ],
+)
+def test_inspect_shows_what_the_readers_were_told(tmp_path, run_cli, name, write, lines):
+    write(tmp_path)
+    cache = build(name, tmp_path, tmp_path / "a.h5")
+    shown = run_cli("inspect", cache).output
+    for line in lines:
+        assert line in shown
+    assert "window  " not in shown

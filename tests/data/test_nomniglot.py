@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import build
 
-from tmkt_data import PairedFrames
+from tmkt_data import PairedFrames, read_cache_info
+from tmkt_data.cli import main
 from tmkt_data.datasets.nomniglot import CLASS_NAMES, WINDOW, open_nomniglot
 from tmkt_data.errors import CatalogueError, EventError, SpecError
 from tmkt_data.event_scale import scale_events
@@ -182,6 +184,13 @@ def test_prepared_and_paired(tree, tmp_path):
     # The stroke is where its recording is: dark in the image, and events in the sum of the steps.
     ink, drawn = 1 - batch.image[:, 0, 0].reshape(65, -1), batch.events.sum((1, 2)).reshape(65, -1)
     assert np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(ink, drawn, strict=True)]) > 0.6
+
+
+def test_inspect_shows_the_window(tree, tmp_path):
+    cache = build("nomniglot", tree, tmp_path / "a.h5")
+    shown = CliRunner().invoke(main, ["inspect", str(cache)]).output
+    assert "window            columns 54 to 303, rows 4 to 253 of the sensor" in shown
+    assert read_cache_info(cache).facts["window"] == [54, 4, 250, 250]
 
 
 def test_a_sample_that_cannot_be_read_is_named_and_the_rest_is_kept(tree, tmp_path):
