@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.datasets.catalogue import Catalogue, is_plain
+from tmkt_data.datasets.catalogue import Catalogue, class_folders, is_plain, some
 from tmkt_data.datasets.folder import SETTINGS_NAME, open_folder
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events import Events, SensorSize
@@ -58,10 +58,12 @@ def from_tonic(
 
     Args:
         dataset: Without transforms. Where it keeps the paths of its files in `data`, their stems become the stems of
-            the samples, else their positions.
+            the samples, else their positions. Sets of a sensor of one row, such as spoken digits, need no y.
         folder: Where to write, about 13 bytes an event.
         images: Folder of class folders with images, whose twins are those of equal class and stem; None for
-            recordings alone.
+            recordings alone. A folder is that of a class by its name, in whatever case; else as the folder of the
+            sample's own file is called; else by the number of the class or the word that its name begins with: `0` is
+            that of `0 - zero`. The class is called as the folder then.
         sensor_size: Width and height; None takes the dataset's `sensor_size`.
         unit: Unit of its times; tonic's are microseconds.
         progress: Is told how many of how many samples are written.
@@ -70,7 +72,8 @@ def from_tonic(
         The catalogue of the folder. Classes are names, from the targets or the dataset's `classes`.
 
     Raises:
-        CatalogueError: No samples, no sensor size, a target that is no class, or a folder that holds another dataset.
+        CatalogueError: No samples, no sensor size, a target that is no class, images of no class, or a folder that
+            holds another dataset.
         EventError: A sample that is no events.
         TmktError: The disk is full or cannot be written, or another process writes there.
 
@@ -85,9 +88,21 @@ def from_tonic(
     text = json.dumps(manifest | {"first": stems[0], "last": stems[-1]}, sort_keys=True)
     with writing_alone(folder, _LOCK):
         _claim(folder, text)
-        _write_samples(dataset, folder, stems, size, unit, progress)
+        classes = _Classes(dataset, () if images is None else class_folders(Path(images)))
+        _write_samples(dataset, folder, stems, classes, size, unit, progress)
+        if images is not None:
+            _require_images(folder, Path(images))
         _write_settings(folder, size, images)
     return open_folder(folder)
+
+
+def _require_images(folder: Path, images: Path) -> None:
+    recordings, pictures = class_folders(folder / "events"), class_folders(images)
+    if not set(recordings) & set(pictures):
+        raise CatalogueError(
+            f"{images}: found folders {some(pictures) or 'none'}, expected those of classes ({some(recordings)}); "
+            f"rename them, or write to another folder than {folder}"
+        )
 
 
 def _size_of(dataset: EventDataset, given: tuple[int, int] | None) -> SensorSize:
@@ -137,6 +152,7 @@ def _write_samples(
     dataset: EventDataset,
     folder: Path,
     stems: list[str],
+    classes: _Classes,
     size: SensorSize,
     unit: TimeUnit,
     progress: Callable[[int, int], None],
@@ -144,7 +160,6 @@ def _write_samples(
     done_path = folder / ".done"
     # Classes of the samples that are written: a sample that is there need not be decoded to know where it went.
     known = read_bytes(done_path).decode().splitlines() if done_path.is_file() else []
-    names: dict[str, Any] = {}
     with done_path.open("a", encoding="utf-8") as done:
         for number, stem in enumerate(stems):
             if number < len(known) and (folder / "events" / known[number] / f"{stem}.npz").is_file():
@@ -152,9 +167,7 @@ def _write_samples(
                 continue
             place = f"{type(dataset).__name__}[{number}]"
             events, target = dataset[number]
-            name = _class_of(dataset, target, place)
-            if names.setdefault(name, target) != target:
-                raise CatalogueError(f"{place}: classes {names[name]!r} and {target!r} have one name for a folder")
+            name = classes.name_of(number, target, place)
             path = folder / "events" / name / f"{stem}.npz"
             if path.exists():
                 raise CatalogueError(f"{place}: another sample of class {name} is called {stem!r} too; rename one")
@@ -165,26 +178,57 @@ def _write_samples(
             progress(number + 1, len(stems))
 
 
-def _class_of(dataset: EventDataset, target: Any, place: str) -> str:
-    classes = getattr(dataset, "classes", None)
-    if isinstance(target, str):
-        return _safe(target, f"{place}: class")
-    if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
-        number = int(target)
-        if isinstance(classes, (list, tuple)) and 0 <= number < len(classes):
-            return _safe(str(classes[number]), f"{place}: class")
-        return f"{number:04d}" if number >= 0 else _safe(str(number), f"{place}: class")
-    raise CatalogueError(f"{place}: target is {type(target).__name__}, expected the name or number of a class")
+class _Classes:
+    """Names the class of a sample, after the folder of its images where there is one."""
+
+    def __init__(self, dataset: EventDataset, image_folders: Sequence[str]) -> None:
+        self._classes, self._paths = getattr(dataset, "classes", None), getattr(dataset, "data", None)
+        self._folders = {name.lower(): name for name in reversed(image_folders)}
+        numbers = {int(name): name for name in reversed(image_folders) if name.isascii() and name.isdigit()}
+        # Folders that count from 1 do not say which number they give to class 0.
+        self._numbers = numbers if 0 in numbers else {}
+        self._targets: dict[str, Any] = {}
+
+    def name_of(self, index: int, target: Any, place: str) -> str:
+        """Return a name for the folder of a class; raises CatalogueError where the target is none."""
+        if getattr(target, "shape", None) == () and hasattr(target, "item"):
+            target = target.item()
+        name = self._own_name(target, place)
+        name = self._image_folder(name, target, index) or name
+        if self._targets.setdefault(name, target) != target:
+            raise CatalogueError(f"{place}: classes {self._targets[name]!r} and {target!r} have one name for a folder")
+        return name
+
+    def _own_name(self, target: Any, place: str) -> str:
+        if isinstance(target, str):
+            return _safe(target, f"{place}: class")
+        if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
+            number = int(target)
+            if isinstance(self._classes, (list, tuple)) and 0 <= number < len(self._classes):
+                return _safe(str(self._classes[number]), f"{place}: class")
+            return f"{number:04d}" if number >= 0 else _safe(str(number), f"{place}: class")
+        raise CatalogueError(f"{place}: target is {type(target).__name__}, expected the name or number of a class")
+
+    def _image_folder(self, name: str, target: Any, index: int) -> str | None:
+        candidates = [name]
+        if isinstance(self._paths, list) and index < len(self._paths):
+            path = self._paths[index]
+            candidates += [Path(path).parent.name] if isinstance(path, (str, os.PathLike)) else []
+        candidates += name.split()[:1]
+        by_name = next((self._folders[word.lower()] for word in candidates if word.lower() in self._folders), None)
+        return by_name if by_name is not None or isinstance(target, str) else self._numbers.get(int(target))
 
 
 def _record_of(events: Any, size: SensorSize, unit: TimeUnit, place: str) -> Events:
     array = np.asarray(events)
-    if array.dtype.names is None or array.dtype.hasobject:
+    if array.dtype.names is None or array.dtype.hasobject or array.ndim != 1:
         raise EventError(
-            f"{place}: events are {array.dtype} of shape {array.shape}, expected an array with fields t, x, y and p; "
+            f"{place}: events are {array.dtype} of shape {array.shape}, expected one array with fields t, x, y and p; "
             "take the dataset's transform off"
         )
-    columns = {name: array[name].reshape(-1) for name in array.dtype.names}
+    columns = {name: array[name] for name in array.dtype.names}
+    if size.height == 1 and "y" not in columns:
+        columns["y"] = np.zeros(len(array), np.uint16)
     return decode_columns(columns, sensor_size=size, unit=unit, place=place)
 
 

@@ -12,6 +12,7 @@ from tmkt_data import CacheInfo, PairedFrames, TonicFrames, from_tonic, read_cac
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cli import main
 from tmkt_data.errors import CatalogueError, EventError, TmktError
+from tmkt_data.io.read import load_events
 
 DTYPE = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
 
@@ -88,6 +89,60 @@ def test_stems_of_files_make_twins(tmp_path):
     assert catalogue.num_twins == 8
 
 
+CLASSES = ("0 - zero", "1 - one", "two", "Three")
+
+
+@pytest.mark.parametrize(
+    ("folders", "data"),
+    [
+        (("0", "1", "2", "3"), None),
+        (("0", "01", "2", "3"), None),
+        (("0", "1", "two", "three"), None),
+        (("0 - zero", "1 - one", "two", "Three"), None),
+        (("a", "b", "c", "d"), "abcd"),
+    ],
+)
+def test_images_meet_classes_by_name_number_first_word_or_folder_of_the_file(tmp_path, folders, data):
+    change = {"classes": CLASSES, "__getitem__": lambda _, i: (events_of(i), i % 4)}
+    dataset = type("Recordings", (Recordings,), change)()
+    if data:
+        dataset.data = [f"/x/{data[number % 4]}/{number:06d}.bin" for number in range(8)]
+    for number in range(8):
+        path = tmp_path / "pictures" / folders[number % 4] / f"{number:06d}.png"
+        trees.random_picture(path, np.random.default_rng(0), 40, 30)
+    catalogue = from_tonic(dataset, tmp_path / "own", images=tmp_path / "pictures")
+    assert catalogue.num_twins == 8
+    assert catalogue.class_names == tuple(sorted(folders))
+
+
+@pytest.mark.parametrize("folders", [("1", "2", "3", "4"), ("x", "y")])
+def test_images_of_no_class_are_said_and_not_guessed(tmp_path, folders):
+    change = {"classes": ("a", "b", "c", "d"), "__getitem__": lambda _, i: (events_of(i), i % 4)}
+    for name in folders:
+        trees.random_picture(tmp_path / "pictures" / name / "000000.png", np.random.default_rng(0), 40, 30)
+    with pytest.raises(
+        CatalogueError, match=rf"found folders {folders[0]}, .*expected those of classes \(a, b, c, d\)"
+    ):
+        from_tonic(type("Recordings", (Recordings,), change)(), tmp_path / "own", images=tmp_path / "pictures")
+
+
+@pytest.mark.parametrize("kind", ["array", "numpy", "torch"])
+def test_targets_may_be_arrays_without_dimensions(tmp_path, kind):
+    torch = pytest.importorskip("torch") if kind == "torch" else None
+    wrap = {"array": np.array, "numpy": np.int64}.get(kind) or torch.tensor
+    dataset = type("Recordings", (Recordings,), {"__getitem__": lambda _, i: (events_of(i), wrap(i % 2))})()
+    assert from_tonic(dataset, tmp_path / "own").class_names == ("clap_ left_right", "wave")
+
+
+def test_a_sensor_of_one_row_needs_no_y(tmp_path):
+    change = {"sensor_size": (40, 1, 1), "__getitem__": lambda _, i: (events_of(i)[["t", "x", "p"]], i % 2)}
+    catalogue = from_tonic(type("Recordings", (Recordings,), change)(), tmp_path / "own")
+    record = load_events(catalogue.recordings[0].path)
+    assert record.sensor_size == (40, 1)
+    assert not record.y.any()
+    np.testing.assert_array_equal(record.x, events_of(1)["x"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -101,7 +156,13 @@ def test_stems_of_files_make_twins(tmp_path):
         ({"__getitem__": lambda _, i: (events_of(i), "..")}, "Recordings[0]: class '..': no name for a file"),
         ({"__getitem__": lambda _, i: (events_of(i), "a\nb")}, "Recordings[0]: class 'a\\nb': no name for a file"),
         ({"__getitem__": lambda *_: (np.zeros((10, 2, 5, 5)), 0)}, "take the dataset's transform off"),
-        ({"__getitem__": lambda *_: (np.array([object()]), 0)}, "expected an array with fields t, x, y and p"),
+        ({"__getitem__": lambda *_: (np.array([object()]), 0)}, "expected one array with fields t, x, y and p"),
+        ({"__getitem__": lambda _, i: ((events_of(i), events_of(i)), 0)}, "of shape (2, 200), expected one array with"),
+        (
+            {"__getitem__": lambda _, i: (events_of(i)[["t", "x", "p"]], 0)},
+            "Recordings[0]: found nothing for y among p, t, x",
+        ),
+        ({"__getitem__": lambda _, i: (events_of(i), np.array([0]))}, "Recordings[0]: target is ndarray, expected"),
         ({"classes": ("a/b", "a:b")}, "Recordings[1]: classes 0 and 1 have one name for a folder"),
     ],
 )
@@ -178,6 +239,16 @@ class TestWithTonic:
         dataset = Digits(real_data / "nmnist" / "N-MNIST" / "Test")
         catalogue = from_tonic(dataset, tmp_path / "own", images=real_data / "nmnist" / "MNIST_png" / "Test")
         assert len(catalogue.recordings) == catalogue.num_twins == 50
+
+    def test_the_class_for_nmnist_meets_images_in_folders_of_digits(self, tonic, tmp_path, monkeypatch):
+        root = trees.write_nmnist(tmp_path / "n", per_digit=2, test_per_digit=1, digits=3)
+        (root / "N-MNIST").rename(root / "NMNIST")
+        monkeypatch.setattr(tonic.datasets.NMNIST, "_check_exists", lambda _: True)
+        dataset = tonic.datasets.NMNIST(str(root), train=True)
+        assert dataset.classes[0] == "0 - zero"
+        catalogue = from_tonic(dataset, tmp_path / "own", images=root / "MNIST_png" / "Train")
+        assert catalogue.class_names == ("0", "1", "2")
+        assert len(catalogue.recordings) == len(catalogue.images) == catalogue.num_twins == 6
 
     def test_tonic_caches_and_collates_the_frames(self, tonic, tmp_path, nmnist_cache):
         frames = TonicFrames(nmnist_cache, "train", transform=tonic.transforms.NumpyAsType(np.int16))
