@@ -180,7 +180,7 @@ class RecordingReader:
         for events in read_pieces(source.path, given):
             # ATIS files declare no size; what their record carries is the most that they can hold.
             if events.sensor_size != ATIS_SIZE:
-                self._require_declared(events, source.path.name, shift)
+                self._require_declared(events, source.path.name)
             yield self._turned(place_events(events, size, shift))
 
     def _shift(self, source: Source) -> tuple[int, int]:
@@ -214,15 +214,16 @@ class RecordingReader:
         events = decode_recording(data, path, self._catalogue.reading._replace(sensor_size=None))
         if self._catalogue.window is not None:
             return cut_window(events.to_array(), self._catalogue.window, path.name)
-        self._require_declared(events, path.name, shift)
+        self._require_declared(events, path.name)
         return events
 
-    def _require_declared(self, events: Events, place: str, shift: tuple[int, int]) -> None:
+    def _require_declared(self, events: Events, place: str) -> None:
         declared, size = events.sensor_size, self._catalogue.sensor_size
-        if declared is not None and declared != size and shift == (0, 0):
+        if declared is not None and declared != size:
             raise EventError(
                 f"{place}: declares a sensor of {declared.width} x {declared.height}, expected {size.width} x "
-                f"{size.height} like the others; give --sensor-size, or prepare it apart"
+                f"{size.height}; where all do, give --sensor-size {declared.width}x{declared.height}, else leave it "
+                "out with --skip-bad"
             )
 
     def _simulate(self, source: Source) -> Events:

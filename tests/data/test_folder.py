@@ -88,13 +88,23 @@ def test_what_a_file_leaves_open_stands_in_the_settings(tmp_path):
     assert first.path.name != second.path.name
 
 
-def test_a_recording_of_another_sensor_is_named(tmp_path):
+@pytest.mark.parametrize("shift", [[], ["--shift-x", "1"]])
+def test_a_recording_of_another_sensor_is_named_and_the_advice_works(tmp_path, shift):
     root = write_tree(tmp_path / "own", per_class=3)
+    (root / "events" / "wave" / "take 2.bin").unlink()
     write_events(root / "events" / "wave" / "large.npz", record(7, (400, 300)))
-    out = CliRunner().invoke(main, ["prepare", "folder", "--root", str(root), "--out", str(tmp_path / "own.h5")])
+    command = ["prepare", "folder", "--root", str(root), "--out", str(tmp_path / "own.h5"), *shift]
+    out = CliRunner().invoke(main, command)
     assert out.exit_code == 1
-    assert "large.npz: " in out.output
-    assert "declares a sensor of 400 x 300, expected 40 x 30 like the others; give --sensor-size" in out.output
+    assert (
+        "large.npz: declares a sensor of 400 x 300, expected 40 x 30; where all do, give --sensor-size 400x300, else "
+        "leave it out with --skip-bad"
+    ) in out.output
+    assert CliRunner().invoke(main, [*command, "--skip-bad"]).exit_code == 0
+    for path in (root / "events").rglob("*.*"):
+        path.unlink()
+        write_events(path.with_suffix(".npz"), record(7, (400, 300)))
+    assert CliRunner().invoke(main, [*command, "--force", "--sensor-size", "400x300"]).exit_code == 0
 
 
 def test_the_command_says_how_to_go_on(tmp_path):
