@@ -113,9 +113,11 @@ def whole_words(num_bytes: int, place: str) -> int:
     return num_words
 
 
-def header_bytes(data: bytes) -> int:
-    """Return the bytes of the header."""
-    return _header(data)[1]
+def read_header(data: bytes) -> tuple[int, bytes]:
+    """Return the bytes that the header takes, and a header that says where it ends, for pieces of the file."""
+    lines, start = _header(data)
+    is_ended = bool(lines) and lines[-1].startswith(_END)
+    return start, data[:start] if is_ended else data[:start] + _END.encode() + b"\n"
 
 
 def _header(data: bytes) -> tuple[list[str], int]:

@@ -9,7 +9,7 @@ from tmkt_data.errors import EventError
 
 
 def read_chunks(path: Path, start: int, step: int, chunk_bytes: int) -> Iterator[bytes]:
-    """Yield the bytes of a file from `start` on, in whole steps but for the last.
+    """Yield the bytes of a file from `start` on, in whole steps but for the last; no bytes at all where there are none.
 
     Raises:
         EventError: The file cannot be read.
@@ -18,6 +18,7 @@ def read_chunks(path: Path, start: int, step: int, chunk_bytes: int) -> Iterator
     try:
         with path.open("rb") as file:
             file.seek(start)
+            yield file.read(length)
             while chunk := file.read(length):
                 yield chunk
     except OSError as broken:

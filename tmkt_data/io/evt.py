@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ def decode_evt(
     *,
     sensor_size: SensorSize | None = None,
     state: NDArray[np.int64] | None = None,
+    is_swapped: bool | None = None,
     place: str = "raw bytes",
 ) -> Events:
     r"""Decode a `.raw` file.
@@ -40,6 +41,7 @@ def decode_evt(
         data: The file.
         sensor_size: Size of the sensor; None takes the declared one, if there is one. Events outside are dropped.
         state: What the words of an earlier piece of the file have left, see `new_state`; carried on. None begins anew.
+        is_swapped: Whether the words of EVT 2.1 have their upper half first, see `find_swapped`; None looks here.
         place: What the message of an error starts with.
 
     Raises:
@@ -53,12 +55,12 @@ def decode_evt(
         >>> events.to_array().tolist()
         [(100, 1, 2, True), (100, 3, 4, False), (5000, 639, 479, True)]
     """
-    header = read_percent_header(data)
-    version = _version(header, place)
-    kind = _WORDS[version]
+    header, version, kind = read_start(data, place)
     check_words(len(data) - header.size, kind.itemsize, place)
     words = np.frombuffer(data, kind, offset=header.size)
-    if version == "2.1" and _halves_are_swapped(header, words, place):
+    if version == "2.1" and is_swapped is None:
+        is_swapped = find_swapped(header, [words], place)
+    if version == "2.1" and is_swapped:
         words = (words >> np.uint64(32)) | (words << np.uint64(32))
     state = new_state() if state is None else state
     num_before = _num_wraps(state, version)
@@ -96,10 +98,11 @@ def check_words(num_bytes: int, word_bytes: int, place: str) -> None:
         )
 
 
-def word_bytes(data: bytes, place: str) -> tuple[int, int]:
-    """Return the bytes of the header and of a word of a `.raw` file; errors as `decode_evt`."""
+def read_start(data: bytes, place: str) -> tuple[PercentHeader, EvtVersion, np.dtype[np.unsignedinteger]]:
+    """Return the header of a `.raw` file, its version and the type of its words; errors as `decode_evt`."""
     header = read_percent_header(data)
-    return header.size, _WORDS[_version(header, place)].itemsize
+    version = _version(header, place)
+    return header, version, _WORDS[version]
 
 
 def _version(header: PercentHeader, place: str) -> EvtVersion:
@@ -122,18 +125,27 @@ def _order(header: PercentHeader) -> str | None:
     return line or header.format_parts.get("endianness")
 
 
-def _halves_are_swapped(header: PercentHeader, words: NDArray[np.unsignedinteger], place: str) -> bool:
+def find_swapped(header: PercentHeader, words: Iterable[NDArray[np.unsignedinteger]], place: str) -> bool:
     """Say whether the upper half of each word of EVT 2.1 comes first, as some cameras send it.
+
+    Args:
+        header: The header.
+        words: All words of the file, in pieces; looked at only where the header does not say it.
+        place: What the message of an error starts with.
 
     Raises:
         EventError: The header does not say it, and the types of the words fit neither order.
     """
     if (order := _order(header)) is not None:
         return order == "legacy"
-    for shift, swapped in ((60, False), (28, True)):
-        if np.isin(words >> np.uint64(shift) & np.uint64(0xF), _TYPES_21).all():
-            return swapped
-    raise EventError(f"{place}: types that are none in EVT 2.1, expected words of 64 bits; the file is damaged")
+    fitting = {False: 60, True: 28}
+    for piece in words:
+        for is_swapped, shift in list(fitting.items()):
+            if not np.isin(piece >> np.uint64(shift) & np.uint64(0xF), _TYPES_21).all():
+                del fitting[is_swapped]
+    if not fitting:
+        raise EventError(f"{place}: types that are none in EVT 2.1, expected words of 64 bits; the file is damaged")
+    return next(iter(fitting))
 
 
 def _decode(

@@ -102,20 +102,31 @@ def _aedat3(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Itera
 
 
 def _evt(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
-    head_bytes, step = evt.word_bytes(start, path.name)
-    evt.check_words(path.stat().st_size - head_bytes, step, path.name)
+    header, version, kind = evt.read_start(start, path.name)
+    evt.check_words(path.stat().st_size - header.size, kind.itemsize, path.name)
+
+    def chunks() -> Iterator[bytes]:
+        # A word may hold up to 32 events.
+        return read_chunks(path, header.size, kind.itemsize, max(kind.itemsize, piece_bytes // 4))
+
+    is_swapped = None
+    if version == "2.1":
+        is_swapped = evt.find_swapped(header, (np.frombuffer(chunk, kind) for chunk in chunks()), path.name)
     state = evt.new_state()
-    # A word may hold up to 32 events.
-    for chunk in read_chunks(path, head_bytes, step, max(step, piece_bytes // 4)):
-        data = start[:head_bytes] + chunk
-        yield evt.decode_evt(data, sensor_size=given.sensor_size, state=state, place=path.name)
+    # A later piece may begin like another line of the header.
+    head = start[: header.size] + (b"" if header.lines[-1] == "end" else b"% end\n")
+    for chunk in chunks():
+        yield evt.decode_evt(
+            head + chunk,
+            sensor_size=given.sensor_size, state=state, is_swapped=is_swapped, place=path.name,
+        )  # fmt: skip
 
 
 def _aedat2(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
-    head = start[: aedat2.header_bytes(start)]
-    aedat2.whole_words(path.stat().st_size - len(head), path.name)
+    num_bytes, head = aedat2.read_header(start)
+    aedat2.whole_words(path.stat().st_size - num_bytes, path.name)
     clock = Clock(aedat2.CLOCK_RANGE_US)
-    for chunk in read_chunks(path, len(head), aedat2.BYTES_PER_WORD, piece_bytes):
+    for chunk in read_chunks(path, num_bytes, aedat2.BYTES_PER_WORD, piece_bytes):
         yield aedat2.decode_aedat2(
             head + chunk,
             sensor_size=given.sensor_size, orientation=given.orientation, chip=given.chip, clock=clock, place=path.name,
@@ -125,7 +136,7 @@ def _aedat2(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Itera
 def _packets(path: Path, start: int, piece_bytes: int) -> Iterator[bytes]:
     """Yield whole AEDAT 3.1 packets; what is wrong with them is left to the decoder to say."""
     held: list[bytes] = []
-    num_held = 0
+    num_held, num_read = 0, 0
     with path.open("rb") as file:
         file.seek(start)
         while head := file.read(PACKET_HEAD_BYTES):
@@ -134,10 +145,11 @@ def _packets(path: Path, start: int, piece_bytes: int) -> Iterator[bytes]:
                 raise EventError(f"{path.name}: a packet of {body:,} bytes, expected {_LARGEST_PACKET:,} at most")
             held += [head, file.read(max(body, 0))]
             num_held += len(head) + len(held[-1])
+            num_read += 1
             if num_held >= piece_bytes:
                 yield b"".join(held)
                 held, num_held = [], 0
-    if held:
+    if held or not num_read:
         yield b"".join(held)
 
 
