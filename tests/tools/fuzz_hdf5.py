@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 from tmkt_data.errors import EventError
+from tmkt_data.events import Events, validate_events
 from tmkt_data.io import hdf5
 
 
@@ -95,13 +96,24 @@ def run(count: int, seed: int, time_limit_s: float = 2.0) -> Result:
 
 def _outcome(path: Path, number: int) -> str:
     try:
-        hdf5.load_hdf5(path)
+        whole = hdf5.load_hdf5(path)
+        if number % 4 == 0:
+            _compare(whole, list(hdf5.hdf5_pieces(path, 7, sensor_size=None, keys=None, unit=None)), number)
     except EventError as refused:
         text = str(refused)
         if not text.startswith("a.h5: ") or "\n" in text:
             raise AssertionError(f"input {number}: {text!r}") from refused
         return "isolated" if "the HDF5 library has crashed" in text else "refused"
     return "decoded"
+
+
+def _compare(whole: Events, pieces: list[Events], number: int) -> None:
+    """Pieces, put in order, are the whole."""
+    columns = [np.concatenate([getattr(piece, name) for piece in pieces]) for name in "txyp"]
+    together = validate_events(*columns)
+    for name in "txyp":
+        if not np.array_equal(getattr(together, name), getattr(whole, name)):
+            raise AssertionError(f"input {number}: {name} differs in pieces")
 
 
 def main() -> None:

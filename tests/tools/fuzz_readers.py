@@ -1,6 +1,7 @@
 """Feed damaged recordings to every own decoder: each must decode or give one line, and nothing else.
 
     python tests/tools/fuzz_readers.py --inputs 10000000 --seed 0
+    python tests/tools/fuzz_readers.py --inputs 1000000 --seed 0 --pieces
     NUMBA_BOUNDSCHECK=1 python tests/tools/fuzz_readers.py --inputs 1000000 --seed 1
 
 Inputs are small valid files with bytes changed, cut, doubled or filled in; the same seed gives the same ones.
@@ -12,6 +13,7 @@ import argparse
 import io
 import struct
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +24,8 @@ from scipy.io import savemat
 
 from tmkt_data.errors import EventError
 from tmkt_data.events import EVENT_DTYPE, Events
-from tmkt_data.io.read import decode_events
+from tmkt_data.io.pieces import read_pieces
+from tmkt_data.io.read import Reading, decode_events
 
 MAX_EVENTS_PER_BYTE = 12
 """No format holds more events in a byte than 12 of a vector in 2 bytes; deflate may pack arrays, hence the factor."""
@@ -39,6 +42,9 @@ MAGIC_VALUES = [
     b"\n",
 ]
 ROWS = [(1000, 5, 9, True), (1001, 6, 9, False), (2500, 7, 120, True)]
+FOLDER = Path(tempfile.mkdtemp(prefix="tmkt-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+PIECE_BYTES = 16
+_U4 = np.dtype([("t", "<u4"), ("x", "u1"), ("y", "u1"), ("p", "?")])
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -70,6 +76,10 @@ def seeds() -> dict[str, tuple[str, bytes]]:
     evt3 = [0x8000, 0x63E8, 0x0009, 0x2805, 0x3006, 0x4A55, 0x50F1, 0x63E9, 0x2007]
     return {
         "atis": ("a.bin", b"".join(struct.pack(">BBBH", x, y, p << 7, t) for t, x, y, p in ROWS)),
+        "atis-wrap": (
+            "a.bin",
+            b"".join((x << 32 | y << 24 | p << 23 | (t - 1001) % 2**23).to_bytes(5, "big") for t, x, y, p in ROWS * 2),
+        ),
         "aedat2": (
             "a.aedat",
             b"#!AER-DAT2.0\r\n# AEChip: DVS128\r\n"
@@ -86,11 +96,17 @@ def seeds() -> dict[str, tuple[str, bytes]]:
             b"% Version 2\n% Width 304\n% Height 240\n\x0c\x08"
             + b"".join(struct.pack("<2I", t, p << 28 | y << 14 | x) for t, x, y, p in ROWS),
         ),
+        "dat-wrap": (
+            "a.dat",
+            b"\x00\x08"
+            + b"".join(struct.pack("<2I", (t - 1001) % 2**32, p << 28 | y << 14 | x) for t, x, y, p in ROWS),
+        ),
         "evt2": ("a.raw", b"% evt 2.0\n% geometry 640x480\n" + struct.pack("<5I", *evt2)),
         "evt21": ("a.raw", b"% evt 2.1\n% end\n" + struct.pack("<2Q", *evt21)),
         "evt3": ("a.raw", b"% format EVT3;height=480;width=640\n% end\n" + struct.pack("<9H", *evt3)),
         "es": ("a.es", b"Event Stream\x02\x00\x00\x01\x80\x00\x80\x00" + bytes([255, 7, 5, 0, 9, 0, 2, 6, 0, 9, 0])),
         "npy": ("a.npy", _npy(np.array(ROWS, EVENT_DTYPE))),
+        "npy-wrap": ("a.npy", _npy(np.array([((t - 1001) % 2**32, *row) for t, *row in ROWS], _U4))),
         "npz": ("a.npz", _npz(np.savez)),
         "npz-deflated": ("a.npz", _npz(np.savez_compressed)),
         "mat": ("a.mat", _mat()),
@@ -143,9 +159,50 @@ def check(name: str, data: bytes) -> str:
     return "decoded"
 
 
-def fuzz(num_inputs: int, seed: int, formats: list[str] | None = None) -> Iterator[tuple[str, Counter[str], float]]:
+def check_pieces(name: str, data: bytes) -> str:
+    """Decode one input at once and in pieces of a few bytes, which must end in the same way.
+
+    Raises:
+        AssertionError: They do not, but for times that step back too far to be put in order in pieces, and for archives
+            whose other members are damaged.
+    """
+    path = FOLDER / name
+    path.write_bytes(data)
+    try:
+        pieces = list(read_pieces(path, Reading(), PIECE_BYTES))
+    except EventError as problem:
+        text = str(problem)
+        assert text.startswith((f"{name}: ", f"{name}, ")), text
+        assert "\n" not in text, text
+        if "time steps back to" not in text:
+            assert check(name, data) == "refused", text
+        return "refused"
+    try:
+        whole = decode_events(data, path)
+    except EventError:
+        if not name.endswith(".npz"):
+            raise
+        return "decoded"
+    for column in "txyp":
+        parts = [getattr(piece, column) for piece in pieces]
+        np.testing.assert_array_equal(np.concatenate(parts) if parts else np.empty(0), getattr(whole, column))
+    for count in ("num_read", "num_wraps"):
+        assert sum(getattr(piece, count) for piece in pieces) == getattr(whole, count), count
+    dropped: Counter[str] = Counter()
+    for piece in pieces:
+        dropped.update(piece.num_dropped)
+    assert dropped == whole.num_dropped
+    return "decoded"
+
+
+def fuzz(
+    num_inputs: int, seed: int, formats: list[str] | None = None, *, in_pieces: bool = False
+) -> Iterator[tuple[str, Counter[str], float]]:
     """Feed `num_inputs` damaged files, shared out evenly; yield the format, what became of them, and the seconds."""
+    checked = check_pieces if in_pieces else check
     chosen = {name: seed_file for name, seed_file in seeds().items() if not formats or name in formats}
+    if in_pieces:
+        chosen.pop("mat", None)
     for number, (kind, (name, data)) in enumerate(chosen.items()):
         random = np.random.default_rng([seed, number])
         ends: Counter[str] = Counter()
@@ -153,7 +210,7 @@ def fuzz(num_inputs: int, seed: int, formats: list[str] | None = None) -> Iterat
         for index in range(num_inputs // len(chosen)):
             given = damaged(data, random)
             try:
-                ends[check(name, given)] += 1
+                ends[checked(name, given)] += 1
             except BaseException:
                 sys.stdout.write(f"{kind}, seed {seed}, input {index}: {given.hex()}\n")
                 raise
@@ -164,10 +221,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pieces", action="store_true", help="decode each at once and in pieces, and compare")
     parser.add_argument("--format", action="append", choices=sorted(seeds()))
     options = parser.parse_args()
     total = 0
-    for kind, ends, seconds in fuzz(options.inputs, options.seed, options.format):
+    for kind, ends, seconds in fuzz(options.inputs, options.seed, options.format, in_pieces=options.pieces):
         num = ends.total()
         total += num
         line = f"{num:>10,} inputs  {ends['decoded']:>10,} decoded  {ends['refused']:>10,} refused"

@@ -107,7 +107,7 @@ def targets() -> dict[str, Target]:
         "image": Target(lambda data: decode_image(data, place="here"), (_png(),)),
     }
     names = fuzz_readers.seeds()
-    pieces = {f"{name} in pieces": _pieces(name) for name in ("atis", "aedat2", "aedat3", "evt2", "evt3", "dat")}
+    pieces = {f"{name} in pieces": _pieces(name) for name in names if name != "mat"}
     return {name: _decoder(name) for name in names} | pieces | others
 
 
