@@ -60,6 +60,8 @@ def test_the_info_tells_what_is_inside(nmnist_cache):
     assert [note.partition(";")[0] for note in info.notes] == [
         "48 of 60000 recordings of Train",
         "12 of 10000 recordings of Test",
+        "48 of 60000 images of Train",
+        "12 of 10000 images of Test",
     ]
     assert info.digest == Cache(nmnist_cache).info.digest
     assert info.num_bytes == nmnist_cache.stat().st_size
