@@ -19,7 +19,8 @@ from tmkt_data.encode import Placement, frame_of_pixels, image_frame, smallest_p
 from tmkt_data.errors import ImageError, SpecError
 from tmkt_data.events import SensorSize
 from tmkt_data.io.atis import read_atis
-from tmkt_data.io.images import decode_image, decode_scaled, read_image
+from tmkt_data.io.images import MAX_PIXELS, decode_by_pillow, decode_image, decode_scaled, read_image
+from tmkt_data.io.jpeg import decode_plain_jpeg
 from tmkt_data.kernels.image_filter import AxisPlace, axis_filter
 from tmkt_data.plan import plan_prepare
 from tmkt_data.prepare import prepare_cache
@@ -310,3 +311,70 @@ def test_a_cache_holds_those_frames(real_data, tmp_path, canvas):
     given = {} if canvas == "tight" else {"sensor_size": catalogue.sensor_size, "placement": catalogue.placement}
     for decode, frames in found.items():
         np.testing.assert_array_equal(frames, frames_by(real_data, decode, **given))
+
+
+class TestPlainJpeg:
+    """One call of simplejpeg or Pillow, step by step: the same pixels, or the same words."""
+
+    @staticmethod
+    def outcome(decode):
+        try:
+            image = decode()
+        except ImageError as problem:
+            return str(problem)
+        return image.pixels.tobytes(), image.height, image.width, image.scale
+
+    def same(self, data, smallest):
+        found = self.outcome(lambda: decode_scaled(data, smallest, place="here"))
+        assert found == self.outcome(lambda: decode_by_pillow(data, smallest, "here"))
+
+    @settings(deadline=None, max_examples=80)
+    @given(
+        height=st.integers(1, 260), width=st.integers(1, 260), mode=st.sampled_from(["RGB", "L", "CMYK"]),
+        subsampling=st.integers(0, 2), progressive=st.booleans(), quality=st.integers(5, 100),
+        least=st.none() | st.integers(1, 64), seed=st.integers(0, 9),
+    )  # fmt: skip
+    def test_whole_images(self, height, width, mode, subsampling, progressive, quality, least, seed):
+        data = encoded(
+            photograph(height, width, seed).convert(mode),
+            quality=quality, progressive=progressive, subsampling=subsampling,
+        )  # fmt: skip
+        self.same(data, None if least is None else lambda *_: (least, least + 1))
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6),
+        cut=st.none() | st.floats(0.01, 1), in_header=st.booleans(), scaled=st.booleans(),
+        kind=st.sampled_from([{}, {"progressive": True}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}]),
+    )  # fmt: skip
+    def test_damaged_images(self, changes, cut, in_header, scaled, kind):
+        data = bytearray(encoded(photograph(120, 150), **kind))
+        for at, value in changes:
+            data[at % min(len(data), 700 if in_header else len(data))] = value
+        data = bytes(data[: None if cut is None else max(1, int(cut * len(data)))])
+        self.same(data, (lambda *_: (30, 30)) if scaled else None)
+
+    def test_which_are_plain(self):
+        def is_plain(image, **options):
+            return decode_plain_jpeg(encoded(image, **options), None, 10**6) is not None
+
+        picture = photograph(40, 50)
+        assert is_plain(picture)
+        assert is_plain(picture.convert("L"))
+        assert not is_plain(picture.convert("CMYK"))
+        assert not is_plain(picture, kind="PNG")
+        assert decode_plain_jpeg(encoded(picture), None, 1999) is None
+        assert decode_plain_jpeg(encoded(picture)[:-200], None, 10**6) is None
+        assert decode_plain_jpeg(b"", None, 10**6) is None
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("smallest", [None, TO_48])
+def test_real_photographs_are_plain_and_the_same_by_pillow(real_data, smallest):
+    for path in (real_data / "caltech101/101_ObjectCategories").glob("*/*.jpg"):
+        data = path.read_bytes()
+        plain = decode_plain_jpeg(data, smallest, MAX_PIXELS)
+        assert plain is not None
+        other = decode_by_pillow(data, smallest, path.name)
+        assert plain[1:] == other[1:]
+        np.testing.assert_array_equal(plain[0], other.pixels)

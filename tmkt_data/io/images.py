@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tmkt_data.errors import ImageError
 from tmkt_data.io.files import read_bytes
+from tmkt_data.io.jpeg import decode_plain_jpeg
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused; the largest of Caltech-101 has 11.2 million pixels."""
@@ -58,7 +59,7 @@ def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8
         place: What the message of an error starts with.
 
     Returns:
-        Shape (H, W, 3), uint8; read-only.
+        Shape (H, W, 3), uint8; read it only.
 
     Raises:
         ImageError: No image, a truncated one, one of more than `MAX_PIXELS`, or one of 16 bits a channel.
@@ -79,6 +80,12 @@ def decode_scaled(
     Raises:
         ImageError: No image, a truncated one, one of more than `MAX_PIXELS`, or one of 16 bits a channel.
     """
+    plain = decode_plain_jpeg(data, smallest, MAX_PIXELS)
+    return decode_by_pillow(data, smallest, place) if plain is None else DecodedImage(*plain)
+
+
+def decode_by_pillow(data: bytes, smallest: Callable[[int, int], tuple[int, int]] | None, place: str) -> DecodedImage:
+    """Decode an image step by step, as `decode_scaled`; what is wrong with it is said in Pillow's words."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
