@@ -344,16 +344,55 @@ def test_columns_that_do_not_fit_are_one_line(tmp_path, suffix, columns, message
 
 
 WATCH = """
-import resource, sys
+import re, resource, sys
 from pathlib import Path
+from tmkt_data.io import hdf5
 from tmkt_data.io.pieces import is_large, read_pieces
 from tmkt_data.io.read import Reading
 path = Path(sys.argv[1])
 assert is_large(path)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 count = sum(len(events) for events in read_pieces(path, Reading()))
-print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+reader = hdf5._WORKER._child
+status = Path(f"/proc/{reader.pid}/status") if reader else Path("none")
+peak = int(re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1]) if status.is_file() else 0
+print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, peak)
 """
+CONVERT = """
+import resource, sys
+from tmkt_data.cli import main
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+main(["convert", *sys.argv[1:]], standalone_mode=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packed", [False, True])
+def test_memory_does_not_grow_with_an_hdf5_file(tmp_path, packed):
+    path, count = tmp_path / "a.h5", 14_000_000
+    options = {"chunks": (1 << 17,), "compression": "gzip", "compression_opts": 1} if packed else {}
+    with h5py.File(path, "w") as file:
+        file.create_dataset("events/t", data=np.arange(count, dtype="u4"), **options)
+        for name, kind in (("x", "u2"), ("y", "u2"), ("p", "u1")):
+            file.create_dataset(f"events/{name}", data=np.arange(count, dtype="u4").astype(kind) & 1)
+        file["padding"] = np.zeros(20_000_000, "u1")
+        file["t_offset"] = np.int64(10**12)
+    done = subprocess.run([sys.executable, "-c", WATCH, str(path)], capture_output=True, text=True, check=True)
+    found, kibibytes, of_reader = (int(word) for word in done.stdout.split())
+    assert found == count
+    # All at once it would be more than 180 MB of columns in each, and as much again on the way to the record.
+    assert max(kibibytes, of_reader) < 200_000
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_what_is_converted(tmp_path):
+    t, x, y, p = columns_of(3, 10_000_000)
+    dat(tmp_path / "a.dat", t, x, y, p)
+    command = [sys.executable, "-c", CONVERT, str(tmp_path / "a.dat"), str(tmp_path / "b.aedat4")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) < 250_000
+    assert sum(len(piece) for piece in read_pieces(tmp_path / "b.aedat4", Reading())) == 10_000_000
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
@@ -371,7 +410,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
             body[:, 0] += 1_000_000
     assert path.stat().st_size > 300_000_000
     done = subprocess.run([sys.executable, "-c", WATCH, str(path)], capture_output=True, text=True, check=True)
-    count, kibibytes = (int(word) for word in done.stdout.split())
+    count, kibibytes, _ = (int(word) for word in done.stdout.split())
     assert count == 40_000_000
     # All at once it would be more than 800 MB: 320 of the file and 13 bytes an event.
     assert kibibytes < 250_000
