@@ -113,12 +113,26 @@ def test_a_sensor_is_two_sides(tmp_path, size):
         ("a.bin", ("--columns", "xytp"), "a.bin: columns: found 'xytp', expected none for a recording of format atis"),
         ("a.bin", ("--chip", "DVS128"), "a.bin: chip: found 'DVS128', expected none for a recording of format atis"),
         ("a.npz", ("--keys", "table=a"), "a.npz: keys: found 'table=a', expected none for a recording of format npz"),
+        (
+            "a.npz",
+            ("--columns", "txyp"),
+            "a.npz: columns: found 'txyp', expected none for columns with names; leave it",
+        ),
+        (
+            "a.npy",
+            ("--columns", "txyp"),
+            "a.npy: columns: found 'txyp', expected none for columns with names; leave it",
+        ),
         ("a.npz", ("--orientation", "jaer"), "a.npz: orientation: found 'jaer', expected none for a recording of"),
     ],
 )
 @pytest.mark.parametrize("is_large", [False, True])
 def test_what_a_format_has_no_place_for_is_refused(tmp_path, monkeypatch, is_large, name, options, message):
-    write_events(tmp_path / name, record_of([(1, 2, 3, True), (2, 50, 3, True)]))
+    record = record_of([(1, 2, 3, True), (2, 50, 3, True)])
+    if name.endswith(".npy"):
+        np.save(tmp_path / name, record.to_array())
+    else:
+        write_events(tmp_path / name, record)
     if is_large:
         monkeypatch.setattr(pieces_module, "WHOLE_BYTES", 0)
     for arguments in (("events", tmp_path / name), ("convert", tmp_path / name, tmp_path / "b.npz")):

@@ -36,6 +36,18 @@ def holds_columns(path: Path) -> bool:
     return True
 
 
+def names_its_columns(path: Path) -> bool:
+    """Return whether a NumPy file names its columns: an archive of them, or an array with fields."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04":
+                return holds_columns(path)
+            file.seek(0)
+            return read_npy_header(file, path.stat().st_size, path.name)[2].names is not None
+    except (OSError, EventError):
+        return False
+
+
 def npz_pieces(
     path: Path, num_events: int, *, sensor_size: SensorSize | None, unit: TimeUnit | None
 ) -> Iterator[Events]:

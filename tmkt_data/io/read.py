@@ -18,6 +18,7 @@ from tmkt_data.io.event_stream import decode_event_stream
 from tmkt_data.io.evt import decode_evt
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.matlab import MAGIC, decode_matlab
+from tmkt_data.io.npz_pieces import names_its_columns
 from tmkt_data.io.percent_header import read_percent_header
 from tmkt_data.io.pickled_arrays import read_pickled_npy
 from tmkt_data.time_bins import TimeUnit
@@ -176,7 +177,7 @@ def recognize(data: bytes, path: Path) -> EventFormat:
 
 
 def require_taken(data: bytes, path: Path, given: Reading) -> None:
-    """Refuse what is given for a recording whose format leaves no place for it; it would be passed over.
+    """Refuse what is given for a file that leaves no place for it; it would be passed over.
 
     Args:
         data: As in `recognize`.
@@ -194,6 +195,11 @@ def require_taken(data: bytes, path: Path, given: Reading) -> None:
                 f"{path.name}: {name}: found {value!r}, expected none for a recording of format {kind}; leave it out "
                 f"(--{name})"
             )
+    if given.columns is not None and names_its_columns(path):
+        raise EventError(
+            f"{path.name}: columns: found {given.columns!r}, expected none for columns with names; leave it out "
+            "(--columns)"
+        )
 
 
 def decode_recording(data: bytes, path: Path, given: Reading) -> Events:
