@@ -19,7 +19,7 @@ from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.event_filters import OUTSIDE, num_filtered
 from tmkt_data.io.files import read_bytes
 from tmkt_data.random_keys import sample_uid
-from tmkt_data.source_reader import RecordingFacts, RecordingReader, canvas_of, files_beside, require_plausible
+from tmkt_data.source_reader import RecordingFacts, RecordingReader, canvas_of, files_beside
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.voxelize import EventFrames, FrameBuilder, canvas_box
 

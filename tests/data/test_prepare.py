@@ -15,7 +15,7 @@ import pytest
 import trees
 from conftest import build
 
-from tmkt_data import prepare
+from tmkt_data import prepare_finish, prepare_tasks
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.datasets.open import default_spec, open_catalogue
 from tmkt_data.errors import CacheError, CatalogueError
@@ -28,7 +28,7 @@ from tmkt_data.prepare_blocks import UnreadableSourcesError
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "BLOCK_BYTES", 1 << 21)
+    monkeypatch.setattr(prepare_tasks, "BLOCK_BYTES", 1 << 21)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_stopped_after_any_step_and_run_again_ends_with_the_same_bytes(large_roo
 def test_killed_at_random_points_and_run_again_ends_with_the_same_bytes(large_root, uninterrupted, tmp_path):
     out = tmp_path / "killed.h5"
     code = (
-        "import sys; from tmkt_data import prepare; from tmkt_data.cli import main;"
-        "prepare.BLOCK_BYTES = 1 << 21; main(sys.argv[1:])"
+        "import sys; from tmkt_data import prepare_tasks; from tmkt_data.cli import main;"
+        "prepare_tasks.BLOCK_BYTES = 1 << 21; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, "prepare", "nmnist", "--root", str(large_root), "--size", "48",
                "--workers", "1", "--out", str(out)]  # fmt: skip
@@ -144,7 +144,7 @@ def test_stopped_while_the_tables_are_written_keeps_the_frames(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(prepare, "write_tables" if damage else "seal", stop)
+        stopping.setattr(prepare_finish, "write_tables" if damage else "seal", stop)
         with pytest.raises(KeyboardInterrupt):
             list(prepare_cache(plan))
     assert {step.stage for step in prepare_cache(plan)} == {"writing"}
