@@ -13,7 +13,7 @@ export PIP_QUIET := 1
 help:
 	@echo "make demo   install, prepare the embedded dataset, train a spiking network on it, show the report"
 	@echo "make test   install what tests need, check format, lint, types and import borders, run all tests"
-	@echo "make bench  install tonic, measure tmkt beside it, spikingjelly and a pass in C"
+	@echo "make bench  install tonic, measure tmkt beside it, spikingjelly, Pillow and a pass in C (half an hour)"
 	@echo "make docs   build the documentation into docs/_build/html"
 	@echo "make clean  remove .venv and what tools leave behind; caches/ and runs/ stay"
 
@@ -55,7 +55,8 @@ $(VENV)/installed-bench: $(VENV)/installed
 	@touch $@
 
 bench: $(VENV)/installed-bench
-	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/run.py --json benchmarks.json
+	@echo "all figures, with machine and versions: benchmarks.json"
 
 docs: $(VENV)/installed-docs
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html

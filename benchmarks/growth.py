@@ -3,29 +3,26 @@
     python benchmarks/growth.py
     python benchmarks/growth.py --counts 1000 10000 --png growth.png --json growth.json
 
-A tree of class folders with real ATIS files of 64 events is made for each count (a million takes 4 GB for the time of the
-run), prepared to T = 4, 16 x 16, and read once in random order, batches of 120, both sides. Each stage runs in a process
-of its own, so that its peak memory is its own; an idle interpreter takes about 15 MB of it.
+A tree of class folders with real ATIS files of 64 events is made for each count (a million takes 4 GB while it is
+measured), prepared to T = 4, 16 x 16, and read once in random order, batches of 120, both sides. Each stage runs in a
+process of its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from timing import write_json
 
 EVENTS, SIDE, CLASSES, IMAGES_PER_CLASS, BATCH = 64, 34, 100, 20, 120
 STAGES = ("prepare", "open", "first batch", "epoch")
@@ -35,7 +32,7 @@ def make_tree(folder: Path, count: int) -> None:
     """Write recordings and images in class folders; each recording differs from the others."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
-    (folder / "tmkt.toml").write_text(f"sensor_size = [{SIDE}, {SIDE}]\ntwins = \"none\"\n")
+    (folder / "tmkt.toml").write_text(f'sensor_size = [{SIDE}, {SIDE}]\ntwins = "none"\n')
     for label in range(CLASSES):
         events, images = folder / "events" / f"c{label:02d}", folder / "images" / f"c{label:02d}"
         events.mkdir(parents=True)
@@ -93,7 +90,9 @@ def measure(count: int) -> dict[str, Any]:
             command = [sys.executable, __file__, "--stage", stage, "--folder", str(folder)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[stage] = json.loads(done.stdout)
-            print(f"{count:>9,}  {stage:<12} {found[stage]['seconds']:10.3f} s {found[stage]['mb']:8.0f} MB", flush=True)
+            print(
+                f"{count:>9,}  {stage:<12} {found[stage]['seconds']:10.3f} s {found[stage]['mb']:8.0f} MB", flush=True
+            )
         found["cache_mb"] = (folder / "cache.h5").stat().st_size / 1e6
     return found
 
@@ -106,13 +105,13 @@ def draw(rows: dict[int, dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     counts = sorted(rows)
-    panels: tuple[tuple[str, str, Callable[[float], float]], ...] = (("seconds", "s", float), ("mb", "MB", float))
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for axis, (key, unit, _) in zip(axes, panels, strict=True):
+    panels = {"seconds": "time, s", "mb": "peak memory of the process, MB"}
+    for axis, (key, label) in zip(axes, panels.items(), strict=True):
         for stage in STAGES:
             axis.loglog(counts, [rows[count][stage][key] for count in counts], marker="o", label=stage)
         axis.set_xlabel("recordings")
-        axis.set_ylabel("time, s" if unit == "s" else "peak memory of the process, MB")
+        axis.set_ylabel(label)
         axis.grid(which="major", alpha=0.3)
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=110)
@@ -133,10 +132,7 @@ def main() -> None:
     rows = {count: measure(count) for count in given.counts}
     if given.png is not None:
         draw(rows, given.png)
-    if given.json is not None:
-        about = {"machine": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()}
-        about |= {name: version(name) for name in ("tmkt", "numpy", "numba", "h5py")}
-        given.json.write_text(json.dumps(about | {"figures": {str(count): row for count, row in rows.items()}}, indent=2))
+    write_json(given.json, {str(count): row for count, row in rows.items()}, ("h5py",))
 
 
 if __name__ == "__main__":

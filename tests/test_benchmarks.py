@@ -1,4 +1,4 @@
-"""Small runs of the benchmarks beside peers: they may be slow, they may not break."""
+"""Small runs of the benchmarks: they may be slow, they may not break."""
 
 import json
 import subprocess
@@ -10,27 +10,32 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_benchmark_runs_and_writes_every_figure(tmp_path):
-    out = tmp_path / "peers.json"
-    command = [sys.executable, "benchmarks/peers.py", "--recordings", "20", "--repeats", "1", "--json", str(out)]
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "all.json"
+    command = [sys.executable, "benchmarks/run.py", "--quick", "--json", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    figures = json.loads(out.read_text())["figures"]
-    assert set(figures) == {"decode and count", "prepare", "read", "poisson", "start"}
+    assert "=== theirs over ours" in done.stdout
+    found = json.loads(out.read_text())
+    assert set(found) == {"peers", "image_side", "start_and_memory", "training_step", "growth"}
+    assert all(report["machine"] and report["tmkt"] for report in found.values())
+    return {name: report["figures"] for name, report in found.items()}
+
+
+@pytest.mark.timeout(900)
+def test_peers_have_a_figure_each(reports):
+    figures = reports["peers"]
+    assert set(figures) == {"decode and count", "prepare", "read", "poisson"}
     for rows in figures.values():
-        assert all(row["ms"] > 0 and row["ratio"] > 0 for row in rows.values())
+        assert all(row["ms"] >= row["least_ms"] > 0 and row["ratio"] > 0 for row in rows.values())
     assert "tmkt" in figures["decode and count"]
+    assert {"tmkt, sum, 1 worker", "tmkt, bilinear, 2 workers"} <= set(figures["prepare"])
+    assert {"torch.rand", "spikingjelly's encoder"} <= set(figures["poisson"])
 
 
-@pytest.mark.parametrize("source", ["real", "made"])
-def test_the_image_side_runs_and_writes_every_figure(tmp_path, source):
-    out = tmp_path / "image_side.json"
-    command = [sys.executable, "benchmarks/image_side.py", "--photographs", "12", "--repeats", "1", "--json", str(out)]
-    if source == "made":
-        command += ["--source", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    figures = json.loads(out.read_text())["figures"]
+def test_images_stand_beside_two_loops(reports):
+    figures = reports["image_side"]
     assert set(figures) == {"prepare", "parts"}
     for name, row in figures["prepare"].items():
         assert row["ms"] >= row["least_ms"] > 0
@@ -39,16 +44,32 @@ def test_the_image_side_runs_and_writes_every_figure(tmp_path, source):
     assert len(figures["prepare"]) == 6
 
 
-def test_the_training_step_runs_and_its_losses_agree(tmp_path):
-    out = tmp_path / "step.json"
-    command = [sys.executable, "benchmarks/training_step.py", "--batch", "2", "--size", "16", "--repeats", "1"]
-    command += ["--steps", "1", "--json", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_images_are_made_where_there_are_none(tmp_path):
+    out = tmp_path / "image_side.json"
+    command = [sys.executable, "benchmarks/image_side.py", "--photographs", "8", "--repeats", "1", "--json", str(out)]
+    done = subprocess.run([*command, "--source", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(out.read_text())
-    assert set(found["figures"]) == {"reference", "spikingjelly", "tmkt", "idle"}
-    assert len({round(loss, 4) for loss in found["losses_float64"].values()}) == 1
+    assert json.loads(out.read_text())["photographs"] == "made"
+
+
+def test_losses_of_the_training_step_agree(reports):
+    figures = reports["training_step"]
+    assert set(figures) == {"reference", "spikingjelly", "tmkt", "idle"}
     for name in ("reference", "spikingjelly", "tmkt"):
-        row = found["figures"][name]
-        assert row["s"] > 0
-        assert row["peak_bytes"] > found["figures"]["idle"]["peak_bytes"]
+        assert figures[name]["s"] > 0
+        assert figures[name]["peak_bytes"] > figures["idle"]["peak_bytes"]
+
+
+def test_growth_has_time_and_memory_of_every_stage(reports):
+    assert set(reports["growth"]) == {"200", "400"}
+    for stages in reports["growth"].values():
+        for stage in ("prepare", "open", "first batch", "epoch"):
+            assert stages[stage]["seconds"] > 0
+            assert stages[stage]["mb"] > 10
+
+
+def test_starts_and_memory_are_measured(reports):
+    figures = reports["start_and_memory"]
+    assert set(figures["prepare, peak MB"]) == {"20", "40"}
+    assert 0 < figures["kernels"]["all kernels, called once"] < figures["kernels"]["all kernels, compiled"]
+    assert figures["first batch"]["open"] > 0

@@ -41,7 +41,8 @@ class CacheInfo:
         path: The file.
         dataset: Name of the dataset.
         spec: The choices that shaped it.
-        facts: `sensor_size`, `placement`, `motion`, `split_layout`, `expected`: plain values from the catalogue.
+        facts: Plain values from the catalogue, such as `sensor_size`, `placement` and what the readers were told; see
+            docs/cache-format.md.
         notes: What the catalogue left out or missed, one line each.
         skipped: Unreadable files that were left out: `side`, `id`, `bytes` and `why` of each.
         digest: SHA-256 of the content, 64 hexadecimal digits.
