@@ -191,7 +191,7 @@ class _Counted(NamedTuple):
 
 
 def _count_short(source: Source, catalogue: Catalogue, spec: PrepareSpec) -> _Counted | None:
-    data = read_bytes(source.path)
+    data = read_bytes(source.file)
     found = count_recording(data, source, catalogue.sensor_size, spec)
     if found is None:
         return None

@@ -13,18 +13,22 @@ from tmkt_data.errors import EventError, TmktError
 from tmkt_data.locks import FileLock
 from tmkt_data.whole_files import whole_file
 
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Opening a pipe without O_NONBLOCK waits for a writer."""
 
-def read_bytes(path: Path, *, limit: int = -1, error: type[TmktError] = EventError) -> bytes:
+
+def read_bytes(path: str | Path, *, limit: int = -1, error: type[TmktError] = EventError) -> bytes:
     """Read a whole file, or its first `limit` bytes.
 
     Raises:
         TmktError: Of class `error`: the file is missing, a folder, a pipe or a device, or cannot be read.
     """
     try:
-        # Opening a pipe waits for a writer, and a device may have no end.
-        if not stat.S_ISREG(kind := path.stat().st_mode) and not stat.S_ISDIR(kind):
-            raise error(f"{path}: a pipe or a device, expected a file; copy what it gives into one")
-        with path.open("rb") as file:
+        # One look at the open file, and no buffer between: this is done for every file of a dataset.
+        with open(os.open(path, _FLAGS), "rb", buffering=0) as file:  # noqa: PTH123
+            kind = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(kind):
+                raise error(f"{path}: a pipe or a device, expected a file; copy what it gives into one")
             return file.read(limit)
     except FileNotFoundError as missing:
         raise error(f"{path}: no such file; check the path") from missing
