@@ -45,7 +45,7 @@ class Clock:
         """
         num_seen = len(self._last)
         times = np.concatenate([self._last, t])
-        self._last = times[-2:]
+        self._last = times[-2:].copy()
         begins = times[1:] < times[:-1] - self._range // 2
         if not len(t) or not (self.num_wraps or begins.any()):
             return t
