@@ -44,6 +44,17 @@ def test_a_structured_array_reads_whatever_its_names_and_types():
     assert naive.rows_of(decode_npy(npy(other, version=(2, 0)))) == ROWS
 
 
+def test_names_that_break_lines_are_escaped():
+    data = npz(**{name: column for name, column in columns().items() if name != "x"}, **{"\n": np.zeros(2)})
+    with pytest.raises(EventError, match=r"found nothing for x among \\n, p, t, y; expected one of x$"):
+        decode_npz(data)
+    fields = np.zeros(1, [("t", "i8"), ("x\nerror: forged", "u2"), ("y", "u2"), ("p", "?")])
+    with pytest.raises(EventError, match=r"found nothing for x among p, t, x\\nerror: forged, y; expected one of x$"):
+        decode_npy(npy(fields))
+    with pytest.raises(EventError, match=r"^npz bytes, \\n\.npy: Python objects"):
+        decode_npz(npz(**columns(), **{"\n": np.array([{}], object)}))
+
+
 def test_a_plain_array_needs_the_order_of_its_columns():
     array = np.array([(x, y, t, 1 if p else -1) for t, x, y, p in ROWS])
     assert naive.rows_of(decode_npy(npy(array), columns="xytp")) == ROWS

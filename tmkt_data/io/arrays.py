@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.errors import EventError
+from tmkt_data.errors import EventError, printable
 from tmkt_data.events import Events, SensorSize, validate_events
 from tmkt_data.io.clock import Clock
 from tmkt_data.io.column_values import check_unit, coordinates, microseconds, polarities, time_step_us
@@ -193,7 +193,7 @@ def column_names(held: Collection[str], place: str) -> dict[str, str]:
         known = sorted(name for name in held if name.lower() in names)
         if len(known) != 1:
             what = f"{' and '.join(known)} for {letter}" if known else f"nothing for {letter}"
-            some = ", ".join(sorted(held)[:8])
+            some = ", ".join(printable(name[:40]) for name in sorted(held)[:8])
             raise EventError(f"{place}: found {what} among {some}; expected one of {', '.join(names)}")
         found[letter] = known[0]
     return found

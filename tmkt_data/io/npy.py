@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from tmkt_data.errors import EventError
+from tmkt_data.errors import EventError, printable
 
 MAX_RATIO = 200
 """Largest size of all members of an archive over the size of its file, beside `FREE_BYTES`."""
@@ -149,7 +149,7 @@ def check_members(members: list[zipfile.ZipInfo], num_bytes: int, place: str) ->
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: str) -> NDArray[Any]:
     with archive.open(member) as stream:
-        return read_npy(stream, member.file_size, f"{place}, {member.filename[:60]}")
+        return read_npy(stream, member.file_size, f"{place}, {printable(member.filename[:60])}")
 
 
 class Member(NamedTuple):

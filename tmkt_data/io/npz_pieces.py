@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.errors import EventError
+from tmkt_data.errors import EventError, printable
 from tmkt_data.events import Events, SensorSize
 from tmkt_data.io.arrays import CLOCK_RANGE, SIZE_NAME, column_names, decode_columns, stored_size
 from tmkt_data.io.clock import Clock
@@ -77,7 +77,7 @@ def npz_pieces(
 
 
 def _open(stream: IO[bytes], member: zipfile.ZipInfo, place: str) -> tuple[_Column, int]:
-    place = f"{place}, {member.filename[:60]}"
+    place = f"{place}, {printable(member.filename[:60])}"
     shape, _, dtype = read_npy_header(stream, member.file_size, place)
     if len(shape) != 1 or dtype.kind not in "biuf":
         raise EventError(f"{place}: {dtype} of shape {shape}, expected one column of numbers")
