@@ -166,14 +166,13 @@ def voxel_shares(t, t_first, t_last, num_bins):
     return [max(Fraction(0), 1 - abs(k - position)) for k in range(num_bins)]
 
 
-def pcg4d(x, y, z, w):
-    """pcg4d of Jarzynski and Olano 2020, in whole numbers modulo 2**32."""
+def random_words(x, y, z, w):
+    """pcg4d of Jarzynski and Olano 2020 and a last shift, in whole numbers modulo 2**32."""
     v = [(word * 1664525 + 1013904223) & MASK_32 for word in (x, y, z, w)]
-    for shift in (16, None):
+    for _ in range(2):
         for i, j, k in ((0, 1, 3), (1, 2, 0), (2, 0, 1), (3, 1, 2)):
             v[i] = (v[i] + v[j] * v[k]) & MASK_32
-        if shift is not None:
-            v = [word ^ word >> shift for word in v]
+        v = [word ^ word >> 16 for word in v]
     return tuple(v)
 
 
@@ -186,7 +185,7 @@ def poisson_frames(intensities, num_steps, num_channels, key):
         for pixel, limit in enumerate(limits):
             block, rest = divmod(pixel, 128)
             half, lane = divmod(rest, 16)
-            word = pcg4d(16 * block + lane, frame, key & MASK_32, key >> 32)[half // 2]
+            word = random_words(16 * block + lane, frame, key & MASK_32, key >> 32)[half // 2]
             spikes.append(float((word & 0xFFFF if half % 2 else word >> 16) < limit))
     return np.array(spikes, np.float32).reshape(num_steps, num_channels, *intensities.shape)
 

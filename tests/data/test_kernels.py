@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tmkt_data.kernels.count import count_frames, count_frames_weighted
 from tmkt_data.kernels.decode import decode_atis
 from tmkt_data.kernels.pack import pack_counts, pack_halves
-from tmkt_data.kernels.poisson import pcg4d, poisson_spikes
+from tmkt_data.kernels.poisson import poisson_spikes, random_words
 from tmkt_data.kernels.resize import axis_table
 from tmkt_data.kernels.spread import spread
 from tmkt_data.kernels.voxel import voxel_grid
@@ -237,12 +237,12 @@ class TestVoxelGrid:
         np.testing.assert_allclose(out, expected, atol=2e-5)
 
 
-class TestPcg4d:
+class TestRandomWords:
     @settings(deadline=None, max_examples=100)
     @given(words=st.tuples(*[st.integers(0, naive.MASK_32)] * 4))
     def test_kernel_equals_naive(self, words):
-        found = pcg4d(*(np.uint32(word) for word in words))
-        assert tuple(int(word) for word in found) == naive.pcg4d(*words)
+        found = random_words(*(np.uint32(word) for word in words))
+        assert tuple(int(word) for word in found) == naive.random_words(*words)
 
     def test_neighbors_in_place_and_frame_share_half_of_their_bits_as_chance_has_it(self):
         rng = np.random.default_rng(0)
@@ -251,7 +251,7 @@ class TestPcg4d:
                 flips = 0
                 for words in rng.integers(0, 2**32, (40, 4)).tolist():
                     other = [word ^ (1 << bit) if place == at else word for place, word in enumerate(words)]
-                    pairs = zip(naive.pcg4d(*words), naive.pcg4d(*other), strict=True)
+                    pairs = zip(naive.random_words(*words), naive.random_words(*other), strict=True)
                     flips += sum((one ^ two).bit_count() for one, two in pairs)
                 assert 0.45 < flips / (40 * 128) < 0.55, (at, bit)
 

@@ -21,10 +21,12 @@ _ONE, _ZERO = np.float32(1), np.float32(0)
 
 
 @kernel
-def pcg4d(x: np.uint32, y: np.uint32, z: np.uint32, w: np.uint32) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
-    """Return four random words of four given ones.
+def random_words(
+    x: np.uint32, y: np.uint32, z: np.uint32, w: np.uint32
+) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
+    """Return four random words of four given ones: pcg4d, and a last shift, without which its low bits are weak.
 
-    Source: pcg4d of Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020.
+    Source: Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020.
     """
     x, y, z, w = np.uint32(x * _A + _C), np.uint32(y * _A + _C), np.uint32(z * _A + _C), np.uint32(w * _A + _C)
     x = np.uint32(x + y * w)
@@ -36,7 +38,7 @@ def pcg4d(x: np.uint32, y: np.uint32, z: np.uint32, w: np.uint32) -> tuple[np.ui
     y = np.uint32(y + z * x)
     z = np.uint32(z + x * y)
     w = np.uint32(w + y * z)
-    return x, y, z, w
+    return x ^ (x >> _HALF), y ^ (y >> _HALF), z ^ (z >> _HALF), w ^ (w >> _HALF)
 
 
 @kernel
@@ -81,7 +83,7 @@ def poisson_spikes(
                 at = block * block_size
                 for lane in range(lanes):
                     # Written out, one line a half: like this the loop over the lanes runs in vectors.
-                    x, y, z, w = pcg4d(np.uint32(first + np.uint32(lane)), frame, low, high)
+                    x, y, z, w = random_words(np.uint32(first + np.uint32(lane)), frame, low, high)
                     q = at + lane
                     spikes[q] = _ONE if x >> _HALF < limits[q] else _ZERO
                     q += lanes
@@ -99,7 +101,7 @@ def poisson_spikes(
                     q += lanes
                     spikes[q] = _ONE if w & _LOW < limits[q] else _ZERO
             for lane in range(min(lanes, num_pixels - whole * block_size)):
-                words = pcg4d(np.uint32(whole * lanes + lane), frame, low, high)
+                words = random_words(np.uint32(whole * lanes + lane), frame, low, high)
                 q = whole * block_size + lane
                 for word in words:
                     if q < num_pixels:
