@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.events import SensorSize
 from tmkt_data.io.atis import ATIS_SIZE, BYTES_PER_EVENT
+from tmkt_data.io.files import ReusedBuffer
 from tmkt_data.io.pieces import WHOLE_BYTES
 from tmkt_data.io.read import SUFFIXES, recognize
 from tmkt_data.kernels.resize import axis_table
@@ -21,6 +22,8 @@ from tmkt_data.voxelize import CanvasBox, EventFrames, SampledGrid, canvas_box
 
 _SIDE = 256
 """Coordinates are bytes."""
+_HEAD = 4096
+"""Bytes that tell other formats."""
 
 
 def counts_as_it_stands(catalogue: Catalogue, spec: PrepareSpec) -> bool:
@@ -41,56 +44,66 @@ def may_be_counted(source: Source) -> bool:
     return SUFFIXES.get(suffix) == "atis" and source.num_bytes <= WHOLE_BYTES and source.shift == (0, 0)
 
 
-def count_recording(
-    data: bytes, source: Source, sensor_size: SensorSize, spec: PrepareSpec
-) -> tuple[RecordingFacts, EventFrames] | None:
-    """Count the events of an ATIS recording.
+class AtisCounter:
+    """Counts ATIS recordings one after the other, each in the same memory.
 
     Args:
-        data: The file.
-        source: Where it is from.
         sensor_size: Size of the sensor.
         spec: The choices, see `counts_as_it_stands`.
-
-    Returns:
-        What it holds, and its frames as `FrameBuilder` makes them, bit for bit. None where that way is to be taken:
-        for other bytes, for times that step back or events outside the sensor, and for whatever is an error there.
     """
-    from tmkt_data.kernels import atis_frames as kernels
 
-    if not len(data) or len(data) % BYTES_PER_EVENT or recognize(data, source.path) != "atis":
-        return None
-    pixels = np.frombuffer(data, np.uint8)
-    x_first, y_first, x_last, y_last, t_first, t_last = kernels.atis_extent(pixels)
-    if x_last >= min(sensor_size.width, ATIS_SIZE.width) or y_last >= min(sensor_size.height, ATIS_SIZE.height):
-        return None
-    if t_last < t_first:
-        return None
-    num_events = len(data) // BYTES_PER_EVENT
-    extent = (x_first, y_first, x_last, y_last)
-    facts = RecordingFacts(t_first, t_last, extent, num_read=num_events, num_kept=num_events)
-    tables = _tables(canvas_box(extent, spec.canvas, sensor_size), spec.size, spec.resize)
-    edges = bin_edges(t_first, t_last, spec.time_bins, spec.bin_rule)
-    shape = (spec.time_bins, 2, spec.size, spec.size)
-    frames: NDArray[np.uint32] | NDArray[np.float32]
-    if tables.grid is None:
-        frames = np.zeros(shape, np.uint32)
-        counted, backwards = kernels.count_atis(pixels, edges, tables.column, tables.line, frames.reshape(-1))
-    else:
-        frames = np.empty(shape, np.float32)
+    def __init__(self, sensor_size: SensorSize, spec: PrepareSpec) -> None:
+        self._sensor_size, self._spec = sensor_size, spec
+        self._width, self._height = min(sensor_size.width, ATIS_SIZE.width), min(sensor_size.height, ATIS_SIZE.height)
+        self._file = ReusedBuffer()
+        kind = np.uint32 if spec.resize == "sum" else np.float32
+        self._frames: NDArray[Any] = np.empty((spec.time_bins, 2, spec.size, spec.size), kind)
+
+    def read(self, source: Source) -> NDArray[np.uint8]:
+        """Return the bytes of a source, good until the next call; errors as `read_bytes`."""
+        return self._file.read(source.file)
+
+    def count(self, data: NDArray[np.uint8], source: Source) -> tuple[RecordingFacts, EventFrames] | None:
+        """Count the events of a recording.
+
+        Args:
+            data: The file, shape (N,), uint8.
+            source: Where it is from.
+
+        Returns:
+            What it holds, and its frames as `FrameBuilder` makes them, bit for bit, good until the next call. None
+            where that way is to be taken: for other bytes, for times that step back or events outside the sensor, and
+            for whatever is an error there.
+        """
+        from tmkt_data.kernels import atis_frames as kernels
+
+        if not data.size or data.size % BYTES_PER_EVENT or recognize(data[:_HEAD].tobytes(), source.path) != "atis":
+            return None
+        x_first, y_first, x_last, y_last, t_first, t_last = kernels.atis_extent(data)
+        if x_last >= self._width or y_last >= self._height or t_last < t_first:
+            return None
+        num_events = data.size // BYTES_PER_EVENT
+        extent = (x_first, y_first, x_last, y_last)
+        box = canvas_box(extent, self._spec.canvas, self._sensor_size)
+        edges = bin_edges(t_first, t_last, self._spec.time_bins, self._spec.bin_rule)
+        counted, backwards = self._count(data, edges, _tables(box, self._spec.size, self._spec.resize))
+        if backwards:
+            return None
+        facts = RecordingFacts(t_first, t_last, extent, num_read=num_events, num_kept=num_events)
+        return facts, EventFrames(self._frames, num_events - counted)
+
+    def _count(self, data: NDArray[np.uint8], edges: NDArray[np.int64], tables: _Tables) -> tuple[int, int]:
+        from tmkt_data.kernels import atis_frames as kernels
+
+        if tables.grid is None:
+            self._frames[...] = 0
+            return kernels.count_atis(data, edges, tables.column, tables.line, self._frames.reshape(-1))
+        x, y = tables.grid.columns.taps, tables.grid.rows.taps
         counts, line = np.empty_like(tables.grid.counts), np.empty_like(tables.grid.line)
-        counted, backwards = kernels.count_atis_weighted(
-            pixels,
-            edges,
-            tables.column,
-            tables.line,
-            counts,
-            *tables.grid.columns.taps,
-            *tables.grid.rows.taps,
-            line,
-            frames,
-        )
-    return None if backwards else (facts, EventFrames(frames, num_events - counted))
+        return kernels.count_atis_weighted(
+            data, edges, tables.column, tables.line, counts,
+            x.start, x.place, x.weight, y.start, y.place, y.weight, line, self._frames,
+        )  # fmt: skip
 
 
 class _Tables(NamedTuple):

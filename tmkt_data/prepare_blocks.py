@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.atis_frames import count_recording, counts_as_it_stands, may_be_counted
+from tmkt_data.atis_frames import AtisCounter, counts_as_it_stands, may_be_counted
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES, text_table
 from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.event_filters import OUTSIDE, num_filtered
-from tmkt_data.io.files import read_bytes
 from tmkt_data.random_keys import sample_uid
 from tmkt_data.source_reader import RecordingFacts, RecordingReader, canvas_of, files_beside
 from tmkt_data.spec import PrepareSpec
@@ -78,10 +77,10 @@ def convert_recordings(
     from tmkt_data.kernels.pack import pack_counts, pack_halves
 
     reader = RecordingReader(catalogue, spec)
-    is_short = counts_as_it_stands(catalogue, spec)
+    counter = AtisCounter(catalogue.sensor_size, spec) if counts_as_it_stands(catalogue, spec) else None
 
     def convert(source: Source, row: int) -> None:
-        short = _count_short(source, catalogue, spec) if is_short and may_be_counted(source) else None
+        short = _count_short(source, counter) if counter is not None and may_be_counted(source) else None
         counted = _count(source, catalogue, spec, reader) if short is None else short
         frames = _fill_row(block, row, counted, spec)
         stored, flat = block["frames"][row], frames.reshape(-1)
@@ -190,12 +189,10 @@ class _Counted(NamedTuple):
     checksum: int
 
 
-def _count_short(source: Source, catalogue: Catalogue, spec: PrepareSpec) -> _Counted | None:
-    data = read_bytes(source.file)
-    found = count_recording(data, source, catalogue.sensor_size, spec)
-    if found is None:
-        return None
-    return _Counted(*found, len(data), checksum(data))
+def _count_short(source: Source, counter: AtisCounter) -> _Counted | None:
+    data = counter.read(source)
+    found = counter.count(data, source)
+    return None if found is None else _Counted(*found, data.size, checksum(data))
 
 
 def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: RecordingReader) -> _Counted:

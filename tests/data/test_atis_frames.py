@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data import prepare_blocks
-from tmkt_data.atis_frames import count_recording, counts_as_it_stands, may_be_counted
+from tmkt_data.atis_frames import AtisCounter, counts_as_it_stands, may_be_counted
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.catalogue import Source
 from tmkt_data.datasets.open import open_catalogue
@@ -27,6 +27,10 @@ ROWS = st.lists(
     st.tuples(st.integers(0, 3000), st.integers(0, 255), st.integers(0, 255), st.booleans()), min_size=1, max_size=60
 )
 SIZES = st.sampled_from([SensorSize(240, 180), SensorSize(34, 34), SensorSize(256, 240), SensorSize(700, 600)])
+
+
+def count_bytes(data, size, spec):
+    return AtisCounter(size, spec).count(np.frombuffer(data, np.uint8), Source("a/1", 0, Path("1.bin"), len(data)))
 
 
 @settings(deadline=None, max_examples=300)
@@ -49,7 +53,7 @@ def test_both_ways_are_one(rows, in_order, inside, size, spec):
         rows = [(t, x % min(size.width, 256), y % min(size.height, 240), p) for t, x, y, p in rows]
     rows = sorted(rows, key=lambda row: row[0]) if in_order else rows
     data = naive.encode_atis(rows)
-    found = count_recording(data, Source("a/1", 0, Path("1.bin"), len(data)), size, spec)
+    found = count_bytes(data, size, spec)
     events = decode_atis(data, sensor_size=size)
     if events.num_inversions or events.num_dropped:
         assert found is None
@@ -78,7 +82,7 @@ def test_a_clock_that_goes_round_is_the_same_either_way(tmp_path, monkeypatch, c
         wrapped = load_events(path)
         assert (wrapped.num_wraps, wrapped.num_inversions) == (1, 0)
         data = path.read_bytes()
-        assert count_recording(data, Source("a/1", 0, path, len(data)), SensorSize(34, 34), PrepareSpec()) is None
+        assert count_bytes(data, SensorSize(34, 34), PrepareSpec()) is None
     short = Cache(build("nmnist", root, tmp_path / "a.h5", **choices))
     monkeypatch.setattr(prepare_blocks, "counts_as_it_stands", lambda *_: False)
     long = Cache(build("nmnist", root, tmp_path / "b.h5", **choices))
@@ -87,8 +91,7 @@ def test_a_clock_that_goes_round_is_the_same_either_way(tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("data", [b"", b"1234", b"123456", b"%" * 10, b"\x89HDF\r\n\x1a\n12"])
 def test_other_bytes_are_left_to_the_other_way(data):
-    source = Source("a/1", 0, Path("1.bin"), len(data))
-    found = count_recording(data, source, SensorSize(240, 180), PrepareSpec())
+    found = count_bytes(data, SensorSize(240, 180), PrepareSpec())
     assert (found is None) == (data != b"%" * 10)
 
 
