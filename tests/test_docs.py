@@ -29,6 +29,10 @@ PAGES = [
 COMMANDS = {"tmkt-data": data_command, "tmkt-train": train_command}
 
 
+_SETTING = re.compile(r"[A-Z][A-Z0-9_]*=")
+"""What a command line may begin with: variables of its environment."""
+
+
 class Block(NamedTuple):
     page: Path
     line: int
@@ -95,6 +99,7 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
             for number, line in enumerate(block.text.replace("\\\n", " ").splitlines(), start=block.line + 1):
                 if block.kind != "console" or line.startswith("$ "):
                     words = shlex.split(line.removeprefix("$ "), comments=True)
+                    words = words[next((at for at, word in enumerate(words) if not _SETTING.match(word)), len(words)) :]
                     if words:
                         yield f"{name_of(page)}:{number}: {line}", [Path(words[0]).name, *words[1:]]
 
