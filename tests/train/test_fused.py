@@ -1,11 +1,13 @@
 """Layers in one go against the same layers one after the other, in float64 so that rounding decides no spike."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tmkt_train import fused, workers
+from tmkt_train import firing, workers
 from tmkt_train.kernels.statistics import step_statistics
 from tmkt_train.models import build_model, layers
 from tmkt_train.neurons import avg_pool, batch_norm, conv2d, keep_membrane, lif, membrane, reset, set_stream
@@ -26,8 +28,8 @@ GEOMETRIES = [
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Cut everything into several pieces, the last of them short."""
-    monkeypatch.setattr(fused, "_CHUNK", 2 * 3 * 9 * 8 * 32)
-    monkeypatch.setattr(fused, "_ROWS", 7 * 32)
+    monkeypatch.setattr(firing, "_CHUNK", 2 * 3 * 9 * 8 * 32)
+    monkeypatch.setattr(firing, "_ROWS", 7 * 32)
     monkeypatch.setattr("tmkt_train.convolution._BLOCK", 1)
 
 
@@ -163,6 +165,29 @@ def test_kept_for_the_way_back_is_the_input_and_the_weight():
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         in_one_go(net, x)
     assert sorted(kept) == sorted([x.numel(), net[2].weight.numel()])
+
+
+def test_the_output_of_a_convolution_of_few_channels_is_computed_again():
+    torch.manual_seed(5)
+    blocks = [
+        stack("per-step", 32, geometry=(32, 96, 3, 1, 1, False)),
+        stack("per-step", 96, geometry=(96, 8, 1, 0, 2, True)),
+    ]
+    nets = [nn.Sequential(*(part for block in blocks for part in block)) for blocks in (blocks, copy.deepcopy(blocks))]
+    x, kept = draw(3, 5, 32, 8, 8), []
+
+    def note(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        in_one_go(nets[0], x.clone().requires_grad_())
+    assert 3 * 5 * 96 * 8 * 8 not in kept
+    for net in nets:
+        for module in net:
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+    assert_same(*nets, x)
 
 
 def test_a_second_way_back_gives_the_same():

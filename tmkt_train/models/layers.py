@@ -48,7 +48,7 @@ def run_layers(layers: nn.Sequential, values: Tensor) -> Tensor:
     while at < len(modules):
         group = _group(modules[at:])
         if group is None or not _is_free(group, values):
-            values = modules[at](values)
+            values = _run_one(modules[at], values)
             at += 1
         else:
             values = _run_group(group, values)
@@ -79,6 +79,17 @@ def _group(modules: list[nn.Module]) -> _Group | None:
     if isinstance(conv, nn.Conv2d) and is_plain_convolution(conv) and not keeps_membrane(neurons):
         return _Group(norm, neurons, pooling, conv, with_neurons + (pooling is not None) + 1)
     return _Group(norm, neurons, None, None, with_neurons)
+
+
+def _run_one(module: nn.Module, values: Tensor) -> Tensor:
+    if (
+        isinstance(module, nn.Conv2d)
+        and is_plain_convolution(module)
+        and _on_cpu(values)
+        and not _are_watched([module])
+    ):
+        return fused.convolve(module, values)
+    return cast("Tensor", module(values))
 
 
 def _run_group(group: _Group, values: Tensor) -> Tensor:
