@@ -122,6 +122,7 @@ def _run(building: BuildingFolder, frames: FramesFile, task: Task, skip_bad: boo
         frames.write(f"{task.side}/{name}", task.first, block.pop(name))
     # Last: a block that is there says that its frames are.
     building.store(task.name, block)
+    frames.flush()
 
 
 def _is_usable(block: Block | None, task: Task, frames: FramesFile, skip_bad: bool) -> bool:

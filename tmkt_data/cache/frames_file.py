@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +62,8 @@ class FramesFile:
             raise CacheError(f"{path}: does not hold what was just written to it; give another --out")
         self._offsets = offsets
         self._lock = threading.Lock()
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._flushing: Future[None] | None = None
 
     def write(self, name: str, first: int, rows: NDArray[Any]) -> None:
         """Write rows from row `first` on.
@@ -73,6 +76,11 @@ class FramesFile:
             raise CacheError(f"{name}: {rows.dtype} of {rows.shape} at row {first}, expected to fit {array}")
         with writing(self.path):
             self._write(np.ascontiguousarray(rows), self._offsets[name] + first * array.row_bytes)
+
+    def flush(self) -> None:
+        """Have the system write to disk what it holds back, without waiting; at the end little is left to wait for."""
+        if self._flushing is None or self._flushing.done():
+            self._flushing = self._flusher.submit(os.fsync, self._file.fileno())
 
     def read(self, name: str, first: int, count: int) -> NDArray[Any]:
         """Return rows as they stand, shape (count, ...); zeros where none was written.
@@ -116,7 +124,8 @@ class FramesFile:
                 data = data[self._file.write(data) or 0 :]
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what a flush had to say is said again when the cache is sealed."""
+        self._flusher.shutdown(wait=True)
         self._file.close()
 
 
