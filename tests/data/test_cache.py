@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import random
 import re
 import shutil
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import build
 
+from tmkt_data.cache.frames_file import FrameArray, FramesFile
 from tmkt_data.cache.layout import LEADING_BYTES, LeadingBlock, decode_leading_block, encode_leading_block
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.cache.stored_frames import _widen
@@ -226,3 +229,17 @@ def test_halves_are_widened_exactly():
     out = np.empty(len(halves), np.float32)
     _widen(halves, out)
     np.testing.assert_array_equal(out, halves.astype(np.float32))
+
+
+def test_what_a_flush_could_not_write_is_said(tmp_path, monkeypatch):
+    array = FrameArray("events/frames", (3, 4), np.dtype("u1"))
+    frames = FramesFile(tmp_path / "frames.h5", [array])
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    frames.flush()
+    with pytest.raises(CacheError, match=r"frames\.h5: cannot be written \(No space left on device\); free some space"):
+        frames.settle()
+    frames.close()

@@ -87,7 +87,12 @@ class BuildingFolder:
         return frames
 
     def complete(self, frames: FramesFile) -> Path:
-        """Close the file of the frames and set it aside for the tables; return its new path."""
+        """Close the file of the frames and set it aside for the tables; return its new path.
+
+        Raises:
+            CacheError: Frames could not be written to disk.
+        """
+        frames.settle()
         frames.close()
         return frames.path.replace(self.path / _TABLED)
 

@@ -78,9 +78,24 @@ class FramesFile:
             self._write(np.ascontiguousarray(rows), self._offsets[name] + first * array.row_bytes)
 
     def flush(self) -> None:
-        """Have the system write to disk what it holds back, without waiting; at the end little is left to wait for."""
+        """Have the system write to disk what it holds back, without waiting; at the end little is left to wait for.
+
+        Raises:
+            CacheError: An earlier flush could not write.
+        """
         if self._flushing is None or self._flushing.done():
+            self.settle()
             self._flushing = self._flusher.submit(os.fsync, self._file.fileno())
+
+    def settle(self) -> None:
+        """Wait for the flush that is under way.
+
+        Raises:
+            CacheError: It could not write. The system tells that once, to whoever waits for it, so this must be asked.
+        """
+        with writing(self.path):
+            if self._flushing is not None:
+                self._flushing.result()
 
     def read(self, name: str, first: int, count: int) -> NDArray[Any]:
         """Return rows as they stand, shape (count, ...); zeros where none was written.
@@ -124,7 +139,7 @@ class FramesFile:
                 data = data[self._file.write(data) or 0 :]
 
     def close(self) -> None:
-        """Close the file; what a flush had to say is said again when the cache is sealed."""
+        """Close the file."""
         self._flusher.shutdown(wait=True)
         self._file.close()
 
