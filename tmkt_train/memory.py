@@ -23,12 +23,18 @@ def mapped(like: Tensor, *shape: int) -> Tensor:
     size = count * like.element_size()
     if size < _LEAST_MAPPED:
         return like.new_empty(shape)
-    pages = mmap.mmap(-1, size)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        # Kernels without huge pages refuse the advice, which is all that is lost.
-        with contextlib.suppress(OSError):
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(pages, dtype=like.dtype, count=count).view(shape)
+    return torch.frombuffer(_pages(size), dtype=like.dtype, count=count).view(shape)
+
+
+def _pages(size: int) -> mmap.mmap:
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return mmap.mmap(-1, size)
+    # Memory that is shared, as by default, gets no huge pages.
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # Kernels without huge pages refuse the advice, which is all that is lost.
+    with contextlib.suppress(OSError):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
 
 
 class Scratch(threading.local):
