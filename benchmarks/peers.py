@@ -61,11 +61,7 @@ def decode_and_count(folder: Path, repeats: int) -> Figures:
         )
     absent = {"a C compiler": in_c, "tonic": tonic, "spikingjelly": other}
     print("left out:", ", ".join(name for name, run in absent.items() if run is None) or "nobody")
-    return {
-        "decode and count": measure(
-            "decode and count, 240 x 180, from the file", case, repeats, "a recording", settle=True
-        )
-    }
+    return {"decode and count": measure("decode and count, 240 x 180, from the file", case, repeats, "a recording")}
 
 
 def write_tree(folder: Path, count: int) -> list[Path]:
@@ -163,7 +159,7 @@ def read(folder: Path, paths: list[Path], repeats: int) -> Figures:
 
         case["spikingjelly, npz of frames, events"] = theirs
     title = f"read an epoch in random order, batches of {BATCH}, float32 tensors"
-    return {"read": measure(title, case, repeats, "a sample", count, settle=True)}
+    return {"read": measure(title, case, repeats, "a sample", count)}
 
 
 def poisson(repeats: int) -> Figures:
@@ -188,7 +184,7 @@ def poisson(repeats: int) -> Figures:
         "torch.rand": drawn,
         "spikingjelly's encoder": lambda: torch.stack([encode(rates) for _ in range(BINS)], dim=1),
     }
-    return {"poisson": measure("Poisson spikes of 120 images", case, repeats, "a batch", settle=True)}
+    return {"poisson": measure("Poisson spikes of 120 images", case, repeats, "a batch")}
 
 
 def main() -> None:
