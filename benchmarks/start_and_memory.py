@@ -29,7 +29,6 @@ started = time.perf_counter()
 import numba
 loaded = time.perf_counter()
 from tmkt_data.atis_frames import AtisCounter
-from tmkt_data.datasets.catalogue import Source
 from tmkt_data.encode import frame_of_pixels, poisson_frames
 from tmkt_data.events import SensorSize
 from tmkt_data.io.read import read_events
@@ -38,9 +37,8 @@ from tmkt_data.spec import PrepareSpec
 from pathlib import Path
 path = Path(sys.argv[1])
 data = np.fromfile(path, np.uint8)
-source = Source("a/1", 0, path, len(data))
 for resize in ("sum", "bilinear"):
-    AtisCounter(SensorSize(240, 180), PrepareSpec(canvas="tight", resize=resize)).count(data, source)
+    AtisCounter(SensorSize(240, 180), PrepareSpec(canvas="tight", resize=resize)).count(data)
 read_events(path)
 pack_counts(np.zeros(9, np.uint32), np.zeros(9, np.uint8))
 pack_halves(np.zeros(9, np.float32), np.zeros(9, np.uint16))

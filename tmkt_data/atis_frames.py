@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ _SIDE = 256
 """Coordinates are bytes."""
 _HEAD = 4096
 """Bytes that tell other formats."""
+_ATIS = Path("a.bin")
+"""Any name that says ATIS, where the content does not say otherwise."""
 
 
 def counts_as_it_stands(catalogue: Catalogue, spec: PrepareSpec) -> bool:
@@ -59,16 +62,15 @@ class AtisCounter:
         kind = np.uint32 if spec.resize == "sum" else np.float32
         self._frames: NDArray[Any] = np.empty((spec.time_bins, 2, spec.size, spec.size), kind)
 
-    def read(self, source: Source) -> NDArray[np.uint8]:
-        """Return the bytes of a source, good until the next call; errors as `read_bytes`."""
-        return self._file.read(source.file)
+    def read(self, source: Source) -> NDArray[np.uint8] | None:
+        """Return the bytes of a source, good until the next call; None as `ReusedBuffer.read`."""
+        return self._file.read(source.file, source.num_bytes)
 
-    def count(self, data: NDArray[np.uint8], source: Source) -> tuple[RecordingFacts, EventFrames] | None:
+    def count(self, data: NDArray[np.uint8]) -> tuple[RecordingFacts, EventFrames] | None:
         """Count the events of a recording.
 
         Args:
             data: The file, shape (N,), uint8.
-            source: Where it is from.
 
         Returns:
             What it holds, and its frames as `FrameBuilder` makes them, bit for bit, good until the next call. None
@@ -77,7 +79,7 @@ class AtisCounter:
         """
         from tmkt_data.kernels import atis_frames as kernels
 
-        if not data.size or data.size % BYTES_PER_EVENT or recognize(data[:_HEAD].tobytes(), source.path) != "atis":
+        if not data.size or data.size % BYTES_PER_EVENT or recognize(data[:_HEAD].tobytes(), _ATIS) != "atis":
             return None
         x_first, y_first, x_last, y_last, t_first, t_last = kernels.atis_extent(data)
         if x_last >= self._width or y_last >= self._height or t_last < t_first:
@@ -96,7 +98,6 @@ class AtisCounter:
         from tmkt_data.kernels import atis_frames as kernels
 
         if tables.grid is None:
-            self._frames[...] = 0
             return kernels.count_atis(data, edges, tables.column, tables.line, self._frames.reshape(-1))
         x, y = tables.grid.columns.taps, tables.grid.rows.taps
         counts, line = np.empty_like(tables.grid.counts), np.empty_like(tables.grid.line)

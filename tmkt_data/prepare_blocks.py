@@ -191,8 +191,8 @@ class _Counted(NamedTuple):
 
 def _count_short(source: Source, counter: AtisCounter) -> _Counted | None:
     data = counter.read(source)
-    found = counter.count(data, source)
-    return None if found is None else _Counted(*found, data.size, checksum(data))
+    found = None if data is None else counter.count(data)
+    return None if data is None or found is None else _Counted(*found, data.size, checksum(data))
 
 
 def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: RecordingReader) -> _Counted:

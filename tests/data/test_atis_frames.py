@@ -1,7 +1,5 @@
 """The short way from ATIS bytes to frames gives what the way by `Events` gives, or leaves the recording to it."""
 
-from pathlib import Path
-
 import naive
 import numpy as np
 import pytest
@@ -13,12 +11,12 @@ from hypothesis import strategies as st
 from tmkt_data import prepare_blocks
 from tmkt_data.atis_frames import AtisCounter, counts_as_it_stands, may_be_counted
 from tmkt_data.cache.reader import Cache
-from tmkt_data.datasets.catalogue import Source
 from tmkt_data.datasets.open import open_catalogue
 from tmkt_data.errors import EventError
 from tmkt_data.events import SensorSize
 from tmkt_data.io.atis import decode_atis
 from tmkt_data.io.read import load_events
+from tmkt_data.kernels.atis_frames import atis_extent
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.time_bins import BIN_RULES
 from tmkt_data.voxelize import event_frames
@@ -30,7 +28,7 @@ SIZES = st.sampled_from([SensorSize(240, 180), SensorSize(34, 34), SensorSize(25
 
 
 def count_bytes(data, size, spec):
-    return AtisCounter(size, spec).count(np.frombuffer(data, np.uint8), Source("a/1", 0, Path("1.bin"), len(data)))
+    return AtisCounter(size, spec).count(np.frombuffer(data, np.uint8))
 
 
 @settings(deadline=None, max_examples=300)
@@ -130,3 +128,15 @@ def test_a_recording_of_another_set_is_refused_on_the_short_way_too(tmp_path):
     path.write_bytes(naive.encode_atis([(t, 200, 100, True) for t in range(90)] + [(99, 3, 3, True)]))
     with pytest.raises(EventError.__mro__[1], match="90 of 91 events lie outside the 34 x 34 sensor"):
         build("nmnist", root, tmp_path / "a.h5")
+
+
+@settings(deadline=None)
+@given(num_events=st.integers(1, 700), seed=st.integers(0, 2**32 - 1))
+def test_the_extent_is_found_in_vectors_and_in_what_is_left_of_them(num_events, seed):
+    rng = np.random.default_rng(seed)
+    events = rng.integers(0, 256, (num_events, 5), dtype=np.uint8)
+    # Few events at the edge, so that each vector and each rest decides now and then.
+    events[:, :2] = np.where(rng.random((num_events, 2)) < 2 / num_events, events[:, :2], events[:, :2] // 8 + 100)
+    x, y, times = events[:, 0], events[:, 1], np.r_[events[0, 2:], events[-1, 2:]].astype(int)
+    t_first, t_last = ((high & 127) << 16 | mid << 8 | low for high, mid, low in times.reshape(2, 3))
+    assert atis_extent(events.reshape(-1)) == (x.min(), y.min(), x.max(), y.max(), t_first, t_last)

@@ -37,16 +37,25 @@ class ReusedBuffer:
     def __init__(self) -> None:
         self._room = np.empty(0, np.uint8)
 
-    def read(self, path: str | Path) -> NDArray[np.uint8]:
-        """Return the bytes of a file, shape (N,), uint8; good until the next call. Errors as `read_bytes`."""
-        with opened(path, EventError) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > len(self._room):
-                self._room = np.empty(size + size // 4, np.uint8)
-            done = 0
-            while count := file.readinto(self._room[done:size].data):
-                done += count
-        return self._room[:done]
+    def read(self, path: str | Path, num_bytes: int) -> NDArray[np.uint8] | None:
+        """Return the bytes of a file whose size is known, shape (N,), uint8; good until the next call.
+
+        Returns:
+            None for a file that cannot be read at once or is of another size; `read_bytes` finds what is wrong with it.
+        """
+        if num_bytes >= len(self._room):
+            self._room = np.empty(num_bytes + num_bytes // 4 + 1, np.uint8)
+        try:
+            with FileIO(path, "rb", opener=_open) as file:
+                # A byte more than there should be tells whether it has grown.
+                count = file.readinto(self._room[: num_bytes + 1].data)
+        except (OSError, ValueError):
+            return None
+        return self._room[:num_bytes] if count == num_bytes else None
+
+
+def _open(path: str, _: int) -> int:
+    return os.open(path, _FLAGS)
 
 
 @contextmanager
@@ -58,7 +67,7 @@ def opened(path: str | Path, error: type[TmktError]) -> Iterator[FileIO]:
     """
     try:
         # One look at the open file, and no buffer between: this is done for every file of a dataset.
-        with FileIO(os.open(path, _FLAGS), "rb") as file:
+        with FileIO(path, "rb", opener=_open) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise error(f"{path}: a pipe or a device, expected a file; copy what it gives into one")
             yield file

@@ -14,6 +14,9 @@ _ONE = np.uint64(1)
 _TIME = np.uint32(0x7FFFFF)
 _LINE = np.uint32(23)
 _SIGN = np.uint32(31)
+_PERIOD = 160
+"""Bytes that are compared at once: whole events, and whole vectors."""
+_UNROLLED = 4
 
 
 @kernel
@@ -26,15 +29,28 @@ def atis_extent(data: NDArray[np.uint8]) -> tuple[int, int, int, int, int, int]:
     Returns:
         (x_first, y_first, x_last, y_last, t_first, t_last).
     """
-    x_first = y_first = np.uint32(255)
-    x_last = y_last = np.uint32(0)
-    for at in range(np.uint64(0), np.uint64(data.size), _EVENT):
-        x, y = np.uint32(data[at]), np.uint32(data[at + _ONE])
-        x_first, x_last = min(x_first, x), max(x_last, x)
-        y_first, y_last = min(y_first, y), max(y_last, y)
+    # Every byte is compared with those a multiple of 5 away, in vectors; what is no coordinate is left out at the end.
+    low, high = np.full(_PERIOD, np.uint8(255)), np.zeros(_PERIOD, np.uint8)
+    whole = data.size // (_UNROLLED * _PERIOD)
+    parts = data[: whole * _UNROLLED * _PERIOD].reshape(whole, _UNROLLED, _PERIOD)
+    for part in range(whole):
+        for i in range(_PERIOD):
+            least, most = low[i], high[i]
+            for k in range(_UNROLLED):
+                least, most = min(least, parts[part, k, i]), max(most, parts[part, k, i])
+            low[i], high[i] = least, most
+    for at in range(whole * _UNROLLED * _PERIOD, data.size):
+        low[at % _PERIOD], high[at % _PERIOD] = min(low[at % _PERIOD], data[at]), max(high[at % _PERIOD], data[at])
     t_first = word_at(data, _ONE) & _TIME
     t_last = word_at(data, np.uint64(data.size) - np.uint64(4)) & _TIME
-    return int(x_first), int(y_first), int(x_last), int(y_last), int(t_first), int(t_last)
+    return (
+        int(low[::5].min()),
+        int(low[1::5].min()),
+        int(high[::5].max()),
+        int(high[1::5].max()),
+        int(t_first),
+        int(t_last),
+    )
 
 
 @kernel
@@ -118,11 +134,12 @@ def count_atis(
         column: Column of the frame of each x, shape (256,).
         line: Where its line of the frame begins, OFF before ON, of each y and polarity, shape (512,): at 2 y + p.
             Every sum with a column must lie inside a bin.
-        out: Added to: shape (T * 2 * H * W,), uint32.
+        out: Written to: shape (T * 2 * H * W,), uint32.
 
     Returns:
         Events in a bin, and whether time steps back, 1 or 0. Where it does, the counts mean nothing.
     """
+    out[:] = 0
     slab = out.size // (edges.size - 1)
     start = first_from(data, 0, edges[0])
     backwards = is_backwards(data, 0, start)
