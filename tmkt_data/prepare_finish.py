@@ -62,7 +62,7 @@ def finish_cache(plan: PreparePlan, building: BuildingFolder, frames: FramesFile
         _copy_kept(tasks, num_rows, whole, frames)
     path = building.complete(frames)
     digest = write_tables(path, _header(plan, [*bad_recordings, *bad_pictures]), tables)
-    seal(path, plan.path, digest)
+    seal(path, plan.path, digest, frames.digests)
 
 
 def _copy_kept(tasks: Sequence[Task], num_rows: Sequence[int], whole: FramesFile, short: FramesFile) -> None:

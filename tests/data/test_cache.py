@@ -43,7 +43,7 @@ def test_the_file_is_plain_hdf5_behind_a_readable_block(nmnist_cache):
         for protocol in PROTOCOLS:
             np.testing.assert_array_equal(file[f"events/split/{protocol}"][:], cache.splits("events", protocol))
     text = nmnist_cache.read_bytes()[:LEADING_BYTES].decode()
-    assert text.startswith("tmkt-cache 2\ndigest ")
+    assert text.startswith("tmkt-cache 3\ndigest ")
     assert text.endswith("\n")
 
 
@@ -51,7 +51,10 @@ def test_the_leading_block_states_size_and_hash(nmnist_cache):
     data = nmnist_cache.read_bytes()
     block = decode_leading_block(data[:LEADING_BYTES], "x")
     assert block.num_bytes == len(data)
-    assert block.sha256 == hashlib.sha256(data[LEADING_BYTES:]).hexdigest()
+    starts = range(LEADING_BYTES, len(data), 1 << 20)
+    assert len(starts) == 2
+    pieces = b"".join(hashlib.sha256(data[start : start + (1 << 20)]).digest() for start in starts)
+    assert block.pieces == hashlib.sha256(pieces).hexdigest()
     assert encode_leading_block(block) == data[:LEADING_BYTES]
 
 
@@ -174,10 +177,10 @@ def test_a_longer_file_is_refused(nmnist_cache, tmp_path):
 def test_another_version_is_named(nmnist_cache, tmp_path):
     data = nmnist_cache.read_bytes()
     block = decode_leading_block(data[:LEADING_BYTES], "x")
-    newer = LeadingBlock(9, block.num_bytes, block.sha256, block.digest)
+    newer = LeadingBlock(9, block.num_bytes, block.pieces, block.digest)
     path = tmp_path / "newer.h5"
     path.write_bytes(encode_leading_block(newer) + data[LEADING_BYTES:])
-    with pytest.raises(CacheError, match=r"^newer.h5: cache format 9, this tmkt reads format 2; prepare it again$"):
+    with pytest.raises(CacheError, match=r"^newer.h5: cache format 9, this tmkt reads format 3; prepare it again$"):
         Cache(path)
 
 

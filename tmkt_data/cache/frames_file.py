@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.layout import LEADING_BYTES
+from tmkt_data.cache.pieces import PieceDigests
 from tmkt_data.errors import CacheError
 
 LIBVER = ("earliest", "v110")
@@ -42,6 +43,7 @@ class FramesFile:
     Attributes:
         path: The file.
         arrays: What it holds, by name.
+        digests: Digests of the pieces that were written whole.
     """
 
     def __init__(self, path: Path, arrays: Sequence[FrameArray]) -> None:
@@ -61,6 +63,7 @@ class FramesFile:
         if offsets is None:
             raise CacheError(f"{path}: does not hold what was just written to it; give another --out")
         self._offsets = offsets
+        self.digests = PieceDigests()
         self._lock = threading.Lock()
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._flushing: Future[None] | None = None
@@ -74,8 +77,10 @@ class FramesFile:
         array = self.arrays[name]
         if rows.shape[1:] != array.shape[1:] or rows.dtype != array.dtype or first + len(rows) > array.shape[0]:
             raise CacheError(f"{name}: {rows.dtype} of {rows.shape} at row {first}, expected to fit {array}")
+        data, at = _bytes_of(np.ascontiguousarray(rows)), self._offsets[name] + first * array.row_bytes
         with writing(self.path):
-            self._write(np.ascontiguousarray(rows), self._offsets[name] + first * array.row_bytes)
+            self._write(data, at)
+        self.digests.note(data, at)
 
     def flush(self) -> None:
         """Have the system write to disk what it holds back, without waiting; at the end little is left to wait for.
@@ -128,11 +133,10 @@ class FramesFile:
                 for first, count in self.pieces(name):
                     at = self._offsets[name] + first * array.row_bytes
                     source.seek(at)
-                    self._write(np.frombuffer(source.read(count * array.row_bytes), np.uint8), at)
+                    self._write(memoryview(source.read(count * array.row_bytes)), at)
 
-    def _write(self, values: NDArray[Any], at: int) -> None:
+    def _write(self, data: memoryview, at: int) -> None:
         # One lock and one place in the file, as not every system writes at a place of its own choice.
-        data = _bytes_of(values)
         with self._lock:
             self._file.seek(at)
             while data:

@@ -1,7 +1,7 @@
-"""The cache format, version 2: names, types, the leading block and the digests. Described in docs/cache-format.md.
+"""The cache format, version 3: names, types, the leading block and the digests. Described in docs/cache-format.md.
 
 A cache is an HDF5 file behind a leading block of 512 bytes of text, which HDF5 ignores (its "user block"). The block
-holds the size and the SHA-256 of everything after it, so a cut or altered file is told from a whole one without HDF5.
+holds the size and a digest of everything after it, so a cut or altered file is told from a whole one without HDF5.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tmkt_data.errors import CacheError
 
 FORMAT = "tmkt-cache"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 LEADING_BYTES = 512
 
 EVENT_TABLES: dict[str, str] = {
@@ -53,11 +53,18 @@ Table = NDArray[Any]
 
 
 class LeadingBlock(NamedTuple):
-    """What the first 512 bytes say of the file behind them."""
+    """What the first 512 bytes say of the file behind them.
+
+    Attributes:
+        version: Format version.
+        num_bytes: Size of the whole file.
+        pieces: Digest of what lies behind the block, see `pieces`, 64 hexadecimal digits.
+        digest: Content digest, see `ContentDigest`.
+    """
 
     version: int
     num_bytes: int
-    sha256: str
+    pieces: str
     digest: str
 
 
@@ -67,7 +74,7 @@ def encode_leading_block(block: LeadingBlock) -> bytes:
         f"{FORMAT} {block.version}\n"
         f"digest {block.digest}\n"
         f"bytes {block.num_bytes}\n"
-        f"sha256 {block.sha256}\n"
+        f"pieces {block.pieces}\n"
         "An HDF5 file follows this block; read it with tmkt-data inspect, or with any HDF5 library.\n"
     )
     line = f"crc32 {zlib.crc32(text.encode()):08x}\n"
@@ -76,7 +83,7 @@ def encode_leading_block(block: LeadingBlock) -> bytes:
 
 _LEADING = re.compile(
     rb"tmkt-cache (?P<version>\d{1,9})\ndigest (?P<digest>[0-9a-f]{64})\n"
-    rb"bytes (?P<bytes>\d{1,18})\nsha256 (?P<sha>[0-9a-f]{64})\n"
+    rb"bytes (?P<bytes>\d{1,18})\npieces (?P<pieces>[0-9a-f]{64})\n"
 )
 
 
@@ -94,28 +101,41 @@ def decode_leading_block(data: bytes, place: str) -> LeadingBlock:
     version = int(found["version"])
     if version != FORMAT_VERSION:
         raise CacheError(f"{place}: cache format {version}, this tmkt reads format {FORMAT_VERSION}; prepare it again")
-    block = LeadingBlock(version, int(found["bytes"]), found["sha"].decode(), found["digest"].decode())
+    block = LeadingBlock(version, int(found["bytes"]), found["pieces"].decode(), found["digest"].decode())
     if encode_leading_block(block) != data[:LEADING_BYTES]:
         raise CacheError(f"{place}: the first {LEADING_BYTES} bytes are damaged; prepare it again")
     return block
 
 
-def content_digest(header: Mapping[str, str], tables: Mapping[str, Table]) -> str:
-    """Return the SHA-256 over the header and all tables; the checksum of every frame is among them.
+class ContentDigest:
+    """SHA-256 over the header and all tables, one after the other; the checksum of every frame is among them.
 
     The version of the tool is left out: the same content has the same digest whoever wrote it.
 
     Args:
         header: Attributes of the file, text by name.
-        tables: Arrays by their HDF5 path.
     """
-    digest = hashlib.sha256()
-    for name in sorted(set(header) - {"tool_version"}):
-        digest.update(f"{name}={header[name]}\0".encode())
+
+    def __init__(self, header: Mapping[str, str]) -> None:
+        self._digest = hashlib.sha256()
+        for name in sorted(set(header) - {"tool_version"}):
+            self._digest.update(f"{name}={header[name]}\0".encode())
+
+    def add(self, name: str, table: Table) -> None:
+        """Add the next table, sorted by its HDF5 path."""
+        self._digest.update(f"{name}:{table.dtype.str}:{table.shape}\0".encode())
+        self._digest.update(np.ascontiguousarray(table).reshape(-1).view(np.uint8).data)
+
+    def hexdigest(self) -> str:
+        """Return the digest, 64 hexadecimal digits."""
+        return self._digest.hexdigest()
+
+
+def content_digest(header: Mapping[str, str], tables: Mapping[str, Table]) -> str:
+    """Return the `ContentDigest` of a header and of all tables, by their HDF5 path."""
+    digest = ContentDigest(header)
     for name in sorted(tables):
-        table = tables[name]
-        digest.update(f"{name}:{table.dtype.str}:{table.shape}\0".encode())
-        digest.update(np.ascontiguousarray(table).tobytes())
+        digest.add(name, tables[name])
     return digest.hexdigest()
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tmkt_data.cache.layout import LEADING_BYTES, decode_leading_block
+from tmkt_data.cache.pieces import PIECE_BYTES, PieceDigests
 from tmkt_data.cache.reader import Cache
 from tmkt_data.errors import CacheError
 
-_CHUNK = 1 << 22
 _ROWS = 64
 
 
@@ -26,12 +25,12 @@ def verify_cache(path: str | Path) -> Iterator[tuple[int, int]]:
     cache = Cache(path)
     total = cache.info.num_bytes
     try:
-        with path.open("rb") as handle:
+        with path.open("rb", buffering=0) as handle:
             block = decode_leading_block(handle.read(LEADING_BYTES), path.name)
-            digest = hashlib.sha256()
-            while chunk := handle.read(_CHUNK):
-                digest.update(chunk)
-                yield handle.tell(), total
+            pieces = PieceDigests()
+            for done in pieces.fill(handle):
+                yield min(LEADING_BYTES + done * PIECE_BYTES, total), total
+            digest = pieces.total(handle)
     except OSError as broken:
         raise CacheError(f"{path}: cannot be read ({broken.strerror or broken})") from broken
     for start in range(0, cache.info.num_recordings, _ROWS):
@@ -41,5 +40,5 @@ def verify_cache(path: str | Path) -> Iterator[tuple[int, int]]:
         cache.image_frames(rows)
         if cache.has_spikes:
             cache.image_spikes(rows)
-    if digest.hexdigest() != block.sha256:
+    if digest != block.pieces:
         raise CacheError(f"{path.name}: the file was altered since it was written; restore it or prepare it again")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -13,49 +13,55 @@ import numpy as np
 from tmkt_data.cache.frames_file import LIBVER, writing
 from tmkt_data.cache.layout import (
     FORMAT_VERSION,
-    LEADING_BYTES,
+    ContentDigest,
     LeadingBlock,
     Table,
-    content_digest,
     encode_leading_block,
 )
-
-_CHUNK = 1 << 22
+from tmkt_data.cache.pieces import PieceDigests
 
 
 def write_tables(path: Path, header: Mapping[str, str], tables: Mapping[str, Table]) -> str:
     """Write attributes and tables into a `FramesFile` that was closed; return the content digest.
 
-    The bytes depend on nothing but what is written: no times, no random names.
+    The bytes depend on nothing but what is written: no times, no random names. Tables are asked for one by one.
 
     Raises:
         CacheError: The file cannot be written.
     """
-    digest = content_digest(header, tables)
+    digest = ContentDigest(header)
     with writing(path), h5py.File(path, "r+", libver=LIBVER) as file:
         for name in sorted(tables):
-            file.create_dataset(name, data=tables[name])
+            table = tables[name]
+            digest.add(name, table)
+            file.create_dataset(name, data=table)
         for name in sorted(header):
             file.attrs[name] = np.bytes_(header[name].encode())
-        file.attrs["digest"] = np.bytes_(digest.encode())
-    return digest
+        file.attrs["digest"] = np.bytes_(digest.hexdigest().encode())
+    return digest.hexdigest()
 
 
-def seal(temporary: Path, final: Path, digest: str) -> None:
+def seal(temporary: Path, final: Path, digest: str, pieces: PieceDigests | None = None) -> None:
     """Put the leading block in front, force the file to disk, and give it its name.
+
+    Args:
+        temporary: The file, whole but for the block.
+        final: Its name.
+        digest: Content digest.
+        pieces: Digests of the pieces that are known; None reads them all.
 
     Raises:
         CacheError: The file cannot be written; nothing has the final name then.
     """
+    pieces = PieceDigests() if pieces is None else pieces
     with writing(final):
-        with temporary.open("r+b") as handle:
-            sha = hashlib.sha256()
-            handle.seek(LEADING_BYTES)
-            while chunk := handle.read(_CHUNK):
-                sha.update(chunk)
-            block = LeadingBlock(FORMAT_VERSION, handle.tell(), sha.hexdigest(), digest)
+        with temporary.open("r+b", buffering=0) as handle, ThreadPoolExecutor(1) as disk:
+            # The disk takes what is there while the rest is hashed; the block alone is left for the second time.
+            on_disk = disk.submit(os.fsync, handle.fileno())
+            total = pieces.total(handle)
+            on_disk.result()
+            block = LeadingBlock(FORMAT_VERSION, os.fstat(handle.fileno()).st_size, total, digest)
             handle.seek(0)
             handle.write(encode_leading_block(block))
-            handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(final)
