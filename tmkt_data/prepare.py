@@ -127,16 +127,18 @@ def _run(building: BuildingFolder, frames: FramesFile, task: Task, skip_bad: boo
 
 def _is_usable(block: Block | None, task: Task, frames: FramesFile, skip_bad: bool) -> bool:
     """Whether a block is whole, made of these files as they are now, and lacks none that it should have."""
-    if block is None or "signature" not in block:
+    if block is None or "rows" not in block:
         return False
-    if not np.array_equal(block["signature"], source_signatures(task.sources, task.kind)):
+    rows = block["rows"]
+    if not np.array_equal(rows["signature"], source_signatures(task.sources, task.kind)):
         return False
-    names = [name for name in _FRAMES if f"{name}_xxh3" in block]
-    if not all(_are_whole(frames, f"{task.side}/{name}", task.first, block[f"{name}_xxh3"]) for name in names):
+    names = [name for name in _FRAMES if f"{name}_xxh3" in (rows.dtype.names or ())]
+    if not all(_are_whole(frames, f"{task.side}/{name}", task.first, rows[f"{name}_xxh3"]) for name in names):
         return False
-    return skip_bad or len(block["label"]) == len(task.sources)
+    return skip_bad or bool(rows["is_kept"].all())
 
 
 def _are_whole(frames: FramesFile, name: str, first: int, checksums: NDArray[np.uint64]) -> bool:
     rows = frames.read(name, first, len(checksums))
-    return all(checksum(row) == int(expected) for row, expected in zip(rows, checksums, strict=True))
+    # Those of sources that were left out are 0, whatever their frames are.
+    return all(checksum(row) == expected for row, expected in zip(rows, checksums.tolist(), strict=True) if expected)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from tmkt_data.cache.layout import (
     table_text,
     text_table,
 )
+from tmkt_data.cache.rows_file import RowsFile
 from tmkt_data.cache.writer import seal, write_tables
 from tmkt_data.datasets.catalogue import Source
 from tmkt_data.errors import CacheError
@@ -31,6 +33,34 @@ from tmkt_data.prepare_blocks import source_signatures
 from tmkt_data.prepare_tasks import Task, arrays_of, tasks_of
 from tmkt_data.source_reader import canvas_of
 from tmkt_data.splits import PROTOCOLS, split_images, split_recordings
+
+_IDENTITIES = frozenset({"label", "twin"})
+_OVERFLOW = frozenset({"overflow_cell", "overflow_count"})
+
+
+class _Side(NamedTuple):
+    """What the blocks of one side hold beside their frames.
+
+    Attributes:
+        sources: All of its sources.
+        rows: The facts of those that are in the cache.
+        is_kept: Which of the sources those are.
+        left_out: What the cache says of the others.
+        overflow: `overflow_cell` and `overflow_count` of all blocks; without pieces on the image side.
+    """
+
+    sources: Sequence[Source]
+    rows: RowsFile
+    is_kept: NDArray[np.bool_]
+    left_out: list[dict[str, Any]]
+    overflow: dict[str, list[NDArray[Any]]]
+
+    @property
+    def kept(self) -> Sequence[Source]:
+        """The sources that are in the cache."""
+        if not self.left_out:
+            return self.sources
+        return [source for source, is_kept in zip(self.sources, self.is_kept, strict=True) if is_kept]
 
 
 def finish_cache(plan: PreparePlan, building: BuildingFolder, frames: FramesFile) -> None:
@@ -45,66 +75,66 @@ def finish_cache(plan: PreparePlan, building: BuildingFolder, frames: FramesFile
         CacheError: A source has changed meanwhile, a block is gone, or the cache cannot be written.
     """
     tasks = tasks_of(plan)
-    events = _columns(building, [task for task in tasks if task.stage == "recordings"])
-    images = _columns(building, [task for task in tasks if task.stage == "images"])
-    recordings, bad_recordings = _kept("events", plan.catalogue.recordings, events, plan.catalogue.kind)
-    pictures, bad_pictures = _kept("images", plan.catalogue.images, images, "files")
-    num_rows = [len(part) for part in (*events["label"], *images["label"])]
-    filtered = FILTER_TABLES if plan.spec.filters else {}
-    tables: dict[str, Table] = {"class_names": text_table(plan.catalogue.class_names)}
-    tables |= _tables("events", events, (*EVENT_TABLES, *filtered, "overflow_cell", "overflow_count"))
-    tables |= _tables("images", images, (*IMAGE_TABLES, *(SPIKE_TABLES if plan.spec.bake != "none" else ())))
-    lengths = np.concatenate(events["overflow_length"])
-    tables["events/overflow_start"] = np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
-    tables |= _identity_tables(plan, recordings, pictures)
-    if bad_recordings or bad_pictures:
-        whole, frames = frames, building.shortened(arrays_of(plan, len(recordings), len(pictures)))
-        _copy_kept(tasks, num_rows, whole, frames)
+    events = _gather(building, "events", [task for task in tasks if task.side == "events"], plan.catalogue.recordings)
+    images = _gather(building, "images", [task for task in tasks if task.side == "images"], plan.catalogue.images)
+    left_out = [*events.left_out, *images.left_out]
+    if left_out:
+        whole, frames = frames, building.shortened(arrays_of(plan, len(events.rows), len(images.rows)))
+        for name in frames.arrays:
+            _copy_kept(name, events.is_kept if name.startswith("events") else images.is_kept, whole, frames)
     path = building.complete(frames)
-    digest = write_tables(path, _header(plan, [*bad_recordings, *bad_pictures]), tables)
+    digest = write_tables(path, _header(plan, left_out), _tables(plan, events, images))
     seal(path, plan.path, digest, frames.digests)
 
 
-def _copy_kept(tasks: Sequence[Task], num_rows: Sequence[int], whole: FramesFile, short: FramesFile) -> None:
-    for name in short.arrays:
-        at = 0
-        for task, kept in zip(tasks, num_rows, strict=True):
-            if name.startswith(task.side):
-                short.write(name, at, whole.read(name, task.first, kept))
-                at += kept
+def _copy_kept(name: str, is_kept: NDArray[np.bool_], whole: FramesFile, short: FramesFile) -> None:
+    at = 0
+    for first, count in whole.pieces(name):
+        rows = whole.read(name, first, count)[is_kept[first : first + count]]
+        short.write(name, at, rows)
+        at += len(rows)
 
 
-def _kept(
-    side: str, sources: Sequence[Source], columns: dict[str, list[NDArray[Any]]], kind: str
-) -> tuple[list[Source], list[dict[str, Any]]]:
-    """Tell the sources that are in the cache from those that were left out, and refuse any that has changed."""
-    signatures = np.concatenate(columns["signature"])
-    changed = np.flatnonzero(signatures != source_signatures(sources, kind))
-    if len(changed):
-        raise CacheError(f"{sources[changed[0]].path}: was changed while the cache was prepared; run it again")
-    if sum(map(len, columns["label"])) == len(sources):
-        return list(sources), []
-    reasons = [why for part in columns["why"] for why in table_text(part)]
-    pairs = list(zip(sources, reasons, strict=True))
-    left_out = [{"side": side, "id": source.id, "bytes": source.num_bytes, "why": why} for source, why in pairs if why]
-    return [source for source, why in pairs if not why], left_out
-
-
-def _columns(building: BuildingFolder, tasks: Sequence[Task]) -> dict[str, list[NDArray[Any]]]:
-    """Return what the blocks of a side hold beside their frames, column by column."""
-    columns: dict[str, list[NDArray[Any]]] = {}
+def _gather(building: BuildingFolder, side: str, tasks: Sequence[Task], sources: Sequence[Source]) -> _Side:
+    """Put the rows of all blocks into one file, and refuse any source that has changed."""
+    gathered = _Side(sources, RowsFile(building.path / f"{side}.rows"), np.zeros(len(sources), bool), [], {})
     for task in tasks:
         block = building.load(task.name)
         if block is None:
             raise CacheError(f"{building.path}: block {task.name} is gone; run it again")
-        for column, values in block.items():
-            columns.setdefault(column, []).append(values)
-    return columns
+        rows, is_kept = block["rows"], block["rows"]["is_kept"].astype(bool)
+        changed = np.flatnonzero(rows["signature"] != source_signatures(task.sources, task.kind))
+        if len(changed):
+            raise CacheError(
+                f"{task.sources[int(changed[0])].path}: was changed while the cache was prepared; run it again"
+            )
+        gathered.rows.append(rows[is_kept])
+        gathered.is_kept[task.first : task.first + len(rows)] = is_kept
+        for at, why in zip(np.flatnonzero(~is_kept).tolist(), table_text(block["why"]), strict=True):
+            source = task.sources[at]
+            gathered.left_out.append({"side": side, "id": source.id, "bytes": source.num_bytes, "why": why})
+        for name in _OVERFLOW & set(block):
+            gathered.overflow.setdefault(name, []).append(block[name])
+    return gathered
 
 
-def _tables(side: str, columns: dict[str, list[NDArray[Any]]], names: Sequence[str]) -> dict[str, Table]:
-    # Each column is dropped as soon as it is whole, so that the tables of a large set are not held twice.
-    return {f"{side}/{name}": np.concatenate(columns.pop(name)) for name in names}
+def _tables(plan: PreparePlan, events: _Side, images: _Side) -> Iterator[tuple[str, Table]]:
+    """Yield all tables, sorted by name; each is made when it is asked for."""
+    identities = _identity_tables(plan, events.kept, images.kept)
+    facts = [name for name in EVENT_TABLES if name not in _IDENTITIES]
+    facts += FILTER_TABLES if plan.spec.filters else {}
+    shown = [name for name in IMAGE_TABLES if name not in _IDENTITIES]
+    shown += SPIKE_TABLES if plan.spec.bake != "none" else {}
+    tables: dict[str, Callable[[], Table]] = {"class_names": lambda: text_table(plan.catalogue.class_names)}
+    tables |= {name: partial(identities.pop, name) for name in identities}
+    tables |= {f"events/{name}": partial(events.rows.column, name) for name in facts}
+    tables |= {f"images/{name}": partial(images.rows.column, name) for name in shown}
+    tables |= {f"events/{name}": partial(np.concatenate, pieces) for name, pieces in events.overflow.items()}
+    tables["events/overflow_start"] = lambda: np.concatenate(
+        [np.zeros(1, "<i8"), np.cumsum(events.rows.column("overflow_length"), dtype="<i8")]
+    )
+    for name in sorted(tables):
+        yield name, tables[name]()
 
 
 def _identity_tables(plan: PreparePlan, recordings: Sequence[Source], images: Sequence[Source]) -> dict[str, Table]:

@@ -42,15 +42,15 @@ def convert_images(
         UnreadableSourcesError: With every image of the block that could not be read.
     """
     arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {"frames": ((spec.size, spec.size), np.dtype("u1"))}
-    columns = dict(IMAGE_TABLES)
+    columns = {name: kind for name, kind in IMAGE_TABLES.items() if name != "label"}
     if spec.bake != "none":
         arrays["spikes"] = ((spec.time_bins, spec.num_channels, spec.size, spec.size), np.dtype("u1"))
         columns |= SPIKE_TABLES
-    block = empty_block(sources, columns, arrays)
+    block = empty_block(len(sources), columns, arrays)
     known = {} if archives is None else archives
 
-    def convert(source: Source, row: int) -> None:
-        _convert_image(source, catalogue, spec, block, row, known)
+    def convert(source: Source, at: int) -> dict[str, int]:
+        return _convert_image(source, catalogue, spec, block, at, known)
 
     return convert_all("images", sources, block, convert, "files", skip_bad=skip_bad)
 
@@ -62,16 +62,20 @@ def _convert_image(
     block: Block,
     at: int,
     archives: Archives,
-) -> None:
+) -> dict[str, int]:
     image, data, frame = _read_frame(source, catalogue, spec, archives)
     block["frames"][at] = frame
-    block["height_px"][at], block["width_px"][at] = image.height, image.width
-    block["source_bytes"][at] = len(data)
-    block["source_xxh3"][at] = checksum(data)
-    block["frames_xxh3"][at] = checksum(frame)
+    facts = {
+        "height_px": image.height,
+        "width_px": image.width,
+        "source_bytes": len(data),
+        "source_xxh3": checksum(data),
+        "frames_xxh3": checksum(frame),
+    }
     if spec.bake != "none":
         block["spikes"][at] = bake_spikes(frame, source.id, spec)
-        block["spikes_xxh3"][at] = checksum(block["spikes"][at])
+        facts["spikes_xxh3"] = checksum(block["spikes"][at])
+    return facts
 
 
 def _read_frame(

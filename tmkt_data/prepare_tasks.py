@@ -12,8 +12,9 @@ from tmkt_data.cache.building import Block
 from tmkt_data.cache.frames_file import FrameArray
 from tmkt_data.datasets.catalogue import Source
 from tmkt_data.plan import PreparePlan
-from tmkt_data.prepare_blocks import convert_recordings, frames_dtype
+from tmkt_data.prepare_blocks import frames_dtype
 from tmkt_data.prepare_images import convert_images
+from tmkt_data.prepare_recordings import convert_recordings
 
 BLOCK_BYTES = 1 << 23
 """Bytes of the frames of a block, about; what is lost when a run is stopped, for each worker."""

@@ -8,7 +8,7 @@ from conftest import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tmkt_data import prepare_blocks
+from tmkt_data import prepare_recordings
 from tmkt_data.atis_frames import AtisCounter, counts_as_it_stands, may_be_counted
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.open import open_catalogue
@@ -82,7 +82,7 @@ def test_a_clock_that_goes_round_is_the_same_either_way(tmp_path, monkeypatch, c
         data = path.read_bytes()
         assert count_bytes(data, SensorSize(34, 34), PrepareSpec()) is None
     short = Cache(build("nmnist", root, tmp_path / "a.h5", **choices))
-    monkeypatch.setattr(prepare_blocks, "counts_as_it_stands", lambda *_: False)
+    monkeypatch.setattr(prepare_recordings, "counts_as_it_stands", lambda *_: False)
     long = Cache(build("nmnist", root, tmp_path / "b.h5", **choices))
     assert short.info.digest == long.info.digest
 
@@ -100,7 +100,7 @@ def test_caches_are_the_same_either_way(tmp_path, monkeypatch, name):
     else:
         root = trees.write_ncaltech(tmp_path / "n", {"airplanes": 8, "ant": 6})
     short = Cache(build(name, root, tmp_path / "a.h5"))
-    monkeypatch.setattr(prepare_blocks, "counts_as_it_stands", lambda *_: False)
+    monkeypatch.setattr(prepare_recordings, "counts_as_it_stands", lambda *_: False)
     long = Cache(build(name, root, tmp_path / "b.h5"))
     assert short.info.digest == long.info.digest
 

@@ -43,7 +43,7 @@ def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> 
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         yield from _write_in_one_piece(cache, arrays, temporary) if undo else _write_rows(cache, arrays, temporary)
-        seal(temporary, out, write_tables(temporary, cache.header, cache.tables))
+        seal(temporary, out, write_tables(temporary, cache.header, sorted(cache.tables.items())))
     finally:
         temporary.unlink(missing_ok=True)
 

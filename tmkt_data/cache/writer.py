@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,18 +21,22 @@ from tmkt_data.cache.layout import (
 from tmkt_data.cache.pieces import PieceDigests
 
 
-def write_tables(path: Path, header: Mapping[str, str], tables: Mapping[str, Table]) -> str:
+def write_tables(path: Path, header: Mapping[str, str], tables: Iterable[tuple[str, Table]]) -> str:
     """Write attributes and tables into a `FramesFile` that was closed; return the content digest.
 
-    The bytes depend on nothing but what is written: no times, no random names. Tables are asked for one by one.
+    The bytes depend on nothing but what is written: no times, no random names.
+
+    Args:
+        path: The file.
+        header: Attributes, text by name.
+        tables: HDF5 path and table, sorted by path; asked for one by one.
 
     Raises:
         CacheError: The file cannot be written.
     """
     digest = ContentDigest(header)
     with writing(path), h5py.File(path, "r+", libver=LIBVER) as file:
-        for name in sorted(tables):
-            table = tables[name]
+        for name, table in tables:
             digest.add(name, table)
             file.create_dataset(name, data=table)
         for name in sorted(header):

@@ -1,0 +1,137 @@
+"""Convert a block of recordings into the arrays that the cache stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.atis_frames import AtisCounter, counts_as_it_stands, may_be_counted
+from tmkt_data.cache.building import Block
+from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES
+from tmkt_data.checksums import checksum
+from tmkt_data.datasets.catalogue import Catalogue, Source
+from tmkt_data.errors import EventError
+from tmkt_data.event_filters import OUTSIDE, num_filtered
+from tmkt_data.prepare_blocks import convert_all, empty_block, frames_dtype
+from tmkt_data.source_reader import RecordingFacts, RecordingReader, canvas_of
+from tmkt_data.spec import PrepareSpec
+from tmkt_data.voxelize import EventFrames, FrameBuilder, canvas_box
+
+LARGEST_BYTE = 255
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+
+
+def convert_recordings(
+    sources: Sequence[Source], catalogue: Catalogue, spec: PrepareSpec, *, skip_bad: bool = False
+) -> Block:
+    """Decode, bin and resize some recordings.
+
+    Args:
+        sources: Recordings of the block.
+        catalogue: Where the sensor size is taken from.
+        spec: Choices of the cache.
+        skip_bad: Leave unreadable recordings out instead of raising.
+
+    Returns:
+        See `empty_block`, with the columns of `EVENT_TABLES` but label and twin, and `overflow_length`: how many cells
+        of a recording exceed a byte. `overflow_cell` and `overflow_count` say which, for one recording after the other.
+
+    Raises:
+        UnreadableSourcesError: With every recording of the block that could not be read.
+    """
+    shape = (spec.time_bins, spec.num_channels, spec.size, spec.size)
+    columns = {name: kind for name, kind in EVENT_TABLES.items() if name not in ("label", "twin")}
+    columns |= {"overflow_length": "<i8"} | (FILTER_TABLES if spec.filters else {})
+    block = empty_block(len(sources), columns, {"frames": (shape, frames_dtype(spec))})
+    cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
+    reader = RecordingReader(catalogue, spec)
+    counter = AtisCounter(catalogue.sensor_size, spec) if counts_as_it_stands(catalogue, spec) else None
+
+    def convert(source: Source, at: int) -> dict[str, int]:
+        short = _count_short(source, counter) if counter is not None and may_be_counted(source) else None
+        counted = _count(source, catalogue, spec, reader) if short is None else short
+        frames, stored = counted.result.frames.reshape(-1), block["frames"][at]
+        largest = _pack(frames, stored, source)
+        num_over = 0
+        if stored.dtype == np.uint8 and largest > LARGEST_BYTE:
+            over = np.flatnonzero(frames > LARGEST_BYTE)
+            num_over = len(over)
+            cells.append(over)
+            counts.append(frames[over].astype(np.uint32))
+        return _facts(counted, spec) | {"overflow_length": num_over, "frames_xxh3": checksum(stored)}
+
+    block = convert_all("recordings", sources, block, convert, catalogue.kind, skip_bad=skip_bad)
+    return block | {"overflow_cell": np.concatenate(cells), "overflow_count": np.concatenate(counts)}
+
+
+def _pack(frames: NDArray[Any], stored: NDArray[Any], source: Source) -> float:
+    """Write frames as they are stored; return the largest value of counts."""
+    from tmkt_data.kernels.pack import pack_counts, pack_halves
+
+    if stored.dtype == np.uint8:
+        return pack_counts(frames, stored.reshape(-1))
+    if stored.dtype != np.float16:
+        stored.reshape(-1)[...] = frames
+        return 0
+    largest = pack_halves(frames, stored.reshape(-1).view(np.uint16))
+    if largest > _LARGEST_HALF:
+        raise EventError(
+            f"{source.path.name}: a cell counts {largest:.0f} events, float16 holds {_LARGEST_HALF:.0f}; "
+            "use --resize sum"
+        )
+    return largest
+
+
+class _Counted(NamedTuple):
+    facts: RecordingFacts
+    result: EventFrames
+    num_bytes: int
+    checksum: int
+
+
+def _count_short(source: Source, counter: AtisCounter) -> _Counted | None:
+    data = counter.read(source)
+    found = None if data is None else counter.count(data)
+    return None if data is None or found is None else _Counted(*found, data.size, checksum(data))
+
+
+def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: RecordingReader) -> _Counted:
+    recording = reader.open(source)
+    facts = recording.facts
+    builder = FrameBuilder(
+        canvas_box(facts.extent, spec.canvas, canvas_of(catalogue, spec)[0]),
+        facts.t_first,
+        facts.t_last,
+        num_bins=spec.time_bins,
+        height=spec.size,
+        width=spec.size,
+        bin_rule=spec.bin_rule,
+        resize=spec.resize,
+        representation=spec.representation,
+    )
+    for events in recording.pieces():
+        builder.add(events)
+    return _Counted(facts, builder.result(), recording.num_bytes, recording.checksum)
+
+
+def _facts(counted: _Counted, spec: PrepareSpec) -> dict[str, int]:
+    facts, result, num_bytes, digest = counted
+    filtered = num_filtered(facts.num_dropped) if spec.filters else {}
+    num_outside = facts.num_dropped.get(OUTSIDE, 0)
+    return {
+        "t_first_us": facts.t_first,
+        "t_last_us": facts.t_last,
+        "num_read": facts.num_read,
+        "num_kept": facts.num_kept,
+        "num_outside_sensor": num_outside,
+        "num_no_event": sum(facts.num_dropped.values()) - num_outside - sum(filtered.values()),
+        "num_outside_bins": result.num_outside_bins,
+        "num_inversions": facts.num_inversions,
+        "source_bytes": num_bytes,
+        "source_xxh3": digest,
+        **{f"num_{name}": count for name, count in filtered.items()},
+    }
