@@ -37,8 +37,9 @@ from tmkt_data.spec import PrepareSpec
 from pathlib import Path
 path = Path(sys.argv[1])
 data = np.fromfile(path, np.uint8)
-for resize in ("sum", "bilinear"):
-    AtisCounter(SensorSize(240, 180), PrepareSpec(canvas="tight", resize=resize)).count(data)
+for resize, kind in (("sum", np.uint8), ("bilinear", np.float16)):
+    counter = AtisCounter(SensorSize(240, 180), PrepareSpec(canvas="tight", resize=resize))
+    counter.store(data, np.zeros((10, 2, 48, 48), kind))
 read_events(path)
 pack_counts(np.zeros(9, np.uint32), np.zeros(9, np.uint8))
 pack_halves(np.zeros(9, np.float32), np.zeros(9, np.uint16))

@@ -19,7 +19,7 @@ from tmkt_data.kernels.resize import axis_table
 from tmkt_data.source_reader import RecordingFacts
 from tmkt_data.spec import PrepareSpec, Resize
 from tmkt_data.time_bins import bin_edges
-from tmkt_data.voxelize import CanvasBox, EventFrames, SampledGrid, canvas_box
+from tmkt_data.voxelize import CanvasBox, SampledGrid, canvas_box
 
 _SIDE = 256
 """Coordinates are bytes."""
@@ -47,6 +47,22 @@ def may_be_counted(source: Source) -> bool:
     return SUFFIXES.get(suffix) == "atis" and source.num_bytes <= WHOLE_BYTES and source.shift == (0, 0)
 
 
+class AtisFrames(NamedTuple):
+    """What was found of a recording whose frames were stored.
+
+    Attributes:
+        facts: What it holds.
+        num_outside_bins: Events in no bin.
+        frames: Its frames as `FrameBuilder` makes them, bit for bit, flat; good until the next recording.
+        largest: Their largest value.
+    """
+
+    facts: RecordingFacts
+    num_outside_bins: int
+    frames: NDArray[np.uint32] | NDArray[np.float32]
+    largest: float
+
+
 class AtisCounter:
     """Counts ATIS recordings one after the other, each in the same memory.
 
@@ -61,21 +77,22 @@ class AtisCounter:
         self._file = ReusedBuffer()
         kind = np.uint32 if spec.resize == "sum" else np.float32
         self._frames: NDArray[Any] = np.empty((spec.time_bins, 2, spec.size, spec.size), kind)
+        self._flat = self._frames.reshape(-1)
 
     def read(self, source: Source) -> NDArray[np.uint8] | None:
         """Return the bytes of a source, good until the next call; None as `ReusedBuffer.read`."""
         return self._file.read(source.file, source.num_bytes)
 
-    def count(self, data: NDArray[np.uint8]) -> tuple[RecordingFacts, EventFrames] | None:
-        """Count the events of a recording.
+    def store(self, data: NDArray[np.uint8], stored: NDArray[Any]) -> AtisFrames | None:
+        """Count the events of a recording, and store the frames.
 
         Args:
             data: The file, shape (N,), uint8.
+            stored: Written to: shape (T, 2, H, W), uint8 under `sum`, else float16, see `kernels.pack`.
 
         Returns:
-            What it holds, and its frames as `FrameBuilder` makes them, bit for bit, good until the next call. None
-            where that way is to be taken: for other bytes, for times that step back or events outside the sensor, and
-            for whatever is an error there.
+            None where the way by `FrameBuilder` is to be taken: for other bytes, for times that step back or events
+            outside the sensor, and for whatever is an error there; nothing is said of what is stored then.
         """
         from tmkt_data.kernels import atis_frames as kernels
 
@@ -88,22 +105,25 @@ class AtisCounter:
         extent = (x_first, y_first, x_last, y_last)
         box = canvas_box(extent, self._spec.canvas, self._sensor_size)
         edges = bin_edges(t_first, t_last, self._spec.time_bins, self._spec.bin_rule)
-        counted, backwards = self._count(data, edges, _tables(box, self._spec.size, self._spec.resize))
+        tables = _tables(box, self._spec.size, self._spec.resize)
+        counted, backwards, largest = self._store(data, edges, tables, stored.reshape(-1))
         if backwards:
             return None
         facts = RecordingFacts(t_first, t_last, extent, num_read=num_events, num_kept=num_events)
-        return facts, EventFrames(self._frames, num_events - counted)
+        return AtisFrames(facts, num_events - counted, self._flat, largest)
 
-    def _count(self, data: NDArray[np.uint8], edges: NDArray[np.int64], tables: _Tables) -> tuple[int, int]:
+    def _store(
+        self, data: NDArray[np.uint8], edges: NDArray[np.int64], tables: _Tables, stored: NDArray[Any]
+    ) -> tuple[int, int, float]:
         from tmkt_data.kernels import atis_frames as kernels
 
         if tables.grid is None:
-            return kernels.count_atis(data, edges, tables.column, tables.line, self._frames.reshape(-1))
+            return kernels.store_atis(data, edges, tables.column, tables.line, self._flat, stored)
         x, y = tables.grid.columns.taps, tables.grid.rows.taps
         counts, line = np.empty_like(tables.grid.counts), np.empty_like(tables.grid.line)
-        return kernels.count_atis_weighted(
+        return kernels.store_atis_weighted(
             data, edges, tables.column, tables.line, counts,
-            x.start, x.place, x.weight, y.start, y.place, y.weight, line, self._frames,
+            x.start, x.place, x.weight, y.start, y.place, y.weight, line, self._frames, stored.view(np.uint16),
         )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from tmkt_data.event_filters import OUTSIDE, num_filtered
 from tmkt_data.prepare_blocks import convert_all, empty_block, frames_dtype
 from tmkt_data.source_reader import RecordingFacts, RecordingReader, canvas_of
 from tmkt_data.spec import PrepareSpec
-from tmkt_data.voxelize import EventFrames, FrameBuilder, canvas_box
+from tmkt_data.voxelize import FrameBuilder, canvas_box
 
 LARGEST_BYTE = 255
 _LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -52,54 +52,44 @@ def convert_recordings(
     counter = AtisCounter(catalogue.sensor_size, spec) if counts_as_it_stands(catalogue, spec) else None
 
     def convert(source: Source, at: int) -> dict[str, int]:
-        short = _count_short(source, counter) if counter is not None and may_be_counted(source) else None
-        counted = _count(source, catalogue, spec, reader) if short is None else short
-        frames, stored = counted.result.frames.reshape(-1), block["frames"][at]
-        largest = _pack(frames, stored, source)
+        stored = block["frames"][at]
+        short = _store_short(source, counter, stored) if counter is not None and may_be_counted(source) else None
+        counted = _store(source, catalogue, spec, reader, stored) if short is None else short
         num_over = 0
-        if stored.dtype == np.uint8 and largest > LARGEST_BYTE:
-            over = np.flatnonzero(frames > LARGEST_BYTE)
+        if stored.dtype == np.uint8 and counted.largest > LARGEST_BYTE:
+            over = np.flatnonzero(counted.frames > LARGEST_BYTE)
             num_over = len(over)
             cells.append(over)
-            counts.append(frames[over].astype(np.uint32))
+            counts.append(counted.frames[over].astype(np.uint32))
+        elif stored.dtype == np.float16 and counted.largest > _LARGEST_HALF:
+            raise EventError(
+                f"{source.path.name}: a cell counts {counted.largest:.0f} events, float16 holds {_LARGEST_HALF:.0f}; "
+                "use --resize sum"
+            )
         return _facts(counted, spec) | {"overflow_length": num_over, "frames_xxh3": checksum(stored)}
 
     block = convert_all("recordings", sources, block, convert, catalogue.kind, skip_bad=skip_bad)
     return block | {"overflow_cell": np.concatenate(cells), "overflow_count": np.concatenate(counts)}
 
 
-def _pack(frames: NDArray[Any], stored: NDArray[Any], source: Source) -> float:
-    """Write frames as they are stored; return the largest value of counts."""
-    from tmkt_data.kernels.pack import pack_counts, pack_halves
-
-    if stored.dtype == np.uint8:
-        return pack_counts(frames, stored.reshape(-1))
-    if stored.dtype != np.float16:
-        stored.reshape(-1)[...] = frames
-        return 0
-    largest = pack_halves(frames, stored.reshape(-1).view(np.uint16))
-    if largest > _LARGEST_HALF:
-        raise EventError(
-            f"{source.path.name}: a cell counts {largest:.0f} events, float16 holds {_LARGEST_HALF:.0f}; "
-            "use --resize sum"
-        )
-    return largest
-
-
 class _Counted(NamedTuple):
     facts: RecordingFacts
-    result: EventFrames
+    num_outside_bins: int
+    frames: NDArray[Any]
+    largest: float
     num_bytes: int
     checksum: int
 
 
-def _count_short(source: Source, counter: AtisCounter) -> _Counted | None:
+def _store_short(source: Source, counter: AtisCounter, stored: NDArray[Any]) -> _Counted | None:
     data = counter.read(source)
-    found = None if data is None else counter.count(data)
+    found = None if data is None else counter.store(data, stored)
     return None if data is None or found is None else _Counted(*found, data.size, checksum(data))
 
 
-def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: RecordingReader) -> _Counted:
+def _store(
+    source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: RecordingReader, stored: NDArray[Any]
+) -> _Counted:
     recording = reader.open(source)
     facts = recording.facts
     builder = FrameBuilder(
@@ -115,11 +105,25 @@ def _count(source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: Reco
     )
     for events in recording.pieces():
         builder.add(events)
-    return _Counted(facts, builder.result(), recording.num_bytes, recording.checksum)
+    frames, num_outside_bins = builder.result()
+    largest = _pack(frames.reshape(-1), stored.reshape(-1))
+    return _Counted(facts, num_outside_bins, frames.reshape(-1), largest, recording.num_bytes, recording.checksum)
+
+
+def _pack(frames: NDArray[Any], stored: NDArray[Any]) -> float:
+    """Write frames as they are stored; return the largest value of counts."""
+    from tmkt_data.kernels.pack import pack_counts, pack_halves
+
+    if stored.dtype == np.uint8:
+        return pack_counts(frames, stored)
+    if stored.dtype == np.float16:
+        return pack_halves(frames, stored.view(np.uint16))
+    stored[...] = frames
+    return 0
 
 
 def _facts(counted: _Counted, spec: PrepareSpec) -> dict[str, int]:
-    facts, result, num_bytes, digest = counted
+    facts = counted.facts
     filtered = num_filtered(facts.num_dropped) if spec.filters else {}
     num_outside = facts.num_dropped.get(OUTSIDE, 0)
     return {
@@ -129,9 +133,9 @@ def _facts(counted: _Counted, spec: PrepareSpec) -> dict[str, int]:
         "num_kept": facts.num_kept,
         "num_outside_sensor": num_outside,
         "num_no_event": sum(facts.num_dropped.values()) - num_outside - sum(filtered.values()),
-        "num_outside_bins": result.num_outside_bins,
+        "num_outside_bins": counted.num_outside_bins,
         "num_inversions": facts.num_inversions,
-        "source_bytes": num_bytes,
-        "source_xxh3": digest,
+        "source_bytes": counted.num_bytes,
+        "source_xxh3": counted.checksum,
         **{f"num_{name}": count for name, count in filtered.items()},
     }

@@ -27,8 +27,11 @@ ROWS = st.lists(
 SIZES = st.sampled_from([SensorSize(240, 180), SensorSize(34, 34), SensorSize(256, 240), SensorSize(700, 600)])
 
 
-def count_bytes(data, size, spec):
-    return AtisCounter(size, spec).count(np.frombuffer(data, np.uint8))
+def store_bytes(data, size, spec):
+    """Return what was found and what was stored; None where the other way is to be taken."""
+    stored = np.full((spec.time_bins, 2, spec.size, spec.size), 7, np.uint8 if spec.resize == "sum" else np.float16)
+    found = AtisCounter(size, spec).store(np.frombuffer(data, np.uint8), stored)
+    return None if found is None else (found, stored)
 
 
 @settings(deadline=None, max_examples=300)
@@ -51,19 +54,24 @@ def test_both_ways_are_one(rows, in_order, inside, size, spec):
         rows = [(t, x % min(size.width, 256), y % min(size.height, 240), p) for t, x, y, p in rows]
     rows = sorted(rows, key=lambda row: row[0]) if in_order else rows
     data = naive.encode_atis(rows)
-    found = count_bytes(data, size, spec)
+    found = store_bytes(data, size, spec)
     events = decode_atis(data, sensor_size=size)
     if events.num_inversions or events.num_dropped:
         assert found is None
         return
     assert found is not None
-    facts, result = found
+    result, stored = found
+    facts, frames = result.facts, result.frames.reshape(stored.shape)
     whole = event_frames(
         events, num_bins=spec.time_bins, height=spec.size, width=spec.size, bin_rule=spec.bin_rule, canvas=spec.canvas,
         resize=spec.resize, sensor_size=size,
     )  # fmt: skip
-    np.testing.assert_array_equal(result.frames, whole.frames)
-    assert result.frames.dtype == whole.frames.dtype
+    np.testing.assert_array_equal(frames, whole.frames)
+    assert frames.dtype == whole.frames.dtype
+    np.testing.assert_array_equal(
+        stored, np.minimum(frames, 255 if spec.resize == "sum" else np.inf).astype(stored.dtype)
+    )
+    assert result.largest == frames.max()
     assert result.num_outside_bins == whole.num_outside_bins
     assert (facts.t_first, facts.t_last, facts.num_read, facts.num_kept, facts.num_dropped, facts.num_inversions) == (
         events.t[0], events.t[-1], events.num_read, len(events), events.num_dropped, 0,
@@ -80,7 +88,7 @@ def test_a_clock_that_goes_round_is_the_same_either_way(tmp_path, monkeypatch, c
         wrapped = load_events(path)
         assert (wrapped.num_wraps, wrapped.num_inversions) == (1, 0)
         data = path.read_bytes()
-        assert count_bytes(data, SensorSize(34, 34), PrepareSpec()) is None
+        assert store_bytes(data, SensorSize(34, 34), PrepareSpec()) is None
     short = Cache(build("nmnist", root, tmp_path / "a.h5", **choices))
     monkeypatch.setattr(prepare_recordings, "counts_as_it_stands", lambda *_: False)
     long = Cache(build("nmnist", root, tmp_path / "b.h5", **choices))
@@ -89,7 +97,7 @@ def test_a_clock_that_goes_round_is_the_same_either_way(tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("data", [b"", b"1234", b"123456", b"%" * 10, b"\x89HDF\r\n\x1a\n12"])
 def test_other_bytes_are_left_to_the_other_way(data):
-    found = count_bytes(data, SensorSize(240, 180), PrepareSpec())
+    found = store_bytes(data, SensorSize(240, 180), PrepareSpec())
     assert (found is None) == (data != b"%" * 10)
 
 

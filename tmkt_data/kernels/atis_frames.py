@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.kernels.compile import kernel
+from tmkt_data.kernels.pack import pack_counts, pack_halves
 from tmkt_data.kernels.spread import spread
 from tmkt_data.kernels.words import word_at
 
@@ -198,3 +199,41 @@ def count_atis_weighted(
         spread(grid, x_start, x_place, x_weight, y_start, y_place, y_weight, row, out[k])
         at = until
     return at - start, backwards | is_backwards(data, at, data.size // 5)
+
+
+@kernel
+def store_atis(
+    data: NDArray[np.uint8],
+    edges: NDArray[np.int64],
+    column: NDArray[np.uint32],
+    line: NDArray[np.uint32],
+    out: NDArray[np.uint32],
+    stored: NDArray[np.uint8],
+) -> tuple[int, int, int]:
+    """Count as `count_atis` does, and pack the counts into `stored` as `pack_counts` does; return what both return."""
+    counted, backwards = count_atis(data, edges, column, line, out)
+    return counted, backwards, pack_counts(out, stored)
+
+
+@kernel
+def store_atis_weighted(
+    data: NDArray[np.uint8],
+    edges: NDArray[np.int64],
+    column: NDArray[np.uint32],
+    line: NDArray[np.uint32],
+    grid: NDArray[np.uint32],
+    x_start: NDArray[np.int32],
+    x_place: NDArray[np.int32],
+    x_weight: NDArray[np.float32],
+    y_start: NDArray[np.int32],
+    y_place: NDArray[np.int32],
+    y_weight: NDArray[np.float32],
+    row: NDArray[np.float32],
+    out: NDArray[np.float32],
+    stored: NDArray[np.uint16],
+) -> tuple[int, int, float]:
+    """Count as `count_atis_weighted` does, and pack as `pack_halves` does; return what both return."""
+    counted, backwards = count_atis_weighted(
+        data, edges, column, line, grid, x_start, x_place, x_weight, y_start, y_place, y_weight, row, out
+    )
+    return counted, backwards, pack_halves(out.reshape(-1), stored)
