@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.events import SensorSize
 from tmkt_data.io.atis import ATIS_SIZE, BYTES_PER_EVENT
-from tmkt_data.io.files import ReusedBuffer
 from tmkt_data.io.pieces import WHOLE_BYTES
 from tmkt_data.io.read import SUFFIXES, recognize
 from tmkt_data.kernels.resize import axis_table
@@ -74,14 +73,9 @@ class AtisCounter:
     def __init__(self, sensor_size: SensorSize, spec: PrepareSpec) -> None:
         self._sensor_size, self._spec = sensor_size, spec
         self._width, self._height = min(sensor_size.width, ATIS_SIZE.width), min(sensor_size.height, ATIS_SIZE.height)
-        self._file = ReusedBuffer()
         kind = np.uint32 if spec.resize == "sum" else np.float32
         self._frames: NDArray[Any] = np.empty((spec.time_bins, 2, spec.size, spec.size), kind)
         self._flat = self._frames.reshape(-1)
-
-    def read(self, source: Source) -> NDArray[np.uint8] | None:
-        """Return the bytes of a source, good until the next call; None as `ReusedBuffer.read`."""
-        return self._file.read(source.file, source.num_bytes)
 
     def store(self, data: NDArray[np.uint8], stored: NDArray[Any]) -> AtisFrames | None:
         """Count the events of a recording, and store the frames.

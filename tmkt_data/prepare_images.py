@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from tmkt_data.cache.layout import IMAGE_TABLES, SPIKE_TABLES
 from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.encode import frame_of_pixels, image_frame, poisson_frames, smallest_pixels
-from tmkt_data.io.images import DecodedImage
+from tmkt_data.io.images import MAX_PIXELS, DecodedImage
+from tmkt_data.io.jpeg import decode_plain_jpeg
+from tmkt_data.io.read_ahead import WINDOW_BYTES, KnownFile, ReadAhead
 from tmkt_data.prepare_blocks import convert_all, empty_block
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.source_reader import Archives, canvas_of, read_pixels
@@ -47,54 +49,63 @@ def convert_images(
         arrays["spikes"] = ((spec.time_bins, spec.num_channels, spec.size, spec.size), np.dtype("u1"))
         columns |= SPIKE_TABLES
     block = empty_block(len(sources), columns, arrays)
-    known = {} if archives is None else archives
+    converter = _ImageConverter(catalogue, spec, {} if archives is None else archives)
+    ahead = ReadAhead(
+        [KnownFile(s.file, s.num_bytes) if s.item < 0 and s.num_bytes <= WINDOW_BYTES else None for s in sources]
+    )
 
     def convert(source: Source, at: int) -> dict[str, int]:
-        return _convert_image(source, catalogue, spec, block, at, known)
+        image, num_bytes, digest, frame = converter.convert(source, ahead.bytes_of(at))
+        block["frames"][at] = frame
+        facts = {
+            "height_px": image.height,
+            "width_px": image.width,
+            "source_bytes": num_bytes,
+            "source_xxh3": digest,
+            "frames_xxh3": checksum(frame),
+        }
+        if spec.bake != "none":
+            block["spikes"][at] = bake_spikes(frame, source.id, spec)
+            facts["spikes_xxh3"] = checksum(block["spikes"][at])
+        return facts
 
     return convert_all("images", sources, block, convert, "files", skip_bad=skip_bad)
 
 
-def _convert_image(
-    source: Source,
-    catalogue: Catalogue,
-    spec: PrepareSpec,
-    block: Block,
-    at: int,
-    archives: Archives,
-) -> dict[str, int]:
-    image, data, frame = _read_frame(source, catalogue, spec, archives)
-    block["frames"][at] = frame
-    facts = {
-        "height_px": image.height,
-        "width_px": image.width,
-        "source_bytes": len(data),
-        "source_xxh3": checksum(data),
-        "frames_xxh3": checksum(frame),
-    }
-    if spec.bake != "none":
-        block["spikes"][at] = bake_spikes(frame, source.id, spec)
-        facts["spikes_xxh3"] = checksum(block["spikes"][at])
-    return facts
+class _ImageConverter:
+    """Decodes images and makes frames of them."""
+
+    def __init__(self, catalogue: Catalogue, spec: PrepareSpec, archives: Archives) -> None:
+        self._archives, self._spec = archives, spec
+        sensor_size, placement = canvas_of(catalogue, spec) if spec.canvas == "fixed" else (None, None)
+        self._where: dict[str, Any] = {
+            "height": spec.size,
+            "width": spec.size,
+            "sensor_size": sensor_size,
+            "placement": placement,
+        }
+        self._smallest = None if spec.image_decode == "full" else partial(smallest_pixels, **self._where)
+
+    def convert(self, source: Source, data: NDArray[np.uint8] | None) -> _Converted:
+        """Convert an image, whose file may have been read already; errors as `read_pixels`."""
+        plain = None if data is None else decode_plain_jpeg(data, self._smallest, MAX_PIXELS)
+        if data is not None and plain is not None:
+            image = DecodedImage(*plain)
+            return _Converted(image, data.size, checksum(data), self._frame_of(image))
+        image, whole = read_pixels(source, self._archives, self._smallest)
+        return _Converted(image, len(whole), checksum(whole), self._frame_of(image))
+
+    def _frame_of(self, image: DecodedImage) -> NDArray[np.uint8]:
+        if self._spec.image_decode == "full":
+            return image_frame(image.pixels, channel=self._spec.image_channel, **self._where)
+        return frame_of_pixels(image.pixels, image.extent, channel=self._spec.image_channel, **self._where)
 
 
-def _read_frame(
-    source: Source, catalogue: Catalogue, spec: PrepareSpec, archives: Archives
-) -> tuple[DecodedImage, bytes, NDArray[np.uint8]]:
-    sensor_size, placement = canvas_of(catalogue, spec) if spec.canvas == "fixed" else (None, None)
-    where: dict[str, Any] = {
-        "height": spec.size,
-        "width": spec.size,
-        "sensor_size": sensor_size,
-        "placement": placement,
-    }
-    if spec.image_decode == "full":
-        image, data = read_pixels(source, archives)
-        frame = image_frame(image.pixels, channel=spec.image_channel, **where)
-    else:
-        image, data = read_pixels(source, archives, partial(smallest_pixels, **where))
-        frame = frame_of_pixels(image.pixels, image.extent, channel=spec.image_channel, **where)
-    return image, data, frame
+class _Converted(NamedTuple):
+    image: DecodedImage
+    num_bytes: int
+    checksum: int
+    frame: NDArray[np.uint8]
 
 
 def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue, Source
 from tmkt_data.errors import EventError
 from tmkt_data.event_filters import OUTSIDE, num_filtered
+from tmkt_data.io.read_ahead import KnownFile, ReadAhead
 from tmkt_data.prepare_blocks import convert_all, empty_block, frames_dtype
 from tmkt_data.source_reader import RecordingFacts, RecordingReader, canvas_of
 from tmkt_data.spec import PrepareSpec
@@ -50,10 +51,11 @@ def convert_recordings(
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
     reader = RecordingReader(catalogue, spec)
     counter = AtisCounter(catalogue.sensor_size, spec) if counts_as_it_stands(catalogue, spec) else None
+    ahead = ReadAhead([KnownFile(s.file, s.num_bytes) if may_be_counted(s) else None for s in sources])
 
     def convert(source: Source, at: int) -> dict[str, int]:
         stored = block["frames"][at]
-        short = _store_short(source, counter, stored) if counter is not None and may_be_counted(source) else None
+        short = None if counter is None else _store_short(counter, ahead.bytes_of(at), stored)
         counted = _store(source, catalogue, spec, reader, stored) if short is None else short
         num_over = 0
         if stored.dtype == np.uint8 and counted.largest > LARGEST_BYTE:
@@ -81,8 +83,7 @@ class _Counted(NamedTuple):
     checksum: int
 
 
-def _store_short(source: Source, counter: AtisCounter, stored: NDArray[Any]) -> _Counted | None:
-    data = counter.read(source)
+def _store_short(counter: AtisCounter, data: NDArray[np.uint8] | None, stored: NDArray[Any]) -> _Counted | None:
     found = None if data is None else counter.store(data, stored)
     return None if data is None or found is None else _Counted(*found, data.size, checksum(data))
 

@@ -10,14 +10,11 @@ from io import FileIO
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tmkt_data.errors import EventError, TmktError
 from tmkt_data.locks import FileLock
 from tmkt_data.whole_files import whole_file
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Opening a pipe without O_NONBLOCK waits for a writer."""
 
 
@@ -31,31 +28,9 @@ def read_bytes(path: str | Path, *, limit: int = -1, error: type[TmktError] = Ev
         return file.read(limit)
 
 
-class ReusedBuffer:
-    """Reads whole files one after the other into the same memory; new pages for each cost more than reading does."""
-
-    def __init__(self) -> None:
-        self._room = np.empty(0, np.uint8)
-
-    def read(self, path: str | Path, num_bytes: int) -> NDArray[np.uint8] | None:
-        """Return the bytes of a file whose size is known, shape (N,), uint8; good until the next call.
-
-        Returns:
-            None for a file that cannot be read at once or is of another size; `read_bytes` finds what is wrong with it.
-        """
-        if num_bytes >= len(self._room):
-            self._room = np.empty(num_bytes + num_bytes // 4 + 1, np.uint8)
-        try:
-            with FileIO(path, "rb", opener=_open) as file:
-                # A byte more than there should be tells whether it has grown.
-                count = file.readinto(self._room[: num_bytes + 1].data)
-        except (OSError, ValueError):
-            return None
-        return self._room[:num_bytes] if count == num_bytes else None
-
-
-def _open(path: str, _: int) -> int:
-    return os.open(path, _FLAGS)
+def open_file(path: str | Path, _: int = 0) -> int:
+    """Open a file to be read, as the `opener` of `FileIO`; a pipe is opened without waiting for its writer."""
+    return os.open(path, OPEN_FLAGS)
 
 
 @contextmanager
@@ -67,7 +42,7 @@ def opened(path: str | Path, error: type[TmktError]) -> Iterator[FileIO]:
     """
     try:
         # One look at the open file, and no buffer between: this is done for every file of a dataset.
-        with FileIO(path, "rb", opener=_open) as file:
+        with FileIO(path, "rb", opener=open_file) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise error(f"{path}: a pipe or a device, expected a file; copy what it gives into one")
             yield file

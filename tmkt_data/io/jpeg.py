@@ -14,14 +14,14 @@ _SCALES = (8, 4, 2, 1)
 
 
 def decode_plain_jpeg(
-    data: bytes, smallest: Callable[[int, int], tuple[int, int]] | None, max_pixels: int
+    data: bytes | NDArray[np.uint8], smallest: Callable[[int, int], tuple[int, int]] | None, max_pixels: int
 ) -> tuple[NDArray[np.uint8], int, int, int] | None:
     """Decode a JPEG without fault; whatever else it is, is left to a decoder that finds words for it.
 
     Both this and Pillow call libjpeg-turbo, with the same settings: their pixels are equal.
 
     Args:
-        data: Bytes of a file.
+        data: Bytes of a file, or an array of them, uint8.
         smallest: As of `images.decode_scaled`.
         max_pixels: Larger images are left alone.
 
