@@ -98,7 +98,10 @@ def tonic_frames() -> Callable[[Path], Any] | None:
 
 
 def tonic_disk(paths: list[Path], folder: Path) -> tuple[Callable[[], Any], Callable[[int], Any]] | None:
-    """Return tonic's first epoch of bilinear frames through a cache on disk, and the reading of one sample from it."""
+    """Return tonic's first epoch of bilinear frames through a cache on disk, and the reading of one sample from it.
+
+    The cache must not be there before a first epoch.
+    """
     run = tonic_frames()
     if run is None:
         return None
@@ -115,7 +118,6 @@ def tonic_disk(paths: list[Path], folder: Path) -> tuple[Callable[[], Any], Call
             return small.numpy(), 0
 
     def first() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
         dataset = tonic.DiskCachedDataset(Recordings(), cache_path=str(folder))
         for index in range(len(paths)):
             dataset[index]

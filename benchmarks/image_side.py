@@ -14,11 +14,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
-import json
 import os
-import platform
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,11 +28,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from PIL import Image, features
+from timing import Case, ratio, summary, take_times, write_json
 
 SIDE = 48
 SOURCE = Path(__file__).parents[2] / "shared/data/caltech101"
 BILINEAR = Image.Resampling.BILINEAR
-Case = dict[str, Callable[[], Any]]
 
 
 def made_photograph(seed: int) -> Image.Image:
@@ -85,30 +82,15 @@ def each(run: Callable[[Any], Any], items: list[Any]) -> None:
         run(item)
 
 
-def measure(case: Case, repeats: int, per: int) -> dict[str, list[float]]:
-    """Run the contenders in turn, once before it counts; return the seconds of each."""
-    times: dict[str, list[float]] = {name: [] for name in case}
-    for repeat in range(repeats + 1):
-        for name, run in case.items():
-            started = time.perf_counter()
-            run()
-            if repeat:
-                times[name].append((time.perf_counter() - started) / per)
-    return times
-
-
 def show(title: str, times: dict[str, list[float]], rivals: list[str]) -> dict[str, Any]:
     """Print medians, the spread of the repeats, and how many times faster each is than the rivals."""
     print(f"\n{title}\n  {'':<30} {'ms an image':>24}  " + "".join(f"{name:>24}" for name in rivals))
     rows: dict[str, Any] = {}
     for name, taken in times.items():
-        ratios = {
-            rival: statistics.median(theirs / mine for theirs, mine in zip(times[rival], taken, strict=True))
-            for rival in rivals
-        }
-        rows[name] = {"ms": statistics.median(taken) * 1e3, "least_ms": min(taken) * 1e3, "ratio": ratios}
+        ratios = {rival: ratio(times[rival], taken) for rival in rivals}
+        rows[name] = summary(taken) | {"ratio": ratios}
         spread = f"{rows[name]['ms']:.3f} ({min(taken) * 1e3:.3f} to {max(taken) * 1e3:.3f})"
-        print(f"  {name:<30} {spread:>24}  " + "".join(f"{ratio:>22.2f} x" for ratio in ratios.values()))
+        print(f"  {name:<30} {spread:>24}  " + "".join(f"{each:>22.2f} x" for each in ratios.values()))
     return rows
 
 
@@ -118,10 +100,13 @@ def prepare_images(folder: Path, paths: list[Path], repeats: int) -> dict[str, A
 
     catalogue = open_catalogue("ncaltech101", folder)
 
-    def prepare(workers: int, decode: str) -> None:
+    def prepare(workers: int, decode: Any) -> float:
+        (folder / "cache.h5").unlink(missing_ok=True)
+        started = time.perf_counter()
         spec = dataclasses.replace(default_spec("ncaltech101"), image_decode=decode)
         for _ in prepare_cache(plan_prepare(catalogue, spec, folder / "cache.h5"), workers=workers, fresh=True):
             pass
+        return time.perf_counter() - started
 
     loops = {"V, then resize": value_then_resize, "resize, then V": resize_then_value}
     case: Case = {
@@ -131,7 +116,7 @@ def prepare_images(folder: Path, paths: list[Path], repeats: int) -> dict[str, A
     }
     case |= {f"Pillow: {name}": partial(each, loop, paths) for name, loop in loops.items()}
     return show(
-        f"prepare {len(paths)} images", measure(case, repeats, len(paths)), [f"Pillow: {name}" for name in loops]
+        f"prepare {len(paths)} images", take_times(case, repeats, len(paths)), [f"Pillow: {name}" for name in loops]
     )
 
 
@@ -162,7 +147,7 @@ def parts(paths: list[Path], repeats: int) -> dict[str, Any]:
         "frame, scaled, of full pixels": partial(each, lambda rgb: frame_of_pixels(rgb, rgb.shape[:2], **frame), whole),
         "frame, full": partial(each, lambda rgb: image_frame(rgb, **frame), whole),
     }
-    return show("parts", measure(case, repeats, len(files)), [])
+    return show("parts", take_times(case, repeats, len(files)), [])
 
 
 def main() -> None:
@@ -180,11 +165,8 @@ def main() -> None:
         kind = "real" if any(given.source.rglob("*.jpg")) else "made"
         print(f"{kind} photographs, {size / 1e3:.1f} kB each, Pillow {version('pillow')}")
         found = {"prepare": prepare_images(folder, paths, given.repeats), "parts": parts(paths, given.repeats)}
-    if given.json is not None:
-        about = {"machine": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()}
-        about |= {name: version(name) for name in ("tmkt", "numpy", "numba", "pillow", "simplejpeg")}
-        about |= {"libjpeg_turbo": features.version("libjpeg_turbo"), "photographs": kind, "bytes": size}
-        given.json.write_text(json.dumps(about | {"figures": found}, indent=2))
+    more = {"libjpeg_turbo": features.version("libjpeg_turbo"), "photographs": kind, "bytes": size}
+    write_json(given.json, found, ("pillow", "simplejpeg"), more)
 
 
 if __name__ == "__main__":

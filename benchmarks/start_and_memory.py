@@ -32,11 +32,12 @@ from tmkt_data.atis_frames import AtisCounter
 from tmkt_data.encode import frame_of_pixels, poisson_frames
 from tmkt_data.events import SensorSize
 from tmkt_data.io.read import read_events
+from tmkt_data.io.read_ahead import KnownFile, ReadAhead
 from tmkt_data.kernels.pack import pack_counts, pack_halves
 from tmkt_data.spec import PrepareSpec
 from pathlib import Path
 path = Path(sys.argv[1])
-data = np.fromfile(path, np.uint8)
+data = ReadAhead([KnownFile(str(path), path.stat().st_size)]).bytes_of(0)
 for resize, kind in (("sum", np.uint8), ("bilinear", np.float16)):
     counter = AtisCounter(SensorSize(240, 180), PrepareSpec(canvas="tight", resize=resize))
     counter.store(data, np.zeros((10, 2, 48, 48), kind))

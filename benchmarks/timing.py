@@ -35,19 +35,13 @@ def measure(title: str, case: Case, repeats: int, unit: str, per: float = 1.0) -
     Returns:
         Of each contender `ms`, the median, `least_ms`, and `ratio`, the median of the ratios inside each repeat.
     """
-    for run in case.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in case}
-    for _ in range(repeats):
-        for name, run in case.items():
-            times[name].append(_burst(run) / per)
+    times = take_times(case, repeats, per)
     ours = next(iter(times.values()))
     print(f"\n{title}")
     rows: dict[str, dict[str, float]] = {}
     for name, taken in times.items():
-        ratio = statistics.median(theirs / mine for theirs, mine in zip(taken, ours, strict=True))
-        rows[name] = {"ms": statistics.median(taken) * 1e3, "least_ms": min(taken) * 1e3, "ratio": ratio}
-        print(f"  {name:<38} {rows[name]['ms']:10.3f} ms {unit:<12} {ratio:9.2f} x", flush=True)
+        rows[name] = summary(taken) | {"ratio": ratio(taken, ours)}
+        print(f"  {name:<38} {rows[name]['ms']:10.3f} ms {unit:<12} {rows[name]['ratio']:9.2f} x", flush=True)
     return rows
 
 
@@ -61,8 +55,31 @@ def _burst(run: Callable[[], Any]) -> float:
     return statistics.median(taken)
 
 
-def write_json(path: Path | None, figures: dict[str, Any], packages: tuple[str, ...]) -> None:
-    """Write figures with the machine and the versions of packages; nothing where no path is given."""
+def take_times(case: Case, repeats: int, per: float = 1.0) -> dict[str, list[float]]:
+    """Run the contenders in turn, once before it counts; return the seconds of each in each repeat, over `per`."""
+    for run in case.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in case}
+    for _ in range(repeats):
+        for name, run in case.items():
+            times[name].append(_burst(run) / per)
+    return times
+
+
+def summary(taken: list[float]) -> dict[str, float]:
+    """Return the median of some seconds and the least of them, in ms."""
+    return {"ms": statistics.median(taken) * 1e3, "least_ms": min(taken) * 1e3}
+
+
+def ratio(theirs: list[float], ours: list[float]) -> float:
+    """Return the median of the ratios inside each repeat."""
+    return statistics.median(their / our for their, our in zip(theirs, ours, strict=True))
+
+
+def write_json(
+    path: Path | None, figures: dict[str, Any], packages: tuple[str, ...], more: dict[str, Any] | None = None
+) -> None:
+    """Write figures with the machine, the versions of packages and more; nothing where no path is given."""
     if path is None:
         return
     about: dict[str, Any] = {"machine": platform.platform(), "processor": _processor(), "cores": os.cpu_count()}
@@ -72,7 +89,7 @@ def write_json(path: Path | None, figures: dict[str, Any], packages: tuple[str, 
             about[name] = version(name)
         except PackageNotFoundError:
             about[name] = None
-    path.write_text(json.dumps(about | {"figures": figures}, indent=2))
+    path.write_text(json.dumps(about | (more or {}) | {"figures": figures}, indent=2))
 
 
 def _processor() -> str:
