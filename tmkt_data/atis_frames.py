@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.datasets.catalogue import Catalogue, Source
+from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.events import SensorSize
 from tmkt_data.io.atis import ATIS_SIZE, BYTES_PER_EVENT
 from tmkt_data.io.pieces import WHOLE_BYTES

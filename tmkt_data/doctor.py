@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, some
+from tmkt_data.datasets.catalogue import Catalogue, some
 from tmkt_data.datasets.declared import compare, torn_pairs
 from tmkt_data.datasets.misplaced import find_misplaced
 from tmkt_data.datasets.open import default_spec
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError
 from tmkt_data.io.archives import file_digest
 from tmkt_data.io.atis import BYTES_PER_EVENT
@@ -107,6 +108,8 @@ def _compare_side(catalogue: Catalogue, side: str, folders: Sequence[Path], foun
     found.misplaced += [
         f"{side}s {' and '.join(ids)} are of one number; all but one are misplaced" for ids in difference.twice
     ]
+    if not difference.missing and not difference.unexpected:
+        return 0
     strange = set(difference.unexpected)
     listed = {source.path for source in sources if source.id not in strange}
     suffixes = {source.path.suffix.lower() for source in sources}

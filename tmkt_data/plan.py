@@ -17,6 +17,7 @@ from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.io.read import NOTHING_GIVEN
 from tmkt_data.prepare_blocks import frames_dtype
+from tmkt_data.sample_ids import rows_of
 from tmkt_data.source_reader import apply_overrides, source_checksum
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_RULES
@@ -146,13 +147,11 @@ def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
     archives: dict[Path, NDArray[np.uint8]] = {}
     changed: list[str] = []
     left_out = {(entry["side"], entry["id"]): entry["bytes"] for entry in cache.info.skipped}
-    sides = (("events", plan.catalogue.recordings, cache.event_ids), ("images", plan.catalogue.images, cache.image_ids))
-    for side, sources, ids in sides:
-        row_of = {sample: row for row, sample in enumerate(ids)}
+    for side, sources in (("events", plan.catalogue.recordings), ("images", plan.catalogue.images)):
+        rows = rows_of(sources.ids, cache.tables[f"{side}/id"])
         sizes, digests = (cache.tables[f"{side}/{name}"] for name in ("source_bytes", "source_xxh3"))
-        for source in sources:
-            row = row_of.get(source.id)
-            if row is None:
+        for source, row in zip(sources, rows.tolist(), strict=True):
+            if row < 0:
                 is_changed = left_out.get((side, source.id)) != source.num_bytes
             elif source.item < 0 and source.num_bytes != int(sizes[row]):
                 is_changed = True

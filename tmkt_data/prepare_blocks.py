@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.layout import text_table
 from tmkt_data.checksums import checksum
-from tmkt_data.datasets.catalogue import Source
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.source_reader import files_beside
 from tmkt_data.spec import PrepareSpec

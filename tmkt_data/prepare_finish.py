@@ -26,11 +26,12 @@ from tmkt_data.cache.layout import (
 )
 from tmkt_data.cache.rows_file import RowsFile
 from tmkt_data.cache.writer import seal, write_tables
-from tmkt_data.datasets.catalogue import Source
+from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.errors import CacheError
 from tmkt_data.plan import PreparePlan
 from tmkt_data.prepare_blocks import source_signatures
 from tmkt_data.prepare_tasks import Task, arrays_of, tasks_of
+from tmkt_data.sample_ids import rows_of
 from tmkt_data.source_reader import canvas_of
 from tmkt_data.splits import PROTOCOLS, split_images, split_recordings
 
@@ -49,18 +50,16 @@ class _Side(NamedTuple):
         overflow: `overflow_cell` and `overflow_count` of all blocks; without pieces on the image side.
     """
 
-    sources: Sequence[Source]
+    sources: SourceTable
     rows: RowsFile
     is_kept: NDArray[np.bool_]
     left_out: list[dict[str, Any]]
     overflow: dict[str, list[NDArray[Any]]]
 
     @property
-    def kept(self) -> Sequence[Source]:
+    def kept(self) -> SourceTable:
         """The sources that are in the cache."""
-        if not self.left_out:
-            return self.sources
-        return [source for source, is_kept in zip(self.sources, self.is_kept, strict=True) if is_kept]
+        return self.sources.take(self.is_kept) if self.left_out else self.sources
 
 
 def finish_cache(plan: PreparePlan, building: BuildingFolder, frames: FramesFile) -> None:
@@ -95,7 +94,7 @@ def _copy_kept(name: str, is_kept: NDArray[np.bool_], whole: FramesFile, short: 
         at += len(rows)
 
 
-def _gather(building: BuildingFolder, side: str, tasks: Sequence[Task], sources: Sequence[Source]) -> _Side:
+def _gather(building: BuildingFolder, side: str, tasks: Sequence[Task], sources: SourceTable) -> _Side:
     """Put the rows of all blocks into one file, and refuse any source that has changed."""
     gathered = _Side(sources, RowsFile(building.path / f"{side}.rows"), np.zeros(len(sources), bool), [], {})
     for task in tasks:
@@ -137,24 +136,21 @@ def _tables(plan: PreparePlan, events: _Side, images: _Side) -> Iterator[tuple[s
         yield name, tables[name]()
 
 
-def _identity_tables(plan: PreparePlan, recordings: Sequence[Source], images: Sequence[Source]) -> dict[str, Table]:
+def _identity_tables(plan: PreparePlan, recordings: SourceTable, images: SourceTable) -> dict[str, Table]:
     catalogue, spec = plan.catalogue, plan.spec
-    event_ids = [source.id for source in recordings]
-    image_ids = [source.id for source in images]
-    row_of = {sample: row for row, sample in enumerate(image_ids)}
-    labels = np.array([source.label for source in recordings], "<i4")
+    event_ids, image_ids = recordings.ids, images.ids
     tables: dict[str, Table] = {
-        "events/id": text_table(event_ids),
-        "images/id": text_table(image_ids),
-        "events/label": labels,
-        "images/label": np.array([source.label for source in images], "<i4"),
-        "events/twin": np.array([row_of.get(sample, -1) for sample in event_ids], "<i8"),
+        "events/id": event_ids,
+        "images/id": image_ids,
+        "events/label": recordings.labels.astype("<i4"),
+        "images/label": images.labels.astype("<i4"),
+        "events/twin": rows_of(event_ids, image_ids).astype("<i8"),
     }
     for protocol in PROTOCOLS:
         codes = split_recordings(
             event_ids,
-            labels.astype(np.int64),
-            [source.part for source in recordings],
+            recordings.labels,
+            recordings.parts,
             protocol=protocol,
             layout=catalogue.split_layout,
             seed=spec.split_seed,

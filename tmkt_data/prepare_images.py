@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.layout import IMAGE_TABLES, SPIKE_TABLES
 from tmkt_data.checksums import checksum
-from tmkt_data.datasets.catalogue import Catalogue, Source
+from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.encode import frame_of_pixels, image_frame, poisson_frames, smallest_pixels
 from tmkt_data.io.images import MAX_PIXELS, DecodedImage
 from tmkt_data.io.jpeg import decode_plain_jpeg

@@ -12,7 +12,8 @@ from tmkt_data.atis_frames import AtisCounter, counts_as_it_stands, may_be_count
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES
 from tmkt_data.checksums import checksum
-from tmkt_data.datasets.catalogue import Catalogue, Source
+from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError
 from tmkt_data.event_filters import OUTSIDE, num_filtered
 from tmkt_data.io.read_ahead import KnownFile, ReadAhead

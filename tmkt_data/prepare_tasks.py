@@ -10,7 +10,7 @@ import numpy as np
 
 from tmkt_data.cache.building import Block
 from tmkt_data.cache.frames_file import FrameArray
-from tmkt_data.datasets.catalogue import Source
+from tmkt_data.datasets.source_table import Source, SourceTable
 from tmkt_data.plan import PreparePlan
 from tmkt_data.prepare_blocks import frames_dtype
 from tmkt_data.prepare_images import convert_images
@@ -59,7 +59,7 @@ def arrays_of(plan: PreparePlan, num_recordings: int, num_images: int) -> list[F
 def tasks_of(plan: PreparePlan) -> list[Task]:
     """Return all blocks, those of the recordings first; the same for the same plan, however it is interrupted."""
     tasks: list[Task] = []
-    sides: tuple[tuple[Stage, str, tuple[Source, ...], Callable[..., Block]], ...] = (
+    sides: tuple[tuple[Stage, str, SourceTable, Callable[..., Block]], ...] = (
         ("recordings", "events", plan.catalogue.recordings, convert_recordings),
         ("images", "images", plan.catalogue.images, partial(convert_images, archives={})),
     )

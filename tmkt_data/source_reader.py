@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.checksums import checksum
-from tmkt_data.datasets.catalogue import Catalogue, Source
+from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.encode import Placement
 from tmkt_data.errors import EventError, ImageError, SpecError
 from tmkt_data.event_filters import (

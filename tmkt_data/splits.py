@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import SpecError
 from tmkt_data.random_keys import Purpose, sample_uid, uniform
+from tmkt_data.sample_ids import Ids, bytes_of, rows_of, texts_of
 
 Protocol = Literal["twin-disjoint", "kt-paper"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -37,9 +38,9 @@ SPLIT_CODES: dict[str, SplitCode] = {"train": SplitCode.TRAIN, "val": SplitCode.
 
 
 def split_recordings(
-    ids: Sequence[str],
-    labels: NDArray[np.int64],
-    parts: Sequence[str],
+    ids: Ids,
+    labels: NDArray[Any],
+    parts: Sequence[str] | NDArray[np.str_],
     *,
     protocol: Protocol,
     layout: SplitLayout,
@@ -64,7 +65,7 @@ def split_recordings(
 
     Args:
         ids: Sample ids, sorted bytewise.
-        labels: Class of each, shape (N,), int64.
+        labels: Class of each, shape (N,), integers.
         parts: Part that the makers put each sample in: `"train"`, `"val"`, `"test"` or `""`.
         protocol: Name of the rule.
         layout: How the splits of this dataset are laid down, `prefix`, `block` or `drawer`, or `drawn`.
@@ -86,10 +87,9 @@ def split_recordings(
     if layout == "drawer" and test_share is None:
         return _by_drawer(ids, protocol)
     codes = np.full(len(ids), SplitCode.TRAIN, np.uint8)
-    uids = np.array([sample_uid(sample) for sample in ids], np.uint64)
-    own_test = np.array([part == "test" for part in parts], bool)
+    uids = np.fromiter(map(sample_uid, texts_of(ids)), np.uint64, len(ids))
+    own_test, own_val = (np.asarray(parts, str) == part for part in ("test", "val"))
     has_own_test = bool(own_test.any())
-    own_val = np.array([part == "val" for part in parts], bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         if test_share is not None:
@@ -128,18 +128,21 @@ def _block(count: int, *, with_val: bool) -> NDArray[np.uint8]:
     return codes
 
 
-def _by_drawer(ids: Sequence[str], protocol: Protocol) -> NDArray[np.uint8]:
-    stems = [sample.rpartition("/")[2] for sample in ids]
-    strange = next((sample for sample, stem in zip(ids, stems, strict=True) if not stem.isdecimal()), None)
-    if strange is not None:
-        raise SpecError(f"splits by drawer: found {strange!r}, expected the number of a drawer as the stem")
-    drawers = np.array([int(stem) for stem in stems], np.int64)
+def _by_drawer(ids: Ids, protocol: Protocol) -> NDArray[np.uint8]:
+    drawers = np.fromiter(map(_drawer, texts_of(ids)), np.int64, len(ids))
     last_train, last_val, last_test = LAST_DRAWERS[protocol]
     codes = np.full(len(ids), SplitCode.UNUSED, np.uint8)
     codes[drawers <= last_test] = SplitCode.TEST
     codes[drawers <= last_val] = SplitCode.VAL
     codes[drawers <= last_train] = SplitCode.TRAIN
     return codes
+
+
+def _drawer(sample: str) -> int:
+    stem = sample.rpartition("/")[2]
+    if not stem.isdecimal():
+        raise SpecError(f"splits by drawer: found {sample!r}, expected the number of a drawer as the stem")
+    return int(stem)
 
 
 def _drawn(
@@ -171,21 +174,26 @@ def _share_of(count: int, share: float) -> int:
     return max(least, round(share * count))
 
 
-def split_images(
-    image_ids: Sequence[str], recording_ids: Sequence[str], recording_codes: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
+def split_images(image_ids: Ids, recording_ids: Ids, recording_codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Give each image the split of its own recording; an image without one may train.
+
+    Args:
+        image_ids: Ids of the images.
+        recording_ids: Ids of the recordings, sorted bytewise.
+        recording_codes: `SplitCode` of each recording.
 
     Returns:
         `SplitCode` of each image, shape (M,), uint8.
     """
-    code_of = dict(zip(recording_ids, recording_codes.tolist(), strict=True))
-    return np.array([code_of.get(sample, SplitCode.TRAIN) for sample in image_ids], np.uint8)
+    rows = rows_of(bytes_of(image_ids), bytes_of(recording_ids))
+    codes = np.full(len(rows), SplitCode.TRAIN, np.uint8)
+    codes[rows >= 0] = recording_codes[rows[rows >= 0]]
+    return codes
 
 
-def split_digest(ids: Sequence[str], codes: NDArray[np.uint8]) -> str:
+def split_digest(ids: Ids, codes: NDArray[np.uint8]) -> str:
     """Return 16 hexadecimal digits that name a split: who is in which part."""
     digest = hashlib.sha256()
-    for sample, code in zip(ids, codes.tolist(), strict=True):
+    for sample, code in zip(texts_of(ids), codes.tolist(), strict=True):
         digest.update(f"{sample}\t{code}\n".encode())
     return digest.hexdigest()[:16]

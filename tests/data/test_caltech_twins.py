@@ -9,8 +9,8 @@ from tmkt_data import PairedFrames
 from tmkt_data.cli import main
 from tmkt_data.datasets.caltech_twins import list_photographs, open_caltech_twins
 from tmkt_data.datasets.caltech_twins_source import SETTINGS, simulate_twin, twins_folder, write_twins
-from tmkt_data.datasets.catalogue import Source
 from tmkt_data.datasets.open import open_catalogue
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, ImageError, SpecError
 from tmkt_data.io.atis import read_atis
 

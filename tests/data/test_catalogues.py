@@ -11,10 +11,11 @@ from conftest import build
 from PIL import Image
 
 from tmkt_data.cache.reader import Cache
-from tmkt_data.datasets.catalogue import Catalogue, Source
+from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.ncaltech101 import open_ncaltech101
 from tmkt_data.datasets.nmnist import open_nmnist
 from tmkt_data.datasets.open import DATASETS, default_spec, open_catalogue
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CacheError, CatalogueError, SpecError
 from tmkt_data.events import SensorSize

@@ -231,7 +231,7 @@ def test_wrong_trees_are_named(tree, tmp_path):
 
 @pytest.fixture(scope="module")
 def full_size():
-    from tmkt_data.datasets.catalogue import Source
+    from tmkt_data.datasets.source_table import Source
 
     sources = tuple(
         Source(f"{name}/{500 * label + at:05d}", label, Path("none"), 1)

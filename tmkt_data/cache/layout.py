@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import CacheError
+from tmkt_data.sample_ids import bytes_of, texts_of
 
 FORMAT = "tmkt-cache"
 FORMAT_VERSION = 3
@@ -139,13 +140,11 @@ def content_digest(header: Mapping[str, str], tables: Mapping[str, Table]) -> st
     return digest.hexdigest()
 
 
-def text_table(values: list[str] | tuple[str, ...]) -> Table:
+def text_table(values: Sequence[str]) -> Table:
     """Return text as a table of fixed-width UTF-8 bytes."""
-    encoded = [value.encode("utf-8", "surrogateescape") for value in values]
-    width = max((len(value) for value in encoded), default=1)
-    return np.array(encoded, dtype=f"S{max(1, width)}")
+    return bytes_of(values)
 
 
 def table_text(table: Table) -> tuple[str, ...]:
     """Return the text of a table of `text_table`."""
-    return tuple(value.decode("utf-8", "surrogateescape") for value in table.tolist())
+    return tuple(texts_of(table))

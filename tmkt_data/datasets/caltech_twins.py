@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
+from tmkt_data.datasets.catalogue import Catalogue, class_folders, find_folder, scan_folder, some
 from tmkt_data.datasets.declared import Declared, contiguous_ids
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101 import IMAGE_FOLDERS, PLACEMENT, SENSOR_SIZE
+from tmkt_data.datasets.source_table import Source, SourceTable
 
 INFO = DatasetInfo(
     name="caltech101-twins",
@@ -31,9 +32,7 @@ _OTHER_CROPS = "Faces"
 """Other crops of the photographs of Faces_easy: a held-out face would be in training too."""
 
 
-def list_photographs(
-    root: Path | None, images: Path | None = None
-) -> tuple[tuple[str, ...], tuple[Source, ...], list[str]]:
+def list_photographs(root: Path | None, images: Path | None = None) -> tuple[tuple[str, ...], SourceTable, list[str]]:
     """List the photographs of the classes that are there.
 
     Args:
@@ -61,12 +60,12 @@ def list_photographs(
     others = [f"{name}/{other}" for name in names for other in found[name][1]]
     if others:
         notes.append(f"images: files left out: {some(others)}")
-    photographs = [
+    photographs = SourceTable.of(
         Source(f"{name}/{stem}", label, path, size)
         for label, name in enumerate(names)
         for stem, path, size in found[name][0]
-    ]
-    return names, tuple(photographs), notes
+    )
+    return names, photographs, notes
 
 
 def open_caltech_twins(root: Path | None, recordings: Path, images: Path | None = None) -> Catalogue:
@@ -98,7 +97,7 @@ def open_caltech_twins(root: Path | None, recordings: Path, images: Path | None 
         class_names=names,
         sensor_size=SENSOR_SIZE,
         placement=PLACEMENT,
-        recordings=tuple(sources),
+        recordings=SourceTable.of(sources),
         images=photographs,
         motion="saccade",
         split_layout="prefix",

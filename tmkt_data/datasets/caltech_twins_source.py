@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Source
 from tmkt_data.datasets.ncaltech101 import PLACEMENT
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.encode import intensity, resize_rgb
 from tmkt_data.errors import ImageError
 from tmkt_data.events import Events, SensorSize

@@ -6,64 +6,22 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import numpy as np
 
 from tmkt_data.datasets.declared import NOTHING_DECLARED, Declared
+from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize, Window
 from tmkt_data.io.read import NOTHING_GIVEN, Reading
+from tmkt_data.sample_ids import first_disorder, rows_of
 from tmkt_data.splits import SplitLayout
 
 Motion = Literal["saccade", "none"]
 RecordingKind = Literal["files", "slices", "simulated"]
-
-
-class _SourceFields(NamedTuple):
-    id: str
-    label: int
-    file: str
-    num_bytes: int
-    part: str
-    item: int
-    shift: tuple[int, int]
-
-
-class Source(_SourceFields):
-    """One recording or image on disk.
-
-    Attributes:
-        id: `"class/stem"`; a recording and an image of equal id are twins.
-        label: Position of the class in the catalogue's `class_names`.
-        file: The file, as text: a `Path` takes four times the memory, and datasets have millions.
-        num_bytes: Its size.
-        part: The part of the dataset that its makers put it in, `"train"`, `"val"` or `"test"`, or `""` where they made
-            none.
-        item: Position inside a file that holds many (IDX; slices of a long recording), -1 for a file of its own.
-        shift: Added to the columns and rows of this recording.
-    """
-
-    __slots__ = ()
-
-    def __new__(
-        cls,
-        id: str,
-        label: int,
-        path: Path,
-        num_bytes: int,
-        part: str = "",
-        item: int = -1,
-        shift: tuple[int, int] = (0, 0),
-    ) -> Source:
-        """Make a source of the file at `path`."""
-        return super().__new__(cls, id, label, os.fspath(path), num_bytes, part, item, shift)
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return Path(self.file)
 
 
 @dataclass(frozen=True)
@@ -75,7 +33,7 @@ class Catalogue:
         class_names: Names of all classes that the dataset declares, present on disk or not; the label is the position.
         sensor_size: The canvas of the recordings.
         placement: Where an image lies on that canvas.
-        recordings: Sorted bytewise by id.
+        recordings: Sorted bytewise by id; may be given as any sequence of sources, as may the images.
         images: Sorted bytewise by id.
         motion: How the sensor moved: `saccade`, the three saccades of N-MNIST and N-Caltech101, or `none`.
         split_layout: `prefix`, `block` or `drawer`: splits are laid down, see `splits`; `drawn`: stratified and seeded.
@@ -92,8 +50,8 @@ class Catalogue:
     class_names: tuple[str, ...]
     sensor_size: SensorSize
     placement: Placement
-    recordings: tuple[Source, ...]
-    images: tuple[Source, ...]
+    recordings: SourceTable
+    images: SourceTable
     motion: Motion = "none"
     split_layout: SplitLayout = "drawn"
     kind: RecordingKind = "files"
@@ -105,52 +63,51 @@ class Catalogue:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for side, sources in (("recordings", self.recordings), ("images", self.images)):
-            ids = [os.fsencode(source.id) for source in sources]
-            for earlier, later in pairwise(ids):
-                if earlier >= later:
-                    raise CatalogueError(
-                        f"{self.name} {side}: id {os.fsdecode(later)!r} twice or unsorted; ids are unique and sorted"
-                    )
+        for side in ("recordings", "images"):
+            table = SourceTable.of(getattr(self, side))
+            object.__setattr__(self, side, table)
+            wrong = first_disorder(table.ids)
+            if wrong is not None:
+                later = table[wrong].id
+                raise CatalogueError(f"{self.name} {side}: id {later!r} twice or unsorted; ids are unique and sorted")
 
     def unpaired_classes(self) -> tuple[str, ...]:
         """Return the classes that have recordings and no image at all."""
-        with_images = {source.label for source in self.images}
-        return tuple(self.class_names[label] for label in sorted({s.label for s in self.recordings} - with_images))
+        alone = np.setdiff1d(self.recordings.labels, self.images.labels)
+        return tuple(self.class_names[label] for label in alone.tolist())
 
     def unmatched_notes(self) -> tuple[str, ...]:
         """Return one line for each side that has samples without a twin on the other."""
-        if not self.images:
+        if not len(self.images):
             return ("there are no images: for event-only training",)
         notes: list[str] = []
         for side, here, there, use in (
             ("recordings", self.recordings, self.images, "paired with images of their class only"),
             ("images", self.images, self.recordings, "free for training"),
         ):
-            others = {source.id for source in there}
-            alone = [source.id for source in here if source.id not in others]
-            if alone:
-                notes.append(f"{len(alone)} {side} have no twin, such as {alone[0]}; {use}")
+            alone = np.flatnonzero(rows_of(here.ids, there.ids) < 0)
+            if len(alone):
+                notes.append(f"{len(alone)} {side} have no twin, such as {here[int(alone[0])].id}; {use}")
         return tuple(notes)
 
     @property
     def num_twins(self) -> int:
         """Recordings whose own image is there."""
-        return len({s.id for s in self.recordings} & {s.id for s in self.images})
+        return int((rows_of(self.recordings.ids, self.images.ids) >= 0).sum())
 
 
-def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str, Path, int]], list[str]]:
+def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str, str, int]], list[str]]:
     """List the files of one folder whose name matches, and the names that do not.
 
     Returns:
-        `(stem, path, bytes)` sorted bytewise by stem, and the names left out: those that do not match, links that lead
+        `(stem, file, bytes)` sorted bytewise by stem, and the names left out: those that do not match, links that lead
         nowhere or to themselves, and hidden files such as the `._name` that macOS puts beside each. Of hidden ones
         those that do not match are not named.
 
     Raises:
         CatalogueError: The folder cannot be read.
     """
-    found: list[tuple[str, Path, int]] = []
+    found: list[tuple[str, str, int]] = []
     ignored: list[str] = []
     try:
         with os.scandir(folder) as entries:
@@ -158,7 +115,7 @@ def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str,
                 is_match, is_hidden = pattern.fullmatch(entry.name) is not None, entry.name.startswith(".")
                 size = _file_size(entry) if is_match and not is_hidden and is_plain(entry.name) else None
                 if size is not None:
-                    found.append((entry.name.rpartition(".")[0], Path(entry.path), size))
+                    found.append((entry.name.rpartition(".")[0], entry.path, size))
                 elif is_match or not is_hidden:
                     ignored.append(entry.name)
     except OSError as broken:

@@ -6,11 +6,12 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, scan_folder, some
+from tmkt_data.datasets.catalogue import Catalogue, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, count_note, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
 from tmkt_data.datasets.probe import probe_notes
+from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
@@ -135,9 +136,7 @@ def _label(row: str, place: str) -> int:
     return CLASS_NAMES.index(named.pop())
 
 
-def _list_side(
-    folder: Path, pattern: re.Pattern[str], labels: list[int], side: str, notes: list[str]
-) -> tuple[Source, ...]:
+def _list_side(folder: Path, pattern: re.Pattern[str], labels: list[int], side: str, notes: list[str]) -> SourceTable:
     files, ignored = scan_folder(folder, pattern)
     if ignored:
         notes.append(f"{side}: files left out: {some(ignored)}")
@@ -152,4 +151,4 @@ def _list_side(
             raise CatalogueError(f"{path}: number {number} is that of {sources[number].path.name} too; remove one")
         label = labels[number]
         sources[number] = Source(f"{CLASS_NAMES[label]}/{number:05d}", label, path, size)
-    return tuple(sorted(sources.values(), key=lambda source: source.id.encode()))
+    return sorted_sources(sources.values())

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
+from tmkt_data.datasets.catalogue import Catalogue, class_folders, find_folder, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, count_note, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
@@ -72,7 +72,7 @@ def open_cifar10dvs(root: Path | None = None, events: Path | None = None, images
         raise missing_data(INFO, "images (data_batch_1.bin)", places, found="recordings")
     notes: list[str] = []
     recordings = _recordings(folder, notes)
-    pictures = tuple(sorted(_images(batches), key=lambda source: source.id.encode()))
+    pictures = sorted_sources(_images(batches))
     expected = [f"{name}/{number:04d}" for name in CLASS_NAMES for number in range(PER_CLASS)]
     notes += notes_of(
         completeness({source.id for source in recordings}, expected, "recordings"),
@@ -93,7 +93,7 @@ def open_cifar10dvs(root: Path | None = None, events: Path | None = None, images
     )
 
 
-def _recordings(folder: Path, notes: list[str]) -> tuple[Source, ...]:
+def _recordings(folder: Path, notes: list[str]) -> SourceTable:
     found: dict[str, Source] = {}
     left_out: list[str] = []
     for name in class_folders(folder):
@@ -101,7 +101,8 @@ def _recordings(folder: Path, notes: list[str]) -> tuple[Source, ...]:
             continue
         files, others = scan_folder(folder / name, _RECORDING)
         left_out += [f"{name}/{other}" for other in others]
-        for _, path, size in files:
+        for _, file, size in files:
+            path = Path(file)
             match = _RECORDING.fullmatch(path.name)
             if match is None or match[1] != name:
                 left_out.append(f"{name}/{path.name}")
@@ -112,7 +113,7 @@ def _recordings(folder: Path, notes: list[str]) -> tuple[Source, ...]:
             found[sample] = Source(sample, CLASS_NAMES.index(name), path, size)
     if left_out:
         notes.append(f"recordings: left out: {some(left_out)}")
-    return tuple(sorted(found.values(), key=lambda source: os.fsencode(source.id)))
+    return sorted_sources(found.values())
 
 
 def _batches(start: Path) -> list[Path]:
@@ -120,7 +121,7 @@ def _batches(start: Path) -> list[Path]:
         if (start / name).is_dir():
             found = scan_folder(start / name, _BATCH)[0]
             if found:
-                return [path for _, path, _ in found]
+                return [Path(file) for _, file, _ in found]
     return []
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source
+from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.nmnist import DIGITS, IMAGE_NAME, PLACEMENT, RECORDING_NAME, SENSOR_SIZE, list_parts
+from tmkt_data.datasets.source_table import Source, SourceTable
 
 INFO = DatasetInfo(
     name="digits",
@@ -44,8 +45,8 @@ def open_digits(root: Path) -> Catalogue:
         class_names=DIGITS,
         sensor_size=SENSOR_SIZE,
         placement=PLACEMENT,
-        recordings=tuple(_one_part(source) for source in recordings),
-        images=tuple(_one_part(source) for source in images),
+        recordings=SourceTable.of(_one_part(source) for source in recordings),
+        images=SourceTable.of(_one_part(source) for source in images),
         motion="saccade",
         expected=_NUM_DIGITS,
         declared=Declared(numbers, numbers, has_classes=False),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, scan_folder, some
+from tmkt_data.datasets.catalogue import Catalogue, class_folders, scan_folder, some
 from tmkt_data.datasets.completeness import count_note, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.source_table import NO_SOURCES, Source, sorted_sources
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events import SensorSize
@@ -76,8 +77,8 @@ def _catalogue(recordings: list[Source], expected: int, notes: list[str], *, is_
         class_names=CLASS_NAMES,
         sensor_size=SENSOR_SIZE,
         placement=Placement(0, 0, *SENSOR_SIZE),
-        recordings=tuple(sorted(recordings, key=lambda source: source.id.encode())),
-        images=(),
+        recordings=sorted_sources(recordings),
+        images=NO_SOURCES,
         kind="files" if is_arrays else "slices",
         reading=Reading(columns="xypt", unit="ms") if is_arrays else NOTHING_GIVEN,
         expected=expected,
@@ -124,7 +125,7 @@ def _arrays(folder: Path, notes: list[str]) -> list[Source]:
             left_out += [f"{name}/{user}/{other}" for other in others]
             for stem, path, size in files:
                 if int(stem) >= len(CLASS_NAMES):
-                    left_out.append(f"{name}/{user}/{path.name}")
+                    left_out.append(f"{name}/{user}/{Path(path).name}")
                     continue
                 sources.append(Source(f"{CLASS_NAMES[int(stem)]}/{user}", int(stem), path, size, part))
     if left_out:

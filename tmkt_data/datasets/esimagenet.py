@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, scan_folder, some
+from tmkt_data.datasets.catalogue import Catalogue, class_folders, scan_folder, some
 from tmkt_data.datasets.completeness import count_note, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, sorted_sources
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
@@ -97,7 +97,7 @@ def center_shift(a: int, b: int) -> tuple[int, int]:
     return (_CENTER - b) // 2 - _CROP, (_CENTER - a) // 2 - _CROP
 
 
-def _recordings(base: Path, notes: list[str]) -> tuple[Source, ...]:
+def _recordings(base: Path, notes: list[str]) -> SourceTable:
     sources: dict[str, Source] = {}
     left_out: list[str] = []
     hidden: list[str] = []
@@ -109,7 +109,8 @@ def _recordings(base: Path, notes: list[str]) -> tuple[Source, ...]:
                 continue
             files, others = scan_folder(folder, _RECORDING)
             hidden += [f"{part}/{name}/{other}" for other in others if other.startswith(".")]
-            for stem, path, num_bytes in files:
+            for stem, file, num_bytes in files:
+                path = Path(file)
                 label = _CLASS.fullmatch(name)
                 row = sizes.get(path.name)
                 if row is None or (label is not None and int(label[1]) != row[0]):
@@ -123,7 +124,7 @@ def _recordings(base: Path, notes: list[str]) -> tuple[Source, ...]:
         notes.append(f"recordings: left out, as no list names them so: {some(left_out)}")
     if hidden:
         notes.append(f"recordings: {len(hidden)} hidden files left out: {some(hidden)}")
-    return tuple(sorted(sources.values(), key=lambda source: os.fsencode(source.id)))
+    return sorted_sources(sources.values())
 
 
 def read_sizes(path: Path) -> dict[str, tuple[int, int, int]]:
@@ -147,7 +148,7 @@ def read_sizes(path: Path) -> dict[str, tuple[int, int, int]]:
     return rows
 
 
-def _synsets(recordings: tuple[Source, ...], notes: list[str]) -> dict[str, int]:
+def _synsets(recordings: SourceTable, notes: list[str]) -> dict[str, int]:
     """Return the class of each synset, from the names of the recordings; one with two classes is left out."""
     found: dict[str, int] = {}
     torn: set[str] = set()
@@ -160,9 +161,7 @@ def _synsets(recordings: tuple[Source, ...], notes: list[str]) -> dict[str, int]
     return {name: label for name, label in found.items() if name not in torn}
 
 
-def _photographs(
-    images: Path | None, root: Path | None, synsets: dict[str, int], notes: list[str]
-) -> tuple[Source, ...]:
+def _photographs(images: Path | None, root: Path | None, synsets: dict[str, int], notes: list[str]) -> SourceTable:
     starts = [images] if images is not None else ([] if root is None else [root / name for name in _IMAGE_ROOTS])
     for folder in starts:
         names = [name for name in class_folders(folder) if name in synsets]
@@ -171,13 +170,12 @@ def _photographs(
     if images is not None:
         raise missing_data(INFO, "images (n01440764/n01440764_10026.JPEG)", [images], found="recordings")
     notes.append("images: none found; give their folder with --images, or --allow-unpaired")
-    return ()
+    return NO_SOURCES
 
 
-def _list_photographs(folder: Path, names: list[str], synsets: dict[str, int]) -> tuple[Source, ...]:
-    sources = [
-        Source(f"{synsets[name]:04d}/{stem}", synsets[name], path, size)
+def _list_photographs(folder: Path, names: list[str], synsets: dict[str, int]) -> SourceTable:
+    return sorted_sources(
+        Source(f"{synsets[name]:04d}/{stem}", synsets[name], file, size)
         for name in names
-        for stem, path, size in scan_folder(folder / name, _IMAGE)[0]
-    ]
-    return tuple(sorted(sources, key=lambda source: source.id.encode()))
+        for stem, file, size in scan_folder(folder / name, _IMAGE)[0]
+    )

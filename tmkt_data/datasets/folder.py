@@ -9,10 +9,13 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, holds_classes, is_plain, scan_folder, some
+import numpy as np
+
+from tmkt_data.datasets.catalogue import Catalogue, class_folders, holds_classes, is_plain, scan_folder, some
 from tmkt_data.datasets.info import DatasetInfo, MissingDataError, missing_data
+from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
@@ -39,7 +42,6 @@ RECORDING_NAME = re.compile(r".+\.(bin|bs2|aedat|aedat4|dat|raw|es|npy|npz|mat|h
 IMAGE_NAME = re.compile(r".+\.(jpe?g|png|bmp|gif|ppm|tiff?|webp)", re.IGNORECASE)
 _MAX_SETTINGS_BYTES = 1 << 20
 _WHAT = {"recordings": "recordings (events/wave/first.aedat4)", "images": "images (images/wave/first.jpg)"}
-_Files = dict[str, list[tuple[str, Path, int]]]
 _CHOICES: dict[str, tuple[str, ...]] = {
     "unit": TIME_UNITS,
     "orientation": ORIENTATIONS,
@@ -152,14 +154,16 @@ def open_folder(
     settings = read_settings(root / SETTINGS_NAME)
     notes: list[str] = []
     event_folder = events or _stated(root, "events", settings.events, RECORDING_NAME, is_foreign)
-    recordings = _list_side(event_folder, RECORDING_NAME, "recordings", notes)
-    pictures: _Files = {}
+    sides = [_Side("recordings", event_folder, RECORDING_NAME, "")]
     if images is not None or settings.images != "":
         image_folder = images or _stated(root, "images", settings.images, IMAGE_NAME, is_foreign)
-        pictures = _list_side(image_folder, IMAGE_NAME, "images", notes)
-    folders = sorted({*recordings, *pictures}, key=os.fsencode)
-    names = [name for name in folders if recordings.get(name) or pictures.get(name)]
-    empty = [name for name in folders if name not in names]
+        sides.append(_Side("images", image_folder, IMAGE_NAME, "" if settings.twins == "stem" else "~"))
+    folders = sorted({name for side in sides for name in class_folders(side.folder)}, key=os.fsencode)
+    recordings, *rest = (_list_side(side, folders, notes) for side in sides)
+    pictures = rest[0] if rest else NO_SOURCES
+    used = np.union1d(recordings.labels, pictures.labels)
+    names = [folders[label] for label in used.tolist()]
+    empty = [name for name in folders if name not in names and not name.startswith(".")]
     if empty:
         notes.append(f"{len(empty)} folders without a recording or an image left out: {some(empty)}")
     return Catalogue(
@@ -167,8 +171,8 @@ def open_folder(
         class_names=tuple(names),
         sensor_size=settings.sensor_size,
         placement=Placement(0, 0, *settings.sensor_size),
-        recordings=_sources(recordings, names, ""),
-        images=_sources(pictures, names, "" if settings.twins == "stem" else "~"),
+        recordings=recordings.with_labels(np.searchsorted(used, recordings.labels)),
+        images=pictures.with_labels(np.searchsorted(used, pictures.labels)),
         reading=settings.reading(),
         notes=tuple(notes),
     )
@@ -190,27 +194,40 @@ def _stated(root: Path, side: str, stated: str | None, pattern: re.Pattern[str],
     return root / stated
 
 
-def _list_side(folder: Path, pattern: re.Pattern[str], side: str, notes: list[str]) -> _Files:
-    """List the files of each class of one side."""
-    if not holds_classes(folder, pattern):
-        raise missing_data(INFO, _WHAT[side], [folder], found="recordings" if side == "images" else "")
-    found: _Files = {}
+class _Side(NamedTuple):
+    """One side of the set; `mark` before a stem keeps an image from being the twin of a recording of that stem."""
+
+    name: str
+    folder: Path
+    pattern: re.Pattern[str]
+    mark: str
+
+
+def _list_side(side: _Side, folders: Sequence[str], notes: list[str]) -> SourceTable:
+    """List the files of one side, sorted by id; the label is the position of the folder among all."""
+    if not holds_classes(side.folder, side.pattern):
+        found: Literal["recordings", ""] = "recordings" if side.name == "images" else ""
+        raise missing_data(INFO, _WHAT[side.name], [side.folder], found=found)
+    builder = TableBuilder()
+    label_of = {name: label for label, name in enumerate(folders)}
     ignored: list[str] = []
     hidden: list[str] = []
-    for name in class_folders(folder):
+    for name in class_folders(side.folder):
         if name.startswith("."):
             hidden.append(name)
             continue
         if not is_plain(name):
-            raise CatalogueError(f"{folder}: folder {name!a} has control characters in its name; rename it")
-        found[name], others = scan_folder(folder / name, pattern)
+            raise CatalogueError(f"{side.folder}: folder {name!a} has control characters in its name; rename it")
+        files, others = scan_folder(side.folder / name, side.pattern)
         ignored.extend(f"{name}/{other}" for other in others)
-        _require_single_stems(folder / name, [stem for stem, _, _ in found[name]])
+        _require_single_stems(side.folder / name, [stem for stem, _, _ in files])
+        for stem, file, size in files:
+            builder.append(Source(f"{name}/{side.mark}{stem}", label_of[name], file, size))
     if ignored:
-        notes.append(f"{side}: left out: {some(ignored)}")
+        notes.append(f"{side.name}: left out: {some(ignored)}")
     if hidden:
-        notes.append(f"{side}: {len(hidden)} hidden folders left out: {some(hidden)}")
-    return found
+        notes.append(f"{side.name}: {len(hidden)} hidden folders left out: {some(hidden)}")
+    return builder.sorted_table()
 
 
 def _require_single_stems(folder: Path, stems: list[str]) -> None:
@@ -219,13 +236,3 @@ def _require_single_stems(folder: Path, stems: list[str]) -> None:
             raise CatalogueError(
                 f"{folder}: two files of the stem {later!r}, expected one; rename or remove one of them"
             )
-
-
-def _sources(files: _Files, names: Sequence[str], mark: str) -> tuple[Source, ...]:
-    """Build the samples; `mark` before a stem keeps an image from being the twin of a recording of that stem."""
-    sources = [
-        Source(f"{name}/{mark}{stem}", label, path, size)
-        for label, name in enumerate(names)
-        for stem, path, size in files.get(name, ())
-    ]
-    return tuple(sorted(sources, key=lambda source: os.fsencode(source.id)))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, find_folder, scan_folder, some
+from tmkt_data.datasets.catalogue import Catalogue, class_folders, find_folder, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, count_note, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101_est import find_est, list_est
+from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.encode import Placement
 from tmkt_data.events import SensorSize
 from tmkt_data.io.read import NOTHING_GIVEN
@@ -231,7 +232,7 @@ def open_ncaltech101(
 
 def _list_side(
     folder: Path, names: tuple[str, ...], pattern: re.Pattern[str], side: str, notes: list[str]
-) -> tuple[Source, ...]:
+) -> SourceTable:
     present = class_folders(folder)
     strangers = [name for name in present if name not in names]
     if strangers:
@@ -246,4 +247,4 @@ def _list_side(
         ignored.extend(f"{name}/{other}" for other in others)
     if ignored:
         notes.append(f"{side}: files left out: {some(ignored)}")
-    return tuple(sorted(sources, key=lambda source: source.id.encode()))
+    return sorted_sources(sources)

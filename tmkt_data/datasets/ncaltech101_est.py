@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tmkt_data.datasets.catalogue import Source, class_folders, holds_classes, scan_folder, some
+from tmkt_data.datasets.catalogue import class_folders, holds_classes, scan_folder, some
+from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.io.npy import read_npy_header
 from tmkt_data.io.read import Reading
@@ -34,7 +35,7 @@ def find_est(start: Path | None) -> Path | None:
     return None
 
 
-def list_est(folder: Path, class_names: Sequence[str], notes: list[str]) -> tuple[tuple[Source, ...], Reading]:
+def list_est(folder: Path, class_names: Sequence[str], notes: list[str]) -> tuple[SourceTable, Reading]:
     """List the three parts.
 
     Args:
@@ -68,7 +69,7 @@ def list_est(folder: Path, class_names: Sequence[str], notes: list[str]) -> tupl
                 found[sample] = Source(sample, class_names.index(name), path, size, split)
     if left_out:
         notes.append(f"recordings: left out: {some(left_out)}")
-    recordings = tuple(sorted(found.values(), key=lambda source: os.fsencode(source.id)))
+    recordings = sorted_sources(found.values())
     unit = _unit_of(recordings)
     notes.append(f"recordings are arrays of x, y, t, p with times in {unit} (inferred from the last time of each)")
     return recordings, Reading(columns="xytp", unit=unit)

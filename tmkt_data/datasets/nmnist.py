@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, holds_classes, scan_folder, some
+from tmkt_data.datasets.catalogue import Catalogue, class_folders, holds_classes, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, sorted_sources
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
@@ -69,7 +70,7 @@ def open_nmnist(root: Path | None = None, events: Path | None = None, images: Pa
     has_images = image_folder is not None or idx_folder is not None
     if event_folder is None:
         raise missing_data(INFO, "recordings (Train/5/00001.bin)", looked, found="images" if has_images else "")
-    recordings = list_parts(event_folder, RECORDING_NAME, "recordings", notes) if has_images else ()
+    recordings = list_parts(event_folder, RECORDING_NAME, "recordings", notes) if has_images else NO_SOURCES
     if image_folder is not None:
         digits = list_parts(image_folder, IMAGE_NAME, "images", notes)
     elif idx_folder is not None:
@@ -94,7 +95,7 @@ def open_nmnist(root: Path | None = None, events: Path | None = None, images: Pa
     )
 
 
-def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[str]) -> tuple[Source, ...]:
+def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[str]) -> SourceTable:
     """List `folder/{Train,Test}/<digit>/<number>`; what is left out goes to `notes`.
 
     Raises:
@@ -115,10 +116,10 @@ def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[st
             ignored.extend(f"{part}/{digit}/{other}" for other in others)
     if ignored:
         notes.append(f"{side}: left out: {some(ignored)}")
-    return tuple(sorted(sources, key=lambda source: source.id.encode()))
+    return sorted_sources(sources)
 
 
-def _missing_numbers(sources: tuple[Source, ...], part: str, side: str) -> str | None:
+def _missing_numbers(sources: SourceTable, part: str, side: str) -> str | None:
     """The digit of a missing number is not known, so numbers are named without it."""
     found = {source.id.rpartition("-")[2] for source in sources if source.part == part.lower()}
     return completeness(found, _numbers(part), f"{side} of {part}")
@@ -170,7 +171,7 @@ def _idx_file(folder: Path, part: str, kind: str) -> Path | None:
     return None
 
 
-def list_idx(folder: Path, class_names: Sequence[str]) -> tuple[Source, ...]:
+def list_idx(folder: Path, class_names: Sequence[str]) -> SourceTable:
     """List the images of the four IDX files; ids are such as `"5/train-00001"`, counted from 1.
 
     Args:
@@ -212,4 +213,4 @@ def list_idx(folder: Path, class_names: Sequence[str]) -> tuple[Source, ...]:
             )
             for number, label in enumerate(labels.tolist(), 1)
         )
-    return tuple(sorted(sources, key=lambda source: source.id.encode()))
+    return sorted_sources(sources)

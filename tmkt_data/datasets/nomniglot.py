@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, Source, class_folders, scan_folder, some
+from tmkt_data.datasets.catalogue import Catalogue, class_folders, scan_folder, some
 from tmkt_data.datasets.completeness import completeness, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
+from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize, Window
@@ -119,7 +119,8 @@ def _find_parts(
 
 def _recordings(parts: Sequence[Path], notes: list[str]) -> Iterator[Source]:
     without: list[str] = []
-    for stem, path, size in _files(parts, _RECORDING):
+    for stem, file, size in _files(parts, _RECORDING):
+        path = Path(file)
         if not path.with_suffix(".csv").is_file():
             without.append(path.name)
             continue
@@ -134,31 +135,31 @@ def _drawings(parts: Sequence[Path], notes: list[str], pattern: re.Pattern[str])
     for stem, path, size in _files(parts, pattern):
         character, _, drawer = stem.partition("_")
         if not 1 <= int(drawer) <= NUM_DRAWERS:
-            strange.append(path.name)
+            strange.append(Path(path).name)
             continue
         yield _source(character, int(drawer), path, size)
     if strange:
         notes.append(f"left out, of no drawer from 1 to {NUM_DRAWERS}: {some(strange)}")
 
 
-def _files(parts: Sequence[Path], pattern: re.Pattern[str]) -> Iterator[tuple[str, Path, int]]:
+def _files(parts: Sequence[Path], pattern: re.Pattern[str]) -> Iterator[tuple[str, str, int]]:
     for part in parts:
         for alphabet in class_folders(part):
             for character in class_folders(part / alphabet):
                 yield from scan_folder(part / alphabet / character, pattern)[0]
 
 
-def _source(character: str, drawer: int, path: Path, size: int, item: int = -1) -> Source:
+def _source(character: str, drawer: int, path: str | Path, size: int, item: int = -1) -> Source:
     number = int(character)
     if not 1 <= number <= NUM_CHARACTERS:
         raise CatalogueError(f"{path}: character {character}, expected 0001 to {NUM_CHARACTERS}; it is of another set")
     return Source(f"{character}/{drawer:02d}", number - 1, path, size, item=item)
 
 
-def _sorted(sources: Iterator[Source]) -> tuple[Source, ...]:
+def _sorted(sources: Iterator[Source]) -> SourceTable:
     found: dict[str, Source] = {}
     for source in sources:
         if source.id in found:
             raise CatalogueError(f"{source.path}: sample {source.id} is in {found[source.id].path} too; remove one")
         found[source.id] = source
-    return tuple(sorted(found.values(), key=lambda source: os.fsencode(source.id)))
+    return sorted_sources(found.values())

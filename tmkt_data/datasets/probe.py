@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tmkt_data.datasets.catalogue import Source
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError
 from tmkt_data.io.read import load_events
 

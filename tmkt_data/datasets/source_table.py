@@ -1,0 +1,232 @@
+"""Sources by column: a tenth of the memory of as many objects, for sets of millions."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.sample_ids import decode_id, encode_id
+
+_CHUNK = 1 << 14
+
+
+class _SourceFields(NamedTuple):
+    id: str
+    label: int
+    file: str
+    num_bytes: int
+    part: str
+    item: int
+    shift: tuple[int, int]
+
+
+class Source(_SourceFields):
+    """One recording or image on disk.
+
+    Attributes:
+        id: `"class/stem"`; a recording and an image of equal id are twins.
+        label: Position of the class in the catalogue's `class_names`.
+        file: The file, as text.
+        num_bytes: Its size.
+        part: The part of the dataset that its makers put it in, `"train"`, `"val"` or `"test"`, or `""` where they made
+            none.
+        item: Position inside a file that holds many (IDX; slices of a long recording), -1 for a file of its own.
+        shift: Added to the columns and rows of this recording.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        id: str,
+        label: int,
+        path: str | Path,
+        num_bytes: int,
+        part: str = "",
+        item: int = -1,
+        shift: tuple[int, int] = (0, 0),
+    ) -> Source:
+        """Make a source of the file at `path`."""
+        return super().__new__(cls, id, label, os.fspath(path), num_bytes, part, item, shift)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.file)
+
+
+class _Columns(NamedTuple):
+    """One value a source, all of shape (N,) but `shift`.
+
+    A file name is `before + middle + after`, where the middle is the end of the id: `names` has few pairs of what lies
+    before and after.
+    """
+
+    start: NDArray[np.int64]
+    length: NDArray[np.int32]
+    label: NDArray[np.int32]
+    name: NDArray[np.int32]
+    middle: NDArray[np.int32]
+    num_bytes: NDArray[np.int64]
+    part: NDArray[np.int8]
+    item: NDArray[np.int64]
+    shift: NDArray[np.int32]
+
+
+class SourceTable(Sequence[Source]):
+    """A sequence of sources that makes each when it is asked for. A slice shares the columns of the whole.
+
+    Made by `SourceTable.of` and `TableBuilder`.
+    """
+
+    def __init__(
+        self, ids: NDArray[np.uint8], columns: _Columns, names: Sequence[tuple[str, str]], parts: Sequence[str]
+    ) -> None:
+        """Take the ids, one behind the other in UTF-8, and what the columns refer to."""
+        self._ids, self._columns, self._names, self._parts = ids, columns, names, parts
+
+    @classmethod
+    def of(cls, sources: Iterable[Source]) -> SourceTable:
+        """Return a table of some sources, in their order."""
+        if isinstance(sources, SourceTable):
+            return sources
+        builder = TableBuilder()
+        for source in sources:
+            builder.append(source)
+        return builder.table()
+
+    def __len__(self) -> int:
+        return len(self._columns.start)
+
+    @overload
+    def __getitem__(self, at: int) -> Source: ...
+    @overload
+    def __getitem__(self, at: slice) -> SourceTable: ...
+    def __getitem__(self, at: int | slice) -> Source | SourceTable:
+        if isinstance(at, slice):
+            return self._with(at)
+        number = range(len(self))[at]
+        return next(iter(self._with(slice(number, number + 1))))
+
+    def __iter__(self) -> Iterator[Source]:
+        ids, parts, names = self._ids, self._parts, self._names
+        for first in range(0, len(self), _CHUNK):
+            rows = zip(*(column[first : first + _CHUNK].tolist() for column in self._columns), strict=True)
+            for start, length, label, name, middle, num_bytes, part, item, shift in rows:
+                sample = ids[start : start + length].tobytes()
+                before, after = names[name]
+                file = before + decode_id(sample[length - middle :]) + after
+                yield Source(decode_id(sample), label, file, num_bytes, parts[part], item, (shift[0], shift[1]))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SourceTable | tuple | list):
+            return NotImplemented
+        return len(self) == len(other) and all(ours == theirs for ours, theirs in zip(self, other, strict=True))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def with_labels(self, labels: NDArray[Any]) -> SourceTable:
+        """Return the same sources with other classes, shape (N,)."""
+        return SourceTable(self._ids, self._columns._replace(label=labels.astype(np.int32)), self._names, self._parts)
+
+    def take(self, rows: NDArray[Any]) -> SourceTable:
+        """Return the sources of some rows, given by number or as a mask."""
+        return self._with(rows)
+
+    def _with(self, rows: slice | NDArray[Any]) -> SourceTable:
+        columns = [column[rows] for column in self._columns]
+        return SourceTable(self._ids, _Columns(*columns), self._names, self._parts)  # type: ignore[arg-type]
+
+    @property
+    def ids(self) -> NDArray[np.bytes_]:
+        """Ids in UTF-8, shape (N,), of the width of the longest, 1 at least; owned by the caller."""
+        start, length = self._columns.start, self._columns.length
+        width = max(1, int(length.max(initial=0)))
+        table = np.zeros((len(self), width), np.uint8)
+        places = np.arange(width)
+        for first in range(0, len(self), _CHUNK):
+            inside = places < length[first : first + _CHUNK, None]
+            # What lies behind an id is another id, or the end.
+            at = np.minimum(start[first : first + _CHUNK, None] + places, max(0, len(self._ids) - 1))
+            table[first : first + _CHUNK] = np.where(inside, self._ids[at], 0) if len(self._ids) else 0
+        return table.reshape(-1).view(f"S{width}")
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """Class of each, shape (N,), int32."""
+        return self._columns.label
+
+    @property
+    def parts(self) -> NDArray[np.str_]:
+        """Part of each, shape (N,), text."""
+        return np.array(self._parts or [""])[self._columns.part]
+
+
+class TableBuilder:
+    """Gathers sources for a table, in as little memory as the table takes."""
+
+    def __init__(self) -> None:
+        self._ids = bytearray()
+        self._columns = tuple(array(code) for code in "qiiiiqbqi")
+        self._names: dict[tuple[str, str], int] = {}
+        self._parts: dict[str, int] = {}
+
+    def append(self, source: Source) -> None:
+        """Add a source."""
+        sample = encode_id(source.id)
+        before, middle, after = _cut(source.file, source.id)
+        name = self._names.setdefault((before, after), len(self._names))
+        part = self._parts.setdefault(source.part, len(self._parts))
+        start, length, label, names, middles, num_bytes, parts, item, shift = self._columns
+        start.append(len(self._ids))
+        length.append(len(sample))
+        label.append(source.label)
+        names.append(name)
+        middles.append(len(encode_id(middle)))
+        num_bytes.append(source.num_bytes)
+        parts.append(part)
+        item.append(source.item)
+        shift.extend(source.shift)
+        self._ids += sample
+
+    def table(self) -> SourceTable:
+        """Return the sources in the order in which they came; the builder is of no use afterwards."""
+        columns: list[NDArray[Any]] = [np.frombuffer(column, column.typecode) for column in self._columns]
+        columns[-1] = columns[-1].reshape(-1, 2)
+        return SourceTable(np.frombuffer(self._ids, np.uint8), _Columns(*columns), list(self._names), list(self._parts))
+
+    def sorted_table(self) -> SourceTable:
+        """Return the sources sorted bytewise by id; equal ones stay in their order."""
+        table = self.table()
+        ids = table.ids
+        if (ids[1:] >= ids[:-1]).all():
+            return table
+        return table.take(np.argsort(ids, kind="stable"))
+
+
+NO_SOURCES = SourceTable.of(())
+
+
+def sorted_sources(sources: Iterable[Source]) -> SourceTable:
+    """Return sources sorted bytewise by id."""
+    builder = TableBuilder()
+    for source in sources:
+        builder.append(source)
+    return builder.sorted_table()
+
+
+def _cut(file: str, sample: str) -> tuple[str, str, str]:
+    """Cut the name of a file in three, the middle being the end of the id, as far as it goes."""
+    stem, after = os.path.splitext(file)  # noqa: PTH122 - a Path for each of millions of files is slow
+    if not stem.endswith(sample):
+        least = min(len(stem), len(sample))
+        common = next((n for n in range(least) if stem[-n - 1] != sample[-n - 1]), least)
+        return stem[: len(stem) - common], sample[len(sample) - common :], after
+    return stem[: len(stem) - len(sample)], sample, after

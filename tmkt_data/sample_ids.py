@@ -1,0 +1,61 @@
+"""Sample ids as text, and as fixed-width bytes where there are millions of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CHUNK = 1 << 16
+
+Ids = Sequence[str] | NDArray[np.bytes_]
+"""Ids as text, or in UTF-8 as in the tables of a cache."""
+
+
+def encode_id(sample_id: str) -> bytes:
+    """Return an id in UTF-8; what the name of a file has of other bytes stays as it is."""
+    return sample_id.encode("utf-8", "surrogateescape")
+
+
+def decode_id(data: bytes) -> str:
+    """Return the id of `encode_id`."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def texts_of(ids: Ids) -> Iterator[str]:
+    """Yield ids as text, one after the other."""
+    if not isinstance(ids, np.ndarray):
+        yield from ids
+        return
+    for first in range(0, len(ids), _CHUNK):
+        yield from map(decode_id, ids[first : first + _CHUNK].tolist())
+
+
+def bytes_of(ids: Ids) -> NDArray[np.bytes_]:
+    """Return ids in UTF-8, shape (N,), of the width of the longest, 1 at least."""
+    return ids if isinstance(ids, np.ndarray) else _table([encode_id(sample_id) for sample_id in ids])
+
+
+def _table(encoded: Sequence[bytes]) -> NDArray[np.bytes_]:
+    width = max((len(value) for value in encoded), default=1)
+    return np.array(encoded, dtype=f"S{max(1, width)}")
+
+
+def rows_of(wanted: NDArray[np.bytes_], ids: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """Return the row in `ids`, sorted bytewise, of each wanted id; -1 where it has none.
+
+    Example:
+        >>> rows_of(np.array([b"b", b"x"]), np.array([b"a", b"b"])).tolist()
+        [1, -1]
+    """
+    if not len(ids):
+        return np.full(len(wanted), -1, np.int64)
+    rows = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.where(ids[rows] == wanted, rows, -1).astype(np.int64)
+
+
+def first_disorder(ids: NDArray[np.bytes_]) -> int | None:
+    """Return the row of the first id that is not greater than the one before; None where all are."""
+    wrong = np.flatnonzero(ids[1:] <= ids[:-1])
+    return int(wrong[0]) + 1 if len(wrong) else None
