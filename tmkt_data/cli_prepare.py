@@ -220,16 +220,20 @@ def _fail_unreadable(problems: dict[str, str]) -> None:
 
 
 def _report_cache(plan: PreparePlan) -> None:
-    from tmkt_data.cache.reader import Cache
+    from tmkt_data.cache.layout import FILTER_TABLES
+    from tmkt_data.cache.reader import read_cache_info, read_tables
     from tmkt_data.splits import SplitCode
 
-    cache = Cache(plan.path)
-    say(f"wrote {plan.path}: {megabytes(cache.info.num_bytes)}, digest {cache.info.digest[:16]}")
-    print_skipped(cache.info)
-    print_event_counts(cache.tables)
-    num_train = int((cache.splits("events", "twin-disjoint") == SplitCode.TRAIN).sum())
-    if 2 * num_train < cache.info.num_recordings:
-        say(f"note: only {num_train} of {cache.info.num_recordings} recordings are in the train split")
+    info = read_cache_info(plan.path)
+    say(f"wrote {plan.path}: {megabytes(info.num_bytes)}, digest {info.digest[:16]}")
+    print_skipped(info)
+    # Not all of the tables, which take as much memory as all the rest of a large set.
+    tables = read_tables(plan.path, [f"events/{name}" for name in (*_COUNTS, "num_inversions", *FILTER_TABLES)])
+    print_event_counts(tables)
+    split = "events/split/twin-disjoint"
+    num_train = int((read_tables(plan.path, [split])[split] == SplitCode.TRAIN).sum())
+    if 2 * num_train < info.num_recordings:
+        say(f"note: only {num_train} of {info.num_recordings} recordings are in the train split")
 
 
 def print_skipped(info: CacheInfo) -> None:

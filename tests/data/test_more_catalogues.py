@@ -18,7 +18,7 @@ from tmkt_data.datasets.cifar10dvs import open_cifar10dvs
 from tmkt_data.datasets.completeness import completeness
 from tmkt_data.datasets.dvsgesture import CLASS_NAMES as GESTURES
 from tmkt_data.datasets.dvsgesture import open_dvsgesture
-from tmkt_data.datasets.esimagenet import center_shift, open_esimagenet
+from tmkt_data.datasets.esimagenet import center_shift, open_esimagenet, read_sizes
 from tmkt_data.datasets.fashion import open_fashion
 from tmkt_data.datasets.ncaltech101 import open_ncaltech101
 from tmkt_data.datasets.nomniglot import open_nomniglot
@@ -437,3 +437,21 @@ def test_inspect_shows_what_the_readers_were_told(tmp_path, run_cli, name, write
     for line in lines:
         assert line in shown
     assert "window  " not in shown
+
+
+class TestSizeList:
+    def test_the_last_of_equal_names_holds(self, tmp_path):
+        path = tmp_path / "trainlabel.txt"
+        path.write_bytes(b"b.npz 2 200 150\na.npz 1 30 40\n\nb.npz 3 1 2\r\n\xff.npz 4 5 6\n")
+        names = ["\udcff.npz", "b.npz", "c.npz", "a.npz"]
+        assert read_sizes(path).of(names) == [(4, 5, 6), (3, 1, 2), None, (1, 30, 40)]
+        assert read_sizes(tmp_path / "none.txt").of(["a.npz"]) == [None]
+
+    @pytest.mark.parametrize(
+        "row", ["a.npz 1 2", "a.npz 1000 2 3", "a.npz 1 257 3", "a.npz 1 -2 3", "a" * 300 + " 1 2 3"]
+    )
+    def test_what_is_no_row_is_refused(self, tmp_path, row):
+        path = tmp_path / "trainlabel.txt"
+        path.write_text(f"b.npz 1 2 3\n{row}\n")
+        with pytest.raises(CatalogueError, match=r"^trainlabel.txt, row 2: found 'a"):
+            read_sizes(path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,6 @@ class Cache:
     Attributes:
         info: What the cache says of itself.
         class_names: Names of the classes; labels index them.
-        event_ids: Ids of the recordings, in row order.
-        image_ids: Ids of the images, in row order.
         header: What `info` was made of: attributes of the file, text by name.
         arrays: Its frames by their HDF5 path, in the order in which they are written.
         tables: All small tables by their HDF5 path, such as `"events/label"` or `"images/split/twin-disjoint"`.
@@ -98,11 +97,19 @@ class Cache:
                 checksums = self.tables[f"{name}_xxh3"]
                 self.arrays[name] = open_frames(path, file, name, (len(checksums), *row), checksums, block.num_bytes)
         self.class_names = table_text(self.tables["class_names"])
-        self.event_ids = table_text(self.tables["events/id"])
-        self.image_ids = table_text(self.tables["images/id"])
 
     def __reduce__(self) -> tuple[Callable[[Path, str], Cache], tuple[Path, str]]:
         return _reopen, (self._path, self.info.digest)
+
+    @cached_property
+    def event_ids(self) -> tuple[str, ...]:
+        """Ids of the recordings, in row order."""
+        return table_text(self.tables["events/id"])
+
+    @cached_property
+    def image_ids(self) -> tuple[str, ...]:
+        """Ids of the images, in row order."""
+        return table_text(self.tables["images/id"])
 
     @property
     def spec(self) -> PrepareSpec:
@@ -179,6 +186,14 @@ def read_cache_info(path: str | Path) -> CacheInfo:
     block = _leading_block(path)
     with _opened(path) as file:
         return _info(path, _read_header(file, path), block, file)
+
+
+def read_tables(path: str | Path, names: Sequence[str]) -> dict[str, Table]:
+    """Return some tables of a cache, those of the names that it has; errors as `read_cache_info`."""
+    path = Path(path)
+    _leading_block(path)
+    with _opened(path) as file:
+        return {name: _require_dataset(path, name, file[name])[...] for name in names if name in file}
 
 
 def _leading_block(path: Path) -> LeadingBlock:

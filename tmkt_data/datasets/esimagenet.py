@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import re
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, scan_folder, some
 from tmkt_data.datasets.completeness import count_note, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
-from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, sorted_sources
+from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder, sorted_sources
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.read import Reading
+from tmkt_data.sample_ids import bytes_of, first_disorder, rows_of
 
 SENSOR_SIZE = SensorSize(224, 224)
 NUM_CLASSES = 1000
@@ -43,6 +51,7 @@ _CLASS = re.compile(r"class(\d{1,3})")
 _SYNSET = re.compile(r"(n\d{8})_\d+")
 _NUM_RECORDINGS = 1_306_916
 _MAX_LABELS = 1 << 28
+_MAX_NAME = 255
 _CENTER, _CROP = 254, 16
 
 
@@ -98,7 +107,7 @@ def center_shift(a: int, b: int) -> tuple[int, int]:
 
 
 def _recordings(base: Path, notes: list[str]) -> SourceTable:
-    sources: dict[str, Source] = {}
+    builder = TableBuilder()
     left_out: list[str] = []
     hidden: list[str] = []
     for part, split in PARTS.items():
@@ -109,43 +118,73 @@ def _recordings(base: Path, notes: list[str]) -> SourceTable:
                 continue
             files, others = scan_folder(folder, _RECORDING)
             hidden += [f"{part}/{name}/{other}" for other in others if other.startswith(".")]
-            for stem, file, num_bytes in files:
-                path = Path(file)
-                label = _CLASS.fullmatch(name)
-                row = sizes.get(path.name)
+            label = _CLASS.fullmatch(name)
+            for (stem, file, num_bytes), row in zip(
+                files, sizes.of([f"{stem}.npz" for stem, _, _ in files]), strict=True
+            ):
                 if row is None or (label is not None and int(label[1]) != row[0]):
-                    left_out.append(f"{part}/{name}/{path.name}")
+                    left_out.append(f"{part}/{name}/{stem}.npz")
                     continue
-                sample = f"{row[0]:04d}/{stem}"
-                if sample in sources:
-                    raise CatalogueError(f"{path}: sample {sample} is {sources[sample].path} too; remove one")
-                sources[sample] = Source(sample, row[0], path, num_bytes, split, shift=center_shift(row[1], row[2]))
+                shift = center_shift(row[1], row[2])
+                builder.append(Source(f"{row[0]:04d}/{stem}", row[0], file, num_bytes, split, shift=shift))
     if left_out:
         notes.append(f"recordings: left out, as no list names them so: {some(left_out)}")
     if hidden:
         notes.append(f"recordings: {len(hidden)} hidden files left out: {some(hidden)}")
-    return sorted_sources(sources.values())
+    table = builder.sorted_table()
+    again = first_disorder(table.ids)
+    if again is not None:
+        first, second = table[again - 1], table[again]
+        raise CatalogueError(f"{second.path}: sample {second.id} is {first.path} too; remove one")
+    return table
 
 
-def read_sizes(path: Path) -> dict[str, tuple[int, int, int]]:
-    """Read a list of the set: class, rows and columns of each file; none where the list is not there.
+class SizeList(NamedTuple):
+    """A list of the set: what it says of each file, over a million of them.
+
+    Attributes:
+        names: File names in UTF-8, sorted, shape (N,).
+        rows: Class, rows and columns of each, shape (N, 3), int16.
+    """
+
+    names: NDArray[np.bytes_]
+    rows: NDArray[np.int16]
+
+    def of(self, names: Sequence[str]) -> list[tuple[int, int, int] | None]:
+        """Return class, rows and columns of some files; None for those that are not in the list."""
+        at = rows_of(bytes_of(names), self.names).tolist()
+        return [None if row < 0 else tuple(self.rows[row].tolist()) for row in at]
+
+
+def read_sizes(path: Path) -> SizeList:
+    """Read a list of the set; one without rows where it is not there. Of rows for the same file the last one holds.
 
     Raises:
         CatalogueError: The list cannot be read, or a row that is none.
     """
-    if not path.is_file():
-        return {}
-    data = read_bytes(path, limit=_MAX_LABELS, error=CatalogueError)
-    rows: dict[str, tuple[int, int, int]] = {}
-    for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), start=1):
+    names: list[bytes] = []
+    rows = array("h")
+    data = read_bytes(path, limit=_MAX_LABELS, error=CatalogueError) if path.is_file() else b""
+    for number, line in enumerate(io.BytesIO(data), start=1):
         parts = line.split()
         if not parts:
             continue
-        numbers = [int(text) for text in parts[1:] if text.isascii() and text.isdigit() and len(text) < 6]
-        if len(parts) != 4 or len(numbers) != 3 or numbers[0] >= NUM_CLASSES or max(numbers[1:]) > 256:
-            raise CatalogueError(f"{path.name}, row {number}: found {line[:60]!r}, expected file, class and two sizes")
-        rows[parts[0]] = (numbers[0], numbers[1], numbers[2])
-    return rows
+        numbers = [int(text) for text in parts[1:] if text.isdigit() and len(text) < 6]
+        if (
+            len(parts) != 4
+            or len(parts[0]) > _MAX_NAME
+            or len(numbers) != 3
+            or numbers[0] >= NUM_CLASSES
+            or max(numbers[1:]) > 256
+        ):
+            found = line.decode("utf-8", errors="replace").strip()[:60]
+            raise CatalogueError(f"{path.name}, row {number}: found {found!r}, expected file, class and two sizes")
+        names.append(parts[0])
+        rows.extend(numbers)
+    table = np.array(names, bytes) if names else np.zeros(0, "S1")
+    # The last of equal names comes first, which is where `rows_of` looks.
+    order = np.lexsort((-np.arange(len(table)), table))
+    return SizeList(table[order], np.frombuffer(rows, np.int16).reshape(-1, 3)[order])
 
 
 def _synsets(recordings: SourceTable, notes: list[str]) -> dict[str, int]:
