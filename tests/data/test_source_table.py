@@ -56,7 +56,9 @@ def test_a_table_is_the_sources_it_was_made_of(given_, chunk):
         assert table.ids.dtype == text_table([source.id for source in given_]).dtype
         assert table.labels.tolist() == [source.label for source in given_]
         assert table.parts.tolist() == [source.part for source in given_]
-        assert list(pickle.loads(pickle.dumps(table))) == given_
+        again = pickle.loads(pickle.dumps(table))
+        assert list(again) == given_
+        assert not any(column.flags.writeable for each in (table, again) for column in (each.labels, each._ids))
 
 
 @settings(deadline=None)
@@ -89,6 +91,25 @@ def test_rows_are_found_in_sorted_ids(ids, wanted):
     known = sorted(ids, key=os.fsencode)
     expected = [known.index(sample) if sample in ids else -1 for sample in wanted]
     assert rows_of(text_table(wanted), text_table(known)).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("sample", "file"),
+    [
+        ("a/1", "a/1"),
+        ("a/1", ""),
+        ("a/1", "."),
+        ("a/1", "/x.y/a/1"),
+        ("a/1", "/x.y/.hidden"),
+        ("ü/鼠1", "/data/鼠1.bin"),
+        ("a/x\udcff", "/d/a/x\udcff.bin"),
+        ("a/x\udcff", "/d/\udcc3\udcff.bin"),
+        ("5/train-00001", "/d/Train/5/00001.bin"),
+    ],
+)
+def test_any_name_of_a_file_comes_back(sample, file):
+    given_ = Source(sample, 0, file, 1)
+    assert SourceTable.of([given_])[0] == given_
 
 
 def test_nothing_is_a_table_too():

@@ -221,8 +221,7 @@ def _list_side(side: _Side, folders: Sequence[str], notes: list[str]) -> SourceT
         files, others = scan_folder(side.folder / name, side.pattern)
         ignored.extend(f"{name}/{other}" for other in others)
         _require_single_stems(side.folder / name, [stem for stem, _, _ in files])
-        for stem, file, size in files:
-            builder.append(Source(f"{name}/{side.mark}{stem}", label_of[name], file, size))
+        builder.extend(Source(f"{name}/{side.mark}{stem}", label_of[name], file, size) for stem, file, size in files)
     if ignored:
         notes.append(f"{side.name}: left out: {some(ignored)}")
     if hidden:

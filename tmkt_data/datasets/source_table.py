@@ -89,6 +89,8 @@ class SourceTable(Sequence[Source]):
         self, ids: NDArray[np.uint8], columns: _Columns, names: Sequence[tuple[str, str]], parts: Sequence[str]
     ) -> None:
         """Take the ids, one behind the other in UTF-8, and what the columns refer to."""
+        for column in (ids, *columns):
+            column.flags.writeable = False
         self._ids, self._columns, self._names, self._parts = ids, columns, names, parts
 
     @classmethod
@@ -97,9 +99,12 @@ class SourceTable(Sequence[Source]):
         if isinstance(sources, SourceTable):
             return sources
         builder = TableBuilder()
-        for source in sources:
-            builder.append(source)
+        builder.extend(sources)
         return builder.table()
+
+    def __reduce__(self) -> tuple[type[SourceTable], tuple[Any, ...]]:
+        # By way of `__init__`: arrays come out of a pickle writable.
+        return SourceTable, (self._ids, self._columns, self._names, self._parts)
 
     def __len__(self) -> int:
         return len(self._columns.start)
@@ -160,7 +165,7 @@ class SourceTable(Sequence[Source]):
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """Class of each, shape (N,), int32."""
+        """Class of each, shape (N,), int32, read-only."""
         return self._columns.label
 
     @property
@@ -179,22 +184,26 @@ class TableBuilder:
         self._parts: dict[str, int] = {}
 
     def append(self, source: Source) -> None:
-        """Add a source."""
-        sample = encode_id(source.id)
-        before, middle, after = _cut(source.file, source.id)
-        name = self._names.setdefault((before, after), len(self._names))
-        part = self._parts.setdefault(source.part, len(self._parts))
-        start, length, label, names, middles, num_bytes, parts, item, shift = self._columns
-        start.append(len(self._ids))
-        length.append(len(sample))
-        label.append(source.label)
-        names.append(name)
-        middles.append(len(encode_id(middle)))
-        num_bytes.append(source.num_bytes)
-        parts.append(part)
-        item.append(source.item)
-        shift.extend(source.shift)
-        self._ids += sample
+        """Add a source; many are added faster by `extend`."""
+        self.extend((source,))
+
+    def extend(self, sources: Iterable[Source]) -> None:
+        """Add sources, in their order."""
+        ids, names, parts = self._ids, self._names, self._parts
+        start, length, label, name, middle, num_bytes, part, item, shift = self._columns
+        for source in sources:
+            sample = encode_id(source.id)
+            before, common, after = _cut(source.file, source.id)
+            start.append(len(ids))
+            length.append(len(sample))
+            label.append(source.label)
+            name.append(names.setdefault((before, after), len(names)))
+            middle.append(len(sample) if common == len(source.id) else _width_of_end(source.id, common))
+            num_bytes.append(source.num_bytes)
+            part.append(parts.setdefault(source.part, len(parts)))
+            item.append(source.item)
+            shift.extend(source.shift)
+            ids += sample
 
     def table(self) -> SourceTable:
         """Return the sources in the order in which they came; the builder is of no use afterwards."""
@@ -217,16 +226,22 @@ NO_SOURCES = SourceTable.of(())
 def sorted_sources(sources: Iterable[Source]) -> SourceTable:
     """Return sources sorted bytewise by id."""
     builder = TableBuilder()
-    for source in sources:
-        builder.append(source)
+    builder.extend(sources)
     return builder.sorted_table()
 
 
-def _cut(file: str, sample: str) -> tuple[str, str, str]:
-    """Cut the name of a file in three, the middle being the end of the id, as far as it goes."""
-    stem, after = os.path.splitext(file)  # noqa: PTH122 - a Path for each of millions of files is slow
-    if not stem.endswith(sample):
-        least = min(len(stem), len(sample))
-        common = next((n for n in range(least) if stem[-n - 1] != sample[-n - 1]), least)
-        return stem[: len(stem) - common], sample[len(sample) - common :], after
-    return stem[: len(stem) - len(sample)], sample, after
+def _cut(file: str, sample: str) -> tuple[str, int, str]:
+    """Find how many characters of the end of an id stand before the suffix of a file; return what is around them."""
+    end = file.rfind(".")
+    if end <= file.rfind("/"):
+        end = len(file)
+    if file.endswith(sample, 0, end):
+        common = len(sample)
+    else:
+        least = min(end, len(sample))
+        common = next((n for n in range(least) if file[end - n - 1] != sample[-n - 1]), least)
+    return file[: end - common], common, file[end:]
+
+
+def _width_of_end(sample: str, count: int) -> int:
+    return len(encode_id(sample[len(sample) - count :]))
