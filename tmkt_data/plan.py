@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,16 @@ from numpy.typing import NDArray
 from tmkt_data.cache.layout import FORMAT, FORMAT_VERSION
 from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info
 from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.io.read import NOTHING_GIVEN
 from tmkt_data.prepare_blocks import frames_dtype
-from tmkt_data.sample_ids import rows_of
+from tmkt_data.sample_ids import encode_id, rows_of, texts_of
 from tmkt_data.source_reader import apply_overrides, source_checksum
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_RULES
+
+_CHUNK = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,19 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
     if catalogue.reading != NOTHING_GIVEN:
         key.update(json.dumps(catalogue.reading).encode())
     for side, sources in (("e", catalogue.recordings), ("i", catalogue.images)):
-        for source in sources:
-            key.update(f"{side}\t{source.id}\t{source.part}\n".encode())
+        for lines in _lines_of(side, sources):
+            key.update(lines)
     digest = key.hexdigest()
     name = f"{catalogue.name}-t{spec.time_bins}-{spec.size}x{spec.size}-{spec.resize}-{digest[:8]}.h5"
     return PreparePlan(catalogue, spec, Path(out) if out is not None else cache_directory() / name, digest)
+
+
+def _lines_of(side: str, sources: SourceTable) -> Iterator[bytes]:
+    """Yield what a key says of the sources of a side, a line each, many at a time."""
+    for first in range(0, len(sources), _CHUNK):
+        some = sources[first : first + _CHUNK]
+        pairs = zip(texts_of(some.ids), some.parts.tolist(), strict=True)
+        yield encode_id("".join(f"{side}\t{sample}\t{part}\n" for sample, part in pairs))
 
 
 def find_caches(dataset: str, directory: Path | None = None) -> list[CacheInfo]:
@@ -150,12 +162,12 @@ def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
     for side, sources in (("events", plan.catalogue.recordings), ("images", plan.catalogue.images)):
         rows = rows_of(sources.ids, cache.tables[f"{side}/id"])
         sizes, digests = (cache.tables[f"{side}/{name}"] for name in ("source_bytes", "source_xxh3"))
-        for source, row in zip(sources, rows.tolist(), strict=True):
+        for source, row in zip(sources, map(int, rows), strict=True):
             if row < 0:
                 is_changed = left_out.get((side, source.id)) != source.num_bytes
             elif source.item < 0 and source.num_bytes != int(sizes[row]):
                 is_changed = True
-            elif source.path.stat().st_mtime_ns > written_ns:
+            elif os.stat(source.file).st_mtime_ns > written_ns:  # noqa: PTH116 - not a Path for each of millions
                 is_changed = source_checksum(source, archives) != int(digests[row])
             else:
                 is_changed = False

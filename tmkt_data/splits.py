@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import SpecError
 from tmkt_data.random_keys import Purpose, sample_uid, uniform
-from tmkt_data.sample_ids import Ids, bytes_of, rows_of, texts_of
+from tmkt_data.sample_ids import Ids, bytes_of, encode_id, rows_of, texts_of
 
 Protocol = Literal["twin-disjoint", "kt-paper"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -195,5 +195,5 @@ def split_digest(ids: Ids, codes: NDArray[np.uint8]) -> str:
     """Return 16 hexadecimal digits that name a split: who is in which part."""
     digest = hashlib.sha256()
     for sample, code in zip(texts_of(ids), codes.tolist(), strict=True):
-        digest.update(f"{sample}\t{code}\n".encode())
+        digest.update(encode_id(f"{sample}\t{code}\n"))
     return digest.hexdigest()[:16]

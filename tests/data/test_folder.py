@@ -16,7 +16,7 @@ from tmkt_data.datasets.folder import open_folder
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize, validate_events
 from tmkt_data.io.write import write_events
-from tmkt_data.plan import plan_prepare
+from tmkt_data.plan import find_prepared, plan_prepare
 from tmkt_data.prepare import prepare_cache
 from tmkt_data.sources import open_sources
 
@@ -49,6 +49,18 @@ def prepared(root, out, **options):
     for _ in prepare_cache(plan_prepare(open_folder(root), PrepareSpec(size=16, **options), out)):
         pass
     return Cache(out)
+
+
+def test_names_that_are_no_text_are_prepared_and_found_again(tmp_path):
+    root = write_tree(tmp_path / "own", per_class=4)
+    for side, suffix in (("events", ".npz"), ("images", ".png")):
+        path = root / side / "wave" / f"take 0{suffix}"
+        path.rename(path.with_name(f"take \udcff{suffix}"))
+    cache = prepared(root, tmp_path / "own.h5")
+    assert cache.event_ids[-1] == "wave/take \udcff"
+    assert cache.tables["events/twin"].tolist() == list(range(8))
+    assert find_prepared(plan_prepare(open_folder(root), PrepareSpec(size=16), tmp_path / "own.h5")) == cache.info
+    assert PairedFrames(tmp_path / "own.h5", "train").split_digest
 
 
 def test_files_of_any_format_are_prepared_and_paired_by_stem(tmp_path):

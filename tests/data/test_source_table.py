@@ -1,5 +1,7 @@
 """A table of sources is the sequence of the sources that it was made of, in a tenth of their memory."""
 
+import hashlib
+import json
 import os
 import pickle
 import sys
@@ -9,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tmkt_data.cache.layout import text_table
+from tmkt_data import plan
+from tmkt_data.cache.layout import FORMAT, FORMAT_VERSION, text_table
 from tmkt_data.datasets import source_table
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder, sorted_sources
@@ -17,6 +20,8 @@ from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
 from tmkt_data.sample_ids import rows_of
+from tmkt_data.spec import PrepareSpec
+from tmkt_data.splits import SPLIT_RULES
 
 STEMS = st.text(st.sampled_from(["a", "b", "0", "1", "_", ".", "~", "ü", "\udcff", "鼠"]), min_size=1, max_size=6)
 
@@ -140,3 +145,20 @@ def test_a_source_takes_less_than_a_hundred_bytes():
     table = builder.table()
     names = sum(sys.getsizeof(text) for pair in table._names for text in pair)
     assert (table._ids.nbytes + sum(column.nbytes for column in table._columns) + names) / 1000 < 100
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 14])
+def test_a_key_has_a_line_of_each_source(monkeypatch, chunk):
+    monkeypatch.setattr(plan, "_CHUNK", chunk)
+    sides = {
+        "e": [Source(f"ü/{n}", 0, f"{n}.bin", 5, ("", "test", "train")[n % 3]) for n in range(7)],
+        "i": [Source("a/x\udcff", 0, "x.png", 5)],
+    }
+    size, spec = SensorSize(34, 34), PrepareSpec()
+    catalogue = Catalogue("x", ("a",), size, Placement(0, 0, *size), *sides.values())
+    expected = hashlib.sha256(f"{FORMAT} {FORMAT_VERSION} {SPLIT_RULES} x {spec.to_json()}\n".encode())
+    expected.update(json.dumps([["a"], size, Placement(0, 0, *size)]).encode())
+    for side, given_ in sides.items():
+        for source in given_:
+            expected.update(f"{side}\t{source.id}\t{source.part}\n".encode("utf-8", "surrogateescape"))
+    assert plan.plan_prepare(catalogue, spec).key == expected.hexdigest()

@@ -210,7 +210,7 @@ def class_folders(folder: Path) -> list[str]:
 
 def is_plain(name: str) -> bool:
     """Return whether a name has no control character, such as a newline, that would forge a line of output."""
-    return not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)
+    return name.isprintable() or not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
