@@ -189,7 +189,7 @@ def _require_images(catalogue: Catalogue) -> None:
 def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> None:
     from tmkt_data.prepare import prepare_cache
 
-    say(f"writing {plan.path}, about {megabytes(plan.num_bytes)} ({megabytes(2 * plan.num_bytes)} while it is built)")
+    say(f"writing {plan.path}, about {megabytes(plan.num_bytes)}")
     started = time.perf_counter()
     with _kept_when_stopped(), progress_bar() as bar:
         tasks: dict[str, Any] = {}
