@@ -145,13 +145,13 @@ def _find(
 def _digests(
     catalogue: Catalogue, found: Diagnosis, folders: Sequence[Path], digests: Path | None, against: Path | None
 ) -> None:
-    from tmkt_data.doctor import compare_digests, format_digests, list_digests, read_digests
+    from tmkt_data.doctor import compare_digests, files_of, format_digests, list_digests, read_digests
     from tmkt_data.io.files import replace_file
 
     there = read_digests(against) if against is not None else None
     here: dict[str, str] = {}
     with progress_bar() as bar:
-        task = bar.add_task("digests", total=len({s.path for s in (*catalogue.recordings, *catalogue.images)}))
+        task = bar.add_task("digests", total=len(files_of(catalogue)))
         for path, digest in list_digests(catalogue, folders):
             here[path] = digest
             bar.update(task, completed=len(here))

@@ -133,7 +133,7 @@ def _below(path: Path, folders: Sequence[Path]) -> str:
 def _suspicion(source: Source) -> str:
     if source.num_bytes == 0:
         return f"{source.path.name} is empty; fetch it again"
-    if source.path.suffix in (".bin", ".bs2") and source.item < 0 and source.num_bytes % BYTES_PER_EVENT:
+    if source.file.endswith((".bin", ".bs2")) and source.item < 0 and source.num_bytes % BYTES_PER_EVENT:
         return f"{source.path.name} has {source.num_bytes} bytes, no whole number of events; fetch it again"
     return ""
 
@@ -178,10 +178,14 @@ def list_digests(catalogue: Catalogue, folders: Sequence[Path]) -> Iterator[tupl
     Raises:
         CatalogueError: A file that cannot be read.
     """
-    paths = {source.path for source in (*catalogue.recordings, *catalogue.images)}
-    named = sorted(((_below(path, folders), path) for path in paths), key=lambda pair: os.fsencode(pair[0]))
-    for name, path in named:
-        yield name, file_digest(path, "sha256")
+    named = ((_below(Path(file), folders), file) for file in files_of(catalogue))
+    for name, file in sorted(named, key=lambda pair: os.fsencode(pair[0])):
+        yield name, file_digest(Path(file), "sha256")
+
+
+def files_of(catalogue: Catalogue) -> set[str]:
+    """Return the files of both sides, each once."""
+    return {source.file for side in (catalogue.recordings, catalogue.images) for source in side}
 
 
 def format_digests(digests: Mapping[str, str]) -> str:

@@ -52,6 +52,16 @@ def test_every_photograph_gets_its_recording_and_a_second_writing_does_nothing(p
     assert "SIMULATED" in catalogue.notes[-1]
 
 
+def test_the_name_of_a_class_may_begin_with_that_of_another(photographs, tmp_path):
+    folder = photographs / "101_ObjectCategories"
+    (folder / "Motorbikes").rename(folder / "watch-strap")
+    _, sources, _ = list_photographs(photographs)
+    list(write_twins(sources, tmp_path / "out"))
+    catalogue = open_catalogue("caltech101-twins", photographs, events=tmp_path / "out")
+    assert [source.id for source in catalogue.recordings][3:5] == ["watch-strap/image_0004", "watch/image_0001"]
+    assert catalogue.num_twins == 9
+
+
 def test_an_interrupted_writing_ends_with_the_same_bytes(photographs, tmp_path):
     _, sources, _ = list_photographs(photographs)
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -9,7 +9,8 @@ from tmkt_data.datasets.catalogue import Catalogue, class_folders, find_folder, 
 from tmkt_data.datasets.declared import Declared, contiguous_ids
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101 import IMAGE_FOLDERS, PLACEMENT, SENSOR_SIZE
-from tmkt_data.datasets.source_table import Source, SourceTable
+from tmkt_data.datasets.source_table import Source, SourceTable, TableBuilder, sorted_sources
+from tmkt_data.sample_ids import rows_of
 
 INFO = DatasetInfo(
     name="caltech101-twins",
@@ -60,7 +61,7 @@ def list_photographs(root: Path | None, images: Path | None = None) -> tuple[tup
     others = [f"{name}/{other}" for name in names for other in found[name][1]]
     if others:
         notes.append(f"images: files left out: {some(others)}")
-    photographs = SourceTable.of(
+    photographs = sorted_sources(
         Source(f"{name}/{stem}", label, path, size)
         for label, name in enumerate(names)
         for stem, path, size in found[name][0]
@@ -83,21 +84,22 @@ def open_caltech_twins(root: Path | None, recordings: Path, images: Path | None 
         CatalogueError: A side that is not there, or a photograph without its recording.
     """
     names, photographs, notes = list_photographs(root, images)
-    sources: list[Source] = []
+    builder = TableBuilder()
     for label, name in enumerate(names):
         files, _ = scan_folder(recordings / name, _RECORDING) if (recordings / name).is_dir() else ([], [])
-        sources.extend(Source(f"{name}/{stem}", label, path, size) for stem, path, size in files)
-    missing = {source.id for source in photographs} - {source.id for source in sources}
+        builder.extend(Source(f"{name}/{stem}", label, path, size) for stem, path, size in files)
+    simulated = builder.sorted_table()
+    missing = photographs.take(rows_of(photographs.ids, simulated.ids) < 0)
     if missing:
-        raise missing_data(INFO, f"simulated recording of {some(sorted(missing))}", [recordings])
-    notes.append(f"all {len(sources)} recordings are SIMULATED, from the photographs: no camera has seen them")
+        raise missing_data(INFO, f"simulated recording of {some([source.id for source in missing])}", [recordings])
+    notes.append(f"all {len(simulated)} recordings are SIMULATED, from the photographs: no camera has seen them")
     declared = contiguous_ids(source.id for source in photographs)
     return Catalogue(
         name=INFO.name,
         class_names=names,
         sensor_size=SENSOR_SIZE,
         placement=PLACEMENT,
-        recordings=SourceTable.of(sources),
+        recordings=simulated,
         images=photographs,
         motion="saccade",
         split_layout="prefix",

@@ -10,7 +10,7 @@ from tmkt_data.datasets.completeness import completeness, count_note, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101_est import find_est, list_est
-from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
+from tmkt_data.datasets.source_table import Source, SourceTable, TableBuilder
 from tmkt_data.encode import Placement
 from tmkt_data.events import SensorSize
 from tmkt_data.io.read import NOTHING_GIVEN
@@ -237,14 +237,14 @@ def _list_side(
     strangers = [name for name in present if name not in names]
     if strangers:
         notes.append(f"{side}: folders left out: {some(strangers)}")
-    sources: list[Source] = []
+    builder = TableBuilder()
     ignored: list[str] = []
     for label, name in enumerate(names):
         if name not in present:
             continue
         files, others = scan_folder(folder / name, pattern)
-        sources.extend(Source(f"{name}/{stem}", label, path, size) for stem, path, size in files)
+        builder.extend(Source(f"{name}/{stem}", label, path, size) for stem, path, size in files)
         ignored.extend(f"{name}/{other}" for other in others)
     if ignored:
         notes.append(f"{side}: files left out: {some(ignored)}")
-    return sorted_sources(sources)
+    return builder.sorted_table()

@@ -10,7 +10,7 @@ from tmkt_data.datasets.catalogue import Catalogue, class_folders, holds_classes
 from tmkt_data.datasets.completeness import completeness, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
-from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, sorted_sources
+from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
 from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
@@ -101,7 +101,7 @@ def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[st
     Raises:
         CatalogueError: A folder that cannot be read.
     """
-    sources: list[Source] = []
+    builder = TableBuilder()
     ignored: list[str] = []
     for part in PARTS:
         for digit in class_folders(folder / part):
@@ -109,14 +109,14 @@ def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[st
                 ignored.append(f"{part}/{digit}")
                 continue
             files, others = scan_folder(folder / part / digit, pattern)
-            sources.extend(
+            builder.extend(
                 Source(f"{digit}/{part.lower()}-{stem}", int(digit), path, size, part.lower())
                 for stem, path, size in files
             )
             ignored.extend(f"{part}/{digit}/{other}" for other in others)
     if ignored:
         notes.append(f"{side}: left out: {some(ignored)}")
-    return sorted_sources(sources)
+    return builder.sorted_table()
 
 
 def _missing_numbers(sources: SourceTable, part: str, side: str) -> str | None:
@@ -182,7 +182,7 @@ def list_idx(folder: Path, class_names: Sequence[str]) -> SourceTable:
         CatalogueError: Labels without images or the reverse, of another number, or that no class has.
         ImageError: A damaged file.
     """
-    sources: list[Source] = []
+    builder = TableBuilder()
     for part in PARTS:
         image_file = _idx_file(folder, part, "images-idx3")
         label_file = _idx_file(folder, part, "labels-idx1")
@@ -202,7 +202,7 @@ def list_idx(folder: Path, class_names: Sequence[str]) -> SourceTable:
                 f"{label_file.name}: label {labels.max()}, expected 0 to {len(class_names) - 1}; fetch it again"
             )
         num_bytes = image_file.stat().st_size
-        sources.extend(
+        builder.extend(
             Source(
                 f"{class_names[label]}/{part.lower()}-{number:05d}",
                 int(label),
@@ -213,4 +213,4 @@ def list_idx(folder: Path, class_names: Sequence[str]) -> SourceTable:
             )
             for number, label in enumerate(labels.tolist(), 1)
         )
-    return sorted_sources(sources)
+    return builder.sorted_table()
