@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import pickle
-import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -136,15 +136,14 @@ def test_a_catalogue_takes_any_sequence_and_refuses_one_that_is_not_sorted():
             catalogue(*ids)
 
 
-def test_a_source_takes_less_than_a_hundred_bytes():
-    builder = TableBuilder()
-    for number in range(1000):
-        builder.append(
-            Source(f"c{number % 10}/image_{number:07d}", 0, f"/data/c{number % 10}/image_{number:07d}.bin", 5)
-        )
-    table = builder.table()
-    names = sum(sys.getsizeof(text) for pair in table._names for text in pair)
-    assert (table._ids.nbytes + sum(column.nbytes for column in table._columns) + names) / 1000 < 100
+def test_a_source_takes_less_than_fifty_bytes():
+    places = [(number % 10, number) for number in range(1000)]
+    given_ = [Source(f"c{c}/image_{n:07d}", c, f"/data/c{c}/image_{n:07d}.bin", n) for c, n in places]
+    tracemalloc.start()
+    table = SourceTable.of(given_)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 50 * len(table) == 50_000
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 1 << 14])

@@ -78,6 +78,22 @@ class _Columns(NamedTuple):
     item: NDArray[np.int64]
     shift: NDArray[np.int32]
 
+    def rows(self, rows: slice | NDArray[Any]) -> _Columns:
+        """Return some rows of each."""
+        columns: Iterable[NDArray[Any]] = self
+        return _Columns(*(column[rows] for column in columns))
+
+    def compact(self) -> _Columns:
+        """Return columns that hold a value once where all rows have the same, as they do of `part` in most sets."""
+        columns: Iterable[NDArray[Any]] = self
+        return _Columns(*map(_once, columns))
+
+
+def _once(column: NDArray[Any]) -> NDArray[Any]:
+    if not len(column) or (column != column[0]).any():
+        return column
+    return np.broadcast_to(column[:1].copy(), column.shape)
+
 
 class SourceTable(Sequence[Source]):
     """A sequence of sources that makes each when it is asked for. A slice shares the columns of the whole.
@@ -115,9 +131,9 @@ class SourceTable(Sequence[Source]):
     def __getitem__(self, at: slice) -> SourceTable: ...
     def __getitem__(self, at: int | slice) -> Source | SourceTable:
         if isinstance(at, slice):
-            return self._with(at)
+            return self._with(self._columns.rows(at))
         number = range(len(self))[at]
-        return next(iter(self._with(slice(number, number + 1))))
+        return next(iter(self[number : number + 1]))
 
     def __iter__(self) -> Iterator[Source]:
         ids, parts, names = self._ids, self._parts, self._names
@@ -139,15 +155,14 @@ class SourceTable(Sequence[Source]):
 
     def with_labels(self, labels: NDArray[Any]) -> SourceTable:
         """Return the same sources with other classes, shape (N,)."""
-        return SourceTable(self._ids, self._columns._replace(label=labels.astype(np.int32)), self._names, self._parts)
+        return self._with(self._columns._replace(label=labels.astype(np.int32)))
 
     def take(self, rows: NDArray[Any]) -> SourceTable:
         """Return the sources of some rows, given by number or as a mask."""
-        return self._with(rows)
+        return self._with(self._columns.rows(rows).compact())
 
-    def _with(self, rows: slice | NDArray[Any]) -> SourceTable:
-        columns = [column[rows] for column in self._columns]
-        return SourceTable(self._ids, _Columns(*columns), self._names, self._parts)  # type: ignore[arg-type]
+    def _with(self, columns: _Columns) -> SourceTable:
+        return SourceTable(self._ids, columns, self._names, self._parts)
 
     @property
     def ids(self) -> NDArray[np.bytes_]:
@@ -209,7 +224,8 @@ class TableBuilder:
         """Return the sources in the order in which they came; the builder is of no use afterwards."""
         columns: list[NDArray[Any]] = [np.frombuffer(column, column.typecode) for column in self._columns]
         columns[-1] = columns[-1].reshape(-1, 2)
-        return SourceTable(np.frombuffer(self._ids, np.uint8), _Columns(*columns), list(self._names), list(self._parts))
+        ids = np.frombuffer(self._ids, np.uint8)
+        return SourceTable(ids, _Columns(*columns).compact(), list(self._names), list(self._parts))
 
     def sorted_table(self) -> SourceTable:
         """Return the sources sorted bytewise by id; equal ones stay in their order."""
