@@ -29,7 +29,8 @@ started = time.perf_counter()
 import numba
 loaded = time.perf_counter()
 from tmkt_data.atis_frames import AtisCounter
-from tmkt_data.encode import frame_of_pixels, poisson_frames
+from tmkt_data.encode import poisson_frames
+from tmkt_data.image_frames import frame_of_pixels
 from tmkt_data.events import SensorSize
 from tmkt_data.io.read import read_events
 from tmkt_data.io.read_ahead import KnownFile, ReadAhead

@@ -15,11 +15,12 @@ from tmkt_data.datasets.misplaced import find_misplaced
 from tmkt_data.datasets.open import default_spec
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError
+from tmkt_data.image_reader import Archives, read_pixels
 from tmkt_data.io.archives import file_digest
 from tmkt_data.io.atis import BYTES_PER_EVENT
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.slices import slice_faults
-from tmkt_data.source_reader import Archives, RecordingReader, read_pixels
+from tmkt_data.source_reader import RecordingReader
 
 MAX_NAMED = 10
 _MAX_LIST_BYTES = 1 << 28

@@ -17,10 +17,11 @@ from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.errors import CacheError, CatalogueError
+from tmkt_data.image_reader import source_checksum
 from tmkt_data.io.read import NOTHING_GIVEN
 from tmkt_data.prepare_blocks import frames_dtype
 from tmkt_data.sample_ids import encode_id, rows_of, texts_of
-from tmkt_data.source_reader import apply_overrides, source_checksum
+from tmkt_data.source_reader import apply_overrides
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_RULES
 

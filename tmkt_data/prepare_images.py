@@ -14,13 +14,15 @@ from tmkt_data.cache.layout import IMAGE_TABLES, SPIKE_TABLES
 from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.source_table import Source
-from tmkt_data.encode import frame_of_pixels, image_frame, poisson_frames, smallest_pixels
+from tmkt_data.encode import poisson_frames
+from tmkt_data.image_frames import frame_of_pixels, image_frame, smallest_pixels
+from tmkt_data.image_reader import Archives, read_pixels
 from tmkt_data.io.images import MAX_PIXELS, DecodedImage
 from tmkt_data.io.jpeg import decode_plain_jpeg
 from tmkt_data.io.read_ahead import WINDOW_BYTES, KnownFile, ReadAhead
 from tmkt_data.prepare_blocks import convert_all, empty_block
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
-from tmkt_data.source_reader import Archives, canvas_of, read_pixels
+from tmkt_data.source_reader import canvas_of
 from tmkt_data.spec import PrepareSpec
 
 

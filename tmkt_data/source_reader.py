@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.source_table import Source
-from tmkt_data.encode import Placement
-from tmkt_data.errors import EventError, ImageError, SpecError
+from tmkt_data.errors import EventError, SpecError
 from tmkt_data.event_filters import (
     OUTSIDE,
     EventFilter,
@@ -26,10 +24,10 @@ from tmkt_data.event_filters import (
     place_events,
 )
 from tmkt_data.events import Events, SensorSize, Window
+from tmkt_data.image_frames import Placement
+from tmkt_data.image_reader import Archives, archive_of
 from tmkt_data.io.atis import ATIS_SIZE
 from tmkt_data.io.files import read_bytes
-from tmkt_data.io.image_archives import read_archive
-from tmkt_data.io.images import DecodedImage, decode_scaled
 from tmkt_data.io.pieces import checksum_of, is_large, read_pieces
 from tmkt_data.io.read import decode_recording, recognize
 from tmkt_data.io.slices import SliceReader, cut_window, slices_path
@@ -37,8 +35,6 @@ from tmkt_data.orientation import swaps_axes
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.simulate.recording import NMNIST_SETTINGS, simulate_recording
 from tmkt_data.spec import PrepareSpec
-
-Archives = dict[Path, NDArray[np.uint8]]
 
 
 def apply_overrides(catalogue: Catalogue, spec: PrepareSpec) -> Catalogue:
@@ -264,51 +260,6 @@ def require_plausible(facts: RecordingFacts, sensor_size: SensorSize, place: str
             f"{place}: time steps back {facts.num_inversions} times in {facts.num_kept} events; it is damaged, "
             "fetch it again"
         )
-
-
-def read_pixels(
-    source: Source, archives: Archives, smallest: Callable[[int, int], tuple[int, int]] | None = None
-) -> tuple[DecodedImage, bytes]:
-    """Return an image, and the bytes that make it what it is.
-
-    Args:
-        source: Image.
-        archives: Archives read so far, by path; a new one is added.
-        smallest: See `decode_scaled`.
-
-    Raises:
-        ImageError: An image that cannot be read.
-    """
-    data = source_bytes(source, archives)
-    if source.item < 0:
-        return decode_scaled(data, smallest, place=source.path.name), data
-    image = archive_of(source.path, archives)[source.item]
-    pixels = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
-    return DecodedImage(pixels, *pixels.shape[:2]), data
-
-
-def source_bytes(source: Source, archives: Archives) -> bytes:
-    """Return the bytes that make a source what it is: its file, or its image in an archive; errors as `read_pixels`."""
-    if source.item < 0:
-        return read_bytes(source.path, error=ImageError)
-    return bytes(archive_of(source.path, archives)[source.item].tobytes())
-
-
-def source_checksum(source: Source, archives: Archives) -> int:
-    """Return the checksum of the bytes that make a source what it is; errors as `read_pixels`."""
-    if source.item < 0:
-        try:
-            return checksum_of(source.path)
-        except EventError as broken:
-            raise ImageError(str(broken)) from None
-    return checksum(source_bytes(source, archives))
-
-
-def archive_of(path: Path, archives: Archives) -> NDArray[np.uint8]:
-    """Return the images of an archive, read once; errors as `read_archive`."""
-    if path not in archives:
-        archives[path] = read_archive(path)
-    return archives[path]
 
 
 def files_beside(source: Source, kind: str) -> list[Path]:

@@ -16,9 +16,9 @@ from tmkt_data.datasets.ncaltech101 import open_ncaltech101
 from tmkt_data.datasets.nmnist import open_nmnist
 from tmkt_data.datasets.open import DATASETS, default_spec, open_catalogue
 from tmkt_data.datasets.source_table import Source
-from tmkt_data.encode import Placement
 from tmkt_data.errors import CacheError, CatalogueError, SpecError
 from tmkt_data.events import SensorSize
+from tmkt_data.image_frames import Placement
 from tmkt_data.pair_report import measure_alignment
 from tmkt_data.plan import find_prepared, plan_prepare
 from tmkt_data.splits import SplitCode

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tmkt_data.encode import Placement, image_frame, intensity, poisson_frames, repeat_frames, resize_rgb
+from tmkt_data.encode import poisson_frames, repeat_frames
 from tmkt_data.errors import SpecError
 from tmkt_data.events import SensorSize
+from tmkt_data.image_frames import Placement, image_frame, intensity, resize_rgb
 
 CHANNELS = ("value", "luminance", "blue")
 BYTE = st.integers(0, 255)

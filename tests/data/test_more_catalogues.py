@@ -22,8 +22,8 @@ from tmkt_data.datasets.esimagenet import center_shift, open_esimagenet, read_si
 from tmkt_data.datasets.fashion import open_fashion
 from tmkt_data.datasets.ncaltech101 import open_ncaltech101
 from tmkt_data.datasets.nomniglot import open_nomniglot
-from tmkt_data.encode import image_frame
 from tmkt_data.errors import CatalogueError, ImageError
+from tmkt_data.image_frames import image_frame
 from tmkt_data.io.image_archives import read_archive, read_cifar
 from tmkt_data.splits import SplitCode
 

@@ -15,9 +15,9 @@ from PIL import Image
 from tmkt_data.alignment import best_correlation, event_density, image_gradient
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.open import default_spec, open_catalogue
-from tmkt_data.encode import Placement, frame_of_pixels, image_frame, smallest_pixels
 from tmkt_data.errors import ImageError, SpecError
 from tmkt_data.events import SensorSize
+from tmkt_data.image_frames import Placement, frame_of_pixels, image_frame, smallest_pixels
 from tmkt_data.io.atis import read_atis
 from tmkt_data.io.images import MAX_PIXELS, decode_by_pillow, decode_image, decode_scaled, read_image
 from tmkt_data.io.jpeg import decode_plain_jpeg

@@ -16,9 +16,9 @@ from tmkt_data.cache.layout import FORMAT, FORMAT_VERSION, text_table
 from tmkt_data.datasets import source_table
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder, sorted_sources
-from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
+from tmkt_data.image_frames import Placement
 from tmkt_data.sample_ids import rows_of
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.splits import SPLIT_RULES

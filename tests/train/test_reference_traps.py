@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from tmkt_data import PairedFrames, PrepareSpec
-from tmkt_data.encode import intensity
 from tmkt_data.events import SensorSize, validate_events
+from tmkt_data.image_frames import intensity
 from tmkt_data.pair_report import report_pairs
 from tmkt_data.pairing import ImagePools, draw_same_class
 from tmkt_data.splits import SplitCode

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tmkt_data.datasets.ncaltech101 import PLACEMENT
 from tmkt_data.datasets.source_table import Source
-from tmkt_data.encode import intensity, resize_rgb
 from tmkt_data.errors import ImageError
 from tmkt_data.events import Events, SensorSize
+from tmkt_data.image_frames import intensity, resize_rgb
 from tmkt_data.io.atis import write_atis
 from tmkt_data.io.files import read_bytes, writing_alone
 from tmkt_data.io.images import read_image

@@ -12,9 +12,9 @@ from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
 from tmkt_data.datasets.probe import probe_notes
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
-from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
+from tmkt_data.image_frames import Placement
 from tmkt_data.io.files import read_bytes
 
 CLASS_NAMES = (

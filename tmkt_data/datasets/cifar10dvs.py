@@ -11,9 +11,9 @@ from tmkt_data.datasets.completeness import completeness, count_note, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
-from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
+from tmkt_data.image_frames import Placement
 from tmkt_data.io.image_archives import read_cifar
 from tmkt_data.io.read import Reading
 

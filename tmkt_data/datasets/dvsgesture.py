@@ -9,9 +9,9 @@ from tmkt_data.datasets.catalogue import Catalogue, class_folders, scan_folder, 
 from tmkt_data.datasets.completeness import count_note, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, sorted_sources
-from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events import SensorSize
+from tmkt_data.image_frames import Placement
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.read import NOTHING_GIVEN, Reading
 from tmkt_data.io.slices import read_slices, slices_path

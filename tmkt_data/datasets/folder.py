@@ -16,9 +16,9 @@ import numpy as np
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, holds_classes, is_plain, scan_folder, some
 from tmkt_data.datasets.info import DatasetInfo, MissingDataError, missing_data
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
-from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
+from tmkt_data.image_frames import Placement
 from tmkt_data.io.aedat2 import ORIENTATIONS
 from tmkt_data.io.files import read_bytes
 from tmkt_data.io.read import Reading

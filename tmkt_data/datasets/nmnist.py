@@ -11,9 +11,9 @@ from tmkt_data.datasets.completeness import completeness, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
-from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize
+from tmkt_data.image_frames import Placement
 from tmkt_data.io.images import read_idx
 
 SENSOR_SIZE = SensorSize(34, 34)

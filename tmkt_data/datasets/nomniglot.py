@@ -11,9 +11,9 @@ from tmkt_data.datasets.completeness import completeness, notes_of
 from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
-from tmkt_data.encode import Placement
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events import SensorSize, Window
+from tmkt_data.image_frames import Placement
 from tmkt_data.io.read import NOTHING_GIVEN, Reading
 from tmkt_data.io.slices import NUM_DRAWERS
 

@@ -33,7 +33,7 @@ def fill_frame(
         column_first: Of the `AxisFilter` of the columns, for W cells; every pixel below w.
         column_length: Of the same.
         column_weight: Of the same.
-        channel: `VALUE`, `LUMINANCE` or `BLUE`, see `encode.intensity`.
+        channel: `VALUE`, `LUMINANCE` or `BLUE`, see `image_frames.intensity`.
         line: Shape (3 w,), int32; scratch.
         out: Shape (H, W), uint8; overwritten.
     """
