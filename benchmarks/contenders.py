@@ -75,9 +75,11 @@ def our_frames(side: tuple[int, int]) -> Callable[[Path], Any]:
     line[:HEIGHT] = axis_table(HEIGHT, height, "sum").target[:, None] * width + np.array([0, height * width])
     line = line.reshape(-1)
 
+    room = np.empty(kernels.EXTENT_ROOM, np.uint8)
+
     def run(path: Path) -> Any:
         data = np.frombuffer(path.read_bytes(), np.uint8)
-        _, _, x_last, y_last, first, last = kernels.atis_extent(data)
+        _, _, x_last, y_last, first, last = kernels.atis_extent(data, room)
         out = np.empty((BINS, 2, height, width), np.uint32)
         _, backwards = kernels.count_atis(data, bin_edges(first, last, BINS, "exact"), column, line, out.reshape(-1))
         if backwards or x_last >= WIDTH or y_last >= HEIGHT:

@@ -72,11 +72,14 @@ class AtisCounter:
     """
 
     def __init__(self, sensor_size: SensorSize, spec: PrepareSpec) -> None:
+        from tmkt_data.kernels.atis_frames import EXTENT_ROOM
+
         self._sensor_size, self._spec = sensor_size, spec
         self._width, self._height = min(sensor_size.width, ATIS_SIZE.width), min(sensor_size.height, ATIS_SIZE.height)
         kind = np.uint32 if spec.resize == "sum" else np.float32
         self._frames: NDArray[Any] = np.empty((spec.time_bins, 2, spec.size, spec.size), kind)
         self._flat = self._frames.reshape(-1)
+        self._room = np.empty(EXTENT_ROOM, np.uint8)
 
     def store(self, data: NDArray[np.uint8], stored: NDArray[Any]) -> AtisFrames | None:
         """Count the events of a recording, and store the frames.
@@ -93,7 +96,7 @@ class AtisCounter:
 
         if not data.size or data.size % BYTES_PER_EVENT or recognize(data[:_HEAD].tobytes(), _ATIS) != "atis":
             return None
-        x_first, y_first, x_last, y_last, t_first, t_last = kernels.atis_extent(data)
+        x_first, y_first, x_last, y_last, t_first, t_last = kernels.atis_extent(data, self._room)
         if x_last >= self._width or y_last >= self._height or t_last < t_first:
             return None
         num_events = data.size // BYTES_PER_EVENT

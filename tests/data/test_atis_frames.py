@@ -16,7 +16,7 @@ from tmkt_data.errors import EventError
 from tmkt_data.events import SensorSize
 from tmkt_data.io.atis import decode_atis
 from tmkt_data.io.read import load_events
-from tmkt_data.kernels.atis_frames import atis_extent
+from tmkt_data.kernels.atis_frames import EXTENT_ROOM, atis_extent
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.time_bins import BIN_RULES
 from tmkt_data.voxelize import event_frames
@@ -147,4 +147,11 @@ def test_the_extent_is_found_in_vectors_and_in_what_is_left_of_them(num_events, 
     events[:, :2] = np.where(rng.random((num_events, 2)) < 2 / num_events, events[:, :2], events[:, :2] // 8 + 100)
     x, y, times = events[:, 0], events[:, 1], np.r_[events[0, 2:], events[-1, 2:]].astype(int)
     t_first, t_last = ((high & 127) << 16 | mid << 8 | low for high, mid, low in times.reshape(2, 3))
-    assert atis_extent(events.reshape(-1)) == (x.min(), y.min(), x.max(), y.max(), t_first, t_last)
+    assert atis_extent(events.reshape(-1), np.empty(EXTENT_ROOM, np.uint8)) == (
+        x.min(),
+        y.min(),
+        x.max(),
+        y.max(),
+        t_first,
+        t_last,
+    )

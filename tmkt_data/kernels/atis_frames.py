@@ -17,21 +17,25 @@ _LINE = np.uint32(23)
 _SIGN = np.uint32(31)
 _PERIOD = 160
 """Bytes that are compared at once: whole events, and whole vectors."""
+EXTENT_ROOM = (2, _PERIOD)
+"""Shape of the room that `atis_extent` takes."""
 _UNROLLED = 4
 
 
 @kernel
-def atis_extent(data: NDArray[np.uint8]) -> tuple[int, int, int, int, int, int]:
+def atis_extent(data: NDArray[np.uint8], room: NDArray[np.uint8]) -> tuple[int, int, int, int, int, int]:
     """Return the smallest and largest coordinates of ATIS events, and the times of the first and last in file order.
 
     Args:
         data: Whole events of 5 bytes, shape (5 N,), N at least 1.
+        room: Overwritten: shape `EXTENT_ROOM`, uint8.
 
     Returns:
         (x_first, y_first, x_last, y_last, t_first, t_last).
     """
     # Every byte is compared with those a multiple of 5 away, in vectors; what is no coordinate is left out at the end.
-    low, high = np.full(_PERIOD, np.uint8(255)), np.zeros(_PERIOD, np.uint8)
+    low, high = room[0], room[1]
+    low[:], high[:] = 255, 0
     whole = data.size // (_UNROLLED * _PERIOD)
     parts = data[: whole * _UNROLLED * _PERIOD].reshape(whole, _UNROLLED, _PERIOD)
     for part in range(whole):
