@@ -157,55 +157,6 @@ def count_atis(
 
 
 @kernel
-def count_atis_weighted(
-    data: NDArray[np.uint8],
-    edges: NDArray[np.int64],
-    column: NDArray[np.uint32],
-    line: NDArray[np.uint32],
-    grid: NDArray[np.uint32],
-    x_start: NDArray[np.int32],
-    x_place: NDArray[np.int32],
-    x_weight: NDArray[np.float32],
-    y_start: NDArray[np.int32],
-    y_place: NDArray[np.int32],
-    y_weight: NDArray[np.float32],
-    row: NDArray[np.float32],
-    out: NDArray[np.float32],
-) -> tuple[int, int]:
-    """Count events per bin on the sampled pixels, and weigh the counts into target cells.
-
-    Args:
-        data: As in `count_atis`.
-        edges: As in `count_atis`.
-        column: Column of the grid of each x, shape (256,).
-        line: Where its line of the grid begins, of each y and polarity, shape (512,).
-        grid: Room for the counts of one bin, shape (2, Y, X), uint32; the last row and column take what is not sampled.
-        x_start: Taps of the columns, see `kernels.resize.Taps`.
-        x_place: Taps of the columns.
-        x_weight: Taps of the columns.
-        y_start: Taps of the rows.
-        y_place: Taps of the rows.
-        y_weight: Taps of the rows.
-        row: Room for one row of the grid, shape (X,), float32.
-        out: Written to: shape (T, 2, H, W), float32.
-
-    Returns:
-        As `count_atis`.
-    """
-    flat = grid.reshape(-1)
-    start = first_from(data, 0, edges[0])
-    backwards = is_backwards(data, 0, start)
-    at = start
-    for k in range(edges.size - 1):
-        until = first_from(data, at, edges[k + 1])
-        flat[:] = 0
-        backwards |= count_bin(data, at, until, column, line, 0, flat)
-        spread(grid, x_start, x_place, x_weight, y_start, y_place, y_weight, row, out[k])
-        at = until
-    return at - start, backwards | is_backwards(data, at, data.size // 5)
-
-
-@kernel
 def store_atis(
     data: NDArray[np.uint8],
     edges: NDArray[np.int64],
@@ -236,8 +187,36 @@ def store_atis_weighted(
     out: NDArray[np.float32],
     stored: NDArray[np.uint16],
 ) -> tuple[int, int, float]:
-    """Count as `count_atis_weighted` does, and pack as `pack_halves` does; return what both return."""
-    counted, backwards = count_atis_weighted(
-        data, edges, column, line, grid, x_start, x_place, x_weight, y_start, y_place, y_weight, row, out
-    )
-    return counted, backwards, pack_halves(out.reshape(-1), stored)
+    """Count events per bin on the sampled pixels, weigh the counts into target cells, and pack those as `pack_halves`.
+
+    Args:
+        data: As in `count_atis`.
+        edges: As in `count_atis`.
+        column: Column of the grid of each x, shape (256,).
+        line: Where its line of the grid begins, of each y and polarity, shape (512,).
+        grid: Room for the counts of one bin, shape (2, Y, X), uint32; the last row and column take what is not sampled.
+        x_start: Taps of the columns, see `kernels.resize.Taps`.
+        x_place: Taps of the columns.
+        x_weight: Taps of the columns.
+        y_start: Taps of the rows.
+        y_place: Taps of the rows.
+        y_weight: Taps of the rows.
+        row: Room for one row of the grid, shape (X,), float32.
+        out: Written to: shape (T, 2, H, W), float32.
+        stored: Written to: shape (T * 2 * H * W,), uint16.
+
+    Returns:
+        As `count_atis`, and the largest value of a cell.
+    """
+    flat = grid.reshape(-1)
+    start = first_from(data, 0, edges[0])
+    backwards = is_backwards(data, 0, start)
+    at = start
+    for k in range(edges.size - 1):
+        until = first_from(data, at, edges[k + 1])
+        flat[:] = 0
+        backwards |= count_bin(data, at, until, column, line, 0, flat)
+        spread(grid, x_start, x_place, x_weight, y_start, y_place, y_weight, row, out[k])
+        at = until
+    backwards |= is_backwards(data, at, data.size // 5)
+    return at - start, backwards, pack_halves(out.reshape(-1), stored)
