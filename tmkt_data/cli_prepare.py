@@ -228,10 +228,10 @@ def _report_cache(plan: PreparePlan) -> None:
     say(f"wrote {plan.path}: {megabytes(info.num_bytes)}, digest {info.digest[:16]}")
     print_skipped(info)
     # Not all of the tables, which take as much memory as all the rest of a large set.
-    tables = read_tables(plan.path, [f"events/{name}" for name in (*_COUNTS, "num_inversions", *FILTER_TABLES)])
+    shown = (*_COUNTS, "num_inversions", *FILTER_TABLES, "split/twin-disjoint")
+    tables = read_tables(plan.path, [f"events/{name}" for name in shown])
     print_event_counts(tables)
-    split = "events/split/twin-disjoint"
-    num_train = int((read_tables(plan.path, [split])[split] == SplitCode.TRAIN).sum())
+    num_train = int((tables["events/split/twin-disjoint"] == SplitCode.TRAIN).sum())
     if 2 * num_train < info.num_recordings:
         say(f"note: only {num_train} of {info.num_recordings} recordings are in the train split")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.building import Block
-from tmkt_data.cache.layout import text_table
+from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES, IMAGE_TABLES, SPIKE_TABLES, text_table
 from tmkt_data.checksums import checksum
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
@@ -42,6 +42,20 @@ def frames_dtype(spec: PrepareSpec) -> np.dtype[Any]:
     return np.dtype("u1") if spec.resize == "sum" else np.dtype("<f2")
 
 
+def event_facts(spec: PrepareSpec) -> dict[str, str]:
+    """Return the tables of the event side that blocks have columns of, and their types; the others come of ids."""
+    return _without_identity(EVENT_TABLES | (FILTER_TABLES if spec.filters else {}))
+
+
+def image_facts(spec: PrepareSpec) -> dict[str, str]:
+    """Return the tables of the image side that blocks have columns of, and their types."""
+    return _without_identity(IMAGE_TABLES | (SPIKE_TABLES if spec.bake != "none" else {}))
+
+
+def _without_identity(tables: dict[str, str]) -> dict[str, str]:
+    return {name: kind for name, kind in tables.items() if name not in ("label", "twin")}
+
+
 def source_signatures(sources: Sequence[Source], kind: str = "files") -> NDArray[np.uint64]:
     """Return what tells a source from an edited or another one without reading it: path, time of change and size.
 
@@ -59,8 +73,7 @@ def source_signatures(sources: Sequence[Source], kind: str = "files") -> NDArray
                 stat += _changed(path)
             if source.item >= 0:
                 stats[source.file] = stat
-        text = f"{here}|{source.file}|{stat}|{source.item}"
-        signatures[at] = checksum(text.encode("utf-8", "surrogateescape"))
+        signatures[at] = checksum(os.fsencode(f"{here}|{source.file}|{stat}|{source.item}"))
     return signatures
 
 

@@ -14,12 +14,8 @@ from numpy.typing import NDArray
 from tmkt_data.cache.building import BuildingFolder
 from tmkt_data.cache.frames_file import FramesFile
 from tmkt_data.cache.layout import (
-    EVENT_TABLES,
-    FILTER_TABLES,
     FORMAT,
     FORMAT_VERSION,
-    IMAGE_TABLES,
-    SPIKE_TABLES,
     Table,
     table_text,
     text_table,
@@ -29,13 +25,12 @@ from tmkt_data.cache.writer import seal, write_tables
 from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.errors import CacheError
 from tmkt_data.plan import PreparePlan
-from tmkt_data.prepare_blocks import source_signatures
+from tmkt_data.prepare_blocks import event_facts, image_facts, source_signatures
 from tmkt_data.prepare_tasks import Task, arrays_of, tasks_of
 from tmkt_data.sample_ids import rows_of
 from tmkt_data.source_reader import canvas_of
 from tmkt_data.splits import PROTOCOLS, split_images, split_recordings
 
-_IDENTITIES = frozenset({"label", "twin"})
 _OVERFLOW = frozenset({"overflow_cell", "overflow_count"})
 
 
@@ -120,14 +115,10 @@ def _gather(building: BuildingFolder, side: str, tasks: Sequence[Task], sources:
 def _tables(plan: PreparePlan, events: _Side, images: _Side) -> Iterator[tuple[str, Table]]:
     """Yield all tables, sorted by name; each is made when it is asked for."""
     identities = _identity_tables(plan, events.kept, images.kept)
-    facts = [name for name in EVENT_TABLES if name not in _IDENTITIES]
-    facts += FILTER_TABLES if plan.spec.filters else {}
-    shown = [name for name in IMAGE_TABLES if name not in _IDENTITIES]
-    shown += SPIKE_TABLES if plan.spec.bake != "none" else {}
     tables: dict[str, Callable[[], Table]] = {"class_names": lambda: text_table(plan.catalogue.class_names)}
     tables |= {name: partial(identities.pop, name) for name in identities}
-    tables |= {f"events/{name}": partial(events.rows.column, name) for name in facts}
-    tables |= {f"images/{name}": partial(images.rows.column, name) for name in shown}
+    tables |= {f"events/{name}": partial(events.rows.column, name) for name in event_facts(plan.spec)}
+    tables |= {f"images/{name}": partial(images.rows.column, name) for name in image_facts(plan.spec)}
     tables |= {f"events/{name}": partial(np.concatenate, pieces) for name, pieces in events.overflow.items()}
     tables["events/overflow_start"] = lambda: np.concatenate(
         [np.zeros(1, "<i8"), np.cumsum(events.rows.column("overflow_length"), dtype="<i8")]

@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.building import Block
-from tmkt_data.cache.layout import IMAGE_TABLES, SPIKE_TABLES
 from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.encode import poisson_frames
 from tmkt_data.image_frames import frame_of_pixels, image_frame, smallest_pixels
 from tmkt_data.image_reader import Archives, read_pixels
-from tmkt_data.io.images import MAX_PIXELS, DecodedImage
-from tmkt_data.io.jpeg import decode_plain_jpeg
+from tmkt_data.io.images import DecodedImage, decode_scaled
 from tmkt_data.io.read_ahead import WINDOW_BYTES, KnownFile, ReadAhead
-from tmkt_data.prepare_blocks import convert_all, empty_block
+from tmkt_data.prepare_blocks import convert_all, empty_block, image_facts
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.source_reader import canvas_of
 from tmkt_data.spec import PrepareSpec
@@ -47,11 +45,9 @@ def convert_images(
         UnreadableSourcesError: With every image of the block that could not be read.
     """
     arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {"frames": ((spec.size, spec.size), np.dtype("u1"))}
-    columns = {name: kind for name, kind in IMAGE_TABLES.items() if name != "label"}
     if spec.bake != "none":
         arrays["spikes"] = ((spec.time_bins, spec.num_channels, spec.size, spec.size), np.dtype("u1"))
-        columns |= SPIKE_TABLES
-    block = empty_block(len(sources), columns, arrays)
+    block = empty_block(len(sources), image_facts(spec), arrays)
     converter = _ImageConverter(catalogue, spec, {} if archives is None else archives)
     ahead = ReadAhead(
         [KnownFile(s.file, s.num_bytes) if s.item < 0 and s.num_bytes <= WINDOW_BYTES else None for s in sources]
@@ -91,12 +87,11 @@ class _ImageConverter:
 
     def convert(self, source: Source, data: NDArray[np.uint8] | None) -> _Converted:
         """Convert an image, whose file may have been read already; errors as `read_pixels`."""
-        plain = None if data is None else decode_plain_jpeg(data, self._smallest, MAX_PIXELS)
-        if data is not None and plain is not None:
-            image = DecodedImage(*plain)
-            return _Converted(image, data.size, checksum(data), self._frame_of(image))
-        image, whole = read_pixels(source, self._archives, self._smallest)
-        return _Converted(image, len(whole), checksum(whole), self._frame_of(image))
+        if data is None:
+            image, whole = read_pixels(source, self._archives, self._smallest)
+            return _Converted(image, len(whole), checksum(whole), self._frame_of(image))
+        image = decode_scaled(data, self._smallest, place=source.path.name)
+        return _Converted(image, data.size, checksum(data), self._frame_of(image))
 
     def _frame_of(self, image: DecodedImage) -> NDArray[np.uint8]:
         if self._spec.image_decode == "full":

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from tmkt_data.atis_frames import AtisCounter, counts_as_it_stands, may_be_counted
 from tmkt_data.cache.building import Block
-from tmkt_data.cache.layout import EVENT_TABLES, FILTER_TABLES
 from tmkt_data.checksums import checksum
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError
 from tmkt_data.event_filters import OUTSIDE, num_filtered
 from tmkt_data.io.read_ahead import KnownFile, ReadAhead
-from tmkt_data.prepare_blocks import convert_all, empty_block, frames_dtype
+from tmkt_data.prepare_blocks import convert_all, empty_block, event_facts, frames_dtype
 from tmkt_data.source_reader import RecordingFacts, RecordingReader, canvas_of
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.voxelize import FrameBuilder, canvas_box
@@ -38,15 +37,14 @@ def convert_recordings(
         skip_bad: Leave unreadable recordings out instead of raising.
 
     Returns:
-        See `empty_block`, with the columns of `EVENT_TABLES` but label and twin, and `overflow_length`: how many cells
-        of a recording exceed a byte. `overflow_cell` and `overflow_count` say which, for one recording after the other.
+        See `empty_block`, with the columns of `event_facts`, and `overflow_length`: how many cells of a recording
+        exceed a byte. `overflow_cell` and `overflow_count` say which, for one recording after the other.
 
     Raises:
         UnreadableSourcesError: With every recording of the block that could not be read.
     """
     shape = (spec.time_bins, spec.num_channels, spec.size, spec.size)
-    columns = {name: kind for name, kind in EVENT_TABLES.items() if name not in ("label", "twin")}
-    columns |= {"overflow_length": "<i8"} | (FILTER_TABLES if spec.filters else {})
+    columns = event_facts(spec) | {"overflow_length": "<i8"}
     block = empty_block(len(sources), columns, {"frames": (shape, frames_dtype(spec))})
     cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
@@ -85,8 +83,10 @@ class _Counted(NamedTuple):
 
 
 def _store_short(counter: AtisCounter, data: NDArray[np.uint8] | None, stored: NDArray[Any]) -> _Counted | None:
-    found = None if data is None else counter.store(data, stored)
-    return None if data is None or found is None else _Counted(*found, data.size, checksum(data))
+    if data is None:
+        return None
+    found = counter.store(data, stored)
+    return None if found is None else _Counted(*found, data.size, checksum(data))
 
 
 def _store(

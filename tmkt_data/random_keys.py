@@ -13,6 +13,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tmkt_data.sample_ids import encode_id
+
 
 class Purpose(IntEnum):
     """What a draw is for; draws of different purposes are independent. The numbers are part of the format."""
@@ -62,7 +64,7 @@ def sample_uid(sample_id: str) -> int:
         >>> sample_uid("airplanes/image_0001") == sample_uid("airplanes/image_0001")
         True
     """
-    return int.from_bytes(hashlib.blake2b(sample_id.encode("utf-8", "surrogateescape")).digest()[:8], "little")
+    return int.from_bytes(hashlib.blake2b(encode_id(sample_id)).digest()[:8], "little")
 
 
 def draw_key(

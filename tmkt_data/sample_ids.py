@@ -34,12 +34,10 @@ def texts_of(ids: Ids) -> Iterator[str]:
 
 def bytes_of(ids: Ids) -> NDArray[np.bytes_]:
     """Return ids in UTF-8, shape (N,), of the width of the longest, 1 at least."""
-    return ids if isinstance(ids, np.ndarray) else _table([encode_id(sample_id) for sample_id in ids])
-
-
-def _table(encoded: Sequence[bytes]) -> NDArray[np.bytes_]:
-    width = max((len(value) for value in encoded), default=1)
-    return np.array(encoded, dtype=f"S{max(1, width)}")
+    if isinstance(ids, np.ndarray):
+        return ids
+    encoded = [encode_id(sample_id) for sample_id in ids]
+    return np.array(encoded, dtype=f"S{max(1, max(map(len, encoded), default=1))}")
 
 
 def rows_of(wanted: NDArray[np.bytes_], ids: NDArray[np.bytes_]) -> NDArray[np.int64]:

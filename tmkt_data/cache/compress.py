@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import h5py
@@ -11,6 +11,7 @@ import numpy as np
 
 from tmkt_data.cache.frames_file import LIBVER, FrameArray, FramesFile, writing
 from tmkt_data.cache.layout import LEADING_BYTES
+from tmkt_data.cache.pieces import PieceDigests
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cache.stored_frames import require_zstd
 from tmkt_data.cache.writer import seal, write_tables
@@ -18,6 +19,7 @@ from tmkt_data.errors import CacheError
 
 LEVEL = 3
 _ROWS = 256
+_Writing = Generator[tuple[int, int], None, PieceDigests]
 
 
 def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> Iterator[tuple[int, int]]:
@@ -42,13 +44,13 @@ def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> 
     arrays = [FrameArray(name, frames.shape, frames.dtype) for name, frames in cache.arrays.items()]
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        yield from _write_in_one_piece(cache, arrays, temporary) if undo else _write_rows(cache, arrays, temporary)
-        seal(temporary, out, write_tables(temporary, cache.header, sorted(cache.tables.items())))
+        pieces = yield from (_write_in_one_piece if undo else _write_rows)(cache, arrays, temporary)
+        seal(temporary, out, write_tables(temporary, cache.header, sorted(cache.tables.items())), pieces)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _write_rows(cache: Cache, arrays: list[FrameArray], path: Path) -> Iterator[tuple[int, int]]:
+def _write_rows(cache: Cache, arrays: list[FrameArray], path: Path) -> _Writing:
     zstd = require_zstd(cache.info.path.name).Zstd(clevel=LEVEL)
     done, total = 0, sum(array.shape[0] for array in arrays)
     with writing(path), h5py.File(path, "w", userblock_size=LEADING_BYTES, libver=LIBVER) as file:
@@ -59,9 +61,10 @@ def _write_rows(cache: Cache, arrays: list[FrameArray], path: Path) -> Iterator[
                 dataset[rows[0] : rows[-1] + 1] = cache.arrays[array.name].rows(rows)
                 done += len(rows)
                 yield done, total
+    return PieceDigests()
 
 
-def _write_in_one_piece(cache: Cache, arrays: list[FrameArray], path: Path) -> Iterator[tuple[int, int]]:
+def _write_in_one_piece(cache: Cache, arrays: list[FrameArray], path: Path) -> _Writing:
     done, total = 0, sum(array.shape[0] for array in arrays)
     frames = FramesFile(path, arrays)
     try:
@@ -72,6 +75,7 @@ def _write_in_one_piece(cache: Cache, arrays: list[FrameArray], path: Path) -> I
                 yield done, total
     finally:
         frames.close()
+    return frames.digests
 
 
 def _pieces(num_rows: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:

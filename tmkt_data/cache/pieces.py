@@ -62,11 +62,15 @@ class PieceDigests:
                 data = handle.read(PIECE_BYTES)
             return hashlib.sha256(data).digest()
 
-        with ThreadPoolExecutor(threads) as pool:
+        pool = ThreadPoolExecutor(threads)
+        try:
             for piece, digest in zip(missing, pool.map(digest_of, missing), strict=True):
                 self._digests[piece] = digest
                 done += 1
                 yield done
+        finally:
+            # Who is stopped half-way need not wait for the rest of a large file.
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def num_pieces(handle: IO[bytes]) -> int:

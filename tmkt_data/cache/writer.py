@@ -45,19 +45,18 @@ def write_tables(path: Path, header: Mapping[str, str], tables: Iterable[tuple[s
     return digest.hexdigest()
 
 
-def seal(temporary: Path, final: Path, digest: str, pieces: PieceDigests | None = None) -> None:
+def seal(temporary: Path, final: Path, digest: str, pieces: PieceDigests) -> None:
     """Put the leading block in front, force the file to disk, and give it its name.
 
     Args:
         temporary: The file, whole but for the block.
         final: Its name.
         digest: Content digest.
-        pieces: Digests of the pieces that are known; None reads them all.
+        pieces: Digests of the pieces that are known; the others are read.
 
     Raises:
         CacheError: The file cannot be written; nothing has the final name then.
     """
-    pieces = PieceDigests() if pieces is None else pieces
     with writing(final):
         with temporary.open("r+b", buffering=0) as handle, ThreadPoolExecutor(1) as disk:
             # The disk takes what is there while the rest is hashed; the block alone is left for the second time.

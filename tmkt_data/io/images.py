@@ -68,12 +68,15 @@ def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8
 
 
 def decode_scaled(
-    data: bytes, smallest: Callable[[int, int], tuple[int, int]] | None, *, place: str = "image bytes"
+    data: bytes | NDArray[np.uint8],
+    smallest: Callable[[int, int], tuple[int, int]] | None,
+    *,
+    place: str = "image bytes",
 ) -> DecodedImage:
     """Decode an image file to RGB; a JPEG that is far larger than needed, at 1/2, 1/4 or 1/8 of its size.
 
     Args:
-        data: Bytes of an image in one of `FORMATS`, 8 bits a channel or fewer.
+        data: Bytes of an image in one of `FORMATS`, 8 bits a channel or fewer; or an array of them, uint8.
         smallest: Gives the least width and height to decode to from width and height of the image; None: full size.
         place: What the message of an error starts with.
 
@@ -84,12 +87,14 @@ def decode_scaled(
     return decode_by_pillow(data, smallest, place) if plain is None else DecodedImage(*plain)
 
 
-def decode_by_pillow(data: bytes, smallest: Callable[[int, int], tuple[int, int]] | None, place: str) -> DecodedImage:
+def decode_by_pillow(
+    data: bytes | NDArray[np.uint8], smallest: Callable[[int, int], tuple[int, int]] | None, place: str
+) -> DecodedImage:
     """Decode an image step by step, as `decode_scaled`; what is wrong with it is said in Pillow's words."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(bytes(data)), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise ImageError(
