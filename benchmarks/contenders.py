@@ -65,9 +65,9 @@ def c_counter(folder: Path) -> Callable[[Path], Any] | None:
 
 def our_frames(side: tuple[int, int]) -> Callable[[Path], Any]:
     """Return what `prepare` does to an ATIS recording, onto frames of the size (height, width)."""
+    from tmkt_data.events.time_bins import bin_edges
     from tmkt_data.kernels import atis_frames as kernels
     from tmkt_data.kernels.resize import axis_table
-    from tmkt_data.time_bins import bin_edges
 
     height, width = side
     column, line = np.zeros(256, np.uint32), np.zeros((256, 2), np.uint32)

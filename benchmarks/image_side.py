@@ -122,8 +122,8 @@ def prepare_images(folder: Path, paths: list[Path], repeats: int) -> dict[str, A
 
 def parts(paths: list[Path], repeats: int) -> dict[str, Any]:
     """Measure the parts of one image: what no order of them can be faster than, and what is ours."""
-    from tmkt_data.image_frames import frame_of_pixels, image_frame, smallest_pixels
-    from tmkt_data.io.images import decode_by_pillow, decode_image, decode_scaled
+    from tmkt_data.images.decode import decode_by_pillow, decode_image, decode_scaled
+    from tmkt_data.images.frames import frame_of_pixels, image_frame, smallest_pixels
 
     files = [path.read_bytes() for path in paths]
     smallest = partial(smallest_pixels, height=SIDE, width=SIDE)

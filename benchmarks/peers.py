@@ -184,7 +184,7 @@ def poisson(repeats: int) -> Figures:
     import torch
     from spikingjelly.activation_based.encoding import PoissonEncoder
 
-    from tmkt_data.encode import poisson_frames
+    from tmkt_data.images.encode import poisson_frames
     from tmkt_data.random_keys import Purpose, draw_key
 
     torch.set_num_threads(1)

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from tmkt_data.events import Events
-from tmkt_data.io.atis import read_atis
+from tmkt_data.events.events import Events
+from tmkt_data.events.formats.atis import read_atis
 from tmkt_data.random_keys import sample_uid
-from tmkt_data.simulate import simulate_recording
-from tmkt_data.simulate.recording import NMNIST_SETTINGS, SimulatorSettings
+from tmkt_data.simulate.recording import NMNIST_SETTINGS, SimulatorSettings, simulate_recording
 
 NUM_RATE_BINS = 30
 FloatArray = NDArray[np.float64]

@@ -28,12 +28,12 @@ import numpy as np
 started = time.perf_counter()
 import numba
 loaded = time.perf_counter()
-from tmkt_data.atis_frames import AtisCounter
-from tmkt_data.encode import poisson_frames
-from tmkt_data.image_frames import frame_of_pixels
-from tmkt_data.events import SensorSize
-from tmkt_data.io.read import read_events
-from tmkt_data.io.read_ahead import KnownFile, ReadAhead
+from tmkt_data.prepare.atis import AtisCounter
+from tmkt_data.images.encode import poisson_frames
+from tmkt_data.images.frames import frame_of_pixels
+from tmkt_data.events.events import SensorSize
+from tmkt_data.events.read import read_events
+from tmkt_data.prepare.read_ahead import KnownFile, ReadAhead
 from tmkt_data.kernels.pack import pack_counts, pack_halves
 from tmkt_data.spec import PrepareSpec
 from pathlib import Path

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tmkt_train.batches import Batch
-from tmkt_train.models import SpikingNetwork
+from tmkt_train.data.batches import Batch
+from tmkt_train.network.network import SpikingNetwork
 
 LEAST = 0.5 + 2**-24
 """The float32 after 0.5, so that `>=` here is `>` there; the same in float64, so that all fire alike."""

@@ -34,11 +34,12 @@ from step_references import Jelly, Loss, Reference, plain_loss
 from timing import write_json
 from torch import Tensor
 
-from tmkt_train.batches import Batch
-from tmkt_train.method import build_method
-from tmkt_train.mixer import Mixer
-from tmkt_train.models import SpikingNetwork, build_model
-from tmkt_train.objective import LossWeights
+from tmkt_train.data.batches import Batch
+from tmkt_train.method.methods import build_method
+from tmkt_train.method.mixer import Mixer
+from tmkt_train.method.objective import LossWeights
+from tmkt_train.network.backbones import build_model
+from tmkt_train.network.network import SpikingNetwork
 
 STEPS, CLASSES = 10, 101
 CONTENDERS = ("reference", "spikingjelly", "tmkt")

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tmkt_train.recipe import Recipe
-from tmkt_train.recipe_files import load_recipe, toml_value
-from tmkt_train.recipe_tables import Table
+from tmkt_train.recipe.load import load_recipe, toml_value
+from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.schema import Table
 
 PAGE = Path(__file__).resolve().parent / "recipes.md"
 BEGIN = "<!-- keys: begin, written by docs/recipe_keys.py -->"

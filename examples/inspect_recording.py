@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tmkt_data import load_events
-from tmkt_data.voxelize import event_frames
+from tmkt_data.events.frames import event_frames
 
 SHADES = " .:-=+*#%@"
 

@@ -14,11 +14,11 @@ import trees
 from small_caches import write_cache, write_small_digits
 
 import tmkt_data
-from tmkt_data.cache.layout import FORMAT_VERSION, LEADING_BYTES
-from tmkt_data.cli import main as data_command
-from tmkt_data.datasets.open import DATASETS
-from tmkt_train.cli import main as train_command
-from tmkt_train.recipe_files import find_recipe, load_recipe, recipe_folders
+from tmkt_data.cache.format import FORMAT_VERSION, LEADING_BYTES
+from tmkt_data.cli.main import main as data_command
+from tmkt_data.datasets.registry import DATASETS
+from tmkt_train.cli.main import main as train_command
+from tmkt_train.recipe.load import find_recipe, load_recipe, recipe_folders
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

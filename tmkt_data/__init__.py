@@ -6,45 +6,45 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info
-    from tmkt_data.datasets.open import default_spec, open_catalogue
+    from tmkt_data.datasets.registry import default_spec, open_catalogue
     from tmkt_data.errors import TmktError
-    from tmkt_data.events import EVENT_DTYPE, Events, SensorSize
-    from tmkt_data.io.read import load_events, read_events
-    from tmkt_data.io.write import write_events
-    from tmkt_data.pair_report import PairReport, report_pairs
-    from tmkt_data.paired import PairedBatch, PairedFrames, PairedSample
-    from tmkt_data.plan import PreparePlan, cache_directory, find_caches, plan_prepare
-    from tmkt_data.prepare import prepare_cache
+    from tmkt_data.events.events import EVENT_DTYPE, Events, SensorSize
+    from tmkt_data.events.read import load_events, read_events
+    from tmkt_data.events.write import write_events
+    from tmkt_data.pairs.paired_frames import PairedBatch, PairedFrames, PairedSample
+    from tmkt_data.pairs.report import PairReport, report_pairs
+    from tmkt_data.pairs.tonic import TonicFrames, from_tonic
+    from tmkt_data.prepare.build import prepare_cache
+    from tmkt_data.prepare.plan import PreparePlan, cache_directory, find_caches, plan_prepare
     from tmkt_data.spec import PrepareSpec
-    from tmkt_data.tonic_bridge import TonicFrames, from_tonic
 
 # Names are looked up on first use, so that importing one part does not load numba and h5py for all.
 _HOMES = {
-    "EVENT_DTYPE": "events",
+    "EVENT_DTYPE": "events.events",
     "Cache": "cache.reader",
     "CacheInfo": "cache.reader",
-    "Events": "events",
-    "PairReport": "pair_report",
-    "PairedBatch": "paired",
-    "PairedFrames": "paired",
-    "PairedSample": "paired",
-    "PreparePlan": "plan",
+    "Events": "events.events",
+    "PairReport": "pairs.report",
+    "PairedBatch": "pairs.paired_frames",
+    "PairedFrames": "pairs.paired_frames",
+    "PairedSample": "pairs.paired_frames",
+    "PreparePlan": "prepare.plan",
     "PrepareSpec": "spec",
-    "SensorSize": "events",
+    "SensorSize": "events.events",
     "TmktError": "errors",
-    "TonicFrames": "tonic_bridge",
-    "cache_directory": "plan",
-    "default_spec": "datasets.open",
-    "find_caches": "plan",
-    "from_tonic": "tonic_bridge",
-    "load_events": "io.read",
-    "open_catalogue": "datasets.open",
-    "plan_prepare": "plan",
-    "prepare_cache": "prepare",
+    "TonicFrames": "pairs.tonic",
+    "cache_directory": "prepare.plan",
+    "default_spec": "datasets.registry",
+    "find_caches": "prepare.plan",
+    "from_tonic": "pairs.tonic",
+    "load_events": "events.read",
+    "open_catalogue": "datasets.registry",
+    "plan_prepare": "prepare.plan",
+    "prepare_cache": "prepare.build",
     "read_cache_info": "cache.reader",
-    "read_events": "io.read",
-    "report_pairs": "pair_report",
-    "write_events": "io.write",
+    "read_events": "events.read",
+    "report_pairs": "pairs.report",
+    "write_events": "events.write",
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 """`python -m tmkt_data` is `tmkt-data`."""
 
-from tmkt_data.cli import main
+from tmkt_data.cli.main import main
 
 main(prog_name="tmkt-data")

@@ -9,10 +9,25 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from tmkt_data.errors import SpecError
-from tmkt_data.orientation import ORIENTATIONS, Orientation
-from tmkt_data.time_bins import BIN_RULES, TIME_UNITS, BinRule, TimeUnit
 
 Canvas = Literal["fixed", "tight"]
+BinRule = Literal["exact", "tonic", "spikingjelly"]
+BIN_RULES: tuple[BinRule, ...] = get_args(BinRule)
+TimeUnit = Literal["s", "ms", "us", "ns"]
+TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
+Orientation = Literal[
+    "as-is", "flip-x", "flip-y", "rotate-180", "rotate-90", "rotate-270", "transpose", "anti-transpose"
+]
+ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
+Encoder = Literal["repeat", "poisson", "baked"]
+ImagePool = Literal["split", "all", "shuffled-prefix"]
+Pairing = Literal["same-class", "twin", "none"]
+EventScale = Literal["raw", "clip1", "log1p", "max", "step-max", "binary"]
+Protocol = Literal["twin-disjoint", "kt-paper"]
+Split = Literal["train", "val", "test"]
+SplitLayout = Literal["prefix", "drawn", "block", "drawer"]
+Motion = Literal["saccade", "none"]
+RecordingKind = Literal["files", "slices", "simulated"]
 Resize = Literal["sum", "bilinear", "area"]
 Representation = Literal["counts", "voxel"]
 ImageChannel = Literal["value", "luminance", "blue"]

@@ -1,5 +1,5 @@
 """`python -m tmkt_train` is `tmkt-train`."""
 
-from tmkt_train.cli import main
+from tmkt_train.cli.main import main
 
 main(prog_name="tmkt-train")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from tmkt_data.errors import TmktError
-from tmkt_train.commands import command
 
 
 class RecipeError(TmktError):
@@ -44,3 +44,13 @@ class RunInterruptedError(RunError):
     def __init__(self, run: Path) -> None:
         self.run = run
         super().__init__(f"{run}: stopped before the end; go on with: {command('tmkt-train', 'resume', run)}")
+
+
+def command(*words: str | Path) -> str:
+    """Return the words as one line that a POSIX shell takes apart again.
+
+    Example:
+        >>> command("tmkt-train", "resume", Path("my runs/a"))
+        "tmkt-train resume 'my runs/a'"
+    """
+    return shlex.join(str(word) for word in words)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import trees
 
-from tmkt_data.datasets.open import default_spec, open_catalogue
-from tmkt_data.plan import plan_prepare
-from tmkt_data.prepare import prepare_cache
+from tmkt_data.datasets.registry import default_spec, open_catalogue
+from tmkt_data.prepare.build import prepare_cache
+from tmkt_data.prepare.plan import plan_prepare
 
 
 def build(name: str, root: Path, out: Path, workers: int = 1, **choices: object) -> Path:

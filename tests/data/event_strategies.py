@@ -5,7 +5,7 @@ from __future__ import annotations
 import naive
 from hypothesis import strategies as st
 
-from tmkt_data.events import SensorSize
+from tmkt_data.events.events import SensorSize
 
 SIZES = st.builds(SensorSize, st.integers(1, 40), st.integers(1, 30))
 SPANS = st.sampled_from([0, 1, 3, 9, 10, 11, 50, 997, 300_000, 8_388_607])

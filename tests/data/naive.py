@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from tmkt_data.errors import EventError
-from tmkt_data.events import Events
+from tmkt_data.events.events import Events
 
 MASK_32 = (1 << 32) - 1
 MASK_64 = (1 << 64) - 1

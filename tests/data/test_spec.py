@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data.errors import SpecError
-from tmkt_data.orientation import ORIENTATIONS
-from tmkt_data.spec import PrepareSpec
+from tmkt_data.spec import ORIENTATIONS, PrepareSpec
 
 OTHER_VALUES = {
     "time_bins": 6,
@@ -235,7 +234,7 @@ def test_options_name_only_what_differs():
 
 @pytest.mark.parametrize("name", OTHER_VALUES)
 def test_the_command_line_knows_every_option(name):
-    from tmkt_data.cli import prepare
+    from tmkt_data.cli.main import prepare
 
     spec = PrepareSpec(**{name: OTHER_VALUES[name]})
     parsed = prepare.make_context("prepare", ["digits", *spec.command_options(PrepareSpec())]).params
@@ -244,7 +243,7 @@ def test_the_command_line_knows_every_option(name):
 
 @pytest.mark.parametrize("name", OTHER_VALUES)
 def test_help_names_every_option(name):
-    from tmkt_data.cli import main
+    from tmkt_data.cli.main import main
 
     result = CliRunner().invoke(main, ["prepare", "--help"])
     assert result.exit_code == 0

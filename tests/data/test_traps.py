@@ -8,7 +8,7 @@ import trees
 from conftest import build
 
 from tmkt_data import PairedFrames, read_events
-from tmkt_data.datasets.open import open_catalogue
+from tmkt_data.datasets.registry import open_catalogue
 
 faery = pytest.importorskip("faery", reason="faery, the second reader, is not installed")
 

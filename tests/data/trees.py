@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tmkt_data.events import validate_events
-from tmkt_data.io.atis import write_atis
+from tmkt_data.events.events import validate_events
+from tmkt_data.events.formats.atis import write_atis
 
 
 def random_recording(path: Path, rng: np.random.Generator, width: int, height: int, num_events: int) -> None:

@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 
 from tmkt_data.errors import EventError
-from tmkt_data.events import Events, validate_events
-from tmkt_data.io import hdf5
+from tmkt_data.events.events import Events, validate_events
+from tmkt_data.events.formats import hdf5
 
 
 class Result(NamedTuple):

@@ -23,9 +23,9 @@ import numpy as np
 from scipy.io import savemat
 
 from tmkt_data.errors import EventError
-from tmkt_data.events import EVENT_DTYPE, Events
-from tmkt_data.io.pieces import read_pieces
-from tmkt_data.io.read import Reading, decode_events
+from tmkt_data.events.events import EVENT_DTYPE, Events
+from tmkt_data.events.read import Reading, decode_events
+from tmkt_data.events.stream import read_pieces
 
 MAX_EVENTS_PER_BYTE = 12
 """No format holds more events in a byte than 12 of a vector in 2 bytes; deflate may pack arrays, hence the factor."""

@@ -18,15 +18,15 @@ import numpy as np
 from tmkt_data.datasets.cepdvs import CLASS_NAMES, read_labels
 from tmkt_data.datasets.esimagenet import read_sizes
 from tmkt_data.datasets.folder import read_settings
-from tmkt_data.doctor import read_digests
 from tmkt_data.errors import TmktError
-from tmkt_data.io.archives import unpack_archives
-from tmkt_data.io.image_archives import read_cifar
-from tmkt_data.io.images import decode_image, read_idx
-from tmkt_data.io.pickled_arrays import read_pickle
-from tmkt_data.io.pieces import read_pieces
-from tmkt_data.io.read import Reading, decode_recording
-from tmkt_data.io.slices import read_slices
+from tmkt_data.events.formats.pickles import read_pickle
+from tmkt_data.events.read import Reading, decode_recording
+from tmkt_data.events.slices import read_slices
+from tmkt_data.events.stream import read_pieces
+from tmkt_data.images.archives import read_cifar
+from tmkt_data.images.decode import decode_image, read_idx
+from tmkt_data.sources.archives import unpack_archives
+from tmkt_data.sources.doctor import read_digests
 
 FOLDER = Path(tempfile.mkdtemp(prefix="tmkt-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tmkt_data.datasets.ncaltech101 import BACKGROUND, NUM_RECORDINGS
-from tmkt_data.events import Events
-from tmkt_data.io.atis import encode_atis
-from tmkt_data.simulate import SaccadePath
+from tmkt_data.events.events import Events
+from tmkt_data.events.formats.atis import encode_atis
+from tmkt_data.simulate.saccade import SaccadePath
 
 FITTED = (227, 167)
 PATH = SaccadePath(corners=((0.0, 0.0), (3.0, 6.0), (6.0, 0.0), (0.0, 0.0)))

@@ -7,10 +7,10 @@ import torch
 
 from tmkt_data.datasets.digits import open_digits
 from tmkt_data.datasets.digits_source import write_digits
-from tmkt_data.plan import plan_prepare
-from tmkt_data.prepare import prepare_cache
+from tmkt_data.prepare.build import prepare_cache
+from tmkt_data.prepare.plan import plan_prepare
 from tmkt_data.spec import PrepareSpec
-from tmkt_train.recipe import Recipe
+from tmkt_train.recipe.recipe import Recipe
 
 TINY_SPEC = PrepareSpec(time_bins=4, size=16)
 TINY_TABLES = {

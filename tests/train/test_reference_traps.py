@@ -13,22 +13,22 @@ import pytest
 import torch
 
 from tmkt_data import PairedFrames, PrepareSpec
-from tmkt_data.events import SensorSize, validate_events
-from tmkt_data.image_frames import intensity
-from tmkt_data.pair_report import report_pairs
-from tmkt_data.pairing import ImagePools, draw_same_class
-from tmkt_data.splits import SplitCode
-from tmkt_data.voxelize import event_frames
-from tmkt_train.augmentation import Augmentation
-from tmkt_train.batches import training_batches
-from tmkt_train.finish import evaluate_run
-from tmkt_train.losses import alignment_loss, cka, tet_loss, weighted_event_loss
-from tmkt_train.mixing import mix
-from tmkt_train.models import RegularizationCoefficients
-from tmkt_train.parts import build_parts
-from tmkt_train.run import start_run
-from tmkt_train.run_folder import RunFolder
-from tmkt_train.schedule import slide_probability_at
+from tmkt_data.datasets.splits import SplitCode
+from tmkt_data.events.events import SensorSize, validate_events
+from tmkt_data.events.frames import event_frames
+from tmkt_data.images.frames import intensity
+from tmkt_data.pairs.pairing import ImagePools, draw_same_class
+from tmkt_data.pairs.report import report_pairs
+from tmkt_train.data.augmentation import Augmentation
+from tmkt_train.data.batches import training_batches
+from tmkt_train.method.auxiliary import RegularizationCoefficients
+from tmkt_train.method.losses import alignment_loss, cka, tet_loss, weighted_event_loss
+from tmkt_train.method.mixing import mix
+from tmkt_train.method.schedule import slide_probability_at
+from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.result import evaluate_run
+from tmkt_train.training.run import start_run
+from tmkt_train.training.setup import build_parts
 
 from .conftest import make_recipe
 

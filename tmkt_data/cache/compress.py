@@ -9,9 +9,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from tmkt_data.cache.digests import PieceDigests
+from tmkt_data.cache.format import LEADING_BYTES
 from tmkt_data.cache.frames_file import LIBVER, FrameArray, FramesFile, writing
-from tmkt_data.cache.layout import LEADING_BYTES
-from tmkt_data.cache.pieces import PieceDigests
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cache.stored_frames import require_zstd
 from tmkt_data.cache.writer import seal, write_tables

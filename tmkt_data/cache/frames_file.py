@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.layout import LEADING_BYTES
-from tmkt_data.cache.pieces import PieceDigests
+from tmkt_data.cache.digests import PieceDigests
+from tmkt_data.cache.format import LEADING_BYTES
 from tmkt_data.errors import CacheError
 
 LIBVER = ("earliest", "v110")

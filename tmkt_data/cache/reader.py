@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tmkt_data.cache.layout import (
+from tmkt_data.cache.format import (
     EVENT_TABLES,
     FILTER_TABLES,
     IMAGE_TABLES,

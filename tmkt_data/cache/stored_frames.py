@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.layout import Table
-from tmkt_data.checksums import checksum
+from tmkt_data.cache.format import Table
 from tmkt_data.errors import CacheError
+from tmkt_data.files import checksum
 
 ZSTD = 32015
 """Number of the Zstandard filter in HDF5's register of filters."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tmkt_data.cache.layout import LEADING_BYTES, decode_leading_block
-from tmkt_data.cache.pieces import PIECE_BYTES, PieceDigests
+from tmkt_data.cache.digests import PIECE_BYTES, PieceDigests
+from tmkt_data.cache.format import LEADING_BYTES, decode_leading_block
 from tmkt_data.cache.reader import Cache
 from tmkt_data.errors import CacheError
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tmkt_data.cache.frames_file import LIBVER, writing
-from tmkt_data.cache.layout import (
+from tmkt_data.cache.digests import PieceDigests
+from tmkt_data.cache.format import (
     FORMAT_VERSION,
     ContentDigest,
     LeadingBlock,
     Table,
     encode_leading_block,
 )
-from tmkt_data.cache.pieces import PieceDigests
+from tmkt_data.cache.frames_file import LIBVER, writing
 
 
 def write_tables(path: Path, header: Mapping[str, str], tables: Iterable[tuple[str, Table]]) -> str:

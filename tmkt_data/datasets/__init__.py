@@ -1,1 +1,1 @@
-"""The catalogues: one module per dataset, from folders to a `Catalogue`."""
+"""What samples a dataset has: their ids, classes, splits, and twins."""

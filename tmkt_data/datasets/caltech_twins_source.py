@@ -11,11 +11,11 @@ from pathlib import Path
 from tmkt_data.datasets.ncaltech101 import PLACEMENT
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import ImageError
-from tmkt_data.events import Events, SensorSize
-from tmkt_data.image_frames import intensity, resize_rgb
-from tmkt_data.io.atis import write_atis
-from tmkt_data.io.files import read_bytes, writing_alone
-from tmkt_data.io.images import read_image
+from tmkt_data.events.events import Events, SensorSize
+from tmkt_data.events.formats.atis import write_atis
+from tmkt_data.files import read_bytes, writing_alone
+from tmkt_data.images.decode import read_image
+from tmkt_data.images.frames import intensity, resize_rgb
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.simulate.recording import SIMULATOR_VERSION, SimulatorSettings, simulate_recording
 from tmkt_data.simulate.saccade import SaccadePath

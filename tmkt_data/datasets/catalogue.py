@@ -7,21 +7,17 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from tmkt_data.datasets.declared import NOTHING_DECLARED, Declared
 from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.errors import CatalogueError
-from tmkt_data.events import SensorSize, Window
-from tmkt_data.image_frames import Placement
-from tmkt_data.io.read import NOTHING_GIVEN, Reading
+from tmkt_data.events.events import SensorSize, Window
+from tmkt_data.events.read import NOTHING_GIVEN, Reading
+from tmkt_data.images.frames import Placement
 from tmkt_data.sample_ids import first_disorder, rows_of
-from tmkt_data.splits import SplitLayout
-
-Motion = Literal["saccade", "none"]
-RecordingKind = Literal["files", "slices", "simulated"]
+from tmkt_data.spec import Motion, RecordingKind, SplitLayout
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
 from tmkt_data.datasets.probe import probe_notes
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError
-from tmkt_data.events import SensorSize
-from tmkt_data.image_frames import Placement
-from tmkt_data.io.files import read_bytes
+from tmkt_data.events.events import SensorSize
+from tmkt_data.files import read_bytes
+from tmkt_data.images.frames import Placement
 
 CLASS_NAMES = (
     "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables", "household_electrical_devices",

@@ -12,10 +12,10 @@ from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError
-from tmkt_data.events import SensorSize
-from tmkt_data.image_frames import Placement
-from tmkt_data.io.image_archives import read_cifar
-from tmkt_data.io.read import Reading
+from tmkt_data.events.events import SensorSize
+from tmkt_data.events.read import Reading
+from tmkt_data.images.archives import read_cifar
+from tmkt_data.images.frames import Placement
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SENSOR_SIZE = SensorSize(128, 128)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tmkt_data.errors import CatalogueError, TmktError
-from tmkt_data.io.atis import BYTES_PER_EVENT, write_atis
-from tmkt_data.io.files import replace_file, writing_alone
+from tmkt_data.events.formats.atis import BYTES_PER_EVENT, write_atis
+from tmkt_data.files import replace_file, writing_alone
 from tmkt_data.random_keys import Purpose, draw_key
 from tmkt_data.simulate.recording import NMNIST_SETTINGS, SIMULATOR_VERSION, simulate_recording
 

@@ -10,11 +10,11 @@ from tmkt_data.datasets.completeness import count_note, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, sorted_sources
 from tmkt_data.errors import CatalogueError, EventError
-from tmkt_data.events import SensorSize
-from tmkt_data.image_frames import Placement
-from tmkt_data.io.files import read_bytes
-from tmkt_data.io.read import NOTHING_GIVEN, Reading
-from tmkt_data.io.slices import read_slices, slices_path
+from tmkt_data.events.events import SensorSize
+from tmkt_data.events.read import NOTHING_GIVEN, Reading
+from tmkt_data.events.slices import read_slices, slices_path
+from tmkt_data.files import read_bytes
+from tmkt_data.images.frames import Placement
 
 CLASS_NAMES = (
     "hand_clapping", "right_hand_wave", "left_hand_wave", "right_arm_clockwise", "right_arm_counter_clockwise",

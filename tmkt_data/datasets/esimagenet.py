@@ -18,10 +18,10 @@ from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder, sorted_sources
 from tmkt_data.errors import CatalogueError
-from tmkt_data.events import SensorSize
-from tmkt_data.image_frames import Placement
-from tmkt_data.io.files import read_bytes
-from tmkt_data.io.read import Reading
+from tmkt_data.events.events import SensorSize
+from tmkt_data.events.read import Reading
+from tmkt_data.files import read_bytes
+from tmkt_data.images.frames import Placement
 from tmkt_data.sample_ids import bytes_of, first_disorder, rows_of
 
 SENSOR_SIZE = SensorSize(224, 224)

@@ -17,12 +17,12 @@ from tmkt_data.datasets.catalogue import Catalogue, class_folders, holds_classes
 from tmkt_data.datasets.info import DatasetInfo, MissingDataError, missing_data
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
 from tmkt_data.errors import CatalogueError
-from tmkt_data.events import SensorSize
-from tmkt_data.image_frames import Placement
-from tmkt_data.io.aedat2 import ORIENTATIONS
-from tmkt_data.io.files import read_bytes
-from tmkt_data.io.read import Reading
-from tmkt_data.time_bins import TIME_UNITS
+from tmkt_data.events.events import SensorSize
+from tmkt_data.events.formats.aedat2 import ORIENTATIONS
+from tmkt_data.events.read import Reading
+from tmkt_data.files import read_bytes
+from tmkt_data.images.frames import Placement
+from tmkt_data.spec import TIME_UNITS
 
 INFO = DatasetInfo(
     name="folder",

@@ -11,9 +11,9 @@ from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101_est import find_est, list_est
 from tmkt_data.datasets.source_table import Source, SourceTable, TableBuilder
-from tmkt_data.events import SensorSize
-from tmkt_data.image_frames import Placement
-from tmkt_data.io.read import NOTHING_GIVEN
+from tmkt_data.events.events import SensorSize
+from tmkt_data.events.read import NOTHING_GIVEN
+from tmkt_data.images.frames import Placement
 from tmkt_data.spec import ClassSet
 
 BACKGROUND = "BACKGROUND_Google"

@@ -13,9 +13,9 @@ import numpy as np
 from tmkt_data.datasets.catalogue import class_folders, holds_classes, scan_folder, some
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError, EventError
-from tmkt_data.io.npy import read_npy_header
-from tmkt_data.io.read import Reading
-from tmkt_data.time_bins import TimeUnit
+from tmkt_data.events.formats.npy import read_npy_header
+from tmkt_data.events.read import Reading
+from tmkt_data.spec import TimeUnit
 
 PARTS = {"training": "train", "validation": "val", "testing": "test"}
 RECORDING_NAME = re.compile(r".+\.npy")

@@ -12,9 +12,9 @@ from tmkt_data.datasets.declared import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
 from tmkt_data.errors import CatalogueError
-from tmkt_data.events import SensorSize
-from tmkt_data.image_frames import Placement
-from tmkt_data.io.images import read_idx
+from tmkt_data.events.events import SensorSize
+from tmkt_data.images.decode import read_idx
+from tmkt_data.images.frames import Placement
 
 SENSOR_SIZE = SensorSize(34, 34)
 PLACEMENT = Placement(3, 3, 28, 28)

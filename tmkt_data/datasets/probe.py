@@ -8,7 +8,7 @@ import numpy as np
 
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError
-from tmkt_data.io.read import load_events
+from tmkt_data.events.read import load_events
 
 NUM_LOOKED_AT = 20
 USUAL_SENSORS = ((128, 128), (240, 180), (304, 240), (346, 260), (640, 480))

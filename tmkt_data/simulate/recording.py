@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import ImageError, SpecError
-from tmkt_data.events import Events, SensorSize
-from tmkt_data.io.atis import ATIS_SIZE, MAX_TIME_US
+from tmkt_data.events.events import Events, SensorSize
+from tmkt_data.events.formats.atis import ATIS_SIZE, MAX_TIME_US
 from tmkt_data.random_keys import Purpose, draw_key, uniform
 from tmkt_data.simulate.saccade import SaccadePath
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tmkt_train.experiments.comparison_table import GroupRow, share_text
 from tmkt_train.experiments.panel_png import groups_png, panels_png
 from tmkt_train.experiments.panel_svg import COLORS, panel_svg
 from tmkt_train.experiments.panels import Line, Panel, Point, short_labels
+from tmkt_train.experiments.table import GroupRow, share_text
 from tmkt_train.report.html import Html, figure
 from tmkt_train.report.rows import point_chart
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tmkt_train.checkpoint import write_atomically
 from tmkt_train.experiments.comparison_figure import comparison_png
 from tmkt_train.experiments.comparison_page import comparison_page
-from tmkt_train.experiments.comparison_plan import Comparison
-from tmkt_train.experiments.comparison_table import GroupRow, RunRow, groups_csv, runs_csv
+from tmkt_train.experiments.plan import Comparison
+from tmkt_train.experiments.table import GroupRow, RunRow, groups_csv, runs_csv
+from tmkt_train.training.checkpoint import write_atomically
 
 
 def write_comparison(

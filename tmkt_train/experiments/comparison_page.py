@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tmkt_train.experiments.comparison_figure import comparison_svg
-from tmkt_train.experiments.comparison_plan import Comparison
-from tmkt_train.experiments.comparison_table import GroupRow, RunRow, share_text
+from tmkt_train.experiments.plan import Comparison
 from tmkt_train.experiments.planned_run import WORDS
-from tmkt_train.recipe_files import toml_value
+from tmkt_train.experiments.table import GroupRow, RunRow, share_text
+from tmkt_train.recipe.load import toml_value
+from tmkt_train.recipe.settings import flat_items
 from tmkt_train.report.html import Html, count, duration, element, joined, percent, table
+from tmkt_train.report.overview import figures
 from tmkt_train.report.page import document
-from tmkt_train.report.sections import figures
-from tmkt_train.settings import flat_items
 
 _UNUSED = element("span", "unused", class_="note")
 _PLACED = (*WORDS, "seed", "data.event_share")

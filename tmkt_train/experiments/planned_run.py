@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from tmkt_data import CacheInfo
 from tmkt_train.errors import RunError
-from tmkt_train.recipe import Recipe
-from tmkt_train.recipe_files import load_recipe, toml_value
-from tmkt_train.run_folder import RunFolder
-from tmkt_train.run_identity import require_same_recipe
-from tmkt_train.settings import flat_items
+from tmkt_train.recipe.load import load_recipe, toml_value
+from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.settings import flat_items
+from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.run_identity import require_same_recipe
 
 State = Literal["missing", "interrupted", "finished"]
 

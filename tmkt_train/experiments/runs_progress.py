@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tmkt_train.experiments.planned_run import PlannedRun
-from tmkt_train.progress import Progress
+from tmkt_train.training.progress import Progress
 
 
 class RunBegins(NamedTuple):

@@ -11,11 +11,11 @@ from typing import Any, get_args
 
 from tmkt_train.errors import RecipeError, RunError
 from tmkt_train.experiments.planned_run import WORDS
-from tmkt_train.overrides import split_setting
-from tmkt_train.recipe import Recipe
-from tmkt_train.recipe_files import load_recipe, toml_value
-from tmkt_train.recipe_tables import Table
-from tmkt_train.settings import flat_items
+from tmkt_train.recipe.load import load_recipe, toml_value
+from tmkt_train.recipe.overrides import split_setting
+from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.schema import Table
+from tmkt_train.recipe.settings import flat_items
 
 Value = bool | int | float | str
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tmkt_data import CacheInfo, PairedFrames
-from tmkt_train.cache_choice import choose_cache
+from tmkt_train.data.cache_choice import choose_cache
 from tmkt_train.errors import RecipeError, RunError
-from tmkt_train.experiments.comparison_plan import require_writable
+from tmkt_train.experiments.compare import train_runs
 from tmkt_train.experiments.paired_statistics import spread
+from tmkt_train.experiments.plan import require_writable
 from tmkt_train.experiments.planned_run import PlannedRun, plan_run
 from tmkt_train.experiments.proposals import Estimator, Grid, Proposals
-from tmkt_train.experiments.running import train_runs
 from tmkt_train.experiments.runs_progress import RunEnds, RunsProgress
 from tmkt_train.experiments.search_space import Choices, Dimension, Value, parse_dimensions, setting_of
-from tmkt_train.recipe import Recipe
-from tmkt_train.recipe_files import find_recipe, load_recipe, toml_value
+from tmkt_train.recipe.load import find_recipe, load_recipe, toml_value
+from tmkt_train.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)

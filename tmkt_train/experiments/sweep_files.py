@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tmkt_train.checkpoint import write_atomically
-from tmkt_train.experiments.comparison_table import csv_text
 from tmkt_train.experiments.paired_statistics import spread
 from tmkt_train.experiments.panel_png import panels_png
 from tmkt_train.experiments.panel_svg import panel_svg
 from tmkt_train.experiments.panels import Line, Panel, Point
 from tmkt_train.experiments.search_space import Choices, Dimension, Range, Value
 from tmkt_train.experiments.sweep import Sweep, Trial
-from tmkt_train.recipe_files import toml_value
+from tmkt_train.experiments.table import csv_text
+from tmkt_train.recipe.load import toml_value
 from tmkt_train.report.html import Html, element, figure, joined, percent, table
+from tmkt_train.report.overview import figures
 from tmkt_train.report.page import document
-from tmkt_train.report.sections import figures
+from tmkt_train.training.checkpoint import write_atomically
 
 _TITLE = "validation accuracy (%)"
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tmkt_train.report.html import Html, count, element, figure, joined, percent, table
+from tmkt_train.report.overview import figures
 from tmkt_train.report.rows import point_chart
-from tmkt_train.report.run_record import RunRecord, flatten
-from tmkt_train.report.sections import figures
 from tmkt_train.report.statistics import mean_sd
+from tmkt_train.training.record import RunRecord, flatten
 
 _NO_SETTING = frozenset(
     {

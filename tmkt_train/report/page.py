@@ -10,14 +10,14 @@ from importlib import resources
 from pathlib import Path
 
 from tmkt_train.errors import RunError
-from tmkt_train.report.class_sections import activity, classes, samples
+from tmkt_train.report.classes import activity, classes, samples
 from tmkt_train.report.comparison import comparison
 from tmkt_train.report.html import Html, element, joined
-from tmkt_train.report.mixing_sections import guidance, mix_schedule
-from tmkt_train.report.reading_sections import cost, features, similarity
-from tmkt_train.report.run_record import RunRecord, read_run
-from tmkt_train.report.sections import headline, learning_curves
-from tmkt_train.report.setup_sections import data, environment, inferred, settings
+from tmkt_train.report.internals import cost, features, similarity
+from tmkt_train.report.mixing import guidance, mix_schedule
+from tmkt_train.report.overview import headline, learning_curves
+from tmkt_train.report.setup import data, environment, inferred, settings
+from tmkt_train.training.record import RunRecord, read_run
 
 _SECTIONS: dict[str, Callable[[RunRecord], Html | None]] = {
     "Learning curves": learning_curves,

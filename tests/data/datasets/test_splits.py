@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tmkt_data.datasets.ncaltech101 import NUM_RECORDINGS
+from tmkt_data.datasets.splits import SplitCode, split_digest, split_images, split_recordings
+from tmkt_data.errors import SpecError
+
+
+def ncaltech() -> tuple[list[str], np.ndarray]:
+    pairs = [
+        (f"{name}/image_{number:04d}", label)
+        for label, (name, count) in enumerate(NUM_RECORDINGS.items())
+        for number in range(1, count + 1)
+    ]
+    pairs.sort(key=lambda pair: pair[0].encode())
+    return [pair[0] for pair in pairs], np.array([pair[1] for pair in pairs])
+
+
+def count(codes: np.ndarray) -> tuple[int, int, int]:
+    return tuple(int((codes == code).sum()) for code in (SplitCode.TRAIN, SplitCode.VAL, SplitCode.TEST))
+
+
+def split(ids, labels, protocol="twin-disjoint", layout="prefix", parts=None, **options):
+    return split_recordings(ids, labels, parts or [""] * len(ids), protocol=protocol, layout=layout, **options)
+
+
+def test_ncaltech101_has_the_published_counts():
+    ids, labels = ncaltech()
+    assert len(ids) == 8709
+    assert len(NUM_RECORDINGS) == 101
+    assert list(NUM_RECORDINGS) == sorted(NUM_RECORDINGS, key=str.encode)
+    assert count(split(ids, labels, "kt-paper")) == (7839, 0, 870)
+    assert count(split(ids, labels)) == (6968, 871, 870)
+
+
+def test_both_protocols_share_the_test_split_of_ncaltech101():
+    ids, labels = ncaltech()
+    first, second = split(ids, labels, "kt-paper"), split(ids, labels)
+    np.testing.assert_array_equal(first == SplitCode.TEST, second == SplitCode.TEST)
+
+
+@pytest.mark.parametrize(("num", "train"), [(35, 32), (45, 40), (55, 50), (65, 58), (75, 68), (85, 76), (435, 392)])
+def test_halves_round_to_even(num, train):
+    ids = [f"c/image_{number:04d}" for number in range(num)]
+    codes = split(ids, np.zeros(num, np.int64), "kt-paper")
+    assert count(codes) == (train, 0, num - train)
+    assert (codes[:train] == SplitCode.TRAIN).all()
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(0, 2**40))
+def test_drawn_splits_are_stratified_and_depend_on_no_other_class(counts, seed):
+    ids = [f"{label}/{number:03d}" for label, num in enumerate(counts) for number in range(num)]
+    labels = np.array([label for label, num in enumerate(counts) for _ in range(num)])
+    codes = split(ids, labels, layout="drawn", seed=seed)
+    for label, num in enumerate(counts):
+        train, val, test = count(codes[labels == label])
+        expected = round(0.1 * num) or int(num >= 3)
+        assert (val, test) == (min(expected, num - test), expected)
+        assert train >= 1 or num < 3
+    first = labels == 0
+    alone = split([i for i, keep in zip(ids, first, strict=True) if keep], labels[first], layout="drawn", seed=seed)
+    np.testing.assert_array_equal(codes[first], alone)
+
+
+def test_removing_a_sample_of_a_drawn_split_moves_at_most_the_boundary():
+    ids = [f"c/{number:03d}" for number in range(100)]
+    labels = np.zeros(100, np.int64)
+    codes = split(ids, labels, layout="drawn")
+    fewer = split(ids[:-1], labels[:-1], layout="drawn")
+    assert (codes[:-1] != fewer).sum() <= 2
+
+
+def test_another_seed_draws_another_split():
+    ids = [f"c/{number:03d}" for number in range(100)]
+    labels = np.zeros(100, np.int64)
+    assert (split(ids, labels, layout="drawn") != split(ids, labels, layout="drawn", seed=1)).any()
+
+
+def test_the_own_test_part_is_the_test_split_even_where_a_class_has_none():
+    ids = [f"{label}/{part}-{number}" for label in range(2) for part in ("test", "train") for number in range(10)]
+    parts = [sample.split("/")[1].split("-")[0] for sample in ids]
+    parts = ["train" if sample.startswith("1/") else part for sample, part in zip(ids, parts, strict=True)]
+    labels = np.array([int(sample[0]) for sample in ids])
+    for protocol in ("twin-disjoint", "kt-paper"):
+        codes = split(ids, labels, protocol, layout="drawn", parts=parts)
+        np.testing.assert_array_equal(codes == SplitCode.TEST, [part == "test" for part in parts])
+
+
+def test_a_given_test_share_overrides_own_parts_and_laid_down_splits():
+    ids = [f"c/{number:03d}" for number in range(100)]
+    parts = ["test"] * 5 + ["train"] * 95
+    codes = split(ids, np.zeros(100, np.int64), parts=parts, layout="prefix", test_share=0.4, val_share=0.2)
+    assert count(codes) == (40, 20, 40)
+
+
+@pytest.mark.parametrize("layout", ["prefix", "drawn", "block", "drawer"])
+def test_a_given_test_share_gives_both_protocols_one_test_part(layout):
+    ids = [f"c/{number:03d}" for number in range(100)]
+    ours, paper = (
+        split(ids, np.zeros(100, np.int64), protocol, layout=layout, test_share=0.3)
+        for protocol in ("twin-disjoint", "kt-paper")
+    )
+    np.testing.assert_array_equal(ours == SplitCode.TEST, paper == SplitCode.TEST)
+    assert count(paper) == (70, 0, 30)
+    assert count(ours) == (60, 10, 30)
+
+
+def test_an_image_follows_its_recording_and_may_train_without_one():
+    codes = np.array([SplitCode.TRAIN, SplitCode.VAL, SplitCode.TEST], np.uint8)
+    images = split_images(["a/1", "a/2", "a/3", "a/4"], ["a/1", "a/2", "a/3"], codes)
+    assert images.tolist() == [SplitCode.TRAIN, SplitCode.VAL, SplitCode.TEST, SplitCode.TRAIN]
+
+
+def test_the_digest_names_who_is_where():
+    codes = np.array([1, 2], np.uint8)
+    assert split_digest(["a", "b"], codes) != split_digest(["b", "a"], codes)
+    assert split_digest(["a", "b"], codes) != split_digest(["a", "b"], codes[::-1])
+
+
+def test_an_unknown_protocol_is_one_line():
+    with pytest.raises(SpecError, match=r"^protocol: found 'kt', expected one of twin-disjoint, kt-paper$"):
+        split(["a"], np.zeros(1, np.int64), "kt")

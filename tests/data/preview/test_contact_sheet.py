@@ -1,0 +1,411 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tmkt_data.datasets.registry import default_spec, open_catalogue
+from tmkt_data.errors import SpecError, TmktError
+from tmkt_data.events.events import SensorSize, validate_events
+from tmkt_data.events.formats.atis import write_atis
+from tmkt_data.images.encode import poisson_frames
+from tmkt_data.pairs.paired_frames import PairedFrames
+from tmkt_data.prepare.build import prepare_cache
+from tmkt_data.prepare.plan import plan_prepare
+from tmkt_data.preview.colors import BOTH, GROUND, OFF, ON, event_colors, gray_colors
+from tmkt_data.preview.contact_sheet import MAX_COLUMNS, build_sheet, contact_sheet, preview_points, write_preview
+from tmkt_data.preview.drawing import INK, PAPER, draw_sheet, head_height, time_labels
+from tmkt_data.preview.sheet import EVENT_EDGE, IMAGE_EDGE, LABEL_WIDTH, MAX_WIDTH, lay_out
+from tmkt_data.random_keys import Purpose, draw_key
+
+SIZE = 34
+STEPS = 4
+STEP_US = 1000
+NUM_TRAIN = 3
+ON_CELL, OFF_CELL, BOTH_CELL, EMPTY_CELL = (5, 7), (20, 9), (12, 30), (2, 2)
+"""Columns and rows on the sensor; every step has three events of each polarity that belongs there."""
+
+
+def write_pair(root, part, digit, number, level):
+    columns = []
+    for step in range(STEPS):
+        for at in range(3):
+            t = step * STEP_US + (STEP_US - 1) * at // 2
+            columns += [(t, *ON_CELL, 1), (t, *OFF_CELL, 0), (t, *BOTH_CELL, 1), (t, *BOTH_CELL, 0)]
+    t, x, y, p = np.array(columns).T
+    folder = root / "N-MNIST" / part / str(digit)
+    folder.mkdir(parents=True, exist_ok=True)
+    events = validate_events(t, x, y, p.astype(bool), sensor_size=SensorSize(SIZE, SIZE))
+    write_atis(folder / f"{number:05d}.bin", events)
+    image = np.zeros((28, 28), np.uint8)
+    image[4:20, 6:14] = level
+    folder = root / "MNIST_png" / part / str(digit)
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(folder / f"{number:05d}.png")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("nmnist")
+    for digit in (0, 1):
+        for number in range(1, NUM_TRAIN + 2):
+            part = "Test" if number > NUM_TRAIN else "Train"
+            write_pair(root, part, digit, 10 * digit + number, 128 * digit)
+    return root
+
+
+@pytest.fixture(scope="module")
+def make_cache(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("caches")
+
+    def make(name, **choices):
+        path = folder / f"{name}.h5"
+        if not path.exists():
+            spec = dataclasses.replace(default_spec("nmnist"), **{"size": SIZE, "time_bins": STEPS, **choices})
+            for _ in prepare_cache(plan_prepare(open_catalogue("nmnist", root), spec, path)):
+                pass
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def cache(make_cache):
+    return make_cache("counts")
+
+
+def drawn(frames, **choices):
+    """The picture as an array, and a function that cuts out one cell at the size of its frame."""
+    sheet = build_sheet(frames, **choices)
+    layout = lay_out(sheet)
+    head = head_height(sheet, layout)
+    pixels = np.asarray(draw_sheet(sheet))
+
+    def cell(group, row, column):
+        left, top, right, bottom = layout.cell_box(group, row, column)
+        scale = layout.cell // SIZE
+        block = pixels[head + top : head + bottom, left:right]
+        small = block[::scale, ::scale]
+        assert np.array_equal(block, small.repeat(scale, 0).repeat(scale, 1))
+        return small
+
+    return sheet, layout, head, pixels, cell
+
+
+def at(cell, place):
+    return tuple(int(value) for value in cell[place[1], place[0]])
+
+
+SPIKES, EVENTS, MIXED = range(3)
+
+
+def test_grid(cache):
+    frames = PairedFrames(cache, "train", pairing="twin")
+    sheet, layout, head, pixels, cell = drawn(frames)
+    assert layout.cell % SIZE == 0
+    assert [len(group.rows) for group in sheet.groups] == [3] * 4
+    assert [row.label for row in sheet.groups[0].rows] == ["image spikes", "event frames", "mixed"]
+    assert pixels.shape[1] == layout.width
+    assert pixels.shape[0] > head + layout.height
+    lefts = {layout.cell_box(group, row, 1)[0] for group in range(4) for row in range(3)}
+    assert len(lefts) == layout.num_columns == 2
+    for group in range(4):
+        for row in range(3):
+            for column in range(STEPS):
+                cell(group, row, column)
+    right = layout.cell_box(0, 0, STEPS - 1)[2]
+    assert right <= layout.group_corner(0)[0] + layout.group_width < layout.group_corner(1)[0]
+
+
+def test_cells_of_a_pair(cache):
+    frames = PairedFrames(cache, "train", pairing="twin", seed=3)
+    frames.set_epoch(2)
+    position = frames.ids.index(next(name for name in frames.ids if name.startswith("1/")))
+    _, _, _, _, cell = drawn(frames, positions=[position], replacement=3)
+    batch = frames.read([position])
+    level = frames.cache.image_frames(batch.image_indices)[0]
+    key = draw_key(3, 2, frames.uids[position], 0, Purpose.POISSON)
+    spikes = gray_colors(poisson_frames(level, STEPS, 2, key=np.uint64(key)).mean(axis=1))
+    events = event_colors(batch.events[0])
+    for column in range(STEPS):
+        assert np.array_equal(cell(0, SPIKES, column), spikes[column])
+        assert np.array_equal(cell(0, EVENTS, column), events[column])
+        from_image = column + 1 < 3
+        expected = gray_colors(batch.image[0, column, 0]) if from_image else events[column]
+        assert np.array_equal(cell(0, MIXED, column), expected)
+    assert len(np.unique(spikes)) == 3
+    assert level.max() == 128
+
+
+def test_event_colors_at_known_places(cache):
+    frames = PairedFrames(cache, "train", pairing="twin")
+    _, _, _, _, cell = drawn(frames, positions=[0])
+    for column in range(STEPS):
+        shown = cell(0, EVENTS, column)
+        assert at(shown, ON_CELL) == ON
+        assert at(shown, OFF_CELL) == OFF
+        assert at(shown, BOTH_CELL) == BOTH
+        assert at(shown, EMPTY_CELL) == GROUND
+
+
+def test_edges_tell_the_side(cache):
+    frames = PairedFrames(cache, "train", pairing="twin")
+    _, layout, head, pixels, _ = drawn(frames, positions=[0, 3], replacement=3)
+    for group in (0, 1):
+        for column in range(STEPS):
+            left, top, right, bottom = layout.cell_box(group, MIXED, column)
+            middle = head + (top + bottom) // 2
+            edge = EVENT_EDGE if column + 1 >= 3 else IMAGE_EDGE
+            assert tuple(pixels[middle, right]) == edge
+            assert tuple(pixels[head + bottom, (left + right) // 2]) == edge
+            left, top, right, bottom = layout.cell_box(group, EVENTS, column)
+            assert tuple(pixels[head + (top + bottom) // 2, right]) not in (EVENT_EDGE, IMAGE_EDGE)
+
+
+@pytest.mark.parametrize("replacement", [1, 2, STEPS, STEPS + 1])
+def test_marker_stands_before_the_first_event_step(cache, replacement):
+    frames = PairedFrames(cache, "train", pairing="twin")
+    sheet, layout, head, pixels, _ = drawn(frames, positions=[0], replacement=replacement)
+    row = sheet.groups[0].rows[MIXED]
+    assert row.marker == replacement - 1
+    assert row.is_event == tuple(step >= replacement for step in range(1, STEPS + 1))
+    left, top, _, bottom = layout.cell_box(0, MIXED, 0)
+    x = left + (replacement - 1) * (layout.cell + layout.gap) - layout.gap // 2
+    assert (pixels[head + top : head + bottom, x - 1 : x + 1] == INK).all()
+
+
+def test_points_differ_per_sample(cache):
+    frames = PairedFrames(cache, "train", pairing="twin")
+    sheet = build_sheet(frames, num_samples=3)
+    assert len({group.rows[MIXED].marker for group in sheet.groups}) == 3
+    frames.set_epoch(1)
+    others = [build_sheet(frames, num_samples=3).groups[0].rows[MIXED].marker]
+    for epoch in range(2, 12):
+        frames.set_epoch(epoch)
+        others.append(build_sheet(frames, num_samples=3).groups[0].rows[MIXED].marker)
+    assert len(set(others)) > 1
+
+
+@given(st.integers(0, 2**40), st.integers(1, 60), st.integers(1, 12))
+def test_points_show_both_sides(seed, num_steps, num_samples):
+    uids = np.arange(num_samples, dtype=np.uint64)
+    points = preview_points(seed, 0, uids, num_steps)
+    assert np.array_equal(points[: num_samples // 2], preview_points(seed, 0, uids[: num_samples // 2], num_steps))
+    if num_steps == 1:
+        assert (points == 1).all()
+        return
+    assert points.min() >= 2
+    assert points.max() <= num_steps
+    least = max(1, num_steps // 5)
+    assert len(set(points.tolist())) == min(num_samples, num_steps + 1 - 2 * least)
+
+
+def test_spikes_of_encoder_poisson_are_the_ones_in_the_mixed_row(cache):
+    frames = PairedFrames(cache, "train", encoder="poisson")
+    sheet, _, _, _, cell = drawn(frames, positions=[3], replacement=STEPS + 1)
+    for column in range(STEPS):
+        assert np.array_equal(cell(0, SPIKES, column), cell(0, MIXED, column))
+    assert sheet.groups[0].rows[MIXED].details[0] == "image spikes,"
+
+
+def test_same_arguments_same_bytes(cache, tmp_path):
+    for name in ("a.png", "b.png"):
+        write_preview(tmp_path / name, contact_sheet(PairedFrames(cache, "train", seed=5), num_samples=2))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    write_preview(tmp_path / "c.png", contact_sheet(PairedFrames(cache, "train", seed=6), num_samples=2))
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        assert (image.format, image.mode) == ("PNG", "RGB")
+
+
+def test_write_preview_refuses(tmp_path):
+    image = Image.new("RGB", (2, 2))
+    with pytest.raises(SpecError, match=r"sheet\.jpg: found suffix '\.jpg', expected '\.png'"):
+        write_preview(tmp_path / "sheet.jpg", image)
+    with pytest.raises(TmktError, match="cannot be written"):
+        write_preview(tmp_path / "missing" / "sheet.png", image)
+    assert not list(tmp_path.iterdir())
+
+
+def test_facts_of_a_pair(cache):
+    sheet = build_sheet(PairedFrames(cache, "test", pairing="twin"), num_samples=9)
+    assert [group.name for group in sheet.groups] == ["0/test-00004", "1/test-00014"]
+    facts = dict(sheet.groups[1].facts)
+    assert facts["class"] == "1"
+    assert facts["image"] == "1/test-00014"
+    assert facts[""].startswith("its twin")
+    assert facts["events"] == "48 kept"
+    assert facts["span"] == "4.0 ms"
+    assert sheet.groups[1].times_ms == ((0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 4.0))
+    assert [int(sum(counts)) for counts in zip(*sheet.groups[1].activity, strict=True)] == [12, 12, 12, 12]
+    assert sheet.title == "nmnist"
+    said = " ".join(part for line in sheet.facts for part in line)
+    for word in ("twin-disjoint", "test", "twin", "34 x 34", "4 time bins"):
+        assert word in said
+
+
+def test_image_of_another_recording_is_said(cache):
+    frames = PairedFrames(cache, "train", pairing="same-class")
+    groups = build_sheet(frames, num_samples=len(frames)).groups
+    for group in groups:
+        facts = dict(group.facts)
+        assert (facts["image"] == group.name) == facts[""].startswith("its twin")
+    assert any(dict(group.facts)[""] == "same class, not its twin" for group in groups)
+
+
+def test_no_images(cache):
+    frames = PairedFrames(cache, "train", pairing="none")
+    sheet, layout, _, _, cell = drawn(frames, num_samples=2)
+    assert [row.label for row in sheet.groups[0].rows] == ["event frames"]
+    assert layout.picture == 0
+    assert [key.text for key in sheet.keys] == ["ON events", "OFF events", "both"]
+    assert "image" not in dict(sheet.groups[0].facts)
+    assert at(cell(1, 0, 0), ON_CELL) == ON
+
+
+def test_one_step_one_sample(make_cache):
+    frames = PairedFrames(make_cache("one", time_bins=1), "train")
+    sheet, layout, head, pixels, cell = drawn(frames, num_samples=1)
+    assert (layout.num_cells, layout.num_columns, layout.num_lines) == (1, 1, 1)
+    assert sheet.groups[0].rows[MIXED].marker == 0
+    assert np.array_equal(cell(0, MIXED, 0), cell(0, EVENTS, 0))
+    margin = layout.group_corner(0)[0]
+    assert (pixels[:, -margin:] == PAPER).all()
+    assert (pixels[:, : margin - 1] == PAPER).all()
+    assert (pixels[head - 8 : head - 1] == PAPER).all()
+
+
+def test_all_zero(make_cache):
+    frames = PairedFrames(make_cache("tonic", bin_rule="tonic", time_bins=1000, size=8), "test", pairing="twin")
+    assert frames.labels[0] == 0
+    sheet = build_sheet(frames, positions=[0])
+    group = sheet.groups[0]
+    assert (group.picture == 0).all()
+    assert (group.rows[SPIKES].cells == 0).all()
+    empty = [column for column in range(MAX_COLUMNS) if group.activity[0][column] + group.activity[1][column] == 0]
+    assert empty
+    assert (group.rows[EVENTS].cells[empty] == GROUND).all()
+    still = group._replace(activity=(np.zeros(MAX_COLUMNS), np.zeros(MAX_COLUMNS)))
+    assert draw_sheet(sheet._replace(groups=(still,))).width <= MAX_WIDTH
+
+
+def test_many_steps_show_an_even_selection(make_cache):
+    frames = PairedFrames(make_cache("many", time_bins=100), "train", pairing="twin")
+    sheet = build_sheet(frames, num_samples=1, replacement=51)
+    group = sheet.groups[0]
+    assert group.steps[0] == 1
+    assert group.steps[-1] == 100
+    assert len(group.steps) == MAX_COLUMNS
+    assert set(np.diff(group.steps).tolist()) == {3, 4}
+    assert group.rows[MIXED].is_event == tuple(step >= 51 for step in group.steps)
+    assert f"{MAX_COLUMNS} of 100 steps, evenly chosen" in sheet.notes
+
+
+@pytest.mark.parametrize(("size", "steps"), [(28, 30), (48, 30), (128, 30), (224, 10), (4, 30), (1024, 30)])
+def test_width_is_bounded(cache, size, steps):
+    sheet = build_sheet(PairedFrames(cache, "train"), num_samples=1)
+    group = sheet.groups[0]
+    rows = tuple(row._replace(cells=np.zeros((steps, size, size, 3), np.uint8)) for row in group.rows)
+    layout = lay_out(sheet._replace(groups=(group._replace(rows=rows),)))
+    assert layout.width <= MAX_WIDTH
+    assert layout.cell >= 40
+    if size <= 48:
+        assert layout.cell % size == 0
+    if size == 28:
+        assert layout.cell == 56
+
+
+def test_shrunk_frames_are_drawn(make_cache):
+    frames = PairedFrames(make_cache("large", size=128, time_bins=30), "train")
+    assert contact_sheet(frames, num_samples=1).width <= MAX_WIDTH
+
+
+def test_voxel_grid(make_cache):
+    frames = PairedFrames(make_cache("voxel", representation="voxel"), "train", pairing="twin")
+    sheet, _, _, _, cell = drawn(frames, positions=[0])
+    events = frames.read([0]).events[0, :, 0]
+    for column in range(STEPS):
+        shown = cell(0, EVENTS, column).astype(int)
+        bluish = shown[..., 2] - shown[..., 0]
+        assert np.array_equal(np.sign(bluish - (GROUND[2] - GROUND[0])), np.sign(events[column]).astype(int))
+    assert "both" not in [key.text for key in sheet.keys]
+    assert all(start == end for start, end in sheet.groups[0].times_ms)
+    assert sheet.groups[0].times_ms[-1][1] == pytest.approx(3.999)
+
+
+def test_long_and_foreign_names_stay_in_their_column(cache):
+    frames = PairedFrames(cache, "train", pairing="twin")
+    sheet = build_sheet(frames, num_samples=2)
+    long = "a_very_long_class_name_" * 12 + "/image_0001"
+    groups = tuple(
+        group._replace(name=long, facts=(("class", long), ("image", "Übung/\N{SNOWMAN}"))) for group in sheet.groups
+    )
+    sheet = sheet._replace(title=long, groups=groups)
+    layout = lay_out(sheet)
+    pixels = np.asarray(draw_sheet(sheet))
+    corner, other = layout.group_corner(0)[0], layout.group_corner(1)[0]
+    head = head_height(sheet, layout)
+    between = pixels[head : head + layout.height, corner + layout.group_width + 3 : other - 3]
+    assert (between == PAPER).all()
+    assert (pixels[:, -corner:] == PAPER).all()
+    assert (pixels[head : head + 30, corner + LABEL_WIDTH :] != 255).any()
+
+
+def test_faint_frames_stay_visible():
+    frames = np.zeros((2, 2, 10, 10), np.float32)
+    frames[0, 1] = 8
+    frames[1, 1, 3, 4] = 1
+    frames[1, 0, 5, 5] = 1000
+    shown = event_colors(frames).astype(int)
+    assert (shown[0] == ON).all()
+    assert tuple(shown[1, 5, 5]) == OFF
+    assert GROUND[0] - shown[1, 3, 4, 0] > 50
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6))
+def test_the_larger_polarity_gives_the_hue(off, on):
+    frames = np.array([off, on], np.float32).reshape(1, 2, 1, 1)
+    red, green, blue = event_colors(frames)[0, 0, 0].astype(int)
+    swapped = event_colors(frames[:, ::-1])[0, 0, 0].astype(int)
+    assert (red >= swapped[0]) == (frames[0, 0] >= frames[0, 1]) or red == swapped[0]
+    assert (blue >= swapped[2]) == (frames[0, 1] >= frames[0, 0]) or blue == swapped[2]
+    if max(off, on) > 1e-30:
+        assert (red, green, blue) != GROUND
+
+
+def test_inputs_untouched():
+    frames = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 1, 3, 4)
+    before = frames.copy()
+    event_colors(frames)
+    gray_colors(frames)
+    assert np.array_equal(frames, before)
+
+
+def test_time_labels():
+    tenths = [(index * 0.5, (index + 1) * 0.5) for index in range(3)]
+    assert time_labels(tenths, 60) == (["0.0-0.5", "0.5-1.0", "1.0-1.5"], "ms")
+    assert time_labels([(0.0, 20_000.0), (20_000.0, 40_000.0)], 60) == (["0-20", "20-40"], "s")
+    assert time_labels([(0.0, 30.8), (30.8, 61.6)], 20) == (["0", "31"], "ms, from")
+    assert time_labels([(0.0, 0.0)], 60) == (["0.00"], "ms")
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"num_samples": 0}, "samples of a preview: found 0, expected 1 or more"),
+        ({"positions": []}, "positions of a preview: found none, expected one or more of 0 to 3"),
+        ({"positions": [0, 4]}, "positions of a preview: found 4, expected one or more of 0 to 3"),
+        ({"positions": [-1]}, "positions of a preview: found -1"),
+        ({"replacement": 0}, "replacement point: found 0, expected 1 to 5"),
+        ({"replacement": STEPS + 2}, "replacement point: found 6, expected 1 to 5"),
+    ],
+)
+def test_refused(cache, choices, message):
+    frames = PairedFrames(cache, "train")
+    assert len(frames) == 4
+    with pytest.raises(SpecError, match=message):
+        contact_sheet(frames, **choices)

@@ -1,0 +1,146 @@
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+from tmkt_train.errors import RunInterruptedError
+from tmkt_train.experiments.compare import train_runs
+from tmkt_train.experiments.plan import plan_comparison
+from tmkt_train.experiments.runs_progress import RunEnds
+from tmkt_train.recipe.load import recipe_text
+from tmkt_train.training.checkpoint import load_checkpoint
+from tmkt_train.training.folder import RunFolder
+
+from ..conftest import make_recipe
+from ..training.test_run import StopAfter, assert_same_run
+from ..cli.test_main import PROGRAM, call, call_program
+
+
+@pytest.fixture(autouse=True)
+def here(tiny_cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMKT_CACHES", "caches")
+    (tmp_path / "caches").mkdir()
+    shutil.copy(tiny_cache, tmp_path / "caches")
+    (tmp_path / "recipes").mkdir()
+    for name, method in (("tiny_event_only", "event-only"), ("tiny", "tmkt")):
+        text = recipe_text(make_recipe(name=name, method__name=method, train__epochs=2))
+        (tmp_path / "recipes" / f"{name}.toml").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_compare_from_start_to_end_and_again(here):
+    words = ("compare", "tiny_event_only", "tiny", "--seeds", "2", "--event-share", "0.3")
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    folder = "runs/compare-tiny_event_only"
+    for text in (
+        "4 runs: 0 finished, 0 to go on with, 4 to start", "   1/4 tiny_event_only share 0.3 seed 3: val ",
+        "   4/4 tiny share 0.3 seed 4: val ", "difference, 95 % interval", f"report.html       {folder}/report.html",
+    ):  # fmt: skip
+        assert text in out, text
+    assert max(len(line) for line in out.splitlines()) <= 80
+    assert {path.name for path in (here / folder).iterdir()} == {
+        "runs", "table.csv", "summary.csv", "figure.png", "report.html",
+    }  # fmt: skip
+    table = (here / folder / "table.csv").read_bytes()
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    assert "4 runs: 4 finished" in out
+    assert (here / folder / "table.csv").read_bytes() == table
+
+
+def test_failed_run_makes_the_command_fail(here):
+    recipe = make_recipe(name="exploding", optim__learning_rate=1e30, optim__min_learning_rate=0.0, train__epochs=2)
+    (here / "recipes" / "exploding.toml").write_text(recipe_text(recipe), encoding="utf-8")
+    code, out, err = call("compare", "tiny", "exploding", "--seeds", "1")
+    assert code == 1
+    assert "exploding share 1.0 seed 3: failed: epoch 2" in out
+    assert err == "error: 1 of 2 runs failed; the same command tries them again\n"
+    assert "failed" in (here / "runs/compare-tiny/table.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        ([], 2, "Missing argument 'RECIPE...'"),
+        (["tiny", "--seeds", "0"], 2, "0 is not in the range"),
+        (["tiny", "--jobs", "0"], 2, "0 is not in the range"),
+        (["tiny", "--event-share", "0"], 2, "found 0, expected shares above 0 and at most 1"),
+        (["tiny", "--event-share", "0.1,1.5"], 2, "found 1.5, expected"),
+        (["tiny", "--event-share", "nan"], 2, "found nan, expected"),
+        (["tiny", "--event-share", "0.1,,1"], 2, "found '', expected shares such as"),
+        (["tiny", "--event-share", "1,1.0"], 2, "found 1.0 twice"),
+        (["tinny"], 1, "error: tinny: no recipe of this name; did you mean tiny?\n"),
+        (["tiny", "tiny"], 1, "error: tiny: found twice"),
+        (["tiny", "--out", "recipes/tiny.toml"], 1, "error: recipes/tiny.toml: cannot be written (File exists)"),
+        (["tiny", "--cache", "none.h5"], 1, "error: none.h5: "),
+        (["tiny", "--set", "train.epoch=3"], 1, "error: --set train.epoch: found an unknown key"),
+    ],
+)
+def test_bad_input_is_told_and_writes_nothing(here, arguments, code, text):
+    found, _, err = call("compare", *arguments)
+    assert found == code
+    assert text in err
+    assert "Traceback" not in err
+    if code == 1:
+        assert err.count("\n") == 1
+    assert not (here / "runs").exists()
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 60
+    while not path.is_file():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_stopped_processes_save_where_they_stand(here):
+    words = ["compare", "tiny_event_only", "tiny", "--seeds", "1", "--jobs", "2", "--out", "out"]
+    process = call_program(PROGRAM, here, *words, "--set", "train.epochs=2000", start_new_session=True)
+    folders = [here / "out/runs" / name / "share-1.0/seed-3" for name in ("tiny_event_only", "tiny")]
+    for folder in folders:
+        wait_for(folder / "last.pt", process)
+    # As Ctrl-C on a terminal: to every process of its group.
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("stopped; the same command goes on from here\n")
+    assert "2 runs: 0 finished, 0 to go on with, 2 to start" in out
+    assert not any((folder / "result.json").exists() for folder in folders)
+    assert all(load_checkpoint(folder / "last.pt")["position"]["epoch"] >= 1 for folder in folders)
+    for folder in folders:
+        # Nobody trains on: the claim of the folder is free.
+        with RunFolder(folder).claim():
+            pass
+
+
+def test_processes_go_on_and_train_the_same(here):
+    options = {"num_seeds": 1, "settings": ["train.epochs=3"], "out": here / "out"}
+    names = ["tiny_event_only", "tiny"]
+    cut = plan_comparison(names, **options)
+    with pytest.raises(RunInterruptedError):
+        list(train_runs(cut.runs, StopAfter(12)))
+    assert [run.state for run in cut.runs] == ["interrupted", "missing"]
+    code, out, err = call(
+        "compare", *names, "--seeds", 1, "--jobs", 2, "--out", here / "out", "--set", "train.epochs=3"
+    )
+    assert (code, err) == (0, "")
+    assert "2 runs: 0 finished, 1 to go on with, 1 to start" in out
+    whole = plan_comparison(names, **options | {"out": here / "whole"})
+    list(train_runs(whole.runs))
+    for here_run, there in zip(cut.runs, whole.runs, strict=True):
+        assert_same_run(here_run.folder, there.folder)
+
+
+def test_process_that_fails_is_told_in_one_line(here):
+    comparison = plan_comparison(["tiny"], num_seeds=1, out=here / "out")
+    # A cache that vanishes after planning.
+    (here / "caches" / "digits-tiny.h5").unlink()
+    ended = [p for p in train_runs(comparison.runs, num_jobs=2) if isinstance(p, RunEnds)]
+    assert [p.problem for p in ended] == [
+        f"{comparison.runs[0].cache.path}: no such file; make it with tmkt-data prepare"
+    ]

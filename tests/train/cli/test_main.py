@@ -1,0 +1,322 @@
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from tmkt_train.cli.main import main
+from tmkt_train.recipe.load import recipe_text
+from tmkt_train.training.checkpoint import load_checkpoint
+from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.run import start_run
+
+from ..conftest import make_recipe
+from ..training.test_run import assert_same_run
+
+PROGRAM = "import sys; sys.argv[0] = 'tmkt-train'; from tmkt_train.cli.main import main; main()"
+
+
+@pytest.fixture(autouse=True)
+def here(tiny_cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMKT_CACHES", "caches")
+    monkeypatch.delenv("TMKT_DEBUG", raising=False)
+    (tmp_path / "caches").mkdir()
+    shutil.copy(tiny_cache, tmp_path / "caches")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "tiny.toml").write_text(recipe_text(make_recipe()), encoding="utf-8")
+    return tmp_path
+
+
+def call(*arguments):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def call_program(code, folder, *arguments, **options):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run():
+    code, out, err = call("recipe", "tiny", "--set", "train.epochs=2", "--out", "run")
+    assert (code, err) == (0, "")
+    return out
+
+
+def test_training_says_what_it_will_do_does_and_did(here, run):
+    for words in (
+        "tmkt with scnn", "100 recordings of 10 classes of digits", "10 recordings of val", "2 of 5 steps of 24",
+        "0.002 (effective)", "cpu, 1 threads", "epoch   1/2", "epoch   2/2", "mixed 0.", "left ", "test accuracy",
+        "val accuracy", "report", "run/report.html", "next,",
+    ):  # fmt: skip
+        assert words in run, words
+    assert max(len(line) for line in run.splitlines()) <= 80
+    assert (here / "run" / "report.html").stat().st_size > 1000
+    assert json.loads((here / "run" / "result.json").read_text(encoding="utf-8"))["epochs"] == 2
+
+
+@pytest.mark.usefixtures("run")
+def test_evaluate_agrees_and_says_when_it_does_not(here):
+    code, out, err = call("evaluate", "run")
+    assert (code, err) == (0, "")
+    assert "of 10 recordings" in out
+    result = RunFolder(here / "run").result()
+    RunFolder(here / "run").write_result(result | {"test_accuracy": 2.0})
+    code, _, err = call("evaluate", "run")
+    assert code == 1
+    assert err.startswith("error: run: test accuracy ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("run")
+def test_report_of_one_run_and_of_two(here):
+    (here / "run" / "report.html").unlink()
+    assert call("report", "run") == (0, "report: run/report.html\n", "")
+    shutil.copytree(here / "run", here / "other")
+    assert call("report", "run", "other") == (0, "report: report.html\n", "")
+    assert (here / "report.html").is_file()
+    code, _, err = call("report", "nowhere")
+    assert code == 1
+    assert err.startswith("error: nowhere: no such folder")
+
+
+@pytest.mark.usefixtures("run")
+def test_resume_of_a_finished_run_shows_its_result():
+    code, out, err = call("resume", "run")
+    assert (code, err) == (0, "")
+    assert "finished already" in out
+    assert "test accuracy" in out
+
+
+@pytest.mark.usefixtures("run")
+def test_taken_folder_is_refused_with_what_to_do(here):
+    code, _, err = call("recipe", "tiny", "--out", "run")
+    assert (code, err) == (1, "error: run: holds a finished run; choose another folder with --out\n")
+    (here / "run" / "result.json").unlink()
+    code, _, err = call("recipe", "tiny", "--out", "run")
+    assert (code, err) == (1, "error: run: holds an unfinished run; go on with: tmkt-train resume run\n")
+    assert (here / "run" / "best.pt").is_file()
+
+
+def test_recipes_lists_name_title_and_dataset(here):
+    (here / "recipes" / "broken.toml").write_text("seed = -1", encoding="utf-8")
+    code, out, _ = call("recipes")
+    assert code == 0
+    assert "tiny\n  A tiny one\n  needs: digits\n" in out
+    assert "vggsnn_ncaltech\n" in out
+    assert "  also:  _event_only _fine_tune _kt" in out
+    assert all(len(line) <= 80 for line in out.splitlines() if "error:" not in line)
+    assert "broken\n  error: " in out
+
+
+def test_check_prints_every_setting_and_the_cache():
+    code, out, err = call("check", "tiny", "--set", "mix.ratio=0.8")
+    assert (code, err) == (0, "")
+    assert "  mix.ratio                    0.8                inferred\n" in out
+    assert "  optim.learning_rate          0.002              inferred\n" in out
+    assert "recipes/tiny.toml: the recipe is valid\n" in out
+    assert "cache: caches/digits-tiny.h5\n" in out
+    code, out, _ = call("check", "tiny", "--set", "method.name=event-only")
+    assert "  mix.ratio                    0.5                unused by this method\n" in out
+
+
+def test_check_says_how_to_make_a_missing_cache():
+    code, out, _ = call("check", "tiny", "--set", "data.prepare.size=20")
+    assert code == 0
+    wanted = "tmkt-data prepare digits --time-bins 4 --size 20"
+    assert f"no cache yet: caches/digits-tiny.h5: size is 16, expected 20; make it with: {wanted}\n" in out
+
+
+def test_missing_and_ambiguous_caches_are_one_line(here):
+    code, _, err = call("recipe", "tiny", "--set", "data.dataset=nmnist")
+    assert code == 1
+    assert err == (
+        "error: caches: no cache of nmnist; make it with: tmkt-data prepare nmnist --time-bins 4 --size 16\n"
+    )
+    shutil.copy(here / "caches" / "digits-tiny.h5", here / "caches" / "digits-twice.h5")
+    code, _, err = call("recipe", "tiny")
+    assert code == 1
+    assert "found 2 caches that fit" in err
+    assert "choose one with --cache FILE" in err
+    code, _, err = call("recipe", "tiny", "--cache", "caches/digits-tiny.h5", "--set", "data.prepare.canvas=tight")
+    assert code == 1
+    assert "canvas is fixed, expected tight; make the right one with: tmkt-data prepare digits" in err
+    (here / "cut.h5").write_bytes((here / "caches" / "digits-tiny.h5").read_bytes()[:5000])
+    code, _, err = call("recipe", "tiny", "--cache", "cut.h5")
+    assert code == 1
+    assert err.startswith("error: cut.h5: ")
+    assert not (here / "runs").exists()
+
+
+def test_five_mistakes_are_five_lines():
+    settings = ["train.epochs=0", "seed=-1", "method.name=tkmt", "model.backbon=scnn", "loss.ratio=x"]
+    code, _, err = call("recipe", "tiny", *(part for setting in settings for part in ("--set", setting)))
+    lines = err.splitlines()
+    assert code == 1
+    assert len(lines) == 5
+    assert all(line.startswith("error: --set ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "start"),
+    [
+        (["recipe", "tiny", "--seed", "-1"], 2, "Usage: "),
+        (["recipe"], 2, "Usage: "),
+        (["report"], 2, "Usage: "),
+        (["nothing"], 2, "Usage: "),
+        (["recipe", "tinny"], 1, "error: tinny: no recipe of this name; did you mean tiny?"),
+        (["recipe", "x.toml"], 1, "error: x.toml: no such recipe file"),
+        (["resume", "nowhere"], 1, "error: nowhere: no such folder"),
+        (["evaluate", "."], 1, "error: .: no recipe.toml in it"),
+        (["recipe", "tiny", "--cache", "none.h5"], 1, "error: none.h5: "),
+        (
+            ["recipe", "tiny", "--set", "train.device=cuda"],
+            1,
+            "error: train.device: found 'cuda', but torch sees no GPU",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(arguments, code, start):
+    found, _, err = call(*arguments)
+    assert found == code
+    assert err.startswith(start)
+    assert "Traceback" not in err
+    if code == 1:
+        assert err.count("\n") == 1
+
+
+def test_seed_overrides_the_recipe(here):
+    code, out, _ = call("recipe", "tiny", "--seed", "9", "--set", "train.epochs=2")
+    assert code == 0
+    assert "runs/tiny-tmkt-seed9" in out
+    assert RunFolder(here / "runs" / "tiny-tmkt-seed9").result()["seed"] == 9
+
+
+def test_help_loads_neither_torch_nor_numba(tmp_path):
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom tmkt_train.cli.main import main\n"
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
+        "assert CliRunner().invoke(main, ['recipes']).exit_code == 0\n"
+        "sys.exit(' '.join({'torch', 'numba', 'spikingjelly'} & set(sys.modules)) or 0)"
+    )
+    process = call_program(code, tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+LONG = make_recipe(train__epochs=8)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_cache, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    torch.set_num_threads(1)
+    list(start_run(LONG, cache=tiny_cache, out=out).train())
+    return out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_process_resumes_to_the_same_run(here, whole, tiny_cache, number):
+    (here / "recipes" / "long.toml").write_text(recipe_text(LONG), encoding="utf-8")
+    process = call_program(PROGRAM, here, "recipe", "long", "--out", "cut", "--cache", str(tiny_cache))
+    deadline = time.monotonic() + 60
+    while not (here / "cut" / "last.pt").is_file():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert err.endswith("stopped; go on with:\n  tmkt-train resume cut\n")
+    assert not (here / "cut" / "result.json").exists()
+    assert 1 <= load_checkpoint(here / "cut" / "last.pt")["position"]["epoch"] < 8
+    code, out, err = call("resume", "cut")
+    assert (code, err) == (0, "")
+    assert "goes on" in out
+    assert_same_run(here / "cut", whole)
+
+
+def test_choosing_on_test_is_marked_everywhere():
+    code, out, _ = call("recipe", "tiny", "--set", "train.epochs=2", "--set", "data.protocol=kt-paper", "--out", "run")
+    assert code == 0
+    assert "  optimistic        the epoch is chosen on test" in out
+    assert "test (optimistic) " in out
+    code, out, _ = call("evaluate", "run")
+    assert code == 0
+    assert "of 10 recordings, optimistic: the epoch is chosen on test\n" in out
+
+
+def test_printed_commands_can_be_typed(here):
+    (here / "other caches").mkdir()
+    cache = (here / "caches" / "digits-tiny.h5").rename(here / "other caches" / "digits-tiny.h5")
+    settings = ("--set", "train.epochs=2", "--cache", cache)
+    code, out, _ = call("recipe", "tiny", *settings, "--out", "my run")
+    assert code == 0
+    lines = [shlex.split(line) for line in out.splitlines() if line.startswith("  tmkt-train ")]
+    without = ["tmkt-train", "recipe", "my run/recipe.toml", "--set", "method.name=event-only", "--cache", str(cache)]
+    assert lines == [without, ["tmkt-train", "report", "my run", "RUN"]]
+    (here / "my run" / "result.json").unlink()
+    assert call("recipe", "tiny", *settings, "--out", "my run")[2].endswith("tmkt-train resume 'my run'\n")
+    assert call("evaluate", "my run")[2].endswith("tmkt-train resume 'my run'\n")
+
+
+def test_check_of_an_unknown_dataset_fails():
+    code, out, err = call("check", "tiny", "--set", "data.dataset=nmnits")
+    assert code in (1, 2)
+    assert "valid" not in out
+    assert err.count("\n") == 1
+    assert "did you mean 'nmnist'" in err
+
+
+def test_report_that_cannot_be_written_does_not_undo_the_training(here, run):
+    assert "report            run/report.html" in run
+    (here / "run" / "report.html").unlink()
+    (here / "run" / "report.html").mkdir()
+    code, out, _ = call("resume", "run")
+    assert code == 0
+    assert "report            not written (" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_while_setting_up_waits_for_the_first_step(here, number):
+    # The import of the run is the first thing of setting up; the signal comes from inside it.
+    code = (
+        "import os, sys, importlib.abc\n"
+        "class Hook(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'tmkt_train.training.run':\n"
+        f"            os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Hook())\n" + PROGRAM
+    )
+    process = call_program(code, here, "recipe", "tiny", "--out", "cut")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("stopped; go on with:\n  tmkt-train resume cut\n")
+    assert load_checkpoint(here / "cut" / "last.pt")["position"]["step"] == 1
+
+
+def test_stop_outside_a_training_is_130(here):
+    code = (
+        "import os, signal, sys, importlib.abc\n"
+        "class Hook(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'tmkt_train.training.result':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Hook())\n" + PROGRAM
+    )
+    process = call_program(code, here, "evaluate", "run")
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "stopped\n")

@@ -1,0 +1,124 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from tmkt_data import PairedFrames
+from tmkt_train.data.augmentation import Augmentation
+from tmkt_train.data.batches import evaluation_batches, read_ahead, training_batches
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def frames(tiny_cache):
+    return PairedFrames(tiny_cache, split="train", seed=1)
+
+
+def batches(frames, **changes):
+    arguments = {
+        "seed": 1,
+        "epoch": 2,
+        "sampler": "class-balanced",
+        "batch_size": 10,
+        "drop_last": False,
+        "augmentation": Augmentation(crop_padding=2),
+        "with_images": True,
+        "device": CPU,
+    }
+    return training_batches(frames, **(arguments | changes))
+
+
+def test_batches_are_step_major_and_hold_the_rows_of_the_split(frames):
+    batch = next(batches(frames, augmentation=Augmentation()))
+    num_steps, size = frames.num_steps, frames.size
+    assert batch.events.shape == (num_steps, 10, 2, *size)
+    assert batch.image.shape == batch.events.shape
+    assert batch.events.dtype == torch.float32
+    frames.set_epoch(2)
+    for row in range(10):
+        sample = frames[(int(batch.indices[row]), int(batch.occurrences[row]))]
+        np.testing.assert_array_equal(batch.events[:, row].numpy(), sample.events)
+        np.testing.assert_array_equal(batch.image[:, row].numpy(), sample.image)
+        assert int(batch.labels[row]) == sample.label
+
+
+def test_events_are_augmented_and_images_are_not(frames):
+    augmentation = Augmentation(crop_padding=2, flip=True, rotation=15)
+    plain = next(batches(frames, augmentation=Augmentation()))
+    changed = next(batches(frames, augmentation=augmentation))
+    assert torch.equal(plain.image, changed.image)
+    expected = augmentation.apply(
+        plain.events.transpose(0, 1).numpy(), seed=1, epoch=2, uids=plain.uids, occurrences=plain.occurrences
+    )
+    assert not np.array_equal(expected, plain.events.transpose(0, 1).numpy())
+    np.testing.assert_array_equal(changed.events.transpose(0, 1).numpy(), expected)
+
+
+def test_an_epoch_of_so_many_draws_takes_every_sample_before_any_twice(frames):
+    draws = 2 * len(frames) + 5
+    found = list(batches(frames, sampler="shuffled", num_draws=draws, batch_size=7))
+    indices = np.concatenate([batch.indices for batch in found])
+    occurrences = np.concatenate([batch.occurrences for batch in found])
+    assert len(indices) == draws
+    for start in (0, len(frames)):
+        assert sorted(indices[start : start + len(frames)]) == list(range(len(frames)))
+    assert occurrences.tolist() == [(indices[:at] == index).sum() for at, index in enumerate(indices)]
+
+
+def test_epoch_can_start_at_any_batch(frames):
+    whole, rest = list(batches(frames)), list(batches(frames, first=4))
+    assert len(rest) == len(whole) - 4 > 0
+    for here, there in zip(whole[4:], rest, strict=True):
+        assert torch.equal(here.events, there.events)
+        assert torch.equal(here.image, there.image)
+        np.testing.assert_array_equal(here.occurrences, there.occurrences)
+
+
+def test_same_draws_for_another_batch_size(frames):
+    small, large = list(batches(frames, batch_size=7)), list(batches(frames, batch_size=24))
+    for name in ("events", "image"):
+        assert torch.equal(
+            torch.cat([getattr(b, name) for b in small], 1), torch.cat([getattr(b, name) for b in large], 1)
+        )
+    assert len(small[-1]) != 7
+
+
+def test_batches_without_images(tiny_cache):
+    frames = PairedFrames(tiny_cache, split="val", pairing="none")
+    found = list(evaluation_batches(frames, batch_size=4, device=CPU))
+    assert all(batch.image is None for batch in found)
+    np.testing.assert_array_equal(np.concatenate([b.indices for b in found]), np.arange(len(frames)))
+
+
+def test_read_ahead_keeps_order_and_reads_one_ahead():
+    read, results = [], []
+    for value in read_ahead(lambda item: read.append(item) or item, range(4)):
+        results.append(value)
+        time.sleep(0.02)
+        assert len(read) <= len(results) + 1
+    assert results == read == [0, 1, 2, 3]
+    assert list(read_ahead(lambda item: item, [])) == []
+
+
+def test_read_ahead_raises_in_place():
+    def read(item):
+        if item == 2:
+            raise OSError("no such row")
+        return item
+
+    results = read_ahead(read, range(5))
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(OSError, match="no such row"):
+        next(results)
+
+
+def test_read_ahead_ends_its_thread_when_the_caller_stops():
+    before = threading.active_count()
+    results = read_ahead(lambda item: item, range(100))
+    next(results)
+    assert threading.active_count() == before + 1
+    results.close()
+    assert threading.active_count() == before

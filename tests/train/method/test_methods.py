@@ -1,0 +1,300 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tmkt_train.data.batches import Batch
+from tmkt_train.errors import RunError
+from tmkt_train.method.losses import cka, modality_guidance_loss, ratio_perception_loss, tet_loss
+from tmkt_train.method.methods import build_method
+from tmkt_train.method.mixer import Mixer
+from tmkt_train.method.mixing import mix, mix_mask
+from tmkt_train.method.objective import LossWeights
+from tmkt_train.network.backbones import build_model
+
+NUM_STEPS, SIZE, NUM_CLASSES = 4, 28, 5
+
+
+def make_model(separate_heads=True):
+    torch.manual_seed(0)
+    return build_model(
+        "scnn",
+        num_classes=NUM_CLASSES,
+        num_channels=2,
+        size=(SIZE, SIZE),
+        batch_norm="fused",
+        num_steps=NUM_STEPS,
+        separate_heads=separate_heads,
+    )
+
+
+def make_method(model, name="tmkt", *, mix_ratio=0.5, **weights):
+    torch.manual_seed(1)
+    return build_method(
+        name,
+        weights=LossWeights(**weights),
+        mixer=Mixer(7, NUM_STEPS, mix_ratio, 1.0, "constant", "sequential"),
+        num_steps=NUM_STEPS,
+        feature_size=model.feature_size,
+    )
+
+
+def make_batch(num_rows=6, epoch=3, with_images=True):
+    draw = torch.Generator().manual_seed(2)
+    shape = (NUM_STEPS, num_rows, 2, SIZE, SIZE)
+    return Batch(
+        image=torch.rand(shape, generator=draw) if with_images else None,
+        events=torch.poisson(torch.rand(shape, generator=draw) * 2, generator=draw),
+        labels=torch.arange(num_rows) % NUM_CLASSES,
+        indices=np.arange(num_rows),
+        uids=np.arange(num_rows, dtype=np.uint64),
+        occurrences=np.zeros(num_rows, np.int64),
+        epoch=epoch,
+    )
+
+
+def by_hand(model, method, batch):
+    points = method.mixer.points(batch.uids, batch.occurrences, batch.epoch, 0.0)
+    mixed = mix(batch.image, batch.events, torch.from_numpy(points))
+    image = model(mixed.frames, head="image", tap=True)
+    event = model(batch.events, head="event", tap=True)
+    return mixed, image, event
+
+
+def test_total_is_the_sum_of_the_weighted_terms():
+    model, batch = make_model(), make_batch()
+    method = make_method(model, alignment=0.7, modality=0.3, ratio=0.2)
+    with torch.no_grad():
+        method.coefficients.eta.copy_(torch.linspace(-1, 1, NUM_STEPS))
+    objective = method(model, batch, 0.0)
+    mixed, image, event = by_hand(make_model(), method, batch)
+    sigma = torch.linspace(-1, 1, NUM_STEPS).sigmoid()
+    expected = (
+        tet_loss(image.logits, batch.labels).mean()
+        + ((1 - sigma) * tet_loss(event.logits, batch.labels)).mean()
+        + 0.7 * (sigma * (1 - cka(image.alignment, event.alignment).abs())).mean()
+        + 0.3 * modality_guidance_loss(method.heads.modality(image.features), mixed.mask)
+        + 0.2 * ratio_perception_loss(method.heads.ratio(image.features), mixed.ratio)
+    )
+    torch.testing.assert_close(objective.loss, expected)
+    assert set(objective.terms) == {
+        "image_classification", "event_classification", "alignment", "modality", "ratio",
+    }  # fmt: skip
+    torch.testing.assert_close(objective.logits, event.logits)
+
+
+def test_gradient_of_the_coefficients_is_the_closed_form():
+    model, batch = make_model(), make_batch()
+    method = make_method(model, modality=0.0, ratio=0.0)
+    method(model, batch, 0.0).loss.backward()
+    _, image, event = by_hand(make_model(), method, batch)
+    slope = torch.sigmoid(torch.ones(NUM_STEPS)) * (1 - torch.sigmoid(torch.ones(NUM_STEPS)))
+    distance = 1 - cka(image.alignment, event.alignment).abs()
+    expected = slope / NUM_STEPS * (0.5 * distance - tet_loss(event.logits, batch.labels))
+    torch.testing.assert_close(method.coefficients.eta.grad, expected.detach())
+
+
+@pytest.mark.parametrize("term", ["alignment", "modality", "ratio"])
+def test_weight_zero_takes_out_one_term_and_nothing_else(term):
+    batch = make_batch()
+    whole = make_method(make_model())(make_model(), batch, 0.0)
+    cut = make_method(make_model(), **{term: 0.0})(make_model(), batch, 0.0)
+    assert set(whole.terms) - set(cut.terms) == {term}
+    for name, value in cut.terms.items():
+        torch.testing.assert_close(value, whole.terms[name])
+    assert cut.num_skipped == 0
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_fixed_coefficient_weighs_both_sides(value):
+    batch = make_batch()
+    method = make_method(make_model(), coefficients="fixed", coefficient=value, modality=0.0, ratio=0.0)
+    objective = method(make_model(), batch, 0.0)
+    expected = (
+        objective.terms["image_classification"]
+        + (1 - value) * objective.terms["event_classification"]
+        + 0.5 * value * objective.terms["alignment"]
+    )
+    torch.testing.assert_close(objective.loss, expected)
+    assert method.figures() == {}
+
+
+def test_coefficients_that_are_off_weigh_nothing():
+    method = make_method(make_model(), coefficients="off", modality=0.0, ratio=0.0)
+    objective = method(make_model(), make_batch(), 0.0)
+    terms = objective.terms
+    expected = terms["image_classification"] + terms["event_classification"] + 0.5 * terms["alignment"]
+    torch.testing.assert_close(objective.loss, expected)
+
+
+def test_every_loss_reaches_its_parameters():
+    model = make_model()
+    method = make_method(model)
+    method(model, make_batch(), 0.0).loss.backward()
+    for module in (model, method):
+        for name, parameter in module.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_batch_of_one_leaves_out_the_alignment():
+    model = make_model()
+    objective = make_method(model)(model, make_batch(1), 0.0)
+    assert objective.num_skipped == 1
+    assert "alignment" not in objective.terms
+    assert torch.isfinite(objective.loss)
+
+
+def test_mixed_stream_takes_the_event_frames_of_its_row():
+    model, batch = make_model(), make_batch()
+    method = make_method(model)
+    seen = []
+    hook = model.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
+    method(model, batch, 0.0)
+    hook.remove()
+    points = method.mixer.points(batch.uids, batch.occurrences, batch.epoch, 0.0)
+    mask = mix_mask(points, NUM_STEPS)
+    assert mask.any()
+    assert not mask.all()
+    assert torch.equal(seen[0][mask], batch.events[mask])
+    assert torch.equal(seen[0][~mask], batch.image[~mask])
+    assert torch.equal(seen[1], batch.events)
+
+
+def test_gauges_say_what_the_mix_was():
+    model, batch = make_model(), make_batch(64)
+    objective = make_method(model)(model, batch, 0.0)
+    points = Mixer(7, NUM_STEPS).points(batch.uids, batch.occurrences, batch.epoch, 0.0)
+    realised = (NUM_STEPS + 1 - points) / NUM_STEPS
+    assert objective.gauges["mix_ratio"] == 0.5
+    assert float(objective.gauges["realised_ratio"]) == pytest.approx(realised.mean())
+    assert float(objective.gauges["realised_ratio_squared"]) == pytest.approx((realised**2).mean())
+    assert 0 <= float(objective.gauges["modality_accuracy"]) <= 1
+    assert float(objective.gauges["cka"]) == pytest.approx(1 - objective.terms["alignment"].item(), abs=1e-6)
+
+
+def test_ratio_follows_its_schedule():
+    mixer = dataclasses.replace(Mixer(7, NUM_STEPS), start=0.0, end=1.0, schedule="linear")
+    assert [mixer.ratio(progress) for progress in (0.0, 0.25, 1.0)] == [0.0, 0.25, 1.0]
+    uids, zeros = np.arange(50, dtype=np.uint64), np.zeros(50, np.int64)
+    assert set(mixer.points(uids, zeros, 0, 0.0).tolist()) == {NUM_STEPS + 1}
+    assert set(mixer.points(uids, zeros, 0, 1.0).tolist()) == {1}
+
+
+def test_draws_are_those_of_seed_epoch_and_sample_alone():
+    mixer, uids, zeros = Mixer(42, 10), np.arange(8, dtype=np.uint64), np.zeros(8, np.int64)
+    # METHOD section 4.5
+    assert mixer.points(uids, zeros, 0, 0.0).tolist() == [3, 3, 7, 5, 2, 1, 8, 7]
+    assert mixer.points(uids[3:5], zeros[3:5], 0, 0.9).tolist() == [5, 2]
+    assert mixer.points(uids, zeros + 1, 0, 0.0).tolist() != mixer.points(uids, zeros, 0, 0.0).tolist()
+
+
+def test_event_only_is_its_classification():
+    model, batch = make_model(separate_heads=False), make_batch(with_images=False)
+    method = make_method(model, "event-only")
+    objective = method(model, batch, 0.0)
+    torch.testing.assert_close(
+        objective.loss, tet_loss(make_model(separate_heads=False)(batch.events).logits, batch.labels).mean()
+    )
+    assert set(objective.terms) == {"event_classification"}
+    assert not list(method.parameters())
+
+
+def test_two_streams_refuse_a_batch_without_images():
+    model = make_model()
+    with pytest.raises(RunError, match="no images"):
+        make_method(model)(model, make_batch(with_images=False), 0.0)
+
+
+def test_mean_logits_are_classified_once():
+    model, batch = make_model(separate_heads=False), make_batch(with_images=False)
+    objective = make_method(model, "event-only", classification="mean-logits")(model, batch, 0.0)
+    logits = make_model(separate_heads=False)(batch.events).logits.mean(0).double()
+    chosen = logits.log_softmax(1)[torch.arange(len(batch)), batch.labels]
+    assert objective.loss.item() == pytest.approx(-chosen.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("epoch", "frames", "term"), [(1, "image", "image"), (2, "events", "event")])
+def test_fine_tune_runs_one_stream_of_its_stage(epoch, frames, term):
+    model, batch = make_model(separate_heads=False), make_batch(epoch=epoch)
+    method = build_method(
+        "fine-tune",
+        weights=LossWeights(),
+        mixer=Mixer(7, NUM_STEPS),
+        num_steps=NUM_STEPS,
+        feature_size=model.feature_size,
+        image_epochs=2,
+    )
+    objective = method(model, batch, 0.0)
+    logits = make_model(separate_heads=False)(getattr(batch, frames)).logits
+    torch.testing.assert_close(objective.loss, tet_loss(logits, batch.labels).mean())
+    assert set(objective.terms) == {f"{term}_classification"}
+    assert not list(method.parameters())
+
+
+def test_fine_tune_refuses_a_batch_without_images():
+    model = make_model()
+    with pytest.raises(RunError, match="no images"):
+        make_method(model, "fine-tune")(model, make_batch(with_images=False), 0.0)
+
+
+def make_slide(model, name, **mixer):
+    torch.manual_seed(1)
+    return build_method(
+        name,
+        weights=LossWeights(),
+        mixer=Mixer(7, NUM_STEPS, **mixer),
+        num_steps=NUM_STEPS,
+        feature_size=model.feature_size,
+    )
+
+
+def test_kt_leaves_out_modality_and_ratio_and_their_heads():
+    model = make_model()
+    method = make_slide(model, "kt", time_step=False, slide="cubic")
+    objective = method(model, make_batch(), 0.5)
+    assert set(objective.terms) == {"image_classification", "event_classification", "alignment"}
+    assert [name for name, _ in method.named_parameters()] == ["coefficients.eta"]
+
+
+def test_kt_with_mixup_differs_from_tmkt_in_sliding_and_the_two_objectives():
+    batch = make_batch()
+    kt = make_slide(make_model(), "kt+tsm")(make_model(), batch, 0.0)
+    tmkt = make_slide(make_model(), "tmkt")(make_model(), batch, 0.0)
+    assert set(tmkt.terms) - set(kt.terms) == {"modality", "ratio"}
+    for name, value in kt.terms.items():
+        torch.testing.assert_close(value, tmkt.terms[name])
+
+
+def test_modality_guidance_on_both_streams_asks_for_events_in_the_second():
+    model, batch = make_model(), make_batch()
+    method = make_method(model, modality_streams="both")
+    mixed, image, event = by_hand(make_model(), method, batch)
+    objective = method(model, batch, 0.0)
+    logits = torch.cat([method.heads.modality(image.features), method.heads.modality(event.features)], dim=1)
+    mask = torch.cat([mixed.mask, torch.ones_like(mixed.mask)], dim=1)
+    torch.testing.assert_close(objective.terms["modality"], modality_guidance_loss(logits, mask))
+
+
+def test_self_setting_ratio_goes_by_the_losses_of_the_batches_before():
+    model = make_model()
+    torch.manual_seed(1)
+    method = make_slide(model, "tmkt", start=0.5, schedule="self-setting")
+    first = method(model, make_batch(), 0.0)
+    second = method(model, make_batch(), 0.1)
+    event, mixed = (first.terms[f"{name}_classification"].item() for name in ("event", "image"))
+    assert first.gauges["mix_ratio"] == 0.5
+    assert second.gauges["mix_ratio"] == pytest.approx(event / (event + mixed), rel=1e-6)
+    method.eval()
+    before = method.balance.ratio()
+    method(model, make_batch(), 0.2)
+    assert method.balance.ratio() == before
+
+
+@pytest.mark.parametrize("num_rows", [2, 3])
+def test_debiased_alignment_is_left_out_of_a_batch_too_small_for_it(num_rows):
+    model = make_model()
+    objective = make_method(model, cka="debiased")(model, make_batch(num_rows), 0.0)
+    assert objective.num_skipped == 1
+    assert torch.isfinite(objective.loss)

@@ -1,0 +1,153 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tmkt_data import PairedFrames
+from tmkt_train.data.augmentation import Augmentation
+from tmkt_train.data.batches import evaluation_batches, training_batches
+from tmkt_train.errors import NonFiniteError, RunError
+from tmkt_train.method.objective import LossWeights
+from tmkt_train.training.loop import evaluate, predict, train_one_epoch
+from tmkt_train.training.metrics import EpochMeans, epoch_row
+from tmkt_train.training.setup import build_parts, numerics
+
+from ..conftest import make_recipe
+
+CPU = torch.device("cpu")
+
+
+def run_epoch(parts, recipe, means, **changes):
+    batches = training_batches(
+        parts.frames,
+        seed=0,
+        epoch=0,
+        sampler="shuffled",
+        batch_size=recipe.train.batch_size,
+        drop_last=False,
+        augmentation=Augmentation(crop_padding=1),
+        with_images=recipe.needs_images,
+        device=CPU,
+    )
+    steps = train_one_epoch(
+        parts.model, parts.method, parts.optimizer, batches, means,
+        epoch=0, epochs=1, num_steps=parts.num_steps, **changes,
+    )  # fmt: skip
+    return list(steps)
+
+
+def test_training_learns_and_gathers_every_figure(tiny_cache):
+    recipe = make_recipe()
+    parts = build_parts(recipe, tiny_cache, CPU)
+    losses = []
+    for _ in range(4):
+        means = EpochMeans(CPU)
+        steps = run_epoch(parts, recipe, means)
+        losses.append(means.means()["train_loss"])
+    assert steps == list(range(1, parts.num_steps + 1))
+    assert losses[-1] < losses[0]
+    row = epoch_row(means.means(), epoch=0, learning_rate=1e-3, selection={"val_accuracy": 0.5})
+    assert list(row["loss_terms"]) == [
+        "image_classification", "event_classification", "alignment", "modality", "ratio",
+    ]  # fmt: skip
+    assert 0 < row["realised_ratio_sd"] < 0.5
+    assert {"cka", "cka_shuffled", "modality_accuracy", "ratio_error", "mix_ratio", "train_accuracy"} <= set(row)
+    assert all(math.isfinite(value) for value in means.means().values())
+
+
+def test_figures_are_means_over_samples_with_a_short_last_batch(tiny_cache):
+    recipe = make_recipe()
+    parts = build_parts(recipe, tiny_cache, CPU)
+    assert len(parts.frames) % recipe.train.batch_size
+    means = EpochMeans(CPU)
+    run_epoch(parts, recipe, means)
+    mixer, frames = parts.method.mixer, parts.frames
+    points = mixer.points(frames.uids, np.zeros(len(frames), np.int64), 0, 0.0)
+    expected = ((mixer.num_steps + 1 - points) / mixer.num_steps).mean()
+    assert means.means()["realised_ratio"] == pytest.approx(expected, abs=1e-7)
+
+
+def test_batch_of_one_row_is_counted_and_no_nan(tiny_cache):
+    recipe = make_recipe(train__batch_size=1, data__recordings_per_class=1)
+    parts = build_parts(recipe, tiny_cache, CPU)
+    means = EpochMeans(CPU)
+    run_epoch(parts, recipe, means)
+    assert means.num_skipped == len(parts.frames)
+    assert math.isfinite(means.means()["train_loss"])
+    assert "loss_terms.alignment" not in means.means()
+
+
+@pytest.mark.parametrize("check_every", [1, 3])
+def test_loss_that_is_no_number_stops_and_says_where(tiny_cache, check_every):
+    recipe = make_recipe()
+    parts = build_parts(recipe, tiny_cache, CPU)
+    with torch.no_grad():
+        parts.model.event_head.weight.fill_(math.inf)
+    before = parts.model.body[0].weight.clone()
+    with pytest.raises(NonFiniteError, match=r"epoch 1, step 1: the loss is no finite number"):
+        run_epoch(parts, recipe, EpochMeans(CPU), check_every=check_every)
+    if check_every == 1:
+        assert torch.equal(parts.model.body[0].weight, before)
+
+
+def test_evaluation_is_the_same_for_any_batch_size(tiny_cache):
+    recipe = make_recipe()
+    parts = build_parts(recipe, tiny_cache, CPU)
+    frames = PairedFrames(tiny_cache, split="val", pairing="none")
+    small, large = (
+        evaluate(parts.model, evaluation_batches(frames, batch_size=size, device=CPU), LossWeights())
+        for size in (3, 100)
+    )
+    np.testing.assert_array_equal(small.predictions, large.predictions)
+    np.testing.assert_array_equal(small.labels, frames.labels)
+    assert small.accuracy == large.accuracy == np.mean(small.predictions == frames.labels)
+    assert small.loss == pytest.approx(large.loss)
+
+
+def test_evaluation_changes_nothing_in_the_network(tiny_cache):
+    parts = build_parts(make_recipe(), tiny_cache, CPU)
+    before = {name: value.clone() for name, value in parts.model.state_dict().items()}
+    evaluate(parts.model, evaluation_batches(parts.selection, batch_size=8, device=CPU), LossWeights())
+    for name, value in parts.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_evaluation_of_nothing_is_refused(tiny_cache):
+    parts = build_parts(make_recipe(), tiny_cache, CPU)
+    with pytest.raises(RunError, match="no samples"):
+        evaluate(parts.model, [], LossWeights())
+
+
+def test_prediction_averages_the_steps():
+    logits = torch.tensor([[[0.0, 1.0]], [[3.0, 0.0]]])
+    assert predict(logits).tolist() == [0]
+
+
+def test_parameters_of_one_dimension_have_no_weight_decay(tiny_cache):
+    parts = build_parts(make_recipe(), tiny_cache, CPU)
+    decayed, plain = parts.optimizer.param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert any(p is parts.method.coefficients.eta for p in plain["params"])
+    given = [*parts.model.parameters(), *parts.method.parameters()]
+    assert len(given) == len(decayed["params"]) + len(plain["params"])
+
+
+def test_training_part_smaller_than_a_batch_is_refused(tiny_cache):
+    with pytest.raises(RunError, match=r"expected at least train\.batch_size = 500"):
+        build_parts(make_recipe(train__batch_size=500, train__drop_last=True), tiny_cache, CPU)
+
+
+def test_event_only_has_one_head(tiny_cache):
+    parts = build_parts(make_recipe(method={"name": "event-only"}), tiny_cache, CPU)
+    assert parts.model.image_head is None
+    assert parts.frames.pairing == "none"
+
+
+def test_numerics_are_put_back():
+    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+    with numerics(make_recipe(train__num_threads=2)):
+        assert torch.get_num_threads() == 2
+        assert torch.are_deterministic_algorithms_enabled()
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before

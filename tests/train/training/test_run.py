@@ -1,0 +1,440 @@
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from tmkt_data import PairedFrames, PrepareSpec
+from tmkt_data.datasets.digits import open_digits
+from tmkt_data.errors import CacheError
+from tmkt_data.prepare.build import prepare_cache
+from tmkt_data.prepare.plan import plan_prepare
+from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
+from tmkt_train.recipe.load import load_recipe
+from tmkt_train.training.checkpoint import load_checkpoint, save_checkpoint
+from tmkt_train.training.folder import RunFolder, create_run_folder
+from tmkt_train.training.progress import EpochDone, Finished, Started, StepDone
+from tmkt_train.training.result import evaluate_run
+from tmkt_train.training.run import resume_run, start_run
+from tmkt_train.training.setup import build_parts
+
+from ..conftest import make_recipe
+
+TIMES = {"wall_s", "samples_per_s", "peak_memory_bytes"}
+
+
+class StopAfter:
+    def __init__(self, num_asks):
+        self.left = num_asks
+
+    def __call__(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+def train(recipe, cache, out):
+    return list(start_run(recipe, cache=cache, out=out).train())
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_cache, tmp_path_factory):
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    train(make_recipe(), tiny_cache, out)
+    return out
+
+
+def without_times(record):
+    return {key: value for key, value in record.items() if key not in TIMES}
+
+
+def assert_same_state(here, there, place=""):
+    assert type(here) is type(there), place
+    if isinstance(here, dict):
+        assert list(here) == list(there), place
+        for key in here:
+            if key not in ("wall_s", "epoch_s", "peak_bytes"):
+                assert_same_state(here[key], there[key], f"{place}/{key}")
+    elif isinstance(here, (list, tuple)):
+        assert len(here) == len(there), place
+        for at, (a, b) in enumerate(zip(here, there, strict=True)):
+            assert_same_state(a, b, f"{place}/{at}")
+    elif isinstance(here, torch.Tensor):
+        assert torch.equal(here, there), place
+    else:
+        assert here == there, place
+
+
+def assert_same_run(here, there):
+    for name in ("last.pt", "best.pt"):
+        assert_same_state(load_checkpoint(here / name), load_checkpoint(there / name), name)
+    rows = [[without_times(row) for row in RunFolder(path).metrics.read()] for path in (here, there)]
+    assert rows[0] == rows[1]
+    results = [without_times(RunFolder(path).result()) for path in (here, there)]
+    assert results[0] == results[1]
+    with np.load(here / "diagnostics.npz") as a, np.load(there / "diagnostics.npz") as b:
+        assert a.files == b.files
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_run_tells_its_progress_in_order(tiny_cache, tmp_path):
+    progress = train(make_recipe(), tiny_cache, tmp_path / "run")
+    kinds = [type(item) for item in progress]
+    num_steps = progress[0].num_steps
+    assert kinds == [Started, *([StepDone] * num_steps + [EpochDone]) * 3, Finished]
+    assert [item.row["epoch"] for item in progress if isinstance(item, EpochDone)] == [0, 1, 2]
+    assert any(item.is_best for item in progress if isinstance(item, EpochDone))
+
+
+def test_folder_holds_what_was_promised(finished, tiny_cache):
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        "recipe.toml", "environment.json", "metrics.jsonl", "last.pt", "best.pt", "result.json", "diagnostics.npz",
+    }  # fmt: skip
+    assert load_recipe(finished / "recipe.toml") == make_recipe()
+    result = RunFolder(finished).result()
+    promised = {
+        "dataset", "recipe", "method", "protocol", "seed", "epochs", "val_accuracy", "test_accuracy",
+        "num_parameters", "cache_digest", "split_digest", "wall_s", "peak_memory_bytes", "best_epoch", "num_train",
+        "num_val", "num_test", "pair_report", "inferred",
+    }  # fmt: skip
+    assert promised <= set(result)
+    assert (result["num_train"], result["num_val"], result["num_test"]) == (100, 10, 10)
+    assert result["pair_report"]["label_agreement"] == 1.0
+    assert result["pair_report"]["num_reachable_heldout"] == 0
+    assert result["optimistic"] is False
+    assert result["peak_memory_bytes"] > 10**7
+    assert PairedFrames(tiny_cache, split="train").cache_digest == result["cache_digest"]
+
+
+def test_metrics_have_a_line_per_epoch_and_the_best_one_is_the_result(finished):
+    rows = RunFolder(finished).metrics.read()
+    result = RunFolder(finished).result()
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    best = max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    assert result["best_epoch"] == best["epoch"]
+    assert result["val_accuracy"] == best["val_accuracy"]
+    assert rows[0]["lr"] == 1e-6
+    assert all(len(row["coefficients"]) == 4 for row in rows)
+    assert load_checkpoint(finished / "best.pt")["epoch"] == best["epoch"]
+
+
+def test_diagnostics_fit_together(finished):
+    result = RunFolder(finished).result()
+    with np.load(finished / "diagnostics.npz") as found:
+        arrays = dict(found)
+    assert arrays["confusion"].sum() == result["num_test"]
+    assert np.trace(arrays["confusion"]) / result["num_test"] == result["test_accuracy"]
+    assert arrays["replacement_histogram"].shape == (5,)
+    assert arrays["replacement_histogram"].sum() == result["num_train"]
+    rows = RunFolder(finished).metrics.read()
+    weights = np.array([4, 3, 2, 1, 0]) / 4
+    last = (arrays["replacement_histogram"] * weights).sum() / result["num_train"]
+    assert last == pytest.approx(rows[-1]["realised_ratio"], abs=1e-6)
+    assert arrays["strips"].shape == (6, 4, 4, 16, 16, 3)
+    assert arrays["strips"].dtype == np.float32
+    assert 0 <= arrays["strips"].min() < arrays["strips"].max() <= 1
+    for name in ("firing_rate_events", "firing_rate_images"):
+        assert arrays[name].shape == arrays["firing_layer"].shape
+        assert np.all((arrays[name] >= 0) & (arrays[name] <= 1))
+    assert len(arrays["class_names"]) == 10
+
+
+def test_mixed_strip_shows_frames_of_one_side_at_a_time(finished):
+    with np.load(finished / "diagnostics.npz") as found:
+        strips = found["strips"]
+    for _, frames, events, mixed in strips:
+        is_event = np.array([np.array_equal(m, e) for m, e in zip(mixed, events, strict=True)])
+        is_image = np.array([np.array_equal(m, f) for m, f in zip(mixed, frames, strict=True)])
+        assert np.all(is_event | is_image)
+        assert np.all(np.diff(is_event.astype(int)) >= 0)
+
+
+# Five steps and one batch of evaluation in each of three epochs, then one batch of the test part.
+@pytest.mark.parametrize("num_asks", [1, 3, 5, 6, 7, 16, 18, 19])
+def test_stopped_and_resumed_equals_uninterrupted(finished, tiny_cache, tmp_path, num_asks):
+    out = tmp_path / "run"
+    with pytest.raises(RunInterruptedError, match="tmkt-train resume"):
+        list(start_run(make_recipe(), cache=tiny_cache, out=out).train(StopAfter(num_asks)))
+    assert not RunFolder(out).is_finished
+    progress = list(resume_run(out).train())
+    assert isinstance(progress[-1], Finished)
+    assert_same_run(out, finished)
+
+
+@pytest.mark.parametrize(
+    ("method", "schedule"),
+    [("tmkt", "linear"), ("tmkt", "self-setting"), ("event-only", "constant"), ("fine-tune", "constant"),
+     ("kt+tsm", "constant")],
+)  # fmt: skip
+def test_stopped_at_every_step_equals_uninterrupted(tiny_cache, tmp_path, method, schedule):
+    recipe = make_recipe(
+        method={"name": method}, train__epochs=2, train__sampler="shuffled", mix__schedule=schedule,
+        data__image_encoding="poisson", model__batch_norm="per-step",
+    )  # fmt: skip
+    train(recipe, tiny_cache, tmp_path / "whole")
+    out, num_stops = tmp_path / "cut", 0
+    run = start_run(recipe, cache=tiny_cache, out=out)
+    while True:
+        try:
+            list(run.train(StopAfter(2)))
+            break
+        except RunInterruptedError:
+            num_stops += 1
+            run = resume_run(out)
+    assert num_stops >= 5
+    assert_same_run(out, tmp_path / "whole")
+
+
+def test_fine_tune_starts_anew_on_events(tiny_cache, tmp_path):
+    recipe = make_recipe(method={"name": "fine-tune"}, train__epochs=3, train__image_epochs=2)
+    train(recipe, tiny_cache, tmp_path / "run")
+    rows = RunFolder(tmp_path / "run").metrics.read()
+    assert [sorted(row["loss_terms"]) for row in rows] == [["image_classification"]] * 2 + [
+        ["event_classification"]
+    ] * 3
+    rates = [row["lr"] for row in rows]
+    assert rates[0] == rates[2] == recipe.optim.warmup_learning_rate
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["best_epoch"] > 2
+    assert (result["epochs"], result["image_epochs"]) == (5, 2)
+
+
+def test_fine_tune_forgets_the_moments_of_the_first_stage(tiny_cache, tmp_path):
+    recipe = make_recipe(method={"name": "fine-tune"}, train__epochs=2, train__image_epochs=2)
+    run = start_run(recipe, cache=tiny_cache, out=tmp_path / "run")
+    steps = []
+    for progress in run.train():
+        if isinstance(progress, StepDone):
+            [state, *_] = run.parts.optimizer.state.values()
+            steps.append((progress.epoch, int(state["step"])))
+    num = run.parts.num_steps
+    assert [step for _, step in steps] == [*range(1, 2 * num + 1)] * 2
+
+
+def test_steps_per_epoch_do_not_depend_on_the_recordings(tiny_cache, tmp_path):
+    for share in (0.2, 1.0):
+        recipe = make_recipe(
+            train__epochs=2, train__steps_per_epoch=3, train__batch_size=8, data__event_share=share,
+            train__sampler="shuffled",
+        )  # fmt: skip
+        progress = list(start_run(recipe, cache=tiny_cache, out=tmp_path / str(share)).train())
+        assert sum(isinstance(done, StepDone) for done in progress) == 6
+
+
+def test_work_after_the_checkpoint_is_done_again(finished, tiny_cache, tmp_path):
+    out = tmp_path / "run"
+    training = start_run(make_recipe(), cache=tiny_cache, out=out).train()
+    while not isinstance(next(training), EpochDone):
+        pass
+    last = (out / "last.pt").read_bytes()
+    while not isinstance(next(training), EpochDone):
+        pass
+    training.close()
+    # As if the process had died while it wrote the third line, with the checkpoint of the first epoch.
+    (out / "last.pt").write_bytes(last)
+    with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"epoch": 2, "lr"')
+    list(resume_run(out).train())
+    assert_same_run(out, finished)
+
+
+def test_run_that_died_before_its_first_checkpoint_starts_over(finished, tiny_cache, tmp_path):
+    out = tmp_path / "run"
+    training = start_run(make_recipe(), cache=tiny_cache, out=out).train()
+    for _ in range(4):
+        next(training)
+    training.close()
+    assert not (out / "last.pt").exists()
+    list(resume_run(out).train())
+    assert_same_run(out, finished)
+
+
+def test_another_seed_gives_another_run(finished, tiny_cache, tmp_path):
+    train(make_recipe(seed=4), tiny_cache, tmp_path / "run")
+    here, there = (load_checkpoint(path / "last.pt")["model"] for path in (finished, tmp_path / "run"))
+    assert not all(torch.equal(here[name], there[name]) for name in here)
+
+
+def test_evaluating_again_agrees(finished):
+    evaluation, recorded = evaluate_run(finished)
+    assert evaluation.accuracy == recorded
+
+
+def test_unfinished_run_is_not_evaluated(tiny_cache, tmp_path):
+    start_run(make_recipe(), cache=tiny_cache, out=tmp_path / "run")
+    with pytest.raises(RunError, match="not finished"):
+        evaluate_run(tmp_path / "run")
+
+
+def test_resume_refuses_another_cache(digits_root, tiny_cache, tmp_path):
+    with pytest.raises(RunInterruptedError):
+        list(start_run(make_recipe(), cache=tiny_cache, out=tmp_path / "run").train(StopAfter(2)))
+    other = tmp_path / "other.h5"
+    for _ in prepare_cache(
+        plan_prepare(open_digits(digits_root), PrepareSpec(time_bins=4, size=16, split_seed=1), other)
+    ):
+        pass
+    with pytest.raises(RunError, match=r"expected .* as when the run was started"):
+        resume_run(tmp_path / "run", cache=other)
+    moved = tmp_path / "moved.h5"
+    shutil.copy(tiny_cache, moved)
+    assert resume_run(tmp_path / "run", cache=moved).notes == ()
+
+
+def test_resume_notes_other_versions(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    environment = RunFolder(out).environment()
+    RunFolder(out).write_environment(environment | {"torch": "1.0"})
+    assert resume_run(out).notes == (f"torch was 1.0 and is {environment['torch']}: the last digits may differ",)
+
+
+def rows_of(cache, split):
+    return PairedFrames(cache, split=split, pairing="none").rows
+
+
+def alter_recording(cache, row):
+    with h5py.File(cache) as file:
+        frames = file["events/frames"]
+        at = frames.id.get_offset() + int(row) * frames.nbytes // len(frames)
+    with cache.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize(("split", "num_epochs_done"), [("test", 3), ("val", 0)])
+def test_test_part_is_read_at_the_end_only(tiny_cache, tmp_path, split, num_epochs_done):
+    cache = tmp_path / "cache.h5"
+    shutil.copy(tiny_cache, cache)
+    alter_recording(cache, rows_of(cache, split)[0])
+    seen = []
+    with pytest.raises(CacheError, match="altered"):
+        seen.extend(start_run(make_recipe(), cache=cache, out=tmp_path / "run").train())
+    assert len(RunFolder(tmp_path / "run").metrics.read()) == num_epochs_done
+
+
+def test_selection_on_test_is_flagged(tiny_cache, tmp_path):
+    recipe = make_recipe(data__protocol="kt-paper", train__epochs=2)
+    result = train(recipe, tiny_cache, tmp_path / "run")[-1].result
+    rows = RunFolder(tmp_path / "run").metrics.read()
+    assert result["optimistic"] is True
+    assert result["val_accuracy"] is None
+    assert result["selected_on"] == "test"
+    assert "optimistic" in result["warnings"][0]
+    assert result["test_accuracy"] == max(row["test_accuracy"] for row in rows)
+    assert result["last_epoch_test_accuracy"] == rows[-1]["test_accuracy"]
+
+
+def test_a_leaking_pool_is_optimistic_and_says_how_many_it_reaches(tiny_cache, tmp_path):
+    recipe = make_recipe(data__image_pool="all", train__epochs=2)
+    result = train(recipe, tiny_cache, tmp_path / "run")[-1].result
+    assert result["optimistic"] is True
+    assert result["selected_on"] == "val"
+    assert isinstance(result["val_accuracy"], float)
+    assert result["pair_report"]["num_reachable_heldout"] == result["num_val"] + result["num_test"]
+    assert result["warnings"] == [
+        "test_accuracy is optimistic: images of held-out recordings are within reach of training"
+    ]
+    honest = make_recipe(data__image_pool="all", method__name="event-only")
+    assert not honest.optimism
+
+
+@pytest.mark.parametrize(("changes", "expected"), [({}, 0.5), ({"data__event_share": 1e-3}, 10 / (10 + 100))])
+def test_the_ratio_by_count_is_the_part_of_the_recordings(tiny_cache, changes, expected):
+    recipe = make_recipe(mix__ratio="by-count", **changes)
+    parts = build_parts(recipe, tiny_cache, torch.device("cpu"))
+    assert parts.method.mixer.start == pytest.approx(expected)
+
+
+def test_batches_of_one_are_recorded(tiny_cache, tmp_path):
+    recipe = make_recipe(train__batch_size=33, train__sampler="shuffled", train__epochs=2)
+    result = train(recipe, tiny_cache, tmp_path / "run")[-1].result
+    assert result["warnings"] == ["alignment was skipped in 2 batches of one sample"]
+
+
+def test_few_recordings_keep_all_images(tiny_cache, tmp_path):
+    recipe = make_recipe(data__recordings_per_class=2, train__batch_size=8, train__epochs=1, optim__warmup_epochs=0)
+    result = train(recipe, tiny_cache, tmp_path / "run")[-1].result
+    assert (result["num_train"], result["num_test"]) == (20, 10)
+    assert result["pair_report"]["pool_size"] == 100
+
+
+def test_weights_that_explode_stop_the_run_and_keep_the_checkpoint(tiny_cache, tmp_path):
+    recipe = make_recipe(optim__learning_rate=1e30, optim__min_learning_rate=0.0)
+    out = tmp_path / "run"
+    with pytest.raises(NonFiniteError, match=r"epoch 2.*the last good checkpoint is kept"):
+        train(recipe, tiny_cache, out)
+    assert load_checkpoint(out / "last.pt")["position"]["epoch"] == 1
+    assert len(RunFolder(out).metrics.read()) == 1
+    with pytest.raises(NonFiniteError, match=r"epoch 2.*the last good checkpoint is kept"):
+        list(resume_run(out).train())
+
+
+def test_folder_in_use_is_refused(tiny_cache, tmp_path):
+    run = start_run(make_recipe(), cache=tiny_cache, out=tmp_path / "run")
+    with run.folder.claim(), pytest.raises(RunError, match="another process is training here"):
+        list(run.train())
+
+
+def test_folders_get_numbers_and_taken_ones_are_refused(tmp_path, monkeypatch, finished):
+    monkeypatch.chdir(tmp_path)
+    recipe = make_recipe()
+    paths = [create_run_folder(recipe, None, {}).path.as_posix() for _ in range(3)]
+    assert paths == ["runs/tiny-tmkt-seed3", "runs/tiny-tmkt-seed3-2", "runs/tiny-tmkt-seed3-3"]
+    with pytest.raises(RunError, match="holds a finished run"):
+        create_run_folder(recipe, finished, {})
+    with pytest.raises(RunError, match=r"unfinished run; go on with: tmkt-train resume runs"):
+        create_run_folder(recipe, tmp_path.joinpath("runs/tiny-tmkt-seed3").relative_to(tmp_path), {})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(RunError, match="not empty"):
+        create_run_folder(recipe, tmp_path / "full", {})
+    with pytest.raises(RunError, match="a file, expected a new folder"):
+        create_run_folder(recipe, tmp_path / "full" / "x", {})
+    with pytest.raises(RunError, match="cannot be made"):
+        create_run_folder(recipe, tmp_path / "full" / "x" / "y", {})
+
+
+def test_problem_with_the_recipe_leaves_no_folder(tiny_cache, tmp_path):
+    with pytest.raises(RunError):
+        start_run(make_recipe(train__batch_size=500, train__drop_last=True), cache=tiny_cache, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_folder_that_is_no_run_or_is_damaged_is_one_line(finished, tmp_path):
+    with pytest.raises(RunError, match="no such folder"):
+        resume_run(tmp_path / "none")
+    with pytest.raises(RunError, match=r"no recipe\.toml"):
+        resume_run(tmp_path)
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "metrics.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(RunError, match="found 0 whole epochs, expected 3"):
+        list(resume_run(out).train())
+    (out / "environment.json").write_text("[", encoding="utf-8")
+    with pytest.raises(RunError, match=r"environment\.json: cannot be read"):
+        resume_run(out)
+
+
+def test_weights_of_another_network_are_refused(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    state = load_checkpoint(out / "best.pt")
+    state["model"].pop("event_head.weight")
+    save_checkpoint(out / "best.pt", state)
+    with pytest.raises(RunError, match="of another network"):
+        evaluate_run(out)
+    save_checkpoint(out / "last.pt", load_checkpoint(out / "last.pt") | {"model": {}})
+    run = resume_run(out)
+    with pytest.raises(RunError, match=r"last\.pt: the weights are of another network"):
+        list(run.train())
+
+
+def test_result_is_plain_json(finished):
+    json.loads((finished / "result.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)

@@ -1,0 +1,78 @@
+"""The digest of a cache file: SHA-256 of the SHA-256s of its pieces, which are made in any order, side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO
+
+from tmkt_data.cache.format import LEADING_BYTES
+
+PIECE_BYTES = 1 << 20
+_THREADS = min(4, os.cpu_count() or 1)
+
+
+class PieceDigests:
+    """Digests of the pieces of a file in the making; pieces are counted from the end of the leading block."""
+
+    def __init__(self) -> None:
+        self._digests: dict[int, bytes] = {}
+        self._lock = threading.Lock()
+
+    def note(self, data: memoryview, at: int) -> None:
+        """Take note of bytes that are written at byte `at` of the file: of the pieces that lie in them whole."""
+        first, last = at - LEADING_BYTES, at - LEADING_BYTES + len(data)
+        whole = range(-(-first // PIECE_BYTES), last // PIECE_BYTES)
+        found = {
+            piece: hashlib.sha256(data[piece * PIECE_BYTES - first : (piece + 1) * PIECE_BYTES - first]).digest()
+            for piece in whole
+        }
+        with self._lock:
+            for piece in range(first // PIECE_BYTES, -(-last // PIECE_BYTES)):
+                self._digests.pop(piece, None)
+            self._digests |= found
+
+    def total(self, handle: IO[bytes], *, threads: int = _THREADS) -> str:
+        """Return the digest of a whole file, 64 hexadecimal digits; pieces that nobody took note of are read.
+
+        Args:
+            handle: The file, opened without a buffer.
+            threads: Threads that hash.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        for _ in self.fill(handle, threads=threads):
+            pass
+        return hashlib.sha256(b"".join(digest for _, digest in sorted(self._digests.items()))).hexdigest()
+
+    def fill(self, handle: IO[bytes], *, threads: int = _THREADS) -> Iterator[int]:
+        """Read and hash what is missing, yielding the number of pieces that are done; errors as `total`."""
+        missing = [piece for piece in range(num_pieces(handle)) if piece not in self._digests]
+        done = len(self._digests)
+        lock = threading.Lock()
+
+        def digest_of(piece: int) -> bytes:
+            # One place in the file for all, as not every system reads at a place of its own choice.
+            with lock:
+                handle.seek(LEADING_BYTES + piece * PIECE_BYTES)
+                data = handle.read(PIECE_BYTES)
+            return hashlib.sha256(data).digest()
+
+        pool = ThreadPoolExecutor(threads)
+        try:
+            for piece, digest in zip(missing, pool.map(digest_of, missing), strict=True):
+                self._digests[piece] = digest
+                done += 1
+                yield done
+        finally:
+            # Who is stopped half-way need not wait for the rest of a large file.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def num_pieces(handle: IO[bytes]) -> int:
+    """Return the number of pieces of an open file."""
+    return -(-(os.fstat(handle.fileno()).st_size - LEADING_BYTES) // PIECE_BYTES)

@@ -1,0 +1,110 @@
+"""The commands `tmkt-data events` and `tmkt-data convert`: what a recording holds, and in which file it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tmkt_data.cli.console import FILE, SENSOR, megabytes, print_rows, say
+from tmkt_data.errors import TmktError
+
+if TYPE_CHECKING:
+    from tmkt_data.events.events import Events
+
+
+def _read_options(function: Any) -> Any:
+    options = [
+        click.option("--sensor", "sensor_size", type=SENSOR, metavar="WxH", help="Size; events outside are dropped."),
+        click.option("--columns", metavar="ORDER", help="Order of the columns of a plain array, such as xytp."),
+        click.option("--unit", help="Unit of the times of NumPy, HDF5 and MATLAB files: s | ms | us | ns."),
+        click.option("--orientation", help="AEDAT 2.0: raw | jaer | cifar10dvs.  [default: raw]"),
+        click.option("--keys", help="Where HDF5 columns are: t=PATH,x=PATH,y=PATH,p=PATH."),
+        click.option("--chip", help="AEDAT 2.0 without one in its header: DVS128 | DAVIS240 | DAVIS346."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _reading(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `load_events` that were given on the command line."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _pieces(file: Path, given: dict[str, Any]) -> Callable[[], Iterator[Events]]:
+    """Return what gives the events of a file: all at once, or in pieces where it is large."""
+    from tmkt_data.events.read import Reading, load_events, require_taken
+    from tmkt_data.events.stream import is_large, is_large_but_whole, read_pieces
+    from tmkt_data.files import read_bytes
+
+    if is_large(file):
+        require_taken(read_bytes(file, limit=1 << 16), file, Reading(**given))
+        return lambda: read_pieces(file, Reading(**given))
+    if is_large_but_whole(file):
+        say(
+            f"note: {file.name} is decoded at once, which takes several times its {megabytes(file.stat().st_size)} of "
+            "memory; tmkt-data convert makes it an .npz, which is read in pieces",
+            err=True,
+        )
+    record = load_events(file, **given)
+    return lambda: iter((record,))
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@_read_options
+@click.option("--out", type=FILE, help="PNG to write: all events, and ten parts of the time.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
+    """Show what a recording holds: events, time, rate, polarity, extent, hot pixels."""
+    from tmkt_data.preview.recording_sheet import draw_pieces, summarize_pieces, summary_rows
+
+    pieces = _pieces(file, _reading(given))
+    summary = summarize_pieces(pieces, place=file.name)
+    if out is not None:
+        from tmkt_data.preview.contact_sheet import write_preview
+
+        write_preview(out, draw_pieces(pieces, file.name))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(summary), indent=2))
+        return
+    print_rows(summary_rows(summary))
+    print_rows([("tenths of time", " ".join(f"{count:,}" for count in summary.events_per_step))])
+    if out is not None:
+        print_rows([("picture", str(out))])
+
+
+@click.command()
+@click.argument("source", type=FILE)
+@click.argument("target", type=FILE)
+@_read_options
+@click.option("--force", is_flag=True, help="Replace TARGET where it is there.")
+def convert(source: Path, target: Path, force: bool, **given: Any) -> None:
+    """Write a recording in another format: .bin, .npz or .aedat4, by the suffix of TARGET."""
+    from tmkt_data.datasets.recording_reader import RecordingFacts
+    from tmkt_data.events.write import write_pieces
+
+    if target.exists() and not force:
+        raise TmktError(f"{target}: is there already; give --force to replace it, or another name")
+    pieces = _pieces(source, _reading(given))
+    facts = RecordingFacts()
+
+    def counted() -> Iterator[Events]:
+        nonlocal facts
+        facts = RecordingFacts()
+        for record in pieces():
+            facts.add(record)
+            yield record
+
+    write_pieces(target, counted)
+    print_rows([("events", f"{facts.num_kept:,}"), ("written", f"{target}, {target.stat().st_size:,} bytes")])
+    if facts.num_dropped:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts.num_dropped.items())
+        click.echo(f"note: {dropped} of {facts.num_read:,} events are not in it")
+    if facts.num_inversions:
+        click.echo(f"note: time stepped back {facts.num_inversions:,} times; the events are written in order of time")

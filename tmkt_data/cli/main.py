@@ -1,0 +1,239 @@
+"""The command `tmkt-data`: parse, call, print. Nothing else in this package prints or exits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, print_rows, progress_bar, say
+from tmkt_data.cli.events import convert, events
+from tmkt_data.cli.prepare import prepare, print_event_counts, print_skipped
+from tmkt_data.cli.sources import doctor, download
+
+if TYPE_CHECKING:
+    from tmkt_data.cache.reader import CacheInfo
+
+_MAX_PROBLEMS = 10
+
+
+@click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tmkt", message="%(version)s")
+def main() -> None:
+    """Paired image and event data for spiking networks.
+
+    Start with: tmkt-data prepare digits
+    """
+
+
+main.add_command(prepare)
+main.add_command(events)
+main.add_command(download)
+main.add_command(doctor)
+main.add_command(convert)
+
+
+@main.command()
+def datasets() -> None:
+    """List the datasets that can be prepared, and what is prepared already."""
+    from tmkt_data.datasets.registry import DATASETS
+    from tmkt_data.prepare.plan import cache_directory, find_caches
+
+    for info in DATASETS.values():
+        click.secho(info.name, bold=True)
+        say(f"  {info.title}")
+        say(f"  licence: {info.licence}")
+        for cache in find_caches(info.name):
+            say(f"  prepared: {cache.path} ({megabytes(cache.num_bytes)})")
+    click.echo()
+    say(f"caches are kept in {cache_directory()} (set TMKT_CACHES for another place)")
+
+
+@main.command()
+@click.argument("file", type=FILE)
+def inspect(file: Path) -> None:
+    """Show what a cache holds: choices, sides, splits, counts, digests."""
+    from tmkt_data.cache.reader import Cache
+
+    cache = Cache(file)
+    info = cache.info
+    print_rows(_info_rows(info))
+    click.secho("\nchoices", bold=True)
+    print_rows((key, str(value)) for key, value in info.spec.to_dict().items())
+    click.secho("\nsplits (recordings / images)", bold=True)
+    _print_splits(cache)
+    click.echo()
+    print_event_counts(cache.tables)
+    print_skipped(info)
+    for note in info.notes:
+        say(f"note: {note}")
+
+
+def _info_rows(info: CacheInfo) -> list[tuple[str, str]]:
+    width, height = info.facts["sensor_size"]
+    left, top, box_width, box_height = info.facts["placement"]
+    where = f"fitted into {box_width} x {box_height} at ({left}, {top})" if info.spec.canvas == "fixed" else "stretched"
+    return [
+        ("file", str(info.path)),
+        ("dataset", info.dataset),
+        ("size", megabytes(info.num_bytes)),
+        ("digest", info.digest),
+        ("written by", f"tmkt {info.tool_version}"),
+        ("recordings", f"{info.num_recordings} (sensor {width} x {height}, row 0 at the top)"),
+        ("images", f"{info.num_images} ({where})"),
+        *_reading_rows(info.facts),
+    ]  # fmt: skip
+
+
+def _reading_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the readers of the recordings were told, beside the choices: it is part of how the events lie."""
+    told = facts.get("reading")
+    if told is None:
+        return []
+    given = [f"{name} {told[name]}" for name in ("unit", "columns", "chip", "keys") if told[name] is not None]
+    given += [f"orientation {told['orientation']} (of AEDAT 2.0)"]
+    given += ["arrays are pickled"] if told["pickled"] else []
+    rows = [("readers were told", ", ".join(given))]
+    if facts["window"] is not None:
+        left, top, width, height = facts["window"]
+        rows.append(("window", f"columns {left} to {left + width - 1}, rows {top} to {top + height - 1} of the sensor"))
+    if facts["is_centered"]:
+        rows.append(("shift", "each recording to the middle of the sensor, by the sizes in the lists of the set"))
+    return rows
+
+
+def _print_splits(cache: Any) -> None:
+    from tmkt_data.datasets.splits import PROTOCOLS, SPLIT_CODES, split_digest
+
+    for protocol in PROTOCOLS:
+        codes = {side: cache.splits(side, protocol) for side in ("events", "images")}
+        parts = (
+            f"{name} {int((codes['events'] == code).sum())} / {int((codes['images'] == code).sum())}"
+            for name, code in SPLIT_CODES.items()
+        )
+        digest = split_digest(cache.event_ids, codes["events"])
+        say(f"  {protocol:<15} {', '.join(parts)}   digest {digest}")
+
+
+@main.command()
+@click.argument("file", type=FILE)
+def verify(file: Path) -> None:
+    """Check every byte of a cache."""
+    from tmkt_data.cache.reader import read_cache_info
+    from tmkt_data.cache.verify import verify_cache
+
+    with progress_bar(unit="MB") as bar:
+        task = bar.add_task("verify", total=None)
+        for done, total in verify_cache(file):
+            bar.update(task, completed=done / 1e6, total=total / 1e6)
+    info = read_cache_info(file)
+    say(f"{file}: whole, {info.num_bytes:,} bytes, digest {info.digest}")
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.option("--out", type=FILE, help="File to write.  [default: beside the cache, named .zstd.h5]")
+@click.option("--undo", is_flag=True, help="Write it in one piece again, which reads fastest.  [beside it: .plain.h5]")
+def compress(file: Path, out: Path | None, undo: bool) -> None:
+    """Write a cache compressed, to keep or to send; it reads as before, several times slower."""
+    from tmkt_data.cache.compress import compress_cache
+    from tmkt_data.cache.reader import read_cache_info
+
+    target = out or file.with_name(f"{file.stem.removesuffix('.zstd')}.{'plain' if undo else 'zstd'}.h5")
+    with progress_bar(unit="samples") as bar:
+        task = bar.add_task("compress", total=None)
+        for done, total in compress_cache(file, target, undo=undo):
+            bar.update(task, completed=done, total=total)
+    before, after = read_cache_info(file), read_cache_info(target)
+    say(
+        f"{target}: {megabytes(after.num_bytes)} of {megabytes(before.num_bytes)} "
+        f"(ratio {before.num_bytes / after.num_bytes:.2f}), the same digest {after.digest}"
+    )
+
+
+_split = click.option("--split", default="train", show_default=True, help="train | val | test.")
+_protocol = click.option("--protocol", default="twin-disjoint", show_default=True, help="twin-disjoint | kt-paper.")
+_pairing = click.option("--pairing", default="same-class", show_default=True, help="same-class | twin | none.")
+_seed = click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Seed of the draws."
+)
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.option("--out", type=FILE, help="PNG to write.  [default: beside the cache]")
+@click.option("--samples", default=4, show_default=True, type=click.IntRange(1, 32), help="Samples to show.")
+@_split
+@_protocol
+@_pairing
+@_seed
+def preview(file: Path, out: Path | None, samples: int, split: Any, protocol: Any, pairing: Any, seed: int) -> None:
+    """Draw a contact sheet: image, spikes, event frames and a mixed sequence, step by step."""
+    from tmkt_data.pairs.paired_frames import PairedFrames
+    from tmkt_data.preview.contact_sheet import contact_sheet, write_preview
+
+    frames = PairedFrames(file, split, pairing=pairing, seed=seed, protocol=protocol)
+    path = out if out is not None else file.with_suffix(".png")
+    sheet = contact_sheet(frames, num_samples=samples)
+    write_preview(path, sheet)
+    say(f"wrote {path} ({sheet.width} x {sheet.height})")
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@_split
+@_protocol
+@_pairing
+@_seed
+@click.option("--alignment/--no-alignment", default=True, show_default=True, help="Compare recordings with images.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def pairs(file: Path, split: Any, protocol: Any, pairing: Any, seed: int, alignment: bool, as_json: bool) -> None:
+    """Report on a pairing: labels, held-out images within reach of training, alignment of twins."""
+    import json
+
+    from tmkt_data.pairs.paired_frames import PairedFrames
+    from tmkt_data.pairs.report import report_pairs
+
+    frames = PairedFrames(file, split, pairing=pairing, seed=seed, protocol=protocol)
+    report = report_pairs(frames, alignment=alignment)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+        return
+    print_rows(
+        [
+            ("pairing", f"{report.pairing}, {report.split} of {report.protocol}"),
+            (
+                "recordings",
+                f"{report.num_recordings}, {report.num_with_twin} with their own image in the cache",
+            ),
+            ("images in reach", f"{report.pool_size}, {report.smallest_pool} for the smallest class"),
+            ("labels that agree", f"{report.label_agreement:.1%}"),
+            (
+                "held-out in reach",
+                f"{report.num_reachable_heldout} images whose recording is in another split",
+            ),
+            ("twins drawn", f"{report.twin_share:.1%} of the pairs of epoch 0"),
+        ]
+    )
+    if report.alignment is not None:
+        _print_alignment(report.alignment)
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "nothing to compare with" if value is None else format(value, form)
+
+
+def _print_alignment(alignment: Any) -> None:
+    click.secho(f"\nalignment of {alignment.num_recordings} recordings (event density with image gradient)", bold=True)
+    print_rows(
+        [
+            (
+                "own image",
+                f"{alignment.own:.3f}   ({alignment.own_as_cached:.3f} as cached, motion left in, no shift)",
+            ),
+            ("same class", f"{alignment.same_class:.3f}"),
+            ("other classes", f"{alignment.other_class:.3f}"),
+            ("own is best", f"{alignment.own_is_best:.1%}"),
+        ]
+    )

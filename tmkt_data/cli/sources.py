@@ -1,0 +1,183 @@
+"""The commands `tmkt-data download` and `tmkt-data doctor`: get a dataset, and see whether it is whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tmkt_data.cli.console import FILE, fail, print_rows, progress_bar, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tmkt_data.datasets.catalogue import Catalogue
+    from tmkt_data.datasets.info import DatasetInfo
+    from tmkt_data.sources.doctor import Diagnosis
+    from tmkt_data.sources.urls import Download
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_ANY = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--to", "folder", type=_FOLDER, default=Path(), help="Folder to put them in.  [default: here]")
+@click.option("--yes", is_flag=True, help="Do not ask about the licence.")
+def download(name: str, folder: Path, yes: bool) -> None:
+    """Fetch the files of a dataset, or say how to get them by hand.
+
+    Interrupted and run again, it goes on where it stopped. Every file with a published MD5 is checked.
+    """
+    from tmkt_data.datasets.registry import dataset_info
+    from tmkt_data.errors import CatalogueError
+    from tmkt_data.sources.urls import DOWNLOADS
+
+    info = dataset_info(name)
+    say(info.title)
+    say(f"licence: {info.licence}")
+    if not any("://" in home for home in info.homes):
+        root = ["--root", str(folder)] if name == "folder" else []
+        say(f"{name}: nothing to fetch; next: {shlex.join(['tmkt-data', 'prepare', name, *root])}")
+        return
+    entries = [entry for entry in DOWNLOADS.get(name, ()) if entry.is_needed]
+    fetched = [entry for entry in entries if entry.urls]
+    if fetched and not yes and not click.confirm("fetch it under this licence?"):
+        fail("nothing was fetched; give --yes, or answer y, to go on")
+    failed: list[str] = []
+    for entry in fetched:
+        try:
+            _fetch(entry, folder)
+        except CatalogueError as problem:
+            failed.append(entry.name)
+            say(f"  {problem}", err=True)
+    by_hand = [entry.name for entry in entries if not entry.urls]
+    if failed or by_hand or not entries:
+        _print_manual(info, folder, [*failed, *by_hand])
+        sys.exit(1)
+    say(f"all files are in {folder}; next: {shlex.join(['tmkt-data', 'prepare', name, '--root', str(folder)])}")
+
+
+def _fetch(entry: Download, folder: Path) -> None:
+    from tmkt_data.sources.download import fetch
+
+    with progress_bar(unit="MB") as bar:
+        task = bar.add_task(entry.name, total=None)
+        for step in fetch(entry, folder):
+            bar.update(task, completed=step.done / 1e6, total=step.total / 1e6 if step.total >= 0 else None)
+    say(f"{entry.name}: {'md5 as published' if entry.md5 else 'fetched, no checksum is published'}")
+
+
+def _print_manual(info: DatasetInfo, folder: Path, names: list[str]) -> None:
+    homes = [home for home in info.homes if "://" in home]
+    lines = ["", f"by hand{': ' + ', '.join(names) if names else ''}"]
+    lines += [f"  {number}. get {home}" for number, home in enumerate(homes, start=1)]
+    lines.append(f"  {len(homes) + 1}. put the files, archives or unpacked, below {folder}, such as")
+    lines += [f"       {line}" for line in info.tree]
+    command = shlex.join(["tmkt-data", "doctor", info.name, "--root", str(folder)])
+    lines.append(f"  {len(homes) + 2}. {command}")
+    for line in lines:
+        say(line, err=True)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--root", type=_ANY, help="Folder or archive that holds both sides.")
+@click.option("--events", type=_ANY, help="Folder or archive of the recordings, where it lies elsewhere.")
+@click.option("--images", type=_ANY, help="Folder or archive of the images, where it lies elsewhere.")
+@click.option("--deep", is_flag=True, help="Decode every recording and image.")
+@click.option("--digests", type=FILE, help="File to write the SHA-256 of every file to.")
+@click.option("--against", type=FILE, help="Such a file, to compare with.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(
+    name: str,
+    root: Path | None,
+    events: Path | None,
+    images: Path | None,
+    deep: bool,
+    digests: Path | None,
+    against: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what of a dataset is there, missing or damaged, and what to do next; exits with 1 where it is not whole."""
+    from tmkt_data.datasets.registry import dataset_info
+    from tmkt_data.sources.doctor import decode_all, diagnose
+
+    dataset_info(name)
+    catalogue, folders = _find(name, root, events, images, say if not as_json else lambda _: None)
+    given = (("--root", root), ("--events", events), ("--images", images))
+    found = diagnose(
+        catalogue, [text for option, path in given if path is not None for text in (option, str(path))], folders
+    )
+    if deep:
+        with progress_bar() as bar:
+            task = bar.add_task("decode", total=found.recordings + found.images)
+            for done in decode_all(catalogue, found):
+                bar.update(task, completed=done)
+    if digests is not None or against is not None:
+        _digests(catalogue, found, folders, digests, against)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found) | {"is_complete": found.is_complete}, indent=2))
+    else:
+        _print_diagnosis(found, deep=deep)
+    sys.exit(0 if found.is_complete else 1)
+
+
+def _find(
+    name: str, root: Path | None, events: Path | None, images: Path | None, told: Callable[[str], None]
+) -> tuple[Catalogue, Sequence[Path]]:
+    """Find a dataset, and the folders that its sides are in."""
+    from tmkt_data.datasets.registry import MADE_IN, open_made
+    from tmkt_data.prepare.plan import cache_directory
+    from tmkt_data.sources.locate import find_sources
+
+    if name in MADE_IN and events is None:
+        catalogue, folder = open_made(name, root, images, cache_directory())
+        return catalogue, [folder, *(path for path in (root, images) if path is not None)]
+    return find_sources(name, root, events, images, unpack_to=cache_directory() / "sources", say=told)
+
+
+def _digests(
+    catalogue: Catalogue, found: Diagnosis, folders: Sequence[Path], digests: Path | None, against: Path | None
+) -> None:
+    from tmkt_data.files import replace_file
+    from tmkt_data.sources.doctor import compare_digests, files_of, format_digests, list_digests, read_digests
+
+    there = read_digests(against) if against is not None else None
+    here: dict[str, str] = {}
+    with progress_bar() as bar:
+        task = bar.add_task("digests", total=len(files_of(catalogue)))
+        for path, digest in list_digests(catalogue, folders):
+            here[path] = digest
+            bar.update(task, completed=len(here))
+    if digests is not None:
+        replace_file(digests, format_digests(here).encode("utf-8", "surrogateescape"))
+    if there is not None:
+        found.problems += compare_digests(here, there)
+
+
+def _print_diagnosis(found: Diagnosis, *, deep: bool) -> None:
+    from tmkt_data.sources.doctor import MAX_NAMED
+
+    of_images = f" of {found.expected_images}" if found.expected_images else ""
+    rows: list[tuple[str, Any]] = [
+        ("recordings", f"{found.recordings}" + (f" of {found.expected}" if found.expected else "")),
+        ("images", f"{found.images}{of_images}, {found.twins} of them twins of a recording"),
+        ("missing", f"{found.missing_recordings} recordings, {found.missing_images} images"),
+        ("misplaced", f"{len(found.misplaced)}"),
+        ("damaged", f"{len(found.problems)}" + ("" if deep else " by size; --deep decodes every file")),
+    ]
+    print_rows(rows)
+    for lines in (found.misplaced, found.unexpected, found.problems):
+        for line in lines[:MAX_NAMED]:
+            say(f"  {line}")
+        if len(lines) > MAX_NAMED:
+            say(f"  and {len(lines) - MAX_NAMED} more")
+    for note in found.notes:
+        say(f"note: {note}")
+    say(f"next: {found.next_command}")

@@ -1,0 +1,63 @@
+"""From an image of a catalogue to its pixels, whether it is a file or one of many in an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.datasets.source_table import Source
+from tmkt_data.errors import EventError, ImageError
+from tmkt_data.events.stream import checksum_of
+from tmkt_data.files import checksum, read_bytes
+from tmkt_data.images.archives import read_archive
+from tmkt_data.images.decode import DecodedImage, decode_scaled
+
+Archives = dict[Path, NDArray[np.uint8]]
+
+
+def read_pixels(
+    source: Source, archives: Archives, smallest: Callable[[int, int], tuple[int, int]] | None = None
+) -> tuple[DecodedImage, bytes]:
+    """Return an image, and the bytes that make it what it is.
+
+    Args:
+        source: Image.
+        archives: Archives read so far, by path; a new one is added.
+        smallest: See `decode_scaled`.
+
+    Raises:
+        ImageError: An image that cannot be read.
+    """
+    data = source_bytes(source, archives)
+    if source.item < 0:
+        return decode_scaled(data, smallest, place=source.path.name), data
+    image = archive_of(source.path, archives)[source.item]
+    pixels = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+    return DecodedImage(pixels, *pixels.shape[:2]), data
+
+
+def source_bytes(source: Source, archives: Archives) -> bytes:
+    """Return the bytes that make a source what it is: its file, or its image in an archive; errors as `read_pixels`."""
+    if source.item < 0:
+        return read_bytes(source.path, error=ImageError)
+    return bytes(archive_of(source.path, archives)[source.item].tobytes())
+
+
+def source_checksum(source: Source, archives: Archives) -> int:
+    """Return the checksum of the bytes that make a source what it is; errors as `read_pixels`."""
+    if source.item < 0:
+        try:
+            return checksum_of(source.path)
+        except EventError as broken:
+            raise ImageError(str(broken)) from None
+    return checksum(source_bytes(source, archives))
+
+
+def archive_of(path: Path, archives: Archives) -> NDArray[np.uint8]:
+    """Return the images of an archive, read once; errors as `read_archive`."""
+    if path not in archives:
+        archives[path] = read_archive(path)
+    return archives[path]

@@ -1,0 +1,266 @@
+"""From a source of a catalogue to the events or the pixels that are to be counted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.image_reader import Archives, archive_of
+from tmkt_data.datasets.source_table import Source
+from tmkt_data.errors import EventError, SpecError
+from tmkt_data.events.events import Events, SensorSize, Window
+from tmkt_data.events.filters import (
+    OUTSIDE,
+    EventFilter,
+    canvas_size,
+    filter_events,
+    orient_events,
+    pixel_counts,
+    place_events,
+)
+from tmkt_data.events.formats.atis import ATIS_SIZE
+from tmkt_data.events.orientation import swaps_axes
+from tmkt_data.events.read import decode_recording, recognize
+from tmkt_data.events.slices import SliceReader, cut_window, slices_path
+from tmkt_data.events.stream import checksum_of, is_large, read_pieces
+from tmkt_data.files import checksum, read_bytes
+from tmkt_data.images.frames import Placement
+from tmkt_data.random_keys import Purpose, draw_key, sample_uid
+from tmkt_data.simulate.recording import NMNIST_SETTINGS, simulate_recording
+from tmkt_data.spec import PrepareSpec
+
+
+def apply_overrides(catalogue: Catalogue, spec: PrepareSpec) -> Catalogue:
+    """Return the catalogue with the sensor size and the unit of time that the spec gives.
+
+    Raises:
+        SpecError: A sensor size for a dataset whose recordings are cut to a window or simulated.
+    """
+    if spec.time_unit is not None:
+        catalogue = dataclasses.replace(catalogue, reading=catalogue.reading._replace(unit=spec.time_unit))
+    if spec.sensor_size is None:
+        return catalogue
+    if catalogue.window is not None or catalogue.kind == "simulated":
+        raise SpecError(f"sensor_size: {catalogue.name} has one that cannot be changed; leave --sensor-size out")
+    size = SensorSize(*spec.sensor_size)
+    whole = catalogue.placement == Placement(0, 0, *catalogue.sensor_size)
+    placement = Placement(0, 0, *size) if whole else catalogue.placement
+    return dataclasses.replace(catalogue, sensor_size=size, placement=placement)
+
+
+def canvas_of(catalogue: Catalogue, spec: PrepareSpec) -> tuple[SensorSize, Placement]:
+    """Return the canvas that recordings are turned to, and where images lie on it."""
+    size, place = canvas_size(catalogue.sensor_size, spec.orientation), catalogue.placement
+    if swaps_axes(spec.orientation):
+        place = Placement(place.y_first, place.x_first, place.height, place.width)
+    return size, place
+
+
+@dataclass
+class RecordingFacts:
+    """What is known of a recording once all of its events have passed.
+
+    Attributes:
+        t_first: Time of the first kept event, microseconds.
+        t_last: Time of the last one.
+        extent: Their smallest and largest coordinates, see `Events.extent`; None without events.
+        num_read: Events in the source.
+        num_kept: Events that are counted.
+        num_dropped: Dropped ones by reason.
+        num_inversions: Neighbors whose time stepped back.
+    """
+
+    t_first: int = 0
+    t_last: int = 0
+    extent: tuple[int, int, int, int] | None = None
+    num_read: int = 0
+    num_kept: int = 0
+    num_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    num_inversions: int = 0
+
+    def add(self, events: Events) -> None:
+        """Take note of the next events."""
+        self.num_read += events.num_read
+        self.num_inversions += events.num_inversions
+        for reason, count in events.num_dropped.items():
+            self.num_dropped[reason] = self.num_dropped.get(reason, 0) + count
+        if not len(events):
+            return
+        if not self.num_kept:
+            self.t_first = int(events.t[0])
+        self.t_last = int(events.t[-1])
+        self.num_kept += len(events)
+        here, there = events.extent, self.extent or events.extent
+        self.extent = (*map(min, here[:2], there[:2]), *map(max, here[2:], there[2:]))  # type: ignore[assignment]
+
+
+class OpenedRecording(NamedTuple):
+    """A recording as a spec wants it.
+
+    Attributes:
+        facts: What it holds.
+        pieces: Gives its events, in order of time, anew at each call; all at once where the file is small.
+        num_bytes: Size of the bytes that make it what it is: its file, or its events in a larger one.
+        checksum: Their checksum.
+    """
+
+    facts: RecordingFacts
+    pieces: Callable[[], Iterator[Events]]
+    num_bytes: int
+    checksum: int
+
+
+class RecordingReader:
+    """Reads the recordings of a catalogue as a spec wants them: decoded, shifted, turned, filtered.
+
+    Args:
+        catalogue: Where the recordings are from.
+        spec: The choices.
+    """
+
+    def __init__(self, catalogue: Catalogue, spec: PrepareSpec) -> None:
+        self._catalogue, self._spec = catalogue, spec
+        self._slices = SliceReader(catalogue.window or Window(0, 0, catalogue.sensor_size))
+        self._archives: Archives = {}
+
+    def open(self, source: Source) -> OpenedRecording:
+        """Look through a recording.
+
+        Raises:
+            EventError: A recording that cannot be read, is none of this sensor, or has no event left.
+        """
+        is_file = self._catalogue.kind == "files" and self._catalogue.window is None
+        if is_file and is_large(source.path):
+            recording = self._open_large(source)
+        else:
+            events, data = self._whole(source)
+            require_plausible(_facts([events]), self._catalogue.sensor_size, source.path.name)
+            events = filter_events(self._turned(events), self._spec)
+            recording = OpenedRecording(_facts([events]), lambda: iter((events,)), len(data), checksum(data))
+        if not recording.facts.num_kept:
+            raise EventError(
+                f"{source.path.name}: none of {recording.facts.num_read} events is left after "
+                f"{', '.join(self._spec.filters)}, expected some; filter less"
+            )
+        return recording
+
+    def _open_large(self, source: Source) -> OpenedRecording:
+        spec = self._spec
+        size = canvas_size(self._catalogue.sensor_size, spec.orientation)
+        facts = RecordingFacts()
+        counts = np.zeros((size.height, size.width), np.int64)
+        for events in self._pieces(source):
+            facts.add(events)
+            if spec.hot_pixels:
+                counts += pixel_counts(events, size)
+        require_plausible(facts, self._catalogue.sensor_size, source.path.name)
+
+        def pieces() -> Iterator[Events]:
+            if not spec.filters:
+                return self._pieces(source)
+            return map(EventFilter(spec, size, counts).apply, self._pieces(source))
+
+        if spec.filters:
+            facts = _facts(pieces())
+        return OpenedRecording(facts, pieces, source.path.stat().st_size, checksum_of(source.path))
+
+    def _pieces(self, source: Source) -> Iterator[Events]:
+        size, shift = self._catalogue.sensor_size, self._shift(source)
+        given = self._catalogue.reading._replace(sensor_size=None)
+        for events in read_pieces(source.path, given):
+            # ATIS files declare no size; what their record carries is the most that they can hold.
+            if events.sensor_size != ATIS_SIZE:
+                self._require_declared(events, source.path.name)
+            yield self._turned(place_events(events, size, shift))
+
+    def _shift(self, source: Source) -> tuple[int, int]:
+        return source.shift[0] + self._spec.shift_x, source.shift[1] + self._spec.shift_y
+
+    def _turned(self, events: Events) -> Events:
+        spec = self._spec
+        inverted = spec.polarity == "inverted"
+        return orient_events(events, spec.orientation, inverted=inverted, time_offset_us=spec.time_offset_us)
+
+    def _whole(self, source: Source) -> tuple[Events, bytes]:
+        """Return the events on the sensor, and the bytes that make the recording what it is."""
+        shift = self._shift(source)
+        match self._catalogue.kind:
+            case "slices":
+                events = self._slices.read(source.path, source.item)
+                data = events.to_array().tobytes()
+            case "simulated":
+                events = self._simulate(source)
+                data = events.to_array().tobytes()
+            case "files":
+                data = read_bytes(source.path)
+                events = self._decode(data, source.path, shift)
+        return place_events(events, self._catalogue.sensor_size, shift), data
+
+    def _decode(self, data: bytes, path: Path, shift: tuple[int, int]) -> Events:
+        size = self._catalogue.sensor_size
+        if recognize(data, path) == "atis":
+            given = self._catalogue.reading._replace(sensor_size=size if shift == (0, 0) else None)
+            return decode_recording(data, path, given)
+        events = decode_recording(data, path, self._catalogue.reading._replace(sensor_size=None))
+        if self._catalogue.window is not None:
+            return cut_window(events.to_array(), self._catalogue.window, path.name)
+        self._require_declared(events, path.name)
+        return events
+
+    def _require_declared(self, events: Events, place: str) -> None:
+        declared, size = events.sensor_size, self._catalogue.sensor_size
+        if declared is not None and declared != size:
+            raise EventError(
+                f"{place}: declares a sensor of {declared.width} x {declared.height}, expected {size.width} x "
+                f"{size.height}; where all do, give --sensor-size {declared.width}x{declared.height}, else leave it "
+                "out with --skip-bad"
+            )
+
+    def _simulate(self, source: Source) -> Events:
+        image = archive_of(source.path, self._archives)[source.item]
+        key = int(draw_key(0, 0, sample_uid(source.id), 0, Purpose.SIMULATE))
+        return simulate_recording(image, key=key, settings=NMNIST_SETTINGS)
+
+
+def _facts(pieces: Iterable[Events]) -> RecordingFacts:
+    facts = RecordingFacts()
+    for events in pieces:
+        facts.add(events)
+    return facts
+
+
+def require_plausible(facts: RecordingFacts, sensor_size: SensorSize, place: str) -> None:
+    """Refuse bytes that decode but are no recording of this sensor: real ones have no stray event and rising times.
+
+    Raises:
+        EventError: Most events lie outside the sensor, there is none, or time steps back again and again.
+    """
+    num_outside = facts.num_dropped.get(OUTSIDE, 0)
+    num_events = facts.num_kept + num_outside
+    if not num_events:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts.num_dropped.items())
+        raise EventError(
+            f"{place}: no events{f' among {facts.num_read:,} words ({dropped})' if dropped else ''}, expected one or "
+            "more; leave the file out"
+        )
+    if 2 * num_outside > num_events or not facts.num_kept:
+        raise EventError(
+            f"{place}: {num_outside} of {num_events} events lie outside the {sensor_size.width} x "
+            f"{sensor_size.height} sensor; it is damaged or of another dataset, fetch it again"
+        )
+    if 10 * facts.num_inversions > facts.num_kept:
+        raise EventError(
+            f"{place}: time steps back {facts.num_inversions} times in {facts.num_kept} events; it is damaged, "
+            "fetch it again"
+        )
+
+
+def files_beside(source: Source, kind: str) -> list[Path]:
+    """Return the files that a recording depends on beside its own: the csv of the slices."""
+    return [slices_path(source.path)] if kind == "slices" else []

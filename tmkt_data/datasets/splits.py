@@ -1,0 +1,197 @@
+"""Named split rules over stems, shared by both sides: a held-out recording takes its image out of training too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import SpecError
+from tmkt_data.random_keys import Purpose, sample_uid, uniform
+from tmkt_data.sample_ids import Ids, bytes_of, encode_id, rows_of, texts_of
+from tmkt_data.spec import Protocol, SplitLayout
+
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+MIN_STEMS_TO_HOLD_OUT = 3
+SPLIT_RULES = 2
+"""Version of the rules below; another one makes other caches of the same choices."""
+LAST_DRAWERS = {"kt-paper": (15, 15, 20), "twin-disjoint": (13, 15, 20)}
+"""Last drawer of train, val and test in N-Omniglot."""
+
+
+class SplitCode(IntEnum):
+    """How a split is stored; the numbers are part of the cache format."""
+
+    UNUSED = 0
+    TRAIN = 1
+    VAL = 2
+    TEST = 3
+
+
+SPLIT_CODES: dict[str, SplitCode] = {"train": SplitCode.TRAIN, "val": SplitCode.VAL, "test": SplitCode.TEST}
+
+
+def split_recordings(
+    ids: Ids,
+    labels: NDArray[Any],
+    parts: Sequence[str] | NDArray[np.str_],
+    *,
+    protocol: Protocol,
+    layout: SplitLayout,
+    seed: int = 0,
+    val_share: float = 0.1,
+    test_share: float | None = None,
+) -> NDArray[np.uint8]:
+    """Assign each recording to train, val or test.
+
+    Per class with n stems in bytewise order:
+
+    - `kt-paper`: the first round(0.9 n) train, the others test, no validation; where the dataset has a test part of
+      its own, that part is the test split. Selecting on such a test split is optimistic.
+    - `twin-disjoint`, laid down: the test split of `kt-paper`; the last round(0.1 n) of its training part is val.
+    - layout `block`, CEP-DVS: the first round(0.5 n) train, the next n - round(0.8 n) test; of those that KT leaves
+      unused, `twin-disjoint` takes the first round(0.1 n) for val.
+    - layout `drawer`, N-Omniglot: drawers 1 to 15 train and 16 to 20 test; `twin-disjoint` takes 14 and 15 for val.
+    - `twin-disjoint`, drawn: round(test_share n) test and round(val_share m) val in the order of keyed draws, m = n
+      or what the dataset's own test part leaves; at least one each where a class has three stems or more. A validation
+      part that the makers made is val; `kt-paper` trains on it.
+    - a given `test_share` draws the test part of both protocols, the same one; under `kt-paper` the others train.
+
+    Args:
+        ids: Sample ids, sorted bytewise.
+        labels: Class of each, shape (N,), integers.
+        parts: Part that the makers put each sample in: `"train"`, `"val"`, `"test"` or `""`.
+        protocol: Name of the rule.
+        layout: How the splits of this dataset are laid down, `prefix`, `block` or `drawer`, or `drawn`.
+        seed: Seed of the drawn splits.
+        val_share: Share of val in drawn splits.
+        test_share: Share of test in drawn splits; None takes the dataset's own test part, else 0.1.
+
+    Returns:
+        `SplitCode` of each recording, shape (N,), uint8. A recording depends only on its own class.
+
+    Raises:
+        SpecError: An unknown protocol, or a stem that is no drawer's number under `drawer`.
+
+    Source: He et al., AAAI 2024 (`kt-paper`); Python's round, half to even, as there.
+    """
+    if protocol not in PROTOCOLS:
+        raise SpecError(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    with_val = protocol == "twin-disjoint"
+    if layout == "drawer" and test_share is None:
+        return _by_drawer(ids, protocol)
+    codes = np.full(len(ids), SplitCode.TRAIN, np.uint8)
+    uids = np.fromiter(map(sample_uid, texts_of(ids)), np.uint64, len(ids))
+    own_test, own_val = (np.asarray(parts, str) == part for part in ("test", "val"))
+    has_own_test = bool(own_test.any())
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        if test_share is not None:
+            codes[rows] = _drawn(uids[rows], None, seed, val_share if with_val else 0.0, test_share)
+        elif layout == "block":
+            codes[rows] = _block(len(rows), with_val=with_val)
+        elif layout == "drawn" and with_val:
+            own = own_test[rows] if has_own_test else None
+            codes[rows] = _drawn(uids[rows], own, seed, 0.0 if own_val.any() else val_share, 0.1)
+            codes[rows[own_val[rows]]] = SplitCode.VAL
+        else:
+            own = own_test[rows] if has_own_test and not with_val else None
+            codes[rows] = _prefix(len(rows), own, with_val=with_val)
+    return codes
+
+
+def _prefix(count: int, own_test: NDArray[np.bool_] | None, *, with_val: bool) -> NDArray[np.uint8]:
+    codes = np.full(count, SplitCode.TRAIN, np.uint8)
+    if own_test is not None:
+        codes[own_test] = SplitCode.TEST
+        return codes
+    num_train = round(0.9 * count)
+    codes[num_train:] = SplitCode.TEST
+    if with_val:
+        codes[num_train - round(0.1 * count) : num_train] = SplitCode.VAL
+    return codes
+
+
+def _block(count: int, *, with_val: bool) -> NDArray[np.uint8]:
+    codes = np.full(count, SplitCode.UNUSED, np.uint8)
+    num_train, num_test = round(0.5 * count), count - round(0.8 * count)
+    codes[:num_train] = SplitCode.TRAIN
+    codes[num_train : num_train + num_test] = SplitCode.TEST
+    if with_val:
+        codes[num_train + num_test :][: round(0.1 * count)] = SplitCode.VAL
+    return codes
+
+
+def _by_drawer(ids: Ids, protocol: Protocol) -> NDArray[np.uint8]:
+    drawers = np.fromiter(map(_drawer, texts_of(ids)), np.int64, len(ids))
+    last_train, last_val, last_test = LAST_DRAWERS[protocol]
+    codes = np.full(len(ids), SplitCode.UNUSED, np.uint8)
+    codes[drawers <= last_test] = SplitCode.TEST
+    codes[drawers <= last_val] = SplitCode.VAL
+    codes[drawers <= last_train] = SplitCode.TRAIN
+    return codes
+
+
+def _drawer(sample: str) -> int:
+    stem = sample.rpartition("/")[2]
+    if not stem.isdecimal():
+        raise SpecError(f"splits by drawer: found {sample!r}, expected the number of a drawer as the stem")
+    return int(stem)
+
+
+def _drawn(
+    uids: NDArray[np.uint64],
+    own_test: NDArray[np.bool_] | None,
+    seed: int,
+    val_share: float,
+    test_share: float,
+) -> NDArray[np.uint8]:
+    codes = np.full(len(uids), SplitCode.TRAIN, np.uint8)
+    order = np.argsort(uniform(seed, 0, uids, 0, Purpose.SPLIT, 1), kind="stable")
+    if own_test is not None:
+        codes[own_test] = SplitCode.TEST
+        rest = order[~own_test[order]]
+        num_val = _share_of(len(rest), val_share)
+    else:
+        num_test = _share_of(len(order), test_share)
+        codes[order[:num_test]] = SplitCode.TEST
+        rest = order[num_test:]
+        num_val = _share_of(len(order), val_share)
+    codes[rest[:num_val]] = SplitCode.VAL
+    return codes
+
+
+def _share_of(count: int, share: float) -> int:
+    if share <= 0:
+        return 0
+    least = 1 if count >= MIN_STEMS_TO_HOLD_OUT else 0
+    return max(least, round(share * count))
+
+
+def split_images(image_ids: Ids, recording_ids: Ids, recording_codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give each image the split of its own recording; an image without one may train.
+
+    Args:
+        image_ids: Ids of the images.
+        recording_ids: Ids of the recordings, sorted bytewise.
+        recording_codes: `SplitCode` of each recording.
+
+    Returns:
+        `SplitCode` of each image, shape (M,), uint8.
+    """
+    rows = rows_of(bytes_of(image_ids), bytes_of(recording_ids))
+    codes = np.full(len(rows), SplitCode.TRAIN, np.uint8)
+    codes[rows >= 0] = recording_codes[rows[rows >= 0]]
+    return codes
+
+
+def split_digest(ids: Ids, codes: NDArray[np.uint8]) -> str:
+    """Return 16 hexadecimal digits that name a split: who is in which part."""
+    digest = hashlib.sha256()
+    for sample, code in zip(texts_of(ids), codes.tolist(), strict=True):
+        digest.update(encode_id(f"{sample}\t{code}\n"))
+    return digest.hexdigest()[:16]

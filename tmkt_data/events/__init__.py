@@ -1,0 +1,1 @@
+"""Event recordings: read, write, filter, bin, and accumulate into frames."""

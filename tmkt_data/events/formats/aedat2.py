@@ -1,0 +1,203 @@
+"""AEDAT 2.0 recordings of jAER: DVS128 and the DAVIS cameras. Eight bytes a word below a text header."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import EventError
+from tmkt_data.events.events import Events, SensorSize, validate_events
+from tmkt_data.events.formats.clock import Clock
+
+MAGIC = b"#!AER-DAT"
+VERSION = b"#!AER-DAT2.0"
+BYTES_PER_WORD = 8
+Orientation = Literal["raw", "jaer", "cifar10dvs"]
+ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
+Chip = Literal["DVS128", "DAVIS240", "DAVIS346"]
+CHIPS: dict[str, SensorSize] = {
+    "DVS128": SensorSize(128, 128),
+    "DAVIS240": SensorSize(240, 180),
+    "DAVIS346": SensorSize(346, 260),
+}
+_END = "#end of ascii header"
+_MAX_HEADER = 4 << 20
+CLOCK_RANGE_US = 1 << 32
+
+
+class _Columns(NamedTuple):
+    t: NDArray[np.int64]
+    x: NDArray[np.int64]
+    y: NDArray[np.int64]
+    p: NDArray[np.bool_]
+    num_dropped: dict[str, int]
+
+
+def decode_aedat2(
+    data: bytes,
+    *,
+    sensor_size: SensorSize | None = None,
+    orientation: Orientation = "raw",
+    chip: str | None = None,
+    clock: Clock | None = None,
+    place: str = "AEDAT 2.0 bytes",
+) -> Events:
+    r"""Decode an AEDAT 2.0 file.
+
+    Args:
+        data: The file.
+        sensor_size: Size of the sensor; None takes that of the chip. Events outside are dropped.
+        orientation: `raw`: addresses as they stand, polarity bit 1 is ON. `jaer`: x = W - 1 - x, y = H - 1 - y, and
+            for DVS128 polarity bit 0 is ON. `cifar10dvs`, DVS128 alone: x = 127 - y, y = 127 - x, polarity bit 0 is
+            ON.
+        chip: `DVS128`, `DAVIS240` or `DAVIS346`; None takes the one that the header names.
+        clock: What earlier pieces of the file have left, of `CLOCK_RANGE_US`; carried on. None begins anew.
+        place: What the message of an error starts with.
+
+    Returns:
+        The validated record. Sync events, frame and IMU words and external triggers are dropped and counted. Times are
+        unwrapped where their 32 bits have gone round.
+
+    Raises:
+        EventError: Another version, a chip that is not known, an orientation that it does not have, or no whole number
+            of words.
+
+    Source: jAER's AEDAT 2.0 description; Li et al., 2017, as spikingjelly reads it (`cifar10dvs`).
+
+    Example:
+        >>> words = bytes.fromhex("0000090b000003e8")
+        >>> decode_aedat2(b"#!AER-DAT2.0\r\n# AEChip: DVS128\r\n" + words).to_array().tolist()
+        [(1000, 5, 9, True)]
+    """
+    if not data.startswith(VERSION):
+        raise EventError(f"{place}: starts with {data[:12]!r}, expected {VERSION!r}; AEDAT 1.0 is not read")
+    lines, start = _header(data)
+    name = _chip(chip, lines, place)
+    if orientation not in ORIENTATIONS or (orientation == "cifar10dvs" and name != "DVS128"):
+        known = ", ".join(ORIENTATIONS if name == "DVS128" else ORIENTATIONS[:2])
+        raise EventError(f"{place}: orientation: found {orientation!r}, expected one of {known} for {name}")
+    num_words = whole_words(len(data) - start, place)
+    words = np.frombuffer(data, ">u4", offset=start).reshape(-1, 2)
+    address = words[:, 0].astype(np.int64)
+    clock = clock or Clock(CLOCK_RANGE_US)
+    num_before = clock.num_wraps
+    columns = (_dvs128 if name == "DVS128" else _davis)(address, clock.unwrap(words[:, 1].astype(np.int64)))
+    size = CHIPS[name]
+    x, y, p = _oriented(columns, name, size, orientation)
+    outside = (x < 0) | (y < 0)
+    dropped = dict(columns.num_dropped)
+    if outside.any():
+        dropped["outside the sensor"] = int(np.count_nonzero(outside))
+    inside = ~outside
+    return validate_events(
+        columns.t[inside], x[inside], y[inside], p[inside],
+        sensor_size=sensor_size or size, num_read=num_words, num_dropped=dropped,
+        num_wraps=clock.num_wraps - num_before, place=place,
+    )  # fmt: skip
+
+
+def whole_words(num_bytes: int, place: str) -> int:
+    """Return how many words `num_bytes` behind the header are.
+
+    Raises:
+        EventError: No whole number of them.
+    """
+    num_words, rest = divmod(num_bytes, BYTES_PER_WORD)
+    if rest:
+        raise EventError(
+            f"{place}: {rest} bytes left after {num_words} whole words of {BYTES_PER_WORD} bytes; the file is "
+            "truncated, fetch it again"
+        )
+    return num_words
+
+
+def read_header(data: bytes) -> tuple[int, bytes]:
+    """Return the bytes that the header takes, and a header that says where it ends, for pieces of the file."""
+    lines, start = _header(data)
+    is_ended = bool(lines) and lines[-1].startswith(_END)
+    return start, data[:start] if is_ended else data[:start] + _END.encode() + b"\n"
+
+
+def _header(data: bytes) -> tuple[list[str], int]:
+    """Return the lines of the header in lower case, and where the data starts.
+
+    Newer files say where it ends, and may have lines in any alphabet before. In older ones the first line that is no
+    ASCII text, or has no number sign, is data.
+    """
+    lines: list[str] = []
+    at, is_text = 0, False
+    while data.startswith(b"#", at):
+        end = data.find(b"\n", at)
+        line = data[at:end]
+        if end < 0 or not (is_text or _is_text(line)):
+            is_text = end >= 0 and _ends_later(data, at)
+            if not is_text:
+                break
+        at = end + 1
+        lines.append(line.decode("ascii", "replace").strip().lower())
+        if lines[-1].startswith(_END):
+            break
+    return lines, at
+
+
+def _is_text(line: bytes) -> bool:
+    return line.isascii() and line.rstrip(b"\r").replace(b"\t", b" ").decode("ascii").isprintable()
+
+
+def _ends_later(data: bytes, at: int) -> bool:
+    """Whether only lines with a number sign stand between `at` and the line that ends the header."""
+    last = at + _MAX_HEADER
+    while data.startswith(b"#", at) and (end := data.find(b"\n", at, last)) >= 0:
+        if data[at:end].lower().startswith(_END.encode()):
+            return True
+        at = end + 1
+    return False
+
+
+def _chip(given: str | None, lines: list[str], place: str) -> str:
+    named = given or next((line.partition(":")[2] for line in lines if line.startswith("# aechip:")), None)
+    found = next((name for name in CHIPS if named and name.lower() in named.lower()), None)
+    if found is None:
+        what = f"{named.strip()!r}" if named else "no line # AEChip"
+        raise EventError(
+            f"{place}: chip: found {what}, expected {', '.join(CHIPS)}; say chip='DVS128' or another (--chip DVS128)"
+        )
+    return found
+
+
+def _dvs128(address: NDArray[np.int64], t: NDArray[np.int64]) -> _Columns:
+    is_sync = (address >> 15) & 1 == 1
+    a, num = address[~is_sync], int(np.count_nonzero(is_sync))
+    return _Columns(
+        t[~is_sync], (a >> 1) & 0x7F, (a >> 8) & 0x7F, (a & 1).astype(np.bool_), {"sync events": num} if num else {}
+    )
+
+
+def _davis(address: NDArray[np.int64], t: NDArray[np.int64]) -> _Columns:
+    is_frame = (address >> 31) & 1 == 1
+    is_trigger = ~is_frame & ((address >> 10) & 1 == 1)
+    counts = {"frame and IMU words": is_frame, "external triggers": is_trigger}
+    kept = ~(is_frame | is_trigger)
+    a = address[kept]
+    return _Columns(
+        t[kept],
+        (a >> 12) & 0x3FF,
+        (a >> 22) & 0x1FF,
+        ((a >> 11) & 1).astype(np.bool_),
+        {name: int(np.count_nonzero(found)) for name, found in counts.items() if found.any()},
+    )
+
+
+def _oriented(
+    columns: _Columns, chip: str, size: SensorSize, orientation: Orientation
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    _, x, y, p, _ = columns
+    match orientation:
+        case "raw":
+            return x, y, p
+        case "jaer":
+            return size.width - 1 - x, size.height - 1 - y, ~p if chip == "DVS128" else p
+        case "cifar10dvs":
+            return 127 - y, 127 - x, ~p

@@ -1,0 +1,191 @@
+"""MATLAB 5 files with the columns of a recording: variables `x`, `y`, `ts` and `p` or `pol`, as in CEP-DVS and ASL-DVS.
+
+The decoder is our own: SciPy's reads past its buffer on damaged files.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import EventError
+from tmkt_data.events.events import Events, SensorSize, validate_events
+from tmkt_data.events.formats.columns import microseconds, time_step_us
+from tmkt_data.spec import TimeUnit
+
+MAGIC = b"MATLAB 5.0 MAT-file"
+_COLUMNS = ("x", "y", "ts", "p")
+_OTHER_P = "pol"
+_HEADER_BYTES = 128
+_MAX_BYTES = 256 * 2**20
+"""Largest file, and largest sum of its inflated elements."""
+
+_MATRIX, _COMPRESSED = 14, 15
+_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_NUMERIC_CLASSES = range(6, 16)
+"""Classes of arrays of numbers, double to uint64; texts, cells, structs and objects are none."""
+
+
+class _Element(NamedTuple):
+    kind: int
+    data: memoryview
+
+
+def decode_matlab(
+    data: bytes,
+    *,
+    sensor_size: SensorSize | None = None,
+    unit: TimeUnit | None = None,
+    place: str = "MATLAB bytes",
+) -> Events:
+    """Decode a MATLAB 5 file with the variables `x`, `y`, `ts` and `p` or `pol`, of one length each.
+
+    Only these variables are read, and only as real numbers. Polarities -1 and 0 are OFF, 1 is ON.
+
+    Args:
+        data: The whole file.
+        sensor_size: Size of the sensor; events outside are dropped and counted. None: nothing is dropped.
+        unit: Unit of the times, which may then have fractions; None takes microseconds (inferred: CEP-DVS does not
+            say).
+        place: What the message of an error starts with, such as a file name.
+
+    Returns:
+        The record, in time order.
+
+    Raises:
+        EventError: No such file, a variable that is missing or no column of whole numbers, or no events.
+
+    Source: MathWorks, MAT-File Format, level 5.
+    """
+    if len(data) > _MAX_BYTES:
+        raise EventError(f"{place}: {len(data):,} bytes, expected a recording of at most {_MAX_BYTES:,}")
+    found = read_variables(data, (*_COLUMNS, _OTHER_P), place)
+    if "p" in found and _OTHER_P in found:
+        raise EventError(f"{place}: variables p and {_OTHER_P}, expected one of them; clear the other")
+    if _OTHER_P in found:
+        found["p"] = found.pop(_OTHER_P)
+    missing = [name for name in _COLUMNS if name not in found]
+    if missing:
+        raise EventError(f"{place}: variables {', '.join(missing)} are missing, expected {', '.join(_COLUMNS)}")
+    return matlab_events(found, sensor_size=sensor_size, unit=unit, place=place)
+
+
+def matlab_events(
+    found: Mapping[str, NDArray[np.generic]],
+    *,
+    sensor_size: SensorSize | None,
+    unit: TimeUnit | None,
+    place: str,
+) -> Events:
+    """Turn the variables `x`, `y`, `ts` and `p` of a MATLAB file of any version into events, see `decode_matlab`."""
+    columns = {name: _whole_numbers(found[name], name, place) for name in ("x", "y", "p")}
+    ts = found["ts"] if unit is not None else _whole_numbers(found["ts"], "ts", place)
+    lengths = {name: len(columns.get(name, ts)) for name in _COLUMNS}
+    if len(set(lengths.values())) > 1:
+        raise EventError(f"{place}: columns of different length, {lengths}; the file is damaged, fetch it again")
+    if not len(columns["p"]):
+        raise EventError(f"{place}: no events, expected one or more; leave the file out")
+    if columns["p"].min() < -1 or columns["p"].max() > 1:
+        span = f"{columns['p'].min()} to {columns['p'].max()}"
+        raise EventError(f"{place}: polarities run from {span}, expected -1, 0 or 1; check which variable is p")
+    return validate_events(
+        microseconds(ts, unit, place), columns["x"], columns["y"], columns["p"] == 1,
+        sensor_size=sensor_size, time_step_us=time_step_us(ts, unit), place=place,
+    )  # fmt: skip
+
+
+def read_variables(data: bytes, names: tuple[str, ...], place: str) -> dict[str, NDArray[np.generic]]:
+    """Read arrays of real numbers by name, each flat in the order of the file; other variables are passed over.
+
+    Raises:
+        EventError: The bytes are no MATLAB 5 file, are cut off or damaged, or a named variable is no array of numbers.
+    """
+    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
+    if not data.startswith(MAGIC) or len(data) < _HEADER_BYTES or order is None:
+        raise EventError(f"{place}: no whole header of a MATLAB 5 file; it is damaged, fetch it again")
+    found: dict[str, NDArray[np.generic]] = {}
+    budget = _MAX_BYTES
+    for element in _elements(memoryview(data)[_HEADER_BYTES:], order, place):
+        if element.kind == _COMPRESSED:
+            inflated = _inflate(element.data, budget, place)
+            budget -= len(inflated)
+            element = next(_elements(memoryview(inflated), order, place), element)
+        if element.kind == _MATRIX:
+            variable = _read_matrix(element.data, names, order, place)
+            if variable is not None:
+                found[variable[0]] = variable[1]
+    return found
+
+
+def _elements(data: memoryview, order: str, place: str) -> Iterator[_Element]:
+    at = 0
+    while at < len(data):
+        if at + 8 > len(data):
+            raise EventError(
+                f"{place}: {len(data) - at} bytes left where an element of 8 or more begins; it is cut off"
+            )
+        word, size = (int(value) for value in np.frombuffer(data[at : at + 8], f"{order}u4"))
+        if word >> 16:  # A small element: kind and size in one word, the data in the next.
+            kind, size, start, step = word & 0xFFFF, word >> 16, at + 4, 8
+            if size > 4:
+                raise EventError(f"{place}: a small element of {size} bytes, expected at most 4; it is damaged")
+        else:
+            kind, start = word, at + 8
+            # Compressed elements follow each other without padding.
+            step = 8 + (size if kind == _COMPRESSED else -(-size // 8) * 8)
+        if start + size > len(data):
+            raise EventError(f"{place}: an element of {size} bytes where {len(data) - start} are left; it is cut off")
+        yield _Element(kind, data[start : start + size])
+        at += step
+
+
+def _inflate(data: memoryview, budget: int, place: str) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        inflated = stream.decompress(data, budget + 1)
+    except zlib.error as broken:
+        raise EventError(f"{place}: a compressed element is damaged ({broken}); fetch it again") from broken
+    if len(inflated) > budget:
+        raise EventError(f"{place}: more than {_MAX_BYTES:,} bytes once inflated; it is no recording")
+    return inflated
+
+
+def _read_matrix(
+    data: memoryview, names: tuple[str, ...], order: str, place: str
+) -> tuple[str, NDArray[np.generic]] | None:
+    parts = _elements(data, order, place)
+    flags, dims, name = (next(parts, None) for _ in range(3))
+    if flags is None or dims is None or name is None or len(flags.data) < 4 or len(dims.data) % 4:
+        raise EventError(f"{place}: a variable without flags, dimensions and name; it is damaged, fetch it again")
+    label = bytes(name.data).decode("ascii", errors="replace")
+    if label not in names:
+        return None
+    word = int(np.frombuffer(flags.data[:4], f"{order}u4")[0])
+    values = next(parts, None)
+    is_complex = bool(word & 0x0800)
+    if word & 0xFF not in _NUMERIC_CLASSES or is_complex or values is None or values.kind not in _STORED:
+        raise EventError(f"{place}: variable {label} is no array of real numbers; the file is of another set")
+    dtype = np.dtype(order + _STORED[values.kind])
+    shape = [int(length) for length in np.frombuffer(dims.data, f"{order}i4")]
+    count = 1
+    for length in shape:
+        count *= max(length, -1)
+    if min(shape, default=-1) < 0 or count * dtype.itemsize != len(values.data):
+        raise EventError(
+            f"{place}: variable {label} is {' x '.join(map(str, shape))} with {len(values.data)} bytes of "
+            f"{dtype.itemsize} each; it is damaged, fetch it again"
+        )
+    return label, np.frombuffer(values.data, dtype)
+
+
+def _whole_numbers(values: NDArray[np.generic], name: str, place: str) -> NDArray[np.int64]:
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+        what = "say their unit, unit='s' or another (--unit s)" if name == "ts" else "check which variable it is"
+        raise EventError(f"{place}: variable {name} has fractions, expected whole numbers; {what}")
+    if len(values) and not -(2.0**62) < float(values.min()) <= float(values.max()) < 2.0**62:
+        raise EventError(f"{place}: variable {name} runs to {float(values.max()):g}, expected less than 2**62")
+    return values.astype(np.int64)

@@ -1,0 +1,73 @@
+"""The text above the data of Prophesee files: lines that start with a percent sign."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from tmkt_data.events.events import SensorSize
+
+_MAX_LINE = 4096
+_GEOMETRY = re.compile(r"^geometry\s+(\d{1,5})x(\d{1,5})$")
+_NUMBER = re.compile(r"^(\w+)\s+(\d{1,18})$")
+_FORMAT_PART = re.compile(r"(\w+)=(\w+)")
+
+
+class PercentHeader(NamedTuple):
+    """What a header says.
+
+    Attributes:
+        lines: Its lines without percent sign and surrounding space, in lower case.
+        size: Number of its bytes.
+    """
+
+    lines: tuple[str, ...]
+    size: int
+
+    def number(self, name: str) -> int | None:
+        """Return the number of a line such as `width 640`; None without one."""
+        found = (_NUMBER.match(line) for line in self.lines)
+        return next((int(match[2]) for match in found if match and match[1] == name), None)
+
+    @property
+    def format_parts(self) -> dict[str, str]:
+        """The parts of a line such as `format EVT3;height=480;width=640`; the first one under the name `format`."""
+        line = next((line for line in self.lines if line.startswith("format ")), "")
+        parts = dict(_FORMAT_PART.findall(line))
+        return {"format": line[7:].split(";")[0].strip(), **parts} if line else {}
+
+    @property
+    def sensor_size(self) -> SensorSize | None:
+        """The size that is declared, by a line `geometry`, `format`, or `width` and `height`; None without one."""
+        matches = (_GEOMETRY.match(line) for line in self.lines)
+        geometry = next((match for match in matches if match), None)
+        parts = self.format_parts
+        pairs = (
+            (int(geometry[1]), int(geometry[2])) if geometry else None,
+            tuple(int(parts[n]) if parts.get(n, "").isdecimal() else None for n in ("width", "height")),
+            (self.number("width"), self.number("height")),
+        )
+        for pair in pairs:
+            if pair and pair[0] and pair[1] and max(pair[0], pair[1]) <= 65536:
+                return SensorSize(pair[0], pair[1])
+        return None
+
+
+def read_percent_header(data: bytes) -> PercentHeader:
+    """Read the lines above the data.
+
+    They end with a line `% end`, or before the first line that does not start with a percent sign, is longer than 4096
+    bytes, or is no text: data may start with the byte of a percent sign too.
+    """
+    lines: list[str] = []
+    at = 0
+    while data.startswith(b"%", at):
+        end = data.find(b"\n", at, at + _MAX_LINE)
+        line = data[at:end]
+        if end < 0 or not all(32 <= byte < 127 or byte in b"\t\r" for byte in line):
+            break
+        at = end + 1
+        lines.append(line[1:].decode("ascii").strip().lower())
+        if lines[-1] == "end":
+            break
+    return PercentHeader(tuple(lines), at)

@@ -1,0 +1,235 @@
+"""Pick the reader of a recording: by content first, by suffix second."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from tmkt_data.errors import EventError
+from tmkt_data.events.events import EventArray, Events, SensorSize
+from tmkt_data.events.formats.aedat2 import Orientation, decode_aedat2
+from tmkt_data.events.formats.aedat3 import decode_aedat3
+from tmkt_data.events.formats.aedat4 import load_aedat4
+from tmkt_data.events.formats.arrays import decode_columns, decode_npy, decode_npz
+from tmkt_data.events.formats.atis import decode_atis
+from tmkt_data.events.formats.dat import decode_dat
+from tmkt_data.events.formats.event_stream import decode_event_stream
+from tmkt_data.events.formats.evt import decode_evt
+from tmkt_data.events.formats.matlab import MAGIC, decode_matlab
+from tmkt_data.events.formats.npz_pieces import names_its_columns
+from tmkt_data.events.formats.percent_header import read_percent_header
+from tmkt_data.events.formats.pickles import read_pickled_npy
+from tmkt_data.files import read_bytes
+from tmkt_data.spec import TimeUnit
+
+EventFormat = Literal["atis", "aedat2", "aedat3", "aedat4", "dat", "evt", "es", "npy", "npz", "mat", "hdf5"]
+SUFFIXES: dict[str, EventFormat] = {
+    ".bin": "atis",
+    ".bs2": "atis",
+    ".dat": "dat",
+    ".raw": "evt",
+    ".aedat": "aedat2",
+}
+_STARTS: dict[bytes, EventFormat] = {
+    MAGIC: "mat",
+    b"#!AER-DAT4": "aedat4",
+    b"#!AER-DAT3": "aedat3",
+    b"#!AER-DAT": "aedat2",
+    b"\x93NUMPY": "npy",
+    b"PK\x03\x04": "npz",
+    b"Event Stream": "es",
+}
+# With its third byte, deflate: a recording may well start with an event at (31, 139).
+_GZIP = b"\x1f\x8b\x08"
+# An ATIS event at (37, 32) would need a first time of 4 s, and others as readable, to look so.
+_HEADER_LINE = re.compile(rb"% [A-Za-z][\t\x20-\x7e]*\r?\n")
+# Type and size of the events of a .dat file.
+_DAT_STARTS = (b"\x00\x08", b"\x0c\x08")
+_HEADER_LIMIT = 1 << 16
+
+
+class Reading(NamedTuple):
+    """What a file may leave open, and the caller knows.
+
+    Attributes:
+        sensor_size: Size of the sensor; events outside are dropped.
+        columns: Order of the columns of plain arrays, such as `xytp`.
+        unit: Unit of the times of arrays.
+        orientation: Which way an AEDAT 2.0 recording lies, see `decode_aedat2`.
+        chip: Camera of an AEDAT 2.0 recording whose header names none.
+        keys: Where the columns of an HDF5 file are, see `load_hdf5`.
+        pickled: A `.npy` file holds a pickled dictionary of columns; it is taken apart, and nothing in it is run.
+    """
+
+    sensor_size: SensorSize | None = None
+    columns: str | None = None
+    unit: TimeUnit | None = None
+    orientation: Orientation = "raw"
+    chip: str | None = None
+    keys: str | None = None
+    pickled: bool = False
+
+
+NOTHING_GIVEN = Reading()
+_TAKEN_BY: dict[str, tuple[EventFormat, ...]] = {
+    "columns": ("npy", "npz"),
+    "unit": ("npy", "npz", "mat", "hdf5"),
+    "orientation": ("aedat2",),
+    "chip": ("aedat2",),
+    "keys": ("hdf5",),
+}
+
+
+def read_events(
+    path: str | Path,
+    *,
+    sensor_size: SensorSize | None = None,
+    columns: str | None = None,
+    unit: TimeUnit | None = None,
+    orientation: Orientation = "raw",
+    chip: str | None = None,
+    keys: str | None = None,
+) -> EventArray:
+    """Read a recording into one structured array.
+
+    The format is recognized by content, then by suffix: ATIS (`.bin`, `.bs2`), AEDAT 2.0, 3.1 and 4 (the last with
+    `tmkt[aedat4]`), Prophesee `.dat` and `.raw` (EVT 2, 2.1, 3), Event Stream `.es`, NumPy `.npy` and `.npz`,
+    MATLAB 5 and 7.3 `.mat` with the variables x, y, ts and p, and HDF5.
+
+    Args:
+        path: The file.
+        sensor_size: Size of the sensor, where it is known; events outside are dropped. None takes what the file
+            declares, if it does.
+        columns: Order of the columns of a plain array, such as `xytp`; it is never guessed.
+        unit: Unit of the times of NumPy arrays; microseconds where they are whole numbers, never guessed else.
+        orientation: Which way an AEDAT 2.0 recording lies, see `decode_aedat2`.
+        chip: Camera of an AEDAT 2.0 recording whose header names none.
+        keys: Where the columns of an HDF5 file are, see `load_hdf5`.
+
+    Returns:
+        Events in non-decreasing file time, shape (N,), `tmkt_data.EVENT_DTYPE`: `t` int64 microseconds, `x` and `y`
+        uint16 pixels, `p` bool with True for ON. Owned by the caller.
+
+    Raises:
+        EventError: The file is missing, of another format, truncated or damaged, leaves open what is not given, or
+            leaves no place for what is.
+    """
+    return load_events(
+        path, sensor_size=sensor_size, columns=columns, unit=unit, orientation=orientation, chip=chip, keys=keys
+    ).to_array()
+
+
+def load_events(
+    path: str | Path,
+    *,
+    sensor_size: SensorSize | None = None,
+    columns: str | None = None,
+    unit: TimeUnit | None = None,
+    orientation: Orientation = "raw",
+    chip: str | None = None,
+    keys: str | None = None,
+) -> Events:
+    """Read a recording into the validated record, with the counts of what was dropped; see `read_events`."""
+    path = Path(path)
+    given = Reading(sensor_size, columns, unit, orientation, chip, keys)
+    start = read_bytes(path, limit=_HEADER_LIMIT)
+    require_taken(start, path, given)
+    is_whole_read = recognize(start, path) in ("aedat4", "hdf5")
+    return decode_recording(start if is_whole_read else read_bytes(path), path, given)
+
+
+def decode_events(data: bytes, path: Path, *, sensor_size: SensorSize | None = None) -> Events:
+    """Decode the bytes of the recording `path`, already read; see `read_events`."""
+    return decode_recording(data, path, Reading(sensor_size))
+
+
+def recognize(data: bytes, path: Path) -> EventFormat:
+    """Name the format of a recording.
+
+    Args:
+        data: Its bytes, or the first 64 KiB.
+        path: Its name; the suffix decides where the content does not.
+
+    Raises:
+        EventError: Neither says what it is.
+    """
+    for start, name in _STARTS.items():
+        if data.startswith(start):
+            return name
+    if data.startswith(b"\x89HDF") or data[512:516] == b"\x89HDF":
+        return "hdf5"
+    if data.startswith(_GZIP):
+        raise EventError(f"{path.name}: found gzip bytes, expected a recording; unpack it with gunzip first")
+    by_suffix = SUFFIXES.get(path.suffix.lower())
+    if data.startswith(b"%") and (by_suffix != "atis" or _HEADER_LINE.match(data)):
+        header = read_percent_header(data[:_HEADER_LIMIT])
+        if any(line.startswith(("evt ", "format ")) for line in header.lines):
+            return "evt"
+        return "evt" if by_suffix == "evt" and not data.startswith(_DAT_STARTS, header.size) else "dat"
+    if by_suffix == "evt" and data.startswith(_DAT_STARTS):
+        return "dat"
+    if by_suffix is None:
+        found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
+        known = ", ".join((*SUFFIXES, ".aedat4", ".es", ".npy", ".npz", ".mat", ".h5"))
+        raise EventError(f"{path.name}: found {found} and no known start, expected a recording ({known})")
+    return by_suffix
+
+
+def require_taken(data: bytes, path: Path, given: Reading) -> None:
+    """Refuse what is given for a file that leaves no place for it; it would be passed over.
+
+    Args:
+        data: As in `recognize`.
+        path: As in `recognize`.
+        given: What is given.
+
+    Raises:
+        EventError: Such a thing is given, or the format is not known.
+    """
+    kind = recognize(data, path)
+    for name, formats in _TAKEN_BY.items():
+        value = getattr(given, name)
+        if value != getattr(NOTHING_GIVEN, name) and kind not in formats:
+            raise EventError(
+                f"{path.name}: {name}: found {value!r}, expected none for a recording of format {kind}; leave it out "
+                f"(--{name})"
+            )
+    if given.columns is not None and names_its_columns(path):
+        raise EventError(
+            f"{path.name}: columns: found {given.columns!r}, expected none for columns with names; leave it out "
+            "(--columns)"
+        )
+
+
+def decode_recording(data: bytes, path: Path, given: Reading) -> Events:
+    """Decode the bytes of the recording `path` with all that the caller knows; see `read_events`."""
+    size, place = given.sensor_size, path.name
+    match recognize(data, path):
+        case "atis":
+            return decode_atis(data, sensor_size=size, place=place)
+        case "aedat2":
+            return decode_aedat2(data, sensor_size=size, orientation=given.orientation, chip=given.chip, place=place)
+        case "aedat3":
+            return decode_aedat3(data, sensor_size=size, place=place)
+        case "aedat4":
+            return load_aedat4(path, size)
+        case "dat":
+            return decode_dat(data, sensor_size=size, place=place)
+        case "evt":
+            return decode_evt(data, sensor_size=size, place=place)
+        case "es":
+            return decode_event_stream(data, sensor_size=size, place=place)
+        case "npy" if given.pickled:
+            return decode_columns(read_pickled_npy(data, place), sensor_size=size, unit=given.unit, place=place)
+        case "npy":
+            return decode_npy(data, sensor_size=size, columns=given.columns, unit=given.unit, place=place)
+        case "npz":
+            return decode_npz(data, sensor_size=size, columns=given.columns, unit=given.unit, place=place)
+        case "hdf5":
+            # h5py takes long to load, and most recordings are none of its.
+            from tmkt_data.events.formats.hdf5 import load_hdf5
+
+            return load_hdf5(path, sensor_size=size, keys=given.keys, unit=given.unit)
+        case "mat":
+            return decode_matlab(data, sensor_size=size, unit=given.unit, place=place)

@@ -1,0 +1,177 @@
+"""Long recordings that hold many samples one after the other, and the csv beside each that says where they lie."""
+
+from __future__ import annotations
+
+import csv
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import EventError
+from tmkt_data.events.events import EVENT_DTYPE, EventArray, Events, Window, validate_events
+from tmkt_data.events.formats.aedat4 import read_aedat4
+from tmkt_data.events.read import load_events
+from tmkt_data.files import read_bytes
+
+NUM_DRAWERS = 20
+"""Samples of an N-Omniglot recording."""
+MAX_ROWS = 10_000
+
+
+class Slice(NamedTuple):
+    """One sample of a recording.
+
+    Attributes:
+        number: First column of its row: the position in N-Omniglot, the class, 1 to 11, in DVS128 Gesture.
+        start: First time, microseconds.
+        end: End, exclusive.
+    """
+
+    number: int
+    start: int
+    end: int
+
+
+def slices_path(path: Path) -> Path:
+    """Return where the csv of a recording lies: `0709.csv` for `0709.aedat4`, `user01_led_labels.csv` for `.aedat`."""
+    return path.with_suffix(".csv") if path.suffix == ".aedat4" else path.with_name(f"{path.stem}_labels.csv")
+
+
+def read_slices(path: Path) -> list[Slice]:
+    """Read a csv with a header and a row for each sample: number, start and end.
+
+    Raises:
+        EventError: No rows or more than 10 000, a row without three whole numbers, or an end before its start.
+    """
+    text = read_bytes(path).decode("utf-8-sig", errors="replace")
+    rows = [row for row in csv.reader(text.splitlines()[1:]) if row]
+    if not 1 <= len(rows) <= MAX_ROWS:
+        raise EventError(f"{path.name}: {len(rows)} rows, expected one for each sample; fetch it again")
+    slices: list[Slice] = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            found = Slice(*(int(value) for value in row[:3]))
+        except (TypeError, ValueError):
+            raise EventError(
+                f"{path.name}, row {number}: found {','.join(row)[:60]!r}, expected index, start and end in us"
+            ) from None
+        if not 0 <= found.start < found.end < 2**62:
+            raise EventError(
+                f"{path.name}, row {number}: from {found.start} to {found.end}, expected a start before its end"
+            )
+        slices.append(found)
+    return slices
+
+
+def require_drawers(slices: list[Slice], path: Path) -> list[Slice]:
+    """Return the slices of an N-Omniglot recording.
+
+    Raises:
+        EventError: Another number of them than 20.
+    """
+    if len(slices) != NUM_DRAWERS:
+        raise EventError(
+            f"{path.name}: {len(slices)} rows, expected one for each of {NUM_DRAWERS} drawers; fetch it again"
+        )
+    return slices
+
+
+class SliceReader:
+    """Reads the samples of long recordings; decodes a file once for all its samples.
+
+    Args:
+        window: Part of the sensor that is kept; events outside are dropped and counted.
+    """
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._path: Path | None = None
+        self._events: EventArray = np.empty(0, EVENT_DTYPE)
+        self._slices: list[Slice] = []
+
+    def read(self, path: Path, item: int) -> Events:
+        """Read one sample.
+
+        Args:
+            path: The recording; its csv lies beside it, see `slices_path`.
+            item: Row of the sample in the csv, from 0.
+
+        Returns:
+            The record, with columns and rows counted from the window's first.
+
+        Raises:
+            EventError: A file that cannot be read, a row that is not there, or a sample without events.
+        """
+        if path != self._path:
+            self._path = None
+            self._events, self._slices = _whole(path), read_slices(slices_path(path))
+            if path.suffix == ".aedat4":
+                require_drawers(self._slices, slices_path(path))
+            self._path = path
+        if item >= len(self._slices):
+            raise EventError(f"{slices_path(path).name}: {len(self._slices)} rows, no row {item + 1}; fetch it again")
+        _, start, end = self._slices[item]
+        first, last = np.searchsorted(self._events["t"], [start, end], side="left")
+        chosen = self._events[first:last]
+        place = f"{path.name}, {'drawer' if path.suffix == '.aedat4' else 'row'} {item + 1}"
+        if not len(chosen):
+            raise EventError(f"{place}: no event from {start} to {end}, expected some; the csv is of another recording")
+        return cut_window(chosen, self._window, place)
+
+
+def slice_faults(path: Path) -> list[str]:
+    """Say which rows of the csv of a recording are doubtful, one line a kind; the samples can be read all the same.
+
+    Args:
+        path: The recording; its csv lies beside it, see `slices_path`.
+
+    Returns:
+        Rows that begin before the one above ends; of N-Omniglot also rows whose start or end is the time of no event.
+
+    Raises:
+        EventError: As `SliceReader.read`.
+    """
+    times, slices = _whole(path)["t"], read_slices(slices_path(path))
+    place = slices_path(path).name
+    overlapping = [row for row, (above, here) in enumerate(pairwise(slices), start=2) if here.start < above.end]
+    faults = [f"{place}: {_rows(overlapping)} before the row above ends"] if overlapping else []
+    if path.suffix == ".aedat4":
+        exact = np.isin(np.array([(row.start, row.end) for row in slices]), times).all(axis=1)
+        inexact = (np.flatnonzero(~exact) + 1).tolist()
+        if inexact:
+            faults.append(f"{place}: {_rows(inexact)} or ends at the time of no event; the next one is taken")
+    return faults
+
+
+def _rows(rows: list[int]) -> str:
+    shown = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+    return f"row {shown} begins" if len(rows) == 1 else f"each of rows {shown} begins"
+
+
+def _whole(path: Path) -> EventArray:
+    if path.suffix != ".aedat4":
+        return load_events(path).to_array()
+    events, _ = read_aedat4(path)
+    if (events["t"][1:] < events["t"][:-1]).any():
+        events = events[np.argsort(events["t"], kind="stable")]
+    return events
+
+
+def cut_window(events: NDArray[np.void], window: Window, place: str) -> Events:
+    """Keep what lies in a window, counted from its corner; the record says how many events were dropped."""
+    x, y = events["x"].astype(np.int64) - window.x_first, events["y"].astype(np.int64) - window.y_first
+    inside = (x >= 0) & (y >= 0) & (x < window.size.width) & (y < window.size.height)
+    num_outside = int(len(inside) - np.count_nonzero(inside))
+    return validate_events(
+        events["t"][inside],
+        x[inside],
+        y[inside],
+        events["p"][inside],
+        sensor_size=window.size,
+        num_read=len(events),
+        num_dropped={"outside the window": num_outside} if num_outside else {},
+        place=place,
+    )

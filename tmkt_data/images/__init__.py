@@ -1,0 +1,1 @@
+"""Images: decode, resize, and encode as spike frames."""

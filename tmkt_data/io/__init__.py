@@ -1,1 +1,0 @@
-"""One module per on-disk format, from bytes to arrays; `read.py` picks the module."""

@@ -1,0 +1,1 @@
+"""Paired samples: which image accompanies which recording, read from a cache."""

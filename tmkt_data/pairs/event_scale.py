@@ -1,0 +1,48 @@
+"""What becomes of event counts before a network sees them beside images in [0, 1]."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import SpecError
+from tmkt_data.spec import EventScale
+
+EVENT_SCALES: tuple[EventScale, ...] = get_args(EventScale)
+
+
+def scale_events(frames: NDArray[np.float32], scale: EventScale) -> NDArray[np.float32]:
+    """Scale event frames in place, sample by sample.
+
+    Args:
+        frames: Shape (B, T, C, H, W), float32; changed in place.
+        scale: `raw`: as counted; `clip1`: at most 1 (and at least -1); `log1p`: log(1 + |x|) with the sign of x;
+            `max`: divided by the largest magnitude of each sample and channel; `step-max`: of each sample, step and
+            channel, as KT has it on N-Omniglot; `binary`: 1 where there is any event.
+
+    Returns:
+        The same array.
+
+    Raises:
+        SpecError: An unknown scale.
+    """
+    match scale:
+        case "raw":
+            pass
+        case "clip1":
+            np.clip(frames, -1.0, 1.0, out=frames)
+        case "log1p":
+            np.copyto(frames, np.sign(frames) * np.log1p(np.abs(frames)))
+        case "max":
+            largest = np.abs(frames).max(axis=(1, 3, 4), keepdims=True)
+            frames /= np.maximum(largest, np.float32(1e-12))
+        case "step-max":
+            largest = np.abs(frames).max(axis=(3, 4), keepdims=True)
+            frames /= np.maximum(largest, np.float32(1e-12))
+        case "binary":
+            np.copyto(frames, (frames != 0).astype(np.float32))
+        case _:
+            raise SpecError(f"event scale: found {scale!r}, expected one of {', '.join(EVENT_SCALES)}")
+    return frames

@@ -1,0 +1,301 @@
+"""`PairedFrames`: recordings beside images as NumPy arrays, a map-style dataset that needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tmkt_data.cache.reader import Cache
+from tmkt_data.datasets.splits import SPLIT_CODES, split_digest
+from tmkt_data.errors import PairingError, SpecError
+from tmkt_data.images.encode import poisson_frames, repeat_frames
+from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
+from tmkt_data.pairs.image_pools import IMAGE_POOLS, choose_images
+from tmkt_data.pairs.pairing import PAIRINGS, ImagePools, draw_same_class, require_images, require_twins
+from tmkt_data.pairs.subsets import keep_images, keep_recordings
+from tmkt_data.random_keys import Purpose, draw_key, sample_uid
+from tmkt_data.spec import Encoder, EventScale, ImagePool, Pairing, PrepareSpec, Protocol, Split
+
+ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
+
+
+MAX_COUNTER = 2**63 - 1
+"""Largest seed or epoch."""
+
+
+class PairedSample(NamedTuple):
+    """One recording and the image drawn for it.
+
+    Attributes:
+        image: Spike frames of the image, shape (T, C, H, W), float32, 0 to 1; zeros with pairing `none`.
+        events: Frames of the recording, shape (T, C, H, W), float32.
+        label: Class of both.
+        position: Position of the recording in the split.
+        image_index: Row of the image in the cache; -1 with pairing `none`.
+    """
+
+    image: NDArray[np.float32]
+    events: NDArray[np.float32]
+    label: int
+    position: int
+    image_index: int
+
+
+class PairedBatch(NamedTuple):
+    """Some samples at once.
+
+    Attributes:
+        image: Shape (B, T, C, H, W), float32, 0 to 1; with `repeat` a read-only view over T and C.
+        events: Shape (B, T, C, H, W), float32, owned by the caller.
+        labels: Shape (B,), int64.
+        indices: Positions in the split, shape (B,), int64.
+        image_indices: Rows of the images in the cache, shape (B,), int64; -1 with pairing `none`.
+    """
+
+    image: NDArray[np.float32]
+    events: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    image_indices: NDArray[np.int64]
+
+
+class PairedFrames:
+    """Recordings of one split, each beside an image of its class: a map-style dataset of NumPy arrays.
+
+    What `frames[i]` returns depends on the cache, the arguments, the epoch and i alone: not on workers, batch size or
+    order. It works as it is in a torch `DataLoader`, with workers that are forked or spawned.
+
+    Args:
+        path: A cache made by `tmkt-data prepare`, or an open one.
+        split: `train`, `val` or `test`.
+        pairing: `same-class`: an image of the same class, drawn anew each epoch from the images that the split may
+            use; `twin`: the image that the recording was made from; `none`: no image.
+        seed: Seed of all draws, 0 or more.
+        encoder: `repeat`: intensity at every step; `poisson`: spikes drawn on reading; `baked`: the stored ones.
+        protocol: `twin-disjoint` or `kt-paper`.
+        scale: What becomes of event counts, see `scale_events`.
+        per_class: Keep only so many recordings of each class, drawn by `seed`; None keeps all. The images stay.
+        event_share: Keep only this share of the recordings of each class, drawn by `seed`, at least one.
+        image_share: Keep only this share of the images of each class, drawn by `seed`, at least one.
+        image_pool: Images that may be drawn for the training part: `split`, those of the part; `all` and
+            `shuffled-prefix` reach those of held-out recordings, to measure what a leak is worth, see `choose_images`.
+        classes: Keep only recordings and images of these labels; None keeps all. Labels stay as they are.
+
+    Raises:
+        CacheError: The cache cannot be opened, or lacks the protocol or the baked frames.
+        PairingError: The split is empty, or a recording has no image to stand beside.
+        SpecError: An unknown choice, a number out of range, or two that exclude each other.
+
+    Example:
+        >>> frames = PairedFrames("digits.h5", split="train", seed=1)  # doctest: +SKIP
+        >>> frames.set_epoch(3)  # doctest: +SKIP
+        >>> frames[0].image.shape  # doctest: +SKIP
+        (10, 2, 34, 34)
+    """
+
+    def __init__(
+        self,
+        path: str | Path | Cache,
+        split: Split = "train",
+        *,
+        pairing: Pairing = "same-class",
+        seed: int = 0,
+        encoder: Encoder = "repeat",
+        protocol: Protocol = "twin-disjoint",
+        scale: EventScale = "raw",
+        per_class: int | None = None,
+        event_share: float = 1.0,
+        image_share: float = 1.0,
+        image_pool: ImagePool = "split",
+        classes: ArrayLike | None = None,
+    ) -> None:
+        _require_choice("split", split, tuple(SPLIT_CODES))
+        _require_choice("pairing", pairing, PAIRINGS)
+        _require_choice("encoder", encoder, ENCODERS)
+        _require_choice("event scale", scale, EVENT_SCALES)
+        _require_choice("image pool", image_pool, IMAGE_POOLS)
+        if image_pool != "split" and (split != "train" or pairing == "twin"):
+            raise SpecError(
+                f"image pool: found {image_pool!r} with split {split!r} and pairing {pairing!r}, expected 'split'; "
+                "a leak is measured on the train part with pairing 'same-class'"
+            )
+        if not 0 <= seed <= MAX_COUNTER:
+            raise SpecError(f"seed: found {seed}, expected 0 to 2**63 - 1")
+        if pairing == "twin" and image_share < 1:
+            raise SpecError(
+                f"image share: found {image_share} with pairing 'twin', which needs the image of each recording"
+            )
+        self.cache = path if isinstance(path, Cache) else Cache(path)
+        self.split, self.pairing, self.seed, self.encoder = split, pairing, seed, encoder
+        self.protocol, self.scale, self.image_pool = protocol, scale, image_pool
+        self.epoch = 0
+        code = SPLIT_CODES[split]
+        all_codes = self.cache.splits("events", protocol)
+        all_labels = self.cache.tables["events/label"].astype(np.int64)
+        labels = np.arange(len(self.cache.class_names)) if classes is None else np.asarray(classes, np.int64)
+        self.rows: NDArray[np.int64] = keep_recordings(
+            np.flatnonzero((all_codes == code) & np.isin(all_labels, labels)),
+            all_labels,
+            self.cache.event_ids,
+            seed=seed,
+            per_class=per_class,
+            share=event_share,
+        )
+        rows = self.rows
+        self.ids = tuple(self.cache.event_ids[row] for row in rows.tolist())
+        self.labels: NDArray[np.int64] = all_labels[rows]
+        self.uids = np.array([sample_uid(sample) for sample in self.ids], np.uint64)
+        self.twins: NDArray[np.int64] = self.cache.tables["events/twin"][rows]
+        image_labels = self.cache.tables["images/label"].astype(np.int64)
+        image_ids = self.cache.image_ids
+        in_split = (self.cache.splits("images", protocol) == code) & np.isin(image_labels, labels)
+        allowed = choose_images(image_pool, in_split, image_labels, image_ids, seed=seed, classes=labels)
+        image_rows = keep_images(allowed, image_labels, image_ids, seed=seed, share=image_share)
+        self.pools = ImagePools.of(image_labels, image_rows, len(self.cache.class_names))
+        self.split_digest = split_digest(self.cache.event_ids, all_codes)
+        self._check()
+
+    def _check(self) -> None:
+        place = self.cache.info.path.name
+        if not len(self.rows):
+            raise PairingError(
+                f"{place}: no recording in split {self.split!r} of {self.protocol}; "
+                "prepare more recordings, or use another split or protocol"
+            )
+        if self.encoder == "baked" and self.pairing != "none" and not self.cache.has_spikes:
+            self.cache.image_spikes(np.zeros(0, np.int64))
+        if self.pairing == "same-class":
+            require_images(self.pools, self.labels, self.class_names, place=place, split=self.split)
+        elif self.pairing == "twin":
+            require_twins(self.twins, self.ids, place=place, split=self.split)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> PairedSample:
+        """Return one sample; `(index, occurrence)` redraws for a sample that comes up again in an epoch.
+
+        Raises:
+            IndexError: The index lies outside the split.
+        """
+        position, occurrence = index if isinstance(index, tuple) else (index, 0)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"index {position}, expected {-len(self)} to {len(self) - 1}")
+        batch = self.read([position % len(self)], [occurrence])
+        image = np.array(batch.image[0], np.float32)
+        return PairedSample(
+            image, batch.events[0], int(batch.labels[0]), int(batch.indices[0]), int(batch.image_indices[0])
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose images and spikes are drawn; 0 or more.
+
+        Workers of a DataLoader that persist between epochs hold a copy: set it before they start, or do not persist.
+        """
+        if not 0 <= epoch <= MAX_COUNTER:
+            raise SpecError(f"epoch: found {epoch}, expected 0 to 2**63 - 1")
+        self.epoch = epoch
+
+    def read(self, indices: ArrayLike, occurrences: ArrayLike | None = None) -> PairedBatch:
+        """Read several samples at once, each as `frames[i]` gives it.
+
+        Args:
+            indices: Positions in the split, shape (B,).
+            occurrences: How often each was drawn earlier in this epoch, shape (B,); zeros when unset.
+
+        Raises:
+            IndexError: A position lies outside the split.
+            CacheError: A frame was altered since it was written.
+        """
+        given = np.asarray(indices)
+        if given.size and not np.issubdtype(given.dtype, np.integer):
+            raise IndexError(f"indices of type {given.dtype}, expected whole numbers")
+        positions = given.astype(np.int64)
+        if len(positions) and (positions.min() < 0 or positions.max() >= len(self)):
+            raise IndexError(f"indices {positions.min()} to {positions.max()}, expected 0 to {len(self) - 1}")
+        repeats = np.zeros(len(positions), np.int64) if occurrences is None else np.asarray(occurrences, np.int64)
+        events = scale_events(self.cache.event_frames(self.rows[positions]), self.scale)
+        image_rows = self.image_rows(positions, repeats)
+        image = self._images(positions, repeats, image_rows)
+        return PairedBatch(image, events, self.labels[positions], positions, image_rows)
+
+    def image_rows(self, positions: NDArray[np.int64], occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which image stands beside each sample in this epoch: rows of the image side, shape (B,), int64."""
+        match self.pairing:
+            case "none":
+                return np.full(len(positions), -1, np.int64)
+            case "twin":
+                return self.twins[positions]
+            case "same-class":
+                return draw_same_class(
+                    self.pools,
+                    self.labels[positions],
+                    self.uids[positions],
+                    occurrences,
+                    seed=self.seed,
+                    epoch=self.epoch,
+                )
+
+    def _images(
+        self, positions: NDArray[np.int64], occurrences: NDArray[np.int64], image_rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        shape = (len(positions), self.num_steps, self.num_channels, *self.size)
+        if self.pairing == "none":
+            return np.broadcast_to(np.zeros((), np.float32), shape)
+        if self.encoder == "baked":
+            spikes = self.cache.image_spikes(image_rows)
+            return spikes.astype(np.float32) / np.float32(255 if self.spec.bake == "repeat" else 1)
+        intensities = self.cache.image_frames(image_rows)
+        if self.encoder == "repeat":
+            return repeat_frames(intensities, self.num_steps, self.num_channels)
+        keys = draw_key(self.seed, self.epoch, self.uids[positions], occurrences, Purpose.POISSON)
+        return poisson_frames(intensities, self.num_steps, self.num_channels, key=np.atleast_1d(keys))
+
+    @property
+    def spec(self) -> PrepareSpec:
+        """The choices that shaped the cache."""
+        return self.cache.spec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; labels index them."""
+        return self.cache.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the dataset, K."""
+        return len(self.cache.class_names)
+
+    @property
+    def num_steps(self) -> int:
+        """Time steps, T."""
+        return self.spec.time_bins
+
+    @property
+    def num_channels(self) -> int:
+        """Channels, C."""
+        return self.spec.num_channels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+        return self.spec.size, self.spec.size
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return self.cache.info.dataset
+
+    @property
+    def cache_digest(self) -> str:
+        """SHA-256 of the content of the cache, 64 hexadecimal digits."""
+        return self.cache.info.digest
+
+
+def _require_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise SpecError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")

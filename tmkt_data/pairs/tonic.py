@@ -1,0 +1,303 @@
+"""To and from tonic: its datasets through `prepare`, and caches as datasets that take its transforms.
+
+Nothing here imports tonic: what counts is how an object behaves, so datasets of other libraries work as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.datasets.catalogue import Catalogue, class_folders, is_plain, some
+from tmkt_data.datasets.folder import SETTINGS_NAME, open_folder
+from tmkt_data.errors import CatalogueError, EventError
+from tmkt_data.events.events import Events, SensorSize
+from tmkt_data.events.formats.arrays import decode_columns
+from tmkt_data.events.write import write_events
+from tmkt_data.files import read_bytes, replace_file, writing_alone
+from tmkt_data.pairs.paired_frames import PairedFrames
+from tmkt_data.spec import Pairing, TimeUnit
+
+MANIFEST_NAME = "from-tonic.json"
+_LOCK = "from-tonic.lock"
+Transform = Callable[[Any], Any]
+
+
+class EventDataset(Protocol):
+    """What `from_tonic` asks of a dataset: a length, and `(events, target)` by position."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """Return the events, an array with fields for t, x, y and p, and the class, a name or a number."""
+        ...
+
+
+def from_tonic(
+    dataset: EventDataset,
+    folder: str | Path,
+    *,
+    images: str | Path | None = None,
+    sensor_size: tuple[int, int] | None = None,
+    unit: TimeUnit = "us",
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Catalogue:
+    """Write the recordings of a tonic dataset into a folder, once, and list it.
+
+    The folder is one that `tmkt-data prepare folder --root FOLDER` takes from then on. Interrupted and called again,
+    it goes on where it stopped.
+
+    Args:
+        dataset: Without transforms. Where it keeps the paths of its files in `data`, their stems become the stems of
+            the samples, else their positions. Sets of a sensor of one row, such as spoken digits, need no y.
+        folder: Where to write, about 13 bytes an event.
+        images: Folder of class folders with images, whose twins are those of equal class and stem; None for
+            recordings alone. A folder is that of a class by its name, in whatever case; else as the folder of the
+            sample's own file is called; else by the number of the class or the word that its name begins with: `0` is
+            that of `0 - zero`. The class is called as the folder then.
+        sensor_size: Width and height; None takes the dataset's `sensor_size`.
+        unit: Unit of its times; tonic's are microseconds.
+        progress: Is told how many of how many samples are written.
+
+    Returns:
+        The catalogue of the folder. Classes are names, from the targets or the dataset's `classes`.
+
+    Raises:
+        CatalogueError: No samples, no sensor size, a target that is no class, images of no class, or a folder that
+            holds another dataset.
+        EventError: A sample that is no events.
+        TmktError: The disk is full or cannot be written, or another process writes there.
+
+    Example:
+        >>> import tonic  # doctest: +SKIP
+        >>> catalogue = from_tonic(tonic.datasets.NMNIST("data"), "nmnist-folder")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    size = _size_of(dataset, sensor_size)
+    stems = _stems_of(dataset)
+    manifest = {"dataset": type(dataset).__name__, "samples": len(stems), "sensor_size": list(size), "unit": unit}
+    text = json.dumps(manifest | {"first": stems[0], "last": stems[-1]}, sort_keys=True)
+    with writing_alone(folder, _LOCK):
+        _claim(folder, text)
+        classes = _Classes(dataset, () if images is None else class_folders(Path(images)))
+        _write_samples(dataset, folder, stems, classes, size, unit, progress)
+        if images is not None:
+            _require_images(folder, Path(images))
+        _write_settings(folder, size, images)
+    return open_folder(folder)
+
+
+def _require_images(folder: Path, images: Path) -> None:
+    recordings, pictures = class_folders(folder / "events"), class_folders(images)
+    if not set(recordings) & set(pictures):
+        raise CatalogueError(
+            f"{images}: found folders {some(pictures) or 'none'}, expected those of classes ({some(recordings)}); "
+            f"rename them, or write to another folder than {folder}"
+        )
+
+
+def _size_of(dataset: EventDataset, given: tuple[int, int] | None) -> SensorSize:
+    size = given if given is not None else getattr(dataset, "sensor_size", None)
+    sides = list(size)[:2] if isinstance(size, Sequence) else []
+    if len(sides) != 2 or not all(isinstance(side, (int, np.integer)) and 1 <= side <= 65536 for side in sides):
+        raise CatalogueError(
+            f"{type(dataset).__name__}: sensor_size is {size!r}, expected width and height; give sensor_size=(240, 180)"
+        )
+    return SensorSize(int(sides[0]), int(sides[1]))
+
+
+def _stems_of(dataset: EventDataset) -> list[str]:
+    count = len(dataset)
+    if not count:
+        raise CatalogueError(f"{type(dataset).__name__}: no samples, expected some; is it downloaded?")
+    paths = getattr(dataset, "data", None)
+    if isinstance(paths, list) and len(paths) == count and all(isinstance(path, (str, os.PathLike)) for path in paths):
+        return [_safe(Path(path).stem, "file name") for path in paths]
+    return [f"{number:06d}" for number in range(count)]
+
+
+def _safe(name: str, what: str) -> str:
+    """Return a name that is one part of a path.
+
+    Raises:
+        CatalogueError: None can be made of it.
+    """
+    safe = "".join("_" if letter in '/\\:*?"<>|' else letter for letter in name).strip()
+    if safe in ("", ".", "..") or not is_plain(safe) or len(os.fsencode(safe)) > 200:
+        raise CatalogueError(f"{what} {name[:60]!r}: no name for a file; rename it")
+    return safe
+
+
+def _claim(folder: Path, text: str) -> None:
+    path = folder / MANIFEST_NAME
+    if path.is_file():
+        if read_bytes(path, error=CatalogueError).decode(errors="replace") != text:
+            raise CatalogueError(f"{folder}: holds the samples of another dataset; give another folder")
+    elif any(entry.name not in (_LOCK, "images") for entry in folder.iterdir()):
+        raise CatalogueError(f"{folder}: holds other files; give an empty folder")
+    else:
+        replace_file(path, text.encode())
+
+
+def _write_samples(
+    dataset: EventDataset,
+    folder: Path,
+    stems: list[str],
+    classes: _Classes,
+    size: SensorSize,
+    unit: TimeUnit,
+    progress: Callable[[int, int], None],
+) -> None:
+    done_path = folder / ".done"
+    # Classes of the samples that are written: a sample that is there need not be decoded to know where it went.
+    known = read_bytes(done_path).decode().splitlines() if done_path.is_file() else []
+    with done_path.open("a", encoding="utf-8") as done:
+        for number, stem in enumerate(stems):
+            if number < len(known) and (folder / "events" / known[number] / f"{stem}.npz").is_file():
+                progress(number + 1, len(stems))
+                continue
+            place = f"{type(dataset).__name__}[{number}]"
+            events, target = dataset[number]
+            name = classes.name_of(number, target, place)
+            path = folder / "events" / name / f"{stem}.npz"
+            if path.exists():
+                raise CatalogueError(f"{place}: another sample of class {name} is called {stem!r} too; rename one")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_events(path, _record_of(events, size, unit, place))
+            done.write(f"{name}\n")
+            done.flush()
+            progress(number + 1, len(stems))
+
+
+class _Classes:
+    """Names the class of a sample, after the folder of its images where there is one."""
+
+    def __init__(self, dataset: EventDataset, image_folders: Sequence[str]) -> None:
+        self._classes, self._paths = getattr(dataset, "classes", None), getattr(dataset, "data", None)
+        self._folders = {name.lower(): name for name in reversed(image_folders)}
+        numbers = {int(name): name for name in reversed(image_folders) if name.isascii() and name.isdigit()}
+        # Folders that count from 1 do not say which number they give to class 0.
+        self._numbers = numbers if 0 in numbers else {}
+        self._targets: dict[str, Any] = {}
+
+    def name_of(self, index: int, target: Any, place: str) -> str:
+        """Return a name for the folder of a class; raises CatalogueError where the target is none."""
+        if getattr(target, "shape", None) == () and hasattr(target, "item"):
+            target = target.item()
+        name = self._own_name(target, place)
+        name = self._image_folder(name, target, index) or name
+        if self._targets.setdefault(name, target) != target:
+            raise CatalogueError(f"{place}: classes {self._targets[name]!r} and {target!r} have one name for a folder")
+        return name
+
+    def _own_name(self, target: Any, place: str) -> str:
+        if isinstance(target, str):
+            return _safe(target, f"{place}: class")
+        if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
+            number = int(target)
+            if isinstance(self._classes, (list, tuple)) and 0 <= number < len(self._classes):
+                return _safe(str(self._classes[number]), f"{place}: class")
+            return f"{number:04d}" if number >= 0 else _safe(str(number), f"{place}: class")
+        raise CatalogueError(f"{place}: target is {type(target).__name__}, expected the name or number of a class")
+
+    def _image_folder(self, name: str, target: Any, index: int) -> str | None:
+        candidates = [name]
+        if isinstance(self._paths, list) and index < len(self._paths):
+            path = self._paths[index]
+            candidates += [Path(path).parent.name] if isinstance(path, (str, os.PathLike)) else []
+        candidates += name.split()[:1]
+        by_name = next((self._folders[word.lower()] for word in candidates if word.lower() in self._folders), None)
+        return by_name if by_name is not None or isinstance(target, str) else self._numbers.get(int(target))
+
+
+def _record_of(events: Any, size: SensorSize, unit: TimeUnit, place: str) -> Events:
+    array = np.asarray(events)
+    if array.dtype.names is None or array.dtype.hasobject or array.ndim != 1:
+        raise EventError(
+            f"{place}: events are {array.dtype} of shape {array.shape}, expected one array with fields t, x, y and p; "
+            "take the dataset's transform off"
+        )
+    columns = {name: array[name] for name in array.dtype.names}
+    if size.height == 1 and "y" not in columns:
+        columns["y"] = np.zeros(len(array), np.uint16)
+    return decode_columns(columns, sensor_size=size, unit=unit, place=place)
+
+
+def _write_settings(folder: Path, size: SensorSize, images: str | Path | None) -> None:
+    where = json.dumps(str(Path(images).absolute())) if images is not None else '""'
+    text = f"# Written by tmkt from a tonic dataset.\nsensor_size = [{size.width}, {size.height}]\nimages = {where}\n"
+    replace_file(folder / SETTINGS_NAME, text.encode())
+
+
+class TonicFrames:
+    """A cache as a tonic dataset: `(frames, label)` by position, with transforms.
+
+    Frames have the order that tonic's `ToFrame` gives, so transforms that work on frames take them: `ToTorchDataset`
+    wrappers, `tonic.DiskCachedDataset`, `tonic.collation.PadTensors` and torchvision's among them. Transforms of
+    events do not apply: the events were counted when the cache was prepared.
+
+    Args:
+        path: A cache made by `tmkt-data prepare`.
+        split: `train`, `val` or `test`.
+        transform: Applied to the frames; with a pairing to those of both sides.
+        target_transform: Applied to the label.
+        transforms: Applied to frames and label together, after the others.
+        pairing: `none`: frames of the recording; `same-class` or `twin`: a tuple of the frames of an image and those
+            of the recording, see `PairedFrames`.
+        options: Further arguments of `PairedFrames`.
+
+    Attributes:
+        classes: Names of the classes; the label is the position.
+        sensor_size: Width, height and channels of a frame.
+        dtype: Type of the frames, float32.
+        ordering: Axes of the frames, `"tpyx"`.
+
+    Raises:
+        TmktError: As `PairedFrames`.
+
+    Example:
+        >>> train = TonicFrames("nmnist.h5", "train")  # doctest: +SKIP
+        >>> train[0][0].shape, train.sensor_size  # doctest: +SKIP
+        ((10, 2, 34, 34), (34, 34, 2))
+    """
+
+    dtype = np.dtype(np.float32)
+    ordering = "tpyx"
+
+    def __init__(
+        self,
+        path: str | Path,
+        split: Any = "train",
+        *,
+        transform: Transform | None = None,
+        target_transform: Transform | None = None,
+        transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+        pairing: Pairing = "none",
+        **options: Any,
+    ) -> None:
+        self.frames = PairedFrames(path, split, pairing=pairing, **options)
+        spec = self.frames.cache.spec
+        self.classes = list(self.frames.cache.class_names)
+        self.sensor_size = (spec.size, spec.size, spec.num_channels)
+        self.transform, self.target_transform, self.transforms = transform, target_transform, transforms
+        self._is_paired = pairing != "none"
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """Return one sample: frames of shape (T, C, H, W), float32, or two of them; and its label."""
+        sample = self.frames[index]
+        sides: tuple[NDArray[np.float32], ...] = (sample.image, sample.events) if self._is_paired else (sample.events,)
+        changed = tuple(side if self.transform is None else self.transform(side) for side in sides)
+        data: Any = changed if self._is_paired else changed[0]
+        label: Any = sample.label if self.target_transform is None else self.target_transform(sample.label)
+        return (data, label) if self.transforms is None else self.transforms(data, label)

@@ -1,0 +1,1 @@
+"""Build a cache: plan it, fill its blocks, finish the file."""

@@ -1,0 +1,117 @@
+"""Convert a block of images into the arrays that the cache stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.cache.build_folder import Block
+from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.image_reader import Archives, read_pixels
+from tmkt_data.datasets.recording_reader import canvas_of
+from tmkt_data.datasets.source_table import Source
+from tmkt_data.files import checksum
+from tmkt_data.images.decode import DecodedImage, decode_scaled
+from tmkt_data.images.encode import poisson_frames
+from tmkt_data.images.frames import frame_of_pixels, image_frame, smallest_pixels
+from tmkt_data.prepare.blocks import convert_all, empty_block, image_facts
+from tmkt_data.prepare.read_ahead import WINDOW_BYTES, KnownFile, ReadAhead
+from tmkt_data.random_keys import Purpose, draw_key, sample_uid
+from tmkt_data.spec import PrepareSpec
+
+
+def convert_images(
+    sources: Sequence[Source],
+    catalogue: Catalogue,
+    spec: PrepareSpec,
+    *,
+    skip_bad: bool = False,
+    archives: Archives | None = None,
+) -> Block:
+    """Decode some images, place and resize them, and reduce them to intensity; as `convert_recordings`.
+
+    Args:
+        sources: Images of the block.
+        catalogue: Where sensor size and placement are taken from.
+        spec: Choices of the cache.
+        skip_bad: Leave unreadable images out instead of raising.
+        archives: Archives read so far, by path, kept from block to block.
+
+    Raises:
+        UnreadableSourcesError: With every image of the block that could not be read.
+    """
+    arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {"frames": ((spec.size, spec.size), np.dtype("u1"))}
+    if spec.bake != "none":
+        arrays["spikes"] = ((spec.time_bins, spec.num_channels, spec.size, spec.size), np.dtype("u1"))
+    block = empty_block(len(sources), image_facts(spec), arrays)
+    converter = _ImageConverter(catalogue, spec, {} if archives is None else archives)
+    ahead = ReadAhead(
+        [KnownFile(s.file, s.num_bytes) if s.item < 0 and s.num_bytes <= WINDOW_BYTES else None for s in sources]
+    )
+
+    def convert(source: Source, at: int) -> dict[str, int]:
+        image, num_bytes, digest, frame = converter.convert(source, ahead.bytes_of(at))
+        block["frames"][at] = frame
+        facts = {
+            "height_px": image.height,
+            "width_px": image.width,
+            "source_bytes": num_bytes,
+            "source_xxh3": digest,
+            "frames_xxh3": checksum(frame),
+        }
+        if spec.bake != "none":
+            block["spikes"][at] = bake_spikes(frame, source.id, spec)
+            facts["spikes_xxh3"] = checksum(block["spikes"][at])
+        return facts
+
+    return convert_all("images", sources, block, convert, "files", skip_bad=skip_bad)
+
+
+class _ImageConverter:
+    """Decodes images and makes frames of them."""
+
+    def __init__(self, catalogue: Catalogue, spec: PrepareSpec, archives: Archives) -> None:
+        self._archives, self._spec = archives, spec
+        sensor_size, placement = canvas_of(catalogue, spec) if spec.canvas == "fixed" else (None, None)
+        self._where: dict[str, Any] = {
+            "height": spec.size,
+            "width": spec.size,
+            "sensor_size": sensor_size,
+            "placement": placement,
+        }
+        self._smallest = None if spec.image_decode == "full" else partial(smallest_pixels, **self._where)
+
+    def convert(self, source: Source, data: NDArray[np.uint8] | None) -> _Converted:
+        """Convert an image, whose file may have been read already; errors as `read_pixels`."""
+        if data is None:
+            image, whole = read_pixels(source, self._archives, self._smallest)
+            return _Converted(image, len(whole), checksum(whole), self._frame_of(image))
+        image = decode_scaled(data, self._smallest, place=source.path.name)
+        return _Converted(image, data.size, checksum(data), self._frame_of(image))
+
+    def _frame_of(self, image: DecodedImage) -> NDArray[np.uint8]:
+        if self._spec.image_decode == "full":
+            return image_frame(image.pixels, channel=self._spec.image_channel, **self._where)
+        return frame_of_pixels(image.pixels, image.extent, channel=self._spec.image_channel, **self._where)
+
+
+class _Converted(NamedTuple):
+    image: DecodedImage
+    num_bytes: int
+    checksum: int
+    frame: NDArray[np.uint8]
+
+
+def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> NDArray[np.uint8]:
+    """Return the spike frames of one image as they are stored, shape (T, C, H, W), uint8.
+
+    `poisson`: 0 or 1, drawn once with seed 0, epoch 0. `repeat`: the intensity itself, 0 to 255.
+    """
+    if spec.bake == "poisson":
+        key = draw_key(0, 0, sample_uid(sample_id), 0, Purpose.POISSON)
+        return poisson_frames(frame, spec.time_bins, spec.num_channels, key=np.uint64(key)).astype(np.uint8)
+    return np.broadcast_to(frame, (spec.time_bins, spec.num_channels, *frame.shape))

@@ -1,0 +1,97 @@
+"""The files of a block, read some at a time: in one call where the system allows it, and into the same memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from io import FileIO
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.files import OPEN_FLAGS, open_file
+
+WINDOW_BYTES = 1 << 22
+"""Read at a time, about: what stays in the processor's caches until it is decoded."""
+WINDOW_FILES = 16
+_IN_ONE_CALL = os.name == "posix"
+
+
+class KnownFile(NamedTuple):
+    """A file, and the size that it should have."""
+
+    path: str
+    num_bytes: int
+
+
+class ReadAhead:
+    """Gives the bytes of files that are asked for in their order.
+
+    Args:
+        files: The files; None is passed over.
+    """
+
+    def __init__(self, files: Sequence[KnownFile | None]) -> None:
+        self._files = files
+        self._room = np.empty(0, np.uint8)
+        self._found: dict[int, NDArray[np.uint8]] = {}
+        self._next = 0
+
+    def bytes_of(self, at: int) -> NDArray[np.uint8] | None:
+        """Return the bytes of a file, shape (N,), uint8; good until a later one is asked for.
+
+        Returns:
+            None for what is passed over, and for a file that cannot be read or is of another size; `read_bytes` says
+            what is wrong with it.
+        """
+        if at >= self._next:
+            self._read(self._window(at))
+        return self._found.get(at)
+
+    def _window(self, first: int) -> dict[int, KnownFile]:
+        window: dict[int, KnownFile] = {}
+        room = WINDOW_BYTES
+        for number in range(first, len(self._files)):
+            file = self._files[number]
+            if len(window) == WINDOW_FILES or (window and file is not None and file.num_bytes > room):
+                break
+            self._next = number + 1
+            if file is not None:
+                window[number] = file
+                room -= file.num_bytes
+        return window
+
+    def _read(self, window: dict[int, KnownFile]) -> None:
+        # A byte more than there should be tells whether a file has grown.
+        start = np.cumsum([0, *(file.num_bytes + 1 for file in window.values())], dtype=np.int64)
+        if start[-1] > len(self._room):
+            self._room = np.empty(start[-1] + start[-1] // 4, np.uint8)
+        counts = _read_files([file.path for file in window.values()], start, self._room)
+        self._found = {
+            number: self._room[first : first + count]
+            for (number, file), first, count in zip(window.items(), start.tolist(), counts, strict=False)
+            if count == file.num_bytes
+        }
+
+
+def _read_files(paths: list[str], start: NDArray[np.int64], room: NDArray[np.uint8]) -> list[int]:
+    """Read what each file has of bytes, up to its room; return how many, -1 where it cannot be read."""
+    if not _IN_ONE_CALL:
+        return [_read_file(path, room[first:end]) for path, first, end in zip(paths, start, start[1:], strict=False)]
+    from tmkt_data.kernels.read_files import read_files
+
+    # No file has a zero byte in its name, and none has no name.
+    names = [b"\0" if "\0" in path else os.fsencode(path) + b"\0" for path in paths]
+    name_start = np.cumsum([0, *map(len, names)], dtype=np.int64)[:-1]
+    counts = np.empty(len(paths), np.int64)
+    read_files(np.frombuffer(b"".join(names), np.uint8), name_start, OPEN_FLAGS, start, room, counts)
+    return counts.tolist()
+
+
+def _read_file(path: str, room: NDArray[np.uint8]) -> int:
+    try:
+        with FileIO(path, "rb", opener=open_file) as file:
+            return file.readinto(room.data)
+    except (OSError, ValueError):
+        return -1

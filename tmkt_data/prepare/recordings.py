@@ -1,0 +1,143 @@
+"""Convert a block of recordings into the arrays that the cache stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.cache.build_folder import Block
+from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.recording_reader import RecordingFacts, RecordingReader, canvas_of
+from tmkt_data.datasets.source_table import Source
+from tmkt_data.errors import EventError
+from tmkt_data.events.filters import OUTSIDE, num_filtered
+from tmkt_data.events.frames import FrameBuilder, canvas_box
+from tmkt_data.files import checksum
+from tmkt_data.prepare.atis import AtisCounter, counts_as_it_stands, may_be_counted
+from tmkt_data.prepare.blocks import convert_all, empty_block, event_facts, frames_dtype
+from tmkt_data.prepare.read_ahead import KnownFile, ReadAhead
+from tmkt_data.spec import PrepareSpec
+
+LARGEST_BYTE = 255
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+
+
+def convert_recordings(
+    sources: Sequence[Source], catalogue: Catalogue, spec: PrepareSpec, *, skip_bad: bool = False
+) -> Block:
+    """Decode, bin and resize some recordings.
+
+    Args:
+        sources: Recordings of the block.
+        catalogue: Where the sensor size is taken from.
+        spec: Choices of the cache.
+        skip_bad: Leave unreadable recordings out instead of raising.
+
+    Returns:
+        See `empty_block`, with the columns of `event_facts`, and `overflow_length`: how many cells of a recording
+        exceed a byte. `overflow_cell` and `overflow_count` say which, for one recording after the other.
+
+    Raises:
+        UnreadableSourcesError: With every recording of the block that could not be read.
+    """
+    shape = (spec.time_bins, spec.num_channels, spec.size, spec.size)
+    columns = event_facts(spec) | {"overflow_length": "<i8"}
+    block = empty_block(len(sources), columns, {"frames": (shape, frames_dtype(spec))})
+    cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
+    reader = RecordingReader(catalogue, spec)
+    counter = AtisCounter(catalogue.sensor_size, spec) if counts_as_it_stands(catalogue, spec) else None
+    ahead = ReadAhead([KnownFile(s.file, s.num_bytes) if may_be_counted(s) else None for s in sources])
+
+    def convert(source: Source, at: int) -> dict[str, int]:
+        stored = block["frames"][at]
+        short = None if counter is None else _store_short(counter, ahead.bytes_of(at), stored)
+        counted = _store(source, catalogue, spec, reader, stored) if short is None else short
+        num_over = 0
+        if stored.dtype == np.uint8 and counted.largest > LARGEST_BYTE:
+            over = np.flatnonzero(counted.frames > LARGEST_BYTE)
+            num_over = len(over)
+            cells.append(over)
+            counts.append(counted.frames[over].astype(np.uint32))
+        elif stored.dtype == np.float16 and counted.largest > _LARGEST_HALF:
+            raise EventError(
+                f"{source.path.name}: a cell counts {counted.largest:.0f} events, float16 holds {_LARGEST_HALF:.0f}; "
+                "use --resize sum"
+            )
+        return _facts(counted, spec) | {"overflow_length": num_over, "frames_xxh3": checksum(stored)}
+
+    block = convert_all("recordings", sources, block, convert, catalogue.kind, skip_bad=skip_bad)
+    return block | {"overflow_cell": np.concatenate(cells), "overflow_count": np.concatenate(counts)}
+
+
+class _Counted(NamedTuple):
+    facts: RecordingFacts
+    num_outside_bins: int
+    frames: NDArray[Any]
+    largest: float
+    num_bytes: int
+    checksum: int
+
+
+def _store_short(counter: AtisCounter, data: NDArray[np.uint8] | None, stored: NDArray[Any]) -> _Counted | None:
+    if data is None:
+        return None
+    found = counter.store(data, stored)
+    return None if found is None else _Counted(*found, data.size, checksum(data))
+
+
+def _store(
+    source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: RecordingReader, stored: NDArray[Any]
+) -> _Counted:
+    recording = reader.open(source)
+    facts = recording.facts
+    builder = FrameBuilder(
+        canvas_box(facts.extent, spec.canvas, canvas_of(catalogue, spec)[0]),
+        facts.t_first,
+        facts.t_last,
+        num_bins=spec.time_bins,
+        height=spec.size,
+        width=spec.size,
+        bin_rule=spec.bin_rule,
+        resize=spec.resize,
+        representation=spec.representation,
+    )
+    for events in recording.pieces():
+        builder.add(events)
+    frames, num_outside_bins = builder.result()
+    largest = _pack(frames.reshape(-1), stored.reshape(-1))
+    return _Counted(facts, num_outside_bins, frames.reshape(-1), largest, recording.num_bytes, recording.checksum)
+
+
+def _pack(frames: NDArray[Any], stored: NDArray[Any]) -> float:
+    """Write frames as they are stored; return the largest value of counts."""
+    from tmkt_data.kernels.pack import pack_counts, pack_halves
+
+    if stored.dtype == np.uint8:
+        return pack_counts(frames, stored)
+    if stored.dtype == np.float16:
+        return pack_halves(frames, stored.view(np.uint16))
+    stored[...] = frames
+    return 0
+
+
+def _facts(counted: _Counted, spec: PrepareSpec) -> dict[str, int]:
+    facts = counted.facts
+    filtered = num_filtered(facts.num_dropped) if spec.filters else {}
+    num_outside = facts.num_dropped.get(OUTSIDE, 0)
+    return {
+        "t_first_us": facts.t_first,
+        "t_last_us": facts.t_last,
+        "num_read": facts.num_read,
+        "num_kept": facts.num_kept,
+        "num_outside_sensor": num_outside,
+        "num_no_event": sum(facts.num_dropped.values()) - num_outside - sum(filtered.values()),
+        "num_outside_bins": counted.num_outside_bins,
+        "num_inversions": facts.num_inversions,
+        "source_bytes": counted.num_bytes,
+        "source_xxh3": counted.checksum,
+        **{f"num_{name}": count for name, count in filtered.items()},
+    }

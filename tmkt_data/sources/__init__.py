@@ -1,0 +1,1 @@
+"""Where datasets lie: locate, download, unpack, and check them."""

@@ -1,0 +1,130 @@
+"""Zip and tar archives, unpacked without trust: no path leaves the target, and no more comes out than fits."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+from tmkt_data.errors import CatalogueError
+from tmkt_data.files import FileLock
+from tmkt_data.sources.archive_members import CHUNK, DAMAGE, ArchiveLimits, Budget, archive_members, safe_name
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+Check = Callable[[Path, Path], object]
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether the name is that of a zip or tar archive."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def unpack_archives(
+    archives: Mapping[Path, str], target: Path, limits: ArchiveLimits | None = None, check: Check = lambda *_: None
+) -> Iterator[int]:
+    """Unpack archives into a folder that is there when it is whole, and not before.
+
+    Archives inside them are unpacked beside where they lie, one level deep: N-Caltech101 and Caltech-101 come so.
+
+    Args:
+        archives: Each a zip, or a tar, packed with gzip, bzip2 or xz or not; and the folder below the target that it
+            is unpacked into, `"."` for the target itself.
+        target: Folder to make. One that is there is left as it is.
+        limits: What each may become; None for the defaults.
+        check: Is called with an archive and each that came out of it before that is unpacked; raises CatalogueError
+            to refuse it.
+
+    Yields:
+        Members written so far.
+
+    Raises:
+        CatalogueError: No archive, a damaged or encrypted one, a member that would lie outside the target, is there
+            already, or is a link or a device, more members or bytes than the limits, or no room on the disk. Nothing
+            is left then.
+    """
+    if target.is_dir():
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    archive = next(iter(archives))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not lock.acquire():
+            raise CatalogueError(f"{target}: another process is unpacking there; wait for it to end")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        done = 0
+        for archive, folder in archives.items():
+            for _ in _unpack(archive, partial / folder, Budget(archive, limits or ArchiveLimits()), check):
+                done += 1
+                yield done
+        partial.rename(target)
+    except OSError as broken:
+        raise _failure(archive, target, broken) from broken
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        lock.release()
+        with contextlib.suppress(OSError):
+            lock.path.unlink()
+
+
+def _failure(archive: Path, target: Path, broken: OSError) -> CatalogueError:
+    if broken.errno == errno.ENOSPC:
+        return CatalogueError(f"{target.parent}: no room to unpack {archive.name}; free some and run it again")
+    place = archive if broken.filename in (None, str(archive)) else target.parent
+    return CatalogueError(f"{place}: cannot be unpacked ({broken.strerror or broken}); check it and its folder")
+
+
+def _unpack(archive: Path, folder: Path, budget: Budget, check: Check | None) -> Iterator[int]:
+    """Unpack an archive, and those inside unless `check` is None."""
+    inner: list[Path] = []
+    try:
+        for member in archive_members(archive, budget):
+            path = folder / safe_name(member.name, archive.name)
+            _write(member.stream, path, archive.name, budget)
+            if check is not None and is_archive(path):
+                inner.append(path)
+            yield 1
+    except DAMAGE as broken:
+        reason = (str(broken).splitlines() or [type(broken).__name__])[0][:100]
+        raise CatalogueError(f"{archive.name}: cannot be unpacked ({reason}); it is damaged, fetch it again") from None
+    for path in inner:
+        if check is not None:
+            check(archive, path)
+        yield from _unpack(path, path.parent, budget, None)
+        path.unlink()
+
+
+def _write(stream: IO[bytes], path: Path, archive: str, budget: Budget) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CatalogueError(
+            f"{archive}: {path.name!r} lies below a member that is a file; it is damaged, fetch it again"
+        ) from None
+    if path.exists():
+        raise CatalogueError(f"{archive}: two members of the name {path.name!r}; it is damaged")
+    with path.open("xb") as out:
+        while chunk := stream.read(CHUNK):
+            budget.spend(len(chunk))
+            out.write(chunk)
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Return the digest of a file, `md5` or `sha256`, in hexadecimal digits.
+
+    Raises:
+        CatalogueError: The file cannot be read.
+    """
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    except OSError as broken:
+        raise CatalogueError(f"{path}: cannot be read ({broken.strerror or broken})") from broken
+    return digest.hexdigest()

@@ -1,0 +1,220 @@
+"""What of a dataset is there, what is missing or damaged, and what to do next."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tmkt_data.datasets.catalogue import Catalogue, some
+from tmkt_data.datasets.declared import compare, torn_pairs
+from tmkt_data.datasets.image_reader import Archives, read_pixels
+from tmkt_data.datasets.recording_reader import RecordingReader
+from tmkt_data.datasets.registry import default_spec
+from tmkt_data.datasets.source_table import Source
+from tmkt_data.errors import CatalogueError, EventError, ImageError
+from tmkt_data.events.formats.atis import BYTES_PER_EVENT
+from tmkt_data.events.slices import slice_faults
+from tmkt_data.files import read_bytes
+from tmkt_data.sources.archives import file_digest
+from tmkt_data.sources.misplaced import find_misplaced
+
+MAX_NAMED = 10
+_MAX_LIST_BYTES = 1 << 28
+
+
+@dataclass
+class Diagnosis:
+    """What was found.
+
+    Attributes:
+        name: The dataset.
+        recordings: Recordings listed.
+        images: Images listed.
+        twins: Recordings whose own image is there.
+        expected: Recordings of the complete set; 0 where unknown.
+        expected_images: Images of the complete set; 0 where unknown.
+        missing_recordings: Declared recordings that are not there.
+        missing_images: Declared images that are not there.
+        misplaced: Samples that lie elsewhere, or of which two are of one number, one line each.
+        unexpected: Samples that the complete set does not have, one line a side.
+        notes: What the catalogue left out or misses.
+        problems: Files that are damaged or empty, one line each.
+        next_command: What to run next.
+    """
+
+    name: str
+    recordings: int = 0
+    images: int = 0
+    twins: int = 0
+    expected: int = 0
+    expected_images: int = 0
+    missing_recordings: int = 0
+    missing_images: int = 0
+    misplaced: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    next_command: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether both sides have all that is declared and nothing else, and nothing is damaged."""
+        return (
+            not (self.problems or self.misplaced or self.unexpected or self.missing_recordings or self.missing_images)
+            and self.recordings == (self.expected or self.recordings)
+            and self.images == (self.expected_images or self.images)
+        )
+
+
+def diagnose(catalogue: Catalogue, options: Sequence[str], folders: Sequence[Path] = ()) -> Diagnosis:
+    """Look at every file of a catalogue without decoding it, and compare both sides with what is declared.
+
+    Args:
+        catalogue: The dataset.
+        options: What it was opened with on the command line, such as `["--root", "data"]`.
+        folders: Where to look for what is missing.
+    """
+    declared = catalogue.declared
+    found = Diagnosis(
+        name=catalogue.name,
+        recordings=len(catalogue.recordings),
+        images=len(catalogue.images),
+        twins=catalogue.num_twins,
+        expected=catalogue.expected,
+        expected_images=len(declared.images) or declared.num_images,
+        notes=[*catalogue.notes, *catalogue.unmatched_notes()],
+    )
+    found.missing_recordings = _compare_side(catalogue, "recording", folders, found)
+    found.missing_images = _compare_side(catalogue, "image", folders, found)
+    if not declared.has_classes:
+        pairs = torn_pairs(*([s.id for s in side] for side in (catalogue.recordings, catalogue.images)))
+        found.misplaced += [f"recording {one}: its image is {other}; one of them is misplaced" for one, other in pairs]
+    for side, sources in (("recording", catalogue.recordings), ("image", catalogue.images)):
+        found.problems += [f"{side} {source.id}: {why}" for source in sources if (why := _suspicion(source))]
+    unpaired = ["--allow-unpaired"] if catalogue.unpaired_classes() else []
+    skip = ["--skip-bad"] if found.problems else []
+    found.next_command = shlex.join(["tmkt-data", "prepare", catalogue.name, *options, *unpaired, *skip])
+    return found
+
+
+def _compare_side(catalogue: Catalogue, side: str, folders: Sequence[Path], found: Diagnosis) -> int:
+    """Compare one side with what is declared; return how many samples are missing."""
+    sources = catalogue.recordings if side == "recording" else catalogue.images
+    declared = catalogue.declared.recordings if side == "recording" else catalogue.declared.images
+    difference = compare((s.id for s in sources), declared, has_classes=catalogue.declared.has_classes)
+    found.misplaced += [
+        f"{side}s {' and '.join(ids)} are of one number; all but one are misplaced" for ids in difference.twice
+    ]
+    if not difference.missing and not difference.unexpected:
+        return 0
+    strange = set(difference.unexpected)
+    listed = {source.path for source in sources if source.id not in strange}
+    suffixes = {source.path.suffix.lower() for source in sources}
+    elsewhere = list(find_misplaced(catalogue.name, folders, difference.missing, listed, suffixes))
+    for path, ids in elsewhere:
+        known = f"{side} {ids[0]}" if len(ids) == 1 else f"one of {len(ids)} missing {side}s ({some(ids)})"
+        found.misplaced.append(f"{_below(path, folders)} seems to be {known}; move it there")
+    moved = {path for path, _ in elsewhere}
+    rest = [source.id for source in sources if source.id in strange and source.path not in moved]
+    if rest:
+        found.unexpected.append(f"{len(rest)} {side}s that the set does not have: {some(rest)}")
+    return len(difference.missing)
+
+
+def _below(path: Path, folders: Sequence[Path]) -> str:
+    """Return a path as it is below the nearest of some folders."""
+    inside = [folder for folder in folders if path.is_relative_to(folder)]
+    return str(path.relative_to(max(inside, key=lambda folder: len(folder.parts)))) if inside else str(path)
+
+
+def _suspicion(source: Source) -> str:
+    if source.num_bytes == 0:
+        return f"{source.path.name} is empty; fetch it again"
+    if source.file.endswith((".bin", ".bs2")) and source.item < 0 and source.num_bytes % BYTES_PER_EVENT:
+        return f"{source.path.name} has {source.num_bytes} bytes, no whole number of events; fetch it again"
+    return ""
+
+
+def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
+    """Decode every recording and image; what cannot be decoded is added to the problems, doubtful rows to the notes.
+
+    Yields:
+        Samples looked at so far.
+    """
+    if catalogue.kind == "slices":
+        for path in sorted({source.path for source in catalogue.recordings}, key=os.fsencode):
+            # What keeps a csv from being read is found with its samples.
+            with contextlib.suppress(EventError):
+                found.notes += slice_faults(path)
+    reader = RecordingReader(catalogue, default_spec(catalogue.name))
+    archives: Archives = {}
+    known = {problem.partition(":")[0] for problem in found.problems}
+    done = 0
+    for side, sources in (("recording", catalogue.recordings), ("image", catalogue.images)):
+        for source in sources:
+            try:
+                if side == "recording":
+                    reader.open(source)
+                else:
+                    read_pixels(source, archives)
+            except (EventError, ImageError) as broken:
+                if f"{side} {source.id}" not in known:
+                    found.problems.append(f"{side} {source.id}: {broken}")
+            done += 1
+            yield done
+
+
+def list_digests(catalogue: Catalogue, folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield the path and the SHA-256 of each file of a catalogue, sorted by path.
+
+    Args:
+        catalogue: The dataset.
+        folders: Those its sides were found in; paths are given below the nearest, so that they are the same wherever
+            the set lies, in a folder or unpacked from an archive.
+
+    Raises:
+        CatalogueError: A file that cannot be read.
+    """
+    named = ((_below(Path(file), folders), file) for file in files_of(catalogue))
+    for name, file in sorted(named, key=lambda pair: os.fsencode(pair[0])):
+        yield name, file_digest(Path(file), "sha256")
+
+
+def files_of(catalogue: Catalogue) -> set[str]:
+    """Return the files of both sides, each once."""
+    return {source.file for side in (catalogue.recordings, catalogue.images) for source in side}
+
+
+def format_digests(digests: Mapping[str, str]) -> str:
+    """Return digests as `sha256sum` writes them, so that `sha256sum -c` checks them too."""
+    return "".join(f"{digest}  {path}\n" for path, digest in digests.items())
+
+
+def read_digests(path: Path) -> dict[str, str]:
+    """Read a list as `sha256sum` writes it.
+
+    Raises:
+        CatalogueError: The file cannot be read, or a line that is none.
+    """
+    text = read_bytes(path, limit=_MAX_LIST_BYTES, error=CatalogueError).decode("utf-8", errors="surrogateescape")
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        digest, gap, name = line[:64], line[64:66], line[66:]
+        if gap not in ("  ", " *") or not name or any(letter not in "0123456789abcdef" for letter in digest):
+            raise CatalogueError(f"{path.name}, row {number}: found {line[:80]!r}, expected a SHA-256 and a path")
+        found[name] = digest
+    return found
+
+
+def compare_digests(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """Return one line for each way in which two lists differ; none where they agree."""
+    kinds = {
+        "changed": [name for name in there if name in here and here[name] != there[name]],
+        "missing": [name for name in there if name not in here],
+        "new": [name for name in here if name not in there],
+    }
+    return [f"{len(names)} files {kind}: {some(names)}" for kind, names in kinds.items() if names]

@@ -1,0 +1,165 @@
+"""Fetch a file over HTTP: resumed where it stopped, checked before it is put in place."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+from urllib.parse import urlsplit
+
+from tmkt_data.errors import CatalogueError
+from tmkt_data.files import FileLock
+from tmkt_data.sources.archives import file_digest
+from tmkt_data.sources.urls import Download
+
+TIMEOUT_S = 30.0
+_CHUNK = 1 << 18
+_PARTIAL, _OK = 206, 200
+_RANGE_REFUSED = 416
+
+
+class Transfer(NamedTuple):
+    """How far a file is: `total` is -1 where the server does not say."""
+
+    done: int
+    total: int
+
+
+class _WebOnly(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect to another web address, and to nothing else."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            raise urllib.error.URLError(f"it leads to {newurl[:60]!r}, which is no web address")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def fetch(entry: Download, folder: Path, urls: Sequence[str] | None = None) -> Iterator[Transfer]:
+    """Fetch one file of a dataset from the first address that gives it whole; one that gives another is passed over.
+
+    What has come of it before is kept as `.NAME.part` and continued, where the server can.
+
+    Args:
+        entry: The file.
+        folder: Where to put it; made where it is missing.
+        urls: Addresses to try in turn; None for those of the entry.
+
+    Yields:
+        How far it is.
+
+    Raises:
+        CatalogueError: No address gives the published file, the one that is there is another, the disk is full, or
+            another process is fetching it. What has come is kept, but not what has another digest.
+    """
+    path = folder / entry.name
+    if path.is_file():
+        why = _difference(path, entry)
+        if why:
+            raise CatalogueError(f"{path}: {why}; it is damaged, remove it and fetch it again")
+        return
+    part = folder / f".{entry.name}.part"
+    lock = FileLock(folder / f".{entry.name}.lock")
+    reasons: list[str] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not lock.acquire():
+            raise CatalogueError(f"{path}: another process is fetching it; wait for it to end")
+        for url in entry.urls if urls is None else urls:
+            why = yield from _from_one_source(url, part, entry)
+            if not why:
+                part.replace(path)
+                return
+            reasons.append(f"{urlsplit(url).netloc}: {why}")
+    except OSError as broken:
+        raise CatalogueError(
+            f"{path}: cannot be written ({broken.strerror or broken}); what has come is kept"
+        ) from broken
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            lock.path.unlink()
+    why = "; ".join(reasons) or "no address is known"
+    raise CatalogueError(f"{entry.name}: cannot be fetched ({why}); fetch it by hand, or try again later")
+
+
+def _from_one_source(url: str, part: Path, entry: Download) -> Generator[Transfer, None, str]:
+    """Fetch from one address into `part`; return why it is not the file, or `""`.
+
+    What has another digest is removed. Where it was the continuation of what came before, from wherever, the address is
+    asked once more for the whole file.
+    """
+    for is_continued in (part.is_file() and part.stat().st_size > 0, False):
+        try:
+            yield from _transfer(url, part)
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as broken:
+            return str(getattr(broken, "reason", broken))[:80]
+        why = _difference(part, entry)
+        if why:
+            part.unlink()
+        if not why or not is_continued:
+            return why
+    return ""
+
+
+def _difference(path: Path, entry: Download) -> str:
+    algorithm, expected = entry.published
+    found = file_digest(path, algorithm) if algorithm else ""
+    return "" if found == expected else f"{algorithm} {found}, expected {expected}"
+
+
+def _transfer(url: str, part: Path) -> Iterator[Transfer]:
+    """Append to `part` what is missing of it."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise urllib.error.URLError("no web address")
+    done = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "tmkt", "Range": f"bytes={done}-"})
+    try:
+        answer = urllib.request.build_opener(_WebOnly).open(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as refused:
+        if refused.code == _RANGE_REFUSED and done:
+            # Everything had come already, or the file there is another: the digest tells.
+            return
+        raise
+    with answer:
+        if answer.status == _OK:
+            done = 0
+        elif answer.status != _PARTIAL or not _continues(answer.headers.get("Content-Range", ""), done):
+            raise urllib.error.URLError(f"it answers {answer.status} with another part than asked for")
+        length = answer.headers.get("Content-Length", "")
+        total = done + int(length) if length.isascii() and length.isdigit() else -1
+        _require_room(part.parent, total - done)
+        with part.open("ab" if done else "wb") as out:
+            yield from _copy(answer, out, done, total)
+
+
+def _continues(content_range: str, done: int) -> bool:
+    return content_range.strip().startswith(f"bytes {done}-")
+
+
+def _copy(answer: IO[bytes], out: IO[bytes], done: int, total: int) -> Iterator[Transfer]:
+    yield Transfer(done, total)
+    while chunk := answer.read(_CHUNK):
+        out.write(chunk)
+        done += len(chunk)
+        yield Transfer(done, total)
+    if total >= 0 and done != total:
+        raise urllib.error.URLError(f"{done:,} of {total:,} bytes came")
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise CatalogueError(f"{folder}: {free / 1e6:.0f} MB free, needed {needed / 1e6:.0f} MB; free some space")

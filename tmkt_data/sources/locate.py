@@ -1,0 +1,291 @@
+"""From what the user gives, a folder, its parent, an archive or a folder of archives, to a catalogue."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from tmkt_data.datasets.catalogue import Catalogue, some
+from tmkt_data.datasets.info import MissingDataError, Side
+from tmkt_data.datasets.registry import open_catalogue
+from tmkt_data.errors import CatalogueError, printable
+from tmkt_data.sources.archives import is_archive, unpack_archives
+from tmkt_data.sources.urls import check_inside, check_known, known_file
+from tmkt_data.spec import ClassSet
+
+MAX_DEPTH = 2
+MAX_FOLDERS = 40
+MAX_ARCHIVES = 40
+Say = Callable[[str], None]
+
+
+class Sources(NamedTuple):
+    """A dataset that was found.
+
+    Attributes:
+        catalogue: Its samples.
+        bases: Folders that its sides were found in, below which its files have the same names wherever it lies.
+    """
+
+    catalogue: Catalogue
+    bases: tuple[Path, ...]
+
+
+class _Place(NamedTuple):
+    """A folder to look in; a foreign one came out of an archive."""
+
+    folder: Path
+    is_foreign: bool = False
+
+
+def open_sources(
+    name: str,
+    root: Path | None,
+    events: Path | None,
+    images: Path | None,
+    class_set: ClassSet = "all",
+    *,
+    unpack_to: Path,
+    say: Say = lambda _: None,
+) -> Catalogue:
+    """List a dataset from folders, from archives, or from the folder above; see `find_sources`."""
+    return find_sources(name, root, events, images, class_set, unpack_to=unpack_to, say=say).catalogue
+
+
+def find_sources(
+    name: str,
+    root: Path | None,
+    events: Path | None,
+    images: Path | None,
+    class_set: ClassSet = "all",
+    *,
+    unpack_to: Path,
+    say: Say = lambda _: None,
+) -> Sources:
+    """Find a dataset in folders, in archives, or in the folder above.
+
+    Where a folder holds archives of one side and the files of the other, both are taken.
+
+    Args:
+        name: Name of the dataset.
+        root: Folder or archive that holds both sides; or a folder that holds it, up to two levels above.
+        events: The same for the recordings alone.
+        images: The same for the images alone.
+        class_set: See `open_catalogue`.
+        unpack_to: Folder that archives are unpacked into; what is there already is used again.
+        say: Is told what is unpacked and where data was found.
+
+    Raises:
+        CatalogueError: Nothing of the dataset is there, or an archive that cannot be unpacked.
+    """
+    finder = _Finder(name, class_set, unpack_to, say)
+    sides: tuple[Side, ...] = ("", "recordings", "images")
+    places = [finder.places(path, side) for path, side in zip((root, events, images), sides, strict=True)]
+    found = finder.find(*places)
+    if found is not None:
+        for hint in finder.hints:
+            say(f"note: {hint}")
+        return found
+    finder.remove_useless(place.folder for side in places for place in side if place.is_foreign)
+    raise finder.missing()
+
+
+class _Finder:
+    """Tries folders until one holds the dataset, and remembers why the others do not."""
+
+    def __init__(self, name: str, class_set: ClassSet, unpack_to: Path, say: Say) -> None:
+        self._name, self._class_set, self._unpack_to, self._say = name, class_set, unpack_to, say
+        self._failures: list[MissingDataError] = []
+        self.hints: list[str] = []
+
+    def places(self, path: Path | None, side: Side) -> list[_Place]:
+        """Return the folders that a path stands for: itself, and what its archives were unpacked to.
+
+        Args:
+            path: Folder or archive; None where it was not given.
+            side: What it should hold; `""` for both.
+        """
+        if path is None:
+            return []
+        if path.is_file():
+            if not is_archive(path):
+                raise CatalogueError(
+                    f"{path}: a file, expected a folder, a zip or a tar; give the folder that holds it"
+                )
+            return [self._unpack([path])]
+        archives = sorted(p for p in path.iterdir() if is_archive(p) and p.is_file()) if path.is_dir() else []
+        if not archives or self._is_held(_Place(path), side):
+            return [_Place(path)]
+        known = self._known(archives)
+        chosen = known or (archives if not any(True for _ in folders_below(path, 1)) else [])
+        chosen = chosen if len(chosen) <= MAX_ARCHIVES else []
+        ignored = [archive.name for archive in archives if archive not in chosen]
+        if ignored:
+            self._hint(
+                f"{len(ignored)} archives in {printable(str(path))} were not looked into ({some(ignored)}); "
+                "give one with --root, --events or --images"
+            )
+        return [_Place(path), self._unpack(chosen)] if chosen else [_Place(path)]
+
+    def _known(self, archives: Sequence[Path]) -> list[Path]:
+        """Return the archives with a name that is known; of two with one digest the first."""
+        chosen: dict[str, Path] = {}
+        for archive in archives:
+            known = known_file(self._name, archive.name)
+            if known is not None:
+                chosen.setdefault(known.published[1] or archive.name, archive)
+        return list(chosen.values())
+
+    def find(self, roots: list[_Place], events: list[_Place], images: list[_Place]) -> Sources | None:
+        """Try the places themselves, then the folders below them, for both sides together and for each alone."""
+        maybe: list[Sequence[_Place | None]] = [side or [None] for side in (roots, events, images)]
+        for root, event_place, image_place in product(*maybe):
+            found = self._open(root, event_place, image_place)
+            if found is not None:
+                return found
+        below = [place for root in roots for place in self._below(root)]
+        for root, event_place, image_place in product(below, maybe[1], maybe[2]):
+            found = self._open(root, event_place, image_place)
+            if found is not None:
+                self._say(f"found in {root.folder}")
+                return found
+        return self._find_sides([*roots, *below], roots, events, images)
+
+    def _find_sides(
+        self, anywhere: list[_Place], roots: list[_Place], events: list[_Place], images: list[_Place]
+    ) -> Sources | None:
+        event_places = [*events, *(place for given in events for place in self._below(given))] or anywhere
+        image_places = [*images, *(place for given in images for place in self._below(given))] or anywhere
+        candidates: Sequence[_Place | None] = roots or [None]
+        for root in candidates:
+            with_events = [place for place in event_places if self._holds("recordings", root, place, None)]
+            with_images = [place for place in image_places if self._holds("images", root, None, place)]
+            for event_place, image_place in product(with_events, with_images):
+                found = self._open(root, event_place, image_place)
+                if found is not None:
+                    self._say(f"found recordings in {event_place.folder} and images in {image_place.folder}")
+                    return found
+        return None
+
+    def _open(self, root: _Place | None, events: _Place | None, images: _Place | None) -> Sources | None:
+        try:
+            return self._opened(root, events, images)
+        except MissingDataError as missing:
+            self._failures.append(missing)
+            return None
+
+    def _opened(self, root: _Place | None, events: _Place | None, images: _Place | None) -> Sources:
+        given = [place for place in (root, events, images) if place is not None]
+        catalogue = open_catalogue(
+            self._name,
+            root.folder if root is not None else None,
+            events.folder if events is not None else None,
+            images.folder if images is not None else None,
+            self._class_set,
+            is_foreign=any(place.is_foreign for place in given),
+        )
+        return Sources(catalogue, tuple(place.folder for place in given))
+
+    def _holds(self, side: Side, root: _Place | None, events: _Place | None, images: _Place | None) -> bool:
+        try:
+            self._opened(root, events, images)
+        except MissingDataError as missing:
+            return missing.found == side
+        except CatalogueError:
+            return False
+        return True
+
+    def _is_held(self, place: _Place, side: Side) -> bool:
+        match side:
+            case "recordings":
+                return self._holds(side, None, place, None)
+            case "images":
+                return self._holds(side, None, None, place)
+            case "":
+                return self._open(place, None, None) is not None
+
+    def _below(self, place: _Place) -> list[_Place]:
+        found = list(folders_below(place.folder, limit=MAX_FOLDERS + 1))
+        if len(found) > MAX_FOLDERS:
+            self._hint(
+                f"{printable(str(place.folder))} has more folders than the {MAX_FOLDERS} that were searched; "
+                "give the folder of the set itself"
+            )
+        return [_Place(folder, place.is_foreign) for folder in found[:MAX_FOLDERS]]
+
+    def _hint(self, line: str) -> None:
+        if line not in self.hints:
+            self.hints.append(line)
+
+    def missing(self) -> MissingDataError:
+        """Return the failure that came nearest, and what was not looked at."""
+        nearest = next((failure for failure in self._failures if failure.found), self._failures[0])
+        return MissingDataError(*nearest.lines, *(f"  note: {hint}" for hint in self.hints), found=nearest.found)
+
+    def remove_useless(self, folders: Iterable[Path]) -> None:
+        """Remove what was unpacked and holds nothing of the dataset."""
+        for folder in folders:
+            if not any(self._holds_any(place) for place in (folder, *folders_below(folder))):
+                shutil.rmtree(folder, ignore_errors=True)
+                self._hint(f"what was unpacked into {printable(str(folder))} held nothing of the set and is removed")
+
+    def _holds_any(self, folder: Path) -> bool:
+        try:
+            open_catalogue(self._name, folder, is_foreign=True)
+        except MissingDataError as missing:
+            return missing.found != ""
+        except CatalogueError:
+            return True
+        return True
+
+    def _unpack(self, archives: Sequence[Path]) -> _Place:
+        digest = hashlib.sha256()
+        for archive in archives:
+            status = archive.stat()
+            digest.update(
+                f"{archive.absolute()}|{status.st_size}|{status.st_mtime_ns}\n".encode(errors="surrogateescape")
+            )
+        target = self._unpack_to / f"{self._name}-{digest.hexdigest()[:12]}"
+        if target.is_dir():
+            return _Place(target, is_foreign=True)
+        folders: dict[Path, str] = {}
+        for archive in archives:
+            known, digest_there = known_file(self._name, archive.name), check_known(self._name, archive)
+            folders[archive] = known.folder if known is not None else "."
+            as_published = f" ({digest_there}, as published)" if digest_there else ""
+            self._say(f"unpacking {archive} to {target}{as_published}")
+        for _ in unpack_archives(folders, target, check=partial(check_inside, self._name)):
+            pass
+        return _Place(target, is_foreign=True)
+
+
+def folders_below(folder: Path, depth: int = MAX_DEPTH, *, limit: int = MAX_FOLDERS) -> Iterator[Path]:
+    """Yield the folders in a folder, nearest first; links are not followed.
+
+    Args:
+        folder: Where to begin.
+        depth: How far down.
+        limit: Number of folders at most.
+    """
+    level = [folder]
+    left = limit
+    for _ in range(depth):
+        below: list[Path] = []
+        for parent in level:
+            try:
+                with os.scandir(parent) as entries:
+                    names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            except OSError:
+                continue
+            below += [parent / name for name in sorted(names, key=os.fsencode) if not name.startswith(".")]
+        yield from below[:left]
+        left -= len(below)
+        if left <= 0:
+            return
+        level = below

@@ -1,0 +1,242 @@
+"""The command `tmkt-train`: parse, call, print. Nothing else in this package prints or exits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tmkt_data.cli.console import STOPPED, GuardedGroup, fail, megabytes, print_rows
+from tmkt_data.errors import TmktError
+from tmkt_train.cli.compare import compare
+from tmkt_train.cli.display import CACHE, SET, Display, asked_to_stop, load_or_fail
+from tmkt_train.cli.few_shot import few_shot
+from tmkt_train.cli.sweep import sweep
+from tmkt_train.cli.text import duration, percent
+
+if TYPE_CHECKING:
+    from tmkt_train.recipe.recipe import Recipe
+    from tmkt_train.training.run import Run
+
+_RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+@click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tmkt", message="%(version)s")
+def main() -> None:
+    """Train spiking networks on paired images and event recordings.
+
+    Start with: tmkt-data prepare digits, then tmkt-train recipe scnn_digits
+    """
+
+
+main.add_command(compare)
+main.add_command(few_shot)
+main.add_command(sweep)
+
+
+@main.command()
+def recipes() -> None:
+    """List the recipes that can be named."""
+    import textwrap
+
+    from tmkt_train.recipe.load import families, list_recipes
+
+    for entry, variants in families(list_recipes()):
+        click.secho(entry.name, bold=True)
+        if entry.problem:
+            click.secho(f"  error: {entry.problem}", fg="red")
+            continue
+        click.echo(f"  {entry.title}")
+        click.echo(f"  needs: {entry.dataset}")
+        endings = " ".join(variant.name.removeprefix(entry.name) for variant in variants)
+        if endings:
+            click.echo(textwrap.fill(endings, 78, initial_indent="  also:  ", subsequent_indent="         "))
+    click.echo("\ntrain one: tmkt-train recipe NAME    all its settings: tmkt-train check NAME")
+
+
+@main.command()
+@click.argument("recipe")
+@SET
+@CACHE
+def check(recipe: str, settings: tuple[str, ...], cache: Path | None) -> None:
+    """Check a recipe, a name or a file, and print every setting with what is inferred or unused."""
+    from tmkt_train.data.cache_choice import choose_cache
+    from tmkt_train.errors import RunError
+    from tmkt_train.recipe.contradictions import doubts
+    from tmkt_train.recipe.load import find_recipe, toml_value
+    from tmkt_train.recipe.settings import flat_items
+
+    path = find_recipe(recipe)
+    loaded = load_or_fail(path, settings, None)
+    for key, value, description in flat_items(loaded):
+        if key in ("title", "description"):
+            continue
+        mark = "" if loaded.uses(key) else "unused by this method"
+        mark = mark or ("inferred" if "(inferred)" in description else "")
+        click.echo(f"  {key:<28} {toml_value(value):<18} {mark}".rstrip())
+    try:
+        found = f"cache: {choose_cache(loaded, cache).path}"
+    except RunError as problem:
+        if cache is not None:
+            raise
+        found = f"no cache yet: {problem}"
+    click.echo(f"{path}: the recipe is valid")
+    click.echo(found)
+    for doubt in doubts(loaded):
+        click.echo(f"note: {doubt}")
+
+
+@main.command()
+@click.argument("name_or_path")
+@SET
+@CACHE
+@click.option("--out", type=click.Path(path_type=Path), help="New folder of the run.  [default: one under runs/]")
+@click.option("--seed", type=click.IntRange(0), help="Seed, instead of the recipe's.")
+def recipe(
+    name_or_path: str, settings: tuple[str, ...], cache: Path | None, out: Path | None, seed: int | None
+) -> None:
+    """Train a recipe to the end, evaluate it on the test part, and write the report.
+
+    Ctrl-C writes a checkpoint and prints the command that goes on from there.
+    """
+    from tmkt_train.recipe.load import find_recipe
+
+    loaded = load_or_fail(find_recipe(name_or_path), settings, seed)
+
+    def start() -> Run:
+        from tmkt_train.training.run import start_run
+
+        return start_run(loaded, cache=cache, out=out)
+
+    _train(start)
+
+
+@main.command()
+@_RUN
+@CACHE
+def resume(run: Path, cache: Path | None) -> None:
+    """Go on with a run that was stopped; it ends as if it had never been."""
+    from tmkt_train.training.folder import RunFolder
+
+    folder = RunFolder(run)
+    if folder.is_finished:
+        click.echo(f"{run}: finished already")
+        _show_result(run, folder.load_recipe(), folder.result())
+        return
+
+    def go_on() -> Run:
+        from tmkt_train.training.run import resume_run
+
+        return resume_run(run, cache=cache)
+
+    _train(go_on)
+
+
+@main.command()
+@_RUN
+@CACHE
+def evaluate(run: Path, cache: Path | None) -> None:
+    """Evaluate the selected weights of a run on the test part again; they must give what the run recorded."""
+    from tmkt_train.training.folder import RunFolder
+    from tmkt_train.training.result import evaluate_run
+
+    evaluation, recorded = evaluate_run(run, cache=cache)
+    marked = _optimism(RunFolder(run).load_recipe())
+    print_rows(
+        [
+            ("test accuracy", f"{percent(evaluation.accuracy)} of {len(evaluation.labels)} recordings{marked}"),
+            ("recorded", percent(recorded)),
+        ]
+    )
+    if evaluation.accuracy != recorded:
+        fail(
+            f"{run}: test accuracy {evaluation.accuracy!r}, expected {recorded!r} as recorded; the weights, the "
+            "device or the versions have changed"
+        )
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write.  [default: report.html in the run; ./report.html for several]",
+)
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write the report of one run, or of several side by side."""
+    from tmkt_train.report.page import write_report
+
+    target = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+    click.echo(f"report: {write_report(runs, target)}")
+
+
+def _train(set_up: Callable[[], Run]) -> None:
+    from tmkt_train.errors import RunInterruptedError, command
+
+    run: Run | None = None
+    result: dict[str, Any] = {}
+    try:
+        # Setting up takes seconds; a request to stop that comes meanwhile is kept for the first step.
+        with asked_to_stop() as should_stop, Display() as display:
+            run = set_up()
+            for progress in run.train(should_stop):
+                display.show(progress)
+                result = getattr(progress, "result", result)
+    except (RunInterruptedError, KeyboardInterrupt):
+        hint = f"; go on with:\n  {command('tmkt-train', 'resume', run.folder.path)}" if run else ""
+        click.echo(f"stopped{hint}", err=True)
+        sys.exit(STOPPED)
+    _show_result(run.folder.path, run.recipe, result)
+
+
+def _optimism(recipe: Recipe) -> str:
+    return f", optimistic: {recipe.optimism}" if recipe.optimism else ""
+
+
+def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
+    selected_on = str(result["selected_on"])
+    rows = [
+        ("test accuracy", f"{percent(result['test_accuracy'])} of {result['num_test']} recordings{_optimism(recipe)}"),
+        ("chosen", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, best on {selected_on}"),
+        ("time", f"{duration(result['wall_s'])}, {megabytes(result['peak_memory_bytes'])} of memory"),
+        ("report", _write_report(folder)),
+    ]
+    last = result.get(f"last_epoch_{selected_on}_accuracy")
+    if last is not None:
+        rows.insert(2, ("last epoch", f"{percent(last)} on {selected_on}"))
+    if result.get("val_accuracy") is not None:
+        rows.insert(1, ("val accuracy", percent(result["val_accuracy"])))
+    print_rows(rows)
+    for warning in result["warnings"]:
+        click.echo(f"note: {warning}")
+    _show_next(folder, recipe, Path(str(result["environment"].get("cache"))))
+
+
+def _write_report(folder: Path) -> str:
+    """Write the report of a finished run; the run is done, whatever is wrong with the report."""
+    from tmkt_train.report.page import write_report
+
+    try:
+        return str(write_report([folder], folder / "report.html"))
+    except TmktError as problem:
+        return f"not written ({problem})"
+
+
+def _show_next(folder: Path, recipe: Recipe, cache: Path) -> None:
+    from tmkt_train.data.cache_choice import is_found
+    from tmkt_train.errors import command
+
+    if not recipe.needs_images:
+        click.echo("next, its weights once more on the test part:")
+        click.echo(f"  {command('tmkt-train', 'evaluate', folder)}")
+        return
+    without: list[str | Path] = ["tmkt-train", "recipe", folder / "recipe.toml", "--set", "method.name=event-only"]
+    if not is_found(recipe, cache):
+        without += ["--cache", cache]
+    click.echo("next, the same without images, and both side by side:")
+    click.echo(f"  {command(*without)}")
+    click.echo(f"  {command('tmkt-train', 'report', folder)} RUN")

@@ -1,0 +1,67 @@
+"""The progress of a run in words, for the command line; loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tmkt_train.training.progress import EpochDone, Started
+
+
+def started_lines(started: Started) -> Iterator[str]:
+    """Yield what a run will do, a line for each fact."""
+    recipe = started.recipe
+    optim, train = recipe.optim, recipe.train
+    rows = [
+        ("run", str(started.run)),
+        ("method", f"{recipe.method.name} with {recipe.model.backbone}, {started.num_parameters:,} parameters"),
+        ("cache", str(started.cache)),
+        ("train", f"{started.num_train:,} recordings of {started.num_classes} classes of {recipe.data.dataset}"),
+        ("select", f"{started.num_selection:,} recordings of {started.selected_on}"),
+        ("epochs", f"{train.epochs} of {started.num_steps} steps of {train.batch_size}"),
+        ("learning rate", f"{optim.learning_rate:g} (effective), {optim.schedule}"),
+        ("device", started.device),
+    ]
+    if started.first_epoch or started.first_step:
+        rows.append(("goes on", f"after epoch {started.first_epoch}, step {started.first_step} of the next"))
+    if recipe.optimism:
+        rows.append(("optimistic", recipe.optimism))
+    yield from (f"  {name:<17} {value}" for name, value in rows)
+    yield from (f"note: {note}" for note in started.notes)
+
+
+def epoch_line(done: EpochDone, times: Sequence[float]) -> str:
+    """Return one epoch as a line, counted from 1.
+
+    Args:
+        done: The epoch.
+        times: Seconds of the epochs of this session.
+    """
+    row = done.row
+    left = (done.epochs - row["epoch"] - 1) * sum(times) / len(times)
+    name = "val" if "val_accuracy" in row else "test (optimistic)"
+    mixed = f"  mixed {row['realised_ratio']:.2f}" if "realised_ratio" in row else ""
+    return (
+        f"epoch {row['epoch'] + 1:>3}/{done.epochs}  loss {row['train_loss']:.3f}  "
+        f"{name} {percent(row[f'{name.split()[0]}_accuracy'])}{'*' if done.is_best else ' '}{mixed}  "
+        f"{row['samples_per_s']:.3g}/s  left {duration(left)}"
+    )
+
+
+def percent(share: float) -> str:
+    """Return a share in [0, 1] as percent."""
+    return f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units.
+
+    Example:
+        >>> duration(59.6), duration(3725)
+        ('1 min 00 s', '1 h 02 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,1 @@
+"""Batches of paired samples: open a cache, sample, augment."""

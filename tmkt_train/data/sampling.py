@@ -1,0 +1,114 @@
+"""Which samples an epoch shows, and in which order: pure functions of seed and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.random_keys import Purpose, uniform
+from tmkt_train.choices import Sampler
+
+
+class EpochOrder(NamedTuple):
+    """The draws of one epoch.
+
+    Attributes:
+        indices: Positions in the split, shape (N,), int64.
+        occurrences: Earlier draws of the same sample in this epoch, shape (N,), int64.
+    """
+
+    indices: NDArray[np.int64]
+    occurrences: NDArray[np.int64]
+
+
+def epoch_order(
+    uids: NDArray[np.uint64],
+    labels: NDArray[np.int64],
+    *,
+    seed: int,
+    epoch: int,
+    sampler: Sampler,
+    num_draws: int | None = None,
+) -> EpochOrder:
+    """Draw the samples of one epoch.
+
+    `class-balanced` draws with replacement: each class is as likely as any other, and so is each sample in
+    its class. `shuffled` shows each sample once before any is shown again, in another order each time. Draws are
+    tied to the numbers of the samples, not to their positions, so that another listing of the same samples changes
+    nothing.
+
+    Args:
+        uids: Numbers of the samples, shape (N,), uint64.
+        labels: Classes of the samples, shape (N,), int64.
+        seed: Seed of the run.
+        epoch: Epoch, from 0.
+        sampler: How samples are drawn.
+        num_draws: Draws of the epoch; None for N.
+
+    Returns:
+        The order.
+
+    Example:
+        >>> uids, labels = np.arange(4, dtype=np.uint64), np.array([0, 0, 1, 1])
+        >>> order = epoch_order(uids, labels, seed=0, epoch=0, sampler="shuffled")
+        >>> sorted(order.indices.tolist()), order.occurrences.tolist()
+        ([0, 1, 2, 3], [0, 0, 0, 0])
+    """
+    wanted = len(uids) if num_draws is None else num_draws
+    match sampler:
+        case "shuffled":
+            rounds = -(-wanted // max(1, len(uids)))
+            orders = [np.lexsort((uids, uniform(seed, epoch, uids, turn, Purpose.SAMPLER))) for turn in range(rounds)]
+            indices = np.concatenate([np.empty(0, np.int64), *orders])[:wanted].astype(np.int64)
+        case "class-balanced":
+            indices = _draw_balanced(uids, labels, seed, epoch, wanted)
+    return EpochOrder(indices, count_earlier(indices))
+
+
+def _draw_balanced(
+    uids: NDArray[np.uint64], labels: NDArray[np.int64], seed: int, epoch: int, num_draws: int
+) -> NDArray[np.int64]:
+    draws = np.arange(num_draws)
+    by_class = np.lexsort((uids, labels))
+    classes, sizes = np.unique(labels, return_counts=True)
+    starts = np.cumsum(sizes) - sizes
+    picked = (uniform(seed, epoch, 0, draws, Purpose.SAMPLER, 1) * len(classes)).astype(np.int64)
+    within = (uniform(seed, epoch, 0, draws, Purpose.SAMPLER, 2) * sizes[picked]).astype(np.int64)
+    balanced: NDArray[np.int64] = by_class[starts[picked] + within].astype(np.int64)
+    return balanced
+
+
+def count_earlier(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count, for each entry, how often its value stands earlier in the list.
+
+    Example:
+        >>> count_earlier(np.array([5, 3, 5, 5, 3])).tolist()
+        [0, 0, 1, 2, 1]
+    """
+    order = np.argsort(indices, kind="stable")
+    values = indices[order]
+    is_first = np.concatenate([np.ones(min(1, len(values)), dtype=bool), values[1:] != values[:-1]])
+    positions = np.arange(len(values))
+    starts = np.maximum.accumulate(np.where(is_first, positions, 0))
+    counts = np.empty(len(indices), dtype=np.int64)
+    counts[order] = positions - starts
+    return counts
+
+
+def count_batches(num_samples: int, batch_size: int, *, drop_last: bool) -> int:
+    """Count the batches of an epoch.
+
+    Example:
+        >>> count_batches(10, 4, drop_last=False), count_batches(10, 4, drop_last=True)
+        (3, 2)
+    """
+    return num_samples // batch_size if drop_last else -(-num_samples // batch_size)
+
+
+def batch_slices(num_samples: int, batch_size: int, *, drop_last: bool, first: int = 0) -> Iterator[slice]:
+    """Yield where the batches of an epoch lie in its order, from batch `first` on."""
+    for batch in range(first, count_batches(num_samples, batch_size, drop_last=drop_last)):
+        yield slice(batch * batch_size, min((batch + 1) * batch_size, num_samples))

@@ -1,0 +1,215 @@
+"""The tables of a comparison: one row per run, and one per recipe and share with its difference to the baseline."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tmkt_train.experiments.paired_statistics import Difference, Spread, paired_difference, spread
+from tmkt_train.experiments.plan import Comparison
+from tmkt_train.experiments.planned_run import PlannedRun
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run of a comparison.
+
+    Attributes:
+        run: The run.
+        result: What its result.json holds; None where it has none.
+        problem: Why it failed; None where it did not.
+    """
+
+    run: PlannedRun
+    result: Mapping[str, Any] | None
+    problem: str | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Test accuracy in [0, 1]; None where the run has no result."""
+        return None if self.result is None else float(self.result["test_accuracy"])
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """The runs of one recipe at one share of the event data.
+
+    Attributes:
+        recipe: Name of the recipe.
+        method: Its method.
+        share: Share of the training recordings.
+        num_train: Training recordings; None where no run is finished.
+        accuracies: Test accuracy of each seed.
+        spread: The same in short.
+        difference: What it gives over the baseline at the same share; None for the baseline itself.
+        optimistic: Whether the epoch was chosen on the test part, or images of held-out recordings were drawn.
+        num_failed: Runs without a result.
+    """
+
+    recipe: str
+    method: str
+    share: float
+    num_train: int | None
+    accuracies: dict[int, float]
+    spread: Spread
+    difference: Difference | None
+    optimistic: bool
+    num_failed: int
+
+
+def run_rows(comparison: Comparison, problems: Mapping[Path, str]) -> list[RunRow]:
+    """Read the results of a comparison, recipe by recipe, share by share, seed by seed.
+
+    Args:
+        comparison: The comparison, trained.
+        problems: Why runs failed, by folder.
+
+    Raises:
+        RunError: A result is damaged.
+    """
+    names = [recipe.name for recipe in comparison.recipes]
+    ordered = sorted(
+        comparison.runs,
+        key=lambda run: (names.index(run.recipe.name), run.recipe.data.event_share, run.recipe.seed),
+    )
+    return [RunRow(run, run.result(), problems.get(run.folder)) for run in ordered]
+
+
+def group_rows(rows: Sequence[RunRow]) -> list[GroupRow]:
+    """Put the seeds of each recipe and share together.
+
+    Args:
+        rows: Runs in the order of `run_rows`; the first recipe is the baseline.
+    """
+    groups: dict[tuple[str, float], list[RunRow]] = {}
+    for row in rows:
+        groups.setdefault((row.run.recipe.name, row.run.recipe.data.event_share), []).append(row)
+    baseline = rows[0].run.recipe.name
+    return [
+        _group_row(members, groups.get((baseline, share)), name == baseline)
+        for (name, share), members in groups.items()
+    ]
+
+
+def _group_row(members: Sequence[RunRow], baseline: Sequence[RunRow] | None, is_baseline: bool) -> GroupRow:
+    recipe = members[0].run.recipe
+    accuracies = _by_seed(members)
+    difference = None if is_baseline else paired_difference(accuracies, _by_seed(baseline or ()))
+    return GroupRow(
+        recipe=recipe.name,
+        method=recipe.method.name,
+        share=recipe.data.event_share,
+        num_train=next((int(row.result["num_train"]) for row in members if row.result), None),
+        accuracies=accuracies,
+        spread=spread(list(accuracies.values())),
+        difference=difference,
+        optimistic=bool(recipe.optimism),
+        num_failed=sum(row.result is None for row in members),
+    )
+
+
+def environment_notes(rows: Sequence[RunRow]) -> list[str]:
+    """Say in what surroundings runs differ that should be equal, one line each."""
+    known = [row.result["environment"] for row in rows if row.result]
+    notes = []
+    for name in ("tmkt", "torch", "spikingjelly", "numpy", "device", "num_threads"):
+        values = dict.fromkeys(str(environment.get(name)) for environment in known)
+        if len(values) > 1:
+            notes.append(f"the runs were not all trained with the same {name}: {', '.join(values)}")
+    return notes
+
+
+def share_text(share: float) -> str:
+    """Write a share as percent, with no more digits than it has.
+
+    Example:
+        >>> share_text(0.1), share_text(1.0), share_text(0.125)
+        ('10 %', '100 %', '12.5 %')
+    """
+    return f"{100 * share:.4g} %"
+
+
+def _by_seed(rows: Iterable[RunRow]) -> dict[int, float]:
+    return {row.run.recipe.seed: row.accuracy for row in rows if row.accuracy is not None}
+
+
+def runs_csv(rows: Sequence[RunRow], out: Path) -> str:
+    """Write one line per run; shares and accuracies in [0, 1], `best_epoch` from 0 as in result.json.
+
+    Args:
+        rows: The runs.
+        out: Folder that paths are relative to.
+    """
+    return csv_text([_run_cells(row, out) for row in rows])
+
+
+def _run_cells(row: RunRow, out: Path) -> dict[str, object]:
+    recipe, result = row.run.recipe, row.result or {}
+    selected_on = "test" if recipe.selects_on_test else "val"
+    return {
+        "recipe": recipe.name,
+        "method": recipe.method.name,
+        "dataset": recipe.data.dataset,
+        "protocol": recipe.data.protocol,
+        "event_share": recipe.data.event_share,
+        "seed": recipe.seed,
+        "status": "finished" if row.result else "failed",
+        "num_train": result.get("num_train"),
+        "num_test": result.get("num_test"),
+        "test_accuracy": result.get("test_accuracy"),
+        "val_accuracy": result.get("val_accuracy"),
+        "selected_on": selected_on,
+        "last_epoch_accuracy": result.get(f"last_epoch_{selected_on}_accuracy"),
+        "best_epoch": result.get("best_epoch"),
+        "epochs": recipe.num_epochs,
+        "optimistic": str(bool(recipe.optimism)).lower(),
+        "wall_s": result.get("wall_s"),
+        "path": row.run.folder.relative_to(out).as_posix(),
+        "problem": row.problem,
+    }
+
+
+def groups_csv(groups: Sequence[GroupRow], seeds: Sequence[int]) -> str:
+    """Write one line per recipe and share; the differences are those to the first recipe, seed by seed.
+
+    Args:
+        groups: The groups.
+        seeds: Seeds of the comparison.
+    """
+    baseline = groups[0].recipe
+    return csv_text([_group_cells(group, baseline, seeds) for group in groups])
+
+
+def _group_cells(group: GroupRow, baseline: str, seeds: Sequence[int]) -> dict[str, object]:
+    difference = group.difference or Difference({}, None, None)
+    low, high = difference.interval or (None, None)
+    return {
+        "recipe": group.recipe,
+        "method": group.method,
+        "event_share": group.share,
+        "num_train": group.num_train,
+        "n": group.spread.num,
+        "mean_test_accuracy": group.spread.mean,
+        "sd_test_accuracy": group.spread.sd,
+        "optimistic": str(group.optimistic).lower(),
+        "baseline": None if group.difference is None else baseline,
+        "num_pairs": None if group.difference is None else len(difference.by_seed),
+        "mean_difference": difference.mean,
+        "ci95_low": low,
+        "ci95_high": high,
+        **{f"difference_seed_{seed}": difference.by_seed.get(seed) for seed in seeds},
+    }
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Write rows of the same keys as CSV with a head: numbers to ten decimals, None as an empty cell."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: round(value, 10) if isinstance(value, float) else value for key, value in row.items()})
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""The training methods: time-step mixing, losses, objectives."""

@@ -1,0 +1,1 @@
+"""Spiking networks, built from stages."""

@@ -1,0 +1,1 @@
+"""Kernels of the training step on a CPU."""

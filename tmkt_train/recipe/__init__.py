@@ -1,0 +1,1 @@
+"""Recipes: their schema, how they are loaded, and what is wrong with them."""

@@ -1,0 +1,1 @@
+"""One training run, from recipe to result, and the folder it writes."""

@@ -1,0 +1,192 @@
+"""What a trained network does, as arrays for the report: confusion, firing rates, sample strips."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tmkt_data import PairedFrames
+from tmkt_data.errors import PairingError
+from tmkt_data.preview.colors import event_colors, gray_colors
+from tmkt_train.data.augmentation import Augmentation
+from tmkt_train.data.batches import training_batches
+from tmkt_train.data.cache import open_frames
+from tmkt_train.data.sampling import batch_slices, epoch_order
+from tmkt_train.method.mixer import Mixer
+from tmkt_train.method.mixing import mix_mask
+from tmkt_train.method.two_streams import TwoStreams
+from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.training.checkpoint import write_atomically
+from tmkt_train.training.loop import Evaluation
+from tmkt_train.training.probe import principal_components, read_pass, side_similarity, synaptic_cost
+from tmkt_train.training.setup import Parts
+
+NUM_STRIPS = 6
+NUM_RATE_SAMPLES = 64
+_LEAST_PAIRS = 4
+
+Float32Array = NDArray[np.float32]
+Arrays = dict[str, NDArray[Any]]
+
+
+def write_diagnostics(
+    path: Path,
+    recipe: Recipe,
+    parts: Parts,
+    test_frames: PairedFrames,
+    test: Evaluation,
+    rows: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    """Gather the arrays of a finished training and write them as one `.npz`.
+
+    Args:
+        path: File to write, atomically.
+        recipe: The recipe.
+        parts: What was trained, with the selected weights.
+        test_frames: The test part.
+        test: What the selected weights make of it.
+        rows: Lines of the metrics, one per epoch.
+
+    Returns:
+        What could not be shown, one line each.
+    """
+    strips, warnings = _strips(recipe, parts, test_frames, test)
+    arrays: Arrays = {
+        "confusion": confusion_matrix(test.labels, test.predictions, test_frames.num_classes),
+        "class_names": np.array(test_frames.class_names, dtype=np.str_),
+        **_readings(recipe, parts),
+        **strips,
+    }
+    if isinstance(parts.method, TwoStreams):
+        arrays["replacement_histogram"] = _replacement_histogram(recipe, parts, parts.method.mixer)
+        arrays["ratio_history"] = np.array([row["realised_ratio"] for row in rows], dtype=np.float32)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomically(path, buffer.getbuffer())
+    return warnings
+
+
+def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """Count predictions: shape (K, K), int64, rows true, columns predicted.
+
+    Example:
+        >>> confusion_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), 2).tolist()
+        [[1, 0], [1, 1]]
+    """
+    cells = labels * num_classes + predictions
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def _readings(recipe: Recipe, parts: Parts) -> Arrays:
+    """Read the network on some training pairs, without augmentation."""
+    batches = training_batches(
+        parts.frames,
+        seed=recipe.seed,
+        epoch=recipe.num_epochs,
+        sampler="shuffled",
+        batch_size=min(NUM_RATE_SAMPLES, len(parts.frames)),
+        drop_last=False,
+        augmentation=Augmentation(),
+        with_images=recipe.needs_images,
+        device=parts.device,
+    )
+    batch = next(batches)
+    batches.close()
+    event = read_pass(parts.model, batch.events, "event")
+    cost = synaptic_cost(parts.model, event)
+    arrays: Arrays = {
+        "firing_layer": np.array(event.layers, dtype=np.str_),
+        "firing_rate_events": event.rates.mean(axis=1),
+        "firing_steps_events": event.rates,
+        "synapse_layer": np.array(cost.layers, dtype=np.str_),
+        "synapse_spiking": event.spiking,
+        "synapse_macs": cost.macs,
+        "synapse_operations": cost.operations,
+        "synapse_energy_nj": cost.energy_nj,
+        "synapse_dense_energy_nj": cost.dense_energy_nj,
+    }
+    if batch.image is None or len(batch) < _LEAST_PAIRS:
+        return arrays
+    image = read_pass(parts.model, batch.image, "image")
+    arrays["firing_rate_images"] = image.rates.mean(axis=1)
+    arrays["similarity"], arrays["similarity_floor"] = side_similarity(image, event)
+    points, arrays["embedding_shares"] = principal_components(np.concatenate([image.features, event.features]))
+    labels = batch.labels.cpu().numpy()
+    return arrays | {
+        "embedding": points,
+        "embedding_is_event": np.repeat([False, True], len(batch)),
+        "embedding_label": np.array(parts.frames.class_names, dtype=np.str_)[np.tile(labels, 2)],
+    }
+
+
+def _replacement_histogram(recipe: Recipe, parts: Parts, mixer: Mixer) -> NDArray[np.int64]:
+    """Draw the points of the last epoch again: counts of t* = 1 to T and never, shape (T + 1,)."""
+    train, frames = recipe.train, parts.frames
+    epoch = train.epochs - 1
+    order = epoch_order(
+        frames.uids, frames.labels, seed=recipe.seed, epoch=epoch, sampler=train.sampler, num_draws=parts.num_draws
+    )
+    counts = np.zeros(mixer.num_steps + 1, dtype=np.int64)
+    slices = batch_slices(len(order.indices), train.batch_size, drop_last=train.drop_last)
+    for step, part in enumerate(slices):
+        progress = (epoch * parts.num_steps + step) / (train.epochs * parts.num_steps)
+        points = mixer.points(frames.uids[order.indices[part]], order.occurrences[part], epoch, progress)
+        counts += np.bincount(points - 1, minlength=mixer.num_steps + 1)
+    return counts
+
+
+def _strips(recipe: Recipe, parts: Parts, test_frames: PairedFrames, test: Evaluation) -> tuple[Arrays, list[str]]:
+    """Draw some test samples, spread over the split, each beside an image of its own part where there is one."""
+    chosen = np.unique(np.linspace(0, len(test_frames) - 1, min(NUM_STRIPS, len(test_frames))).round().astype(int))
+    names = np.array(test_frames.class_names, dtype=np.str_)
+    arrays: Arrays = {
+        "strip_ids": np.array([test_frames.ids[index] for index in chosen], dtype=np.str_),
+        "strip_labels": names[test.labels[chosen]],
+        "strip_predictions": names[test.predictions[chosen]],
+    }
+    pairs, warnings = None, []
+    if isinstance(parts.method, TwoStreams):
+        try:
+            pairs = open_frames(recipe, test_frames.cache, "test", with_images=True)
+        except PairingError as error:
+            warnings.append(f"samples of the test part are shown without images: {error}")
+    if pairs is None or not isinstance(parts.method, TwoStreams):
+        events = test_frames.read(chosen).events
+        shown = np.stack([event_colors(sample) for sample in events])[:, None]
+        return {**arrays, "strips": _to_unit(shown)}, warnings
+    batch = pairs.read(chosen)
+    points = parts.method.mixer.points(pairs.uids[chosen], np.zeros(len(chosen), np.int64), 0, 0.0)
+    masks = mix_mask(torch.from_numpy(points), pairs.num_steps).numpy()
+    strips = [
+        sample_strip(image, events, masks[:, at])
+        for at, (image, events) in enumerate(zip(batch.image, batch.events, strict=True))
+    ]
+    return {**arrays, "strips": np.stack(strips)}, warnings
+
+
+def sample_strip(image: Float32Array, events: Float32Array, mask: NDArray[np.bool_]) -> Float32Array:
+    """Draw one pair: image, image frames, event frames and the mixed sequence, over the steps.
+
+    Args:
+        image: Image frames, shape (T, C, H, W), in [0, 1].
+        events: Event frames, same shape.
+        mask: Steps that are replaced, shape (T,).
+
+    Returns:
+        Colors, shape (4, T, H, W, 3), float32 in [0, 1].
+    """
+    frames = gray_colors(image[:, 0])
+    mean = np.broadcast_to(image[:, 0].mean(axis=0), image[:, 0].shape)
+    shown = event_colors(events)
+    mixed = np.where(mask[:, None, None, None], shown, frames)
+    return _to_unit(np.stack([gray_colors(mean), frames, shown, mixed]))
+
+
+def _to_unit(colors: NDArray[np.uint8]) -> Float32Array:
+    return colors.astype(np.float32) / np.float32(255)
