@@ -346,7 +346,7 @@ def test_columns_that_do_not_fit_are_one_line(tmp_path, suffix, columns, message
 WATCH = """
 import re, resource, sys
 from pathlib import Path
-from tmkt_data.io import hdf5
+from tmkt_data.events.formats import hdf5
 from tmkt_data.events.stream import is_large, read_pieces
 from tmkt_data.events.read import Reading
 path = Path(sys.argv[1])

@@ -72,8 +72,8 @@ def test_stopped_after_any_step_and_run_again_ends_with_the_same_bytes(large_roo
 def test_killed_at_random_points_and_run_again_ends_with_the_same_bytes(large_root, uninterrupted, tmp_path):
     out = tmp_path / "killed.h5"
     code = (
-        "import sys; from tmkt_data import prepare_tasks; from tmkt_data.cli.main import main;"
-        "prepare_tasks.BLOCK_BYTES = 1 << 21; main(sys.argv[1:])"
+        "import sys; from tmkt_data.prepare import tasks; from tmkt_data.cli.main import main;"
+        "tasks.BLOCK_BYTES = 1 << 21; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, "prepare", "nmnist", "--root", str(large_root), "--size", "48",
                "--workers", "1", "--out", str(out)]  # fmt: skip
