@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=PER_CLASS)
     parser.add_argument("--events-per-recording", type=int, default=20_000)
     given = parser.parse_args()
-    print(make_tree(given.tree, per_class=given.per_class, num_events=given.events_per_recording), "samples")  # noqa: T201
+    print(make_tree(given.tree, per_class=given.per_class, num_events=given.events_per_recording), "samples")
 
 
 def make_tree(root: Path, *, per_class: int = PER_CLASS, num_events: int = 20_000, seed: int = 0) -> int:

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--events-per-drawer", type=int, default=2_000)
     given = parser.parse_args()
     characters = range(1, given.characters + 1)
-    print(make_tree(given.tree, characters, num_events=given.events_per_drawer), "samples")  # noqa: T201
+    print(make_tree(given.tree, characters, num_events=given.events_per_drawer), "samples")
 
 
 def make_tree(root: Path, characters: range | list[int], *, num_events: int = 2_000, seed: int = 0) -> int:

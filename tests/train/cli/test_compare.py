@@ -13,9 +13,9 @@ from tmkt_train.recipe.load import recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
 
+from ..cli.test_main import PROGRAM, call, call_program
 from ..conftest import make_recipe
 from ..training.test_run import StopAfter, assert_same_run
-from ..cli.test_main import PROGRAM, call, call_program
 
 
 @pytest.fixture(autouse=True)

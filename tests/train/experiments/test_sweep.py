@@ -14,10 +14,10 @@ from tmkt_train.experiments.sweep_files import best_trial, sweep_notes, write_sw
 from tmkt_train.recipe.load import recipe_text
 from tmkt_train.training.folder import RunFolder
 
+from ..cli.test_main import call
 from ..conftest import make_recipe
 from ..report.test_page import Page
 from ..training.test_run import StopAfter, assert_same_run
-from ..cli.test_main import call
 
 SHORT = ["train.epochs=2"]
 RATIO = Range("mix.ratio", 0.1, 0.9, is_log=False, is_whole=False)
