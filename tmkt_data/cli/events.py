@@ -62,12 +62,13 @@ def _pieces(file: Path, given: dict[str, Any]) -> Callable[[], Iterator[Events]]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
     """Show what a recording holds: events, time, rate, polarity, extent, hot pixels."""
-    from tmkt_data.preview.recording_sheet import draw_pieces, summarize_pieces, summary_rows
+    from tmkt_data.events.summary import summarize_pieces, summary_rows
 
     pieces = _pieces(file, _reading(given))
     summary = summarize_pieces(pieces, place=file.name)
     if out is not None:
         from tmkt_data.preview.contact_sheet import write_preview
+        from tmkt_data.preview.recording_sheet import draw_pieces
 
         write_preview(out, draw_pieces(pieces, file.name))
     if as_json:
@@ -86,7 +87,7 @@ def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
 @click.option("--force", is_flag=True, help="Replace TARGET where it is there.")
 def convert(source: Path, target: Path, force: bool, **given: Any) -> None:
     """Write a recording in another format: .bin, .npz or .aedat4, by the suffix of TARGET."""
-    from tmkt_data.datasets.recording_reader import RecordingFacts
+    from tmkt_data.events.summary import RecordingFacts, dropped_text
     from tmkt_data.events.write import write_pieces
 
     if target.exists() and not force:
@@ -104,7 +105,6 @@ def convert(source: Path, target: Path, force: bool, **given: Any) -> None:
     write_pieces(target, counted)
     print_rows([("events", f"{facts.num_kept:,}"), ("written", f"{target}, {target.stat().st_size:,} bytes")])
     if facts.num_dropped:
-        dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts.num_dropped.items())
-        click.echo(f"note: {dropped} of {facts.num_read:,} events are not in it")
+        click.echo(f"note: {dropped_text(facts.num_dropped)} of {facts.num_read:,} events are not in it")
     if facts.num_inversions:
         click.echo(f"note: time stepped back {facts.num_inversions:,} times; the events are written in order of time")

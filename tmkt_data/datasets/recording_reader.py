@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +28,7 @@ from tmkt_data.events.orientation import swaps_axes
 from tmkt_data.events.read import decode_recording, recognize
 from tmkt_data.events.slices import SliceReader, cut_window, slices_path
 from tmkt_data.events.stream import checksum_of, is_large, read_pieces
+from tmkt_data.events.summary import RecordingFacts, dropped_text
 from tmkt_data.files import checksum, read_bytes
 from tmkt_data.images.frames import Placement
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
@@ -60,44 +60,6 @@ def canvas_of(catalogue: Catalogue, spec: PrepareSpec) -> tuple[SensorSize, Plac
     if swaps_axes(spec.orientation):
         place = Placement(place.y_first, place.x_first, place.height, place.width)
     return size, place
-
-
-@dataclass
-class RecordingFacts:
-    """What is known of a recording once all of its events have passed.
-
-    Attributes:
-        t_first: Time of the first kept event, microseconds.
-        t_last: Time of the last one.
-        extent: Their smallest and largest coordinates, see `Events.extent`; None without events.
-        num_read: Events in the source.
-        num_kept: Events that are counted.
-        num_dropped: Dropped ones by reason.
-        num_inversions: Neighbors whose time stepped back.
-    """
-
-    t_first: int = 0
-    t_last: int = 0
-    extent: tuple[int, int, int, int] | None = None
-    num_read: int = 0
-    num_kept: int = 0
-    num_dropped: dict[str, int] = dataclasses.field(default_factory=dict)
-    num_inversions: int = 0
-
-    def add(self, events: Events) -> None:
-        """Take note of the next events."""
-        self.num_read += events.num_read
-        self.num_inversions += events.num_inversions
-        for reason, count in events.num_dropped.items():
-            self.num_dropped[reason] = self.num_dropped.get(reason, 0) + count
-        if not len(events):
-            return
-        if not self.num_kept:
-            self.t_first = int(events.t[0])
-        self.t_last = int(events.t[-1])
-        self.num_kept += len(events)
-        here, there = events.extent, self.extent or events.extent
-        self.extent = (*map(min, here[:2], there[:2]), *map(max, here[2:], there[2:]))  # type: ignore[assignment]
 
 
 class OpenedRecording(NamedTuple):
@@ -140,9 +102,9 @@ class RecordingReader:
             recording = self._open_large(source)
         else:
             events, data = self._whole(source)
-            require_plausible(_facts([events]), self._catalogue.sensor_size, source.path.name)
+            require_plausible(RecordingFacts.of([events]), self._catalogue.sensor_size, source.path.name)
             events = filter_events(self._turned(events), self._spec)
-            recording = OpenedRecording(_facts([events]), lambda: iter((events,)), len(data), checksum(data))
+            recording = OpenedRecording(RecordingFacts.of([events]), lambda: iter((events,)), len(data), checksum(data))
         if not recording.facts.num_kept:
             raise EventError(
                 f"{source.path.name}: none of {recording.facts.num_read} events is left after "
@@ -167,7 +129,7 @@ class RecordingReader:
             return map(EventFilter(spec, size, counts).apply, self._pieces(source))
 
         if spec.filters:
-            facts = _facts(pieces())
+            facts = RecordingFacts.of(pieces())
         return OpenedRecording(facts, pieces, source.path.stat().st_size, checksum_of(source.path))
 
     def _pieces(self, source: Source) -> Iterator[Events]:
@@ -228,13 +190,6 @@ class RecordingReader:
         return simulate_recording(image, key=key, settings=NMNIST_SETTINGS)
 
 
-def _facts(pieces: Iterable[Events]) -> RecordingFacts:
-    facts = RecordingFacts()
-    for events in pieces:
-        facts.add(events)
-    return facts
-
-
 def require_plausible(facts: RecordingFacts, sensor_size: SensorSize, place: str) -> None:
     """Refuse bytes that decode but are no recording of this sensor: real ones have no stray event and rising times.
 
@@ -244,7 +199,7 @@ def require_plausible(facts: RecordingFacts, sensor_size: SensorSize, place: str
     num_outside = facts.num_dropped.get(OUTSIDE, 0)
     num_events = facts.num_kept + num_outside
     if not num_events:
-        dropped = ", ".join(f"{count:,} {reason}" for reason, count in facts.num_dropped.items())
+        dropped = dropped_text(facts.num_dropped)
         raise EventError(
             f"{place}: no events{f' among {facts.num_read:,} words ({dropped})' if dropped else ''}, expected one or "
             "more; leave the file out"

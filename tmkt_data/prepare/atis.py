@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.datasets.catalogue import Catalogue
-from tmkt_data.datasets.recording_reader import RecordingFacts
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.formats.atis import ATIS_SIZE, BYTES_PER_EVENT
 from tmkt_data.events.frames import CanvasBox, SampledGrid, canvas_box
 from tmkt_data.events.read import SUFFIXES, recognize
 from tmkt_data.events.stream import WHOLE_BYTES
+from tmkt_data.events.summary import RecordingFacts
 from tmkt_data.events.time_bins import bin_edges
 from tmkt_data.kernels.resize import axis_table
 from tmkt_data.spec import PrepareSpec, Resize

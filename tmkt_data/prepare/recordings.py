@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.build_folder import Block
 from tmkt_data.datasets.catalogue import Catalogue
-from tmkt_data.datasets.recording_reader import RecordingFacts, RecordingReader, canvas_of
+from tmkt_data.datasets.recording_reader import RecordingReader, canvas_of
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError
 from tmkt_data.events.filters import OUTSIDE, num_filtered
 from tmkt_data.events.frames import FrameBuilder, canvas_box
+from tmkt_data.events.summary import RecordingFacts
 from tmkt_data.files import checksum
 from tmkt_data.prepare.atis import AtisCounter, counts_as_it_stands, may_be_counted
 from tmkt_data.prepare.blocks import convert_all, empty_block, event_facts, frames_dtype

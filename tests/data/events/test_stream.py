@@ -22,10 +22,11 @@ from tmkt_data.events.events import SensorSize, validate_events
 from tmkt_data.events.formats.atis import encode_atis
 from tmkt_data.events.read import Reading, decode_recording, load_events
 from tmkt_data.events.stream import PIECED, checksum_of, is_large, is_large_but_whole, read_pieces
+from tmkt_data.events.summary import summarize_events, summarize_pieces
 from tmkt_data.files import checksum
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import plan_prepare
-from tmkt_data.preview.recording_sheet import draw_pieces, draw_recording, summarize_events, summarize_pieces
+from tmkt_data.preview.recording_sheet import draw_pieces, draw_recording
 from tmkt_data.spec import PrepareSpec
 
 SIZE = SensorSize(128, 128)

@@ -121,6 +121,6 @@ def test_the_command_says_so(tmp_path, name, seconds):
     write, clock_range = WRITERS[name]
     write(tmp_path / name, true_rows(clock_range))
     result = CliRunner().invoke(main, ["events", str(tmp_path / name)])
-    assert "clock             time wrapped 3 times and is counted on" in result.output
+    assert "clock             time wrapped 3 times and was unwrapped" in result.output
     assert "time stepped back" not in result.output
     assert f"time              {seconds}" in result.output

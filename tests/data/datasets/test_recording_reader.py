@@ -1,4 +1,4 @@
-"""Recordings that decode but are none: which line says why."""
+"""Bytes that decode but are no recording of the sensor: each is refused with one line."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import build
 
-from tmkt_data.datasets.recording_reader import RecordingFacts, require_plausible
+from tmkt_data.datasets.recording_reader import require_plausible
 from tmkt_data.errors import EventError, TmktError
 from tmkt_data.events.events import EVENT_DTYPE, SensorSize
+from tmkt_data.events.summary import RecordingFacts
 
 
 @pytest.mark.parametrize(

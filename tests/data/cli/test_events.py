@@ -1,0 +1,121 @@
+"""`tmkt-data events` and `tmkt-data convert`: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tmkt_data.cli.main import main
+from tmkt_data.events import stream
+from tmkt_data.events.events import SensorSize, validate_events
+from tmkt_data.events.read import load_events
+from tmkt_data.events.write import write_events
+
+FACE = "ncaltech101/Caltech101/Faces_easy/image_0001.bin"
+
+
+def record_of(rows, sensor_size=None):
+    t, x, y, p = (np.array(column) for column in zip(*rows, strict=True))
+    return validate_events(t.astype(np.int64), x, y, p.astype(bool), sensor_size=sensor_size)
+
+
+def call(*arguments):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+def test_events_command_on_a_real_recording(tmp_path, real_data):
+    code, out = call("events", real_data / FACE, "--out", tmp_path / "face.png")
+    assert code == 0
+    assert "events            67,445" in out
+    assert "x 0 to 150, y 0 to 172" in out
+    assert "hot               (131, 2) 667" in out
+    with Image.open(tmp_path / "face.png") as picture:
+        assert picture.width > 1000
+    code, out = call("events", real_data / FACE, "--json")
+    found = json.loads(out)
+    assert (code, found["num_events"], found["num_on"] + found["num_off"]) == (0, 67445, 67445)
+
+
+def test_convert_and_back_is_the_same_file(tmp_path, real_data):
+    assert call("convert", real_data / FACE, tmp_path / "face.npz")[0] == 0
+    assert call("convert", tmp_path / "face.npz", tmp_path / "face.bin")[0] == 0
+    assert (tmp_path / "face.bin").read_bytes() == (real_data / FACE).read_bytes()
+
+
+def test_convert_says_what_is_left_out(tmp_path):
+    write_events(tmp_path / "a.npz", record_of([(1, 2, 3, True), (2, 50, 3, True)]))
+    code, out = call("convert", tmp_path / "a.npz", tmp_path / "b.bin", "--sensor", "34x34")
+    assert code == 0
+    assert "note: 1 outside the sensor of 2 events are not in it" in out
+    assert len(load_events(tmp_path / "b.bin", sensor_size=SensorSize(34, 34))) == 1
+
+
+@pytest.mark.parametrize("size", ["34", "34x", "0x3", "axb", "99999x3", "-3x4"])
+def test_a_sensor_is_two_sides(tmp_path, size):
+    (tmp_path / "a.bin").write_bytes(bytes.fromhex("8302800006"))
+    code, out = call("events", tmp_path / "a.bin", f"--sensor={size}")
+    assert code == 2
+    assert out == f"error: --sensor: found {size!r}, expected width and height such as 240x180, 1 to 65536 each\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "a.bin",
+            ("--unit", "s"),
+            "a.bin: unit: found 's', expected none for a recording of format atis; leave it out",
+        ),
+        ("a.bin", ("--columns", "xytp"), "a.bin: columns: found 'xytp', expected none for a recording of format atis"),
+        ("a.bin", ("--chip", "DVS128"), "a.bin: chip: found 'DVS128', expected none for a recording of format atis"),
+        ("a.npz", ("--keys", "table=a"), "a.npz: keys: found 'table=a', expected none for a recording of format npz"),
+        (
+            "a.npz",
+            ("--columns", "txyp"),
+            "a.npz: columns: found 'txyp', expected none for columns with names; leave it",
+        ),
+        (
+            "a.npy",
+            ("--columns", "txyp"),
+            "a.npy: columns: found 'txyp', expected none for columns with names; leave it",
+        ),
+        ("a.npz", ("--orientation", "jaer"), "a.npz: orientation: found 'jaer', expected none for a recording of"),
+    ],
+)
+@pytest.mark.parametrize("is_large", [False, True])
+def test_what_a_format_has_no_place_for_is_refused(tmp_path, monkeypatch, is_large, name, options, message):
+    record = record_of([(1, 2, 3, True), (2, 50, 3, True)])
+    if name.endswith(".npy"):
+        np.save(tmp_path / name, record.to_array())
+    else:
+        write_events(tmp_path / name, record)
+    if is_large:
+        monkeypatch.setattr(stream, "WHOLE_BYTES", 0)
+    for arguments in (("events", tmp_path / name), ("convert", tmp_path / name, tmp_path / "b.npz")):
+        code, out = call(*arguments, *options)
+        assert (code, out.startswith(f"error: {message}")) == (1, True), out
+    assert call("events", tmp_path / name)[0] == 0
+
+
+def test_an_atis_file_declares_no_sensor(tmp_path):
+    write_events(tmp_path / "a.bin", record_of([(1, 2, 3, True), (2, 50, 3, True)]))
+    assert "sensor            size not declared" in call("events", tmp_path / "a.bin")[1]
+    assert "sensor            within 240 x 180" in call("events", tmp_path / "a.bin", "--sensor", "240x180")[1]
+    assert call("convert", tmp_path / "a.bin", tmp_path / "a.npz")[0] == 0
+    assert load_events(tmp_path / "a.npz").sensor_size is None
+
+
+@pytest.mark.parametrize(("last", "step"), [(0.9, None), (100.0, 8), (70_000.0, 7813)])
+def test_times_that_are_too_coarse_for_microseconds_are_named(tmp_path, last, step):
+    columns = {name: np.zeros(2, np.uint8) for name in "xyp"}
+    np.savez(tmp_path / "a.npz", t=np.array([0.5, last], np.float32), **columns)
+    np.savez(tmp_path / "b.npz", t=np.array([0.5, last], np.float64), **columns)
+    code, out = call("events", tmp_path / "a.npz", "--unit", "s")
+    row = f"coarse            the file's times are up to {step:,} us apart, finer ones are lost" if step else "coarse"
+    assert (code, row in out) == (0, step is not None)
+    assert "coarse" not in call("events", tmp_path / "b.npz", "--unit", "s")[1]
