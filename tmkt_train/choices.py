@@ -10,7 +10,7 @@ Classification = Literal["tet", "mean-logits"]
 CkaEstimator = Literal["biased", "debiased"]
 ModalityStreams = Literal["mixed", "both"]
 SlideSchedule = Literal["off", "cubic", "step"]
-MixSchedule = Literal["constant", "linear", "cubic", "self-setting"]
+MixSchedule = Literal["constant", "linear", "cubic"]
 MixLaw = Literal["sequential", "renormalised"]
 """How t* is distributed: "sequential" may never replace, "renormalised" replaces the last step at least.
 

@@ -40,15 +40,14 @@ class Mixer:
     time_step: bool = True
     slide: SlideSchedule = "off"
 
-    def ratio(self, progress: float, mixed: float | None = None) -> float:
+    def ratio(self, progress: float) -> float:
         """Return the expected share of event steps at a point of the training in [0, 1].
 
         Args:
             progress: Iterations done over iterations in all.
-            mixed: Share that time-step mixup aims at, where that is not a matter of progress.
         """
         slides = slide_probability_at(progress, self.slide)
-        return slides + (1.0 - slides) * self._mixed(progress, mixed)
+        return slides + (1.0 - slides) * self._mixed(progress)
 
     def points(
         self,
@@ -56,22 +55,21 @@ class Mixer:
         occurrences: NDArray[np.int64],
         epoch: int,
         progress: float,
-        mixed: float | None = None,
     ) -> NDArray[np.int64]:
         """Draw the first event step of each sample, shape (B,), int64 in 1 to T + 1; arguments as in `ratio`."""
         points = np.full(len(uids), self.num_steps + 1, dtype=np.int64)
         if self.time_step:
-            probability = _probability(self._mixed(progress, mixed), self.num_steps, self.law)
+            probability = _probability(self._mixed(progress), self.num_steps, self.law)
             points = replacement_points(self.seed, epoch, uids, occurrences, probability, self.num_steps, self.law)
         if self.slide != "off":
             slides = slide_probability_at(progress, self.slide)
             points = slide_points(self.seed, epoch, uids, occurrences, slides, points)
         return points
 
-    def _mixed(self, progress: float, mixed: float | None) -> float:
+    def _mixed(self, progress: float) -> float:
         if not self.time_step:
             return 0.0
-        return mix_ratio_at(progress, self.schedule, self.start, self.end) if mixed is None else mixed
+        return mix_ratio_at(progress, self.schedule, self.start, self.end)
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,8 +15,7 @@ def mix_ratio_at(progress: float, schedule: MixSchedule, start: float, end: floa
     Args:
         progress: Iterations done over iterations in all, in [0, 1].
         schedule: "constant" stays at `start` (inferred default of the method, at 0.5); "linear" and "cubic"
-            go from `start` to `end` with the first and third power of the progress; "self-setting" starts at
-            `start`, and what becomes of it is not a matter of progress, see `self_setting`.
+            go from `start` to `end` with the first and third power of the progress.
         start: Value at progress 0.
         end: Value at progress 1; used by "linear" and "cubic".
 
@@ -34,7 +33,7 @@ def mix_ratio_at(progress: float, schedule: MixSchedule, start: float, end: floa
         message = f"schedule: progress {progress:g}, expected 0 to 1; divide iterations done by iterations in all"
         raise SpecError(message)
     match schedule:
-        case "constant" | "self-setting":
+        case "constant":
             return start
         case "linear":
             return start + (end - start) * progress

@@ -20,7 +20,6 @@ from tmkt_train.method.losses import (
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import Mixed, mix
 from tmkt_train.method.objective import LossWeights, Objective
-from tmkt_train.method.self_setting import LossBalance
 from tmkt_train.network.network import NetworkOutput, SpikingNetwork
 
 
@@ -34,7 +33,6 @@ class TwoStreams(nn.Module):
         super().__init__()
         self.weights = weights
         self.mixer = mixer
-        self.balance = LossBalance(mixer.start) if mixer.time_step and mixer.schedule == "self-setting" else None
         self.heads = AuxiliaryHeads(feature_size) if weights.modality or weights.ratio else None
         self.coefficients = RegularizationCoefficients(num_steps, weights.coefficients, weights.coefficient)
 
@@ -46,8 +44,7 @@ class TwoStreams(nn.Module):
         """
         if batch.image is None:
             raise RunError("batch: found no images, expected pairs; read it with a pairing other than 'none'")
-        share = None if self.balance is None else self.balance.ratio()
-        points = self.mixer.points(batch.uids, batch.occurrences, batch.epoch, progress, share)
+        points = self.mixer.points(batch.uids, batch.occurrences, batch.epoch, progress)
         mixed = mix(batch.image, batch.events, torch.from_numpy(points))
         tap = self.weights.alignment > 0 and len(batch) >= MIN_ALIGNMENT_ROWS[self.weights.cka]
         # Order matters: batch norm takes in the mixed stream before the event stream.
@@ -55,9 +52,7 @@ class TwoStreams(nn.Module):
         event = model(batch.events, head="event", tap=tap)
         sigma = self.coefficients()
         loss, terms = self._classify(image, event, batch.labels, sigma)
-        gauges = _ratio_gauges(mixed, self.mixer.ratio(progress, share))
-        if self.balance is not None and self.training:
-            self.balance.update(terms["event_classification"], terms["image_classification"])
+        gauges = _ratio_gauges(mixed, self.mixer.ratio(progress))
         if tap:
             loss = loss + self._align(image, event, sigma, terms, gauges)
         if self.heads is not None:

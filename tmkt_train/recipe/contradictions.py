@@ -75,10 +75,6 @@ def _mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterator[str
     floor = (steps + 1) / (2 * steps)
     if mix.law != "renormalised" or not mix.time_step or method.name not in ("kt+tsm", "tmkt"):
         return
-    if mix.schedule == "self-setting":
-        yield (
-            "mix.schedule: found 'self-setting', expected another one with mix.law = 'renormalised', which has a floor"
-        )
     if mix.ratio == "by-count":
         yield "mix.ratio: found 'by-count', expected a number with mix.law = 'renormalised', which has a floor"
         return

@@ -211,8 +211,7 @@ class MixTable(Table):
     )
     schedule: MixSchedule = Field(
         default="constant",
-        description="Course of the ratio over the iterations of the training (inferred); self-setting: the event "
-        "stream's part in the losses of both streams, an own choice.",
+        description="Course of the ratio over the iterations of the training (inferred).",
     )
     law: MixLaw = Field(
         default="sequential",

@@ -277,21 +277,6 @@ def test_modality_guidance_on_both_streams_asks_for_events_in_the_second():
     torch.testing.assert_close(objective.terms["modality"], modality_guidance_loss(logits, mask))
 
 
-def test_self_setting_ratio_goes_by_the_losses_of_the_batches_before():
-    model = make_model()
-    torch.manual_seed(1)
-    method = make_slide(model, "tmkt", start=0.5, schedule="self-setting")
-    first = method(model, make_batch(), 0.0)
-    second = method(model, make_batch(), 0.1)
-    event, mixed = (first.terms[f"{name}_classification"].item() for name in ("event", "image"))
-    assert first.gauges["mix_ratio"] == 0.5
-    assert second.gauges["mix_ratio"] == pytest.approx(event / (event + mixed), rel=1e-6)
-    method.eval()
-    before = method.balance.ratio()
-    method(model, make_batch(), 0.2)
-    assert method.balance.ratio() == before
-
-
 @pytest.mark.parametrize("num_rows", [2, 3])
 def test_debiased_alignment_is_left_out_of_a_batch_too_small_for_it(num_rows):
     model = make_model()

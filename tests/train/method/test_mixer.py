@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
 from tmkt_train.method.mixer import Mixer
-from tmkt_train.method.self_setting import LossBalance
 
 T = 10
 UIDS, ZEROS = np.arange(20_000, dtype=np.uint64), np.zeros(20_000, np.int64)
@@ -46,35 +44,3 @@ def test_step_sliding_jumps_half_way():
 def test_without_either_the_image_stays():
     assert set(Mixer(1, T, time_step=False).points(UIDS[:50], ZEROS[:50], 0, 0.9).tolist()) == {T + 1}
     assert Mixer(1, T, time_step=False).ratio(0.9) == 0.0
-
-
-def test_a_given_share_takes_the_place_of_the_schedule():
-    mixer = Mixer(1, T, 0.5, schedule="self-setting")
-    assert mixer.ratio(0.3) == 0.5
-    assert mixer.ratio(0.3, 0.2) == 0.2
-    points = mixer.points(UIDS, ZEROS, 0, 0.3, 0.2)
-    np.testing.assert_array_equal(points, Mixer(1, T, 0.2).points(UIDS, ZEROS, 0, 0.0))
-
-
-def test_balance_starts_at_its_start_and_follows_the_losses():
-    balance = LossBalance(0.3)
-    assert balance.ratio() == 0.3
-    balance.update(torch.tensor(3.0), torch.tensor(1.0))
-    assert balance.ratio() == pytest.approx(0.75)
-    # By hand: E = 0.95 * 0.15 + 0.05 * 1, M = 0.95 * 0.05 + 0.05 * 1.
-    balance.update(torch.tensor(1.0), torch.tensor(1.0))
-    assert balance.ratio() == pytest.approx(0.1925 / (0.1925 + 0.0975))
-
-
-def test_balance_stays_between_nothing_and_all():
-    for event, mixed, expected in ((0.0, 2.0, 0.0), (2.0, 0.0, 1.0), (0.0, 0.0, 0.5)):
-        balance = LossBalance(0.5)
-        balance.update(torch.tensor(event), torch.tensor(mixed))
-        assert balance.ratio() == expected
-
-
-def test_balance_is_in_the_checkpoint():
-    balance, again = LossBalance(0.5), LossBalance(0.5)
-    balance.update(torch.tensor(2.0), torch.tensor(0.7))
-    again.load_state_dict(balance.state_dict())
-    assert again.ratio() == balance.ratio() != 0.5

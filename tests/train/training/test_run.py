@@ -167,9 +167,8 @@ def test_stopped_and_resumed_equals_uninterrupted(finished, tiny_cache, tmp_path
 
 @pytest.mark.parametrize(
     ("method", "schedule"),
-    [("tmkt", "linear"), ("tmkt", "self-setting"), ("event-only", "constant"), ("fine-tune", "constant"),
-     ("kt+tsm", "constant")],
-)  # fmt: skip
+    [("tmkt", "linear"), ("event-only", "constant"), ("fine-tune", "constant"), ("kt+tsm", "constant")],
+)
 def test_stopped_at_every_step_equals_uninterrupted(tiny_cache, tmp_path, method, schedule):
     recipe = make_recipe(
         method={"name": method}, train__epochs=2, train__sampler="shuffled", mix__schedule=schedule,
