@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, find_folder, scan_folder, some
-from tmkt_data.datasets.declared import Declared, contiguous_ids
+from tmkt_data.datasets.completeness import Declared, contiguous_ids
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101 import IMAGE_FOLDERS, PLACEMENT, SENSOR_SIZE
 from tmkt_data.datasets.source_table import Source, SourceTable, TableBuilder, sorted_sources

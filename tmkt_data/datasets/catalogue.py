@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tmkt_data.datasets.declared import NOTHING_DECLARED, Declared
+from tmkt_data.datasets.completeness import NOTHING_DECLARED, Declared
 from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize, Window

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, find_folder, scan_folder, some
-from tmkt_data.datasets.completeness import completeness, count_note, notes_of
-from tmkt_data.datasets.declared import Declared
+from tmkt_data.datasets.completeness import Declared, completeness, count_note, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError

@@ -1,9 +1,10 @@
-"""What of a published list is there: one line that counts, and names what is missing."""
+"""What the publishers say that a dataset holds, and what of it is there."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 _SHOWN = 5
 
@@ -45,3 +46,78 @@ def count_note(found: int, expected: int, side: str) -> str | None:
 def notes_of(*notes: str | None) -> Iterable[str]:
     """Return the notes that say something."""
     return [note for note in notes if note is not None]
+
+
+class Declared(NamedTuple):
+    """The ids of the complete dataset, as far as they are known.
+
+    Attributes:
+        recordings: Ids such as `"ant/image_0001"`, by class; none where only their number is known.
+        images: The same for the images.
+        num_images: Images of the complete set, where their ids are not known; 0 where that is not known either.
+        has_classes: Whether the ids name the class. If not, they are the part after it, such as `"train-00001"`: MNIST
+            counts across its digits.
+    """
+
+    recordings: Sequence[str] = ()
+    images: Sequence[str] = ()
+    num_images: int = 0
+    has_classes: bool = True
+
+
+NOTHING_DECLARED = Declared()
+
+
+class Difference(NamedTuple):
+    """How one side differs from what is declared.
+
+    Attributes:
+        missing: Declared ids that are not there, in the order of the declaration.
+        unexpected: Ids that are there and not declared.
+        twice: Ids that are there under one number in several classes.
+    """
+
+    missing: list[str]
+    unexpected: list[str]
+    twice: list[tuple[str, ...]]
+
+
+def compare(found: Iterable[str], declared: Collection[str], *, has_classes: bool) -> Difference:
+    """Compare the ids of one side with the declared ones.
+
+    Example:
+        >>> compare(["3/train-1", "5/train-1", "5/train-9"], ["train-1", "train-2"], has_classes=False)
+        Difference(missing=['train-2'], unexpected=['5/train-9'], twice=[('3/train-1', '5/train-1')])
+    """
+    if not declared:
+        return Difference([], [], [])
+    by_key: dict[str, list[str]] = {}
+    for sample in found:
+        by_key.setdefault(sample if has_classes else number_of(sample), []).append(sample)
+    known = set(declared)
+    return Difference(
+        [key for key in declared if key not in by_key],
+        [sample for key, samples in by_key.items() if key not in known for sample in samples],
+        [tuple(samples) for samples in by_key.values() if len(samples) > 1],
+    )
+
+
+def torn_pairs(recordings: Iterable[str], images: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the recordings and images of one number whose classes disagree; ids are such as `"5/train-00001"`."""
+    class_of = {number_of(sample): sample for sample in images}
+    pairs = ((sample, class_of.get(number_of(sample), sample)) for sample in recordings)
+    return [(recording, image) for recording, image in pairs if recording != image]
+
+
+def number_of(sample: str) -> str:
+    """Return the part of an id after its class."""
+    return sample.partition("/")[2]
+
+
+def contiguous_ids(ids: Iterable[str]) -> tuple[str, ...]:
+    """Return the ids from 0001 to the largest of each class, for ids such as `"ant/image_0007"`."""
+    largest: dict[str, int] = {}
+    for sample in ids:
+        name, _, stem = sample.partition("/")
+        largest[name] = max(largest.get(name, 0), int(stem.rpartition("_")[2]))
+    return tuple(f"{name}/image_{number:04d}" for name, last in largest.items() for number in range(1, last + 1))

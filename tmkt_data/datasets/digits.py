@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue
-from tmkt_data.datasets.declared import Declared
+from tmkt_data.datasets.completeness import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.nmnist import DIGITS, IMAGE_NAME, PLACEMENT, RECORDING_NAME, SENSOR_SIZE, list_parts
 from tmkt_data.datasets.source_table import Source, SourceTable

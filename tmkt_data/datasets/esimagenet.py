@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, scan_folder, some
-from tmkt_data.datasets.completeness import count_note, notes_of
-from tmkt_data.datasets.declared import Declared
+from tmkt_data.datasets.completeness import Declared, count_note, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder, sorted_sources
 from tmkt_data.errors import CatalogueError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue
-from tmkt_data.datasets.declared import Declared
+from tmkt_data.datasets.completeness import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.nmnist import PLACEMENT, SENSOR_SIZE, find_idx, list_idx
 from tmkt_data.errors import CatalogueError

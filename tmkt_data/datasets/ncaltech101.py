@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, find_folder, scan_folder, some
-from tmkt_data.datasets.completeness import completeness, count_note, notes_of
-from tmkt_data.datasets.declared import Declared
+from tmkt_data.datasets.completeness import Declared, completeness, count_note, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101_est import find_est, list_est
 from tmkt_data.datasets.source_table import Source, SourceTable, TableBuilder

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, holds_classes, scan_folder, some
-from tmkt_data.datasets.completeness import completeness, notes_of
-from tmkt_data.datasets.declared import Declared
+from tmkt_data.datasets.completeness import Declared, completeness, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
 from tmkt_data.errors import CatalogueError

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, some
-from tmkt_data.datasets.declared import compare, torn_pairs
+from tmkt_data.datasets.completeness import compare, torn_pairs
 from tmkt_data.datasets.image_reader import Archives, read_pixels
 from tmkt_data.datasets.recording_reader import RecordingReader
 from tmkt_data.datasets.registry import default_spec

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from tmkt_data.cli.main import main
 from tmkt_data.datasets import digits, fashion, ncaltech101, nmnist
-from tmkt_data.datasets.declared import contiguous_ids
+from tmkt_data.datasets.completeness import contiguous_ids
 from tmkt_data.datasets.folder import open_folder
 from tmkt_data.errors import EventError
 from tmkt_data.events.slices import slice_faults
