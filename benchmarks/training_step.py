@@ -35,11 +35,12 @@ from timing import write_json
 from torch import Tensor
 
 from tmkt_train.data.batches import Batch
+from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.method.methods import build_method
 from tmkt_train.method.mixer import Mixer
-from tmkt_train.method.objective import LossWeights
 from tmkt_train.network.backbones import build_model
 from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.recipe.schema import LossTable, MixTable
 
 STEPS, CLASSES = 10, 101
 CONTENDERS = ("reference", "spikingjelly", "tmkt")
@@ -48,10 +49,8 @@ TOLERANCE = 1e-4
 
 def our_loss(model: SpikingNetwork, batch: Batch) -> tuple[Loss, list[Tensor]]:
     """Return the loss as a run of the method `kt` computes it, and what it trains."""
-    mixer = Mixer(0, STEPS, 0.5, 0.5, "constant", "sequential", False, "cubic")
-    method = build_method(
-        "kt", weights=LossWeights(), mixer=mixer, num_steps=STEPS, feature_size=model.feature_size
-    ).to(batch.events.dtype)
+    mixer = Mixer(STEPS, MixTable(), start=None, slide="cubic")
+    method = build_method("kt", LossTable(), mixer=mixer, feature_size=model.feature_size).to(batch.events.dtype)
     return lambda: method(model, batch, 0.0).loss, [*model.parameters(), *method.parameters()]
 
 
@@ -67,9 +66,7 @@ def make_batch(batch: int, size: int, kind: torch.dtype) -> Batch:
         events.to(kind),
         labels,
         rows,
-        rows.astype(np.uint64),
-        0 * rows,
-        0,
+        DrawKeys(0, 0, rows.astype(np.uint64), 0 * rows),
     )
 
 

@@ -11,8 +11,8 @@ CkaEstimator = Literal["biased", "debiased"]
 ModalityStreams = Literal["mixed", "both"]
 SlideSchedule = Literal["off", "cubic", "step"]
 MixSchedule = Literal["constant", "linear", "cubic"]
-MixLaw = Literal["sequential", "renormalised"]
-"""How t* is distributed: "sequential" may never replace, "renormalised" replaces the last step at least.
+MixDistribution = Literal["sequential", "renormalised"]
+"""Distribution of t*: "sequential" may never replace a step, "renormalised" always replaces the last one at least.
 
 The default "sequential" is the rule as stated; "renormalised" is an alternative reading (inferred).
 """

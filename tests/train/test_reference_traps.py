@@ -19,12 +19,12 @@ from tmkt_data.events.frames import event_frames
 from tmkt_data.images.frames import intensity
 from tmkt_data.pairs.pairing import ImagePools, draw_same_class
 from tmkt_data.pairs.report import report_pairs
-from tmkt_train.data.augmentation import Augmentation
-from tmkt_train.data.batches import training_batches
+from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.method.auxiliary import RegularizationCoefficients
 from tmkt_train.method.losses import alignment_loss, cka, tet_loss, weighted_event_loss
+from tmkt_train.method.mixer import slide_probability_at
 from tmkt_train.method.mixing import mix
-from tmkt_train.method.schedule import slide_probability_at
+from tmkt_train.recipe.schema import TrainTable
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.result import evaluate_run
 from tmkt_train.training.run import start_run
@@ -36,17 +36,8 @@ CPU = torch.device("cpu")
 
 
 def batches_of(frames, batch_size=8):
-    return training_batches(
-        frames,
-        seed=0,
-        epoch=0,
-        sampler="class-balanced",
-        batch_size=batch_size,
-        drop_last=False,
-        augmentation=Augmentation(crop_padding=1),
-        with_images=True,
-        device=CPU,
-    )
+    train = TrainTable(epochs=1, batch_size=batch_size, drop_last=False, crop_padding=1)
+    return training_batches(frames, train, EpochPlan(0, 0), CPU)
 
 
 def test_trap_2_the_rest_of_a_class_keeps_its_images_when_one_goes():

@@ -64,7 +64,7 @@ def recipes() -> None:
 @CACHE
 def check(recipe: str, settings: tuple[str, ...], cache: Path | None) -> None:
     """Check a recipe, a name or a file, and print every setting with what is inferred or unused."""
-    from tmkt_train.data.cache_choice import choose_cache
+    from tmkt_train.data.cache import choose_cache
     from tmkt_train.errors import RunError
     from tmkt_train.recipe.contradictions import doubts
     from tmkt_train.recipe.load import find_recipe, toml_value
@@ -227,7 +227,7 @@ def _write_report(folder: Path) -> str:
 
 
 def _show_next(folder: Path, recipe: Recipe, cache: Path) -> None:
-    from tmkt_train.data.cache_choice import is_found
+    from tmkt_train.data.cache import is_found
     from tmkt_train.errors import command
 
     if not recipe.needs_images:

@@ -1,4 +1,4 @@
-"""From paired frames to tensors on the device; the one place that turns `[B, T]` into `[T, B]`."""
+"""From paired frames to tensors on the device; the only place that turns `[B, T]` into `[T, B]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tmkt_data import PairedFrames
-from tmkt_train.choices import Sampler
-from tmkt_train.data.augmentation import Augmentation
-from tmkt_train.data.sampling import batch_slices, epoch_order
+from tmkt_train.data.augmentation import augment
+from tmkt_train.data.sampling import DrawKeys, batch_slices, epoch_order
+
+if TYPE_CHECKING:
+    from tmkt_train.recipe.schema import TrainTable
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -24,81 +26,75 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch, step-major, on the device of the training.
+    """One batch, step-major, on the training device.
 
     Attributes:
-        image: Image frames, shape (T, B, C, H, W), float32 in [0, 1]; None without an image stream.
-        events: Event frames, same shape, float32; cropped in training.
+        image: Image frames, shape (T, B, C, H, W), float32 in [0, 1]; None without an image side.
+        events: Event frames, same shape, float32; augmented in training.
         labels: Classes, shape (B,), int64.
-        indices: Positions in the split, shape (B,), int64, on the CPU.
-        uids: Numbers of the samples, shape (B,), uint64.
-        occurrences: Earlier draws of the same sample in the epoch, shape (B,), int64.
-        epoch: Epoch of the draws.
+        indices: Indices into the split, shape (B,), int64, on the CPU.
+        keys: Keys of the random draws of the samples.
     """
 
     image: Tensor | None
     events: Tensor
     labels: Tensor
     indices: NDArray[np.int64]
-    uids: NDArray[np.uint64]
-    occurrences: NDArray[np.int64]
-    epoch: int
+    keys: DrawKeys
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
+class EpochPlan(NamedTuple):
+    """Which batches of which epoch are read.
+
+    Attributes:
+        seed: Seed of the run.
+        epoch: Epoch, from 0.
+        num_draws: Samples in the epoch; None for as many as the split has.
+        first_batch: Number of the first batch, from 0.
+    """
+
+    seed: int
+    epoch: int
+    num_draws: int | None = None
+    first_batch: int = 0
+
+
 def training_batches(
-    frames: PairedFrames,
-    *,
-    seed: int,
-    epoch: int,
-    sampler: Sampler,
-    batch_size: int,
-    drop_last: bool,
-    augmentation: Augmentation,
-    with_images: bool,
-    device: torch.device,
-    first: int = 0,
-    num_draws: int | None = None,
+    frames: PairedFrames, train: TrainTable, plan: EpochPlan, device: torch.device
 ) -> Generator[Batch, None, None]:
     """Yield the batches of a training epoch, one read ahead in a thread.
 
-    Order, pairs and crops are pure functions of seed, epoch and sample, so starting at batch `first` gives
-    exactly what remains of the epoch.
+    Order, pairs and augmentation are pure functions of seed, epoch and sample, so starting at batch `first_batch`
+    gives exactly what remains of the epoch.
 
     Args:
-        frames: Training part; its epoch is set.
-        seed: Seed of the run.
-        epoch: Epoch, from 0.
-        sampler: How samples are drawn.
-        batch_size: Samples per batch.
-        drop_last: Whether to leave out a last batch that is not full.
-        augmentation: What is done to event frames.
-        with_images: Whether the method has an image stream.
+        frames: Training split; its epoch is set. With pairing `none`, the batches have no images.
+        train: Sampler, batch size and augmentation.
+        plan: The epoch.
         device: Where the tensors go.
-        first: Number of the first batch.
-        num_draws: Samples in the epoch; None for as many as the part has.
     """
-    frames.set_epoch(epoch)
-    order = epoch_order(frames.uids, frames.labels, seed=seed, epoch=epoch, sampler=sampler, num_draws=num_draws)
+    frames.set_epoch(plan.epoch)
+    order = epoch_order(
+        frames.uids,
+        frames.labels,
+        seed=plan.seed,
+        epoch=plan.epoch,
+        sampler=train.sampler,
+        num_draws=plan.num_draws,
+    )
 
-    def read(part: slice) -> Batch:
-        indices, occurrences = order.indices[part], order.occurrences[part]
+    def read(rows: slice) -> Batch:
+        indices, occurrences = order.indices[rows], order.occurrences[rows]
         found = frames.read(indices, occurrences)
-        uids = frames.uids[indices]
-        events = augmentation.apply(found.events, seed=seed, epoch=epoch, uids=uids, occurrences=occurrences)
-        return Batch(
-            image=_to_steps(found.image) if with_images else None,
-            events=_to_steps(events),
-            labels=torch.from_numpy(np.ascontiguousarray(found.labels, dtype=np.int64)),
-            indices=indices,
-            uids=uids,
-            occurrences=occurrences,
-            epoch=epoch,
-        )
+        keys = DrawKeys(plan.seed, plan.epoch, frames.uids[indices], occurrences)
+        events = augment(found.events, keys, crop_padding=train.crop_padding, flip=train.flip, rotation=train.rotation)
+        image = None if frames.pairing == "none" else found.image
+        return _to_batch(image, events, found.labels, indices, keys)
 
-    slices = batch_slices(len(order.indices), batch_size, drop_last=drop_last, first=first)
+    slices = batch_slices(len(order.indices), train.batch_size, drop_last=train.drop_last, first=plan.first_batch)
     with closing(read_ahead(read, slices)) as batches:
         for batch in batches:
             yield _to_device(batch, device)
@@ -107,18 +103,11 @@ def training_batches(
 def evaluation_batches(frames: PairedFrames, *, batch_size: int, device: torch.device) -> Generator[Batch, None, None]:
     """Yield the events of every sample once, in the order of the split and without augmentation."""
 
-    def read(part: slice) -> Batch:
-        indices = np.arange(part.start, part.stop)
+    def read(rows: slice) -> Batch:
+        indices = np.arange(rows.start, rows.stop)
         found = frames.read(indices)
-        return Batch(
-            image=None,
-            events=_to_steps(found.events),
-            labels=torch.from_numpy(np.ascontiguousarray(found.labels, dtype=np.int64)),
-            indices=indices,
-            uids=frames.uids[indices],
-            occurrences=np.zeros(len(indices), dtype=np.int64),
-            epoch=0,
-        )
+        keys = DrawKeys(frames.seed, 0, frames.uids[indices], np.zeros(len(indices), dtype=np.int64))
+        return _to_batch(None, found.events, found.labels, indices, keys)
 
     slices = batch_slices(len(frames), batch_size, drop_last=False)
     with closing(read_ahead(read, slices)) as batches:
@@ -129,8 +118,8 @@ def evaluation_batches(frames: PairedFrames, *, batch_size: int, device: torch.d
 def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Generator[Read, None, None]:
     """Yield `read(item)` for each item, reading the next one in a thread while the caller works on this one.
 
-    An error in `read` is raised where its result would have been yielded. The thread ends with the iteration,
-    also when the caller stops early.
+    An error in `read` is raised where its result would have been yielded. The thread ends with the iteration, also
+    if the caller stops early.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as pool:
         waiting: Future[Read] | None = None
@@ -141,6 +130,22 @@ def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Generator
             waiting = following
         if waiting is not None:
             yield waiting.result()
+
+
+def _to_batch(
+    image: NDArray[np.float32] | None,
+    events: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    keys: DrawKeys,
+) -> Batch:
+    return Batch(
+        image=None if image is None else _to_steps(image),
+        events=_to_steps(events),
+        labels=torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64)),
+        indices=indices,
+        keys=keys,
+    )
 
 
 def _to_steps(frames: NDArray[np.float32]) -> Tensor:

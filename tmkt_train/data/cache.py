@@ -1,7 +1,8 @@
-"""From a recipe to the parts of a cache that it trains on, chooses by and tests on."""
+"""Which cache a recipe trains on, and how its splits are opened."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -9,22 +10,88 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data import Cache, PairedFrames
+from tmkt_data import Cache, CacheInfo, PairedFrames, cache_directory, default_spec, find_caches, read_cache_info
 from tmkt_data.datasets.splits import SPLIT_CODES
+from tmkt_data.errors import TmktError
 from tmkt_data.pairs.subsets import draw_classes
 from tmkt_data.spec import Split
+from tmkt_train.errors import RunError, command
 from tmkt_train.recipe.recipe import Recipe
 
 
+def prepare_command(recipe: Recipe) -> str:
+    """Return the command that prepares the cache of a recipe.
+
+    Raises:
+        CatalogueError: There is no such dataset.
+    """
+    options = recipe.data.prepare.to_spec().command_options(default_spec(recipe.data.dataset))
+    return command("tmkt-data", "prepare", recipe.data.dataset, *options)
+
+
+def choose_cache(recipe: Recipe, given: Path | None = None) -> CacheInfo:
+    """Return the cache of a recipe: the given one, otherwise the only prepared one that fits.
+
+    Args:
+        recipe: The recipe.
+        given: File that the user named.
+
+    Raises:
+        RunError: None fits, or several do; names the command or the option that helps.
+        CacheError: The given file is not a readable cache.
+        CatalogueError: There is no such dataset.
+    """
+    if given is not None:
+        info = read_cache_info(given)
+        problem = _misfit(info, recipe)
+        if problem:
+            raise RunError(f"{given}: {problem}; make the right one with: {prepare_command(recipe)}")
+        return info
+    found = find_caches(recipe.data.dataset)
+    fitting = [info for info in found if not _misfit(info, recipe)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        paths = ", ".join(str(info.path) for info in fitting)
+        raise RunError(f"{recipe.name}: found {len(fitting)} caches that fit, {paths}; choose one with --cache FILE")
+    if len(found) == 1:
+        start = f"{found[0].path}: {_misfit(found[0], recipe)}"
+    elif found:
+        start = f"{cache_directory()}: none of {len(found)} caches of {recipe.data.dataset} fits {recipe.name}"
+    else:
+        start = f"{cache_directory()}: no cache of {recipe.data.dataset}"
+    raise RunError(f"{start}; make it with: {prepare_command(recipe)}")
+
+
+def is_found(recipe: Recipe, cache: Path) -> bool:
+    """Return whether `cache` is the cache that `choose_cache` finds for a recipe."""
+    try:
+        return choose_cache(recipe).path.resolve() == cache.resolve()
+    except TmktError:
+        return False
+
+
+def _misfit(info: CacheInfo, recipe: Recipe) -> str:
+    """Return how a cache differs from what a recipe needs; empty if it fits."""
+    if info.dataset != recipe.data.dataset:
+        return f"holds {info.dataset}, expected {recipe.data.dataset}"
+    needed = recipe.data.prepare.to_spec()
+    if needed.bake == "none":
+        # Stored spike frames do no harm where they are not read.
+        needed = dataclasses.replace(needed, bake=info.spec.bake)
+    differences = info.spec.differences(needed)
+    return ", ".join(f"{name} is {here}, expected {there}" for name, (here, there) in differences.items())
+
+
 def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_images: bool | None = None) -> PairedFrames:
-    """Open one part of the cache.
+    """Open one split of the cache.
 
     Args:
         recipe: The recipe.
         cache: The cache, or its file.
-        split: The part; only the training part keeps to the shares of a recipe.
-        with_images: Whether there are images beside the recordings; None: in the training part of methods
-            that have an image stream.
+        split: The split; the shares of a recipe apply to the training split only.
+        with_images: Whether to pair the recordings with images; None: in the training split of methods that train
+            on images.
     """
     is_training = split == "train"
     per_class = recipe.data.recordings_per_class
@@ -47,7 +114,7 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
 
 
 def open_held_out(recipe: Recipe, cache: Cache) -> Iterator[PairedFrames]:
-    """Open every part of the cache with the recordings of the held-out classes alone, without images."""
+    """Open every split of the cache with the recordings of the held-out classes only, without images."""
     for split in get_args(Split):
         code = SPLIT_CODES[split]
         held_out = _classes(recipe, cache)[1]
@@ -73,5 +140,5 @@ def _classes(recipe: Recipe, cache: Cache) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def selection_split(recipe: Recipe) -> Split:
-    """Return the part that chooses the epoch; the paper of KT has no validation part and takes test."""
+    """Return the split that selects the epoch; the KT paper has no validation split and selects on test."""
     return "test" if recipe.selects_on_test else "val"

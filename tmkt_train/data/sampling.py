@@ -1,4 +1,4 @@
-"""Which samples an epoch shows, and in which order: pure functions of seed and epoch."""
+"""Which samples an epoch shows, in which order, and the keys of their random draws."""
 
 from __future__ import annotations
 
@@ -6,17 +6,39 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tmkt_data.random_keys import Purpose, uniform
 from tmkt_train.choices import Sampler
+
+
+class DrawKeys(NamedTuple):
+    """Keys of the random draws of B samples; see `tmkt_data.random_keys`.
+
+    Attributes:
+        seed: Seed of the run, 0 or more.
+        epoch: Epoch, from 0.
+        uids: Numbers of the samples, shape (B,), uint64; see `tmkt_data.random_keys.sample_uid`.
+        occurrences: Earlier draws of the same sample in the epoch, shape (B,), int64.
+    """
+
+    seed: int
+    epoch: int
+    uids: NDArray[np.uint64]
+    occurrences: NDArray[np.int64]
+
+    def uniform(self, purpose: Purpose, k: ArrayLike) -> NDArray[np.float64]:
+        """Draw numbers in [0, 1): one per sample, shape (B,), for a number k; shape (B, K) for K of them."""
+        steps = np.asarray(k)
+        shape = (-1, *(1 for _ in steps.shape))
+        return uniform(self.seed, self.epoch, self.uids.reshape(shape), self.occurrences.reshape(shape), purpose, steps)
 
 
 class EpochOrder(NamedTuple):
     """The draws of one epoch.
 
     Attributes:
-        indices: Positions in the split, shape (N,), int64.
+        indices: Indices into the split, shape (N,), int64.
         occurrences: Earlier draws of the same sample in this epoch, shape (N,), int64.
     """
 
@@ -35,10 +57,9 @@ def epoch_order(
 ) -> EpochOrder:
     """Draw the samples of one epoch.
 
-    `class-balanced` draws with replacement: each class is as likely as any other, and so is each sample in
-    its class. `shuffled` shows each sample once before any is shown again, in another order each time. Draws are
-    tied to the numbers of the samples, not to their positions, so that another listing of the same samples changes
-    nothing.
+    `class-balanced` draws with replacement: all classes are equally likely, and so are the samples of a class.
+    `shuffled` shows each sample once before any is shown again, in another order each time. Draws depend on the
+    numbers of the samples, not on their indices, so listing the same samples in another order changes nothing.
 
     Args:
         uids: Numbers of the samples, shape (N,), uint64.
@@ -82,7 +103,7 @@ def _draw_balanced(
 
 
 def count_earlier(indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count, for each entry, how often its value stands earlier in the list.
+    """Count, for each entry, how often its value occurs earlier in the array.
 
     Example:
         >>> count_earlier(np.array([5, 3, 5, 5, 3])).tolist()
@@ -109,6 +130,6 @@ def count_batches(num_samples: int, batch_size: int, *, drop_last: bool) -> int:
 
 
 def batch_slices(num_samples: int, batch_size: int, *, drop_last: bool, first: int = 0) -> Iterator[slice]:
-    """Yield where the batches of an epoch lie in its order, from batch `first` on."""
+    """Yield the slice of each batch in the order of an epoch, from batch `first` on."""
     for batch in range(first, count_batches(num_samples, batch_size, drop_last=drop_last)):
         yield slice(batch * batch_size, min((batch + 1) * batch_size, num_samples))

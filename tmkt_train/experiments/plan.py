@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tmkt_data import CacheInfo, PairedFrames
-from tmkt_train.data.cache_choice import choose_cache
+from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RunError
 from tmkt_train.experiments.planned_run import PlannedRun, plan_run
 from tmkt_train.recipe.load import find_recipe, load_recipe

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tmkt_data import CacheInfo, PairedFrames
-from tmkt_train.data.cache_choice import choose_cache
+from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RecipeError, RunError
 from tmkt_train.experiments.compare import train_runs
 from tmkt_train.experiments.paired_statistics import spread

@@ -1,4 +1,4 @@
-"""Parts that exist only in training: auxiliary heads and the coefficients of the regularization."""
+"""Modules that exist only in training: auxiliary heads and the coefficients of the regularization."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class AuxiliaryHeads(nn.Module):
     """Heads for modality guidance and ratio perception (inferred): one linear map each, on the feature."""
 
     def __init__(self, feature_size: int) -> None:
-        """Build both heads for a feature of the given width D_f."""
+        """Build both heads for a feature of width D_f."""
         super().__init__()
         self.modality_head = nn.Linear(feature_size, 1)
         self.ratio_head = nn.Linear(feature_size, 1)
@@ -24,7 +24,7 @@ class AuxiliaryHeads(nn.Module):
         return logits.squeeze(-1)
 
     def ratio(self, features: Tensor) -> Tensor:
-        """Guess the mix ratio of a sequence from its mean feature: (T, B, D_f) to (B,), in (0, 1)."""
+        """Predict the mix ratio of a sequence from its mean feature: (T, B, D_f) to (B,), in (0, 1)."""
         logits: Tensor = self.ratio_head(features.mean(dim=0))
         return logits.squeeze(-1).sigmoid()
 
@@ -41,14 +41,14 @@ class RegularizationCoefficients(nn.Module):
 
     sigma: Tensor
 
-    def __init__(self, num_steps: int, mode: CoefficientMode = "learned", value: float = 0.5) -> None:
+    def __init__(self, num_time_steps: int, mode: CoefficientMode = "learned", value: float = 0.5) -> None:
         """Build the coefficients.
 
         Args:
-            num_steps: Number of steps T.
+            num_time_steps: Time steps T.
             mode: "learned" is the logistic function of T scalars that start at 1 (sigma 0.731), to be trained
-                without weight decay; "fixed" is `value` at every step; "off" weighs nothing.
-            value: The fixed coefficient, in [0, 1]; 0 leaves out the alignment, 1 the event loss.
+                without weight decay; "fixed" is `value` at every step; "off" applies no weights.
+            value: The fixed coefficient, in [0, 1]; 0 drops the alignment, 1 the event loss.
 
         Raises:
             SpecError: The value lies outside [0, 1].
@@ -58,8 +58,8 @@ class RegularizationCoefficients(nn.Module):
             message = f"regularization: coefficient {value:g}, expected 0 to 1; choose a share between none and all"
             raise SpecError(message)
         self.mode: CoefficientMode = mode
-        self.eta = nn.Parameter(torch.ones(num_steps)) if mode == "learned" else None
-        self.register_buffer("sigma", torch.full((num_steps,), value), persistent=False)
+        self.eta = nn.Parameter(torch.ones(num_time_steps)) if mode == "learned" else None
+        self.register_buffer("sigma", torch.full((num_time_steps,), value), persistent=False)
 
     def forward(self) -> Tensor | None:
         """Return sigma, shape (T,), in [0, 1], with the gradient to the scalars; None when off."""

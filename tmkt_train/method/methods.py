@@ -1,49 +1,204 @@
-"""Methods by name: how a batch becomes a loss.
+"""The training methods: how a batch becomes a loss.
 
 To add a method: a module with `forward(model, batch, progress)` that returns an `Objective`, its name in
-`options.MethodName`, the keys that it does not look at in `recipe`, and its line here. A method that differs only in
-which steps are replaced is a field of `Mixer`; one that leaves out objectives is `TwoStreams` with their weights at 0.
+`choices.MethodName`, the recipe keys that it does not use in `recipe`, and its line in `build_method`. A method that
+differs only in which steps are replaced is a field of `Mixer`; one that leaves out objectives is `TwoStreams` with
+their weights at 0.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
 
 from tmkt_train.choices import MethodName
+from tmkt_train.data.batches import Batch
+from tmkt_train.errors import RunError
+from tmkt_train.method.auxiliary import AuxiliaryHeads, RegularizationCoefficients
+from tmkt_train.method.losses import (
+    MIN_ALIGNMENT_ROWS,
+    alignment_loss,
+    cka,
+    modality_guidance_loss,
+    ratio_perception_loss,
+    shuffled_cka,
+    weighted_event_loss,
+)
 from tmkt_train.method.mixer import Mixer
-from tmkt_train.method.objective import LossWeights
-from tmkt_train.method.single_stream import EventOnly, FineTune
-from tmkt_train.method.two_streams import TwoStreams
+from tmkt_train.method.mixing import Mixed, mix
+from tmkt_train.method.objective import Objective, classification_losses
+from tmkt_train.network.network import NetworkOutput, SpikingNetwork
+
+if TYPE_CHECKING:
+    from tmkt_train.recipe.schema import LossTable
+
+Metrics = dict[str, Tensor | float]
+
+
+class EventOnly(nn.Module):
+    """The event stream and its classification, nothing else."""
+
+    def __init__(self, loss: LossTable) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, model: SpikingNetwork, batch: Batch, progress: float) -> Objective:  # noqa: ARG002
+        """Run the event stream of one batch."""
+        output = model(batch.events, head="event")
+        loss = classification_losses(output.logits, batch.labels, self.loss).mean()
+        return Objective(loss, {"event_classification": loss}, {}, output.logits)
+
+
+class FineTune(nn.Module):
+    """Some epochs on images alone, then events alone, through one network with one head.
+
+    The run starts the second stage with a fresh optimizer and learning rate.
+    """
+
+    def __init__(self, loss: LossTable, image_epochs: int) -> None:
+        super().__init__()
+        self.loss = loss
+        self.image_epochs = image_epochs
+
+    def forward(self, model: SpikingNetwork, batch: Batch, progress: float) -> Objective:  # noqa: ARG002
+        """Run the stream of the stage that the epoch of the batch belongs to.
+
+        Raises:
+            RunError: The batch has no images.
+        """
+        image = _images_of(batch)
+        on_images = batch.keys.epoch < self.image_epochs
+        output = model(image if on_images else batch.events, head="event")
+        loss = classification_losses(output.logits, batch.labels, self.loss).mean()
+        name = "image_classification" if on_images else "event_classification"
+        return Objective(loss, {name: loss}, {}, output.logits)
+
+
+class TwoStreams(nn.Module):
+    """A mixed stream with the image head beside an event stream with the event head.
+
+    Owns what exists only in training: the auxiliary heads and the coefficients of alignment and event loss.
+    """
+
+    def __init__(self, loss: LossTable, mixer: Mixer, feature_size: int) -> None:
+        super().__init__()
+        self.loss = loss
+        self.mixer = mixer
+        self.heads = AuxiliaryHeads(feature_size) if loss.modality or loss.ratio else None
+        self.coefficients = RegularizationCoefficients(mixer.num_time_steps, loss.coefficients, loss.coefficient)
+
+    def forward(self, model: SpikingNetwork, batch: Batch, progress: float) -> Objective:
+        """Mix, run both streams, and weigh the terms.
+
+        Raises:
+            RunError: The batch has no images.
+        """
+        points = self.mixer.points(batch.keys, progress)
+        mixed = mix(_images_of(batch), batch.events, torch.from_numpy(points))
+        tap = self.loss.alignment > 0 and len(batch) >= MIN_ALIGNMENT_ROWS[self.loss.cka]
+        # Order matters: batch norm sees the mixed stream before the event stream.
+        image = model(mixed.frames, head="image", tap=tap)
+        event = model(batch.events, head="event", tap=tap)
+        sigma = self.coefficients()
+        loss, terms = self._classify(image, event, batch.labels, sigma)
+        metrics: Metrics = {
+            "mix_ratio": self.mixer.ratio(progress),
+            "realised_ratio": mixed.ratio.mean(),
+            "realised_ratio_squared": mixed.ratio.square().mean(),
+        }
+        if tap:
+            loss = loss + self._align(image, event, sigma, terms, metrics)
+        if self.heads is not None:
+            loss = loss + self._perceive(self.heads, (image.features, event.features), mixed, terms, metrics)
+        skipped = int(self.loss.alignment > 0 and not tap)
+        return Objective(loss, terms, metrics, event.logits, skipped)
+
+    def learned_metrics(self) -> dict[str, list[float]]:
+        """Return what is learned apart from the weights: the coefficient of each step, if any."""
+        sigma = self.coefficients()
+        return {} if sigma is None or not sigma.requires_grad else {"coefficients": sigma.tolist()}
+
+    def _classify(
+        self, image: NetworkOutput, event: NetworkOutput, labels: Tensor, sigma: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        image_loss = classification_losses(image.logits, labels, self.loss).mean()
+        step_losses = classification_losses(event.logits, labels, self.loss)
+        terms = {"image_classification": image_loss, "event_classification": step_losses.mean()}
+        return image_loss + weighted_event_loss(step_losses, sigma), terms
+
+    def _align(
+        self,
+        image: NetworkOutput,
+        event: NetworkOutput,
+        sigma: Tensor | None,
+        terms: dict[str, Tensor],
+        metrics: Metrics,
+    ) -> Tensor:
+        if image.alignment is None or event.alignment is None:
+            raise RunError("alignment: found no tap, expected one on each stream; run them with tap=True")
+        estimator = self.loss.cka
+        alignment = cka(image.alignment, event.alignment, estimator)
+        terms["alignment"] = alignment_loss(alignment, estimator=estimator)
+        metrics["cka"] = alignment.detach().abs().mean()
+        metrics["cka_shuffled"] = shuffled_cka(image.alignment, event.alignment, estimator).abs().mean()
+        return self.loss.alignment * alignment_loss(alignment, sigma, estimator)
+
+    def _perceive(
+        self,
+        heads: AuxiliaryHeads,
+        features: tuple[Tensor, Tensor],
+        mixed: Mixed,
+        terms: dict[str, Tensor],
+        metrics: Metrics,
+    ) -> Tensor:
+        image_features, event_features = features
+        loss = image_features.new_zeros(())
+        if self.loss.modality:
+            logits, mask = heads.modality(image_features), mixed.mask
+            metrics["modality_accuracy"] = ((logits.detach() > 0) == mask).float().mean()
+            if self.loss.modality_streams == "both":
+                logits = torch.cat([logits, heads.modality(event_features)], dim=1)
+                mask = torch.cat([mask, torch.ones_like(mask)], dim=1)
+            terms["modality"] = modality_guidance_loss(logits, mask)
+            loss = loss + self.loss.modality * terms["modality"]
+        if self.loss.ratio:
+            predicted = heads.ratio(image_features)
+            terms["ratio"] = ratio_perception_loss(predicted, mixed.ratio)
+            metrics["ratio_error"] = (predicted.detach() - mixed.ratio).abs().mean()
+            loss = loss + self.loss.ratio * terms["ratio"]
+        return loss
+
 
 Method = EventOnly | FineTune | TwoStreams
 
 
 def build_method(
-    name: MethodName,
-    *,
-    weights: LossWeights,
-    mixer: Mixer,
-    num_steps: int,
-    feature_size: int,
-    image_epochs: int = 0,
+    name: MethodName, loss: LossTable, *, mixer: Mixer, feature_size: int, image_epochs: int = 0
 ) -> Method:
     """Build a method with fresh parameters from torch's global generator.
 
     Args:
         name: Name in the recipe.
-        weights: Weights of the terms; `kt` and `kt+tsm` leave modality and ratio out.
+        loss: Weights of the terms; `kt` and `kt+tsm` leave modality and ratio out.
         mixer: Draw of the replacement points.
-        num_steps: Steps of the network, T.
         feature_size: Width of the feature before the class head.
         image_epochs: Epochs on images alone, for `fine-tune`.
     """
     match name:
         case "event-only":
-            return EventOnly(weights)
+            return EventOnly(loss)
         case "fine-tune":
-            return FineTune(weights, image_epochs)
+            return FineTune(loss, image_epochs)
         case "kt" | "kt+tsm":
-            weights = replace(weights, modality=0.0, ratio=0.0)
+            loss = loss.model_copy(update={"modality": 0.0, "ratio": 0.0})
         case "tmkt":
             pass
-    return TwoStreams(weights, mixer, num_steps=num_steps, feature_size=feature_size)
+    return TwoStreams(loss, mixer, feature_size)
+
+
+def _images_of(batch: Batch) -> Tensor:
+    if batch.image is None:
+        raise RunError("batch: found no images, expected pairs; read it with a pairing other than 'none'")
+    return batch.image

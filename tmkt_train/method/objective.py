@@ -1,59 +1,49 @@
-"""What a method makes of one batch, and the weights it goes by."""
+"""What a method computes from one batch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from tmkt_train.choices import CkaEstimator, Classification, CoefficientMode, ModalityStreams
 from tmkt_train.method.losses import mean_logits_loss, tet_loss
+
+if TYPE_CHECKING:
+    from tmkt_train.recipe.schema import LossTable
 
 
 class Objective(NamedTuple):
-    """What one batch is worth.
+    """The loss of one batch, its terms, and metrics.
 
     Attributes:
         loss: What is minimized, a scalar.
-        terms: The unweighted terms that are in the loss, scalars.
-        gauges: Further figures, scalars; means over the batch.
-        logits: Outputs that the training accuracy is read from, shape (T, B, K): the event stream's, or the image
-            stream's while a method trains on images alone.
-        num_skipped: Terms that this batch was too small for.
+        terms: The terms of the loss before their weights, scalars.
+        metrics: Further metrics, scalars; means over the batch.
+        logits: Outputs that the training accuracy is computed from, shape (T, B, K): those of the event stream, or of
+            the image stream while a method trains on images alone.
+        num_skipped: Terms that were skipped because the batch was too small.
     """
 
     loss: Tensor
     terms: dict[str, Tensor]
-    gauges: dict[str, Tensor | float]
+    metrics: dict[str, Tensor | float]
     logits: Tensor
     num_skipped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LossWeights:
-    """The objectives and their weights; a term of weight 0 is not computed. Meanings as in a recipe's `[loss]`."""
+def classification_losses(logits: Tensor, labels: Tensor, loss: LossTable) -> Tensor:
+    """Return the classification losses that a recipe asks for.
 
-    classification: Classification = "tet"
-    margin_weight: float = 1e-3
-    margin: float = 0.5
-    alignment: float = 0.5
-    cka: CkaEstimator = "biased"
-    modality: float = 0.1
-    modality_streams: ModalityStreams = "mixed"
-    ratio: float = 0.1
-    coefficients: CoefficientMode = "learned"
-    coefficient: float = 0.5
+    Args:
+        logits: Shape (T, B, K).
+        labels: Classes, shape (B,).
+        loss: Says which loss, and the margin.
 
-    def classify(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the classification losses: one per step, shape (T,), or shape (1,) for `mean-logits`.
-
-        Args:
-            logits: Shape (T, B, K).
-            labels: Classes, shape (B,).
-        """
-        match self.classification:
-            case "tet":
-                return tet_loss(logits, labels, margin_weight=self.margin_weight, margin=self.margin)
-            case "mean-logits":
-                return mean_logits_loss(logits, labels).unsqueeze(0)
+    Returns:
+        One loss per step, shape (T,), for `tet`; shape (1,) for `mean-logits`.
+    """
+    match loss.classification:
+        case "tet":
+            return tet_loss(logits, labels, margin_weight=loss.margin_weight, margin=loss.margin)
+        case "mean-logits":
+            return mean_logits_loss(logits, labels).unsqueeze(0)

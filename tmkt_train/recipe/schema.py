@@ -27,7 +27,7 @@ from tmkt_train.choices import (
     Classification,
     LearningRateSchedule,
     MethodName,
-    MixLaw,
+    MixDistribution,
     MixSchedule,
     ModalityStreams,
     Sampler,
@@ -213,9 +213,9 @@ class MixTable(Table):
         default="constant",
         description="Course of the ratio over the iterations of the training (inferred).",
     )
-    law: MixLaw = Field(
+    law: MixDistribution = Field(
         default="sequential",
-        description="Law of the first event step; sequential allows none at all (inferred).",
+        description="Distribution of the first event step; sequential allows none at all (inferred).",
     )
     slide: SlideSchedule | Literal["auto"] = Field(
         default="auto",

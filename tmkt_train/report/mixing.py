@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 
 from tmkt_data.errors import SpecError
-from tmkt_train.choices import MixLaw
+from tmkt_train.choices import MixDistribution
 from tmkt_train.method.mixing import replacement_probability
 from tmkt_train.report.axis import finite
 from tmkt_train.report.charts import Series, column_chart
@@ -94,8 +94,8 @@ def laws(run: RunRecord, num_steps: int) -> list[Float64Array | None]:
 
 @functools.lru_cache(maxsize=1024)
 def _law(ratio: float, num_steps: int, name: str) -> Float64Array | None:
-    sequential, renormalised = get_args(MixLaw)
-    law: MixLaw = sequential if name == sequential else renormalised
+    sequential, renormalised = get_args(MixDistribution)
+    law: MixDistribution = sequential if name == sequential else renormalised
     try:
         probability = replacement_probability(ratio, num_steps, law)
     except SpecError:

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from tmkt_data import PairedFrames
 from tmkt_data.errors import PairingError
 from tmkt_data.preview.colors import event_colors, gray_colors
-from tmkt_train.data.augmentation import Augmentation
-from tmkt_train.data.batches import training_batches
+from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.data.cache import open_frames
-from tmkt_train.data.sampling import batch_slices, epoch_order
+from tmkt_train.data.sampling import DrawKeys, batch_slices, epoch_order
+from tmkt_train.method.methods import TwoStreams
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import mix_mask
-from tmkt_train.method.two_streams import TwoStreams
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.checkpoint import write_atomically
 from tmkt_train.training.loop import Evaluation
@@ -85,17 +84,9 @@ def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], 
 
 def _readings(recipe: Recipe, parts: Parts) -> Arrays:
     """Read the network on some training pairs, without augmentation."""
-    batches = training_batches(
-        parts.frames,
-        seed=recipe.seed,
-        epoch=recipe.num_epochs,
-        sampler="shuffled",
-        batch_size=min(NUM_RATE_SAMPLES, len(parts.frames)),
-        drop_last=False,
-        augmentation=Augmentation(),
-        with_images=recipe.needs_images,
-        device=parts.device,
-    )
+    plain = {"sampler": "shuffled", "drop_last": False, "crop_padding": 0, "flip": False, "rotation": 0.0}
+    train = recipe.train.model_copy(update={**plain, "batch_size": min(NUM_RATE_SAMPLES, len(parts.frames))})
+    batches = training_batches(parts.frames, train, EpochPlan(recipe.seed, recipe.num_epochs), parts.device)
     batch = next(batches)
     batches.close()
     event = read_pass(parts.model, batch.events, "event")
@@ -132,12 +123,12 @@ def _replacement_histogram(recipe: Recipe, parts: Parts, mixer: Mixer) -> NDArra
     order = epoch_order(
         frames.uids, frames.labels, seed=recipe.seed, epoch=epoch, sampler=train.sampler, num_draws=parts.num_draws
     )
-    counts = np.zeros(mixer.num_steps + 1, dtype=np.int64)
+    counts = np.zeros(mixer.num_time_steps + 1, dtype=np.int64)
     slices = batch_slices(len(order.indices), train.batch_size, drop_last=train.drop_last)
     for step, part in enumerate(slices):
         progress = (epoch * parts.num_steps + step) / (train.epochs * parts.num_steps)
-        points = mixer.points(frames.uids[order.indices[part]], order.occurrences[part], epoch, progress)
-        counts += np.bincount(points - 1, minlength=mixer.num_steps + 1)
+        keys = DrawKeys(recipe.seed, epoch, frames.uids[order.indices[part]], order.occurrences[part])
+        counts += np.bincount(mixer.points(keys, progress) - 1, minlength=mixer.num_time_steps + 1)
     return counts
 
 
@@ -161,7 +152,8 @@ def _strips(recipe: Recipe, parts: Parts, test_frames: PairedFrames, test: Evalu
         shown = np.stack([event_colors(sample) for sample in events])[:, None]
         return {**arrays, "strips": _to_unit(shown)}, warnings
     batch = pairs.read(chosen)
-    points = parts.method.mixer.points(pairs.uids[chosen], np.zeros(len(chosen), np.int64), 0, 0.0)
+    keys = DrawKeys(recipe.seed, 0, pairs.uids[chosen], np.zeros(len(chosen), np.int64))
+    points = parts.method.mixer.points(keys, 0.0)
     masks = mix_mask(torch.from_numpy(points), pairs.num_steps).numpy()
     strips = [
         sample_strip(image, events, masks[:, at])

@@ -14,8 +14,9 @@ from torch.optim import Optimizer
 from tmkt_train.data.batches import Batch
 from tmkt_train.errors import RunError
 from tmkt_train.method.methods import Method
-from tmkt_train.method.objective import LossWeights
+from tmkt_train.method.objective import classification_losses
 from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.recipe.schema import LossTable
 from tmkt_train.training.metrics import LOSS, EpochMeans
 
 TOP = 5
@@ -85,21 +86,21 @@ def train_one_epoch(
         optimizer.step()
         right = (predict(objective.logits) == batch.labels).double().mean()
         terms = {f"loss_terms.{name}": value for name, value in objective.terms.items()}
-        figures = {LOSS: objective.loss, "train_accuracy": right, **terms, **objective.gauges}
-        means.add(figures, weight=len(batch))
+        metrics = {LOSS: objective.loss, "train_accuracy": right, **terms, **objective.metrics}
+        means.add(metrics, weight=len(batch))
         means.num_skipped += objective.num_skipped
         yield step + 1
     means.check(epoch)
 
 
 @torch.no_grad()
-def evaluate(model: SpikingNetwork, batches: Iterable[Batch], weights: LossWeights) -> Evaluation:
+def evaluate(model: SpikingNetwork, batches: Iterable[Batch], loss: LossTable) -> Evaluation:
     """Classify the events of every batch with the event head; the image stream does not run.
 
     Args:
         model: Network; put into evaluation mode.
         batches: Batches of the split.
-        weights: Say the classification loss.
+        loss: Says which classification loss.
 
     Raises:
         RunError: There is no batch.
@@ -112,7 +113,7 @@ def evaluate(model: SpikingNetwork, batches: Iterable[Batch], weights: LossWeigh
     sizes: list[int] = []
     for batch in batches:
         logits = model(batch.events, head="event").logits
-        losses.append(weights.classify(logits, batch.labels).mean().double())
+        losses.append(classification_losses(logits, batch.labels, loss).mean().double())
         sizes.append(len(batch))
         predictions.append(predict(logits))
         labels.append(batch.labels)
@@ -120,7 +121,7 @@ def evaluate(model: SpikingNetwork, batches: Iterable[Batch], weights: LossWeigh
         among_top.append((best == batch.labels[:, None]).any(dim=1))
     if not sizes:
         raise RunError("evaluation: found no samples, expected one or more; choose another split or cache")
-    total = sum(loss * size for loss, size in zip(torch.stack(losses).tolist(), sizes, strict=True))
+    total = sum(value * size for value, size in zip(torch.stack(losses).tolist(), sizes, strict=True))
     count = sum(sizes)
     predicted = torch.cat(predictions).cpu().numpy()
     true = torch.cat(labels).cpu().numpy()

@@ -15,7 +15,6 @@ from tmkt_data.pairs.report import report_pairs
 from tmkt_train.data.batches import Batch, evaluation_batches
 from tmkt_train.data.cache import selection_split
 from tmkt_train.errors import RunError
-from tmkt_train.method.objective import LossWeights
 from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.contradictions import doubts
 from tmkt_train.recipe.recipe import Recipe
@@ -49,7 +48,7 @@ def evaluate_part(
         before_batch()
         return batch
 
-    return evaluate(model, map(asked, batches), LossWeights(**recipe.loss.model_dump()))
+    return evaluate(model, map(asked, batches), recipe.loss)
 
 
 def result_record(

@@ -10,13 +10,10 @@ from typing import Any
 
 import torch
 
-from tmkt_train.data.augmentation import Augmentation
-from tmkt_train.data.batches import training_batches
-from tmkt_train.data.cache import open_frames, selection_split
-from tmkt_train.data.cache_choice import choose_cache
+from tmkt_train.data.batches import EpochPlan, training_batches
+from tmkt_train.data.cache import choose_cache, open_frames, selection_split
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
-from tmkt_train.method.schedule import learning_rate_at
-from tmkt_train.method.two_streams import TwoStreams
+from tmkt_train.method.methods import TwoStreams
 from tmkt_train.recipe.contradictions import doubts
 from tmkt_train.recipe.load import recipe_text
 from tmkt_train.recipe.overrides import parse_toml
@@ -26,6 +23,7 @@ from tmkt_train.training.diagnostics import write_diagnostics
 from tmkt_train.training.folder import RunFolder, cache_of, create_run_folder
 from tmkt_train.training.loop import Evaluation, train_one_epoch
 from tmkt_train.training.metrics import epoch_row
+from tmkt_train.training.optimizer import learning_rate_of
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
 from tmkt_train.training.result import count_parameters, evaluate_part, result_record, write_end
 from tmkt_train.training.run_identity import recipe_digest, require_same_recipe
@@ -167,25 +165,14 @@ class Run:
         )
 
     def _train_epoch(self, at: Position, should_stop: Callable[[], bool]) -> Iterator[Progress]:
-        parts, train = self.parts, self.recipe.train
+        parts = self.parts
         if at.step == 0 and at.epoch == self.recipe.image_epochs:
             # Each stage starts with a fresh optimizer; before the first epoch it is fresh anyway.
             parts.optimizer.state.clear()
         for group in parts.optimizer.param_groups:
-            group["lr"] = self._learning_rate(at.epoch)
-        batches = training_batches(
-            parts.frames,
-            seed=self.recipe.seed,
-            epoch=at.epoch,
-            sampler=train.sampler,
-            batch_size=train.batch_size,
-            drop_last=train.drop_last,
-            augmentation=Augmentation(train.crop_padding, train.flip, train.rotation),
-            with_images=self.recipe.needs_images,
-            device=parts.device,
-            first=at.step,
-            num_draws=parts.num_draws,
-        )
+            group["lr"] = learning_rate_of(self.recipe, at.epoch)
+        plan = EpochPlan(self.recipe.seed, at.epoch, parts.num_draws, at.step)
+        batches = training_batches(parts.frames, self.recipe.train, plan, parts.device)
         steps = train_one_epoch(
             parts.model,
             parts.method,
@@ -211,21 +198,6 @@ class Run:
         save_last(self.folder, self.recipe, self.parts, at)
         raise RunInterruptedError(self.folder.path)
 
-    def _learning_rate(self, epoch: int) -> float:
-        optim, before = self.recipe.optim, self.recipe.image_epochs
-        on_images = epoch < before
-        return learning_rate_at(
-            epoch if on_images else epoch - before,
-            before if on_images else self.recipe.train.epochs,
-            optim.learning_rate,
-            optim.min_learning_rate,
-            optim.warmup_epochs,
-            optim.warmup_learning_rate,
-            optim.schedule,
-            optim.step_epochs,
-            optim.step_factor,
-        )
-
     def _end_epoch(self, at: Position, should_stop: Callable[[], bool]) -> dict[str, Any]:
         at.tick(self.parts.device)
         train_s = at.epoch_s
@@ -235,11 +207,11 @@ class Run:
         row = epoch_row(
             at.means.means(),
             epoch=at.epoch,
-            learning_rate=self._learning_rate(at.epoch),
+            learning_rate=learning_rate_of(self.recipe, at.epoch),
             selection={f"{name}_accuracy": selection.accuracy, f"{name}_loss": selection.loss},
         )
         if isinstance(self.parts.method, TwoStreams):
-            row |= self.parts.method.figures()
+            row |= self.parts.method.learned_metrics()
         num_samples = self.parts.num_draws
         row |= {"samples_per_s": round(num_samples / train_s, 3), "wall_s": round(at.epoch_s, 3)}
         self.folder.metrics.append(row)

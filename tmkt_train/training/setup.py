@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.optim import AdamW
 
 from tmkt_data import PairedFrames
@@ -22,11 +21,11 @@ from tmkt_train.data.sampling import count_batches
 from tmkt_train.errors import RunError
 from tmkt_train.method.methods import Method, build_method
 from tmkt_train.method.mixer import Mixer
-from tmkt_train.method.objective import LossWeights
 from tmkt_train.network.backbones import build_model
 from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.network.neurons import lif_implementation
 from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.training.optimizer import build_optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def build_parts(recipe: Recipe, cache: Path, device: torch.device) -> Parts:
     method = _build_method(recipe, frames, model)
     model.to(device)
     method.to(device)
-    optimizer = _build_optimizer(recipe, model, method)
+    optimizer = build_optimizer(recipe.optim, model, method)
     return Parts(frames, selection, model, method, optimizer, num_steps, num_draws, device)
 
 
@@ -107,42 +106,23 @@ def build_network(recipe: Recipe, frames: PairedFrames) -> SpikingNetwork:
 
 
 def _build_method(recipe: Recipe, frames: PairedFrames, model: SpikingNetwork) -> Method:
-    mix = recipe.mix
+    start = _start_ratio(recipe, frames) if recipe.mixes_time_steps else None
     return build_method(
         recipe.method.name,
-        weights=LossWeights(**recipe.loss.model_dump()),
-        mixer=Mixer(
-            recipe.seed,
-            frames.num_steps,
-            _mix_ratio(recipe, frames),
-            mix.end_ratio,
-            mix.schedule,
-            mix.law,
-            recipe.mixes_time_steps,
-            recipe.slide,
-        ),
-        num_steps=frames.num_steps,
+        recipe.loss,
+        mixer=Mixer(frames.num_steps, recipe.mix, start, recipe.slide),
         feature_size=model.feature_size,
         image_epochs=recipe.image_epochs,
     )
 
 
-def _mix_ratio(recipe: Recipe, frames: PairedFrames) -> float:
-    """Return the ratio at the start; `by-count`: each recording and each image has the same say."""
+def _start_ratio(recipe: Recipe, frames: PairedFrames) -> float:
+    """Return the mix ratio at the start; with `by-count`, each recording and each image counts the same."""
     if recipe.mix.ratio != "by-count":
         return recipe.mix.ratio
     labels = np.unique(frames.labels)
     num_images = int(frames.pools.sizes()[labels].sum())
     return len(frames) / (len(frames) + num_images)
-
-
-def _build_optimizer(recipe: Recipe, *modules: nn.Module) -> AdamW:
-    parameters = [parameter for module in modules for parameter in module.parameters()]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.optim.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=recipe.optim.learning_rate, betas=recipe.optim.betas, eps=1e-8)
 
 
 def choose_device(recipe: Recipe) -> torch.device:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tmkt_data import PairedFrames
-from tmkt_train.data.augmentation import Augmentation
-from tmkt_train.data.batches import evaluation_batches, read_ahead, training_batches
+from tmkt_train.data.augmentation import augment
+from tmkt_train.data.batches import EpochPlan, evaluation_batches, read_ahead, training_batches
+from tmkt_train.recipe.schema import TrainTable
 
 CPU = torch.device("cpu")
 
@@ -17,42 +18,32 @@ def frames(tiny_cache):
     return PairedFrames(tiny_cache, split="train", seed=1)
 
 
-def batches(frames, **changes):
-    arguments = {
-        "seed": 1,
-        "epoch": 2,
-        "sampler": "class-balanced",
-        "batch_size": 10,
-        "drop_last": False,
-        "augmentation": Augmentation(crop_padding=2),
-        "with_images": True,
-        "device": CPU,
-    }
-    return training_batches(frames, **(arguments | changes))
+def batches(frames, *, first_batch=0, num_draws=None, **changes):
+    train = TrainTable(**({"epochs": 1, "batch_size": 10, "drop_last": False, "crop_padding": 2} | changes))
+    return training_batches(frames, train, EpochPlan(1, 2, num_draws, first_batch), CPU)
 
 
 def test_batches_are_step_major_and_hold_the_rows_of_the_split(frames):
-    batch = next(batches(frames, augmentation=Augmentation()))
+    batch = next(batches(frames, crop_padding=0))
     num_steps, size = frames.num_steps, frames.size
     assert batch.events.shape == (num_steps, 10, 2, *size)
     assert batch.image.shape == batch.events.shape
     assert batch.events.dtype == torch.float32
     frames.set_epoch(2)
     for row in range(10):
-        sample = frames[(int(batch.indices[row]), int(batch.occurrences[row]))]
+        sample = frames[(int(batch.indices[row]), int(batch.keys.occurrences[row]))]
         np.testing.assert_array_equal(batch.events[:, row].numpy(), sample.events)
         np.testing.assert_array_equal(batch.image[:, row].numpy(), sample.image)
         assert int(batch.labels[row]) == sample.label
 
 
 def test_events_are_augmented_and_images_are_not(frames):
-    augmentation = Augmentation(crop_padding=2, flip=True, rotation=15)
-    plain = next(batches(frames, augmentation=Augmentation()))
-    changed = next(batches(frames, augmentation=augmentation))
+    augmentation = {"crop_padding": 2, "flip": True, "rotation": 15.0}
+    plain = next(batches(frames, crop_padding=0))
+    changed = next(batches(frames, **augmentation))
     assert torch.equal(plain.image, changed.image)
-    expected = augmentation.apply(
-        plain.events.transpose(0, 1).numpy(), seed=1, epoch=2, uids=plain.uids, occurrences=plain.occurrences
-    )
+    assert (plain.keys.seed, plain.keys.epoch) == (1, 2)
+    expected = augment(plain.events.transpose(0, 1).numpy(), plain.keys, **augmentation)
     assert not np.array_equal(expected, plain.events.transpose(0, 1).numpy())
     np.testing.assert_array_equal(changed.events.transpose(0, 1).numpy(), expected)
 
@@ -61,7 +52,7 @@ def test_an_epoch_of_so_many_draws_takes_every_sample_before_any_twice(frames):
     draws = 2 * len(frames) + 5
     found = list(batches(frames, sampler="shuffled", num_draws=draws, batch_size=7))
     indices = np.concatenate([batch.indices for batch in found])
-    occurrences = np.concatenate([batch.occurrences for batch in found])
+    occurrences = np.concatenate([batch.keys.occurrences for batch in found])
     assert len(indices) == draws
     for start in (0, len(frames)):
         assert sorted(indices[start : start + len(frames)]) == list(range(len(frames)))
@@ -69,12 +60,12 @@ def test_an_epoch_of_so_many_draws_takes_every_sample_before_any_twice(frames):
 
 
 def test_epoch_can_start_at_any_batch(frames):
-    whole, rest = list(batches(frames)), list(batches(frames, first=4))
+    whole, rest = list(batches(frames)), list(batches(frames, first_batch=4))
     assert len(rest) == len(whole) - 4 > 0
     for here, there in zip(whole[4:], rest, strict=True):
         assert torch.equal(here.events, there.events)
         assert torch.equal(here.image, there.image)
-        np.testing.assert_array_equal(here.occurrences, there.occurrences)
+        np.testing.assert_array_equal(here.keys.occurrences, there.keys.occurrences)
 
 
 def test_same_draws_for_another_batch_size(frames):
@@ -90,6 +81,7 @@ def test_batches_without_images(tiny_cache):
     frames = PairedFrames(tiny_cache, split="val", pairing="none")
     found = list(evaluation_batches(frames, batch_size=4, device=CPU))
     assert all(batch.image is None for batch in found)
+    assert all(batch.image is None for batch in batches(frames, batch_size=4))
     np.testing.assert_array_equal(np.concatenate([b.indices for b in found]), np.arange(len(frames)))
 
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tmkt_data.random_keys import sample_uid
-from tmkt_train.data.sampling import batch_slices, count_batches, count_earlier, epoch_order
+from tmkt_data.random_keys import Purpose, sample_uid, uniform
+from tmkt_train.data.sampling import DrawKeys, batch_slices, count_batches, count_earlier, epoch_order
 
 IDS = [f"{label}/{number:03d}" for label in range(4) for number in range((label + 1) * 5)]
 UIDS = np.array([sample_uid(name) for name in IDS], dtype=np.uint64)
@@ -78,3 +78,13 @@ def test_slices_cover_an_epoch_and_its_rest(num_samples, batch_size, drop_last, 
     kept = num_samples // batch_size * batch_size if drop_last else num_samples
     assert covered == list(range(kept))
     assert list(batch_slices(num_samples, batch_size, drop_last=drop_last, first=first)) == parts[first:]
+
+
+def test_keys_draw_a_number_or_a_row_of_numbers_for_each_sample():
+    occurrences = np.arange(len(UIDS)) % 3
+    keys = DrawKeys(7, 2, UIDS, occurrences)
+    found = keys.uniform(Purpose.MIX, np.arange(1, 5))
+    assert found.shape == (len(UIDS), 4)
+    for row, (uid, occurrence) in enumerate(zip(UIDS, occurrences, strict=True)):
+        np.testing.assert_array_equal(found[row], [uniform(7, 2, uid, occurrence, Purpose.MIX, k) for k in range(1, 5)])
+    np.testing.assert_array_equal(keys.uniform(Purpose.MIX, 3), found[:, 2])

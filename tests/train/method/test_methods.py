@@ -1,17 +1,16 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
 from tmkt_train.data.batches import Batch
+from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.errors import RunError
 from tmkt_train.method.losses import cka, modality_guidance_loss, ratio_perception_loss, tet_loss
 from tmkt_train.method.methods import build_method
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import mix, mix_mask
-from tmkt_train.method.objective import LossWeights
 from tmkt_train.network.backbones import build_model
+from tmkt_train.recipe.schema import LossTable, MixTable
 
 NUM_STEPS, SIZE, NUM_CLASSES = 4, 28, 5
 
@@ -29,15 +28,10 @@ def make_model(separate_heads=True):
     )
 
 
-def make_method(model, name="tmkt", *, mix_ratio=0.5, **weights):
+def make_method(model, name="tmkt", **weights):
     torch.manual_seed(1)
-    return build_method(
-        name,
-        weights=LossWeights(**weights),
-        mixer=Mixer(7, NUM_STEPS, mix_ratio, 1.0, "constant", "sequential"),
-        num_steps=NUM_STEPS,
-        feature_size=model.feature_size,
-    )
+    mixer = Mixer(NUM_STEPS, MixTable())
+    return build_method(name, LossTable(**weights), mixer=mixer, feature_size=model.feature_size)
 
 
 def make_batch(num_rows=6, epoch=3, with_images=True):
@@ -48,14 +42,12 @@ def make_batch(num_rows=6, epoch=3, with_images=True):
         events=torch.poisson(torch.rand(shape, generator=draw) * 2, generator=draw),
         labels=torch.arange(num_rows) % NUM_CLASSES,
         indices=np.arange(num_rows),
-        uids=np.arange(num_rows, dtype=np.uint64),
-        occurrences=np.zeros(num_rows, np.int64),
-        epoch=epoch,
+        keys=DrawKeys(7, epoch, np.arange(num_rows, dtype=np.uint64), np.zeros(num_rows, np.int64)),
     )
 
 
 def by_hand(model, method, batch):
-    points = method.mixer.points(batch.uids, batch.occurrences, batch.epoch, 0.0)
+    points = method.mixer.points(batch.keys, 0.0)
     mixed = mix(batch.image, batch.events, torch.from_numpy(points))
     image = model(mixed.frames, head="image", tap=True)
     event = model(batch.events, head="event", tap=True)
@@ -117,7 +109,7 @@ def test_fixed_coefficient_weighs_both_sides(value):
         + 0.5 * value * objective.terms["alignment"]
     )
     torch.testing.assert_close(objective.loss, expected)
-    assert method.figures() == {}
+    assert method.learned_metrics() == {}
 
 
 def test_coefficients_that_are_off_weigh_nothing():
@@ -153,7 +145,7 @@ def test_mixed_stream_takes_the_event_frames_of_its_row():
     hook = model.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
     method(model, batch, 0.0)
     hook.remove()
-    points = method.mixer.points(batch.uids, batch.occurrences, batch.epoch, 0.0)
+    points = method.mixer.points(batch.keys, 0.0)
     mask = mix_mask(points, NUM_STEPS)
     assert mask.any()
     assert not mask.all()
@@ -162,32 +154,16 @@ def test_mixed_stream_takes_the_event_frames_of_its_row():
     assert torch.equal(seen[1], batch.events)
 
 
-def test_gauges_say_what_the_mix_was():
+def test_metrics_say_what_the_mix_was():
     model, batch = make_model(), make_batch(64)
     objective = make_method(model)(model, batch, 0.0)
-    points = Mixer(7, NUM_STEPS).points(batch.uids, batch.occurrences, batch.epoch, 0.0)
+    points = Mixer(NUM_STEPS, MixTable()).points(batch.keys, 0.0)
     realised = (NUM_STEPS + 1 - points) / NUM_STEPS
-    assert objective.gauges["mix_ratio"] == 0.5
-    assert float(objective.gauges["realised_ratio"]) == pytest.approx(realised.mean())
-    assert float(objective.gauges["realised_ratio_squared"]) == pytest.approx((realised**2).mean())
-    assert 0 <= float(objective.gauges["modality_accuracy"]) <= 1
-    assert float(objective.gauges["cka"]) == pytest.approx(1 - objective.terms["alignment"].item(), abs=1e-6)
-
-
-def test_ratio_follows_its_schedule():
-    mixer = dataclasses.replace(Mixer(7, NUM_STEPS), start=0.0, end=1.0, schedule="linear")
-    assert [mixer.ratio(progress) for progress in (0.0, 0.25, 1.0)] == [0.0, 0.25, 1.0]
-    uids, zeros = np.arange(50, dtype=np.uint64), np.zeros(50, np.int64)
-    assert set(mixer.points(uids, zeros, 0, 0.0).tolist()) == {NUM_STEPS + 1}
-    assert set(mixer.points(uids, zeros, 0, 1.0).tolist()) == {1}
-
-
-def test_draws_are_those_of_seed_epoch_and_sample_alone():
-    mixer, uids, zeros = Mixer(42, 10), np.arange(8, dtype=np.uint64), np.zeros(8, np.int64)
-    # METHOD section 4.5
-    assert mixer.points(uids, zeros, 0, 0.0).tolist() == [3, 3, 7, 5, 2, 1, 8, 7]
-    assert mixer.points(uids[3:5], zeros[3:5], 0, 0.9).tolist() == [5, 2]
-    assert mixer.points(uids, zeros + 1, 0, 0.0).tolist() != mixer.points(uids, zeros, 0, 0.0).tolist()
+    assert objective.metrics["mix_ratio"] == 0.5
+    assert float(objective.metrics["realised_ratio"]) == pytest.approx(realised.mean())
+    assert float(objective.metrics["realised_ratio_squared"]) == pytest.approx((realised**2).mean())
+    assert 0 <= float(objective.metrics["modality_accuracy"]) <= 1
+    assert float(objective.metrics["cka"]) == pytest.approx(1 - objective.terms["alignment"].item(), abs=1e-6)
 
 
 def test_event_only_is_its_classification():
@@ -218,14 +194,8 @@ def test_mean_logits_are_classified_once():
 @pytest.mark.parametrize(("epoch", "frames", "term"), [(1, "image", "image"), (2, "events", "event")])
 def test_fine_tune_runs_one_stream_of_its_stage(epoch, frames, term):
     model, batch = make_model(separate_heads=False), make_batch(epoch=epoch)
-    method = build_method(
-        "fine-tune",
-        weights=LossWeights(),
-        mixer=Mixer(7, NUM_STEPS),
-        num_steps=NUM_STEPS,
-        feature_size=model.feature_size,
-        image_epochs=2,
-    )
+    mixer = Mixer(NUM_STEPS, MixTable())
+    method = build_method("fine-tune", LossTable(), mixer=mixer, feature_size=model.feature_size, image_epochs=2)
     objective = method(model, batch, 0.0)
     logits = make_model(separate_heads=False)(getattr(batch, frames)).logits
     torch.testing.assert_close(objective.loss, tet_loss(logits, batch.labels).mean())
@@ -241,18 +211,12 @@ def test_fine_tune_refuses_a_batch_without_images():
 
 def make_slide(model, name, **mixer):
     torch.manual_seed(1)
-    return build_method(
-        name,
-        weights=LossWeights(),
-        mixer=Mixer(7, NUM_STEPS, **mixer),
-        num_steps=NUM_STEPS,
-        feature_size=model.feature_size,
-    )
+    return build_method(name, LossTable(), mixer=Mixer(NUM_STEPS, MixTable(), **mixer), feature_size=model.feature_size)
 
 
 def test_kt_leaves_out_modality_and_ratio_and_their_heads():
     model = make_model()
-    method = make_slide(model, "kt", time_step=False, slide="cubic")
+    method = make_slide(model, "kt", start=None, slide="cubic")
     objective = method(model, make_batch(), 0.5)
     assert set(objective.terms) == {"image_classification", "event_classification", "alignment"}
     assert [name for name, _ in method.named_parameters()] == ["coefficients.eta"]

@@ -12,7 +12,8 @@ from scipy import stats
 
 from tmkt_data.errors import SpecError
 from tmkt_data.random_keys import Purpose, uniform
-from tmkt_train.choices import MixLaw
+from tmkt_train.choices import MixDistribution
+from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.method.mixing import (
     expected_ratio,
     mix,
@@ -43,32 +44,32 @@ NEVER_AND_SPREAD = {
 }
 STEPS = (4, 6, 10, 12)
 NUM_DRAWS = 20_000
-CASES: list[tuple[MixLaw, int, float]] = [
+CASES: list[tuple[MixDistribution, int, float]] = [
     *(("sequential", num_steps, ratio) for num_steps in STEPS for ratio in (0.1, 0.5, 0.9)),
     *(("renormalised", num_steps, ratio) for num_steps in STEPS for ratio in (0.7, 0.9)),
 ]
 
 
-def distribution(probability, num_steps, law):
+def chances_of(probability, num_steps, distribution):
     """P(t* = 1), ..., P(t* = T), P(never), term by term."""
     q = 1.0 - probability
     terms = np.array([probability * q ** (t - 1) for t in range(1, num_steps + 1)])
-    if law == "renormalised":
+    if distribution == "renormalised":
         return np.append(terms / (1.0 - q**num_steps), 0.0)
     return np.append(terms, q**num_steps)
 
 
-def moments(probability, num_steps, law):
-    chances = distribution(probability, num_steps, law)
+def moments(probability, num_steps, distribution):
+    chances = chances_of(probability, num_steps, distribution)
     ratios = np.arange(num_steps, -1, -1) / num_steps
     mean = chances @ ratios
     return mean, np.sqrt(chances @ (ratios - mean) ** 2)
 
 
-def draw(probability, num_steps, law, *, seed=7, epoch=0, count=NUM_DRAWS, occurrence=0):
+def draw(probability, num_steps, distribution, *, seed=7, epoch=0, count=NUM_DRAWS, occurrence=0):
     uids = np.arange(count, dtype=np.uint64)
     occurrences = np.full(count, occurrence, dtype=np.int64)
-    return replacement_points(seed, epoch, uids, occurrences, probability, num_steps, law)
+    return replacement_points(DrawKeys(seed, epoch, uids, occurrences), probability, num_steps, distribution)
 
 
 @pytest.mark.parametrize("num_steps", STEPS)
@@ -151,21 +152,21 @@ def test_renormalised_points_invert_one_draw():
         assert point == 1 + np.floor(np.log1p(-u * (1.0 - (1.0 - p) ** 6)) / np.log1p(-p))
 
 
-@pytest.mark.parametrize(("law", "num_steps", "ratio"), CASES)
-def test_mean_ratio_of_draws(law, num_steps, ratio):
-    p = replacement_probability(ratio, num_steps, law)
-    realised = (num_steps + 1 - draw(p, num_steps, law)) / num_steps
-    mean, spread = moments(p, num_steps, law)
+@pytest.mark.parametrize(("distribution", "num_steps", "ratio"), CASES)
+def test_mean_ratio_of_draws(distribution, num_steps, ratio):
+    p = replacement_probability(ratio, num_steps, distribution)
+    realised = (num_steps + 1 - draw(p, num_steps, distribution)) / num_steps
+    mean, spread = moments(p, num_steps, distribution)
     assert mean == pytest.approx(ratio, abs=1e-9)
     assert abs(realised.mean() - ratio) < 4.0 * spread / np.sqrt(NUM_DRAWS)
 
 
-@pytest.mark.parametrize(("law", "num_steps", "ratio"), CASES)
-def test_histogram_of_draws(law, num_steps, ratio):
-    p = replacement_probability(ratio, num_steps, law)
-    counts = np.bincount(draw(p, num_steps, law), minlength=num_steps + 2)[1:]
-    chances = distribution(p, num_steps, law)
-    if law == "renormalised":
+@pytest.mark.parametrize(("distribution", "num_steps", "ratio"), CASES)
+def test_histogram_of_draws(distribution, num_steps, ratio):
+    p = replacement_probability(ratio, num_steps, distribution)
+    counts = np.bincount(draw(p, num_steps, distribution), minlength=num_steps + 2)[1:]
+    chances = chances_of(p, num_steps, distribution)
+    if distribution == "renormalised":
         assert counts[-1] == 0
         counts, chances = counts[:-1], chances[:-1]
     assert counts.sum() == NUM_DRAWS
@@ -194,41 +195,44 @@ def test_ratio_zero_never_and_ratio_one_at_once(num_steps):
     assert set(draw(1.0, num_steps, "renormalised").tolist()) == {1}
 
 
-@pytest.mark.parametrize("law", ["sequential", "renormalised"])
-def test_draws_depend_on_nothing_but_their_key(law):
+@pytest.mark.parametrize("distribution", ["sequential", "renormalised"])
+def test_draws_depend_on_nothing_but_their_key(distribution):
     p = 0.2
     uids = np.array([5, 2**63 + 11, 9, 5, 77, 0], dtype=np.uint64)
     occurrences = np.array([0, 0, 3, 1, 0, 0])
-    whole = replacement_points(42, 3, uids, occurrences, p, 10, law)
-    alone = [replacement_points(42, 3, uids[i : i + 1], occurrences[i : i + 1], p, 10, law)[0] for i in range(6)]
-    assert whole.tolist() == alone
-    order = np.array([3, 0, 5, 4, 1, 2])
-    assert replacement_points(42, 3, uids[order], occurrences[order], p, 10, law).tolist() == [alone[i] for i in order]
+
+    def points(rows):
+        return replacement_points(DrawKeys(42, 3, uids[rows], occurrences[rows]), p, 10, distribution).tolist()
+
+    alone = [points([row])[0] for row in range(6)]
+    assert points(range(6)) == alone
+    order = [3, 0, 5, 4, 1, 2]
+    assert points(order) == [alone[row] for row in order]
 
 
-@pytest.mark.parametrize("law", ["sequential", "renormalised"])
-def test_draws_differ_for_another_key(law):
-    first = draw(0.2, 10, law, count=200)
-    assert (first == draw(0.2, 10, law, count=200)).all()
+@pytest.mark.parametrize("distribution", ["sequential", "renormalised"])
+def test_draws_differ_for_another_key(distribution):
+    first = draw(0.2, 10, distribution, count=200)
+    assert (first == draw(0.2, 10, distribution, count=200)).all()
     for other in ({"seed": 8}, {"epoch": 1}, {"occurrence": 1}):
-        assert (first != draw(0.2, 10, law, count=200, **other)).mean() > 0.5
+        assert (first != draw(0.2, 10, distribution, count=200, **other)).mean() > 0.5
 
 
 def test_slide_replaces_whole_samples_at_its_rate():
-    uids, occurrences = np.arange(NUM_DRAWS, dtype=np.uint64), np.zeros(NUM_DRAWS, dtype=np.int64)
+    keys = DrawKeys(1, 0, np.arange(NUM_DRAWS, dtype=np.uint64), np.zeros(NUM_DRAWS, dtype=np.int64))
     never = np.full(NUM_DRAWS, 11, dtype=np.int64)
-    points = slide_points(1, 0, uids, occurrences, 0.3, never)
+    points = slide_points(keys, 0.3, never)
     assert set(points.tolist()) == {1, 11}
     assert abs(np.mean(points == 1) - 0.3) < 4.0 * np.sqrt(0.21 / NUM_DRAWS)
-    assert (slide_points(1, 0, uids, occurrences, 0.0, never) == never).all()
-    assert (slide_points(1, 0, uids, occurrences, 1.0, never) == 1).all()
-    assert (slide_points(1, 0, uids[::-1], occurrences, 0.3, never) == points[::-1]).all()
+    assert (slide_points(keys, 0.0, never) == never).all()
+    assert (slide_points(keys, 1.0, never) == 1).all()
+    assert (slide_points(keys._replace(uids=keys.uids[::-1]), 0.3, never) == points[::-1]).all()
 
 
 def test_slide_composes_with_mixup():
-    uids, occurrences = np.arange(NUM_DRAWS, dtype=np.uint64), np.zeros(NUM_DRAWS, dtype=np.int64)
+    keys = DrawKeys(7, 0, np.arange(NUM_DRAWS, dtype=np.uint64), np.zeros(NUM_DRAWS, dtype=np.int64))
     points = draw(replacement_probability(0.5, 10), 10, "sequential")
-    composed = slide_points(7, 0, uids, occurrences, 0.2, points)
+    composed = slide_points(keys, 0.2, points)
     assert ((composed == points) | (composed == 1)).all()
     # E[r] = P + (1 - P) r_m; the slide draw is independent of the mix draws, as its purpose differs.
     assert ((11 - composed) / 10).mean() == pytest.approx(0.2 + 0.8 * 0.5, abs=4 * 0.42 / np.sqrt(NUM_DRAWS))
@@ -296,8 +300,8 @@ def test_ratio_outside_unit_interval(ratio):
 
 def test_ratio_below_floor():
     expected = (
-        "mixing: mix ratio 0.5, expected at least 0.55 with the renormalised law and 10 steps; "
-        "raise the ratio or choose the sequential law"
+        "mixing: mix ratio 0.5, expected at least 0.55 with the renormalised distribution and 10 steps; "
+        "raise the ratio or choose the sequential distribution"
     )
     with pytest.raises(SpecError) as caught:
         replacement_probability(0.5, 10, "renormalised")
@@ -315,7 +319,7 @@ def test_mix_refuses_other_shapes(events_shape, num_points):
         mix(torch.zeros(4, 3, 1), torch.zeros(events_shape), torch.ones(num_points).long())
 
 
-def test_laws_are_there_without_torch():
+def test_distributions_are_there_without_torch():
     code = (
         "import sys, tmkt_train, tmkt_train.method.mixing as m; m.replacement_probability(0.5, 10); "
         "sys.exit('torch' in sys.modules)"

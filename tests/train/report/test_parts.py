@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.method.mixing import expected_ratio, replacement_points, replacement_probability
 from tmkt_train.report.axis import linear_axis, log_axis, spread_apart
 from tmkt_train.report.html import element
@@ -25,7 +26,7 @@ def test_the_law_sums_to_one_and_has_the_expected_ratio(probability, num_steps):
 def test_the_law_is_that_of_the_draws():
     probability, n = replacement_probability(0.5, 10), 20000
     uids = np.arange(n, dtype=np.uint64)
-    points = replacement_points(7, 0, uids, np.zeros(n, np.int64), probability, 10)
+    points = replacement_points(DrawKeys(7, 0, uids, np.zeros(n, np.int64)), probability, 10)
     shares = np.bincount(points - 1, minlength=11) / n
     law = point_law(probability, 10)
     assert np.abs(shares - law).max() < 5 * np.sqrt(0.25 / n)

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from tmkt_data import PairedFrames
-from tmkt_train.data.augmentation import Augmentation
-from tmkt_train.data.batches import evaluation_batches, training_batches
+from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batches
+from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.errors import NonFiniteError, RunError
-from tmkt_train.method.objective import LossWeights
+from tmkt_train.recipe.schema import LossTable
 from tmkt_train.training.loop import evaluate, predict, train_one_epoch
 from tmkt_train.training.metrics import EpochMeans, epoch_row
 from tmkt_train.training.setup import build_parts, numerics
@@ -19,17 +19,8 @@ CPU = torch.device("cpu")
 
 
 def run_epoch(parts, recipe, means, **changes):
-    batches = training_batches(
-        parts.frames,
-        seed=0,
-        epoch=0,
-        sampler="shuffled",
-        batch_size=recipe.train.batch_size,
-        drop_last=False,
-        augmentation=Augmentation(crop_padding=1),
-        with_images=recipe.needs_images,
-        device=CPU,
-    )
+    train = recipe.train.model_copy(update={"sampler": "shuffled"})
+    batches = training_batches(parts.frames, train, EpochPlan(recipe.seed, 0), CPU)
     steps = train_one_epoch(
         parts.model, parts.method, parts.optimizer, batches, means,
         epoch=0, epochs=1, num_steps=parts.num_steps, **changes,
@@ -63,8 +54,9 @@ def test_figures_are_means_over_samples_with_a_short_last_batch(tiny_cache):
     means = EpochMeans(CPU)
     run_epoch(parts, recipe, means)
     mixer, frames = parts.method.mixer, parts.frames
-    points = mixer.points(frames.uids, np.zeros(len(frames), np.int64), 0, 0.0)
-    expected = ((mixer.num_steps + 1 - points) / mixer.num_steps).mean()
+    keys = DrawKeys(recipe.seed, 0, frames.uids, np.zeros(len(frames), np.int64))
+    points = mixer.points(keys, 0.0)
+    expected = ((mixer.num_time_steps + 1 - points) / mixer.num_time_steps).mean()
     assert means.means()["realised_ratio"] == pytest.approx(expected, abs=1e-7)
 
 
@@ -96,8 +88,7 @@ def test_evaluation_is_the_same_for_any_batch_size(tiny_cache):
     parts = build_parts(recipe, tiny_cache, CPU)
     frames = PairedFrames(tiny_cache, split="val", pairing="none")
     small, large = (
-        evaluate(parts.model, evaluation_batches(frames, batch_size=size, device=CPU), LossWeights())
-        for size in (3, 100)
+        evaluate(parts.model, evaluation_batches(frames, batch_size=size, device=CPU), LossTable()) for size in (3, 100)
     )
     np.testing.assert_array_equal(small.predictions, large.predictions)
     np.testing.assert_array_equal(small.labels, frames.labels)
@@ -108,7 +99,7 @@ def test_evaluation_is_the_same_for_any_batch_size(tiny_cache):
 def test_evaluation_changes_nothing_in_the_network(tiny_cache):
     parts = build_parts(make_recipe(), tiny_cache, CPU)
     before = {name: value.clone() for name, value in parts.model.state_dict().items()}
-    evaluate(parts.model, evaluation_batches(parts.selection, batch_size=8, device=CPU), LossWeights())
+    evaluate(parts.model, evaluation_batches(parts.selection, batch_size=8, device=CPU), LossTable())
     for name, value in parts.model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -116,7 +107,7 @@ def test_evaluation_changes_nothing_in_the_network(tiny_cache):
 def test_evaluation_of_nothing_is_refused(tiny_cache):
     parts = build_parts(make_recipe(), tiny_cache, CPU)
     with pytest.raises(RunError, match="no samples"):
-        evaluate(parts.model, [], LossWeights())
+        evaluate(parts.model, [], LossTable())
 
 
 def test_prediction_averages_the_steps():
@@ -124,11 +115,9 @@ def test_prediction_averages_the_steps():
     assert predict(logits).tolist() == [0]
 
 
-def test_parameters_of_one_dimension_have_no_weight_decay(tiny_cache):
+def test_every_parameter_is_trained_and_the_coefficients_have_no_weight_decay(tiny_cache):
     parts = build_parts(make_recipe(), tiny_cache, CPU)
     decayed, plain = parts.optimizer.param_groups
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
-    assert all(p.ndim > 1 for p in decayed["params"])
     assert any(p is parts.method.coefficients.eta for p in plain["params"])
     given = [*parts.model.parameters(), *parts.method.parameters()]
     assert len(given) == len(decayed["params"]) + len(plain["params"])

@@ -1,0 +1,88 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tmkt_data.errors import SpecError
+from tmkt_train.recipe.schema import OptimTable
+from tmkt_train.training.optimizer import build_optimizer, learning_rate_at, learning_rate_of
+
+from ..conftest import make_recipe
+
+# The recipe of N-Caltech101: 300 epochs, 5e-3 scaled by 120 / 1024, 5 epochs of warm-up from 1e-6, to 1e-5.
+CALTECH = OptimTable(
+    learning_rate=5e-3 * 120 / 1024, min_learning_rate=1e-5, warmup_epochs=5, warmup_learning_rate=1e-6
+)
+# That of N-Omniglot: 50 epochs, a tenth of the rate from epoch 40 on.
+OMNIGLOT = OptimTable(learning_rate=1.875e-2, warmup_epochs=5, schedule="step", step_epochs=(40,))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"),
+    [
+        (0, 1e-6),
+        (1, 1e-6 + (5.859375e-4 - 1e-6) / 5),
+        (4, 1e-6 + 4 * (5.859375e-4 - 1e-6) / 5),
+        (5, 1e-5 + 0.5 * 5.759375e-4 * (1 + math.cos(math.pi * 5 / 300))),
+        (150, 1e-5 + 0.5 * 5.759375e-4),
+        (300, 1e-5),
+    ],
+)
+def test_cosine_with_warm_up(epoch, expected):
+    assert learning_rate_at(epoch, 300, CALTECH) == pytest.approx(expected, rel=1e-12)
+
+
+def test_cosine_falls_after_warm_up():
+    rates = [learning_rate_at(epoch, 300, CALTECH) for epoch in range(300)]
+    assert rates[:6] == sorted(rates[:6])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    # Warm-up does not shift the curve: its first value after it is already below the base rate.
+    assert rates[5] < CALTECH.learning_rate
+
+
+def test_no_warm_up_starts_at_base_rate():
+    optim = OptimTable(learning_rate=0.1, warmup_epochs=0)
+    assert learning_rate_at(0, 10, optim) == pytest.approx(0.1)
+
+
+def test_step_falls_by_its_factor():
+    rates = [learning_rate_at(epoch, 50, OMNIGLOT) for epoch in (4, 5, 39, 40, 49)]
+    assert rates[0] == pytest.approx(1e-6 + 4 * (1.875e-2 - 1e-6) / 5)
+    assert rates[1:] == pytest.approx([1.875e-2, 1.875e-2, 1.875e-3, 1.875e-3])
+
+
+def test_every_step_multiplies():
+    optim = OptimTable(learning_rate=1.0, warmup_epochs=0, schedule="step", step_epochs=(3, 6), step_factor=0.5)
+    assert [learning_rate_at(epoch, 9, optim) for epoch in (2, 3, 6)] == [1.0, 0.5, 0.25]
+    assert learning_rate_at(9, 9, optim) == 0.25
+
+
+def test_constant_stays_after_warm_up():
+    optim = OptimTable(learning_rate=0.1, warmup_epochs=2, warmup_learning_rate=0.02, schedule="constant")
+    assert [learning_rate_at(epoch, 10, optim) for epoch in (0, 1, 2, 9)] == pytest.approx([0.02, 0.06, 0.1, 0.1])
+
+
+@pytest.mark.parametrize(("epoch", "epochs"), [(-1, 10), (11, 10), (0, 0)])
+def test_epoch_out_of_range(epoch, epochs):
+    with pytest.raises(SpecError, match=rf"^schedule: epoch {epoch} of {epochs}, expected "):
+        learning_rate_at(epoch, epochs, CALTECH)
+
+
+def test_each_stage_of_fine_tune_has_its_own_schedule():
+    recipe = make_recipe(method={"name": "fine-tune"}, train__epochs=3, train__image_epochs=2)
+    rates = [learning_rate_of(recipe, epoch) for epoch in range(5)]
+    assert rates[:2] == [learning_rate_at(epoch, 2, recipe.optim) for epoch in range(2)]
+    assert rates[2:] == [learning_rate_at(epoch, 3, recipe.optim) for epoch in range(3)]
+    plain = make_recipe()
+    assert learning_rate_of(plain, 2) == learning_rate_at(2, 3, plain.optim)
+
+
+def test_parameters_of_one_dimension_have_no_weight_decay():
+    modules = nn.Linear(3, 2), nn.BatchNorm1d(2)
+    optimizer = build_optimizer(CALTECH, *modules)
+    decayed, plain = optimizer.param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
+    assert [p.shape for p in decayed["params"]] == [torch.Size([2, 3])]
+    assert len(plain["params"]) == 3
+    assert {group["lr"] for group in optimizer.param_groups} == {CALTECH.learning_rate}

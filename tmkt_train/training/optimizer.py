@@ -1,0 +1,69 @@
+"""The optimizer of a training and its learning rate per epoch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW
+
+from tmkt_data.errors import SpecError
+from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.schema import OptimTable
+
+
+def build_optimizer(optim: OptimTable, *modules: nn.Module) -> AdamW:
+    """Build AdamW over the parameters of modules; parameters of one dimension have no weight decay."""
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": optim.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=optim.learning_rate, betas=optim.betas, eps=1e-8)
+
+
+def learning_rate_at(epoch: int, num_epochs: int, optim: OptimTable) -> float:
+    """Return the learning rate of an epoch.
+
+    During warm-up the rate rises linearly from `warmup_learning_rate` towards `learning_rate`. After it, the schedule
+    is evaluated at the epoch itself: warm-up does not shift it. With E epochs,
+
+    - "cosine" is min + (base - min) (1 + cos(pi epoch / E)) / 2;
+    - "step" is multiplied by `step_factor` at each of `step_epochs`;
+    - "constant" stays.
+
+    Args:
+        epoch: Epoch, from 0.
+        num_epochs: Number of epochs E, at least 1.
+        optim: Rates and schedule.
+
+    Raises:
+        SpecError: The epoch lies outside 0 to E.
+
+    Example:
+        >>> optim = OptimTable(learning_rate=0.1, min_learning_rate=0.0, warmup_epochs=2, warmup_learning_rate=0.02)
+        >>> [round(learning_rate_at(epoch, 10, optim), 6) for epoch in (0, 1, 5)]
+        [0.02, 0.06, 0.05]
+    """
+    if not 0 <= epoch <= num_epochs or num_epochs < 1:
+        message = f"schedule: epoch {epoch} of {num_epochs}, expected 0 to the number of epochs; count epochs from 0"
+        raise SpecError(message)
+    base, least, first = optim.learning_rate, optim.min_learning_rate, optim.warmup_learning_rate
+    if epoch < optim.warmup_epochs:
+        return first + epoch * (base - first) / optim.warmup_epochs
+    match optim.schedule:
+        case "cosine":
+            return least + 0.5 * (base - least) * (1.0 + math.cos(math.pi * epoch / num_epochs))
+        case "step":
+            return base * optim.step_factor ** sum(epoch >= step for step in optim.step_epochs)
+        case "constant":
+            return base
+
+
+def learning_rate_of(recipe: Recipe, epoch: int) -> float:
+    """Return the learning rate of an epoch of a run; the epochs on images have a schedule of their own."""
+    on_images = recipe.image_epochs
+    if epoch < on_images:
+        return learning_rate_at(epoch, on_images, recipe.optim)
+    return learning_rate_at(epoch - on_images, recipe.train.epochs, recipe.optim)
