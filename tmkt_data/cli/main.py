@@ -171,11 +171,12 @@ _seed = click.option(
 def preview(file: Path, out: Path | None, samples: int, split: Any, protocol: Any, pairing: Any, seed: int) -> None:
     """Draw a contact sheet: image, spikes, event frames and a mixed sequence, step by step."""
     from tmkt_data.pairs.paired_frames import PairedFrames
-    from tmkt_data.preview.contact_sheet import contact_sheet, write_preview
+    from tmkt_data.preview.contact_sheet import build_sheet, write_preview
+    from tmkt_data.preview.sheet import draw_sheet
 
     frames = PairedFrames(file, split, pairing=pairing, seed=seed, protocol=protocol)
     path = out if out is not None else file.with_suffix(".png")
-    sheet = contact_sheet(frames, num_samples=samples)
+    sheet = draw_sheet(build_sheet(frames, num_samples=samples))
     write_preview(path, sheet)
     say(f"wrote {path} ({sheet.width} x {sheet.height})")
 

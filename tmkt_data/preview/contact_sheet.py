@@ -16,59 +16,12 @@ from tmkt_data.files import replace_file
 from tmkt_data.images.encode import poisson_frames
 from tmkt_data.pairs.paired_frames import PairedBatch, PairedFrames
 from tmkt_data.preview.colors import BOTH, OFF, ON, event_colors, gray_colors, polarities
-from tmkt_data.preview.drawing import INK, draw_sheet
+from tmkt_data.preview.drawing import INK
 from tmkt_data.preview.sheet import EVENT_EDGE, IMAGE_EDGE, Key, Sheet, SheetGroup, SheetRow
 from tmkt_data.random_keys import Purpose, draw_key, uniform
 
 MAX_COLUMNS = 30
 DIGEST_DIGITS = 12
-
-
-def contact_sheet(
-    frames: PairedFrames,
-    *,
-    positions: Sequence[int] | None = None,
-    num_samples: int = 4,
-    replacement: int | None = None,
-) -> Image.Image:
-    """Draw pairs as one picture: image, image spikes, event frames and a mixed sequence over the time steps.
-
-    The image spikes are a Poisson draw whatever the encoder of `frames`; the mixed sequence shows what `frames`
-    returns, image frames before the replacement point and event frames from it on. Equal arguments, equal pixels.
-
-    Args:
-        frames: Pairs of one split, in the epoch to be shown.
-        positions: Positions in the split to show; None spreads `num_samples` evenly over it.
-        num_samples: How many pairs to show at most when no positions are given.
-        replacement: First event step t* of all mixed sequences, 1 to T, or T + 1 for none; None draws one for each
-            pair, a function of seed, epoch and sample and different as long as the steps suffice.
-
-    Returns:
-        An RGB picture, at most about 2000 pixels wide.
-
-    Raises:
-        SpecError: No sample, a position outside the split, or a replacement point outside 1 to T + 1.
-        CacheError: A frame was altered since it was written.
-
-    Example:
-        >>> sheet = contact_sheet(PairedFrames("digits.h5"), num_samples=2)  # doctest: +SKIP
-        >>> write_preview(Path("digits.png"), sheet)  # doctest: +SKIP
-    """
-    return draw_sheet(build_sheet(frames, positions=positions, num_samples=num_samples, replacement=replacement))
-
-
-def write_preview(path: Path, image: Image.Image) -> None:
-    """Write a picture as PNG, whole or not at all; the same picture gives the same bytes.
-
-    Raises:
-        SpecError: The name does not end in `.png`.
-        TmktError: The disk is full or the folder cannot be written.
-    """
-    if path.suffix.lower() != ".png":
-        raise SpecError(f"{path}: found suffix {path.suffix!r}, expected '.png'; a preview is a PNG picture")
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    replace_file(path, buffer.getvalue())
 
 
 def build_sheet(
@@ -78,7 +31,29 @@ def build_sheet(
     num_samples: int = 4,
     replacement: int | None = None,
 ) -> Sheet:
-    """Gather what a contact sheet shows, ready to draw; arguments and errors as `contact_sheet`."""
+    """Gather what a contact sheet of pairs shows: image, image spikes, event frames and a mixed sequence.
+
+    The image spikes are a Poisson draw whatever the encoder of `frames`; the mixed sequence shows what `frames`
+    returns, image frames before the replacement point and event frames from it on.
+
+    Args:
+        frames: Pairs of one split, in the epoch to be shown.
+        positions: Positions in the split to show; None spreads `num_samples` evenly over it.
+        num_samples: How many pairs to show at most when no positions are given.
+        replacement: First event step t* of all mixed sequences, 1 to T, or T + 1 for none; None draws one for each
+            pair, a function of seed, epoch and sample and different as long as the steps suffice.
+
+    Returns:
+        The sheet; `draw_sheet` makes a picture of it, at most about 2000 pixels wide. Equal arguments, equal pixels.
+
+    Raises:
+        SpecError: No sample, a position outside the split, or a replacement point outside 1 to T + 1.
+        CacheError: A frame was altered since it was written.
+
+    Example:
+        >>> sheet = build_sheet(PairedFrames("digits.h5"), num_samples=2)  # doctest: +SKIP
+        >>> write_preview(Path("digits.png"), draw_sheet(sheet))  # doctest: +SKIP
+    """
     chosen = _choose_positions(len(frames), positions, num_samples)
     num_steps = frames.num_steps
     if replacement is not None and not 1 <= replacement <= num_steps + 1:
@@ -96,6 +71,20 @@ def build_sheet(
         groups=tuple(_group(frames, batch, at, int(points[at]), steps) for at in range(len(chosen))),
         notes=_notes(frames, len(steps)),
     )
+
+
+def write_preview(path: Path, image: Image.Image) -> None:
+    """Write a picture as PNG, whole or not at all; the same picture gives the same bytes.
+
+    Raises:
+        SpecError: The name does not end in `.png`.
+        TmktError: The disk is full or the folder cannot be written.
+    """
+    if path.suffix.lower() != ".png":
+        raise SpecError(f"{path}: found suffix {path.suffix!r}, expected '.png'; a preview is a PNG picture")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    replace_file(path, buffer.getvalue())
 
 
 def preview_points(seed: int, epoch: int, uids: NDArray[np.uint64], num_steps: int) -> NDArray[np.int64]:

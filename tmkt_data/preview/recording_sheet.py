@@ -12,8 +12,7 @@ from tmkt_data.events.events import Events
 from tmkt_data.events.frames import FrameBuilder, canvas_box
 from tmkt_data.events.summary import NUM_TENTHS, summarize_pieces, summary_rows
 from tmkt_data.preview.colors import BOTH, GROUND, OFF, ON, event_colors, polarities
-from tmkt_data.preview.drawing import draw_sheet
-from tmkt_data.preview.sheet import Key, Sheet, SheetGroup, SheetRow
+from tmkt_data.preview.sheet import Key, Sheet, SheetGroup, SheetRow, draw_sheet
 
 MAX_SIDE = 144
 

@@ -17,9 +17,21 @@ from tmkt_data.pairs.paired_frames import PairedFrames
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import plan_prepare
 from tmkt_data.preview.colors import BOTH, GROUND, OFF, ON, event_colors, gray_colors
-from tmkt_data.preview.contact_sheet import MAX_COLUMNS, build_sheet, contact_sheet, preview_points, write_preview
-from tmkt_data.preview.drawing import INK, PAPER, draw_sheet, head_height, time_labels
-from tmkt_data.preview.sheet import EVENT_EDGE, IMAGE_EDGE, LABEL_WIDTH, MAX_WIDTH, lay_out
+from tmkt_data.preview.contact_sheet import MAX_COLUMNS, build_sheet, preview_points, write_preview
+from tmkt_data.preview.drawing import EDGE, INK, PAPER
+from tmkt_data.preview.sheet import (
+    EVENT_EDGE,
+    IMAGE_EDGE,
+    LABEL_WIDTH,
+    MARGIN,
+    MAX_WIDTH,
+    ROW_GAP,
+    cell_size,
+    draw_group,
+    draw_row,
+    draw_sheet,
+    time_labels,
+)
 from tmkt_data.random_keys import Purpose, draw_key
 
 SIZE = 34
@@ -78,22 +90,25 @@ def cache(make_cache):
     return make_cache("counts")
 
 
-def drawn(frames, **choices):
-    """The picture as an array, and a function that cuts out one cell at the size of its frame."""
-    sheet = build_sheet(frames, **choices)
-    layout = lay_out(sheet)
-    head = head_height(sheet, layout)
-    pixels = np.asarray(draw_sheet(sheet))
+class Row:
+    """One row of a group as it is drawn, and its cells at the size of their frames."""
 
-    def cell(group, row, column):
-        left, top, right, bottom = layout.cell_box(group, row, column)
-        scale = layout.cell // SIZE
-        block = pixels[head + top : head + bottom, left:right]
+    def __init__(self, sheet, group, row):
+        shown = sheet.groups[group].rows[row]
+        self.num_cells, self.frame = shown.cells.shape[:2]
+        self.cell, self.gap = cell_size(self.num_cells, self.frame)
+        self.pixels = np.asarray(draw_row(shown, self.cell, self.gap, self.num_cells * (self.cell + self.gap)))
+        self.top, self.bottom = ROW_GAP + EDGE, ROW_GAP + EDGE + self.cell
+
+    def left(self, column):
+        return LABEL_WIDTH + column * (self.cell + self.gap) + EDGE
+
+    def __getitem__(self, column):
+        left, scale = self.left(column), self.cell // self.frame
+        block = self.pixels[self.top : self.bottom, left : left + self.cell]
         small = block[::scale, ::scale]
         assert np.array_equal(block, small.repeat(scale, 0).repeat(scale, 1))
         return small
-
-    return sheet, layout, head, pixels, cell
 
 
 def at(cell, place):
@@ -105,47 +120,49 @@ SPIKES, EVENTS, MIXED = range(3)
 
 def test_grid(cache):
     frames = PairedFrames(cache, "train", pairing="twin")
-    sheet, layout, head, pixels, cell = drawn(frames)
-    assert layout.cell % SIZE == 0
+    sheet = build_sheet(frames)
     assert [len(group.rows) for group in sheet.groups] == [3] * 4
     assert [row.label for row in sheet.groups[0].rows] == ["image spikes", "event frames", "mixed"]
-    assert pixels.shape[1] == layout.width
-    assert pixels.shape[0] > head + layout.height
-    lefts = {layout.cell_box(group, row, 1)[0] for group in range(4) for row in range(3)}
-    assert len(lefts) == layout.num_columns == 2
-    for group in range(4):
+    picture, group = draw_sheet(sheet), draw_group(sheet.groups[0])
+    assert MARGIN + 2 * group.width < picture.width - MARGIN <= MAX_WIDTH
+    assert 2 * group.height < picture.height < 3 * group.height
+    pixels = np.asarray(picture)
+    for at, one in enumerate(sheet.groups):
+        block = np.asarray(draw_group(one))
+        left = MARGIN if at % 2 == 0 else picture.width - MARGIN - group.width
+        tops = [top for top in range(picture.height - group.height) if np.array_equal(
+            pixels[top : top + group.height, left : left + group.width], block)]  # fmt: skip
+        assert len(tops) == 1
         for row in range(3):
-            for column in range(STEPS):
-                cell(group, row, column)
-    right = layout.cell_box(0, 0, STEPS - 1)[2]
-    assert right <= layout.group_corner(0)[0] + layout.group_width < layout.group_corner(1)[0]
+            assert Row(sheet, at, row).cell % SIZE == 0
 
 
 def test_cells_of_a_pair(cache):
     frames = PairedFrames(cache, "train", pairing="twin", seed=3)
     frames.set_epoch(2)
     position = frames.ids.index(next(name for name in frames.ids if name.startswith("1/")))
-    _, _, _, _, cell = drawn(frames, positions=[position], replacement=3)
+    sheet = build_sheet(frames, positions=[position], replacement=3)
+    rows = [Row(sheet, 0, row) for row in range(3)]
     batch = frames.read([position])
     level = frames.cache.image_frames(batch.image_indices)[0]
     key = draw_key(3, 2, frames.uids[position], 0, Purpose.POISSON)
     spikes = gray_colors(poisson_frames(level, STEPS, 2, key=np.uint64(key)).mean(axis=1))
     events = event_colors(batch.events[0])
     for column in range(STEPS):
-        assert np.array_equal(cell(0, SPIKES, column), spikes[column])
-        assert np.array_equal(cell(0, EVENTS, column), events[column])
+        assert np.array_equal(rows[SPIKES][column], spikes[column])
+        assert np.array_equal(rows[EVENTS][column], events[column])
         from_image = column + 1 < 3
         expected = gray_colors(batch.image[0, column, 0]) if from_image else events[column]
-        assert np.array_equal(cell(0, MIXED, column), expected)
+        assert np.array_equal(rows[MIXED][column], expected)
     assert len(np.unique(spikes)) == 3
     assert level.max() == 128
 
 
 def test_event_colors_at_known_places(cache):
     frames = PairedFrames(cache, "train", pairing="twin")
-    _, _, _, _, cell = drawn(frames, positions=[0])
+    row = Row(build_sheet(frames, positions=[0]), 0, EVENTS)
     for column in range(STEPS):
-        shown = cell(0, EVENTS, column)
+        shown = row[column]
         assert at(shown, ON_CELL) == ON
         assert at(shown, OFF_CELL) == OFF
         assert at(shown, BOTH_CELL) == BOTH
@@ -154,28 +171,28 @@ def test_event_colors_at_known_places(cache):
 
 def test_edges_tell_the_side(cache):
     frames = PairedFrames(cache, "train", pairing="twin")
-    _, layout, head, pixels, _ = drawn(frames, positions=[0, 3], replacement=3)
+    sheet = build_sheet(frames, positions=[0, 3], replacement=3)
     for group in (0, 1):
+        mixed, events = Row(sheet, group, MIXED), Row(sheet, group, EVENTS)
+        middle = (mixed.top + mixed.bottom) // 2
         for column in range(STEPS):
-            left, top, right, bottom = layout.cell_box(group, MIXED, column)
-            middle = head + (top + bottom) // 2
             edge = EVENT_EDGE if column + 1 >= 3 else IMAGE_EDGE
-            assert tuple(pixels[middle, right]) == edge
-            assert tuple(pixels[head + bottom, (left + right) // 2]) == edge
-            left, top, right, bottom = layout.cell_box(group, EVENTS, column)
-            assert tuple(pixels[head + (top + bottom) // 2, right]) not in (EVENT_EDGE, IMAGE_EDGE)
+            left, right = mixed.left(column), mixed.left(column) + mixed.cell
+            assert tuple(mixed.pixels[middle, right]) == edge
+            assert tuple(mixed.pixels[mixed.bottom, (left + right) // 2]) == edge
+            assert tuple(events.pixels[middle, right]) not in (EVENT_EDGE, IMAGE_EDGE)
 
 
 @pytest.mark.parametrize("replacement", [1, 2, STEPS, STEPS + 1])
 def test_marker_stands_before_the_first_event_step(cache, replacement):
     frames = PairedFrames(cache, "train", pairing="twin")
-    sheet, layout, head, pixels, _ = drawn(frames, positions=[0], replacement=replacement)
+    sheet = build_sheet(frames, positions=[0], replacement=replacement)
     row = sheet.groups[0].rows[MIXED]
     assert row.marker == replacement - 1
     assert row.is_event == tuple(step >= replacement for step in range(1, STEPS + 1))
-    left, top, _, bottom = layout.cell_box(0, MIXED, 0)
-    x = left + (replacement - 1) * (layout.cell + layout.gap) - layout.gap // 2
-    assert (pixels[head + top : head + bottom, x - 1 : x + 1] == INK).all()
+    drawn = Row(sheet, 0, MIXED)
+    x = drawn.left(replacement - 1) - EDGE - 1
+    assert (drawn.pixels[drawn.top : drawn.bottom, x - 1 : x + 1] == INK).all()
 
 
 def test_points_differ_per_sample(cache):
@@ -206,17 +223,17 @@ def test_points_show_both_sides(seed, num_steps, num_samples):
 
 def test_spikes_of_encoder_poisson_are_the_ones_in_the_mixed_row(cache):
     frames = PairedFrames(cache, "train", encoder="poisson")
-    sheet, _, _, _, cell = drawn(frames, positions=[3], replacement=STEPS + 1)
+    sheet = build_sheet(frames, positions=[3], replacement=STEPS + 1)
     for column in range(STEPS):
-        assert np.array_equal(cell(0, SPIKES, column), cell(0, MIXED, column))
+        assert np.array_equal(Row(sheet, 0, SPIKES)[column], Row(sheet, 0, MIXED)[column])
     assert sheet.groups[0].rows[MIXED].details[0] == "image spikes,"
 
 
 def test_same_arguments_same_bytes(cache, tmp_path):
     for name in ("a.png", "b.png"):
-        write_preview(tmp_path / name, contact_sheet(PairedFrames(cache, "train", seed=5), num_samples=2))
+        write_preview(tmp_path / name, draw_sheet(build_sheet(PairedFrames(cache, "train", seed=5), num_samples=2)))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    write_preview(tmp_path / "c.png", contact_sheet(PairedFrames(cache, "train", seed=6), num_samples=2))
+    write_preview(tmp_path / "c.png", draw_sheet(build_sheet(PairedFrames(cache, "train", seed=6), num_samples=2)))
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
         assert (image.format, image.mode) == ("PNG", "RGB")
@@ -259,24 +276,22 @@ def test_image_of_another_recording_is_said(cache):
 
 def test_no_images(cache):
     frames = PairedFrames(cache, "train", pairing="none")
-    sheet, layout, _, _, cell = drawn(frames, num_samples=2)
+    sheet = build_sheet(frames, num_samples=2)
     assert [row.label for row in sheet.groups[0].rows] == ["event frames"]
-    assert layout.picture == 0
+    assert sheet.groups[0].picture is None
     assert [key.text for key in sheet.keys] == ["ON events", "OFF events", "both"]
     assert "image" not in dict(sheet.groups[0].facts)
-    assert at(cell(1, 0, 0), ON_CELL) == ON
+    assert at(Row(sheet, 1, 0)[0], ON_CELL) == ON
 
 
 def test_one_step_one_sample(make_cache):
     frames = PairedFrames(make_cache("one", time_bins=1), "train")
-    sheet, layout, head, pixels, cell = drawn(frames, num_samples=1)
-    assert (layout.num_cells, layout.num_columns, layout.num_lines) == (1, 1, 1)
+    sheet = build_sheet(frames, num_samples=1)
     assert sheet.groups[0].rows[MIXED].marker == 0
-    assert np.array_equal(cell(0, MIXED, 0), cell(0, EVENTS, 0))
-    margin = layout.group_corner(0)[0]
-    assert (pixels[:, -margin:] == PAPER).all()
-    assert (pixels[:, : margin - 1] == PAPER).all()
-    assert (pixels[head - 8 : head - 1] == PAPER).all()
+    assert np.array_equal(Row(sheet, 0, MIXED)[0], Row(sheet, 0, EVENTS)[0])
+    pixels = np.asarray(draw_sheet(sheet))
+    for side in (pixels[:, -MARGIN:], pixels[:, : MARGIN - 1], pixels[:MARGIN], pixels[-MARGIN:]):
+        assert (side == PAPER).all()
 
 
 def test_all_zero(make_cache):
@@ -309,27 +324,30 @@ def test_many_steps_show_an_even_selection(make_cache):
 def test_width_is_bounded(cache, size, steps):
     sheet = build_sheet(PairedFrames(cache, "train"), num_samples=1)
     group = sheet.groups[0]
-    rows = tuple(row._replace(cells=np.zeros((steps, size, size, 3), np.uint8)) for row in group.rows)
-    layout = lay_out(sheet._replace(groups=(group._replace(rows=rows),)))
-    assert layout.width <= MAX_WIDTH
-    assert layout.cell >= 40
+    cells = np.zeros((steps, size, size, 3), np.uint8)
+    rows = tuple(row._replace(cells=cells, is_event=(True,) * steps) for row in group.rows)
+    activity = (np.zeros(steps), np.zeros(steps))
+    wide = group._replace(rows=rows, steps=tuple(range(steps)), times_ms=((0.0, 1.0),) * steps, activity=activity)
+    assert draw_sheet(sheet._replace(groups=(wide,))).width <= MAX_WIDTH
+    cell, _ = cell_size(steps, size)
+    assert cell >= 40
     if size <= 48:
-        assert layout.cell % size == 0
+        assert cell % size == 0
     if size == 28:
-        assert layout.cell == 56
+        assert cell == 56
 
 
 def test_shrunk_frames_are_drawn(make_cache):
     frames = PairedFrames(make_cache("large", size=128, time_bins=30), "train")
-    assert contact_sheet(frames, num_samples=1).width <= MAX_WIDTH
+    assert draw_sheet(build_sheet(frames, num_samples=1)).width <= MAX_WIDTH
 
 
 def test_voxel_grid(make_cache):
     frames = PairedFrames(make_cache("voxel", representation="voxel"), "train", pairing="twin")
-    sheet, _, _, _, cell = drawn(frames, positions=[0])
+    sheet = build_sheet(frames, positions=[0])
     events = frames.read([0]).events[0, :, 0]
     for column in range(STEPS):
-        shown = cell(0, EVENTS, column).astype(int)
+        shown = Row(sheet, 0, EVENTS)[column].astype(int)
         bluish = shown[..., 2] - shown[..., 0]
         assert np.array_equal(np.sign(bluish - (GROUND[2] - GROUND[0])), np.sign(events[column]).astype(int))
     assert "both" not in [key.text for key in sheet.keys]
@@ -345,14 +363,16 @@ def test_long_and_foreign_names_stay_in_their_column(cache):
         group._replace(name=long, facts=(("class", long), ("image", "Übung/\N{SNOWMAN}"))) for group in sheet.groups
     )
     sheet = sheet._replace(title=long, groups=groups)
-    layout = lay_out(sheet)
+    widths = {draw_group(group).width for group in groups}
     pixels = np.asarray(draw_sheet(sheet))
-    corner, other = layout.group_corner(0)[0], layout.group_corner(1)[0]
-    head = head_height(sheet, layout)
-    between = pixels[head : head + layout.height, corner + layout.group_width + 3 : other - 3]
-    assert (between == PAPER).all()
-    assert (pixels[:, -corner:] == PAPER).all()
-    assert (pixels[head : head + 30, corner + LABEL_WIDTH :] != 255).any()
+    width = widths.pop()
+    assert not widths
+    between = pixels[:, MARGIN + width : -MARGIN - width]
+    rows_of_groups = slice(pixels.shape[0] - MARGIN - 200, pixels.shape[0] - MARGIN - 40)
+    assert between.shape[1] > 0
+    assert (between[rows_of_groups] == PAPER).all()
+    assert (pixels[:, -MARGIN:] == PAPER).all()
+    assert (np.asarray(draw_group(groups[0]))[:30, LABEL_WIDTH:] != 255).any()
 
 
 def test_faint_frames_stay_visible():
@@ -408,4 +428,4 @@ def test_refused(cache, choices, message):
     frames = PairedFrames(cache, "train")
     assert len(frames) == 4
     with pytest.raises(SpecError, match=message):
-        contact_sheet(frames, **choices)
+        build_sheet(frames, **choices)
