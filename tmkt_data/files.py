@@ -1,22 +1,31 @@
-"""Whole files in and out: what goes wrong is one line, and what is written appears whole or not at all."""
+"""Files in and out: read with errors of one line, written whole or not at all, locked, and hashed."""
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import xxhash
 
 from tmkt_data.errors import EventError, TmktError
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Opening a pipe without O_NONBLOCK waits for a writer."""
+Sync = Literal["nothing", "content", "name"]
+"""What is forced to disk before a file that was written counts as written."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def read_bytes(path: str | Path, *, limit: int = -1, error: type[TmktError] = EventError) -> bytes:
@@ -30,19 +39,19 @@ def read_bytes(path: str | Path, *, limit: int = -1, error: type[TmktError] = Ev
 
 
 def open_file(path: str | Path, _: int = 0) -> int:
-    """Open a file to be read, as the `opener` of `FileIO`; a pipe is opened without waiting for its writer."""
+    """Open a file for reading, as the `opener` of `FileIO`; a pipe is opened without waiting for its writer."""
     return os.open(path, OPEN_FLAGS)
 
 
 @contextmanager
 def opened(path: str | Path, error: type[TmktError]) -> Iterator[FileIO]:
-    """Open a regular file to be read; what goes wrong with it, there and in the block, is one line.
+    """Open a regular file for reading; what goes wrong with it, here and in the block, is an error of one line.
 
     Raises:
         TmktError: As `read_bytes`.
     """
     try:
-        # One look at the open file, and no buffer between: this is done for every file of a dataset.
+        # One fstat on the open file and no buffer: this runs for every file of a dataset.
         with FileIO(path, "rb", opener=open_file) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise error(f"{path}: a pipe or a device, expected a file; copy what it gives into one")
@@ -54,163 +63,13 @@ def opened(path: str | Path, error: type[TmktError]) -> Iterator[FileIO]:
     except OSError as broken:
         raise error(f"{path}: cannot be read ({broken.strerror or broken})") from broken
     except ValueError as impossible:
-        raise error(f"{str(path)!r}: no possible file name ({impossible})") from impossible
-
-
-@contextmanager
-def writing_alone(folder: Path, lock_name: str, inside: Iterable[str] = ()) -> Iterator[None]:
-    """Make a folder with folders in it, and keep other processes from writing the same set into it meanwhile.
-
-    Raises:
-        TmktError: The folder cannot be written, or another process is writing there.
-    """
-    lock = FileLock(folder / lock_name)
-    try:
-        for made in (folder, *(folder / name for name in inside)):
-            made.mkdir(parents=True, exist_ok=True)
-        acquired = lock.acquire()
-    except OSError as broken:
-        raise TmktError(f"{folder}: cannot be written ({broken.strerror or broken}); name another folder") from broken
-    if not acquired:
-        raise TmktError(f"{folder}: another process is writing this set; wait for it to end")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name and rename it when it is whole.
-
-    Raises:
-        TmktError: The disk is full or the folder cannot be written; an earlier file of that name is untouched.
-    """
-    with replacing(path) as file:
-        file.write(data)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Give what is to be written to; it takes the name of `path` when the block has ended; errors as `replace_file`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with whole_file(path, via=temporary) as file:
-            yield file
-    except OSError as broken:
-        raise TmktError(f"{path}: cannot be written ({broken.strerror or broken}); nothing was changed") from broken
-
-
-class FileLock:
-    """An advisory lock against a second process; on Windows it always succeeds, and two processes do the work twice.
-
-    Attributes:
-        path: The lock file; made where it is missing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._handle: IO[str] | None = None
-
-    def acquire(self) -> bool:
-        """Take the lock; return False where another process holds it.
-
-        Raises:
-            OSError: The file cannot be made.
-        """
-        handle = self.path.open("a+")
-        if not _lock(handle):
-            handle.close()
-            return False
-        self._handle = handle
-        return True
-
-    def release(self) -> None:
-        """Give the lock back; nothing happens where it is not held."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
-
-def _lock(handle: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def put_file(path: Path, data: bytes | memoryview, *, via: Path, durable: bool = True) -> None:
-    """Write a file under another name and rename it when it is whole.
-
-    Args:
-        path: Where it shall be; what was there before stays until the last moment.
-        data: Its content.
-        via: The other name, in the same folder; removed where writing fails.
-        durable: Force the content to disk before the renaming, against a loss of power.
-
-    Raises:
-        OSError: It cannot be written; `path` is untouched.
-    """
-    with whole_file(path, via=via, durable=durable) as handle:
-        handle.write(data)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path, *, via: Path, durable: bool = True) -> Iterator[IO[bytes]]:
-    """Give what is to be written to, under another name; rename it when the block has ended.
-
-    Args:
-        path: As in `put_file`.
-        via: As in `put_file`; removed where the block or the renaming fails.
-        durable: As in `put_file`.
-
-    Raises:
-        OSError: It cannot be written; `path` is untouched.
-    """
-    try:
-        with via.open("w+b") as handle:
-            yield handle
-            if durable:
-                handle.flush()
-                os.fsync(handle.fileno())
-        via.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            via.unlink()
-        raise
-
-
-def checksum(data: Any) -> int:
-    """Return the XXH3-64 of some bytes, 0 to 2**64 - 1.
-
-    It tells damaged and edited bytes from whole ones; against forgery it is no protection.
-
-    Args:
-        data: Bytes, or a contiguous array, whose bytes are taken in C order.
-
-    Example:
-        >>> f"{checksum(b'events'):016x}"
-        '61f51ddbc751e8af'
-
-    Source: https://github.com/Cyan4973/xxHash
-    """
-    return xxhash.xxh3_64_intdigest(data)
-
-
-def checksum_of_pieces(pieces: Iterable[bytes]) -> int:
-    """Return the checksum of bytes that come in pieces; the same as of all at once."""
-    running = xxhash.xxh3_64()
-    for piece in pieces:
-        running.update(piece)
-    return running.intdigest()
+        raise error(f"{str(path)!r}: not a valid file name ({impossible})") from impossible
 
 
 def read_chunks(path: Path, start: int, step: int, chunk_bytes: int) -> Iterator[bytes]:
-    """Yield the bytes of a file from `start` on, in whole steps but for the last; no bytes at all where there are none.
+    """Yield the bytes of a file from `start` on in multiples of `step` bytes; only the last chunk may hold a rest.
+
+    The first chunk is yielded even where it is empty.
 
     Raises:
         EventError: The file cannot be read.
@@ -224,3 +83,168 @@ def read_chunks(path: Path, start: int, step: int, chunk_bytes: int) -> Iterator
                 yield chunk
     except OSError as broken:
         raise EventError(f"{path}: cannot be read ({broken.strerror or broken})") from broken
+
+
+@contextmanager
+def atomic_write(path: Path, *, sync: Sync = "content", error: type[TmktError] = TmktError) -> Iterator[IO[bytes]]:
+    """Write a file under a temporary name, and rename it when the block has ended.
+
+    The temporary file lies in the same folder and is called `.NAME.RANDOM.tmp`. It is removed if the block raises; a
+    process that is killed leaves it behind.
+
+    Args:
+        path: File to write. An earlier file of that name stays until the new one is complete.
+        sync: `content` forces the bytes to disk before the renaming: after a loss of power there is the earlier file or
+            the new one. `name` forces the renaming to disk, too: there is the new one. `nothing` is for files that are
+            checked when they are read.
+        error: Class of the error.
+
+    Yields:
+        A binary file, to be written and read.
+
+    Raises:
+        TmktError: Of class `error`: the disk is full, or the folder cannot be written. The earlier file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with temporary.open("x+b") as file:
+            yield file
+            if sync != "nothing":
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        if sync == "name":
+            _sync_folder(path.parent)
+    except BaseException as broken:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(broken, OSError):
+            raise error(f"{write_failure(path, broken)}, what was there before is kept") from broken
+        raise
+
+
+def write_bytes(
+    path: Path, data: bytes | memoryview, *, sync: Sync = "content", error: type[TmktError] = TmktError
+) -> None:
+    """Write a file as `atomic_write` does; errors as there."""
+    with atomic_write(path, sync=sync, error=error) as file:
+        file.write(data)
+
+
+def write_failure(path: Path, broken: OSError) -> str:
+    """Say in one line why a file or folder cannot be written, and what to do."""
+    advice = "free some space and run it again" if broken.errno in _NO_SPACE else "check its folder or name another"
+    return f"{path}: cannot be written ({broken.strerror or broken}); {advice}"
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as broken:
+        # Some network file systems sync folders by themselves and refuse to be asked.
+        if broken.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def lock(path: Path, refusal: TmktError) -> Iterator[None]:
+    """Hold a lock file while the block runs; whoever else asks for it meanwhile is refused at once.
+
+    The lock ends with the process that holds it. Where the file system has no locks, a marker file with host and
+    process id takes their place: one that a killed process left is ignored on the same host, elsewhere it has to be
+    removed by hand.
+
+    Args:
+        path: The lock file; its folder is made where it is missing. The holder removes the file.
+        refusal: Raised where another process, or another part of this one, holds the lock.
+
+    Raises:
+        TmktError: `refusal`, or another error of its class where the lock file cannot be made.
+    """
+    try:
+        held = _acquire(path, refusal)
+    except OSError as broken:
+        raise type(refusal)(write_failure(path, broken)) from broken
+    try:
+        yield
+    finally:
+        # Removed while it is held: nobody else holds this file, and filelock takes no lock on a removed one.
+        with suppress(OSError):
+            path.unlink()
+        held.release()
+
+
+def _acquire(path: Path, refusal: TmktError) -> BaseFileLock:
+    # Imported late: this takes a tenth of a second.
+    from filelock import FileLock, SoftFileLock, Timeout
+
+    try:
+        held: BaseFileLock = FileLock(path, thread_local=False, fallback_to_soft=False)
+        held.acquire(blocking=False)
+    except Timeout as busy:
+        raise refusal from busy
+    except OSError as broken:
+        if broken.errno not in _NO_FLOCK:
+            raise
+        held = SoftFileLock(path.with_name(f"{path.name}.soft"), thread_local=False)
+        try:
+            held.acquire(blocking=False)
+        except Timeout as busy:
+            raise type(refusal)(f"{refusal} (if there is none, remove {held.lock_file})") from busy
+    return held
+
+
+@contextmanager
+def locked_folder(folder: Path, lock_name: str, subfolders: Iterable[str] = ()) -> Iterator[None]:
+    """Make a folder and its subfolders, and keep other processes from writing the same dataset into it meanwhile.
+
+    Raises:
+        TmktError: The folder cannot be written, or another process is writing there.
+    """
+    try:
+        for made in (folder, *(folder / name for name in subfolders)):
+            made.mkdir(parents=True, exist_ok=True)
+    except OSError as broken:
+        raise TmktError(write_failure(folder, broken)) from broken
+    busy = TmktError(f"{folder}: another process is writing this dataset; wait for it to end")
+    with lock(folder / lock_name, busy):
+        yield
+
+
+def checksum(data: Any) -> int:
+    """Return the XXH3-64 of some bytes, 0 to 2**64 - 1.
+
+    It tells damaged and edited bytes from whole ones; it does not protect against forgery.
+
+    Args:
+        data: Bytes, or a contiguous array, whose bytes are taken in C order.
+
+    Example:
+        >>> f"{checksum(b'events'):016x}"
+        '61f51ddbc751e8af'
+
+    Source: https://github.com/Cyan4973/xxHash
+    """
+    return xxhash.xxh3_64_intdigest(data)
+
+
+def file_digest(path: Path, algorithm: str, *, error: type[TmktError]) -> str:
+    """Return the digest of the content of a file, in hexadecimal digits.
+
+    Args:
+        path: The file; it is read a piece at a time.
+        algorithm: `xxh3` for its `checksum`, or a name of `hashlib`, such as `sha256` or `md5`.
+        error: Class of the error.
+
+    Raises:
+        TmktError: As `read_bytes`.
+    """
+    with opened(path, error) as file:
+        if algorithm == "xxh3":
+            return hashlib.file_digest(file, xxhash.xxh3_64).hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

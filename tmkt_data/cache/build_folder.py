@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
-import os
 import shutil
-import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,11 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.frames_file import FrameArray, FramesFile
 from tmkt_data.errors import CacheError
-from tmkt_data.files import FileLock, put_file
+from tmkt_data.files import lock, write_bytes, write_failure
 
 Block = dict[str, NDArray[Any]]
 _FRAMES, _SHORT, _TABLED = "frames.h5", "short.h5", "tabled.h5"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LOCK = "lock"
 
 
 class BuildingFolder:
@@ -40,7 +38,7 @@ class BuildingFolder:
     def __init__(self, cache_path: Path, plan: str) -> None:
         self.path = cache_path.with_name(f"{cache_path.name}.building")
         self._plan = plan
-        self._lock = FileLock(self.path / "lock")
+        self._held = ExitStack()
 
     def open(self, *, fresh: bool = False) -> None:
         """Make the folder, take the lock, and drop blocks of another plan.
@@ -53,17 +51,17 @@ class BuildingFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self._lock.acquire():
-                raise CacheError(f"{self.path}: another tmkt-data prepare is building this cache; wait for it to end")
+            busy = CacheError(f"{self.path}: another tmkt-data prepare is building this cache; wait for it to end")
+            self._held.enter_context(lock(self.path / _LOCK, busy))
             if fresh or self._stored_plan() != self._plan:
                 self._drop_blocks()
                 (self.path / "plan.json").write_text(json.dumps({"plan": self._plan}))
         except OSError as broken:
-            raise _write_error(self.path, broken) from broken
+            raise CacheError(write_failure(self.path, broken)) from broken
 
     def close(self) -> None:
         """Release the lock; the blocks stay."""
-        self._lock.release()
+        self._held.close()
 
     def remove(self) -> None:
         """Remove the folder and all in it."""
@@ -129,12 +127,8 @@ class BuildingFolder:
         """
         buffer = io.BytesIO()
         np.savez(buffer, **block)  # type: ignore[arg-type]
-        temporary = self.path / f".{name}.{os.getpid()}.{threading.get_ident()}.tmp"
-        try:
-            # A block that a loss of power damages is built again, so it need not wait for the disk.
-            put_file(self._block_path(name), buffer.getbuffer(), via=temporary, durable=False)
-        except OSError as broken:
-            raise _write_error(self.path, broken) from broken
+        # A block that a loss of power damages is built again, so it need not wait for the disk.
+        write_bytes(self._block_path(name), buffer.getbuffer(), sync="nothing", error=CacheError)
 
     def names(self) -> Iterator[str]:
         """Yield the names of the blocks that are there, whole or damaged."""
@@ -152,10 +146,5 @@ class BuildingFolder:
 
     def _drop_blocks(self) -> None:
         for path in self.path.iterdir():
-            if path.name != "lock":
+            if not path.name.startswith(_LOCK):
                 path.unlink()
-
-
-def _write_error(path: Path, broken: OSError) -> CacheError:
-    advice = "free some space and run it again" if broken.errno in _NO_ROOM else "give another --out"
-    return CacheError(f"{path}: cannot be written ({broken.strerror or broken}); {advice}, what is finished is kept")

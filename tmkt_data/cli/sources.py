@@ -145,7 +145,7 @@ def _find(
 def _digests(
     catalogue: Catalogue, found: Diagnosis, folders: Sequence[Path], digests: Path | None, against: Path | None
 ) -> None:
-    from tmkt_data.files import replace_file
+    from tmkt_data.files import write_bytes
     from tmkt_data.sources.doctor import compare_digests, files_of, format_digests, list_digests, read_digests
 
     there = read_digests(against) if against is not None else None
@@ -156,7 +156,7 @@ def _digests(
             here[path] = digest
             bar.update(task, completed=len(here))
     if digests is not None:
-        replace_file(digests, format_digests(here).encode("utf-8", "surrogateescape"))
+        write_bytes(digests, format_digests(here).encode("utf-8", "surrogateescape"))
     if there is not None:
         found.problems += compare_digests(here, there)
 

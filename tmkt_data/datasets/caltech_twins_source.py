@@ -13,7 +13,7 @@ from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import ImageError
 from tmkt_data.events.events import Events, SensorSize
 from tmkt_data.events.formats.atis import write_atis
-from tmkt_data.files import read_bytes, writing_alone
+from tmkt_data.files import file_digest, locked_folder
 from tmkt_data.images.decode import read_image
 from tmkt_data.images.frames import intensity, resize_rgb
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
@@ -52,7 +52,7 @@ def twins_folder(photographs: Sequence[Source], below: Path) -> Path:
     digest.update(json.dumps([SOURCE_VERSION, SIMULATOR_VERSION, SEED, settings], sort_keys=True).encode())
     for source in photographs:
         digest.update(f"\n{source.id} ".encode())
-        digest.update(hashlib.sha256(read_bytes(source.path, error=ImageError)).digest())
+        digest.update(bytes.fromhex(file_digest(source.path, "sha256", error=ImageError)))
     return below / digest.hexdigest()[:16]
 
 
@@ -77,7 +77,7 @@ def write_twins(photographs: Sequence[Source], folder: Path) -> Iterator[int]:
     if all(path.is_file() for path in paths):
         yield from range(1, len(paths) + 1)
         return
-    with writing_alone(folder, _LOCK, sorted({path.parent.name for path in paths})):
+    with locked_folder(folder, _LOCK, sorted({path.parent.name for path in paths})):
         for done, (source, path) in enumerate(zip(photographs, paths, strict=True), start=1):
             if not path.is_file():
                 write_atis(path, simulate_twin(source))

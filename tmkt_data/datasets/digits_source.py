@@ -22,7 +22,7 @@ from PIL import Image
 
 from tmkt_data.errors import CatalogueError, TmktError
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT, write_atis
-from tmkt_data.files import replace_file, writing_alone
+from tmkt_data.files import locked_folder, write_bytes
 from tmkt_data.random_keys import Purpose, draw_key
 from tmkt_data.simulate.recording import NMNIST_SETTINGS, SIMULATOR_VERSION, simulate_recording
 
@@ -77,7 +77,7 @@ def write_digits(root: Path, *, per_class: int | None = None) -> Iterator[int]:
         yield from range(1, len(digits) + 1)
         return
     _refuse_strangers(root)
-    with writing_alone(root, _LOCK):
+    with locked_folder(root, _LOCK):
         yield from _write(root, digits, per_class)
 
 
@@ -87,13 +87,13 @@ def _write(root: Path, digits: list[_Digit], per_class: int | None) -> Iterator[
         image = _enlarge(digit.pixels)
         picture, recording = root / digit.image_name, root / digit.events_name
         if not _is_picture(picture):
-            replace_file(picture, _encode_png(image))
+            write_bytes(picture, _encode_png(image))
         if not _is_recording(recording):
             key = int(draw_key(SEED, 0, digit.number, 0, Purpose.SIMULATE))
             write_atis(recording, simulate_recording(image, key=key, settings=NMNIST_SETTINGS))
         yield done
     marker = _identity(per_class) | {"counts": _count(digits), "digests": _digest(root, digits)}
-    replace_file(root / _MARKER, _dump(marker))
+    write_bytes(root / _MARKER, _dump(marker))
     _remove(root / _BEGUN)
 
 
@@ -178,10 +178,10 @@ def _begin(root: Path, digits: list[_Digit], per_class: int | None) -> None:
     _make_folders(root, digits)
     if marker is not None or begun != _identity(per_class):
         # Under this note nothing is kept, so that a stop while clearing leaves no old file for a new one.
-        replace_file(root / _BEGUN, _dump({"clearing": True}))
+        write_bytes(root / _BEGUN, _dump({"clearing": True}))
         for path in [root / _MARKER, *_own_files(root)]:
             _remove(path)
-        replace_file(root / _BEGUN, _dump(_identity(per_class)))
+        write_bytes(root / _BEGUN, _dump(_identity(per_class)))
     for path in root.glob("*/Train/*/.*.tmp"):
         _remove(path)
 

@@ -14,7 +14,7 @@ from tmkt_data.events.formats.clock import SLACK_US
 from tmkt_data.events.formats.npz_pieces import holds_columns
 from tmkt_data.events.piece_decoders import decode_pieces
 from tmkt_data.events.read import EventFormat, Reading, recognize
-from tmkt_data.files import checksum_of_pieces, read_bytes, read_chunks
+from tmkt_data.files import file_digest, read_bytes
 
 WHOLE_BYTES = 64 << 20
 """Files up to this size are decoded at once."""
@@ -61,12 +61,12 @@ def read_pieces(path: Path, given: Reading, piece_bytes: int = PIECE_BYTES) -> I
 
 
 def checksum_of(path: Path) -> int:
-    """Return the checksum of a file, read in pieces.
+    """Return the `checksum` of a file without holding it in memory.
 
     Raises:
         EventError: The file cannot be read.
     """
-    return checksum_of_pieces(read_chunks(path, 0, 1, PIECE_BYTES))
+    return int(file_digest(path, "xxh3", error=EventError), 16)
 
 
 def _in_order(pieces: Iterator[Events], place: str) -> Iterator[Events]:

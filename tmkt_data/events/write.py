@@ -15,7 +15,7 @@ from tmkt_data.errors import EventError
 from tmkt_data.events.events import EVENT_DTYPE, EventArray, Events, SensorSize, validate_events
 from tmkt_data.events.formats.atis import encode_atis
 from tmkt_data.events.formats.npy import Member, write_npz
-from tmkt_data.files import replacing
+from tmkt_data.files import atomic_write
 
 WrittenSuffix = Literal[".bin", ".bs2", ".npz", ".aedat4"]
 WRITTEN_SUFFIXES: tuple[WrittenSuffix, ...] = get_args(WrittenSuffix)
@@ -68,7 +68,7 @@ def write_pieces(path: str | Path, pieces: Pieces, *, sensor_size: SensorSize | 
             _check_extent(events, sensor_size or events.sensor_size, path.name)
             yield events
 
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         match path.suffix.lower():
             case ".npz":
                 _write_npz(file, checked(), sensor_size, path)

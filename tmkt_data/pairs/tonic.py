@@ -20,7 +20,7 @@ from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.events import Events, SensorSize
 from tmkt_data.events.formats.arrays import decode_columns
 from tmkt_data.events.write import write_events
-from tmkt_data.files import read_bytes, replace_file, writing_alone
+from tmkt_data.files import locked_folder, read_bytes, write_bytes
 from tmkt_data.pairs.paired_frames import PairedFrames
 from tmkt_data.spec import Pairing, TimeUnit
 
@@ -85,7 +85,7 @@ def from_tonic(
     stems = _stems_of(dataset)
     manifest = {"dataset": type(dataset).__name__, "samples": len(stems), "sensor_size": list(size), "unit": unit}
     text = json.dumps(manifest | {"first": stems[0], "last": stems[-1]}, sort_keys=True)
-    with writing_alone(folder, _LOCK):
+    with locked_folder(folder, _LOCK):
         _claim(folder, text)
         classes = _Classes(dataset, () if images is None else class_folders(Path(images)))
         _write_samples(dataset, folder, stems, classes, size, unit, progress)
@@ -144,7 +144,7 @@ def _claim(folder: Path, text: str) -> None:
     elif any(entry.name not in (_LOCK, "images") for entry in folder.iterdir()):
         raise CatalogueError(f"{folder}: holds other files; give an empty folder")
     else:
-        replace_file(path, text.encode())
+        write_bytes(path, text.encode())
 
 
 def _write_samples(
@@ -234,7 +234,7 @@ def _record_of(events: Any, size: SensorSize, unit: TimeUnit, place: str) -> Eve
 def _write_settings(folder: Path, size: SensorSize, images: str | Path | None) -> None:
     where = json.dumps(str(Path(images).absolute())) if images is not None else '""'
     text = f"# Written by tmkt from a tonic dataset.\nsensor_size = [{size.width}, {size.height}]\nimages = {where}\n"
-    replace_file(folder / SETTINGS_NAME, text.encode())
+    write_bytes(folder / SETTINGS_NAME, text.encode())
 
 
 class TonicFrames:

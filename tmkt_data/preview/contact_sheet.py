@@ -12,7 +12,7 @@ from PIL import Image
 
 from tmkt_data.errors import SpecError
 from tmkt_data.events.time_bins import bin_edges
-from tmkt_data.files import replace_file
+from tmkt_data.files import write_bytes
 from tmkt_data.images.encode import poisson_frames
 from tmkt_data.pairs.paired_frames import PairedBatch, PairedFrames
 from tmkt_data.preview.colors import BOTH, OFF, ON, event_colors, gray_colors, polarities
@@ -84,7 +84,7 @@ def write_preview(path: Path, image: Image.Image) -> None:
         raise SpecError(f"{path}: found suffix {path.suffix!r}, expected '.png'; a preview is a PNG picture")
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    replace_file(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def preview_points(seed: int, epoch: int, uids: NDArray[np.uint64], num_steps: int) -> NDArray[np.int64]:

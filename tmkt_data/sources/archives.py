@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.files import FileLock
+from tmkt_data.files import lock
 from tmkt_data.sources.archive_members import CHUNK, DAMAGE, ArchiveLimits, Budget, archive_members, safe_name
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -49,27 +47,24 @@ def unpack_archives(
     if target.is_dir():
         return
     partial = target.with_name(f".{target.name}.partial")
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    busy = CatalogueError(f"{target}: another process is unpacking there; wait for it to end")
     archive = next(iter(archives))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not lock.acquire():
-            raise CatalogueError(f"{target}: another process is unpacking there; wait for it to end")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        done = 0
-        for archive, folder in archives.items():
-            for _ in _unpack(archive, partial / folder, Budget(archive, limits or ArchiveLimits()), check):
-                done += 1
-                yield done
-        partial.rename(target)
+        with lock(target.with_name(f".{target.name}.lock"), busy):
+            try:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                done = 0
+                for archive, folder in archives.items():
+                    for _ in _unpack(archive, partial / folder, Budget(archive, limits or ArchiveLimits()), check):
+                        done += 1
+                        yield done
+                partial.rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as broken:
         raise _failure(archive, target, broken) from broken
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        lock.release()
-        with contextlib.suppress(OSError):
-            lock.path.unlink()
 
 
 def _failure(archive: Path, target: Path, broken: OSError) -> CatalogueError:
@@ -112,19 +107,3 @@ def _write(stream: IO[bytes], path: Path, archive: str, budget: Budget) -> None:
         while chunk := stream.read(CHUNK):
             budget.spend(len(chunk))
             out.write(chunk)
-
-
-def file_digest(path: Path, algorithm: str) -> str:
-    """Return the digest of a file, `md5` or `sha256`, in hexadecimal digits.
-
-    Raises:
-        CatalogueError: The file cannot be read.
-    """
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-    except OSError as broken:
-        raise CatalogueError(f"{path}: cannot be read ({broken.strerror or broken})") from broken
-    return digest.hexdigest()

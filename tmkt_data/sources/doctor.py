@@ -18,8 +18,7 @@ from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT
 from tmkt_data.events.slices import slice_faults
-from tmkt_data.files import read_bytes
-from tmkt_data.sources.archives import file_digest
+from tmkt_data.files import file_digest, read_bytes
 from tmkt_data.sources.misplaced import find_misplaced
 
 MAX_NAMED = 10
@@ -181,7 +180,7 @@ def list_digests(catalogue: Catalogue, folders: Sequence[Path]) -> Iterator[tupl
     """
     named = ((_below(Path(file), folders), file) for file in files_of(catalogue))
     for name, file in sorted(named, key=lambda pair: os.fsencode(pair[0])):
-        yield name, file_digest(Path(file), "sha256")
+        yield name, file_digest(Path(file), "sha256", error=CatalogueError)
 
 
 def files_of(catalogue: Catalogue) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import shutil
 import urllib.error
@@ -13,8 +12,7 @@ from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.files import FileLock
-from tmkt_data.sources.archives import file_digest
+from tmkt_data.files import file_digest, lock
 from tmkt_data.sources.urls import Download
 
 TIMEOUT_S = 30.0
@@ -71,26 +69,21 @@ def fetch(entry: Download, folder: Path, urls: Sequence[str] | None = None) -> I
             raise CatalogueError(f"{path}: {why}; it is damaged, remove it and fetch it again")
         return
     part = folder / f".{entry.name}.part"
-    lock = FileLock(folder / f".{entry.name}.lock")
+    busy = CatalogueError(f"{path}: another process is fetching it; wait for it to end")
     reasons: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not lock.acquire():
-            raise CatalogueError(f"{path}: another process is fetching it; wait for it to end")
-        for url in entry.urls if urls is None else urls:
-            why = yield from _from_one_source(url, part, entry)
-            if not why:
-                part.replace(path)
-                return
-            reasons.append(f"{urlsplit(url).netloc}: {why}")
+        with lock(folder / f".{entry.name}.lock", busy):
+            for url in entry.urls if urls is None else urls:
+                why = yield from _from_one_source(url, part, entry)
+                if not why:
+                    part.replace(path)
+                    return
+                reasons.append(f"{urlsplit(url).netloc}: {why}")
     except OSError as broken:
         raise CatalogueError(
             f"{path}: cannot be written ({broken.strerror or broken}); what has come is kept"
         ) from broken
-    finally:
-        lock.release()
-        with contextlib.suppress(OSError):
-            lock.path.unlink()
     why = "; ".join(reasons) or "no address is known"
     raise CatalogueError(f"{entry.name}: cannot be fetched ({why}); fetch it by hand, or try again later")
 
@@ -116,7 +109,7 @@ def _from_one_source(url: str, part: Path, entry: Download) -> Generator[Transfe
 
 def _difference(path: Path, entry: Download) -> str:
     algorithm, expected = entry.published
-    found = file_digest(path, algorithm) if algorithm else ""
+    found = file_digest(path, algorithm, error=CatalogueError) if algorithm else ""
     return "" if found == expected else f"{algorithm} {found}, expected {expected}"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.sources.archives import file_digest
+from tmkt_data.files import file_digest
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def check_known(dataset: str, path: Path) -> str | None:
     algorithm, expected = known.published if known is not None else ("", "")
     if not algorithm:
         return None
-    found = file_digest(path, algorithm)
+    found = file_digest(path, algorithm, error=CatalogueError)
     if found != expected:
         raise CatalogueError(
             f"{path.name}: {algorithm} {found}, expected {expected}; it is damaged or another version, fetch it again "

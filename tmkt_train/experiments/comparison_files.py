@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tmkt_data.files import write_bytes
+from tmkt_train.errors import RunError
 from tmkt_train.experiments.comparison_figure import comparison_png
 from tmkt_train.experiments.comparison_page import comparison_page
 from tmkt_train.experiments.plan import Comparison
 from tmkt_train.experiments.table import GroupRow, RunRow, groups_csv, runs_csv
-from tmkt_train.training.checkpoint import write_atomically
 
 
 def write_comparison(
@@ -38,5 +39,5 @@ def write_comparison(
         "report.html": comparison_page(comparison, rows, groups, notes).encode(),
     }
     for name, data in contents.items():
-        write_atomically(out / name, data)
+        write_bytes(out / name, data, error=RunError)
     return [out / name for name in contents]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.files import put_file
+from tmkt_data.files import write_bytes
 from tmkt_train.data.cache import open_held_out
 from tmkt_train.errors import RunError
 from tmkt_train.experiments.few_shot import FewShotAccuracy, few_shot_accuracy, mean_features
@@ -54,11 +54,7 @@ def evaluate_few_shot(
         "seed": seed,
         "accuracies": [_rounded(accuracy) for accuracy in found],
     }
-    out = path / "few_shot.json"
-    try:
-        put_file(out, (json.dumps(record, indent=2) + "\n").encode(), via=out.with_suffix(".json.part"))
-    except OSError as broken:
-        raise RunError(f"{out}: cannot be written ({broken.strerror or broken}); check the folder") from broken
+    write_bytes(path / "few_shot.json", (json.dumps(record, indent=2) + "\n").encode(), error=RunError)
     return record
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tmkt_data.files import write_bytes
+from tmkt_train.errors import RunError
 from tmkt_train.experiments.paired_statistics import spread
 from tmkt_train.experiments.panel_png import panels_png
 from tmkt_train.experiments.panel_svg import panel_svg
@@ -16,7 +18,6 @@ from tmkt_train.recipe.load import toml_value
 from tmkt_train.report.html import Html, element, figure, joined, percent, table
 from tmkt_train.report.overview import figures
 from tmkt_train.report.page import document
-from tmkt_train.training.checkpoint import write_atomically
 
 _TITLE = "validation accuracy (%)"
 
@@ -70,7 +71,7 @@ def write_trials(sweep: Sweep, trials: Sequence[Trial]) -> Path:
         RunError: It cannot be written.
     """
     path = sweep.out / "sweep.csv"
-    write_atomically(path, sweep_csv(sweep, trials).encode())
+    write_bytes(path, sweep_csv(sweep, trials).encode(), error=RunError)
     return path
 
 
@@ -89,7 +90,7 @@ def write_sweep(sweep: Sweep, trials: Sequence[Trial]) -> list[Path]:
     panels = [_panel(sweep, dimension, trials) for dimension in sweep.dimensions]
     contents = {"figure.png": panels_png(panels), "report.html": _page(sweep, trials, panels).encode()}
     for name, data in contents.items():
-        write_atomically(sweep.out / name, data)
+        write_bytes(sweep.out / name, data, error=RunError)
     return [*files, *(sweep.out / name for name in contents)]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
+from tmkt_data.files import write_bytes, write_failure
 from tmkt_train.errors import RunError
 from tmkt_train.report.classes import activity, classes, samples
 from tmkt_train.report.comparison import comparison
@@ -60,23 +59,11 @@ def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
     different = {Path(path).resolve(): Path(path) for path in reversed(run_dirs)}
     page = render([read_run(path) for path in reversed(different.values())])
     try:
-        _write_whole(out, page)
+        out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{out}: {error.strerror or error}, expected a place to write; choose another file") from None
+        raise RunError(write_failure(out, error)) from None
+    write_bytes(out, page.encode(), error=RunError)
     return out
-
-
-def _write_whole(out: Path, text: str) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(out)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def render(runs: Sequence[RunRecord]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import struct
 import warnings
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tmkt_data.files import put_file
+from tmkt_data.files import write_bytes
 from tmkt_train.errors import NonFiniteError, RunError
 
 FORMAT = 1
@@ -41,21 +40,6 @@ _UNREADABLE = (
 )
 
 
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Put a file in place in one step: another name, flushed to disk, renamed.
-
-    Raises:
-        RunError: It cannot be written; the file that was there stays as it was.
-    """
-    # One name for all: a run folder has one writer, so what a killed one left is overwritten.
-    part = path.with_name(f"{path.name}.part")
-    try:
-        put_file(path, data, via=part)
-        _flush_folder(path.parent)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error}); what was there before is kept") from None
-
-
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically.
 
@@ -69,7 +53,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     # In memory first: torch's own writer may end the process when the disk is full.
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
-    write_atomically(path, buffer.getbuffer())
+    write_bytes(path, buffer.getbuffer(), sync="name", error=RunError)
 
 
 def load_checkpoint(path: Path, device: torch.device | None = None) -> dict[str, Any]:
@@ -115,16 +99,6 @@ def require_finite(parameters: Iterable[tuple[str, Tensor]], place: str) -> None
     for (name, _), good in zip(named, finite, strict=True):
         if not good:
             raise NonFiniteError(f"{place}: {name} holds no finite numbers; lower optim.learning_rate or loss weights")
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _first_line(error: BaseException) -> str:

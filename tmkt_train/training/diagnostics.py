@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from tmkt_data import PairedFrames
 from tmkt_data.errors import PairingError
+from tmkt_data.files import write_bytes
 from tmkt_data.preview.colors import event_colors, gray_colors
 from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.data.cache import open_frames
 from tmkt_train.data.sampling import DrawKeys, batch_slices, epoch_order
+from tmkt_train.errors import RunError
 from tmkt_train.method.methods import TwoStreams
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import mix_mask
 from tmkt_train.recipe.recipe import Recipe
-from tmkt_train.training.checkpoint import write_atomically
 from tmkt_train.training.loop import Evaluation
 from tmkt_train.training.probe import principal_components, read_pass, side_similarity, synaptic_cost
 from tmkt_train.training.setup import Parts
@@ -67,7 +68,7 @@ def write_diagnostics(
         arrays["ratio_history"] = np.array([row["realised_ratio"] for row in rows], dtype=np.float32)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_atomically(path, buffer.getbuffer())
+    write_bytes(path, buffer.getbuffer(), sync="name", error=RunError)
     return warnings
 
 

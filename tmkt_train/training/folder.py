@@ -1,18 +1,17 @@
-"""The folder of a run: its name, its files, and the claim of the one process that writes in it."""
+"""The folder of a run: its name, its files, and the lock of the one process that writes in it."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tmkt_data.files import lock, write_bytes
 from tmkt_train.errors import RunError, command
 from tmkt_train.recipe.load import load_recipe, recipe_text
 from tmkt_train.recipe.recipe import Recipe
-from tmkt_train.training.checkpoint import write_atomically
 from tmkt_train.training.metrics import MetricsFile
 
 _NUMBER = (int, float)
@@ -31,7 +30,8 @@ _RESULT: _Kinds = {
     "warnings": list,
     "environment": dict,
 }
-_BEFORE_THE_RECIPE = {"environment.json", "environment.json.part", "recipe.toml.part"}
+_LOCK = ".lock"
+_BEFORE_THE_RECIPE = {_LOCK, "environment.json"}
 
 
 class RunFolder:
@@ -129,29 +129,22 @@ class RunFolder:
         return values
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        write_atomically(self.path / name, (json.dumps(values, indent=2) + "\n").encode())
+        text = json.dumps(values, indent=2) + "\n"
+        write_bytes(self.path / name, text.encode(), sync="name", error=RunError)
 
     @contextmanager
-    def claim(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep other processes from training in this folder for as long as the context lasts.
 
         Raises:
             RunError: Another process does.
         """
-        if os.name != "posix":
+        busy = RunError(f"{self.path}: another process is training here; wait for it to end")
+        with lock(self.path / _LOCK, busy):
+            for left in self.path.glob(".*.tmp"):
+                # A process that was killed while it wrote a file left this.
+                left.unlink()
             yield
-            return
-        import fcntl
-
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(f"{self.path}: another process is training here; wait for it") from None
-            yield
-        finally:
-            os.close(handle)
 
 
 def cache_of(environment: Mapping[str, Any]) -> Path:
@@ -179,10 +172,10 @@ def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str
     """
     try:
         folder = RunFolder(_make_numbered(recipe) if out is None else _make_given(out))
-        with folder.claim():
+        with folder.lock():
             _require_empty(folder)
             folder.write_environment(environment)
-            write_atomically(folder.recipe, recipe_text(recipe).encode())
+            write_bytes(folder.recipe, recipe_text(recipe).encode(), sync="name", error=RunError)
     except OSError as error:
         raise RunError(f"{out or 'runs'}: the folder cannot be made ({error}); choose another with --out") from None
     return folder

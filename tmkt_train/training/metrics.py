@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tmkt_data.files import write_bytes
 from tmkt_train.errors import NonFiniteError, RunError
-from tmkt_train.training.checkpoint import write_atomically
 
 LOSS = "train_loss"
 
@@ -144,7 +144,8 @@ class MetricsFile:
                 "the file was changed, start the run anew"
             )
         kept = rows[:num_epochs]
-        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        lines = "".join(json.dumps(row) + "\n" for row in kept)
+        write_bytes(self.path, lines.encode(), sync="name", error=RunError)
         return kept
 
 

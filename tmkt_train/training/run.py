@@ -121,7 +121,7 @@ class Run:
             NonFiniteError: The loss or a weight is no finite number.
             RunError: The folder is in use, its files do not belong together, or cannot be written.
         """
-        with self.folder.claim():
+        with self.folder.lock():
             environment = self._environment()
             with numerics(self.recipe, environment["num_threads"]):
                 at = restore(self.folder, self.parts)

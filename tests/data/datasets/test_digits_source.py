@@ -55,7 +55,7 @@ class TestWhole:
         names = set(files_of(written))
         pictures = {name for name in names if name.startswith("MNIST_png/Train/")}
         recordings = {name for name in names if name.startswith("N-MNIST/Train/")}
-        assert names == pictures | recordings | {"digits.json", "digits.lock"}
+        assert names == pictures | recordings | {"digits.json"}
         assert len(pictures) == len(recordings) == TOTAL
         as_twins = {name.replace("MNIST_png", "N-MNIST").replace(".png", ".bin") for name in pictures}
         assert as_twins == recordings
@@ -213,7 +213,7 @@ class TestErrors:
     def test_two_writers_at_once_are_kept_apart(self, tmp_path):
         first = write_digits(tmp_path / "digits", per_class=PER_CLASS)
         next(first)
-        with pytest.raises(TmktError, match="another process is writing this set; wait for it to end"):
+        with pytest.raises(TmktError, match="another process is writing this dataset; wait for it to end"):
             next(write_digits(tmp_path / "digits", per_class=PER_CLASS))
         list(first)
         assert digits_are_whole(tmp_path / "digits", per_class=PER_CLASS)
@@ -233,7 +233,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
         done = run(program, tmp_path)
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith("tmkt_data.errors.TmktError: ")
-        assert "00001.bin: cannot be written (File too large); nothing was changed" in done.stderr
+        assert "00001.bin: cannot be written (File too large); free some space and run it again" in done.stderr
         assert not list(tmp_path.rglob("*.bin"))
         assert not list(tmp_path.rglob("*.tmp"))
         list(write_digits(tmp_path, per_class=PER_CLASS))

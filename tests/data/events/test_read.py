@@ -14,7 +14,7 @@ from tmkt_data.events.events import EVENT_DTYPE, SensorSize
 from tmkt_data.events.formats.aedat4 import load_aedat4
 from tmkt_data.events.read import Reading, decode_events, load_events, read_events
 from tmkt_data.events.stream import is_large, read_pieces
-from tmkt_data.files import read_bytes, replace_file
+from tmkt_data.files import read_bytes
 
 
 def npy_bytes(array):
@@ -198,11 +198,3 @@ def test_a_loop_of_links_cannot_be_read(tmp_path):
     path.symlink_to(path)
     with pytest.raises(EventError, match=r"a.bin: cannot be read"):
         read_bytes(path)
-
-
-def test_replacing_a_file_leaves_nothing_beside_it(tmp_path):
-    path = tmp_path / "a.bin"
-    replace_file(path, b"old")
-    replace_file(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]

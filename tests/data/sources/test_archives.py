@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.files import FileLock
+from tmkt_data.files import lock
 from tmkt_data.sources.archive_members import ArchiveLimits, safe_name
 from tmkt_data.sources.archives import is_archive, unpack_archives
 
@@ -230,13 +230,15 @@ def test_an_interrupted_unpacking_leaves_nothing_and_the_next_one_is_whole(tmp_p
     assert unpacked(tmp_path / "a.zip", tmp_path / "out") == 3
 
 
-def test_a_second_process_waits_its_turn(tmp_path):
-    lock = FileLock(tmp_path / ".out.lock")
-    assert lock.acquire()
-    with pytest.raises(CatalogueError, match="another process is unpacking there"):
-        for _ in unpack_archives({as_zip(tmp_path / "a.zip"): "."}, tmp_path / "out"):
-            pass
-    lock.release()
+def test_a_second_process_is_refused_and_leaves_the_work_of_the_first(tmp_path):
+    (tmp_path / ".out.partial").mkdir()
+    archive = as_zip(tmp_path / "a.zip")
+    with lock(tmp_path / ".out.lock", CatalogueError("held")):
+        with pytest.raises(CatalogueError, match="another process is unpacking there"):
+            unpacked(archive, tmp_path / "out")
+        assert (tmp_path / ".out.partial").is_dir()
+        assert (tmp_path / ".out.lock").is_file()
+    assert unpacked(archive, tmp_path / "out") == 3
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])

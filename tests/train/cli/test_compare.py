@@ -113,8 +113,8 @@ def test_stopped_processes_save_where_they_stand(here):
     assert not any((folder / "result.json").exists() for folder in folders)
     assert all(load_checkpoint(folder / "last.pt")["position"]["epoch"] >= 1 for folder in folders)
     for folder in folders:
-        # Nobody trains on: the claim of the folder is free.
-        with RunFolder(folder).claim():
+        # Nobody trains on: the lock of the folder is free.
+        with RunFolder(folder).lock():
             pass
 
 

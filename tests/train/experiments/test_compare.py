@@ -199,7 +199,7 @@ def test_run_killed_while_being_set_up_is_started_anew(recipes, tiny_cache, tmp_
     folder = comparison.runs[0].folder
     folder.mkdir(parents=True)
     (folder / "environment.json").write_text("{}")
-    (folder / "recipe.toml.part").write_text("name = ")
+    (folder / ".recipe.toml.0a1b2c3d.tmp").write_text("name = ")
     assert comparison.runs[0].state == "missing"
     assert finish(comparison)[0][0].problem is None
     # What is no trace of a run is not touched.

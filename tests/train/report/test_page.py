@@ -360,7 +360,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     run = make_run(tmp_path / "run")
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="expected a place to write"):
+    with pytest.raises(RunError, match="cannot be written"):
         write_report([run], tmp_path / "file" / "report.html")
 
 

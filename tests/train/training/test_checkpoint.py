@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tmkt_train.errors import NonFiniteError, RunError
-from tmkt_train.training.checkpoint import load_checkpoint, require_finite, save_checkpoint, write_atomically
+from tmkt_train.training.checkpoint import load_checkpoint, require_finite, save_checkpoint
 from tmkt_train.training.metrics import EpochMeans, MetricsFile, spread
 from tmkt_train.training.state import Best, Position
 
@@ -47,7 +47,7 @@ def test_write_that_fails_keeps_what_was_there(tmp_path):
     assert load_checkpoint(path)["epoch"] == 1
     assert [found.name for found in tmp_path.iterdir()] == ["last.pt"]
     with pytest.raises(RunError, match="cannot be written"):
-        write_atomically(tmp_path / "no folder" / "x", b"")
+        save_checkpoint(tmp_path / "no folder" / "x", {})
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut"])

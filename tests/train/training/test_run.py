@@ -377,7 +377,7 @@ def test_weights_that_explode_stop_the_run_and_keep_the_checkpoint(tiny_cache, t
 
 def test_folder_in_use_is_refused(tiny_cache, tmp_path):
     run = start_run(make_recipe(), cache=tiny_cache, out=tmp_path / "run")
-    with run.folder.claim(), pytest.raises(RunError, match="another process is training here"):
+    with run.folder.lock(), pytest.raises(RunError, match="another process is training here"):
         list(run.train())
 
 

@@ -186,7 +186,7 @@ def test_moved_cache_is_asked_for_and_remembered(tiny_cache, tmp_path):
 
 def test_folder_that_another_process_is_making_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
-    with RunFolder(tmp_path / "run").claim(), pytest.raises(RunError, match="another process"):
+    with RunFolder(tmp_path / "run").lock(), pytest.raises(RunError, match="another process"):
         create_run_folder(make_recipe(), tmp_path / "run", {})
     assert not list((tmp_path / "run").iterdir())
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import Events, SensorSize, validate_events
 from tmkt_data.events.formats.clock import Clock
-from tmkt_data.files import read_bytes, replace_file
+from tmkt_data.files import read_bytes, write_bytes
 
 BYTES_PER_EVENT = 5
 ATIS_SIZE = SensorSize(256, 240)
@@ -129,4 +129,4 @@ def encode_atis(events: Events, *, place: str = "events") -> bytes:
 
 def write_atis(path: Path, events: Events) -> None:
     """Write events as an ATIS recording, whole or not at all; errors as `encode_atis`."""
-    replace_file(path, encode_atis(events, place=path.name))
+    write_bytes(path, encode_atis(events, place=path.name))

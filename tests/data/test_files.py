@@ -1,0 +1,231 @@
+"""Files are written whole or not at all, by one process at a time, and hashed as the libraries hash them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from tmkt_data.errors import CacheError, TmktError
+from tmkt_data.files import atomic_write, checksum, file_digest, lock, locked_folder, write_bytes
+
+NO_FLOCK = [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK]
+HOLD = """
+import sys
+from pathlib import Path
+from tmkt_data.errors import TmktError
+from tmkt_data.files import lock
+with lock(Path(sys.argv[1]), TmktError("busy")):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def is_free(path: Path) -> bool:
+    try:
+        with lock(path, CacheError("busy")):
+            return True
+    except CacheError as refused:
+        assert str(refused) == "busy"  # noqa: PT017 - both outcomes are asked for
+        return False
+
+
+class TestAtomicWrite:
+    @pytest.mark.parametrize("sync", ["nothing", "content", "name"])
+    def test_a_file_is_replaced_and_nothing_left_beside_it(self, tmp_path, sync):
+        path = tmp_path / "a.bin"
+        write_bytes(path, b"old", sync=sync)
+        with atomic_write(path, sync=sync) as file:
+            file.write(b"new")
+            assert path.read_bytes() == b"old"
+            assert len(names(tmp_path)) == 2
+        assert path.read_bytes() == b"new"
+        assert names(tmp_path) == ["a.bin"]
+
+    def test_a_block_that_raises_changes_nothing(self, tmp_path):
+        path = tmp_path / "a.bin"
+        write_bytes(path, b"old")
+        with pytest.raises(TypeError), atomic_write(path) as file:
+            file.write(b"new" + path)
+        assert path.read_bytes() == b"old"
+        assert names(tmp_path) == ["a.bin"]
+
+    @pytest.mark.parametrize("sync", ["content", "name"])
+    def test_a_disk_that_fails_is_one_line_and_changes_nothing(self, tmp_path, monkeypatch, sync):
+        path = tmp_path / "a.bin"
+        write_bytes(path, b"old")
+
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(CacheError) as caught:
+            write_bytes(path, b"new", sync=sync, error=CacheError)
+        assert str(caught.value) == (
+            f"{path}: cannot be written (No space left on device); free some space and run it again, "
+            "what was there before is kept"
+        )
+        assert path.read_bytes() == b"old"
+        assert names(tmp_path) == ["a.bin"]
+
+    def test_a_folder_that_cannot_be_forced_to_disk_is_no_error(self, tmp_path, monkeypatch):
+        real = os.fsync
+
+        def refuse(handle: int) -> None:
+            if os.path.isdir(f"/proc/self/fd/{handle}"):  # noqa: PTH112
+                raise OSError(errno.EINVAL, "Invalid argument")
+            real(handle)
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        write_bytes(tmp_path / "a", b"new", sync="name")
+        assert (tmp_path / "a").read_bytes() == b"new"
+
+    def test_a_missing_folder_is_one_line(self, tmp_path):
+        with pytest.raises(TmktError, match=r"b: cannot be written \(No such file or directory\); check its folder"):
+            write_bytes(tmp_path / "a" / "b", b"")
+
+    def test_several_writers_of_one_file_leave_that_of_one(self, tmp_path):
+        contents = [bytes([number]) * 100_000 for number in range(8)]
+        path = tmp_path / "a.bin"
+        with multiprocessing.get_context("fork").Pool(4) as pool:
+            pool.starmap(write_bytes, [(path, content) for content in contents])
+        assert path.read_bytes() in contents
+        assert names(tmp_path) == ["a.bin"]
+
+
+class TestLock:
+    def test_it_is_held_by_one_and_removed_by_who_holds_it(self, tmp_path):
+        path = tmp_path / "lock"
+        with lock(path, TmktError("busy")):
+            assert not is_free(path)
+            assert names(tmp_path) == ["lock"]
+        assert names(tmp_path) == []
+        assert is_free(path)
+
+    def test_a_file_of_before_is_no_obstacle(self, tmp_path):
+        (tmp_path / "lock").write_bytes(b"")
+        assert is_free(tmp_path / "lock")
+
+    def test_it_ends_with_its_process(self, tmp_path):
+        path = tmp_path / "lock"
+        command = [sys.executable, "-c", HOLD, str(path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            assert not is_free(path)
+            holder.kill()
+            holder.wait()
+            assert path.exists()
+            assert is_free(path)
+
+    def test_a_forked_child_does_not_keep_it(self, tmp_path):
+        path = tmp_path / "lock"
+        context = multiprocessing.get_context("fork")
+        with lock(path, TmktError("busy")):
+            child = context.Process(target=time.sleep, args=(60,))
+            child.start()
+            assert not is_free(path)
+        try:
+            assert is_free(path)
+        finally:
+            child.kill()
+            child.join()
+
+    def test_a_place_that_cannot_be_written_is_one_line(self, tmp_path):
+        (tmp_path / "file").touch()
+        with (
+            pytest.raises(
+                CacheError, match=r"lock: cannot be written \((Not a directory|File exists)\); check its folder"
+            ),
+            lock(tmp_path / "file" / "lock", CacheError("busy")),
+        ):
+            pass
+
+    @pytest.mark.parametrize("number", NO_FLOCK)
+    def test_where_the_file_system_has_no_locks_a_marker_file_takes_their_place(self, tmp_path, monkeypatch, number):
+        def missing(*_: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", missing)
+        path = tmp_path / "lock"
+        with lock(path, TmktError("busy")):
+            assert names(tmp_path) == ["lock", "lock.soft"]
+            with (
+                pytest.raises(CacheError, match=r"^busy \(if there is none, remove .*lock\.soft\)$"),
+                lock(path, CacheError("busy")),
+            ):
+                pass
+            assert names(tmp_path) == ["lock", "lock.soft"]
+        assert names(tmp_path) == []
+
+    def test_the_marker_of_a_killed_process_is_ignored(self, tmp_path, monkeypatch):
+        def missing(*_: int) -> None:
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr(fcntl, "flock", missing)
+        path = tmp_path / "lock"
+        code = f"import fcntl\ndef missing(*_): raise OSError({errno.ENOSYS}, 'none')\nfcntl.flock = missing\n{HOLD}"
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            with pytest.raises(CacheError, match="busy"), lock(path, CacheError("busy")):
+                pass
+            holder.kill()
+            holder.wait()
+        assert "lock.soft" in names(tmp_path)
+        with lock(path, CacheError("busy")):
+            pass
+        assert names(tmp_path) == []
+
+    def test_other_failures_are_not_taken_for_a_missing_lock(self, tmp_path, monkeypatch):
+        def broken(*_: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(fcntl, "flock", broken)
+        with (
+            pytest.raises(CacheError, match=r"cannot be written \(Input/output error\)"),
+            lock(tmp_path / "lock", CacheError("busy")),
+        ):
+            pass
+        assert not (tmp_path / "lock.soft").exists()
+
+    def test_a_folder_is_made_and_locked(self, tmp_path):
+        with locked_folder(tmp_path / "a", "set.lock", ["b", "c"]):
+            assert names(tmp_path / "a") == ["b", "c", "set.lock"]
+            with (
+                pytest.raises(TmktError, match="a: another process is writing this dataset; wait for it to end"),
+                locked_folder(tmp_path / "a", "set.lock"),
+            ):
+                pass
+        assert names(tmp_path / "a") == ["b", "c"]
+
+
+class TestDigests:
+    @pytest.mark.parametrize("size", [0, 1, 300_000])
+    def test_a_file_is_hashed_as_its_bytes(self, tmp_path, size):
+        data = os.urandom(size)
+        (tmp_path / "a").write_bytes(data)
+        digests = {name: file_digest(tmp_path / "a", name, error=TmktError) for name in ("md5", "sha256", "xxh3")}
+        assert digests["md5"] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        assert digests["sha256"] == hashlib.sha256(data).hexdigest()
+        assert digests["xxh3"] == xxhash.xxh3_64(data).hexdigest()
+        assert int(digests["xxh3"], 16) == checksum(data)
+
+    def test_a_missing_file_is_one_line(self, tmp_path):
+        with pytest.raises(CacheError, match="none: no such file; check the path"):
+            file_digest(tmp_path / "none", "sha256", error=CacheError)
