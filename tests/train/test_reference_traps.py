@@ -17,7 +17,7 @@ from tmkt_data.datasets.splits import SplitCode
 from tmkt_data.events.events import SensorSize, validate_events
 from tmkt_data.events.frames import event_frames
 from tmkt_data.images.frames import intensity
-from tmkt_data.pairs.pairing import ImagePools, draw_same_class
+from tmkt_data.pairs.pools import ImagePools, draw_same_class
 from tmkt_data.pairs.report import report_pairs
 from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.method.auxiliary import RegularizationCoefficients

@@ -152,29 +152,32 @@ def compress(file: Path, out: Path | None, undo: bool) -> None:
     )
 
 
-_split = click.option("--split", default="train", show_default=True, help="train | val | test.")
-_protocol = click.option("--protocol", default="twin-disjoint", show_default=True, help="twin-disjoint | kt-paper.")
-_pairing = click.option("--pairing", default="same-class", show_default=True, help="same-class | twin | none.")
-_seed = click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Seed of the draws."
-)
+def _pair_options(command: Any) -> Any:
+    """Add the options that choose pairs of a cache; named as the arguments of `PairedFrames`."""
+    for option in (
+        click.option(
+            "--seed", default=0, type=click.IntRange(0, 2**63 - 1), show_default=True, help="Seed of the draws."
+        ),
+        click.option("--pairing", default="same-class", show_default=True, help="same-class | twin | none."),
+        click.option("--protocol", default="twin-disjoint", show_default=True, help="twin-disjoint | kt-paper."),
+        click.option("--split", default="train", show_default=True, help="train | val | test."),
+    ):
+        command = option(command)
+    return command
 
 
 @main.command()
 @click.argument("file", type=FILE)
 @click.option("--out", type=FILE, help="PNG to write.  [default: beside the cache]")
 @click.option("--samples", default=4, show_default=True, type=click.IntRange(1, 32), help="Samples to show.")
-@_split
-@_protocol
-@_pairing
-@_seed
-def preview(file: Path, out: Path | None, samples: int, split: Any, protocol: Any, pairing: Any, seed: int) -> None:
+@_pair_options
+def preview(file: Path, out: Path | None, samples: int, **choices: Any) -> None:
     """Draw a contact sheet: image, spikes, event frames and a mixed sequence, step by step."""
     from tmkt_data.pairs.paired_frames import PairedFrames
     from tmkt_data.preview.contact_sheet import build_sheet, write_preview
     from tmkt_data.preview.sheet import draw_sheet
 
-    frames = PairedFrames(file, split, pairing=pairing, seed=seed, protocol=protocol)
+    frames = PairedFrames(file, **choices)
     path = out if out is not None else file.with_suffix(".png")
     sheet = draw_sheet(build_sheet(frames, num_samples=samples))
     write_preview(path, sheet)
@@ -183,20 +186,17 @@ def preview(file: Path, out: Path | None, samples: int, split: Any, protocol: An
 
 @main.command()
 @click.argument("file", type=FILE)
-@_split
-@_protocol
-@_pairing
-@_seed
+@_pair_options
 @click.option("--alignment/--no-alignment", default=True, show_default=True, help="Compare recordings with images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def pairs(file: Path, split: Any, protocol: Any, pairing: Any, seed: int, alignment: bool, as_json: bool) -> None:
+def pairs(file: Path, alignment: bool, as_json: bool, **choices: Any) -> None:
     """Report on a pairing: labels, held-out images within reach of training, alignment of twins."""
     import json
 
     from tmkt_data.pairs.paired_frames import PairedFrames
     from tmkt_data.pairs.report import report_pairs
 
-    frames = PairedFrames(file, split, pairing=pairing, seed=seed, protocol=protocol)
+    frames = PairedFrames(file, **choices)
     report = report_pairs(frames, alignment=alignment)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))

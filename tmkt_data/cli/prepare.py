@@ -92,7 +92,7 @@ def prepare(
     from tmkt_data.datasets.registry import open_catalogue
     from tmkt_data.prepare.blocks import UnreadableSourcesError
     from tmkt_data.prepare.plan import cache_directory, find_prepared, plan_prepare
-    from tmkt_data.sources.locate import open_sources
+    from tmkt_data.sources.locate import Locations, find_sources
 
     spec = _spec(name, choices)
     if name == "digits":
@@ -105,9 +105,8 @@ def prepare(
         events = _write_twins(root, images)
         catalogue = open_catalogue(name, root, events, images, spec.class_set)
     else:
-        catalogue = open_sources(
-            name, root, events, images, spec.class_set, unpack_to=cache_directory() / "sources", say=say
-        )
+        given, unpack_to = Locations(root, events, images), cache_directory() / "sources"
+        catalogue = find_sources(name, given, spec.class_set, unpack_to=unpack_to, say=say).catalogue
     _report_catalogue(catalogue)
     if not allow_unpaired:
         _require_images(catalogue)

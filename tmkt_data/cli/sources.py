@@ -95,25 +95,16 @@ def _print_manual(info: DatasetInfo, folder: Path, names: list[str]) -> None:
 @click.option("--against", type=FILE, help="Such a file, to compare with.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(
-    name: str,
-    root: Path | None,
-    events: Path | None,
-    images: Path | None,
-    deep: bool,
-    digests: Path | None,
-    against: Path | None,
-    as_json: bool,
+    name: str, deep: bool, digests: Path | None, against: Path | None, as_json: bool, **given: Path | None
 ) -> None:
     """Say what of a dataset is there, missing or damaged, and what to do next; exits with 1 where it is not whole."""
     from tmkt_data.datasets.registry import dataset_info
     from tmkt_data.sources.doctor import decode_all, diagnose
 
     dataset_info(name)
-    catalogue, folders = _find(name, root, events, images, say if not as_json else lambda _: None)
-    given = (("--root", root), ("--events", events), ("--images", images))
-    found = diagnose(
-        catalogue, [text for option, path in given if path is not None for text in (option, str(path))], folders
-    )
+    catalogue, folders = _find(name, say if not as_json else lambda _: None, **given)
+    options = [text for side, path in given.items() if path is not None for text in (f"--{side}", str(path))]
+    found = diagnose(catalogue, options, folders)
     if deep:
         with progress_bar() as bar:
             task = bar.add_task("decode", total=found.recordings + found.images)
@@ -128,18 +119,17 @@ def doctor(
     sys.exit(0 if found.is_complete else 1)
 
 
-def _find(
-    name: str, root: Path | None, events: Path | None, images: Path | None, told: Callable[[str], None]
-) -> tuple[Catalogue, Sequence[Path]]:
+def _find(name: str, told: Callable[[str], None], **given: Path | None) -> tuple[Catalogue, Sequence[Path]]:
     """Find a dataset, and the folders that its sides are in."""
     from tmkt_data.datasets.registry import MADE_IN, open_made
     from tmkt_data.prepare.plan import cache_directory
-    from tmkt_data.sources.locate import find_sources
+    from tmkt_data.sources.locate import Locations, find_sources
 
-    if name in MADE_IN and events is None:
-        catalogue, folder = open_made(name, root, images, cache_directory())
-        return catalogue, [folder, *(path for path in (root, images) if path is not None)]
-    return find_sources(name, root, events, images, unpack_to=cache_directory() / "sources", say=told)
+    places = Locations(**given)
+    if name in MADE_IN and places.events is None:
+        catalogue, folder = open_made(name, places.root, places.images, cache_directory())
+        return catalogue, [folder, *(path for path in (places.root, places.images) if path is not None)]
+    return find_sources(name, places, unpack_to=cache_directory() / "sources", say=told)
 
 
 def _digests(

@@ -109,7 +109,7 @@ def _recordings(folder: Path, notes: list[str]) -> SourceTable:
             sample = f"{name}/{int(match[2]):04d}"
             if sample in found:
                 raise CatalogueError(f"{path}: recording {sample} is {found[sample].path.name} too; remove one")
-            found[sample] = Source(sample, CLASS_NAMES.index(name), path, size)
+            found[sample] = Source(sample, CLASS_NAMES.index(name), str(path), size)
     if left_out:
         notes.append(f"recordings: left out: {some(left_out)}")
     return sorted_sources(found.values())
@@ -131,5 +131,5 @@ def _images(batches: list[Path]) -> Iterator[Source]:
         part = "test" if path.name.startswith("test") else "train"
         size = path.stat().st_size
         for item, label in enumerate(labels.tolist()):
-            yield Source(f"{CLASS_NAMES[label]}/{part}-{at[part] + item:05d}", label, path, size, part, item)
+            yield Source(f"{CLASS_NAMES[label]}/{part}-{at[part] + item:05d}", label, str(path), size, part, item)
         at[part] += len(labels)

@@ -111,7 +111,7 @@ def _rows(path: Path, part: str) -> list[Source]:
         if not 1 <= row.number <= len(CLASS_NAMES):
             raise CatalogueError(f"{slices_path(path).name}, row {item}: class {row.number}, expected 1 to 11")
     return [
-        Source(f"{CLASS_NAMES[row.number - 1]}/{path.stem}-{item + 1:02d}", row.number - 1, path, size, part, item)
+        Source(f"{CLASS_NAMES[row.number - 1]}/{path.stem}-{item + 1:02d}", row.number - 1, str(path), size, part, item)
         for item, row in enumerate(rows)
     ]
 

@@ -205,7 +205,7 @@ def list_idx(folder: Path, class_names: Sequence[str]) -> SourceTable:
             Source(
                 f"{class_names[label]}/{part.lower()}-{number:05d}",
                 int(label),
-                image_file,
+                str(image_file),
                 num_bytes,
                 part.lower(),
                 number - 1,

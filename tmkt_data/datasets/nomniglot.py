@@ -152,7 +152,7 @@ def _source(character: str, drawer: int, path: str | Path, size: int, item: int 
     number = int(character)
     if not 1 <= number <= NUM_CHARACTERS:
         raise CatalogueError(f"{path}: character {character}, expected 0001 to {NUM_CHARACTERS}; it is of another set")
-    return Source(f"{character}/{drawer:02d}", number - 1, path, size, item=item)
+    return Source(f"{character}/{drawer:02d}", number - 1, str(path), size, item=item)
 
 
 def _sorted(sources: Iterator[Source]) -> SourceTable:

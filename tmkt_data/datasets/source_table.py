@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,23 +15,13 @@ from tmkt_data.sample_ids import decode_id, encode_id
 _CHUNK = 1 << 14
 
 
-class _SourceFields(NamedTuple):
-    id: str
-    label: int
-    file: str
-    num_bytes: int
-    part: str
-    item: int
-    shift: tuple[int, int]
-
-
-class Source(_SourceFields):
+class Source(NamedTuple):
     """One recording or image on disk.
 
     Attributes:
         id: `"class/stem"`; a recording and an image of equal id are twins.
         label: Position of the class in the catalogue's `class_names`.
-        file: The file, as text.
+        file: The file, as text: `os.fspath` of its path.
         num_bytes: Its size.
         part: The part of the dataset that its makers put it in, `"train"`, `"val"` or `"test"`, or `""` where they made
             none.
@@ -40,20 +29,13 @@ class Source(_SourceFields):
         shift: Added to the columns and rows of this recording.
     """
 
-    __slots__ = ()
-
-    def __new__(
-        cls,
-        id: str,
-        label: int,
-        path: str | Path,
-        num_bytes: int,
-        part: str = "",
-        item: int = -1,
-        shift: tuple[int, int] = (0, 0),
-    ) -> Source:
-        """Make a source of the file at `path`."""
-        return super().__new__(cls, id, label, os.fspath(path), num_bytes, part, item, shift)
+    id: str
+    label: int
+    file: str
+    num_bytes: int
+    part: str = ""
+    item: int = -1
+    shift: tuple[int, int] = (0, 0)
 
     @property
     def path(self) -> Path:

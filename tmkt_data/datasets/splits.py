@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +35,26 @@ class SplitCode(IntEnum):
 SPLIT_CODES: dict[str, SplitCode] = {"train": SplitCode.TRAIN, "val": SplitCode.VAL, "test": SplitCode.TEST}
 
 
+class SplitRule(NamedTuple):
+    """How a dataset is split.
+
+    Attributes:
+        protocol: Name of the rule.
+        layout: How the splits of this dataset are laid down, `prefix`, `block` or `drawer`, or `drawn`.
+        seed: Seed of the drawn splits.
+        val_share: Share of val in drawn splits.
+        test_share: Share of test in drawn splits; None takes the dataset's own test part, else 0.1.
+    """
+
+    protocol: Protocol
+    layout: SplitLayout
+    seed: int = 0
+    val_share: float = 0.1
+    test_share: float | None = None
+
+
 def split_recordings(
-    ids: Ids,
-    labels: NDArray[Any],
-    parts: Sequence[str] | NDArray[np.str_],
-    *,
-    protocol: Protocol,
-    layout: SplitLayout,
-    seed: int = 0,
-    val_share: float = 0.1,
-    test_share: float | None = None,
+    ids: Ids, labels: NDArray[Any], parts: Sequence[str] | NDArray[np.str_], rule: SplitRule
 ) -> NDArray[np.uint8]:
     """Assign each recording to train, val or test.
 
@@ -65,11 +75,7 @@ def split_recordings(
         ids: Sample ids, sorted bytewise.
         labels: Class of each, shape (N,), integers.
         parts: Part that the makers put each sample in: `"train"`, `"val"`, `"test"` or `""`.
-        protocol: Name of the rule.
-        layout: How the splits of this dataset are laid down, `prefix`, `block` or `drawer`, or `drawn`.
-        seed: Seed of the drawn splits.
-        val_share: Share of val in drawn splits.
-        test_share: Share of test in drawn splits; None takes the dataset's own test part, else 0.1.
+        rule: The rule, and what it is given.
 
     Returns:
         `SplitCode` of each recording, shape (N,), uint8. A recording depends only on its own class.
@@ -79,6 +85,7 @@ def split_recordings(
 
     Source: He et al., AAAI 2024 (`kt-paper`); Python's round, half to even, as there.
     """
+    protocol, layout, seed, val_share, test_share = rule
     if protocol not in PROTOCOLS:
         raise SpecError(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
     with_val = protocol == "twin-disjoint"

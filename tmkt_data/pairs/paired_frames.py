@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -14,8 +15,15 @@ from tmkt_data.datasets.splits import SPLIT_CODES, split_digest
 from tmkt_data.errors import PairingError, SpecError
 from tmkt_data.images.encode import poisson_frames, repeat_frames
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
-from tmkt_data.pairs.image_pools import IMAGE_POOLS, choose_images
-from tmkt_data.pairs.pairing import PAIRINGS, ImagePools, draw_same_class, require_images, require_twins
+from tmkt_data.pairs.pools import (
+    IMAGE_POOLS,
+    PAIRINGS,
+    ImagePools,
+    choose_images,
+    draw_same_class,
+    require_images,
+    require_twins,
+)
 from tmkt_data.pairs.subsets import keep_images, keep_recordings
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.spec import Encoder, EventScale, ImagePool, Pairing, PrepareSpec, Protocol, Split
@@ -63,6 +71,7 @@ class PairedBatch(NamedTuple):
     image_indices: NDArray[np.int64]
 
 
+@dataclass(eq=False, repr=False)
 class PairedFrames:
     """Recordings of one split, each beside an image of its class: a map-style dataset of NumPy arrays.
 
@@ -97,67 +106,69 @@ class PairedFrames:
         (10, 2, 34, 34)
     """
 
-    def __init__(
-        self,
-        path: str | Path | Cache,
-        split: Split = "train",
-        *,
-        pairing: Pairing = "same-class",
-        seed: int = 0,
-        encoder: Encoder = "repeat",
-        protocol: Protocol = "twin-disjoint",
-        scale: EventScale = "raw",
-        per_class: int | None = None,
-        event_share: float = 1.0,
-        image_share: float = 1.0,
-        image_pool: ImagePool = "split",
-        classes: ArrayLike | None = None,
-    ) -> None:
-        _require_choice("split", split, tuple(SPLIT_CODES))
-        _require_choice("pairing", pairing, PAIRINGS)
-        _require_choice("encoder", encoder, ENCODERS)
-        _require_choice("event scale", scale, EVENT_SCALES)
-        _require_choice("image pool", image_pool, IMAGE_POOLS)
-        if image_pool != "split" and (split != "train" or pairing == "twin"):
-            raise SpecError(
-                f"image pool: found {image_pool!r} with split {split!r} and pairing {pairing!r}, expected 'split'; "
-                "a leak is measured on the train part with pairing 'same-class'"
-            )
-        if not 0 <= seed <= MAX_COUNTER:
-            raise SpecError(f"seed: found {seed}, expected 0 to 2**63 - 1")
-        if pairing == "twin" and image_share < 1:
-            raise SpecError(
-                f"image share: found {image_share} with pairing 'twin', which needs the image of each recording"
-            )
+    path: InitVar[str | Path | Cache]
+    split: Split = "train"
+    _: KW_ONLY
+    pairing: Pairing = "same-class"
+    seed: int = 0
+    encoder: Encoder = "repeat"
+    protocol: Protocol = "twin-disjoint"
+    scale: EventScale = "raw"
+    per_class: int | None = None
+    event_share: float = 1.0
+    image_share: float = 1.0
+    image_pool: ImagePool = "split"
+    classes: ArrayLike | None = None
+
+    def __post_init__(self, path: str | Path | Cache) -> None:
+        self._check_choices()
         self.cache = path if isinstance(path, Cache) else Cache(path)
-        self.split, self.pairing, self.seed, self.encoder = split, pairing, seed, encoder
-        self.protocol, self.scale, self.image_pool = protocol, scale, image_pool
         self.epoch = 0
-        code = SPLIT_CODES[split]
-        all_codes = self.cache.splits("events", protocol)
-        all_labels = self.cache.tables["events/label"].astype(np.int64)
-        labels = np.arange(len(self.cache.class_names)) if classes is None else np.asarray(classes, np.int64)
-        self.rows: NDArray[np.int64] = keep_recordings(
-            np.flatnonzero((all_codes == code) & np.isin(all_labels, labels)),
-            all_labels,
-            self.cache.event_ids,
-            seed=seed,
-            per_class=per_class,
-            share=event_share,
-        )
-        rows = self.rows
-        self.ids = tuple(self.cache.event_ids[row] for row in rows.tolist())
-        self.labels: NDArray[np.int64] = all_labels[rows]
-        self.uids = np.array([sample_uid(sample) for sample in self.ids], np.uint64)
-        self.twins: NDArray[np.int64] = self.cache.tables["events/twin"][rows]
-        image_labels = self.cache.tables["images/label"].astype(np.int64)
-        image_ids = self.cache.image_ids
-        in_split = (self.cache.splits("images", protocol) == code) & np.isin(image_labels, labels)
-        allowed = choose_images(image_pool, in_split, image_labels, image_ids, seed=seed, classes=labels)
-        image_rows = keep_images(allowed, image_labels, image_ids, seed=seed, share=image_share)
-        self.pools = ImagePools.of(image_labels, image_rows, len(self.cache.class_names))
-        self.split_digest = split_digest(self.cache.event_ids, all_codes)
+        self._choose_recordings()
+        self._choose_images()
         self._check()
+
+    def _check_choices(self) -> None:
+        _require_choice("split", self.split, tuple(SPLIT_CODES))
+        _require_choice("pairing", self.pairing, PAIRINGS)
+        _require_choice("encoder", self.encoder, ENCODERS)
+        _require_choice("event scale", self.scale, EVENT_SCALES)
+        _require_choice("image pool", self.image_pool, IMAGE_POOLS)
+        if self.image_pool != "split" and (self.split != "train" or self.pairing == "twin"):
+            raise SpecError(
+                f"image pool: found {self.image_pool!r} with split {self.split!r} and pairing {self.pairing!r}, "
+                "expected 'split'; a leak is measured on the train split with pairing 'same-class'"
+            )
+        if not 0 <= self.seed <= MAX_COUNTER:
+            raise SpecError(f"seed: found {self.seed}, expected 0 to 2**63 - 1")
+        if self.pairing == "twin" and self.image_share < 1:
+            raise SpecError(
+                f"image share: found {self.image_share} with pairing 'twin', which needs the image of each recording"
+            )
+
+    def _choose_recordings(self) -> None:
+        cache = self.cache
+        codes, labels = cache.splits("events", self.protocol), cache.tables["events/label"].astype(np.int64)
+        candidates = np.flatnonzero((codes == SPLIT_CODES[self.split]) & np.isin(labels, self._kept_labels()))
+        self.rows: NDArray[np.int64] = keep_recordings(
+            candidates, labels, cache.event_ids, seed=self.seed, per_class=self.per_class, share=self.event_share
+        )
+        self.ids = tuple(cache.event_ids[row] for row in self.rows.tolist())
+        self.labels: NDArray[np.int64] = labels[self.rows]
+        self.uids = np.array([sample_uid(sample) for sample in self.ids], np.uint64)
+        self.twins: NDArray[np.int64] = cache.tables["events/twin"][self.rows]
+        self.split_digest = split_digest(cache.event_ids, codes)
+
+    def _choose_images(self) -> None:
+        ids, labels = self.cache.image_ids, self.cache.tables["images/label"].astype(np.int64)
+        kept = self._kept_labels()
+        in_split = (self.cache.splits("images", self.protocol) == SPLIT_CODES[self.split]) & np.isin(labels, kept)
+        allowed = choose_images(self.image_pool, in_split, labels, ids, seed=self.seed, classes=kept)
+        rows = keep_images(allowed, labels, ids, seed=self.seed, share=self.image_share)
+        self.pools = ImagePools.of(labels, rows, len(self.cache.class_names))
+
+    def _kept_labels(self) -> NDArray[np.int64]:
+        return np.arange(len(self.cache.class_names)) if self.classes is None else np.asarray(self.classes, np.int64)
 
     def _check(self) -> None:
         place = self.cache.info.path.name

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def from_tonic(
     with locked_folder(folder, _LOCK):
         _claim(folder, text)
         classes = _Classes(dataset, () if images is None else class_folders(Path(images)))
-        _write_samples(dataset, folder, stems, classes, size, unit, progress)
+        _write_samples(folder, stems, _Samples(dataset, classes, size, unit), progress)
         if images is not None:
             _require_images(folder, Path(images))
         _write_settings(folder, size, images)
@@ -147,15 +147,25 @@ def _claim(folder: Path, text: str) -> None:
         write_bytes(path, text.encode())
 
 
-def _write_samples(
-    dataset: EventDataset,
-    folder: Path,
-    stems: list[str],
-    classes: _Classes,
-    size: SensorSize,
-    unit: TimeUnit,
-    progress: Callable[[int, int], None],
-) -> None:
+class _Samples(NamedTuple):
+    """Reads the samples of a dataset of tonic."""
+
+    dataset: EventDataset
+    classes: _Classes
+    size: SensorSize
+    unit: TimeUnit
+
+    def place(self, number: int) -> str:
+        return f"{type(self.dataset).__name__}[{number}]"
+
+    def read(self, number: int) -> tuple[str, Events]:
+        """Return the class and the events of a sample."""
+        events, target = self.dataset[number]
+        name = self.classes.name_of(number, target, self.place(number))
+        return name, _record_of(events, self.size, self.unit, self.place(number))
+
+
+def _write_samples(folder: Path, stems: list[str], samples: _Samples, progress: Callable[[int, int], None]) -> None:
     done_path = folder / ".done"
     # Classes of the samples that are written: a sample that is there need not be decoded to know where it went.
     known = read_bytes(done_path).decode().splitlines() if done_path.is_file() else []
@@ -164,14 +174,13 @@ def _write_samples(
             if number < len(known) and (folder / "events" / known[number] / f"{stem}.npz").is_file():
                 progress(number + 1, len(stems))
                 continue
-            place = f"{type(dataset).__name__}[{number}]"
-            events, target = dataset[number]
-            name = classes.name_of(number, target, place)
+            name, events = samples.read(number)
             path = folder / "events" / name / f"{stem}.npz"
             if path.exists():
+                place = samples.place(number)
                 raise CatalogueError(f"{place}: another sample of class {name} is called {stem!r} too; rename one")
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_events(path, _record_of(events, size, unit, place))
+            write_events(path, events)
             done.write(f"{name}\n")
             done.flush()
             progress(number + 1, len(stems))

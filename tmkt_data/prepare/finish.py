@@ -24,7 +24,7 @@ from tmkt_data.cache.rows_file import RowsFile
 from tmkt_data.cache.writer import seal, write_tables
 from tmkt_data.datasets.recording_reader import canvas_of
 from tmkt_data.datasets.source_table import SourceTable
-from tmkt_data.datasets.splits import PROTOCOLS, split_images, split_recordings
+from tmkt_data.datasets.splits import PROTOCOLS, SplitRule, split_images, split_recordings
 from tmkt_data.errors import CacheError
 from tmkt_data.prepare.blocks import event_facts, image_facts, source_signatures
 from tmkt_data.prepare.plan import PreparePlan
@@ -138,16 +138,8 @@ def _identity_tables(plan: PreparePlan, recordings: SourceTable, images: SourceT
         "events/twin": rows_of(event_ids, image_ids).astype("<i8"),
     }
     for protocol in PROTOCOLS:
-        codes = split_recordings(
-            event_ids,
-            recordings.labels,
-            recordings.parts,
-            protocol=protocol,
-            layout=catalogue.split_layout,
-            seed=spec.split_seed,
-            val_share=spec.val_share,
-            test_share=spec.test_share,
-        )
+        rule = SplitRule(protocol, catalogue.split_layout, spec.split_seed, spec.val_share, spec.test_share)
+        codes = split_recordings(event_ids, recordings.labels, recordings.parts, rule)
         tables[f"events/split/{protocol}"] = codes
         tables[f"images/split/{protocol}"] = split_images(image_ids, event_ids, codes)
     return tables

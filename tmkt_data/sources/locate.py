@@ -44,29 +44,22 @@ class _Place(NamedTuple):
     is_foreign: bool = False
 
 
-def open_sources(
-    name: str,
-    root: Path | None,
-    events: Path | None,
-    images: Path | None,
-    class_set: ClassSet = "all",
-    *,
-    unpack_to: Path,
-    say: Say = lambda _: None,
-) -> Catalogue:
-    """List a dataset from folders, from archives, or from the folder above; see `find_sources`."""
-    return find_sources(name, root, events, images, class_set, unpack_to=unpack_to, say=say).catalogue
+class Locations(NamedTuple):
+    """Where to look for a dataset, folders or archives.
+
+    Attributes:
+        root: Folder or archive that holds both sides; or a folder that holds it, up to two levels above.
+        events: The same for the recordings alone.
+        images: The same for the images alone.
+    """
+
+    root: Path | None = None
+    events: Path | None = None
+    images: Path | None = None
 
 
 def find_sources(
-    name: str,
-    root: Path | None,
-    events: Path | None,
-    images: Path | None,
-    class_set: ClassSet = "all",
-    *,
-    unpack_to: Path,
-    say: Say = lambda _: None,
+    name: str, given: Locations, class_set: ClassSet = "all", *, unpack_to: Path, say: Say = lambda _: None
 ) -> Sources:
     """Find a dataset in folders, in archives, or in the folder above.
 
@@ -74,9 +67,7 @@ def find_sources(
 
     Args:
         name: Name of the dataset.
-        root: Folder or archive that holds both sides; or a folder that holds it, up to two levels above.
-        events: The same for the recordings alone.
-        images: The same for the images alone.
+        given: Where to look.
         class_set: See `open_catalogue`.
         unpack_to: Folder that archives are unpacked into; what is there already is used again.
         say: Is told what is unpacked and where data was found.
@@ -86,7 +77,7 @@ def find_sources(
     """
     finder = _Finder(name, class_set, unpack_to, say)
     sides: tuple[Side, ...] = ("", "recordings", "images")
-    places = [finder.places(path, side) for path, side in zip((root, events, images), sides, strict=True)]
+    places = [finder.places(path, side) for path, side in zip(given, sides, strict=True)]
     found = finder.find(*places)
     if found is not None:
         for hint in finder.hints:

@@ -154,7 +154,7 @@ def blurred(events, size, chosen):
 def test_the_simulated_recording_is_near_the_real_one_of_the_same_photograph(real_data):
     real = read_atis(real_data / "ncaltech101" / "Caltech101" / "Faces_easy" / "image_0001.bin")
     path = real_data / "caltech101" / "101_ObjectCategories" / "Faces_easy" / "image_0001.jpg"
-    made = simulate_twin(Source("Faces_easy/image_0001", 0, path, 0))
+    made = simulate_twin(Source("Faces_easy/image_0001", 0, str(path), 0))
     assert made.extent[2:] == real.extent[2:] == (150, 172)
     assert len(made) / len(real) == pytest.approx(1, abs=0.15)
     assert made.p.mean() == pytest.approx(real.p.mean(), abs=0.02)
@@ -171,6 +171,6 @@ def test_the_simulated_recording_is_near_the_real_one_of_the_same_photograph(rea
 def test_a_blank_photograph_gives_noise_alone(tmp_path):
     path = tmp_path / "image_0001.jpg"
     Image.new("RGB", (60, 40), (128, 128, 128)).save(path)
-    events = simulate_twin(Source("blank/image_0001", 0, path, 0))
+    events = simulate_twin(Source("blank/image_0001", 0, str(path), 0))
     expected = SETTINGS.noise_rate_hz * 0.3 * events.sensor_size.width * events.sensor_size.height
     assert len(events) == pytest.approx(expected, rel=0.15)

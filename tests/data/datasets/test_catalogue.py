@@ -218,7 +218,7 @@ def test_digits_and_others_refuse_what_they_do_not_have(tmp_path):
 
 def test_equal_or_unsorted_ids_are_refused(tmp_path):
     def source(sample: str) -> Source:
-        return Source(sample, 0, tmp_path, 1)
+        return Source(sample, 0, str(tmp_path), 1)
 
     for ids in (["a/1", "a/1"], ["a/2", "a/1"]):
         with pytest.raises(CatalogueError, match="ids are unique and sorted"):

@@ -14,7 +14,7 @@ from scipy.io import loadmat, savemat
 from tmkt_data import PairedFrames
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.cepdvs import CLASS_NAMES, open_cepdvs, read_labels
-from tmkt_data.datasets.splits import SplitCode, split_recordings
+from tmkt_data.datasets.splits import SplitCode, SplitRule, split_recordings
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.formats.matlab import decode_matlab, read_variables
 from tmkt_data.events.read import load_events
@@ -56,9 +56,7 @@ def codes_of(catalogue, protocol, **options):
         [source.id for source in catalogue.recordings],
         np.array([source.label for source in catalogue.recordings]),
         [""] * len(catalogue.recordings),
-        protocol=protocol,
-        layout=catalogue.split_layout,
-        **options,
+        SplitRule(protocol, catalogue.split_layout, **options),
     )
 
 
@@ -235,7 +233,7 @@ def full_size():
     from tmkt_data.datasets.source_table import Source
 
     sources = tuple(
-        Source(f"{name}/{500 * label + at:05d}", label, Path("none"), 1)
+        Source(f"{name}/{500 * label + at:05d}", label, "none", 1)
         for label, name in sorted(enumerate(CLASS_NAMES), key=lambda pair: pair[1].encode())
         for at in range(500)
     )

@@ -18,7 +18,7 @@ from tmkt_data.events.events import SensorSize, validate_events
 from tmkt_data.events.write import write_events
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import find_prepared, plan_prepare
-from tmkt_data.sources.locate import open_sources
+from tmkt_data.sources.locate import Locations, find_sources
 
 SETTINGS = "sensor_size = [40, 30]\n"
 SUFFIXES = (".npz", ".aedat4", ".bin")
@@ -178,7 +178,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path):
 def test_a_folder_that_the_settings_state_is_not_replaced_by_one_that_is_found(tmp_path):
     root = write_tree(tmp_path / "own", SETTINGS + "events = 'nothere'\n", per_class=2)
     with pytest.raises(CatalogueError, match=r"tmkt\.toml: events: found 'nothere'"):
-        open_sources("folder", root, None, None, unpack_to=tmp_path / "unpacked")
+        find_sources("folder", Locations(root), unpack_to=tmp_path / "unpacked")
     (root / "events").rename(tmp_path / "elsewhere")
     (root / "tmkt.toml").write_text(SETTINGS + "events = '../elsewhere'\n")
     assert len(open_folder(root).recordings) == 4
@@ -191,7 +191,7 @@ def test_settings_out_of_an_archive_do_not_lead_out_of_it(tmp_path, stated):
         for path in root.rglob("*.*"):
             archive.write(path, path.relative_to(tmp_path))
     with pytest.raises(CatalogueError, match=rf"tmkt\.toml: images: found '{stated}', which leads out of the archive"):
-        open_sources("folder", tmp_path / "own.zip", None, None, unpack_to=tmp_path / "unpacked")
+        find_sources("folder", Locations(tmp_path / "own.zip"), unpack_to=tmp_path / "unpacked")
 
 
 def test_hidden_and_empty_folders_are_no_classes(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tmkt_data.datasets.registry import DATASETS, open_catalogue
 from tmkt_data.errors import TmktError
-from tmkt_data.sources.locate import open_sources
+from tmkt_data.sources.locate import Locations, find_sources
 
 FOLDERS = [
     "Caltech101", "101_ObjectCategories", "N-Caltech101", "training", "testing", "airplanes", "ant", "Faces", "N-MNIST",
@@ -82,9 +82,7 @@ def test_any_tree_is_listed_or_refused(tmp_path_factory, name, files, links, sid
     given_folders = {"events": root, "images": root} if sides else {"root": root}
     for opened in (
         lambda: open_catalogue(name, **given_folders),
-        lambda: open_sources(
-            name, *(given_folders.get(side) for side in ("root", "events", "images")), unpack_to=root / "out"
-        ),
+        lambda: find_sources(name, Locations(**given_folders), unpack_to=root / "out").catalogue,
     ):
         try:
             catalogue, text = opened(), ""

@@ -10,7 +10,7 @@ from conftest import build
 from tmkt_data import PairedFrames, read_cache_info
 from tmkt_data.cli.main import main
 from tmkt_data.datasets.nomniglot import CLASS_NAMES, WINDOW, open_nomniglot
-from tmkt_data.datasets.splits import split_recordings
+from tmkt_data.datasets.splits import SplitRule, split_recordings
 from tmkt_data.errors import CatalogueError, EventError, SpecError
 from tmkt_data.events.formats.aedat4 import read_aedat4
 from tmkt_data.events.slices import SliceReader, cut_window, read_slices, require_drawers
@@ -164,7 +164,7 @@ def test_trap_18_counts_are_those_of_the_reference():
     labels = np.repeat(np.arange(1623), 20)
     counts = {
         protocol: np.bincount(
-            split_recordings(ids, labels, [""] * len(ids), protocol=protocol, layout="drawer"), minlength=4
+            split_recordings(ids, labels, [""] * len(ids), SplitRule(protocol, "drawer")), minlength=4
         ).tolist()
         for protocol in ("kt-paper", "twin-disjoint")
     }
@@ -173,7 +173,7 @@ def test_trap_18_counts_are_those_of_the_reference():
 
 def test_a_stem_that_is_no_drawer_is_refused():
     with pytest.raises(SpecError, match="found '0001/image_1', expected the number of a drawer"):
-        split_recordings(["0001/image_1"], np.zeros(1, np.int64), [""], protocol="kt-paper", layout="drawer")
+        split_recordings(["0001/image_1"], np.zeros(1, np.int64), [""], SplitRule("kt-paper", "drawer"))
 
 
 def test_prepared_and_paired(tree, tmp_path):

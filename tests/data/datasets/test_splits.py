@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tmkt_data.datasets.ncaltech101 import NUM_RECORDINGS
-from tmkt_data.datasets.splits import SplitCode, split_digest, split_images, split_recordings
+from tmkt_data.datasets.splits import SplitCode, SplitRule, split_digest, split_images, split_recordings
 from tmkt_data.errors import SpecError
 
 
@@ -25,7 +25,7 @@ def count(codes: np.ndarray) -> tuple[int, int, int]:
 
 
 def split(ids, labels, protocol="twin-disjoint", layout="prefix", parts=None, **options):
-    return split_recordings(ids, labels, parts or [""] * len(ids), protocol=protocol, layout=layout, **options)
+    return split_recordings(ids, labels, parts or [""] * len(ids), SplitRule(protocol, layout, **options))
 
 
 def test_ncaltech101_has_the_published_counts():

@@ -15,7 +15,7 @@ from tmkt_data.cli.main import main
 from tmkt_data.datasets.registry import DATASETS
 from tmkt_data.errors import CatalogueError
 from tmkt_data.sources.doctor import compare_digests, format_digests, read_digests
-from tmkt_data.sources.locate import folders_below, open_sources
+from tmkt_data.sources.locate import Locations, find_sources, folders_below
 from tmkt_data.sources.urls import DOWNLOADS, check_inside, check_known, known_file
 
 COUNTS = {"airplanes": 3, "ant": 4}
@@ -36,7 +36,8 @@ def zipped(folder, path):
 
 def opened(tmp_path, root=None, events=None, images=None, name="ncaltech101"):
     said = []
-    return open_sources(name, root, events, images, unpack_to=tmp_path / "unpacked", say=said.append), said
+    given = Locations(root, events, images)
+    return find_sources(name, given, unpack_to=tmp_path / "unpacked", say=said.append).catalogue, said
 
 
 def run(*arguments, env=None):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tmkt_data.errors import PairingError
-from tmkt_data.pairs.pairing import ImagePools, draw_same_class, require_images, require_twins
+from tmkt_data.pairs.pools import ImagePools, draw_same_class, require_images, require_twins
 
 
 def pools(allowed=None) -> ImagePools:

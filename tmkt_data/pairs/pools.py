@@ -1,4 +1,4 @@
-"""Which images may stand beside a recording, and the draw: a pure function of seed, epoch and sample."""
+"""Which images may accompany a recording, and the draw: a pure function of seed, epoch and sample."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.errors import PairingError
+from tmkt_data.errors import PairingError, SpecError
+from tmkt_data.pairs.subsets import draw_images
 from tmkt_data.random_keys import Purpose, uniform
-from tmkt_data.spec import Pairing
+from tmkt_data.spec import ImagePool, Pairing
 
 PAIRINGS: tuple[Pairing, ...] = get_args(Pairing)
 
@@ -105,3 +106,47 @@ def require_twins(twins: NDArray[np.int64], ids: Sequence[str], *, place: str, s
             f"{place}: {len(missing)} of {len(ids)} recordings of {split} have no twin image, such as "
             f"{ids[missing[0]]}; use pairing 'same-class'"
         )
+
+
+IMAGE_POOLS: tuple[ImagePool, ...] = get_args(ImagePool)
+
+
+def choose_images(
+    pool: ImagePool,
+    in_split: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    ids: tuple[str, ...],
+    *,
+    seed: int,
+    classes: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Choose the images that may be drawn.
+
+    Args:
+        pool: `split`: those of the part; `all`: every image, also those of held-out recordings; `shuffled-prefix`: as
+            many of each class as the part has, drawn over all of the class, as "the first 90 %" of a listing in
+            arbitrary order takes them.
+        in_split: Whether an image belongs to the part, shape (M,).
+        labels: Class of each image, shape (M,).
+        ids: Sample id of each image.
+        seed: Seed of the draw.
+        classes: Labels that take part.
+
+    Returns:
+        Rows of the image side, ascending, int64.
+
+    Raises:
+        SpecError: An unknown pool.
+
+    Source: the listing order of the KT reference (He et al., AAAI 2024), which nothing sorts.
+    """
+    match pool:
+        case "split":
+            return np.flatnonzero(in_split)
+        case "all":
+            return np.flatnonzero(np.isin(labels, classes))
+        case "shuffled-prefix":
+            counts = np.bincount(labels[in_split], minlength=int(labels.max(initial=0)) + 1)
+            return draw_images(np.flatnonzero(np.isin(labels, classes)), labels, ids, counts, seed=seed)
+        case _:
+            raise SpecError(f"image pool: found {pool!r}, expected one of {', '.join(IMAGE_POOLS)}")
