@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
-from tmkt_train.cli.display import CACHE, SET, RunsDisplay, asked_to_stop
+from tmkt_train.cli.display import CACHE, SET, RunsDisplay, asked_to_stop, out_option
+from tmkt_train.cli.text import comparison_lines
+from tmkt_train.errors import RunInterruptedError
 
 if TYPE_CHECKING:
     from tmkt_train.experiments.plan import Comparison
@@ -32,66 +34,59 @@ def _parse_shares(_context: click.Context, _parameter: click.Parameter, text: st
 
 @click.command()
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
-@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Number of seeds.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    default=3,
+    show_default=True,
+    help="Number of seeds, from that of the first recipe on.",
+)
 @click.option(
     "--event-share",
     "shares",
     callback=_parse_shares,
     metavar="SHARES",
-    help="Shares of the training recordings, such as 0.1,0.3,1.0.  [default: that of each recipe]",
+    help="Shares of the training recordings, such as 0.1,0.3,1.0.  [default: those of the recipes]",
 )
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Number of concurrent runs.")
 @SET
 @CACHE
-@click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: runs/compare-RECIPE]")
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Runs at once.")
-def compare(
-    recipes: tuple[str, ...],
-    seeds: int,
-    shares: tuple[float, ...],
-    settings: tuple[str, ...],
-    cache: Path | None,
-    out: Path | None,
-    jobs: int,
-) -> None:
-    """Train recipes at each share of the event data with each seed, and compare them with the first.
+@out_option("runs/compare-RECIPE")
+def compare(recipes: tuple[str, ...], seeds: int, shares: tuple[float, ...], jobs: int, **options: Any) -> None:
+    """Train several recipes and compare their test accuracy.
 
-    Runs that are finished are taken as they are, interrupted ones go on: after Ctrl-C, type the same command again.
+    Each RECIPE, a name or a file, is trained at each share of the event data with each seed. The first one is the
+    baseline: its accuracy is subtracted from that of the others, seed by seed.
+
+    After Ctrl-C, run the same command again: finished runs are kept, interrupted ones resume.
     """
-    from tmkt_train.errors import RecipeError
-    from tmkt_train.experiments.plan import plan_comparison
+    from tmkt_train.experiments.plan import RunOptions, plan_comparison
 
-    try:
-        comparison = plan_comparison(
-            recipes, num_seeds=seeds, shares=shares, settings=settings, cache=cache, out=out, num_jobs=jobs
-        )
-    except RecipeError as error:
-        fail("\nerror: ".join(error.problems))
+    comparison = plan_comparison(recipes, RunOptions(**options), num_seeds=seeds, shares=shares, num_jobs=jobs)
     problems = _train(comparison, jobs)
     _show(comparison, problems)
     if problems:
-        fail(f"{len(problems)} of {len(comparison.runs)} runs failed; the same command tries them again")
+        fail(f"{len(problems)} of {len(comparison.runs)} runs failed; run the same command again to retry them")
 
 
 def _train(comparison: Comparison, num_jobs: int) -> dict[Path, str]:
-    """Train what is missing; return why runs failed, by folder."""
-    from tmkt_train.errors import RunInterruptedError
     from tmkt_train.experiments.compare import train_runs
 
-    states = [run.state for run in comparison.runs]
-    counts = [states.count(state) for state in ("finished", "interrupted", "missing")]
-    click.echo(f"{len(states)} runs: {counts[0]} finished, {counts[1]} to go on with, {counts[2]} to start")
+    statuses = [run.status for run in comparison.runs]
+    counts = [statuses.count(status) for status in ("finished", "interrupted", "missing")]
+    runs = f"{len(statuses)} run" if len(statuses) == 1 else f"{len(statuses)} runs"
+    click.echo(f"{runs}: {counts[0]} finished, {counts[1]} to resume, {counts[2]} to start")
     try:
-        with asked_to_stop() as should_stop, RunsDisplay(len(states), counts[0]) as display:
+        with asked_to_stop() as should_stop, RunsDisplay(len(statuses), counts[0]) as display:
             for progress in train_runs(comparison.runs, should_stop, num_jobs=num_jobs):
                 display.show(progress)
     except (RunInterruptedError, KeyboardInterrupt):
-        click.echo("stopped; the same command goes on from here", err=True)
+        click.echo("stopped; run the same command again to resume", err=True)
         sys.exit(STOPPED)
     return display.problems
 
 
 def _show(comparison: Comparison, problems: dict[Path, str]) -> None:
-    from tmkt_train.cli.comparison_text import comparison_lines
     from tmkt_train.experiments.comparison_files import write_comparison
     from tmkt_train.experiments.table import environment_notes, group_rows, run_rows
 

@@ -1,4 +1,4 @@
-"""The command `tmkt-train`: parse, call, print. Nothing else in this package prints or exits."""
+"""The command `tmkt-train`: parse arguments, call the package, print results."""
 
 from __future__ import annotations
 
@@ -10,21 +10,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import STOPPED, GuardedGroup, fail, megabytes, print_rows
-from tmkt_data.errors import TmktError
+from tmkt_data.errors import TmktError, printable
 from tmkt_train.cli.compare import compare
-from tmkt_train.cli.display import CACHE, SET, Display, asked_to_stop, load_or_fail
+from tmkt_train.cli.display import CACHE, RECIPE, RUN, SET, RunDisplay, asked_to_stop, out_option
 from tmkt_train.cli.few_shot import few_shot
 from tmkt_train.cli.sweep import sweep
 from tmkt_train.cli.text import duration, percent
+from tmkt_train.errors import RecipeError, RunError, RunInterruptedError, command
 
 if TYPE_CHECKING:
     from tmkt_train.recipe.recipe import Recipe
     from tmkt_train.training.run import Run
 
-_RUN = click.argument("run", type=click.Path(path_type=Path))
+
+class _TrainGroup(GuardedGroup):
+    """A command group that reports every mistake of a recipe on a line of its own."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; see `click.Group.invoke`."""
+        try:
+            return super().invoke(ctx)
+        except RecipeError as error:
+            fail("\nerror: ".join(map(printable, error.problems)))
 
 
-@click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_TrainGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="tmkt", message="%(version)s")
 def main() -> None:
     """Train spiking networks on paired images and event recordings.
@@ -40,7 +50,7 @@ main.add_command(sweep)
 
 @main.command()
 def recipes() -> None:
-    """List the recipes that can be named."""
+    """List the available recipes."""
     import textwrap
 
     from tmkt_train.recipe.load import families, list_recipes
@@ -59,19 +69,21 @@ def recipes() -> None:
 
 
 @main.command()
-@click.argument("recipe")
+@RECIPE
 @SET
 @CACHE
-def check(recipe: str, settings: tuple[str, ...], cache: Path | None) -> None:
-    """Check a recipe, a name or a file, and print every setting with what is inferred or unused."""
+def check(name: str, settings: tuple[str, ...], cache: Path | None) -> None:
+    """Validate a recipe and print all of its settings.
+
+    RECIPE is a name or a file. Settings that the papers leave open are marked as inferred.
+    """
     from tmkt_train.data.cache import choose_cache
-    from tmkt_train.errors import RunError
     from tmkt_train.recipe.contradictions import doubts
-    from tmkt_train.recipe.load import find_recipe, toml_value
+    from tmkt_train.recipe.load import find_recipe, load_recipe, toml_value
     from tmkt_train.recipe.settings import flat_items
 
-    path = find_recipe(recipe)
-    loaded = load_or_fail(path, settings, None)
+    path = find_recipe(name)
+    loaded = load_recipe(path, settings)
     for key, value, description in flat_items(loaded):
         if key in ("title", "description"):
             continue
@@ -91,21 +103,19 @@ def check(recipe: str, settings: tuple[str, ...], cache: Path | None) -> None:
 
 
 @main.command()
-@click.argument("name_or_path")
+@RECIPE
+@click.option("--seed", type=click.IntRange(0), help="Seed.  [default: that of the recipe]")
 @SET
 @CACHE
-@click.option("--out", type=click.Path(path_type=Path), help="New folder of the run.  [default: one under runs/]")
-@click.option("--seed", type=click.IntRange(0), help="Seed, instead of the recipe's.")
-def recipe(
-    name_or_path: str, settings: tuple[str, ...], cache: Path | None, out: Path | None, seed: int | None
-) -> None:
-    """Train a recipe to the end, evaluate it on the test part, and write the report.
+@out_option("a new one under runs/")
+def recipe(name: str, seed: int | None, settings: tuple[str, ...], cache: Path | None, out: Path | None) -> None:
+    """Train a recipe, evaluate it on the test split and write its report.
 
-    Ctrl-C writes a checkpoint and prints the command that goes on from there.
+    RECIPE is a name or a file. Ctrl-C saves a checkpoint and prints the command that resumes the run.
     """
-    from tmkt_train.recipe.load import find_recipe
+    from tmkt_train.recipe.load import find_recipe, load_recipe
 
-    loaded = load_or_fail(find_recipe(name_or_path), settings, seed)
+    loaded = load_recipe(find_recipe(name), [*settings, *([] if seed is None else [f"seed={seed}"])])
 
     def start() -> Run:
         from tmkt_train.training.run import start_run
@@ -116,10 +126,13 @@ def recipe(
 
 
 @main.command()
-@_RUN
+@RUN
 @CACHE
 def resume(run: Path, cache: Path | None) -> None:
-    """Go on with a run that was stopped; it ends as if it had never been."""
+    """Resume a stopped run.
+
+    The results equal those of an uninterrupted run. --cache is needed only if the cache was moved.
+    """
     from tmkt_train.training.folder import RunFolder
 
     folder = RunFolder(run)
@@ -128,19 +141,22 @@ def resume(run: Path, cache: Path | None) -> None:
         _show_result(run, folder.load_recipe(), folder.result())
         return
 
-    def go_on() -> Run:
+    def restart() -> Run:
         from tmkt_train.training.run import resume_run
 
         return resume_run(run, cache=cache)
 
-    _train(go_on)
+    _train(restart)
 
 
 @main.command()
-@_RUN
+@RUN
 @CACHE
 def evaluate(run: Path, cache: Path | None) -> None:
-    """Evaluate the selected weights of a run on the test part again; they must give what the run recorded."""
+    """Evaluate a finished run on the test split again.
+
+    Fails if the selected weights give another accuracy than the recorded one.
+    """
     from tmkt_train.training.folder import RunFolder
     from tmkt_train.training.result import evaluate_run
 
@@ -160,11 +176,11 @@ def evaluate(run: Path, cache: Path | None) -> None:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write.  [default: report.html in the run; ./report.html for several]",
+    help="File to write.  [default: report.html in the run; ./report.html for several runs]",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write the report of one run, or of several side by side."""
@@ -175,19 +191,17 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 
 
 def _train(set_up: Callable[[], Run]) -> None:
-    from tmkt_train.errors import RunInterruptedError, command
-
     run: Run | None = None
     result: dict[str, Any] = {}
     try:
-        # Setting up takes seconds; a request to stop that comes meanwhile is kept for the first step.
-        with asked_to_stop() as should_stop, Display() as display:
+        # Setup takes seconds; a signal during setup stops the run after its first step.
+        with asked_to_stop() as should_stop, RunDisplay() as display:
             run = set_up()
             for progress in run.train(should_stop):
                 display.show(progress)
                 result = getattr(progress, "result", result)
     except (RunInterruptedError, KeyboardInterrupt):
-        hint = f"; go on with:\n  {command('tmkt-train', 'resume', run.folder.path)}" if run else ""
+        hint = f"; resume with:\n  {command('tmkt-train', 'resume', run.folder.path)}" if run else ""
         click.echo(f"stopped{hint}", err=True)
         sys.exit(STOPPED)
     _show_result(run.folder.path, run.recipe, result)
@@ -201,7 +215,7 @@ def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> Non
     selected_on = str(result["selected_on"])
     rows = [
         ("test accuracy", f"{percent(result['test_accuracy'])} of {result['num_test']} recordings{_optimism(recipe)}"),
-        ("chosen", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, best on {selected_on}"),
+        ("selected", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, best on {selected_on}"),
         ("time", f"{duration(result['wall_s'])}, {megabytes(result['peak_memory_bytes'])} of memory"),
         ("report", _write_report(folder)),
     ]
@@ -217,9 +231,9 @@ def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> Non
 
 
 def _write_report(folder: Path) -> str:
-    """Write the report of a finished run; the run is done, whatever is wrong with the report."""
     from tmkt_train.report.page import write_report
 
+    # The training is complete even if its report cannot be written.
     try:
         return str(write_report([folder], folder / "report.html"))
     except TmktError as problem:
@@ -228,15 +242,14 @@ def _write_report(folder: Path) -> str:
 
 def _show_next(folder: Path, recipe: Recipe, cache: Path) -> None:
     from tmkt_train.data.cache import is_found
-    from tmkt_train.errors import command
 
     if not recipe.needs_images:
-        click.echo("next, its weights once more on the test part:")
+        click.echo("next, evaluate its weights on the test split again:")
         click.echo(f"  {command('tmkt-train', 'evaluate', folder)}")
         return
     without: list[str | Path] = ["tmkt-train", "recipe", folder / "recipe.toml", "--set", "method.name=event-only"]
     if not is_found(recipe, cache):
         without += ["--cache", cache]
-    click.echo("next, the same without images, and both side by side:")
+    click.echo("next, train the same without images, and report both side by side:")
     click.echo(f"  {command(*without)}")
     click.echo(f"  {command('tmkt-train', 'report', folder)} RUN")

@@ -1,4 +1,4 @@
-"""The progress of a run in words, for the command line; loads no torch."""
+"""Runs and comparisons as lines of text, at most 80 columns wide; loads no torch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tmkt_train.experiments.table import GroupRow
     from tmkt_train.training.progress import EpochDone, Started
+
+_NAME = 26
 
 
 def started_lines(started: Started) -> Iterator[str]:
-    """Yield what a run will do, a line for each fact."""
+    """Yield what a run will do, one line per fact."""
     recipe = started.recipe
     optim, train = recipe.optim, recipe.train
     rows = [
@@ -24,7 +27,7 @@ def started_lines(started: Started) -> Iterator[str]:
         ("device", started.device),
     ]
     if started.first_epoch or started.first_step:
-        rows.append(("goes on", f"after epoch {started.first_epoch}, step {started.first_step} of the next"))
+        rows.append(("resumes", f"after epoch {started.first_epoch}, step {started.first_step} of the next"))
     if recipe.optimism:
         rows.append(("optimistic", recipe.optimism))
     yield from (f"  {name:<17} {value}" for name, value in rows)
@@ -32,11 +35,11 @@ def started_lines(started: Started) -> Iterator[str]:
 
 
 def epoch_line(done: EpochDone, times: Sequence[float]) -> str:
-    """Return one epoch as a line, counted from 1.
+    """Format an epoch as one line, counted from 1.
 
     Args:
         done: The epoch.
-        times: Seconds of the epochs of this session.
+        times: Seconds per epoch of this session.
     """
     row = done.row
     left = (done.epochs - row["epoch"] - 1) * sum(times) / len(times)
@@ -49,13 +52,47 @@ def epoch_line(done: EpochDone, times: Sequence[float]) -> str:
     )
 
 
+def comparison_lines(groups: Sequence[GroupRow]) -> Iterator[str]:
+    """Yield the table of a comparison, in percent and percentage points; a star marks optimistic accuracies.
+
+    Args:
+        groups: Recipes and shares; those of the baseline first.
+    """
+    yield f"  {'recipe':<{_NAME}} {'share':>6} {'n':>2} {'test accuracy':>14}  difference, 95 % interval"
+    for group in groups:
+        name = group.recipe if len(group.recipe) <= _NAME else f"{group.recipe[: _NAME - 1]}…"
+        cells = f"  {name:<{_NAME}} {100 * group.share:>5.3g}% {group.spread.num:>2} {_accuracy(group):>14}"
+        yield f"{cells}  {_difference(group)}"
+
+
+def _accuracy(group: GroupRow) -> str:
+    mean, sd = group.spread.mean, group.spread.sd
+    if mean is None:
+        return "failed"
+    star = "*" if group.optimistic else ""
+    return f"{100 * mean:.1f}{star}" + ("" if sd is None else f" ± {100 * sd:.1f}")
+
+
+def _difference(group: GroupRow) -> str:
+    difference = group.difference
+    if difference is None:
+        return "baseline"
+    if difference.mean is None:
+        return "no common seed"
+    mean = f"{100 * difference.mean:+.1f}"
+    if difference.interval is None:
+        return mean
+    low, high = (100 * end for end in difference.interval)
+    return f"{mean} [{low:+.1f}, {high:+.1f}]"
+
+
 def percent(share: float) -> str:
-    """Return a share in [0, 1] as percent."""
+    """Format a share in [0, 1] as percent."""
     return f"{100 * share:.1f} %"
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its two largest units.
+    """Format a time in its two largest units.
 
     Example:
         >>> duration(59.6), duration(3725)

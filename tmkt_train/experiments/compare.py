@@ -1,4 +1,4 @@
-"""Training of planned runs: what is missing is started, what was interrupted goes on, what is finished stays."""
+"""Train planned runs: start missing ones, resume interrupted ones, keep finished ones."""
 
 from __future__ import annotations
 
@@ -7,62 +7,60 @@ from contextlib import suppress
 
 from tmkt_data.errors import TmktError
 from tmkt_train.errors import RunInterruptedError
-from tmkt_train.experiments.jobs import train_in_processes
-from tmkt_train.experiments.planned_run import PlannedRun
-from tmkt_train.experiments.runs_progress import RunAdvances, RunBegins, RunEnds, RunsProgress
+from tmkt_train.experiments.jobs import RunAdvanced, RunEnded, RunsProgress, RunStarted, train_in_processes
+from tmkt_train.experiments.plan import PlannedRun
 from tmkt_train.training.progress import Progress
 
 
 def train_runs(
     runs: Sequence[PlannedRun], should_stop: Callable[[], bool] = lambda: False, *, num_jobs: int = 1
 ) -> Generator[RunsProgress, None, None]:
-    """Train every run that is not finished; one that fails does not keep the others from training.
+    """Train every run that is not finished; a run that fails does not stop the others.
 
     Args:
         runs: The runs.
-        should_stop: Asked again and again; when it says yes, the runs in work save where they stand.
-        num_jobs: Runs at once: 1 trains in this process, more in as many others.
+        should_stop: Polled between steps; once it returns True, running runs save a checkpoint and stop.
+        num_jobs: Number of concurrent runs; 1 trains in this process, more in child processes.
 
     Yields:
-        How far the runs have come; finished ones are passed over in silence.
+        Progress of the runs; nothing for finished ones.
 
     Raises:
-        RunInterruptedError: `should_stop` said yes before the last run had ended.
+        RunInterruptedError: `should_stop` returned True before the last run ended.
     """
-    unfinished = [run for run in runs if run.state != "finished"]
+    unfinished = [run for run in runs if run.status != "finished"]
     if num_jobs > 1:
         yield from train_in_processes(unfinished, should_stop, num_jobs)
         return
     for run in unfinished:
         if should_stop():
             raise RunInterruptedError(run.folder)
-        yield RunBegins(run, goes_on=run.state == "interrupted")
+        yield RunStarted(run, is_resumed=run.status == "interrupted")
         try:
-            for progress in _train_here(run, should_stop):
-                yield RunAdvances(run, progress)
+            for progress in _train(run, should_stop):
+                yield RunAdvanced(run, progress)
         except RunInterruptedError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever broke one run, the others may be fine
-            yield RunEnds(run, describe_problem(error))
+        except Exception as error:  # noqa: BLE001 - whatever stopped this run, the others may still train
+            yield RunEnded(run, _first_line(error))
         else:
-            yield RunEnds(run, None)
+            yield RunEnded(run, None)
 
 
-def _train_here(run: PlannedRun, should_stop: Callable[[], bool]) -> Iterator[Progress]:
+def _train(run: PlannedRun, should_stop: Callable[[], bool]) -> Iterator[Progress]:
     from tmkt_train.report.page import write_report
     from tmkt_train.training.run import resume_run, start_run
 
-    if run.state == "missing":
+    if run.status == "missing":
         ready = start_run(run.recipe, cache=run.cache.path, out=run.folder)
     else:
         ready = resume_run(run.folder, cache=run.cache.path)
     yield from ready.train(should_stop)
-    # The run is done, whatever is wrong with its report.
+    # The training is complete even if its report cannot be written.
     with suppress(TmktError):
         write_report([run.folder], run.folder / "report.html")
 
 
-def describe_problem(error: BaseException) -> str:
-    """Say in one line what went wrong."""
+def _first_line(error: BaseException) -> str:
     text = str(error) if isinstance(error, TmktError) else f"{type(error).__name__}: {error}"
     return text.partition("\n")[0]

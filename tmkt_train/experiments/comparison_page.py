@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tmkt_train.experiments.comparison_figure import comparison_svg
-from tmkt_train.experiments.plan import Comparison
-from tmkt_train.experiments.planned_run import WORDS
+from tmkt_train.experiments.plan import WORDS, Comparison
 from tmkt_train.experiments.table import GroupRow, RunRow, share_text
 from tmkt_train.recipe.load import toml_value
 from tmkt_train.recipe.settings import flat_items

@@ -1,32 +1,55 @@
-"""Few-shot classification: classes told apart by a few examples each, in the feature space of a trained network."""
+"""Few-shot classification: episodes of a few labeled examples per class in the feature space of a trained network."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tmkt_data import PairedFrames
+from tmkt_data.files import write_bytes
 from tmkt_data.random_keys import Purpose, uniform
 from tmkt_train.data.batches import evaluation_batches
+from tmkt_train.data.cache import open_held_out
 from tmkt_train.errors import RunError
 from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.training.finished import FinishedRun, open_finished
 
 _NORMAL_95 = 1.959964
 
 
-class FewShotAccuracy(NamedTuple):
-    """What episodes of one kind gave.
+@dataclass(frozen=True)
+class Episodes:
+    """What episodes are drawn.
 
     Attributes:
-        ways: Classes of an episode.
-        shots: Examples of each.
-        episodes: How many there were.
-        accuracy: Mean share of queries given the right class, in [0, 1].
-        interval: Half of its 95 % confidence interval over the episodes.
+        queries: Recordings to classify per class.
+        num: Number of episodes.
+        seed: Seed of the draws.
+    """
+
+    queries: int = 5
+    num: int = 1000
+    seed: int = 0
+
+
+class FewShotAccuracy(NamedTuple):
+    """Accuracy over episodes of one kind.
+
+    Attributes:
+        ways: Classes per episode.
+        shots: Examples per class.
+        episodes: Number of episodes.
+        accuracy: Mean share of correctly classified queries, in [0, 1].
+        interval: Half-width of its 95 % confidence interval over the episodes.
     """
 
     ways: int
@@ -40,7 +63,7 @@ class FewShotAccuracy(NamedTuple):
 def mean_features(
     model: SpikingNetwork, frames: PairedFrames, *, batch_size: int, device: torch.device
 ) -> NDArray[np.float32]:
-    """Return the feature before the head of every recording of a part, averaged over the steps: shape (N, D_f)."""
+    """Return the feature before the head, averaged over the time steps, of every recording: shape (N, D_f)."""
     model.eval()
     batches = evaluation_batches(frames, batch_size=batch_size, device=device)
     found = [model(batch.events, head="event").features.mean(dim=0).float().cpu() for batch in batches]
@@ -48,48 +71,50 @@ def mean_features(
 
 
 def draw_episode(
-    labels: NDArray[np.int64], *, ways: int, shots: int, queries: int, episode: int, seed: int
+    labels: NDArray[np.int64], number: int, *, ways: int, shots: int, episodes: Episodes
 ) -> NDArray[np.int64]:
-    """Draw the samples of one episode: a pure function of labels, seed and number of the episode.
+    """Draw the samples of one episode: a pure function of labels, seed and episode number.
 
     Args:
         labels: Class of each sample, shape (N,).
-        ways: Classes of the episode, drawn from those that have samples enough.
+        number: Number of the episode, from 0.
+        ways: Classes of the episode, drawn from those with enough samples.
         shots: Examples of each class.
-        queries: Further samples of each class, to be classified.
-        episode: Number of the episode, from 0.
-        seed: Seed of all episodes.
+        episodes: Queries per class, and the seed.
 
     Returns:
-        Positions of the samples, shape (ways, shots + queries), int64, the examples first; no sample comes twice.
+        Sample indices, shape (ways, shots + queries), int64, examples first, without repetition.
 
     Raises:
         RunError: Fewer classes than `ways` have `shots + queries` samples.
     """
+    size = shots + episodes.queries
     names, counts = np.unique(labels, return_counts=True)
-    enough = names[counts >= shots + queries]
+    enough = names[counts >= size]
     if len(enough) < ways:
         raise RunError(
-            f"few-shot: {len(enough)} classes have {shots} + {queries} recordings or more, expected {ways}; ask for "
-            "fewer ways, shots or queries"
+            f"few-shot: {len(enough)} classes have {shots} + {episodes.queries} recordings or more, expected {ways}; "
+            "lower --ways, --shots or --queries"
         )
-    draws = uniform(seed, episode, enough.astype(np.uint64), 0, Purpose.EPISODE, 0)
-    chosen = enough[np.argsort(draws, kind="stable")[:ways]]
-    rows = np.empty((ways, shots + queries), np.int64)
-    for way, name in enumerate(chosen):
+    draws = uniform(episodes.seed, number, enough.astype(np.uint64), 0, Purpose.EPISODE, 0)
+    rows = np.empty((ways, size), np.int64)
+    for way, name in enumerate(enough[np.argsort(draws, kind="stable")[:ways]]):
         of_class = np.flatnonzero(labels == name)
-        order = uniform(seed, episode, of_class.astype(np.uint64), 0, Purpose.EPISODE, 1)
-        rows[way] = of_class[np.argsort(order, kind="stable")[: shots + queries]]
+        order = uniform(episodes.seed, number, of_class.astype(np.uint64), 0, Purpose.EPISODE, 1)
+        rows[way] = of_class[np.argsort(order, kind="stable")[:size]]
     return rows
 
 
 def classify_episode(features: NDArray[np.float32], episode: NDArray[np.int64], shots: int) -> float:
-    """Give each query the class of the nearest prototype, the mean of its examples; return the share that is right.
+    """Assign each query to the nearest prototype, the mean of the examples of a class; return the accuracy.
 
     Args:
         features: Feature of each sample, shape (N, D).
-        episode: From `draw_episode`.
+        episode: Sample indices from `draw_episode`.
         shots: Examples of each class, the first columns.
+
+    Returns:
+        Share of correctly classified queries, in [0, 1].
 
     Source: Snell et al., NeurIPS 2017 (squared Euclidean distance).
     """
@@ -101,32 +126,68 @@ def classify_episode(features: NDArray[np.float32], episode: NDArray[np.int64], 
 
 
 def few_shot_accuracy(
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    *,
-    ways: int,
-    shots: int,
-    queries: int = 5,
-    episodes: int = 1000,
-    seed: int = 0,
+    features: NDArray[np.float32], labels: NDArray[np.int64], *, ways: int, shots: int, episodes: Episodes
 ) -> FewShotAccuracy:
-    """Average the accuracy over episodes; arguments and errors as `draw_episode` and `classify_episode`.
+    """Average the accuracy over episodes; see `draw_episode` and `classify_episode`.
 
     Example:
         >>> features = np.repeat(np.eye(6, dtype=np.float32), 10, axis=0)
-        >>> found = few_shot_accuracy(features, np.repeat(np.arange(6), 10), ways=5, shots=1, episodes=20)
+        >>> labels = np.repeat(np.arange(6), 10)
+        >>> found = few_shot_accuracy(features, labels, ways=5, shots=1, episodes=Episodes(num=20))
         >>> found.accuracy, found.interval
         (1.0, 0.0)
     """
-    shares = np.array(
-        [
-            classify_episode(
-                features,
-                draw_episode(labels, ways=ways, shots=shots, queries=queries, episode=number, seed=seed),
-                shots,
-            )
-            for number in range(episodes)
-        ]
-    )
-    spread = float(shares.std(ddof=1)) if episodes > 1 else math.nan
-    return FewShotAccuracy(ways, shots, episodes, float(shares.mean()), _NORMAL_95 * spread / math.sqrt(episodes))
+    drawn = (draw_episode(labels, number, ways=ways, shots=shots, episodes=episodes) for number in range(episodes.num))
+    accuracies = np.array([classify_episode(features, episode, shots) for episode in drawn])
+    sd = float(accuracies.std(ddof=1)) if episodes.num > 1 else math.nan
+    half = _NORMAL_95 * sd / math.sqrt(episodes.num)
+    return FewShotAccuracy(ways, shots, episodes.num, float(accuracies.mean()), half)
+
+
+def evaluate_few_shot(
+    path: Path, *, ways: Sequence[int], shots: Sequence[int], episodes: Episodes, cache: Path | None = None
+) -> dict[str, Any]:
+    """Evaluate a finished run for every pair of ways and shots, and write `few_shot.json` into its folder.
+
+    With `data.held_out_classes`, episodes come from all recordings of those classes, which were never trained on.
+    Otherwise, they come from the test split, and the record says that its classes were trained on.
+
+    Args:
+        path: Folder of the run.
+        ways: Classes per episode.
+        shots: Examples per class.
+        episodes: What is drawn.
+        cache: Where the cache lies now, if it was moved.
+
+    Returns:
+        Content of the file.
+
+    Raises:
+        RunError: The run is not finished, or has too few classes or recordings.
+    """
+    with open_finished(path, cache=cache) as run:
+        is_held_out = run.recipe.data.held_out_classes > 0
+        features, labels = _features(run, is_held_out)
+    found = [
+        few_shot_accuracy(features, labels, ways=way, shots=shot, episodes=episodes)
+        for way, shot in itertools.product(ways, shots)
+    ]
+    record = {
+        "classes": "held out" if is_held_out else "trained on",
+        "num_classes": len(np.unique(labels)),
+        "num_recordings": len(labels),
+        "queries": episodes.queries,
+        "seed": episodes.seed,
+        "accuracies": [
+            one._asdict() | {"accuracy": round(one.accuracy, 6), "interval": round(one.interval, 6)} for one in found
+        ],
+    }
+    write_bytes(path / "few_shot.json", (json.dumps(record, indent=2) + "\n").encode(), error=RunError)
+    return record
+
+
+def _features(run: FinishedRun, is_held_out: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    splits = list(open_held_out(run.recipe, run.test.cache)) if is_held_out else [run.test]
+    size = run.recipe.train.eval_batch_size
+    features = [mean_features(run.model, split, batch_size=size, device=run.device) for split in splits]
+    return np.concatenate(features), np.concatenate([split.labels for split in splits])

@@ -1,4 +1,4 @@
-"""Training of planned runs in processes of their own, several at once."""
+"""Train planned runs in child processes, several at once, and report their progress."""
 
 from __future__ import annotations
 
@@ -10,10 +10,34 @@ from collections.abc import Callable, Generator, Sequence
 from typing import IO, NamedTuple
 
 from tmkt_train.errors import RunInterruptedError
-from tmkt_train.experiments.planned_run import PlannedRun
-from tmkt_train.experiments.runs_progress import RunBegins, RunEnds, RunsProgress
+from tmkt_train.experiments.plan import PlannedRun
+from tmkt_train.training.progress import Progress
 
-_LOOK_EVERY_S = 0.05
+_POLL_S = 0.05
+
+
+class RunStarted(NamedTuple):
+    """A run is started, or resumed."""
+
+    run: PlannedRun
+    is_resumed: bool
+
+
+class RunAdvanced(NamedTuple):
+    """A run made progress; runs in child processes do not report it."""
+
+    run: PlannedRun
+    progress: Progress
+
+
+class RunEnded(NamedTuple):
+    """A run ended; `problem` says in one line why it failed, and is None if it finished."""
+
+    run: PlannedRun
+    problem: str | None
+
+
+RunsProgress = RunStarted | RunAdvanced | RunEnded
 
 
 class _Child(NamedTuple):
@@ -25,43 +49,42 @@ class _Child(NamedTuple):
 def train_in_processes(
     runs: Sequence[PlannedRun], should_stop: Callable[[], bool], num_jobs: int
 ) -> Generator[RunsProgress, None, None]:
-    """Train runs, `num_jobs` at once, each by the command that trains or resumes a single one.
+    """Train runs in child processes, each by the command that trains or resumes a single run.
 
     Args:
         runs: Unfinished runs.
-        should_stop: Asked again and again; when it says yes, the children are asked to stop, and save.
-        num_jobs: Processes at once.
+        should_stop: Polled; once it returns True, the children are asked to save a checkpoint and stop.
+        num_jobs: Number of concurrent processes.
 
     Yields:
-        Which runs begin and end, in the order in which they do.
+        Starts and ends of runs, in the order in which they happen.
 
     Raises:
-        RunInterruptedError: `should_stop` said yes before the last run had ended.
+        RunInterruptedError: `should_stop` returned True before the last run ended.
     """
     waiting = list(reversed(runs))
     children: list[_Child] = []
     try:
         while waiting or children:
             if should_stop():
-                first = (children[0].run if children else waiting[-1]).folder
-                raise RunInterruptedError(first)
+                raise RunInterruptedError((children[0].run if children else waiting[-1]).folder)
             while waiting and len(children) < num_jobs:
                 run = waiting.pop()
-                yield RunBegins(run, goes_on=run.state == "interrupted")
+                yield RunStarted(run, is_resumed=run.status == "interrupted")
                 children.append(_start(run))
             for child in [child for child in children if child.process.poll() is not None]:
                 children.remove(child)
-                yield RunEnds(child.run, _problem(child))
-            time.sleep(_LOOK_EVERY_S)
+                yield RunEnded(child.run, _problem(child))
+            time.sleep(_POLL_S)
     finally:
         _stop(children)
 
 
 def _start(run: PlannedRun) -> _Child:
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the child has ended
-    # A session of its own: Ctrl-C on the terminal reaches this process alone, which asks the children once.
+    # In a session of its own, a child does not receive Ctrl-C of the terminal; this process asks it once to stop.
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tmkt_train", *_words(run)],
+        [sys.executable, "-P", "-m", "tmkt_train", *_arguments(run)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=errors,
@@ -70,31 +93,30 @@ def _start(run: PlannedRun) -> _Child:
     return _Child(run, process, errors)
 
 
-def _words(run: PlannedRun) -> list[str]:
+def _arguments(run: PlannedRun) -> list[str]:
     cache = ["--cache", str(run.cache.path)]
-    if run.state == "interrupted":
+    if run.status == "interrupted":
         return ["resume", *cache, "--", str(run.folder)]
     settings = [word for setting in run.settings for word in ("--set", setting)]
     return ["recipe", *settings, *cache, "--out", str(run.folder), "--", str(run.source)]
 
 
 def _problem(child: _Child) -> str | None:
-    """Say why a child failed, None where it did not."""
     with child.errors as file:
         file.seek(0)
         lines = file.read().decode(errors="replace").strip().splitlines()
     code = child.process.returncode
-    if code == 0 and child.run.state == "finished":
+    if code == 0 and child.run.status == "finished":
         return None
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if said:
-        return said[0]
+    reported = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if reported:
+        return reported[0]
     ended = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     return f"{child.run.folder}: its process {ended}" + (f": {lines[-1]}" if lines else "")
 
 
 def _stop(children: Sequence[_Child]) -> None:
-    """Ask children to stop and wait while they save; a KeyboardInterrupt meanwhile ends them at once."""
+    # Children save a checkpoint before they exit; a KeyboardInterrupt meanwhile kills them.
     for child in children:
         if child.process.poll() is None:
             child.process.terminate()

@@ -39,7 +39,7 @@ def groups_png(groups: Sequence[tuple[str, Sequence[float]]], title: str) -> byt
         groups: Names and values.
         title: Title of the axis, with its unit.
     """
-    from tmkt_train.experiments.paired_statistics import spread
+    from tmkt_train.experiments.table import spread
 
     figure = _figure(_WIDTH_IN, 1.2 + 0.45 * len(groups))
     axes = figure.add_subplot()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tmkt_train.experiments.paired_statistics import spread
+from tmkt_train.experiments.table import spread
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a comparison trains: every recipe at every share of the event data with every seed."""
+"""Plan an experiment: resolve its recipes, choose its caches, and look at which of its runs exist already."""
 
 from __future__ import annotations
 
@@ -6,24 +6,84 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from tmkt_data import CacheInfo, PairedFrames
 from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RunError
-from tmkt_train.experiments.planned_run import PlannedRun, plan_run
-from tmkt_train.recipe.load import find_recipe, load_recipe
+from tmkt_train.recipe.load import find_recipe, load_recipe, toml_value
 from tmkt_train.recipe.overrides import split_setting
 from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.settings import flat_items
+from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.run_identity import require_same_recipe
+
+RunStatus = Literal["missing", "interrupted", "finished"]
+
+WORDS = ("name", "title", "description")
+"""Settings that name a recipe and do not change its training."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of all runs of an experiment.
+
+    Attributes:
+        settings: `key=value` overrides of the recipe, later ones win.
+        cache: Cache of every run; None searches the one that fits each recipe.
+        out: Folder of the experiment; None for the default under `runs`.
+    """
+
+    settings: tuple[str, ...] = ()
+    cache: Path | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of an experiment.
+
+    Attributes:
+        label: Name of the run in messages.
+        source: Recipe file.
+        settings: `key=value` overrides of the file, later ones win.
+        recipe: The resolved recipe.
+        cache: Cache to train on.
+        folder: Folder of the run, which may not exist yet.
+    """
+
+    label: str
+    source: Path
+    settings: tuple[str, ...]
+    recipe: Recipe
+    cache: CacheInfo
+    folder: Path
+
+    @property
+    def status(self) -> RunStatus:
+        """Status of the run in the folder."""
+        folder = RunFolder(self.folder)
+        if not folder.recipe.is_file():
+            return "missing"
+        return "finished" if folder.is_finished else "interrupted"
+
+    def result(self) -> dict[str, Any] | None:
+        """Read the result; None if the run is not finished.
+
+        Raises:
+            RunError: The result is damaged.
+        """
+        return RunFolder(self.folder).result() if self.status == "finished" else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison before it is trained.
+    """A planned comparison.
 
     Attributes:
-        out: Its folder.
-        recipes: One resolved recipe for each that was given, in that order; the first is the baseline.
-        runs: All runs, seed by seed, so that a comparison that is cut short has whole rounds.
+        out: Folder of the comparison.
+        recipes: The resolved recipes in the order given; the first is the baseline.
+        runs: All runs, seed by seed, so that an interrupted comparison has complete rounds.
         notes: What makes the recipes hard to compare, one line each.
     """
 
@@ -35,82 +95,111 @@ class Comparison:
 
 def plan_comparison(
     names: Sequence[str],
+    options: RunOptions | None = None,
     *,
     num_seeds: int,
     shares: Sequence[float] = (),
-    settings: Sequence[str] = (),
-    cache: Path | None = None,
-    out: Path | None = None,
     num_jobs: int = 1,
 ) -> Comparison:
-    """Plan a comparison and look at what its folder holds already; nothing is trained.
+    """Plan a comparison and validate the runs that its folder holds already; nothing is trained.
 
     Args:
-        names: Recipes, names or files, one or more; the first is the baseline.
-        num_seeds: Seeds: that of the baseline and those after it, the same for every recipe.
-        shares: Shares of the training recordings, each in (0, 1]; none takes the share of each recipe.
-        settings: `key=value` texts that go over every recipe.
-        cache: Cache of all runs; None for the one that each recipe finds.
-        out: Folder; None for `runs/compare-<baseline>`.
-        num_jobs: Runs at once.
+        names: One or more recipes, by name or file; the first is the baseline.
+        options: Options of all runs.
+        num_seeds: Number of seeds: that of the baseline and the following ones, the same for every recipe.
+        shares: Shares of the training recordings, each in (0, 1]; empty for the share of each recipe.
+        num_jobs: Number of concurrent runs.
 
     Raises:
-        RecipeError: A recipe is missing or wrong.
-        RunError: Two recipes share a name or not the test recordings, the folder cannot be written or holds other
-            runs, or several runs at once leave the number of threads open.
+        RecipeError: A recipe is missing or invalid.
+        RunError: Two recipes share a name or differ in their test recordings, the folder is not writable or holds
+            other runs, or concurrent runs leave the number of threads open.
     """
-    sources = {name: find_recipe(name) for name in names}
-    recipes = [load_recipe(sources[name], settings) for name in names]
-    if shares and any(split_setting(setting)[0] == "data.event_share" for setting in settings):
+    options = options or RunOptions()
+    sources = [find_recipe(name) for name in names]
+    recipes = [load_recipe(source, options.settings) for source in sources]
+    if shares and any(split_setting(setting)[0] == "data.event_share" for setting in options.settings):
         raise RunError("--set data.event_share: found beside --event-share, expected one of the two; leave one out")
     _require_different(names, recipes)
     _require_threads(recipes, num_jobs)
-    caches = [choose_cache(recipe, cache) for recipe in recipes]
+    caches = [choose_cache(recipe, options.cache) for recipe in recipes]
     _require_same_test(recipes, caches)
-    folder = out or Path("runs") / f"compare-{recipes[0].name}"
-    seeds = [recipes[0].seed + number for number in range(num_seeds)]
-    runs = [
-        _plan_one(recipe, sources[name], settings, share, seed, info, folder)
-        for seed in seeds
-        for name, recipe, info in zip(names, recipes, caches, strict=True)
-        for share in shares or (recipe.data.event_share,)
-    ]
-    require_writable(folder)
-    return Comparison(folder, tuple(recipes), tuple(runs), tuple(_notes(recipes, caches)))
+    out = options.out or Path("runs") / f"compare-{recipes[0].name}"
+    runs = []
+    for seed in range(recipes[0].seed, recipes[0].seed + num_seeds):
+        for source, recipe, cache in zip(sources, recipes, caches, strict=True):
+            for share in shares or (recipe.data.event_share,):
+                settings = (*options.settings, f"data.event_share={share!r}", f"seed={seed}")
+                folder = out / "runs" / recipe.name / f"share-{share!r}" / f"seed-{seed}"
+                runs.append(plan_run(f"{recipe.name} share {share!r} seed {seed}", source, settings, cache, folder))
+    require_writable(out)
+    return Comparison(out, tuple(recipes), tuple(runs), tuple(_notes(recipes, caches)))
 
 
-def _plan_one(
-    recipe: Recipe, source: Path, settings: Sequence[str], share: float, seed: int, cache: CacheInfo, out: Path
-) -> PlannedRun:
-    folder = out / "runs" / recipe.name / f"share-{share!r}" / f"seed-{seed}"
-    both = [*settings, f"data.event_share={share!r}", f"seed={seed}"]
-    return plan_run(f"{recipe.name} share {share!r} seed {seed}", source, both, cache, folder)
+def plan_run(label: str, source: Path, settings: Sequence[str], cache: CacheInfo, folder: Path) -> PlannedRun:
+    """Plan one run; its folder must be new or hold the same run.
+
+    Args:
+        label: Name of the run in messages.
+        source: Recipe file.
+        settings: `key=value` overrides of the file.
+        cache: Cache to train on.
+        folder: Folder of the run.
+
+    Raises:
+        RecipeError: The settings are invalid.
+        RunError: The folder holds a run of another recipe or cache, or is a file.
+    """
+    planned = PlannedRun(label, source, tuple(settings), load_recipe(source, settings), cache, folder)
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder}: a file, expected the folder of a run; choose another with --out")
+    if planned.status != "missing":
+        _require_same_run(planned)
+    return planned
+
+
+def _require_same_run(planned: PlannedRun) -> None:
+    folder = RunFolder(planned.folder)
+    differing = differing_settings(folder.load_recipe(), planned.recipe)
+    if differing:
+        first = ", ".join(f"{key} = {there}, expected {here}" for key, (there, here) in list(differing.items())[:3])
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise RunError(f"{planned.folder}: holds a run with {first}{more}; choose another folder with --out")
+    environment = folder.environment()
+    require_same_recipe(folder, environment)
+    digest = environment["cache_digest"]
+    if digest != planned.cache.digest:
+        raise RunError(
+            f"{planned.folder}: holds a run on a cache of digest {digest[:12]}, expected {planned.cache.digest[:12]} "
+            f"of {planned.cache.path}; give that cache with --cache, or choose another folder with --out"
+        )
+
+
+def differing_settings(there: Recipe, here: Recipe) -> dict[str, tuple[str, str]]:
+    """Return the settings in which two recipes differ, except names, as pairs of TOML values by dotted key."""
+    values = {key: toml_value(value) for key, value, _ in flat_items(there)}
+    return {
+        key: (values[key], toml_value(value))
+        for key, value, _ in flat_items(here)
+        if key not in WORDS and values[key] != toml_value(value)
+    }
 
 
 def _require_different(names: Sequence[str], recipes: Sequence[Recipe]) -> None:
-    """Refuse recipes that would lie in one folder.
-
-    Raises:
-        RunError: Two share a name.
-    """
     seen: dict[str, str] = {}
     for name, recipe in zip(names, recipes, strict=True):
         if name in seen.values():
             raise RunError(f"{name}: found twice, expected each recipe once; leave one out")
         if recipe.name in seen:
             raise RunError(
-                f"{name}: its name is {recipe.name!r} as that of {seen[recipe.name]}, expected recipes of different "
+                f"{name}: its name is {recipe.name!r} like that of {seen[recipe.name]}, expected recipes of different "
                 "names; leave one out, or change `name` in a copy"
             )
         seen[recipe.name] = name
 
 
 def _require_threads(recipes: Sequence[Recipe], num_jobs: int) -> None:
-    """Refuse to leave the threads to torch where several runs share the processor: the last digits depend on them.
-
-    Raises:
-        RunError: Several jobs, and `train.num_threads` is auto.
-    """
+    # Runs that share the processor get fewer threads from torch, and rounding depends on their number.
     for recipe in recipes:
         if num_jobs > 1 and recipe.train.num_threads == "auto":
             raise RunError(
@@ -120,11 +209,6 @@ def _require_threads(recipes: Sequence[Recipe], num_jobs: int) -> None:
 
 
 def _require_same_test(recipes: Sequence[Recipe], caches: Sequence[CacheInfo]) -> None:
-    """Refuse recipes that are tested on other recordings than the baseline: their accuracies have no difference.
-
-    Raises:
-        RunError: One is.
-    """
     tested: dict[tuple[Path, str], frozenset[str]] = {}
     for recipe, info in zip(recipes, caches, strict=True):
         key = (info.path, recipe.data.protocol)
@@ -136,7 +220,7 @@ def _require_same_test(recipes: Sequence[Recipe], caches: Sequence[CacheInfo]) -
             raise RunError(
                 f"{recipe.name}: its {len(this)} test recordings ({recipe.data.dataset}, {recipe.data.protocol}) are "
                 f"not the {len(first)} of {recipes[0].name} ({recipes[0].data.dataset}, {recipes[0].data.protocol}), "
-                "so their accuracies have no difference; compare it apart"
+                "so their accuracies cannot be subtracted; compare it separately"
             )
 
 
@@ -146,22 +230,21 @@ def _notes(recipes: Sequence[Recipe], caches: Sequence[CacheInfo]) -> Iterator[s
         if recipe.data.protocol != base.data.protocol:
             yield (
                 f"{recipe.name} follows {recipe.data.protocol}, {base.name} {base.data.protocol}: they train on "
-                "different recordings, and only one of them chooses its epoch on the test part"
+                "different recordings, and only one of them selects its epoch on the test split"
             )
         if info.digest != base_cache.digest:
-            words = [
-                f"{key} {here}, not {there}" for key, (here, there) in info.spec.differences(base_cache.spec).items()
-            ]
-            yield f"{recipe.name} reads another cache than {base.name}: {', '.join(words) or info.path}"
+            differences = info.spec.differences(base_cache.spec).items()
+            words = ", ".join(f"{key} {here}, not {there}" for key, (here, there) in differences)
+            yield f"{recipe.name} reads another cache than {base.name}: {words or info.path}"
         if recipe.seed != base.seed:
-            yield f"{recipe.name} has the seed {recipe.seed} of its own; all runs take those of {base.name}"
+            yield f"{recipe.name} has seed {recipe.seed}; all runs take the seeds of {base.name}"
 
 
 def require_writable(folder: Path) -> None:
-    """Make the folder of an experiment, and refuse one that cannot be written before hours are spent.
+    """Create the folder of an experiment and check that it is writable, before any training.
 
     Raises:
-        RunError: It cannot be.
+        RunError: It is not.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

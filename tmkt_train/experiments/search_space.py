@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tmkt_train.errors import RecipeError, RunError
-from tmkt_train.experiments.planned_run import WORDS
+from tmkt_train.experiments.plan import WORDS
 from tmkt_train.recipe.load import load_recipe, toml_value
 from tmkt_train.recipe.overrides import split_setting
 from tmkt_train.recipe.recipe import Recipe

@@ -11,12 +11,11 @@ from tmkt_data import CacheInfo, PairedFrames
 from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RecipeError, RunError
 from tmkt_train.experiments.compare import train_runs
-from tmkt_train.experiments.paired_statistics import spread
-from tmkt_train.experiments.plan import require_writable
-from tmkt_train.experiments.planned_run import PlannedRun, plan_run
+from tmkt_train.experiments.jobs import RunEnded, RunsProgress
+from tmkt_train.experiments.plan import PlannedRun, RunOptions, plan_run, require_writable
 from tmkt_train.experiments.proposals import Estimator, Grid, Proposals
-from tmkt_train.experiments.runs_progress import RunEnds, RunsProgress
-from tmkt_train.experiments.search_space import Choices, Dimension, Value, parse_dimensions, setting_of
+from tmkt_train.experiments.search_space import Choices, Dimension, Range, Value, parse_dimensions, setting_of
+from tmkt_train.experiments.table import csv_text, spread
 from tmkt_train.recipe.load import find_recipe, load_recipe, toml_value
 from tmkt_train.recipe.recipe import Recipe
 
@@ -93,25 +92,21 @@ class Trial:
 def plan_sweep(
     name: str,
     over: Sequence[str],
+    options: RunOptions | None = None,
     *,
     num_trials: int = 9,
     num_seeds: int = 1,
     is_grid: bool = False,
-    settings: Sequence[str] = (),
-    cache: Path | None = None,
-    out: Path | None = None,
 ) -> Sweep:
     """Plan a sweep; nothing is trained.
 
     Args:
         name: Recipe, a name or a file.
         over: What is varied, see `search_space.parse_dimensions`.
+        options: Options of all runs; the default folder is `runs/sweep-<recipe>-<keys>`.
         num_trials: Trials, 1 or more; with `is_grid` and a range, 2 or more.
         num_seeds: Seeds of each trial, 1 or more.
         is_grid: Evenly spaced values of one key, rather than a search.
-        settings: `key=value` texts that go over every run.
-        cache: Cache of all runs; None for the one that each trial finds.
-        out: Folder; None for `runs/sweep-<recipe>-<keys>`.
 
     Raises:
         RecipeError: The recipe, or a value that it does not accept.
@@ -119,7 +114,8 @@ def plan_sweep(
             folder that cannot be written, or a search without Optuna.
         TmktError: No cache serves the recipe, or it has no validation part.
     """
-    source = find_recipe(name)
+    options = options or RunOptions()
+    source, settings = find_recipe(name), options.settings
     recipe = load_recipe(source, settings)
     if recipe.selects_on_test:
         raise RunError(
@@ -132,8 +128,8 @@ def plan_sweep(
     if is_grid and num_trials < 2 and not isinstance(dimensions[0], Choices):
         raise RunError("--grid: found 1 trial, expected 2 or more; raise --trials")
     keys = "-".join(dimension.key for dimension in dimensions)
-    folder = out or Path("runs") / f"sweep-{recipe.name}-{keys}"
-    sweep = Sweep(folder, source, tuple(settings), recipe, dimensions, num_trials, num_seeds, is_grid, cache)
+    folder = options.out or Path("runs") / f"sweep-{recipe.name}-{keys}"
+    sweep = Sweep(folder, source, settings, recipe, dimensions, num_trials, num_seeds, is_grid, options.cache)
     sweep.proposals()
     _require_same_validation(sweep)
     require_writable(folder)
@@ -199,7 +195,7 @@ def _run_trial(
         return Trial(number, values, {}, error.problems[0])
     problem: str | None = None
     for progress in train_runs(runs, should_stop):
-        if isinstance(progress, RunEnds):
+        if isinstance(progress, RunEnded):
             problem = problem or progress.problem
         yield progress
     accuracies = {run.recipe.seed: float(result["val_accuracy"]) for run in runs if (result := run.result())}
@@ -216,4 +212,46 @@ def _plan(sweep: Sweep, number: int, values: dict[str, Value], seed: int) -> Pla
         folder /= re.sub(r"[^A-Za-z0-9_.+=-]", "_", setting)
     label = f"trial {number} ({', '.join(varied)}) seed {seed}"
     cache = choose_cache(recipe, sweep.cache)
-    return plan_run(label, sweep.source, settings, cache, folder / f"seed-{seed}", recipe=recipe)
+    return plan_run(label, sweep.source, settings, cache, folder / f"seed-{seed}")
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
+    """Give the trial of the highest value, the earliest of several; None where none has a value."""
+    known = [(trial.value, -trial.number, trial) for trial in trials if trial.value is not None]
+    return max(known, key=lambda item: item[:2])[2] if known else None
+
+
+def sweep_notes(sweep: Sweep, trials: Sequence[Trial]) -> list[str]:
+    """Say what limits the answer, one line each."""
+    best = best_trial(trials)
+    if best is None:
+        return ["no trial has a value"]
+    others = [trial for trial in trials if trial.value is not None and trial.values != best.values]
+    tied = [trial for trial in others if trial.value == best.value]
+    if tied and len(tied) == len(others):
+        return ["all values do equally well: with these settings, or on so few recordings, they change nothing"]
+    if tied:
+        return [f"as good as the best: {len(tied)} more of {len(trials)} trials; the earliest is named"]
+    return [
+        f"the best {dimension.key} lies at the end of its range; a wider one may hold a better"
+        for dimension in sweep.dimensions
+        if isinstance(dimension, Range) and best.values[dimension.key] in dimension.ends
+    ]
+
+
+def sweep_csv(sweep: Sweep, trials: Sequence[Trial]) -> str:
+    """Write one line per trial, accuracies in [0, 1]."""
+    return csv_text(
+        [
+            {
+                "trial": trial.number,
+                **trial.values,
+                "status": "failed" if trial.problem else "finished",
+                "val_accuracy": trial.value,
+                "sd": spread(list(trial.accuracies.values())).sd,
+                **{f"val_accuracy_seed_{seed}": trial.accuracies.get(seed) for seed in sweep.seeds},
+                "problem": trial.problem,
+            }
+            for trial in trials
+        ]
+    )

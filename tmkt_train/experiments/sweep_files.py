@@ -7,61 +7,18 @@ from pathlib import Path
 
 from tmkt_data.files import write_bytes
 from tmkt_train.errors import RunError
-from tmkt_train.experiments.paired_statistics import spread
 from tmkt_train.experiments.panel_png import panels_png
 from tmkt_train.experiments.panel_svg import panel_svg
 from tmkt_train.experiments.panels import Line, Panel, Point
 from tmkt_train.experiments.search_space import Choices, Dimension, Range, Value
-from tmkt_train.experiments.sweep import Sweep, Trial
-from tmkt_train.experiments.table import csv_text
+from tmkt_train.experiments.sweep import Sweep, Trial, best_trial, sweep_csv, sweep_notes
+from tmkt_train.experiments.table import spread
 from tmkt_train.recipe.load import toml_value
 from tmkt_train.report.html import Html, element, figure, joined, percent, table
 from tmkt_train.report.overview import figures
 from tmkt_train.report.page import document
 
 _TITLE = "validation accuracy (%)"
-
-
-def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """Give the trial of the highest value, the earliest of several; None where none has a value."""
-    known = [(trial.value, -trial.number, trial) for trial in trials if trial.value is not None]
-    return max(known, key=lambda item: item[:2])[2] if known else None
-
-
-def sweep_notes(sweep: Sweep, trials: Sequence[Trial]) -> list[str]:
-    """Say what limits the answer, one line each."""
-    best = best_trial(trials)
-    if best is None:
-        return ["no trial has a value"]
-    others = [trial for trial in trials if trial.value is not None and trial.values != best.values]
-    tied = [trial for trial in others if trial.value == best.value]
-    if tied and len(tied) == len(others):
-        return ["all values do equally well: with these settings, or on so few recordings, they change nothing"]
-    if tied:
-        return [f"as good as the best: {len(tied)} more of {len(trials)} trials; the earliest is named"]
-    return [
-        f"the best {dimension.key} lies at the end of its range; a wider one may hold a better"
-        for dimension in sweep.dimensions
-        if isinstance(dimension, Range) and best.values[dimension.key] in dimension.ends
-    ]
-
-
-def sweep_csv(sweep: Sweep, trials: Sequence[Trial]) -> str:
-    """Write one line per trial, accuracies in [0, 1]."""
-    return csv_text(
-        [
-            {
-                "trial": trial.number,
-                **trial.values,
-                "status": "failed" if trial.problem else "finished",
-                "val_accuracy": trial.value,
-                "sd": spread(list(trial.accuracies.values())).sd,
-                **{f"val_accuracy_seed_{seed}": trial.accuracies.get(seed) for seed in sweep.seeds},
-                "problem": trial.problem,
-            }
-            for trial in trials
-        ]
-    )
 
 
 def write_trials(sweep: Sweep, trials: Sequence[Trial]) -> Path:

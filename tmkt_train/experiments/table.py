@@ -1,17 +1,96 @@
-"""The tables of a comparison: one row per run, and one per recipe and share with its difference to the baseline."""
+"""Tables of a comparison: one row per run, and one per recipe and share with its difference to the baseline."""
 
 from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tmkt_train.experiments.paired_statistics import Difference, Spread, paired_difference, spread
-from tmkt_train.experiments.plan import Comparison
-from tmkt_train.experiments.planned_run import PlannedRun
+from scipy import stats
+
+from tmkt_train.experiments.plan import Comparison, PlannedRun
+
+
+class Spread(NamedTuple):
+    """Number, mean and standard deviation of some values.
+
+    Attributes:
+        num: Number of values, n.
+        mean: Mean; None if n = 0.
+        sd: Standard deviation with divisor n - 1; None if n < 2.
+    """
+
+    num: int
+    mean: float | None
+    sd: float | None
+
+
+class Difference(NamedTuple):
+    """Paired difference of two recipes.
+
+    Attributes:
+        by_seed: Difference of each seed that both recipes have, in ascending order of seeds.
+        mean: Mean of the differences; None without a common seed.
+        interval: 95 % t interval of the mean; None with fewer than two differences.
+    """
+
+    by_seed: dict[int, float]
+    mean: float | None
+    interval: tuple[float, float] | None
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return number, mean and standard deviation.
+
+    Example:
+        >>> spread([1.0, 2.0, 3.0]), spread([])
+        (Spread(num=3, mean=2.0, sd=1.0), Spread(num=0, mean=None, sd=None))
+    """
+    mean = statistics.fmean(values) if values else None
+    return Spread(len(values), mean, statistics.stdev(values) if len(values) > 1 else None)
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Return the t interval of the mean; None for fewer than two values.
+
+    Args:
+        values: Independent, normally distributed values.
+        level: Confidence level, in (0, 1).
+
+    Returns:
+        Lower and upper end: mean ± t((1 + level) / 2, n - 1) * sd / sqrt(n).
+
+    Example:
+        >>> [round(end, 3) for end in t_interval([1.0, 2.0, 3.0])]
+        [-0.484, 4.484]
+
+    Source: Student 1908, Biometrika 6, 1-25.
+    """
+    num, mean, _ = spread(values)
+    if mean is None or num < 2:
+        return None
+    half = float(stats.t.ppf((1 + level) / 2, num - 1) * stats.sem(values))
+    return mean - half, mean + half
+
+
+def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Difference:
+    """Subtract the baseline, seed by seed, on the seeds that both have.
+
+    Args:
+        values: Value of each seed.
+        baseline: Value of each seed to subtract.
+
+    Example:
+        >>> paired_difference({1: 0.5, 2: 0.75, 3: 1.0}, {1: 0.25, 2: 0.25})
+        Difference(by_seed={1: 0.25, 2: 0.5}, mean=0.375, interval=(-1.2132..., 1.9632...))
+    """
+    by_seed = {seed: value - baseline[seed] for seed, value in sorted(values.items()) if seed in baseline}
+    differences = list(by_seed.values())
+    return Difference(by_seed, spread(differences).mean, t_interval(differences))
 
 
 @dataclass(frozen=True)
@@ -20,8 +99,8 @@ class RunRow:
 
     Attributes:
         run: The run.
-        result: What its result.json holds; None where it has none.
-        problem: Why it failed; None where it did not.
+        result: Content of its result.json; None if it is not finished.
+        problem: Why it failed; None if it did not.
     """
 
     run: PlannedRun
@@ -30,7 +109,7 @@ class RunRow:
 
     @property
     def accuracy(self) -> float | None:
-        """Test accuracy in [0, 1]; None where the run has no result."""
+        """Test accuracy in [0, 1]; None if the run has no result."""
         return None if self.result is None else float(self.result["test_accuracy"])
 
 
@@ -41,13 +120,12 @@ class GroupRow:
     Attributes:
         recipe: Name of the recipe.
         method: Its method.
-        share: Share of the training recordings.
-        num_train: Training recordings; None where no run is finished.
-        accuracies: Test accuracy of each seed.
-        spread: The same in short.
-        difference: What it gives over the baseline at the same share; None for the baseline itself.
-        optimistic: Whether the epoch was chosen on the test part, or images of held-out recordings were drawn.
-        num_failed: Runs without a result.
+        share: Share of the training recordings, in (0, 1].
+        num_train: Number of training recordings; None if no run is finished.
+        accuracies: Test accuracy of each seed, in [0, 1].
+        spread: Number, mean and standard deviation of the accuracies.
+        difference: Difference to the baseline at the same share; None for the baseline itself.
+        optimistic: Whether the epoch was selected on the test split, or images of held-out recordings were drawn.
     """
 
     recipe: str
@@ -58,14 +136,13 @@ class GroupRow:
     spread: Spread
     difference: Difference | None
     optimistic: bool
-    num_failed: int
 
 
 def run_rows(comparison: Comparison, problems: Mapping[Path, str]) -> list[RunRow]:
-    """Read the results of a comparison, recipe by recipe, share by share, seed by seed.
+    """Read the results of a comparison, ordered by recipe, share and seed.
 
     Args:
-        comparison: The comparison, trained.
+        comparison: The trained comparison.
         problems: Why runs failed, by folder.
 
     Raises:
@@ -80,7 +157,7 @@ def run_rows(comparison: Comparison, problems: Mapping[Path, str]) -> list[RunRo
 
 
 def group_rows(rows: Sequence[RunRow]) -> list[GroupRow]:
-    """Put the seeds of each recipe and share together.
+    """Group runs by recipe and share.
 
     Args:
         rows: Runs in the order of `run_rows`; the first recipe is the baseline.
@@ -108,12 +185,11 @@ def _group_row(members: Sequence[RunRow], baseline: Sequence[RunRow] | None, is_
         spread=spread(list(accuracies.values())),
         difference=difference,
         optimistic=bool(recipe.optimism),
-        num_failed=sum(row.result is None for row in members),
     )
 
 
 def environment_notes(rows: Sequence[RunRow]) -> list[str]:
-    """Say in what surroundings runs differ that should be equal, one line each."""
+    """Return a note for each version and device that differs between the runs."""
     known = [row.result["environment"] for row in rows if row.result]
     notes = []
     for name in ("tmkt", "torch", "spikingjelly", "numpy", "device", "num_threads"):
@@ -124,7 +200,7 @@ def environment_notes(rows: Sequence[RunRow]) -> list[str]:
 
 
 def share_text(share: float) -> str:
-    """Write a share as percent, with no more digits than it has.
+    """Format a share as percent, without trailing zeros.
 
     Example:
         >>> share_text(0.1), share_text(1.0), share_text(0.125)
@@ -138,7 +214,7 @@ def _by_seed(rows: Iterable[RunRow]) -> dict[int, float]:
 
 
 def runs_csv(rows: Sequence[RunRow], out: Path) -> str:
-    """Write one line per run; shares and accuracies in [0, 1], `best_epoch` from 0 as in result.json.
+    """Return one CSV line per run; shares and accuracies in [0, 1], `best_epoch` counts from 0 as in result.json.
 
     Args:
         rows: The runs.
@@ -174,7 +250,7 @@ def _run_cells(row: RunRow, out: Path) -> dict[str, object]:
 
 
 def groups_csv(groups: Sequence[GroupRow], seeds: Sequence[int]) -> str:
-    """Write one line per recipe and share; the differences are those to the first recipe, seed by seed.
+    """Return one CSV line per recipe and share, with the paired differences to the first recipe.
 
     Args:
         groups: The groups.
@@ -206,7 +282,7 @@ def _group_cells(group: GroupRow, baseline: str, seeds: Sequence[int]) -> dict[s
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """Write rows of the same keys as CSV with a head: numbers to ten decimals, None as an empty cell."""
+    """Format rows of equal keys as CSV with a header: floats to ten decimals, None as an empty cell."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

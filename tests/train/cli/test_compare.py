@@ -7,8 +7,8 @@ import pytest
 
 from tmkt_train.errors import RunInterruptedError
 from tmkt_train.experiments.compare import train_runs
-from tmkt_train.experiments.plan import plan_comparison
-from tmkt_train.experiments.runs_progress import RunEnds
+from tmkt_train.experiments.jobs import RunEnded
+from tmkt_train.experiments.plan import RunOptions, plan_comparison
 from tmkt_train.recipe.load import recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
@@ -37,7 +37,7 @@ def test_compare_from_start_to_end_and_again(here):
     assert (code, err) == (0, "")
     folder = "runs/compare-tiny_event_only"
     for text in (
-        "4 runs: 0 finished, 0 to go on with, 4 to start", "   1/4 tiny_event_only share 0.3 seed 3: val ",
+        "4 runs: 0 finished, 0 to resume, 4 to start", "   1/4 tiny_event_only share 0.3 seed 3: val ",
         "   4/4 tiny share 0.3 seed 4: val ", "difference, 95 % interval", f"report.html       {folder}/report.html",
     ):  # fmt: skip
         assert text in out, text
@@ -58,7 +58,7 @@ def test_failed_run_makes_the_command_fail(here):
     code, out, err = call("compare", "tiny", "exploding", "--seeds", "1")
     assert code == 1
     assert "exploding share 1.0 seed 3: failed: epoch 2" in out
-    assert err == "error: 1 of 2 runs failed; the same command tries them again\n"
+    assert err == "error: 1 of 2 runs failed; run the same command again to retry them\n"
     assert "failed" in (here / "runs/compare-tiny/table.csv").read_text()
 
 
@@ -108,8 +108,8 @@ def test_stopped_processes_save_where_they_stand(here):
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.endswith("stopped; the same command goes on from here\n")
-    assert "2 runs: 0 finished, 0 to go on with, 2 to start" in out
+    assert err.endswith("stopped; run the same command again to resume\n")
+    assert "2 runs: 0 finished, 0 to resume, 2 to start" in out
     assert not any((folder / "result.json").exists() for folder in folders)
     assert all(load_checkpoint(folder / "last.pt")["position"]["epoch"] >= 1 for folder in folders)
     for folder in folders:
@@ -119,28 +119,27 @@ def test_stopped_processes_save_where_they_stand(here):
 
 
 def test_processes_go_on_and_train_the_same(here):
-    options = {"num_seeds": 1, "settings": ["train.epochs=3"], "out": here / "out"}
     names = ["tiny_event_only", "tiny"]
-    cut = plan_comparison(names, **options)
+    cut = plan_comparison(names, RunOptions(("train.epochs=3",), out=here / "out"), num_seeds=1)
     with pytest.raises(RunInterruptedError):
         list(train_runs(cut.runs, StopAfter(12)))
-    assert [run.state for run in cut.runs] == ["interrupted", "missing"]
+    assert [run.status for run in cut.runs] == ["interrupted", "missing"]
     code, out, err = call(
         "compare", *names, "--seeds", 1, "--jobs", 2, "--out", here / "out", "--set", "train.epochs=3"
     )
     assert (code, err) == (0, "")
-    assert "2 runs: 0 finished, 1 to go on with, 1 to start" in out
-    whole = plan_comparison(names, **options | {"out": here / "whole"})
+    assert "2 runs: 0 finished, 1 to resume, 1 to start" in out
+    whole = plan_comparison(names, RunOptions(("train.epochs=3",), out=here / "whole"), num_seeds=1)
     list(train_runs(whole.runs))
     for here_run, there in zip(cut.runs, whole.runs, strict=True):
         assert_same_run(here_run.folder, there.folder)
 
 
 def test_process_that_fails_is_told_in_one_line(here):
-    comparison = plan_comparison(["tiny"], num_seeds=1, out=here / "out")
+    comparison = plan_comparison(["tiny"], RunOptions(out=here / "out"), num_seeds=1)
     # A cache that vanishes after planning.
     (here / "caches" / "digits-tiny.h5").unlink()
-    ended = [p for p in train_runs(comparison.runs, num_jobs=2) if isinstance(p, RunEnds)]
+    ended = [p for p in train_runs(comparison.runs, num_jobs=2) if isinstance(p, RunEnded)]
     assert [p.problem for p in ended] == [
         f"{comparison.runs[0].cache.path}: no such file; make it with tmkt-data prepare"
     ]

@@ -240,12 +240,12 @@ def test_stopped_process_resumes_to_the_same_run(here, whole, tiny_cache, number
     _, err = process.communicate(timeout=60)
     if number != signal.SIGKILL:
         assert process.returncode == 130
-        assert err.endswith("stopped; go on with:\n  tmkt-train resume cut\n")
+        assert err.endswith("stopped; resume with:\n  tmkt-train resume cut\n")
     assert not (here / "cut" / "result.json").exists()
     assert 1 <= load_checkpoint(here / "cut" / "last.pt")["position"]["epoch"] < 8
     code, out, err = call("resume", "cut")
     assert (code, err) == (0, "")
-    assert "goes on" in out
+    assert "resumes" in out
     assert_same_run(here / "cut", whole)
 
 
@@ -304,7 +304,7 @@ def test_stop_while_setting_up_waits_for_the_first_step(here, number):
     process = call_program(code, here, "recipe", "tiny", "--out", "cut")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.endswith("stopped; go on with:\n  tmkt-train resume cut\n")
+    assert err.endswith("stopped; resume with:\n  tmkt-train resume cut\n")
     assert load_checkpoint(here / "cut" / "last.pt")["position"]["step"] == 1
 
 

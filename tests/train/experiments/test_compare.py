@@ -5,12 +5,12 @@ import shutil
 import pytest
 from PIL import Image
 
-from tmkt_train.cli.comparison_text import comparison_lines
+from tmkt_train.cli.text import comparison_lines
 from tmkt_train.errors import RecipeError, RunError, RunInterruptedError
 from tmkt_train.experiments.compare import train_runs
 from tmkt_train.experiments.comparison_files import write_comparison
-from tmkt_train.experiments.plan import plan_comparison
-from tmkt_train.experiments.runs_progress import RunBegins, RunEnds
+from tmkt_train.experiments.jobs import RunEnded, RunStarted
+from tmkt_train.experiments.plan import RunOptions, plan_comparison
 from tmkt_train.experiments.table import group_rows, run_rows
 from tmkt_train.recipe.load import recipe_text
 from tmkt_train.training.folder import RunFolder
@@ -31,13 +31,14 @@ def recipes(tmp_path_factory):
     return folder
 
 
-def plan(recipes, out, cache, names=("tiny_event_only", "tiny"), **options):
-    settings = {"num_seeds": 2, "shares": (0.3, 1.0), "settings": SHORT} | options
-    return plan_comparison([str(recipes / f"{name}.toml") for name in names], cache=cache, out=out, **settings)
+def plan(recipes, out, cache, names=("tiny_event_only", "tiny"), settings=SHORT, **others):
+    options = RunOptions(tuple(settings), cache, out)
+    others = {"num_seeds": 2, "shares": (0.3, 1.0)} | others
+    return plan_comparison([str(recipes / f"{name}.toml") for name in names], options, **others)
 
 
 def finish(comparison, notes=()):
-    problems = {p.run.folder: p.problem for p in train_runs(comparison.runs) if isinstance(p, RunEnds) and p.problem}
+    problems = {p.run.folder: p.problem for p in train_runs(comparison.runs) if isinstance(p, RunEnded) and p.problem}
     rows = run_rows(comparison, problems)
     groups = group_rows(rows)
     return rows, groups, write_comparison(comparison, rows, groups, notes)
@@ -164,7 +165,7 @@ def test_finished_runs_are_taken_as_they_are(whole, recipes, tiny_cache):
     out = whole[0].out
     before = {path: path.stat().st_mtime_ns for path in out.glob("runs/**/*") if path.is_file()}
     comparison = plan(recipes, out, tiny_cache)
-    assert [run.state for run in comparison.runs] == ["finished"] * 8
+    assert [run.status for run in comparison.runs] == ["finished"] * 8
     assert list(train_runs(comparison.runs)) == []
     assert {path: path.stat().st_mtime_ns for path in out.glob("runs/**/*") if path.is_file()} == before
 
@@ -173,7 +174,7 @@ def test_one_more_recipe_trains_itself_alone(whole, recipes, tiny_cache, tmp_pat
     shutil.copytree(whole[0].out, tmp_path / "out")
     names = ("tiny_event_only", "tiny_kt", "tiny")
     comparison = plan(recipes, tmp_path / "out", tiny_cache, names, num_seeds=1, shares=(0.3,))
-    begun = [p.run.label for p in train_runs(comparison.runs) if isinstance(p, RunBegins)]
+    begun = [p.run.label for p in train_runs(comparison.runs) if isinstance(p, RunStarted)]
     assert begun == ["tiny_kt share 0.3 seed 3"]
     groups = group_rows(run_rows(comparison, {}))
     assert [(group.recipe, group.spread.num, group.spread.sd) for group in groups] == [(n, 1, None) for n in names]
@@ -188,7 +189,7 @@ def test_interrupted_comparison_ends_as_an_undisturbed_one(whole, recipes, tiny_
         except RunInterruptedError:
             stops += 1
     assert stops >= 3
-    states = [run.state for run in comparison.runs]
+    states = [run.status for run in comparison.runs]
     assert states == ["finished"] * 4
     for run in comparison.runs:
         assert_same_run(run.folder, whole[0].out / run.folder.relative_to(comparison.out))
@@ -200,7 +201,7 @@ def test_run_killed_while_being_set_up_is_started_anew(recipes, tiny_cache, tmp_
     folder.mkdir(parents=True)
     (folder / "environment.json").write_text("{}")
     (folder / ".recipe.toml.0a1b2c3d.tmp").write_text("name = ")
-    assert comparison.runs[0].state == "missing"
+    assert comparison.runs[0].status == "missing"
     assert finish(comparison)[0][0].problem is None
     # What is no trace of a run is not touched.
     (tmp_path / "other" / folder.relative_to(comparison.out)).mkdir(parents=True)
@@ -220,8 +221,8 @@ def test_run_that_fails_is_told_and_the_others_go_on(recipes, tiny_cache, tmp_pa
     exploding = make_recipe(name="exploding", optim__learning_rate=1e30, optim__min_learning_rate=0.0)
     (tmp_path / "exploding.toml").write_text(recipe_text(exploding), encoding="utf-8")
     names = [str(tmp_path / "exploding.toml"), str(recipes / "tiny.toml")]
-    options = {"num_seeds": 1, "settings": SHORT, "cache": tiny_cache, "out": tmp_path / "out"}
-    comparison = plan_comparison(names, **options)
+    options = RunOptions(tuple(SHORT), tiny_cache, tmp_path / "out")
+    comparison = plan_comparison(names, options, num_seeds=1)
     rows, groups, _ = finish(comparison)
     assert [row.result is None for row in rows] == [True, False]
     assert "no finite number" in rows[0].problem
@@ -236,7 +237,7 @@ def test_run_that_fails_is_told_and_the_others_go_on(recipes, tiny_cache, tmp_pa
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "1 of 2 runs have no result" in page.text
     assert "failed: epoch 2" in page.text
-    assert [run.state for run in plan_comparison(names, **options).runs] == ["interrupted", "finished"]
+    assert [run.status for run in plan_comparison(names, options, num_seeds=1).runs] == ["interrupted", "finished"]
 
 
 def test_choosing_on_test_is_a_red_notice(recipes, tiny_cache, tmp_path):
@@ -281,15 +282,15 @@ def test_other_test_recordings_have_no_difference(recipes, tiny_cache, tmp_path)
     (tmp_path / "paper.toml").write_text(recipe_text(paper), encoding="utf-8")
     names = [str(recipes / "tiny.toml"), str(tmp_path / "paper.toml")]
     with pytest.raises(RunError, match=r"paper: its \d+ test recordings \(digits, kt-paper\) are not the 10 of tiny"):
-        plan_comparison(names, num_seeds=1, cache=tiny_cache, out=tmp_path / "out")
+        plan_comparison(names, RunOptions(cache=tiny_cache, out=tmp_path / "out"), num_seeds=1)
     assert not (tmp_path / "out").exists()
 
 
 def test_other_seed_is_a_note(recipes, tiny_cache, tmp_path):
     (tmp_path / "other.toml").write_text(recipe_text(make_recipe(name="other", seed=9)), encoding="utf-8")
     names = [str(recipes / "tiny.toml"), str(tmp_path / "other.toml")]
-    comparison = plan_comparison(names, num_seeds=2, cache=tiny_cache, out=tmp_path / "out")
-    assert comparison.notes == ("other has the seed 9 of its own; all runs take those of tiny",)
+    comparison = plan_comparison(names, RunOptions(cache=tiny_cache, out=tmp_path / "out"), num_seeds=2)
+    assert comparison.notes == ("other has seed 9; all runs take the seeds of tiny",)
     assert sorted(run.recipe.seed for run in comparison.runs) == [3, 3, 4, 4]
 
 

@@ -15,7 +15,7 @@ from tmkt_data.prepare.plan import plan_prepare
 from tmkt_train.cli.main import main
 from tmkt_train.data.cache import open_held_out
 from tmkt_train.errors import RunError
-from tmkt_train.experiments.few_shot import classify_episode, draw_episode, few_shot_accuracy
+from tmkt_train.experiments.few_shot import Episodes, classify_episode, draw_episode, few_shot_accuracy
 from tmkt_train.training.run import start_run
 from tmkt_train.training.setup import build_parts
 
@@ -26,7 +26,7 @@ LABELS = np.repeat(np.arange(12), 8)
 
 def test_an_episode_is_classes_with_examples_and_queries_apart():
     for number in range(50):
-        rows = draw_episode(LABELS, ways=5, shots=2, queries=3, episode=number, seed=1)
+        rows = draw_episode(LABELS, number, ways=5, shots=2, episodes=Episodes(3, seed=1))
         assert rows.shape == (5, 5)
         assert len(np.unique(rows)) == 25
         assert all(len(set(LABELS[row])) == 1 for row in rows)
@@ -35,7 +35,7 @@ def test_an_episode_is_classes_with_examples_and_queries_apart():
 
 def test_episodes_are_reproduced_and_reach_every_sample_evenly():
     def draw(number, seed=1):
-        return draw_episode(LABELS, ways=5, shots=1, queries=2, episode=number, seed=seed)
+        return draw_episode(LABELS, number, ways=5, shots=1, episodes=Episodes(2, seed=seed))
 
     np.testing.assert_array_equal(draw(7), draw(7))
     assert not np.array_equal(draw(7), draw(8))
@@ -48,9 +48,9 @@ def test_episodes_are_reproduced_and_reach_every_sample_evenly():
 def test_classes_with_too_few_recordings_are_not_drawn_and_too_few_classes_are_refused():
     labels = np.array([0] * 2 + [1] * 6 + [2] * 6)
     for number in range(20):
-        assert 0 not in labels[draw_episode(labels, ways=2, shots=1, queries=5, episode=number, seed=0)]
+        assert 0 not in labels[draw_episode(labels, number, ways=2, shots=1, episodes=Episodes())]
     with pytest.raises(RunError, match=r"few-shot: 2 classes have 1 \+ 5 recordings or more, expected 3"):
-        draw_episode(labels, ways=3, shots=1, queries=5, episode=0, seed=0)
+        draw_episode(labels, 0, ways=3, shots=1, episodes=Episodes())
 
 
 def test_a_query_gets_the_nearest_mean_by_hand():
@@ -61,11 +61,11 @@ def test_a_query_gets_the_nearest_mean_by_hand():
 
 def test_noise_is_at_chance_and_the_interval_is_that_of_the_mean():
     features = np.random.default_rng(0).normal(size=(96, 30)).astype(np.float32)
-    found = few_shot_accuracy(features, LABELS, ways=4, shots=1, queries=3, episodes=400, seed=3)
+    episodes = Episodes(3, 400, seed=3)
+    found = few_shot_accuracy(features, LABELS, ways=4, shots=1, episodes=episodes)
     assert found.accuracy == pytest.approx(0.25, abs=0.04)
     shares = [
-        classify_episode(features, draw_episode(LABELS, ways=4, shots=1, queries=3, episode=n, seed=3), 1)
-        for n in range(400)
+        classify_episode(features, draw_episode(LABELS, n, ways=4, shots=1, episodes=episodes), 1) for n in range(400)
     ]
     assert found.accuracy == pytest.approx(np.mean(shares))
     assert found.interval == pytest.approx(1.959964 * np.std(shares, ddof=1) / 20)
@@ -74,7 +74,7 @@ def test_noise_is_at_chance_and_the_interval_is_that_of_the_mean():
 def test_more_examples_help():
     rng = np.random.default_rng(1)
     features = (np.repeat(rng.normal(size=(12, 20)), 8, 0) + 1.5 * rng.normal(size=(96, 20))).astype(np.float32)
-    one, four = (few_shot_accuracy(features, LABELS, ways=5, shots=k, queries=3, episodes=200) for k in (1, 4))
+    one, four = (few_shot_accuracy(features, LABELS, ways=5, shots=k, episodes=Episodes(3, 200)) for k in (1, 4))
     assert four.accuracy > one.accuracy + one.interval
 
 

@@ -6,11 +6,12 @@ import pytest
 from PIL import Image
 
 from tmkt_train.errors import RecipeError, RunError, RunInterruptedError
+from tmkt_train.experiments.jobs import RunStarted
+from tmkt_train.experiments.plan import RunOptions
 from tmkt_train.experiments.proposals import Estimator, Grid, grid_values
-from tmkt_train.experiments.runs_progress import RunBegins
 from tmkt_train.experiments.search_space import Choices, Range, parse_dimensions
-from tmkt_train.experiments.sweep import Trial, plan_sweep, run_sweep
-from tmkt_train.experiments.sweep_files import best_trial, sweep_notes, write_sweep
+from tmkt_train.experiments.sweep import Trial, best_trial, plan_sweep, run_sweep, sweep_notes
+from tmkt_train.experiments.sweep_files import write_sweep
 from tmkt_train.recipe.load import recipe_text
 from tmkt_train.training.folder import RunFolder
 
@@ -31,7 +32,7 @@ def recipe(tmp_path_factory):
 
 
 def plan(recipe, cache, out, *over, **options):
-    return plan_sweep(str(recipe), over, settings=SHORT, cache=cache, out=out, **options)
+    return plan_sweep(str(recipe), over, RunOptions(tuple(SHORT), cache, out), **options)
 
 
 def run(sweep):
@@ -149,7 +150,7 @@ def test_finished_trials_are_taken_as_they_are(grid, recipe, tiny_cache):
 def test_finer_grid_trains_the_new_values_alone(grid, recipe, tiny_cache, tmp_path):
     shutil.copytree(grid[0].out, tmp_path / "out")
     sweep = plan(recipe, tiny_cache, tmp_path / "out", "mix.ratio=0.1:0.9", num_trials=5, is_grid=True)
-    begun = [progress.run.label for progress in run_sweep(sweep) if isinstance(progress, RunBegins)]
+    begun = [progress.run.label for progress in run_sweep(sweep) if isinstance(progress, RunStarted)]
     assert begun == ["trial 2 (mix.ratio=0.3) seed 3", "trial 4 (mix.ratio=0.7) seed 3"]
 
 
@@ -287,7 +288,7 @@ def test_sweep_never_chooses_on_test(recipe, tiny_cache, tmp_path):
     with pytest.raises(
         RunError, match=r"kt-paper has no validation part, and a sweep never chooses on test; add --set"
     ):
-        plan_sweep(str(recipe), ["mix.ratio=0:1"], settings=["data.protocol=kt-paper"], cache=tiny_cache, out=tmp_path)
+        plan_sweep(str(recipe), ["mix.ratio=0:1"], RunOptions(("data.protocol=kt-paper",), tiny_cache, tmp_path))
 
 
 def test_grid_takes_one_key_and_two_trials(recipe, tiny_cache, tmp_path):
@@ -318,7 +319,7 @@ def test_command_from_start_to_end_and_its_errors(recipe, tiny_cache, tmp_path, 
     folder = "runs/sweep-tiny-mix.schedule"
     for text in (
         '   1 mix.schedule = "constant": ', "best: mix.schedule = ", f"report.html       {folder}/report.html",
-        "next, the best values with the test part:\n  tmkt-train recipe ", "--set mix.schedule=",
+        "next, train the best values and evaluate them on the test split:\n  tmkt-train recipe ", "--set mix.schedule=",
     ):  # fmt: skip
         assert text in out, text
     code, out, err = call(*words, "--over", "optim.learning_rate=1e30,0.002", "--grid")

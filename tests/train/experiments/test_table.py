@@ -4,8 +4,8 @@ import random
 import pytest
 from scipy import stats
 
-from tmkt_train.experiments.paired_statistics import paired_difference, spread, t_interval, t_quantile
 from tmkt_train.experiments.panels import Panel, short_labels
+from tmkt_train.experiments.table import paired_difference, spread, t_interval
 
 
 @pytest.mark.parametrize(
@@ -13,9 +13,12 @@ from tmkt_train.experiments.panels import Panel, short_labels
     # The usual table of Student's t, two-sided 95 %.
     [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042), (120, 1.980)],
 )
-def test_quantiles_are_those_of_the_table(degrees, expected):
-    assert t_quantile(0.975, degrees) == pytest.approx(expected, abs=5e-4)
-    assert t_quantile(0.025, degrees) == pytest.approx(-expected, abs=5e-4)
+def test_half_width_is_the_quantile_of_the_table_times_the_standard_error(degrees, expected):
+    values = [float(k) for k in range(degrees + 1)]
+    low, high = t_interval(values)
+    standard_error = spread(values).sd / math.sqrt(len(values))
+    assert (high - low) / 2 / standard_error == pytest.approx(expected, abs=5e-4)
+    assert (high + low) / 2 == pytest.approx(degrees / 2)
 
 
 def test_interval_of_three_values_by_hand():
