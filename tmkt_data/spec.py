@@ -1,12 +1,14 @@
-"""Every choice that shapes a cache, in one frozen record with a digest."""
+"""The options that determine a cache, as one frozen record with a digest, and every closed choice of this package."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
-from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args, get_type_hints
 
 from tmkt_data.errors import SpecError
 
@@ -21,7 +23,8 @@ Orientation = Literal[
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
 Encoder = Literal["repeat", "poisson", "baked"]
 ImagePool = Literal["split", "all", "shuffled-prefix"]
-Pairing = Literal["same-class", "twin", "none"]
+ImagePairing = Literal["same-class", "twin"]
+Pairing = Literal[ImagePairing, "none"]
 EventScale = Literal["raw", "clip1", "log1p", "max", "step-max", "binary"]
 Protocol = Literal["twin-disjoint", "kt-paper"]
 Split = Literal["train", "val", "test"]
@@ -36,72 +39,42 @@ ClassSet = Literal["all", "objects"]
 Bake = Literal["none", "repeat", "poisson"]
 PolarityRule = Literal["as-is", "inverted"]
 
-_CLOSED: dict[str, tuple[str, ...]] = {
-    "bin_rule": BIN_RULES,
-    "canvas": get_args(Canvas),
-    "resize": get_args(Resize),
-    "representation": get_args(Representation),
-    "image_channel": get_args(ImageChannel),
-    "image_decode": get_args(ImageDecode),
-    "class_set": get_args(ClassSet),
-    "bake": get_args(Bake),
-    "orientation": ORIENTATIONS,
-    "polarity": get_args(PolarityRule),
-    "time_unit": TIME_UNITS,
-}
-_RANGES = {
-    "time_bins": (1, 1000),
-    "size": (4, 1024),
-    "split_seed": (0, 2**63 - 1),
-    "shift_x": (-65535, 65535),
-    "shift_y": (-65535, 65535),
-    "time_offset_us": (-(2**53), 2**53),
-    "refractory_us": (0, 10**9),
-    "background_us": (0, 10**9),
-}
+KT = "KT"
+OWN = "own choice"
 FILTERS = ("hot_pixels", "refractory_us", "background_us")
-_GEOMETRY = ("sensor_size", "time_unit", "orientation", "polarity", "shift_x", "shift_y", "time_offset_us")
-_OPEN = (*_GEOMETRY, *FILTERS, "image_decode")
-"""Choices that came later; at their defaults they are left out of the digest, so that caches of before stay."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What an option of `prepare` means; command line, recipe table and documentation are made from it.
+
+    Attributes:
+        text: Meaning, in one or two sentences.
+        low: Smallest number, included.
+        high: Largest number, included.
+        unit: Unit of a number.
+        source: Where the default comes from: KT is He et al., AAAI 2024, and its public code.
+        absent: What a value of None, or of 0 where that turns the option off, stands for.
+        is_late: Whether the digest leaves it out at its default, so that caches older than the option stay valid.
+    """
+
+    text: str
+    low: float = -math.inf
+    high: float = math.inf
+    unit: str = ""
+    source: str = OWN
+    absent: str = ""
+    is_late: bool = False
+
+
+def option(default: Any, text: str, **more: Any) -> Any:
+    """Declare a field of `PrepareSpec` by its default, its meaning and further attributes of `Option`."""
+    return field(default=default, metadata={"option": Option(text, **more)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSpec:
     """The choices of one `prepare`; another value of any of them is another cache.
-
-    Attributes:
-        time_bins: Time bins of a recording, T; 1 to 1000.
-        bin_rule: Where the edges of the bins lie: `exact` (every event in exactly one bin), `tonic`, `spikingjelly`.
-        canvas: What is scaled to the frame: `fixed`, the whole sensor with the image placed where the recording saw
-            it, or `tight`, the extent of each recording with the image stretched over it (the KT protocol).
-        resize: `sum`, coordinates are scaled and every event kept; `bilinear`, corner-aligned sampling of the count
-            frames (the KT protocol, loses events when scaling down); `area`, mean count over the area of a cell.
-        representation: `counts` per bin and polarity, or `voxel`, signed and bilinear in time.
-        image_channel: Intensity of an image: `value` of HSV, `luminance` (ITU-R 601), or `blue`.
-        size: Height and width of a frame in cells; 4 to 1024.
-        class_set: `all` classes, or `objects` without the background class of N-Caltech101.
-        split_seed: Seed of the drawn splits; datasets whose splits are laid down do not use it.
-        val_share: Share of the stems of each class in the validation part of drawn splits; 0 to 0.8.
-        test_share: Share of the stems of each class in the test part. None: the dataset's own test part where it
-            has one, otherwise 0.1.
-        bake: Spike frames of the images to store beside their intensity: `none`, `repeat` or `poisson`. Frames are
-            drawn on reading without it, afresh every epoch.
-        sensor_size: Width and height of the sensor, where the catalogue's is not right; None takes that.
-        time_unit: Unit of the times of recordings that do not say theirs (arrays, MATLAB); None takes the catalogue's.
-        shift_x: Added to the column of every event, before anything else; -1 for columns counted from 1.
-        shift_y: Added to the row of every event.
-        orientation: How the recording is turned or flipped to lie as the image does, after the shift, see
-            `orientation`. Where it swaps the axes, the canvas is the sensor lying on its side.
-        polarity: `inverted` takes OFF for ON.
-        time_offset_us: Added to every time, microseconds; moves `t_first_us` and the phase of the saccades.
-        hot_pixels: Drop the events of pixels with more than this many times as many events as the 99th percentile of
-            the active ones; 0 keeps them, 1 to 1000.
-        refractory_us: Drop an event that follows another of its pixel that was kept by less than this; 0 keeps all.
-        background_us: Drop an event without another in the eight pixels around within this time before it; 0 keeps
-            all. The filters apply in this order, after the orientation.
-        image_decode: How an image becomes a frame: `full`, decoded at its full size and resized by Pillow (as KT), or
-            `scaled`, where JPEGs far larger than the frame are decoded at 1/2, 1/4 or 1/8 of their size, see
-            `encode.frame_of_pixels`; about twice as fast.
 
     Raises:
         SpecError: A value outside its range, or values that exclude each other.
@@ -111,72 +84,138 @@ class PrepareSpec:
         True
     """
 
-    time_bins: int = 10
-    bin_rule: BinRule = "exact"
-    canvas: Canvas = "fixed"
-    resize: Resize = "sum"
-    representation: Representation = "counts"
-    image_channel: ImageChannel = "value"
-    size: int = 48
-    class_set: ClassSet = "all"
-    split_seed: int = 0
-    val_share: float = 0.1
-    test_share: float | None = None
-    bake: Bake = "none"
-    sensor_size: tuple[int, int] | None = None
-    time_unit: TimeUnit | None = None
-    shift_x: int = 0
-    shift_y: int = 0
-    orientation: Orientation = "as-is"
-    polarity: PolarityRule = "as-is"
-    time_offset_us: int = 0
-    hot_pixels: float = 0.0
-    refractory_us: int = 0
-    background_us: int = 0
-    image_decode: ImageDecode = "full"
+    time_bins: int = option(
+        10, "Time bins of a recording, T: the time steps of the network.", low=1, high=1000, unit="bins", source=KT
+    )
+    bin_rule: BinRule = option(
+        "exact",
+        "Edges of the time bins. exact: every event is in exactly one bin; tonic, spikingjelly: as those libraries "
+        "slice, with the events that they lose.",
+        source="own choice; KT: tonic",
+    )
+    canvas: Canvas = option(
+        "fixed",
+        "Area that is scaled to the frame. fixed: the whole sensor, with the image where the recording saw it; tight: "
+        "the extent of each recording, with the image stretched over it.",
+        source="own choice; KT: tight",
+    )
+    resize: Resize = option(
+        "sum",
+        "From sensor pixels to cells. sum: coordinates are scaled, every event is kept; bilinear: corner-aligned "
+        "sampling of the count frames, loses events when scaling down; area: mean count over the area of a cell.",
+        source="own choice; KT: bilinear",
+    )
+    representation: Representation = option(
+        "counts",
+        "Content of an event frame. counts: events of each bin and polarity; voxel: one channel, signed, bilinear in "
+        "time.",
+        source=KT,
+    )
+    image_channel: ImageChannel = option(
+        "value",
+        "Intensity of an image: value of HSV, luminance (ITU-R 601), or the blue channel.",
+        source="KT; inferred for TMKT",
+    )
+    size: int = option(48, "Height and width of a frame.", low=4, high=1024, unit="cells", source=KT)
+    class_set: ClassSet = option("all", "Classes. objects: without the background class of N-Caltech101.", source=KT)
+    split_seed: int = option(0, "Seed of drawn splits; not used where the dataset has its own.", low=0, high=2**63 - 1)
+    val_share: float = option(
+        0.1, "Share of each class in the validation split, where splits are drawn.", low=0, high=0.8, unit="share"
+    )
+    test_share: float | None = option(
+        None,
+        "Share of each class in the test split.",
+        low=0,
+        high=0.8,
+        unit="share",
+        absent="the dataset's own test split, otherwise 0.1",
+    )
+    bake: Bake = option(
+        "none",
+        "Spike frames of the images to store beside their intensity. Without them, spikes are drawn on reading, anew "
+        "in every epoch.",
+    )
+    sensor_size: tuple[int, int] | None = option(
+        None,
+        "Width and height of the sensor, such as 240x180, where those of the dataset are wrong.",
+        low=1,
+        high=65536,
+        unit="pixels",
+        absent="the dataset's",
+        is_late=True,
+    )
+    time_unit: TimeUnit | None = option(
+        None,
+        "Unit of times in files that do not state it (arrays, MATLAB).",
+        absent="the dataset's",
+        is_late=True,
+    )
+    shift_x: int = option(
+        0,
+        "Added to the column of every event, before the orientation; -1 for columns counted from 1.",
+        low=-65535,
+        high=65535,
+        unit="pixels",
+        is_late=True,
+    )
+    shift_y: int = option(0, "Added to the row of every event.", low=-65535, high=65535, unit="pixels", is_late=True)
+    orientation: Orientation = option(
+        "as-is",
+        "How recordings are rotated or flipped, after the shift, to lie as the images do. Where it swaps the axes, the "
+        "canvas is the sensor on its side.",
+        is_late=True,
+    )
+    polarity: PolarityRule = option("as-is", "inverted: ON events are read as OFF, and OFF as ON.", is_late=True)
+    time_offset_us: int = option(0, "Added to every time.", low=-(2**53), high=2**53, unit="microseconds", is_late=True)
+    hot_pixels: float = option(
+        0.0,
+        "Drop the events of pixels with more than this many times as many events as the 99th percentile of the active "
+        "pixels.",
+        low=1,
+        high=1000,
+        absent="off",
+        is_late=True,
+    )
+    refractory_us: int = option(
+        0,
+        "Drop an event that follows the last kept event of its pixel by less than this.",
+        low=0,
+        high=10**9,
+        unit="microseconds",
+        absent="off",
+        is_late=True,
+    )
+    background_us: int = option(
+        0,
+        "Drop an event without another one in the eight neighboring pixels within this time before it. Filters apply "
+        "in this order, after the orientation.",
+        low=0,
+        high=10**9,
+        unit="microseconds",
+        absent="off",
+        is_late=True,
+    )
+    image_decode: ImageDecode = option(
+        "full",
+        "full: images are decoded at full size and resized by Pillow; scaled: JPEGs far larger than the frame are "
+        "decoded at 1/2, 1/4 or 1/8 of their size, about twice as fast.",
+        source="own choice; KT: full",
+        is_late=True,
+    )
 
     def __post_init__(self) -> None:
-        for name, choices in _CLOSED.items():
-            value = getattr(self, name)
-            if value not in choices and not (value is None and name == "time_unit"):
-                raise SpecError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise SpecError(f"{name}: found {value!r}, expected a whole number from {low} to {high}")
-        self._check_shares()
-        self._check_geometry()
-        if self.representation == "voxel" and self.bin_rule != "exact":
-            raise SpecError(
-                f"bin_rule: found {self.bin_rule!r} with representation 'voxel', which spreads events over bins "
-                "by time; leave bin_rule at 'exact'"
-            )
-
-    def _check_shares(self) -> None:
-        for name in ("val_share", "test_share"):
-            value = getattr(self, name)
-            if value is None and name == "test_share":
-                continue
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 0.8:
-                raise SpecError(f"{name}: found {value!r}, expected a number from 0 to 0.8")
-            object.__setattr__(self, name, float(value))
+        for name in OPTIONS:
+            object.__setattr__(self, name, _checked(name, getattr(self, name)))
         if self.val_share + (self.test_share or 0.0) > 0.9:
             raise SpecError(
                 f"val_share, test_share: found {self.val_share} and {self.test_share}, expected a sum up to 0.9; "
                 "leave recordings to train on"
             )
-
-    def _check_geometry(self) -> None:
-        size: Any = self.sensor_size
-        if size is not None:
-            sides = list(size) if isinstance(size, (tuple, list)) else []
-            if len(sides) != 2 or not all(type(side) is int and 1 <= side <= 65536 for side in sides):
-                raise SpecError(f"sensor_size: found {size!r}, expected width and height, 1 to 65536 each")
-            object.__setattr__(self, "sensor_size", (sides[0], sides[1]))
-        factor: Any = self.hot_pixels
-        if not isinstance(factor, (int, float)) or isinstance(factor, bool) or not (factor == 0 or 1 <= factor <= 1000):
-            raise SpecError(f"hot_pixels: found {factor!r}, expected 0 to keep them, or a factor from 1 to 1000")
-        object.__setattr__(self, "hot_pixels", float(factor))
+        if self.representation == "voxel" and self.bin_rule != "exact":
+            raise SpecError(
+                f"bin_rule: found {self.bin_rule!r} with representation 'voxel', which spreads events over bins "
+                "by time; leave bin_rule at 'exact'"
+            )
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -189,13 +228,16 @@ class PrepareSpec:
         return 2 if self.representation == "counts" else 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the choices as plain values, ready for JSON or TOML."""
+        """Return the options as plain values, ready for JSON or TOML."""
         return dataclasses.asdict(self)
 
     def to_json(self) -> str:
-        """Return the choices as canonical JSON: sorted keys, no spaces, what came later where set."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        values = {k: v for k, v in self.to_dict().items() if k not in _OPEN or v != defaults[k]}
+        """Return the options as canonical JSON: sorted keys, no spaces, late options only where set."""
+        values = {
+            field.name: value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default or not OPTIONS[field.name].is_late
+        }
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -205,24 +247,75 @@ class PrepareSpec:
         Raises:
             SpecError: An unknown key, or a value that `PrepareSpec` refuses.
         """
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        unknown = sorted(set(values) - set(OPTIONS))
         if unknown:
             raise SpecError(f"prepare spec: unknown {', '.join(unknown)}; written by another version of tmkt?")
         return cls(**values)
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that name these choices."""
+        """Return 16 hexadecimal digits that identify these options."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def differences(self, other: PrepareSpec) -> dict[str, tuple[Any, Any]]:
-        """Return the choices that differ, as `{name: (here, there)}`."""
+        """Return the options that differ, as `{name: (here, there)}`."""
         here, there = self.to_dict(), other.to_dict()
         return {name: (here[name], there[name]) for name in here if here[name] != there[name]}
 
+    def written_differences(self, other: PrepareSpec) -> dict[str, str]:
+        """Return the options that differ from `other` as a command line or a recipe writes them."""
+        texts: dict[str, str] = {}
+        for name, (value, _) in self.differences(other).items():
+            texts[name] = (
+                "default" if value is None else "x".join(map(str, value)) if name == "sensor_size" else str(value)
+            )
+        return texts
+
     def command_options(self, defaults: PrepareSpec) -> list[str]:
         """Return the options of `tmkt-data prepare` that lead from `defaults` to this spec."""
-        options: list[str] = []
-        for name, (here, _) in self.differences(defaults).items():
-            text = f"{here[0]}x{here[1]}" if name == "sensor_size" and here else str(here)
-            options += [f"--{name.replace('_', '-')}", text]
-        return options
+        texts = self.written_differences(defaults)
+        return [word for name, text in texts.items() for word in (f"--{name.replace('_', '-')}", text)]
+
+
+def _kind(hint: Any) -> Any:
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    return kinds[0] if type(None) in get_args(hint) else hint
+
+
+OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in dataclasses.fields(PrepareSpec)}
+DEFAULTS: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(PrepareSpec)}
+KINDS: dict[str, Any] = {name: _kind(hint) for name, hint in get_type_hints(PrepareSpec).items()}
+"""What each option takes apart from None: `int`, `float`, a pair of `int`, or a `Literal`."""
+
+PrepareSpec.__doc__ = "\n".join(
+    [str(inspect.getdoc(PrepareSpec)), "", "Attributes:", *(f"    {name}: {OPTIONS[name].text}" for name in OPTIONS)]
+)
+
+
+def _checked(name: str, value: Any) -> Any:
+    option, kind = OPTIONS[name], KINDS[name]
+    low, high = option.low, option.high
+    if value is None and DEFAULTS[name] is None:
+        return None
+    if kind not in (int, float):
+        return _checked_choice(name, value) if name != "sensor_size" else _checked_pair(name, value)
+    is_number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    if is_number and (low <= value <= high or (value == 0 and option.absent)):
+        return kind(value)
+    zero = f"0 ({option.absent}) or " if option.absent and low > 0 else ""
+    noun = "a whole number" if kind is int else "a number"
+    raise SpecError(f"{name}: found {value!r}, expected {zero}{noun} from {low} to {high}")
+
+
+def _checked_choice(name: str, value: Any) -> Any:
+    choices = get_args(KINDS[name])
+    if value not in choices:
+        raise SpecError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")
+    return value
+
+
+def _checked_pair(name: str, value: Any) -> tuple[int, int]:
+    low, high = OPTIONS[name].low, OPTIONS[name].high
+    sides = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(sides) != 2 or not all(type(side) is int and low <= side <= high for side in sides):
+        raise SpecError(f"{name}: found {value!r}, expected width and height, {low} to {high} each")
+    return sides

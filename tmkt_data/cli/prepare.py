@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import sys
@@ -9,50 +10,40 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from tmkt_data.cli.console import FILE, SENSOR, STOPPED, fail, megabytes, progress_bar, say
+from tmkt_data.datasets.info import DatasetInfo
+from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, PrepareSpec
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
     from tmkt_data.datasets.catalogue import Catalogue
     from tmkt_data.prepare.plan import PreparePlan
-    from tmkt_data.spec import PrepareSpec
 
 _ANY = click.Path(path_type=Path)
 _MAX_PROBLEMS = 10
 
 
+_KINDS = {int: int, float: float, tuple[int, int]: SENSOR}
+_BY_DATASET = {field.name for field in dataclasses.fields(DatasetInfo)} & set(OPTIONS)
+
+
 def _spec_options(function: Any) -> Any:
-    options = [
-        click.option("--time-bins", type=int, help="Time bins of a recording, T.  [default: 10]"),
-        click.option("--size", type=int, help="Height and width of a frame.  [default: 48; 34 for digits, nmnist]"),
-        click.option("--resize", help="sum: keeps every event | bilinear: as KT | area: density.  [default: sum]"),
-        click.option("--bin-rule", help="exact: every event in one bin | tonic | spikingjelly.  [default: exact]"),
-        click.option("--canvas", help="fixed | tight: extent of the recording.  [default: fixed; ncaltech101: tight]"),
-        click.option("--representation", help="counts: OFF and ON | voxel: signed, one channel.  [default: counts]"),
-        click.option("--image-channel", help="value of HSV | luminance | blue.  [default: value]"),
-        click.option("--image-decode", help="full | scaled: JPEGs by halves.  [default: full; ncaltech101: scaled]"),
-        click.option("--class-set", help="all | objects: without background.  [default: all]"),
-        click.option("--split-seed", type=int, help="Seed of drawn splits.  [default: 0]"),
-        click.option("--val-share", type=float, help="Share of val in drawn splits.  [default: 0.1]"),
-        click.option("--test-share", type=float, help="Share of test.  [default: the set's own test part, else 0.1]"),
-        click.option("--sensor-size", type=SENSOR, metavar="WxH", help="Of the sensor, where the set's is wrong."),
-        click.option("--time-unit", help="Of arrays and MATLAB files: s | ms | us | ns."),
-        click.option("--shift-x", type=int, help="Added to every column, before the turn; -1 where they count from 1."),
-        click.option("--shift-y", type=int, help="Added to every row."),
-        click.option("--orientation", help="flip-x | flip-y | rotate-90 | -180 | -270 | transpose.  [default: as-is]"),
-        click.option("--polarity", help="inverted: OFF is ON.  [default: as-is]"),
-        click.option("--time-offset-us", type=int, help="Added to every time.  [default: 0]"),
-        click.option("--hot-pixels", type=float, help="Drop pixels this many times over the 99th percentile.  [off]"),
-        click.option("--refractory-us", type=int, help="Drop what follows its pixel's last event sooner.  [off]"),
-        click.option("--background-us", type=int, help="Drop events without a neighbor within this time.  [off]"),
-        click.option("--bake", help="Store spike frames too: none | repeat | poisson.  [default: none]"),
-    ]  # fmt: skip
-    for option in reversed(options):
-        function = option(function)
+    """Add an option for each field of `PrepareSpec`."""
+    for name, option in reversed(OPTIONS.items()):
+        choices = "|".join(get_args(KINDS[name])) if KINDS[name] not in _KINDS else ""
+        text = option.text if len(choices) < 40 else f"{option.text} One of {choices.replace('|', ', ')}."
+        default = option.absent or str(DEFAULTS[name]) + (" or the dataset's" if name in _BY_DATASET else "")
+        limits = f"; {option.low} to {option.high}" if option.low > -(10**6) and option.high < 10**6 else ""
+        function = click.option(
+            f"--{name.replace('_', '-')}",
+            type=_KINDS.get(KINDS[name], str),
+            metavar=(choices if len(choices) < 40 else "NAME") or None,
+            help=f"{text}  [default: {default}{limits}]",
+        )(function)
     return function
 
 
@@ -73,28 +64,18 @@ def _spec_options(function: Any) -> Any:
 @click.option("--skip-bad", is_flag=True, help="Leave unreadable files out; the cache names them.")
 @click.option("--allow-unpaired", is_flag=True, help="Go on where a class has recordings and no image.")
 @click.option("--force", is_flag=True, help="Prepare again and replace the cache.")
-def prepare(
-    name: str,
-    root: Path | None,
-    events: Path | None,
-    images: Path | None,
-    out: Path | None,
-    workers: int,
-    skip_bad: bool,
-    allow_unpaired: bool,
-    force: bool,
-    **choices: Any,
-) -> None:
+def prepare(name: str, root: Path | None, events: Path | None, images: Path | None, **options: Any) -> None:
     """Build the cache of a dataset: aligned frames of both sides, splits and twins, in one HDF5 file.
 
-    Interrupted at any point and run again, it goes on, and ends with the same bytes.
+    Stopped at any point, the same command resumes and ends with the same bytes.
     """
     from tmkt_data.datasets.registry import open_catalogue
     from tmkt_data.prepare.blocks import UnreadableSourcesError
     from tmkt_data.prepare.plan import cache_directory, find_prepared, plan_prepare
     from tmkt_data.sources.locate import Locations, find_sources
 
-    spec = _spec(name, choices)
+    spec = _spec(name, options)
+    skip_bad, force = options["skip_bad"], options["force"]
     if name == "digits":
         if events is not None or images is not None:
             raise click.UsageError("digits is made by tmkt itself; leave --events and --images out")
@@ -108,30 +89,27 @@ def prepare(
         given, unpack_to = Locations(root, events, images), cache_directory() / "sources"
         catalogue = find_sources(name, given, spec.class_set, unpack_to=unpack_to, say=say).catalogue
     _report_catalogue(catalogue)
-    if not allow_unpaired:
+    if not options["allow_unpaired"]:
         _require_images(catalogue)
-    plan = plan_prepare(catalogue, spec, out)
+    plan = plan_prepare(catalogue, spec, options["out"])
     prepared = None if force else find_prepared(plan, skip_bad=skip_bad)
     if prepared is not None:
         say(f"already prepared: {plan.path} ({megabytes(prepared.num_bytes)}), nothing to do")
         _print_next(plan.path, name, spec)
         return
     try:
-        _run(plan, workers, skip_bad=skip_bad, fresh=force)
+        _run(plan, options["workers"], skip_bad=skip_bad, fresh=force)
     except UnreadableSourcesError as unreadable:
         _fail_unreadable(unreadable.problems)
     _report_cache(plan)
     _print_next(plan.path, name, spec)
 
 
-def _spec(name: str, choices: dict[str, Any]) -> PrepareSpec:
-    import dataclasses
-
+def _spec(name: str, options: dict[str, Any]) -> PrepareSpec:
     from tmkt_data.datasets.registry import default_spec
 
-    return dataclasses.replace(
-        default_spec(name), **{key: value for key, value in choices.items() if value is not None}
-    )
+    given = {key: options[key] for key in OPTIONS if options[key] is not None}
+    return dataclasses.replace(default_spec(name), **given)
 
 
 def _write_digits(root: Path | None) -> Path:
@@ -272,8 +250,7 @@ def _print_next(path: Path, name: str, spec: PrepareSpec) -> None:
     from tmkt_data.datasets.registry import dataset_info, default_spec
 
     quoted = shlex.quote(str(path))
-    chosen = spec.differences(default_spec(name))
-    texts = {key: f"{value[0]}x{value[1]}" if key == "sensor_size" else value for key, (value, _) in chosen.items()}
-    settings = "".join(f" --set data.prepare.{key}={value}" for key, value in texts.items())
+    changed = spec.written_differences(default_spec(name))
+    settings = "".join(f" --set data.prepare.{key}={text}" for key, text in changed.items())
     say(f"look at it:  tmkt-data preview {quoted}")
     say(f"train on it: tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}")
