@@ -18,7 +18,7 @@ from tmkt_data.cache.format import FORMAT_VERSION, LEADING_BYTES
 from tmkt_data.cli.main import main as data_command
 from tmkt_data.datasets.registry import DATASETS
 from tmkt_train.cli.main import main as train_command
-from tmkt_train.recipe.load import find_recipe, load_recipe, recipe_folders
+from tmkt_train.recipe.load import find_recipe, list_recipes, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -26,6 +26,7 @@ PAGES = [
     *(path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.is_file()),
     *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts),
 ]
+RECIPES = [path.name for path, _ in list_recipes()]
 COMMANDS = {"tmkt-data": data_command, "tmkt-train": train_command}
 
 
@@ -128,14 +129,14 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
         case ["python" | "python3", "-m", "venv" | "pip" | "pytest", *_]:
             pass
         case _:
-            assert words[0] in ("git", "cd", "export", "pip", "head", "ruff"), place
+            assert words[0] in ("git", "cd", "export", "pip", "head", "ruff", "pre-commit"), place
 
 
 def check_values(name: str, params: dict[str, Any]) -> None:
     if name == "prepare":
         assert params["name"] in DATASETS
     given = params.get("recipe") if name == "check" else params.get("name_or_path") if name == "recipe" else None
-    if given is not None and "/" not in given and not given.endswith(".toml"):
+    if given is not None and "/" not in given and ".toml" not in given:
         load_recipe(find_recipe(given), params["settings"])
 
 
@@ -189,20 +190,13 @@ def test_the_table_of_recipe_keys_is_that_of_the_models() -> None:
     assert keys["written"](page) == page, "run: python docs/recipe_keys.py"
 
 
-def test_sources_of_recipe_keys_say_inferred_where_the_help_does() -> None:
-    keys = runpy.run_path(str(DOCS / "recipe_keys.py"))
-    described = {key: field.description or "" for key, field in keys["fields"]()}
-    assert set(keys["SOURCES"]) == set(described)
-    assert set(keys["UNITS"]) <= set(described)
-    assert {key for key, source in keys["SOURCES"].items() if "inferred" in source} == {
-        key for key, description in described.items() if "(inferred)" in description
-    }
-
-
 def test_the_recipes_page_lists_the_recipes() -> None:
     page = (DOCS / "recipes.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\| `(\w+)` \| .* \| `[\w-]+` \| [\w-]+ \|$", page, re.MULTILINE))
-    assert listed == {path.stem for folder in recipe_folders() for path in folder.glob("*.toml")}
+    rows = re.findall(r"^\| `(\w+)` \| .* \| `[\w-]+` \| [\w-]+ \|((?: `\w+`)*) \|$", page, re.MULTILINE)
+    listed = {f"{name}{ending}" for name, row in rows for ending in ("", *(f"_{v}" for v in re.findall(r"\w+", row)))}
+    assert listed == set(RECIPES)
+    described = {name for line in re.findall(r"^\| (`.*`) \| ", page, re.MULTILINE) for name in line.split(", ")}
+    assert {variant for _, row in rows for variant in row.split()} <= described
 
 
 def test_the_cache_format_names_everything_in_a_cache(workplace: Path) -> None:
@@ -225,7 +219,7 @@ def test_the_reference_holds_every_public_name() -> None:
     assert named | {"TmktError"} >= set(tmkt_data.__all__)
 
 
-@pytest.mark.parametrize("name", sorted({path.stem for folder in recipe_folders() for path in folder.glob("*.toml")}))
+@pytest.mark.parametrize("name", RECIPES)
 def test_recipes_take_the_default_cache_as_the_pages_say(name: str) -> None:
     recipe = load_recipe(find_recipe(name))
     changed = set(recipe.data.prepare.to_spec().differences(tmkt_data.default_spec(recipe.data.dataset)))

@@ -1,14 +1,23 @@
-"""The choices that recipes name and the code below them takes; nothing is imported for them."""
+"""Every closed choice of training, as a `Literal`: recipes name them and all layers take them. Imports nothing."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+Auto = Literal["auto"]
+All = Literal["all"]
+ByCount = Literal["by-count"]
+Default = Literal["default"]
+"""How a recipe writes None: the dataset decides."""
+
+Stream = Literal["image", "event"]
+Head = Stream
+Backbone = Literal["vgg-snn", "resnet18", "scnn"]
+BatchNormMode = Literal["per-step", "fused", "none"]
+EvalStatistics = Literal["shared", "event"]
+Surrogate = Literal["triangle", "rectangle"]
+
 MethodName = Literal["event-only", "fine-tune", "kt", "kt+tsm", "tmkt"]
-Sampler = Literal["class-balanced", "shuffled"]
-Classification = Literal["tet", "mean-logits"]
-CkaEstimator = Literal["biased", "debiased"]
-ModalityStreams = Literal["mixed", "both"]
 SlideSchedule = Literal["off", "cubic", "step"]
 MixSchedule = Literal["constant", "linear", "cubic"]
 MixDistribution = Literal["sequential", "renormalised"]
@@ -17,11 +26,13 @@ MixDistribution = Literal["sequential", "renormalised"]
 The default "sequential" is the rule as stated; "renormalised" is an alternative reading (inferred).
 """
 
-LearningRateSchedule = Literal["cosine", "step", "constant"]
+Classification = Literal["tet", "mean-logits"]
+CkaEstimator = Literal["biased", "debiased"]
+ModalityStreams = Literal["mixed", "both"]
 CoefficientMode = Literal["learned", "fixed", "off"]
-Surrogate = Literal["triangle", "rectangle"]
-BatchNormMode = Literal["per-step", "fused", "none"]
-EvalStatistics = Literal["shared", "event"]
-Stream = Literal["image", "event"]
-Backbone = Literal["vgg-snn", "resnet18", "scnn"]
-Head = Stream
+
+OptimizerName = Literal["adamw"]
+LearningRateSchedule = Literal["cosine", "step", "constant"]
+Sampler = Literal["class-balanced", "shuffled"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "tf32"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,21 +51,26 @@ main.add_command(sweep)
 
 @main.command()
 def recipes() -> None:
-    """List the available recipes."""
+    """List the available recipes by system: dataset and network."""
     import textwrap
 
-    from tmkt_train.recipe.load import families, list_recipes
+    from tmkt_train.recipe.load import list_recipes
 
-    for entry, variants in families(list_recipes()):
-        click.secho(entry.name, bold=True)
-        if entry.problem:
-            click.secho(f"  error: {entry.problem}", fg="red")
-            continue
-        click.echo(f"  {entry.title}")
-        click.echo(f"  needs: {entry.dataset}")
-        endings = " ".join(variant.name.removeprefix(entry.name) for variant in variants)
-        if endings:
-            click.echo(textwrap.fill(endings, 78, initial_indent="  also:  ", subsequent_indent="         "))
+    for name, found in groupby(list_recipes(), lambda item: item[0].file.stem):
+        click.secho(name, bold=True)
+        variants: list[str] = []
+        problems: list[str] = []
+        for path, loaded in found:
+            if isinstance(loaded, RecipeError):
+                problems += loaded.problems[:1]
+            elif path.variant:
+                variants.append(f"_{path.variant}")
+            else:
+                click.echo(f"  {loaded.title}\n  needs: {loaded.data.dataset}")
+        for problem in dict.fromkeys(problems):
+            click.secho(f"  error: {problem}", fg="red")
+        if variants:
+            click.echo(textwrap.fill(" ".join(variants), 78, initial_indent="  also:  ", subsequent_indent="         "))
     click.echo("\ntrain one: tmkt-train recipe NAME    all its settings: tmkt-train check NAME")
 
 
@@ -75,12 +81,12 @@ def recipes() -> None:
 def check(name: str, settings: tuple[str, ...], cache: Path | None) -> None:
     """Validate a recipe and print all of its settings.
 
-    RECIPE is a name or a file. Settings that the papers leave open are marked as inferred.
+    RECIPE is a name, a file, or a variant in a file: my.toml:kt. Settings that the papers leave open are marked as
+    inferred.
     """
     from tmkt_train.data.cache import choose_cache
-    from tmkt_train.recipe.contradictions import doubts
-    from tmkt_train.recipe.load import find_recipe, load_recipe, toml_value
-    from tmkt_train.recipe.settings import flat_items
+    from tmkt_train.recipe.load import find_recipe, load_recipe
+    from tmkt_train.recipe.recipe import flat_items, toml_value
 
     path = find_recipe(name)
     loaded = load_recipe(path, settings)
@@ -98,8 +104,8 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None) -> None:
         found = f"no cache yet: {problem}"
     click.echo(f"{path}: the recipe is valid")
     click.echo(found)
-    for doubt in doubts(loaded):
-        click.echo(f"note: {doubt}")
+    for warning in loaded.warnings():
+        click.echo(f"note: {warning}")
 
 
 @main.command()
@@ -111,7 +117,8 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None) -> None:
 def recipe(name: str, seed: int | None, settings: tuple[str, ...], cache: Path | None, out: Path | None) -> None:
     """Train a recipe, evaluate it on the test split and write its report.
 
-    RECIPE is a name or a file. Ctrl-C saves a checkpoint and prints the command that resumes the run.
+    RECIPE is a name, a file, or a variant in a file: my.toml:kt. Ctrl-C saves a checkpoint and prints the command that
+    resumes the run.
     """
     from tmkt_train.recipe.load import find_recipe, load_recipe
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from tmkt_train.experiments.comparison_figure import comparison_svg
 from tmkt_train.experiments.plan import WORDS, Comparison
 from tmkt_train.experiments.table import GroupRow, RunRow, share_text
-from tmkt_train.recipe.load import toml_value
-from tmkt_train.recipe.settings import flat_items
+from tmkt_train.recipe.recipe import flat_items, toml_value
 from tmkt_train.report.html import Html, count, duration, element, joined, percent, table
 from tmkt_train.report.overview import figures
 from tmkt_train.report.page import document

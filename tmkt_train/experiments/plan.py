@@ -11,10 +11,8 @@ from typing import Any, Literal
 from tmkt_data import CacheInfo, PairedFrames
 from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RunError
-from tmkt_train.recipe.load import find_recipe, load_recipe, toml_value
-from tmkt_train.recipe.overrides import split_setting
-from tmkt_train.recipe.recipe import Recipe
-from tmkt_train.recipe.settings import flat_items
+from tmkt_train.recipe.load import RecipePath, find_recipe, load_recipe, split_setting
+from tmkt_train.recipe.recipe import Recipe, flat_items, toml_value
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.run_identity import require_same_recipe
 
@@ -45,7 +43,7 @@ class PlannedRun:
 
     Attributes:
         label: Name of the run in messages.
-        source: Recipe file.
+        source: Recipe, as it was found.
         settings: `key=value` overrides of the file, later ones win.
         recipe: The resolved recipe.
         cache: Cache to train on.
@@ -53,7 +51,7 @@ class PlannedRun:
     """
 
     label: str
-    source: Path
+    source: RecipePath
     settings: tuple[str, ...]
     recipe: Recipe
     cache: CacheInfo
@@ -136,12 +134,12 @@ def plan_comparison(
     return Comparison(out, tuple(recipes), tuple(runs), tuple(_notes(recipes, caches)))
 
 
-def plan_run(label: str, source: Path, settings: Sequence[str], cache: CacheInfo, folder: Path) -> PlannedRun:
+def plan_run(label: str, source: RecipePath, settings: Sequence[str], cache: CacheInfo, folder: Path) -> PlannedRun:
     """Plan one run; its folder must be new or hold the same run.
 
     Args:
         label: Name of the run in messages.
-        source: Recipe file.
+        source: Recipe, as it was found.
         settings: `key=value` overrides of the file.
         cache: Cache to train on.
         folder: Folder of the run.

@@ -6,16 +6,13 @@ import difflib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from tmkt_train.errors import RecipeError, RunError
 from tmkt_train.experiments.plan import WORDS
-from tmkt_train.recipe.load import load_recipe, toml_value
-from tmkt_train.recipe.overrides import split_setting
-from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.load import RecipePath, load_recipe, split_setting
+from tmkt_train.recipe.recipe import Recipe, flat_items, toml_value
 from tmkt_train.recipe.schema import Table
-from tmkt_train.recipe.settings import flat_items
 
 Value = bool | int | float | str
 
@@ -77,12 +74,12 @@ class Choices:
 Dimension = Range | Choices
 
 
-def parse_dimensions(texts: Sequence[str], source: Path, settings: Sequence[str]) -> tuple[Dimension, ...]:
+def parse_dimensions(texts: Sequence[str], source: RecipePath, settings: Sequence[str]) -> tuple[Dimension, ...]:
     """Read what a sweep varies, and check it against the recipe.
 
     Args:
         texts: `KEY=LOW:HIGH`, `KEY=LOW:HIGH:log` or `KEY=VALUE,VALUE`, one or more.
-        source: Recipe file.
+        source: Recipe, as it was found.
         settings: `key=value` texts that go over the file.
 
     Raises:
@@ -190,7 +187,7 @@ def _types(annotation: Any) -> Iterator[Any]:
         yield from _types(below)
 
 
-def _require_accepted(dimension: Dimension, source: Path, settings: Sequence[str]) -> None:
+def _require_accepted(dimension: Dimension, source: RecipePath, settings: Sequence[str]) -> None:
     """Refuse values that make no recipe.
 
     Raises:
@@ -203,7 +200,7 @@ def _require_accepted(dimension: Dimension, source: Path, settings: Sequence[str
             raise RecipeError([text.replace("--set ", "--over ", 1) for text in error.problems]) from None
 
 
-def _require_used(dimensions: Sequence[Dimension], recipe: Recipe, source: Path, settings: Sequence[str]) -> None:
+def _require_used(dimensions: Sequence[Dimension], recipe: Recipe, source: RecipePath, settings: Sequence[str]) -> None:
     """Refuse keys that none of the methods looks at.
 
     Raises:

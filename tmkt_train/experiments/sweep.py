@@ -16,8 +16,8 @@ from tmkt_train.experiments.plan import PlannedRun, RunOptions, plan_run, requir
 from tmkt_train.experiments.proposals import Estimator, Grid, Proposals
 from tmkt_train.experiments.search_space import Choices, Dimension, Range, Value, parse_dimensions, setting_of
 from tmkt_train.experiments.table import csv_text, spread
-from tmkt_train.recipe.load import find_recipe, load_recipe, toml_value
-from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.load import RecipePath, find_recipe, load_recipe
+from tmkt_train.recipe.recipe import Recipe, toml_value
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Sweep:
 
     Attributes:
         out: Its folder.
-        source: Recipe file.
+        source: Recipe, as it was found.
         settings: `key=value` texts that go over every run.
         recipe: The recipe with these settings.
         dimensions: What is varied.
@@ -37,7 +37,7 @@ class Sweep:
     """
 
     out: Path
-    source: Path
+    source: RecipePath
     settings: tuple[str, ...]
     recipe: Recipe
     dimensions: tuple[Dimension, ...]

@@ -13,7 +13,7 @@ from tmkt_train.experiments.panels import Line, Panel, Point
 from tmkt_train.experiments.search_space import Choices, Dimension, Range, Value
 from tmkt_train.experiments.sweep import Sweep, Trial, best_trial, sweep_csv, sweep_notes
 from tmkt_train.experiments.table import spread
-from tmkt_train.recipe.load import toml_value
+from tmkt_train.recipe.recipe import toml_value
 from tmkt_train.report.html import Html, element, figure, joined, percent, table
 from tmkt_train.report.overview import figures
 from tmkt_train.report.page import document

@@ -1,11 +1,13 @@
-"""Recipe files: where they lie, reading them with overrides, and writing a resolved one."""
+"""Recipe files: finding them, their variants, what they extend, and reading one with settings over it."""
 
 from __future__ import annotations
 
 import difflib
-import json
+import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,142 +15,169 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from tmkt_train.errors import RecipeError
-from tmkt_train.recipe.explain import explain
-from tmkt_train.recipe.overrides import apply_overrides, parse_toml
+from tmkt_train.recipe.explain import Layer, explain
 from tmkt_train.recipe.recipe import Recipe
-from tmkt_train.recipe.schema import Table
 
 _MAX_BYTES = 1_000_000
+_MAX_DEPTH = 20
+_TOO_DEEP = f"tables or lists more than {_MAX_DEPTH} deep, expected those of a recipe"
+_BARE_WORD = re.compile(r"[A-Za-z0-9_./:+ -]*")
+_KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_VARIANT = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class RecipeEntry(NamedTuple):
-    """One line of the list of recipes; `problem` says why a file is no recipe."""
+class RecipePath(NamedTuple):
+    """A recipe file, or one variant in it: `my.toml` or `my.toml:kt`."""
 
-    name: str
-    title: str
-    dataset: str
-    path: Path
-    problem: str = ""
+    file: Path
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it can be named by where its file is found by name."""
+        return f"{self.file.stem}_{self.variant}" if self.variant else self.file.stem
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.variant}" if self.variant else str(self.file)
 
 
 def recipe_folders() -> list[Path]:
     """Return the folders that are searched for a recipe: here, in the package, in the checkout."""
     packaged = Path(str(resources.files("tmkt_train").joinpath("recipes")))
     checkout = Path(__file__).resolve().parents[2] / "recipes"
-    folders = [Path("recipes"), packaged, checkout]
     seen: dict[Path, Path] = {}
-    for folder in folders:
+    for folder in (Path("recipes"), packaged, checkout):
         if folder.is_dir():
             seen.setdefault(folder.resolve(), folder)
     return list(seen.values())
 
 
-def find_recipe(name_or_path: str) -> Path:
-    """Return the file of a recipe: a path as given, otherwise by name from `recipe_folders`.
+def find_recipe(name_or_path: str) -> RecipePath:
+    """Return a recipe by path, `my.toml` or `my.toml:VARIANT`, otherwise by name from `recipe_folders`.
 
     Raises:
-        RecipeError: There is no such file.
+        RecipeError: There is no such file or name.
     """
+    found = _at(name_or_path)
+    if found:
+        return found
     given = Path(name_or_path)
-    if given.is_file():
-        return given
-    if given.suffix == ".toml" or len(given.parts) != 1:
+    if given.suffix.startswith(".toml") or len(given.parts) != 1:
         raise RecipeError(f"{name_or_path}: no such recipe file; see `tmkt-train recipes`")
-    for folder in recipe_folders():
-        path = folder / f"{name_or_path}.toml"
-        if path.is_file():
-            return path
-    names = sorted({path.stem for path in _recipe_paths()})
-    near = difflib.get_close_matches(name_or_path, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+    known = _named(recipe_folders())
+    if name_or_path in known:
+        return known[name_or_path]
+    systems = [path for path in known.values() if not path.variant and name_or_path.startswith(f"{path.name}_")]
+    if systems:
+        system = max(systems, key=lambda path: len(path.name))
+        variants = _variants(system.file, read_tables(system.file))
+        hint = f"{system.name} has the variants {', '.join(variants)}" if variants else f"{system.name} has no variants"
+    else:
+        near = difflib.get_close_matches(name_or_path, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "see `tmkt-train recipes`"
     raise RecipeError(f"{name_or_path}: no recipe of this name; {hint}")
 
 
-def _recipe_paths() -> Iterator[Path]:
-    taken: set[str] = set()
-    for folder in recipe_folders():
-        for path in sorted(folder.glob("*.toml")):
-            if path.stem not in taken:
-                taken.add(path.stem)
-                yield path
+def _at(path: str) -> RecipePath | None:
+    file, colon, variant = path.rpartition(":")
+    if Path(path).is_file():
+        return RecipePath(Path(path))
+    return RecipePath(Path(file), variant) if colon and Path(file).is_file() else None
 
 
-def list_recipes() -> list[RecipeEntry]:
-    """List every recipe that can be named, with the dataset it needs."""
-    entries: list[RecipeEntry] = []
-    for path in _recipe_paths():
+def _named(folders: Sequence[Path]) -> dict[str, RecipePath]:
+    """Return every recipe of some folders by name; earlier folders come first, and a file before a variant."""
+    known: dict[str, RecipePath] = {}
+    for folder in folders:
+        files = sorted(folder.glob("*.toml"))
+        paths = [RecipePath(file) for file in files]
+        for file in files:
+            with suppress(RecipeError):
+                paths += [RecipePath(file, variant) for variant in _variants(file, read_tables(file))]
+        for path in paths:
+            known.setdefault(path.name, path)
+    return known
+
+
+def list_recipes() -> Iterator[tuple[RecipePath, Recipe | RecipeError]]:
+    """Yield every recipe that can be named, or what is wrong with it; the variants of a file follow it."""
+    for path in sorted(_named(recipe_folders()).values(), key=lambda path: (path.file.stem, path.variant != "")):
         try:
-            recipe = load_recipe(path)
-            entries.append(RecipeEntry(path.stem, recipe.title, recipe.data.dataset, path))
+            yield path, load_recipe(path)
         except RecipeError as error:
-            entries.append(RecipeEntry(path.stem, "", "", path, problem=error.problems[0]))
-    return entries
+            yield path, error
 
 
-def families(entries: Sequence[RecipeEntry]) -> list[tuple[RecipeEntry, list[RecipeEntry]]]:
-    """Group recipes with those whose name they begin, such as `scnn_nmnist` with `scnn_nmnist_kt`.
-
-    A recipe that is broken stands by itself.
-    """
-    names = {entry.name for entry in entries if not entry.problem}
-    found: dict[str, tuple[RecipeEntry, list[RecipeEntry]]] = {}
-    for entry in sorted(entries, key=lambda entry: entry.name):
-        bases = [name for name in names if entry.name.startswith(f"{name}_")]
-        base = min(bases, key=len, default=None) if not entry.problem else None
-        if base is None:
-            found[entry.name] = (entry, [])
-        else:
-            found[base][1].append(entry)
-    return list(found.values())
-
-
-def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file over the one that it extends, put the settings over both, and check everything.
+def load_recipe(source: Path | RecipePath, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe over the one that it extends, put the settings over both, and check everything.
 
     Args:
-        path: TOML file. With `extends = "other"` at the top, its keys go over those of another recipe: a name, or a
-            path beside the file. One level: that recipe extends nothing.
-        settings: `key=value` texts, see `overrides.apply_overrides`.
+        source: TOML file, or a variant in one. The tables of `[variants.NAME]` go over those of the file. With
+            `extends = "other"` at the top, the file goes over another recipe: a name, or a path beside the file. One
+            level: that recipe extends nothing.
+        settings: `key=value` texts, see `apply_overrides`.
 
     Raises:
         RecipeError: A file cannot be read, is no TOML, or holds mistakes; lists all of them.
     """
-    written = _extended(path, read_tables(path))
-    tables, keys, problems = apply_overrides(written, settings)
+    layers = _read_layers(source if isinstance(source, RecipePath) else RecipePath(source))
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        name = merged.get("name")
+        merged = _merge(merged, layer.tables)
+        if layer.variant and isinstance(name, str):
+            merged["name"] = layer.tables.get("name", f"{name}_{layer.variant}")
+    tables, keys, problems = apply_overrides(merged, settings)
     try:
         recipe = Recipe.model_validate(tables)
     except ValidationError as error:
-        raise RecipeError([*problems, *explain(error, tables, str(path), keys, written)]) from None
+        raise RecipeError([*problems, *explain(error, tables, layers, keys)]) from None
     if problems:
         raise RecipeError(problems)
     return recipe
 
 
-def _extended(path: Path, tables: dict[str, Any]) -> dict[str, Any]:
-    """Return the tables of a recipe with what they extend below them.
+def _read_layers(path: RecipePath) -> list[Layer]:
+    file, variant = path
+    tables = read_tables(file)
+    variants = _variants(file, tables)
+    below = _read_extended(file, tables["extends"]) if "extends" in tables else []
+    own = {key: value for key, value in tables.items() if key not in ("extends", "variants")}
+    layers = [*below, Layer(f"{file}: ", own)]
+    if not variant:
+        return layers
+    if variant not in variants:
+        raise RecipeError(f"{file}: no variant {variant}; it has {', '.join(variants) or 'none'}")
+    return [*layers, Layer(f"{file}: variants.{variant}.", variants[variant], variant)]
 
-    Raises:
-        RecipeError: What is extended is missing, or extends something itself.
-    """
-    if "extends" not in tables:
-        return tables
-    given = tables["extends"]
+
+def _variants(file: Path, tables: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    variants = tables.get("variants", {})
+    if not isinstance(variants, dict):
+        raise RecipeError(f"{file}: variants: found {variants!r}, expected tables such as [variants.kt]")
+    for name, table in variants.items():
+        if not _VARIANT.fullmatch(name):
+            raise RecipeError(f"{file}: variants: found the name {name!r}, expected letters, digits, _ and -")
+        if not isinstance(table, dict):
+            raise RecipeError(f"{file}: variants.{name}: found {table!r}, expected a table")
+    return variants
+
+
+def _read_extended(file: Path, given: object) -> list[Layer]:
     if not isinstance(given, str) or not given:
-        raise RecipeError(f"{path}: extends: found {given!r}, expected the name or the path of a recipe")
-    beside = path.parent / (given if given.endswith(".toml") else f"{given}.toml")
+        raise RecipeError(f"{file}: extends: found {given!r}, expected the name or the path of a recipe")
+    beside = str(file.parent / given)
     try:
-        base = beside if beside.is_file() else find_recipe(given)
+        base = _at(beside) or _at(f"{beside}.toml") or _named([file.parent]).get(given) or find_recipe(given)
+        further = read_tables(base.file).get("extends")
+        if further is None:
+            return _read_layers(base)
     except RecipeError as error:
-        raise RecipeError([f"{path}: extends: {problem}" for problem in error.problems]) from None
-    below = read_tables(base)
-    if "extends" in below:
-        raise RecipeError(
-            f"{path}: extends {given}, which extends {below['extends']!r}; expected one level, so extend that one"
-        )
-    return _merge(below, {key: value for key, value in tables.items() if key != "extends"})
+        raise RecipeError([f"{file}: extends: {problem}" for problem in error.problems]) from None
+    raise RecipeError(f"{file}: extends {given}, which extends {further!r}; expected one level, so extend that one")
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -174,37 +203,93 @@ def read_tables(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: no valid TOML: {error}") from None
 
 
-def recipe_text(recipe: Recipe) -> str:
-    """Write a recipe out as TOML with every key; `load_recipe` gives the same recipe back."""
-    return "\n".join(_table_lines(recipe, "")) + "\n"
+def parse_toml(text: str, place: str) -> dict[str, Any]:
+    """Parse TOML; `place` says in messages where it stands.
+
+    Raises:
+        RecipeError: Integers beyond the 64 bits of TOML, or tables and lists nested beyond reason.
+        TOMLDecodeError: It is no TOML.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        # Python refuses to read integers of some thousand digits.
+        raise RecipeError(f"{place}: found a huge integer, expected at most 64 bits") from None
+    except RecursionError:
+        raise RecipeError(f"{place}: {_TOO_DEEP}") from None
+    _check_values(tables, place, 0)
+    return tables
 
 
-def _table_lines(table: Table, prefix: str) -> Iterator[str]:
-    nested: list[tuple[str, Table]] = []
-    for name in type(table).model_fields:
-        value = getattr(table, name)
-        if isinstance(value, Table):
-            nested.append((f"{prefix}{name}", value))
-        else:
-            yield f"{name} = {toml_value(value)}"
-    for name, below in nested:
-        yield ""
-        yield f"[{name}]"
-        yield from _table_lines(below, f"{name}.")
+def _check_values(value: object, place: str, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise RecipeError(f"{place}: {_TOO_DEEP}")
+    if isinstance(value, (dict, list)):
+        for below in value.values() if isinstance(value, dict) else value:
+            _check_values(below, place, depth + 1)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise RecipeError(f"{place}: found a huge integer, expected at most 64 bits")
 
 
-def toml_value(value: object) -> str:
-    """Write one value as TOML.
+def split_setting(setting: str) -> tuple[str, Any]:
+    """Split `key=value`; the value is TOML, and a bare word that is no TOML stands for itself.
+
+    Raises:
+        RecipeError: No `=`, no key, or a value that is neither.
 
     Example:
-        >>> toml_value(True), toml_value("a word"), toml_value((0.9, 1))
-        ('true', '"a word"', '[0.9, 1]')
+        >>> split_setting("mix.ratio=0.8"), split_setting("method.name=event-only")
+        (('mix.ratio', 0.8), ('method.name', 'event-only'))
     """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        # DEL is the one character that JSON leaves bare in a text and TOML does not.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(toml_value(item) for item in value)}]"
-    return repr(value)
+    key, equals, text = setting.partition("=")
+    key = key.strip()
+    if not equals or not _KEY.fullmatch(key):
+        raise RecipeError(f"--set {setting}: expected KEY=VALUE, such as train.epochs=3")
+    try:
+        parsed = parse_toml(f"value = {text.strip()}", f"--set {key}")
+    except tomllib.TOMLDecodeError:
+        parsed = {}
+    if set(parsed) == {"value"}:
+        return key, parsed["value"]
+    if text.strip() and _BARE_WORD.fullmatch(text):
+        return key, text.strip()
+    raise RecipeError(f"--set {key}: found {text!r}, expected a TOML value such as 3, 0.5, true or a word")
+
+
+def apply_overrides(tables: dict[str, Any], settings: Sequence[str]) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Put `key=value` settings over the tables of a recipe, which stay as they are; later settings win.
+
+    Returns:
+        New tables; the keys that were set; a line for each setting that is left out because it cannot be split,
+        or goes through a value that is no table.
+
+    Example:
+        >>> apply_overrides({"train": {"epochs": 9}}, ["train.epochs=3"])
+        ({'train': {'epochs': 3}}, ['train.epochs'], [])
+    """
+    result = deepcopy(tables)
+    keys: list[str] = []
+    problems: list[str] = []
+    for setting in settings:
+        try:
+            key, value = split_setting(setting)
+            _put(result, key, value)
+            keys.append(key)
+        except RecipeError as error:
+            problems += error.problems
+    return result, keys, problems
+
+
+def _put(tables: dict[str, Any], key: str, value: object) -> None:
+    *parents, name = key.split(".")
+    table = tables
+    for depth, parent in enumerate(parents, start=1):
+        below = table.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise RecipeError(f"--set {key}: {'.'.join(parents[:depth])} is a value, expected a table")
+        table = below
+    if isinstance(table.get(name), dict) and not isinstance(value, dict):
+        raise RecipeError(f"--set {key}: found {value!r}, expected a key inside this table, such as {key}.NAME=VALUE")
+    table[name] = value

@@ -1,11 +1,16 @@
-"""The recipe: everything that decides how one experiment runs, in one frozen record."""
+"""The recipe: everything that decides how one experiment runs, in one frozen record, with its cross-field checks."""
 
 from __future__ import annotations
 
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from pydantic import Field, model_validator
 
+from tmkt_data.errors import SpecError
 from tmkt_train.choices import SlideSchedule
-from tmkt_train.recipe.contradictions import contradictions
 from tmkt_train.recipe.schema import (
     MAX_SEED,
     DataTable,
@@ -16,6 +21,9 @@ from tmkt_train.recipe.schema import (
     OptimTable,
     Table,
     TrainTable,
+    key,
+    meaning,
+    remark,
 )
 
 _IMAGES = ("data.pairing", "data.image_encoding", "data.image_share", "data.image_pool")
@@ -37,7 +45,7 @@ _UNUSED: dict[str, tuple[str, ...]] = {
     "kt+tsm": (*_PERCEPTION, *_TWO_STAGES),
     "tmkt": _TWO_STAGES,
 }
-"""What each method does not look at, by the first letters of the key."""
+"""Keys that a method does not use, by their first letters."""
 
 
 class Recipe(Table):
@@ -54,10 +62,14 @@ class Recipe(Table):
         (False, 10)
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="Short name; names run folders.")
-    title: str = Field(min_length=1, description="One line for lists and reports.")
-    description: str = Field(default="", description="What the recipe is for and where its numbers come from.")
-    seed: int = Field(default=42, ge=0, le=MAX_SEED, description="Seed of weights, order, pairs, mixing and crops.")
+    name: str = key(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", expected="letters, digits, and . _ + - after the first")
+    """Short name; names run folders."""
+    title: str = key(min_length=1)
+    """One line for lists and reports."""
+    description: str = key("")
+    """What the recipe is for and where its numbers come from."""
+    seed: int = key(42, "KT: one of its three", ge=0, le=MAX_SEED)
+    """Seed of weights, sample order, pairs, mixing and crops."""
     data: DataTable
     model: ModelTable
     method: MethodTable
@@ -65,6 +77,13 @@ class Recipe(Table):
     loss: LossTable = Field(default_factory=LossTable)
     optim: OptimTable
     train: TrainTable
+
+    @model_validator(mode="after")
+    def _check_fields_together(self) -> Recipe:
+        problems = list(cross_field_problems({name: getattr(self, name) for name in type(self).model_fields}))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
 
     @property
     def needs_images(self) -> bool:
@@ -96,7 +115,7 @@ class Recipe(Table):
 
     @property
     def slide(self) -> SlideSchedule:
-        """The course of the sliding, `auto` resolved."""
+        """The course of the sliding, with `auto` resolved."""
         if not self.uses("mix.slide"):
             return "off"
         if self.mix.slide != "auto":
@@ -105,7 +124,7 @@ class Recipe(Table):
 
     @property
     def selects_on_test(self) -> bool:
-        """Whether the epoch is chosen on the test part, which makes the test accuracy optimistic."""
+        """Whether the epoch is selected on the test split, which makes the test accuracy optimistic."""
         return self.data.protocol == "kt-paper"
 
     @property
@@ -123,13 +142,144 @@ class Recipe(Table):
             reasons.append("images of held-out recordings are within reach of training")
         return ", and ".join(reasons)
 
-    @model_validator(mode="after")
-    def _refuse_contradictions(self) -> Recipe:
-        problems = list(contradictions({name: getattr(self, name) for name in type(self).model_fields}))
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
-
     def uses(self, key: str) -> bool:
-        """Return whether the method looks at the dotted `key`; event-only has no image stream to mix or align."""
+        """Return whether the method uses the dotted `key`; event-only has no image stream to mix or align."""
         return not key.startswith(_UNUSED[self.method.name])
+
+    def warnings(self) -> Iterator[str]:
+        """Yield settings that are valid and hardly intended, one line each."""
+        if self.has_two_streams and self.loss.alignment == 0 and self.loss.coefficients == "learned":
+            yield (
+                "loss.alignment is 0 while loss.coefficients are learned: they balance nothing and only take weight "
+                "from the event loss; set loss.coefficients=off"
+            )
+
+
+def flat_items(table: Table, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Yield every setting as `(dotted key, value, meaning)`, in the order of the tables.
+
+    The meaning ends with "(inferred)" where the TMKT papers leave the choice open.
+    """
+    for name, field in type(table).model_fields.items():
+        value = getattr(table, name)
+        if isinstance(value, Table):
+            yield from flat_items(value, f"{prefix}{name}.")
+        else:
+            mark = " (inferred)" if "inferred" in remark(field, "source") else ""
+            yield f"{prefix}{name}", value, meaning(field) + mark
+
+
+def inferred_choices(recipe: Recipe) -> list[str]:
+    """List the settings that the method uses and the TMKT papers leave open: `mix.schedule = "constant"`."""
+    items = ((name, value) for name, value, text in flat_items(recipe) if text.endswith("(inferred)"))
+    return [f"{name} = {toml_value(value)}" for name, value in items if recipe.uses(name)]
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Write a recipe out as TOML with every key; `load_recipe` reads the same recipe back."""
+    lines: list[str] = []
+    table = ""
+    for dotted, value, _ in flat_items(recipe):
+        above, _, name = dotted.rpartition(".")
+        if above != table:
+            lines += ["", f"[{above}]"]
+            table = above
+        lines.append(f"{name} = {toml_value(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def toml_value(value: object) -> str:
+    """Write one value as TOML.
+
+    Example:
+        >>> toml_value(True), toml_value("a word"), toml_value((0.9, 1))
+        ('true', '"a word"', '[0.9, 1]')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        # DEL is the one character that JSON leaves bare in a text and TOML does not.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    return repr(value)
+
+
+def cross_field_problems(tables: Mapping[str, Any]) -> Iterator[str]:
+    """Yield settings that are valid alone and not together, one line each: `key: found ..., expected ...`.
+
+    Args:
+        tables: Valid tables of a recipe by name; checks of a table that is absent are left out.
+    """
+    for check in (_check_data, _check_optim, _check_warmup, _check_crop, _check_mixing, _check_coefficients):
+        names = list(inspect.signature(check).parameters)
+        if all(name in tables for name in names):
+            yield from check(*(tables[name] for name in names))
+
+
+def _check_data(data: DataTable) -> Iterator[str]:
+    try:
+        data.prepare.to_spec()
+    except SpecError as error:
+        yield f"data.prepare.{error}"
+    if data.image_encoding == "baked" and data.prepare.bake == "none":
+        yield "data.image_encoding: found 'baked', expected another one while data.prepare.bake = 'none'"
+    if data.event_share < 1 and data.recordings_per_class != "all":
+        beside = f"beside data.recordings_per_class = {data.recordings_per_class}"
+        yield f"data.event_share: found {data.event_share} {beside}, expected one of the two"
+    if data.image_pool != "split" and data.pairing == "twin":
+        yield f"data.image_pool: found '{data.image_pool}', expected 'split' with data.pairing = 'twin'"
+    if data.image_share < 1 and data.pairing == "twin":
+        yield f"data.image_share: found {data.image_share}, expected 1.0 with data.pairing = 'twin'"
+
+
+def _check_optim(optim: OptimTable) -> Iterator[str]:
+    if optim.schedule == "cosine" and optim.min_learning_rate > optim.learning_rate:
+        limit = f"at most optim.learning_rate = {optim.learning_rate}"
+        yield f"optim.min_learning_rate: found {optim.min_learning_rate}, expected {limit}"
+    if not all(0 <= beta < 1 for beta in optim.betas):
+        yield f"optim.betas: found {list(optim.betas)}, expected two numbers from 0 to below 1"
+    if optim.schedule == "step" and not optim.step_epochs:
+        yield "optim.step_epochs: found [], expected the epochs of the steps with optim.schedule = 'step'"
+
+
+def _check_warmup(optim: OptimTable, train: TrainTable, method: MethodTable) -> Iterator[str]:
+    warmup, image_epochs = optim.warmup_epochs, train.image_epochs
+    if method.name == "fine-tune" and warmup and image_epochs != "auto" and image_epochs <= warmup:
+        limit = f"more than optim.warmup_epochs = {warmup}; each stage has its own warm-up"
+        yield f"train.image_epochs: found {image_epochs}, expected {limit}"
+    if warmup and warmup >= train.epochs:
+        limit = f"fewer than train.epochs = {train.epochs}, or 0 for no warm-up"
+        yield f"optim.warmup_epochs: found {warmup}, expected {limit}"
+
+
+def _check_crop(train: TrainTable, data: DataTable) -> Iterator[str]:
+    if 2 * train.crop_padding > data.prepare.size:
+        limit = f"at most half of data.prepare.size = {data.prepare.size}"
+        yield f"train.crop_padding: found {train.crop_padding}, expected {limit}"
+
+
+def _check_mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterator[str]:
+    if mix.law != "renormalised" or not mix.time_step or method.name not in ("kt+tsm", "tmkt"):
+        return
+    num_steps = data.prepare.time_bins
+    floor = (num_steps + 1) / (2 * num_steps)
+    if mix.ratio == "by-count":
+        yield "mix.ratio: found 'by-count', expected a number with mix.law = 'renormalised', which has a floor"
+        return
+    ratios = {"ratio": mix.ratio}
+    if mix.schedule in ("linear", "cubic"):
+        ratios["end_ratio"] = mix.end_ratio
+    for name, ratio in ratios.items():
+        if ratio < floor:
+            limit = f"at least {floor:.4g} with mix.law = 'renormalised' and T = {num_steps}"
+            yield f"mix.{name}: found {ratio}, expected {limit}"
+
+
+def _check_coefficients(loss: LossTable, method: MethodTable) -> Iterator[str]:
+    two_streams = method.name in ("kt", "kt+tsm", "tmkt")
+    if two_streams and loss.classification == "mean-logits" and loss.coefficients != "off":
+        yield (
+            f"loss.coefficients: found '{loss.coefficients}', expected 'off' with loss.classification = 'mean-logits', "
+            "which has no loss per step to weigh"
+        )

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from tmkt_train.recipe.recipe import Recipe
-from tmkt_train.recipe.settings import flat_items
+from tmkt_train.recipe.recipe import Recipe, flat_items
 from tmkt_train.report.html import Html, count, decimal, definitions, element, joined, percent, table
 from tmkt_train.report.overview import content
 from tmkt_train.training.record import Record, RunRecord, flatten

@@ -10,8 +10,8 @@ from typing import Any
 
 from tmkt_data.files import lock, write_bytes
 from tmkt_train.errors import RunError, command
-from tmkt_train.recipe.load import load_recipe, recipe_text
-from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.load import load_recipe
+from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.metrics import MetricsFile
 
 _NUMBER = (int, float)

@@ -16,9 +16,7 @@ from tmkt_train.data.batches import Batch, evaluation_batches
 from tmkt_train.data.cache import selection_split
 from tmkt_train.errors import RunError
 from tmkt_train.network.network import SpikingNetwork
-from tmkt_train.recipe.contradictions import doubts
-from tmkt_train.recipe.recipe import Recipe
-from tmkt_train.recipe.settings import inferred_choices
+from tmkt_train.recipe.recipe import Recipe, inferred_choices
 from tmkt_train.training.finished import open_finished
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.loop import TOP, Evaluation, evaluate
@@ -118,7 +116,7 @@ def result_record(
 
 
 def _warnings(recipe: Recipe, at: Position) -> Sequence[str]:
-    warnings = list(doubts(recipe))
+    warnings = list(recipe.warnings())
     if at.num_skipped:
         warnings.append(f"alignment was skipped in {at.num_skipped} batches of one sample")
     if recipe.optimism:

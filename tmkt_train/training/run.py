@@ -14,10 +14,8 @@ from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
 from tmkt_train.method.methods import TwoStreams
-from tmkt_train.recipe.contradictions import doubts
-from tmkt_train.recipe.load import recipe_text
-from tmkt_train.recipe.overrides import parse_toml
-from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.load import parse_toml
+from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.checkpoint import require_finite
 from tmkt_train.training.diagnostics import write_diagnostics
 from tmkt_train.training.folder import RunFolder, cache_of, create_run_folder
@@ -52,7 +50,7 @@ def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = N
         environment = describe_environment(device, info.path, parts.frames.cache_digest)
     environment["recipe_digest"] = recipe_digest(parse_toml(recipe_text(recipe), recipe.name))
     folder = create_run_folder(recipe, out, environment)
-    return Run(recipe, folder, info.path, parts, tuple(doubts(recipe)))
+    return Run(recipe, folder, info.path, parts, tuple(recipe.warnings()))
 
 
 def resume_run(path: Path, *, cache: Path | None = None) -> Run:
@@ -84,7 +82,7 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
         for name in ("tmkt", "torch", "spikingjelly", "numpy", "python", "device", "num_threads")
         if environment.get(name) != now[name]
     ]
-    return Run(recipe, folder, source, parts, (*notes, *doubts(recipe)))
+    return Run(recipe, folder, source, parts, (*notes, *recipe.warnings()))
 
 
 class Run:

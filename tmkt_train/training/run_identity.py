@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tmkt_train.errors import RecipeError, RunError
-from tmkt_train.recipe.load import read_tables
-from tmkt_train.recipe.overrides import parse_toml
+from tmkt_train.recipe.load import parse_toml, read_tables
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
 

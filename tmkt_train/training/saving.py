@@ -11,8 +11,7 @@ from torch import nn
 
 from tmkt_train.errors import RunError
 from tmkt_train.network.network import SpikingNetwork
-from tmkt_train.recipe.load import recipe_text
-from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint, require_finite, save_checkpoint
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.metrics import EpochMeans

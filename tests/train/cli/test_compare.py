@@ -9,7 +9,7 @@ from tmkt_train.errors import RunInterruptedError
 from tmkt_train.experiments.compare import train_runs
 from tmkt_train.experiments.jobs import RunEnded
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
-from tmkt_train.recipe.load import recipe_text
+from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
 

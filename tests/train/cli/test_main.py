@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from tmkt_train.cli.main import main
-from tmkt_train.recipe.load import recipe_text
+from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.run import start_run

@@ -12,7 +12,7 @@ from tmkt_train.experiments.comparison_files import write_comparison
 from tmkt_train.experiments.jobs import RunEnded, RunStarted
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
 from tmkt_train.experiments.table import group_rows, run_rows
-from tmkt_train.recipe.load import recipe_text
+from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.folder import RunFolder
 
 from ..conftest import make_recipe

@@ -12,7 +12,7 @@ from tmkt_train.experiments.proposals import Estimator, Grid, grid_values
 from tmkt_train.experiments.search_space import Choices, Range, parse_dimensions
 from tmkt_train.experiments.sweep import Trial, best_trial, plan_sweep, run_sweep, sweep_notes
 from tmkt_train.experiments.sweep_files import write_sweep
-from tmkt_train.recipe.load import recipe_text
+from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.folder import RunFolder
 
 from ..cli.test_main import call
