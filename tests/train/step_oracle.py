@@ -1,4 +1,4 @@
-"""The three networks of METHOD section 7 in plain torch, one step after the other, as the equations say it.
+"""The three networks of docs/method.md, "Networks", in plain torch, one time step after the other.
 
 Nothing of tmkt_train or spikingjelly is used: weights come by name from a state dict, and every parameter is a leaf of
 its own, so that gradients can be compared by name.

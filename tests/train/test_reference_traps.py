@@ -1,8 +1,9 @@
-"""The traps of the KT reference code, METHOD section 11, by number: what it does, and that we do not.
+"""Pitfalls of the KT reference code: what it does, and that we do not.
+
+See docs/method.md, "Where tmkt departs from the KT code on purpose"; the numbers are those of our own list.
 
 The functions called `reference_...` restate a rule of that code in our own words, so that a test shows the difference.
-Traps 1, 14, 17 and 18 are properties of datasets: test_cepdvs.py and test_nomniglot.py have them, test_catalogues.py
-has 14 for N-Caltech101.
+Pitfalls 1, 14, 17 and 18 are properties of datasets: see tests/data/datasets.
 """
 
 import dataclasses

@@ -27,7 +27,7 @@ def noise(height, width, seed=0):
 class TestIntensity:
     @pytest.mark.parametrize(("channel", "expected"), [("value", 200), ("luminance", 124), ("blue", 50)])
     def test_the_three_channels_differ_on_one_color(self, channel, expected):
-        # METHOD 11, trap 16: "no HSV" in the KT reference means blue.
+        # Without HSV, the KT reference code takes the last channel, blue (docs/method.md, "Inputs").
         assert intensity(pixel(200, 100, 50), channel).tolist() == [[expected]]
 
     @pytest.mark.parametrize("channel", CHANNELS)

@@ -347,7 +347,7 @@ def test_same_seed_same_weights():
 @pytest.mark.parametrize(
     ("backbone", "size", "classes", "num_macs", "num_neurons"),
     [
-        # METHOD section 7; a head is in the count.
+        # docs/method.md, "Networks"; the head is included.
         ("vgg-snn", 48, 101, 1.362e9, 921_600),
         ("resnet18", 48, 20, 1.248e9, 1_492_992),
         ("scnn", 28, 1623, 2.07e6, 15 * 24**2 + 40 * 8**2 + 300),

@@ -65,7 +65,7 @@ def test_evaluation_equals_the_oracle(backbone, norm, size):
 
 
 def lif_by_hand(x, surrogate, spike_grads, potential_grads):
-    """Five steps of METHOD 6.1, and its backward recursion, in float64 NumPy."""
+    """Five steps of the equations in docs/method.md, "Neurons", and their backward recursion, in float64 NumPy."""
     v, h, s, potentials = np.zeros(x.shape[1:]), [], [], []
     for charge in x:
         h.append(v + (charge - v) / 2)
