@@ -42,6 +42,9 @@ PolarityRule = Literal["as-is", "inverted"]
 KT = "KT"
 OWN = "own choice"
 FILTERS = ("hot_pixels", "refractory_us", "background_us")
+_SHARE: dict[str, Any] = {"low": 0, "high": 0.8, "unit": "share"}
+_SHIFT: dict[str, Any] = {"low": -65535, "high": 65535, "unit": "pixels"}
+_DELAY: dict[str, Any] = {"low": 0, "high": 10**9, "unit": "microseconds", "absent": "off"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,6 @@ class Option:
         unit: Unit of a number.
         source: Where the default comes from: KT is He et al., AAAI 2024, and its public code.
         absent: What a value of None, or of 0 where that turns the option off, stands for.
-        is_late: Whether the digest leaves it out at its default, so that caches older than the option stay valid.
     """
 
     text: str
@@ -64,7 +66,6 @@ class Option:
     unit: str = ""
     source: str = OWN
     absent: str = ""
-    is_late: bool = False
 
 
 def option(default: Any, text: str, **more: Any) -> Any:
@@ -74,10 +75,10 @@ def option(default: Any, text: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSpec:
-    """The choices of one `prepare`; another value of any of them is another cache.
+    """The options of one `prepare`; another value of any of them is another cache.
 
     Raises:
-        SpecError: A value outside its range, or values that exclude each other.
+        SpecError: A value outside its range, or options that exclude each other.
 
     Example:
         >>> PrepareSpec(time_bins=6).digest() == PrepareSpec(time_bins=6).digest() != PrepareSpec().digest()
@@ -119,16 +120,12 @@ class PrepareSpec:
     size: int = option(48, "Height and width of a frame.", low=4, high=1024, unit="cells", source=KT)
     class_set: ClassSet = option("all", "Classes. objects: without the background class of N-Caltech101.", source=KT)
     split_seed: int = option(0, "Seed of drawn splits; not used where the dataset has its own.", low=0, high=2**63 - 1)
-    val_share: float = option(
-        0.1, "Share of each class in the validation split, where splits are drawn.", low=0, high=0.8, unit="share"
-    )
+    val_share: float = option(0.1, "Share of each class in the validation split, where splits are drawn.", **_SHARE)
     test_share: float | None = option(
         None,
         "Share of each class in the test split.",
-        low=0,
-        high=0.8,
-        unit="share",
         absent="the dataset's own test split, otherwise 0.1",
+        **_SHARE,
     )
     bake: Bake = option(
         "none",
@@ -142,31 +139,21 @@ class PrepareSpec:
         high=65536,
         unit="pixels",
         absent="the dataset's",
-        is_late=True,
     )
     time_unit: TimeUnit | None = option(
-        None,
-        "Unit of times in files that do not state it (arrays, MATLAB).",
-        absent="the dataset's",
-        is_late=True,
+        None, "Unit of times in files that do not state it (arrays, MATLAB).", absent="the dataset's"
     )
     shift_x: int = option(
-        0,
-        "Added to the column of every event, before the orientation; -1 for columns counted from 1.",
-        low=-65535,
-        high=65535,
-        unit="pixels",
-        is_late=True,
+        0, "Added to the column of every event, before the orientation; -1 for columns counted from 1.", **_SHIFT
     )
-    shift_y: int = option(0, "Added to the row of every event.", low=-65535, high=65535, unit="pixels", is_late=True)
+    shift_y: int = option(0, "Added to the row of every event.", **_SHIFT)
     orientation: Orientation = option(
         "as-is",
         "How recordings are rotated or flipped, after the shift, to lie as the images do. Where it swaps the axes, the "
         "canvas is the sensor on its side.",
-        is_late=True,
     )
-    polarity: PolarityRule = option("as-is", "inverted: ON events are read as OFF, and OFF as ON.", is_late=True)
-    time_offset_us: int = option(0, "Added to every time.", low=-(2**53), high=2**53, unit="microseconds", is_late=True)
+    polarity: PolarityRule = option("as-is", "inverted: ON events are read as OFF, and OFF as ON.")
+    time_offset_us: int = option(0, "Added to every time.", low=-(2**53), high=2**53, unit="microseconds")
     hot_pixels: float = option(
         0.0,
         "Drop the events of pixels with more than this many times as many events as the 99th percentile of the active "
@@ -174,33 +161,21 @@ class PrepareSpec:
         low=1,
         high=1000,
         absent="off",
-        is_late=True,
     )
     refractory_us: int = option(
-        0,
-        "Drop an event that follows the last kept event of its pixel by less than this.",
-        low=0,
-        high=10**9,
-        unit="microseconds",
-        absent="off",
-        is_late=True,
+        0, "Drop an event that follows the last kept event of its pixel by less than this.", **_DELAY
     )
     background_us: int = option(
         0,
         "Drop an event without another one in the eight neighboring pixels within this time before it. Filters apply "
         "in this order, after the orientation.",
-        low=0,
-        high=10**9,
-        unit="microseconds",
-        absent="off",
-        is_late=True,
+        **_DELAY,
     )
     image_decode: ImageDecode = option(
         "full",
         "full: images are decoded at full size and resized by Pillow; scaled: JPEGs far larger than the frame are "
         "decoded at 1/2, 1/4 or 1/8 of their size, about twice as fast.",
         source="own choice; KT: full",
-        is_late=True,
     )
 
     def __post_init__(self) -> None:
@@ -232,11 +207,9 @@ class PrepareSpec:
         return dataclasses.asdict(self)
 
     def to_json(self) -> str:
-        """Return the options as canonical JSON: sorted keys, no spaces, late options only where set."""
+        """Return the options as canonical JSON: sorted keys, no spaces, later options only where set."""
         values = {
-            field.name: value
-            for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default or not OPTIONS[field.name].is_late
+            name: value for name, value in self.to_dict().items() if name not in _LATER or value != DEFAULTS[name]
         }
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
@@ -263,17 +236,18 @@ class PrepareSpec:
 
     def written_differences(self, other: PrepareSpec) -> dict[str, str]:
         """Return the options that differ from `other` as a command line or a recipe writes them."""
-        texts: dict[str, str] = {}
-        for name, (value, _) in self.differences(other).items():
-            texts[name] = (
-                "default" if value is None else "x".join(map(str, value)) if name == "sensor_size" else str(value)
-            )
-        return texts
+        return {name: _written(value) for name, (value, _) in self.differences(other).items()}
 
     def command_options(self, defaults: PrepareSpec) -> list[str]:
         """Return the options of `tmkt-data prepare` that lead from `defaults` to this spec."""
         texts = self.written_differences(defaults)
         return [word for name, text in texts.items() for word in (f"--{name.replace('_', '-')}", text)]
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return "default"
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _kind(hint: Any) -> Any:
@@ -285,6 +259,8 @@ OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in dat
 DEFAULTS: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(PrepareSpec)}
 KINDS: dict[str, Any] = {name: _kind(hint) for name, hint in get_type_hints(PrepareSpec).items()}
 """What each option takes apart from None: `int`, `float`, a pair of `int`, or a `Literal`."""
+_LATER = tuple(OPTIONS)[tuple(OPTIONS).index("sensor_size") :]
+"""Options younger than the first caches: the digest leaves them out at their defaults, so that those stay valid."""
 
 PrepareSpec.__doc__ = "\n".join(
     [str(inspect.getdoc(PrepareSpec)), "", "Attributes:", *(f"    {name}: {OPTIONS[name].text}" for name in OPTIONS)]

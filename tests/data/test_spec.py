@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data.errors import SpecError
-from tmkt_data.spec import ORIENTATIONS, PrepareSpec
+from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, ORIENTATIONS, PrepareSpec
 
 OTHER_VALUES = {
     "time_bins": 6,
@@ -242,9 +244,28 @@ def test_the_command_line_knows_every_option(name):
 
 
 @pytest.mark.parametrize("name", OTHER_VALUES)
-def test_help_names_every_option(name):
+def test_help_says_what_every_option_means_takes_and_does_by_default(name):
     from tmkt_data.cli.main import main
 
-    result = CliRunner().invoke(main, ["prepare", "--help"])
+    result = CliRunner().invoke(main, ["prepare", "--help"], terminal_width=80)
     assert result.exit_code == 0
-    assert f"--{name.replace('_', '-')}" in result.output
+    text = " ".join(result.output.split())
+    assert f"--{name.replace('_', '-')} " in text
+    assert f" {OPTIONS[name].text} " in text
+    if KINDS[name] not in (int, float, tuple[int, int]):
+        assert all(choice in text for choice in get_args(KINDS[name]))
+    default = OPTIONS[name].absent or DEFAULTS[name]
+    after = text.partition(OPTIONS[name].text)[2].partition("[default: ")[2]
+    assert re.match(rf"{re.escape(str(default))}( or the dataset's)?(; |\])", after)
+    assert all(len(line) <= 80 for line in result.output.splitlines())
+
+
+def test_the_docstring_of_the_spec_describes_every_option():
+    attributes = PrepareSpec.__doc__.partition("Attributes:\n")[2].splitlines()
+    assert [line.split(":")[0].strip() for line in attributes] == list(OPTIONS)
+
+
+def test_the_options_of_a_spec_are_written_as_command_line_and_recipe_write_them():
+    spec = PrepareSpec(sensor_size=(240, 180), hot_pixels=2)
+    assert spec.written_differences(PrepareSpec()) == {"sensor_size": "240x180", "hot_pixels": "2.0"}
+    assert PrepareSpec().written_differences(PrepareSpec(time_unit="ms")) == {"time_unit": "default"}

@@ -144,7 +144,7 @@ class Recipe(Table):
 
     def uses(self, key: str) -> bool:
         """Return whether the method uses the dotted `key`; event-only has no image stream to mix or align."""
-        return not key.startswith(_UNUSED[self.method.name])
+        return _uses(self.method, key)
 
     def warnings(self) -> Iterator[str]:
         """Yield settings that are valid and hardly intended, one line each."""
@@ -153,6 +153,10 @@ class Recipe(Table):
                 "loss.alignment is 0 while loss.coefficients are learned: they balance nothing and only take weight "
                 "from the event loss; set loss.coefficients=off"
             )
+
+
+def _uses(method: MethodTable, key: str) -> bool:
+    return not key.startswith(_UNUSED[method.name])
 
 
 def flat_items(table: Table, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
@@ -245,7 +249,7 @@ def _check_optim(optim: OptimTable) -> Iterator[str]:
 
 def _check_warmup(optim: OptimTable, train: TrainTable, method: MethodTable) -> Iterator[str]:
     warmup, image_epochs = optim.warmup_epochs, train.image_epochs
-    if method.name == "fine-tune" and warmup and image_epochs != "auto" and image_epochs <= warmup:
+    if _uses(method, "train.image_epochs") and warmup and image_epochs != "auto" and image_epochs <= warmup:
         limit = f"more than optim.warmup_epochs = {warmup}; each stage has its own warm-up"
         yield f"train.image_epochs: found {image_epochs}, expected {limit}"
     if warmup and warmup >= train.epochs:
@@ -260,7 +264,7 @@ def _check_crop(train: TrainTable, data: DataTable) -> Iterator[str]:
 
 
 def _check_mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterator[str]:
-    if mix.law != "renormalised" or not mix.time_step or method.name not in ("kt+tsm", "tmkt"):
+    if mix.law != "renormalised" or not mix.time_step or not _uses(method, "mix.law"):
         return
     num_steps = data.prepare.time_bins
     floor = (num_steps + 1) / (2 * num_steps)
@@ -277,8 +281,8 @@ def _check_mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterat
 
 
 def _check_coefficients(loss: LossTable, method: MethodTable) -> Iterator[str]:
-    two_streams = method.name in ("kt", "kt+tsm", "tmkt")
-    if two_streams and loss.classification == "mean-logits" and loss.coefficients != "off":
+    is_used = _uses(method, "loss.coefficients")
+    if is_used and loss.classification == "mean-logits" and loss.coefficients != "off":
         yield (
             f"loss.coefficients: found '{loss.coefficients}', expected 'off' with loss.classification = 'mean-logits', "
             "which has no loss per step to weigh"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.config import JsonDict
@@ -45,8 +45,8 @@ def key(default: Any = ..., source: str = OWN, *, unit: str = "", expected: str 
     return Field(default, json_schema_extra=remarks, **limits)
 
 
-def remark(field: FieldInfo, name: Literal["source", "unit"]) -> str:
-    """Return what `key` noted about a field."""
+def remark(field: FieldInfo, name: str) -> str:
+    """Return what `key` noted about a field: its `source`, or its `unit`."""
     noted = field.json_schema_extra
     return str(noted.get(name, "")) if isinstance(noted, dict) else ""
 
