@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tmkt_data.cache.find import cache_directory, find_caches
     from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info
     from tmkt_data.datasets.registry import default_spec, open_catalogue
     from tmkt_data.errors import TmktError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from tmkt_data.pairs.report import PairReport, report_pairs
     from tmkt_data.pairs.tonic import TonicFrames, from_tonic
     from tmkt_data.prepare.build import prepare_cache
-    from tmkt_data.prepare.plan import PreparePlan, cache_directory, find_caches, plan_prepare
+    from tmkt_data.prepare.plan import PreparePlan, plan_prepare
     from tmkt_data.spec import PrepareSpec
 
 # Names are looked up on first use, so that importing one part does not load numba and h5py for all.
@@ -33,9 +34,9 @@ _HOMES = {
     "SensorSize": "events.events",
     "TmktError": "errors",
     "TonicFrames": "pairs.tonic",
-    "cache_directory": "prepare.plan",
+    "cache_directory": "cache.find",
     "default_spec": "datasets.registry",
-    "find_caches": "prepare.plan",
+    "find_caches": "cache.find",
     "from_tonic": "pairs.tonic",
     "load_events": "events.read",
     "open_catalogue": "datasets.registry",

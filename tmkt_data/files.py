@@ -183,6 +183,7 @@ def _acquire(path: Path, refusal: TmktError) -> BaseFileLock:
     # Imported late: this takes a tenth of a second.
     from filelock import FileLock, SoftFileLock, Timeout
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         held: BaseFileLock = FileLock(path, thread_local=False, fallback_to_soft=False)
         held.acquire(blocking=False)

@@ -1,4 +1,4 @@
-"""The folder in which a cache is built: finished blocks, each whole or absent, and a lock against a second builder."""
+"""The folder in which a cache is built, with three doors: what is missing, fill a block, finish the cache."""
 
 from __future__ import annotations
 
@@ -6,145 +6,290 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.frames_file import FrameArray, FramesFile
+from tmkt_data.cache.format import FrameArray, Table
+from tmkt_data.cache.writer import FramesFile, seal, write_tables, writing
 from tmkt_data.errors import CacheError
-from tmkt_data.files import lock, write_bytes, write_failure
+from tmkt_data.files import checksum, lock, write_bytes, write_failure
 
-Block = dict[str, NDArray[Any]]
-_FRAMES, _SHORT, _TABLED = "frames.h5", "short.h5", "tabled.h5"
-_LOCK = "lock"
+BlockArrays = dict[str, NDArray[Any]]
+"""What a block is made of, by name: `rows`, one structured row a source; its frames; and other arrays.
+
+A row begins with `signature`, uint64, which tells its source from an edited one, and `is_kept`, uint8. The checksum of
+its frames is in `NAME_xxh3`.
+"""
+CacheContent = tuple[Mapping[str, str], Iterable[tuple[str, Table]]]
+"""The header of a cache, and its tables by name, in order; each is made when it is asked for."""
+_FRAMES, _SHORT, _TABLED, _PLAN, _LOCK = "frames.h5", "short.h5", "tabled.h5", "plan.json", "lock"
+_CHUNK = 1 << 16
 
 
-class BuildingFolder:
-    """One unfinished cache, kept beside the place where the cache will be.
+class BlockPlace(NamedTuple):
+    """Where a block belongs.
 
-    Frames are written straight into the file that becomes the cache. What else a block holds, the checksums of its
-    frames among it, is an uncompressed npz file, written under a temporary name and renamed once the frames are
-    written; its zip checksums tell a whole block from a damaged one, which is built again. The folder belongs to one
-    plan: what is there of another is removed.
+    Attributes:
+        name: Its name, unique in the cache.
+        side: `"events"` or `"images"`.
+        first: Row of its first source in the arrays of its side, counting the sources that are left out.
+    """
+
+    name: str
+    side: str
+    first: int
+
+
+class SideRows:
+    """What the blocks of one side hold beside their frames. The rows are on disk: a large dataset has too many.
+
+    Attributes:
+        is_kept: Which sources are in the cache, shape (num_sources,), bool.
+        pieces: The other arrays by name, one of each block that has it.
+    """
+
+    def __init__(self, path: Path, blocks: Iterable[BlockArrays]) -> None:
+        """Collect the rows of some blocks in a file.
+
+        Raises:
+            CacheError: The disk is full.
+        """
+        self._path, self._dtype = path, np.dtype([])
+        self.pieces: dict[str, list[NDArray[Any]]] = {}
+        is_kept = []
+        with writing(path), path.open("wb") as file:
+            for block in blocks:
+                rows = block.pop("rows")
+                file.write(np.ascontiguousarray(rows).data)
+                self._dtype = rows.dtype
+                is_kept.append(rows["is_kept"].astype(bool))
+                for name, values in block.items():
+                    self.pieces.setdefault(name, []).append(values)
+        self.is_kept = np.concatenate(is_kept)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one value of every source, kept or not, shape (num_sources,), owned by the caller.
+
+        Raises:
+            CacheError: The file cannot be read.
+        """
+        num_rows = len(self.is_kept)
+        values = np.zeros(num_rows, self._dtype[name])
+        with writing(self._path), self._path.open("rb") as file:
+            for first in range(0, num_rows, _CHUNK):
+                rows = np.fromfile(file, self._dtype, min(_CHUNK, num_rows - first))
+                values[first : first + len(rows)] = rows[name]
+        return values
+
+    def kept_column(self, name: str) -> NDArray[Any]:
+        """Return one value of every source that is in the cache; errors as `column`."""
+        values: NDArray[Any] = self.column(name)[self.is_kept]
+        return values
+
+
+class BuildFolder:
+    """An unfinished cache, in a folder beside the file that it becomes. Made by `open_build_folder`.
+
+    Frames are written straight into the file that becomes the cache. The rest of a block, with the checksums of its
+    frames, is an uncompressed npz file that is written after them. The checksums of zip tell a whole block from a
+    damaged one, which is built again. A block may be filled by any thread.
 
     Attributes:
         path: The folder.
     """
 
-    def __init__(self, cache_path: Path, plan: str) -> None:
-        self.path = cache_path.with_name(f"{cache_path.name}.building")
-        self._plan = plan
-        self._held = ExitStack()
+    def __init__(self, cache_path: Path, arrays: Sequence[FrameArray]) -> None:
+        self.path = _folder_of(cache_path)
+        self._cache_path = cache_path
+        left = self.path / _TABLED
+        is_new = not (self.path / _FRAMES).exists()
+        self._frames = FramesFile(self.path / _FRAMES, arrays)
+        if is_new and left.exists():
+            # Stopped while its tables were written: the frames in it are good, whatever became of the rest.
+            self._frames.copy_from(left)
+        left.unlink(missing_ok=True)
 
-    def open(self, *, fresh: bool = False) -> None:
-        """Make the folder, take the lock, and drop blocks of another plan.
+    def is_missing(
+        self, place: BlockPlace, signatures: Callable[[], NDArray[np.uint64]], *, keep_all: bool = True
+    ) -> bool:
+        """Return whether a block has to be filled: it is absent, damaged, or made of other sources.
 
         Args:
-            fresh: Drop blocks of this plan, too.
+            place: The block.
+            signatures: Returns what tells the sources of the block as they are now, see `BlockArrays`. Called only
+                where there is a block.
+            keep_all: Whether a block from which sources were left out counts as missing.
 
         Raises:
-            CacheError: Another process builds the same cache, or the folder cannot be written.
+            CacheError: The frames cannot be read.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            busy = CacheError(f"{self.path}: another tmkt-data prepare is building this cache; wait for it to end")
-            self._held.enter_context(lock(self.path / _LOCK, busy))
-            if fresh or self._stored_plan() != self._plan:
-                self._drop_blocks()
-                (self.path / "plan.json").write_text(json.dumps({"plan": self._plan}))
-        except OSError as broken:
-            raise CacheError(write_failure(self.path, broken)) from broken
+        block = self._load(place)
+        if block is None or "rows" not in block:
+            return True
+        rows = block["rows"]
+        if not np.array_equal(rows["signature"], signatures()) or (keep_all and not rows["is_kept"].all()):
+            return True
+        return not all(
+            self._are_whole(array, place.first, rows[f"{name}_xxh3"]) for name, array in self._arrays(place.side)
+        )
 
-    def close(self) -> None:
-        """Release the lock; the blocks stay."""
-        self._held.close()
+    def fill(self, place: BlockPlace, block: BlockArrays) -> None:
+        """Store a block.
 
-    def remove(self) -> None:
-        """Remove the folder and all in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.close()
-
-    def frames(self, arrays: Sequence[FrameArray]) -> FramesFile:
-        """Open the file of the frames, as an interrupted run left it or laid down anew.
+        Args:
+            place: The block.
+            block: Its arrays; those of the frames are written and removed from it.
 
         Raises:
-            CacheError: The file cannot be written.
+            CacheError: The disk is full; blocks that were filled earlier stay.
         """
-        left = self.path / _TABLED
-        fresh = not (self.path / _FRAMES).exists()
-        frames = FramesFile(self.path / _FRAMES, arrays)
-        if fresh and left.exists():
-            # Stopped while its tables were written: its frames are good, whatever became of the rest.
-            frames.take_from(left)
-        left.unlink(missing_ok=True)
-        return frames
-
-    def complete(self, frames: FramesFile) -> Path:
-        """Close the file of the frames and set it aside for the tables; return its new path.
-
-        Raises:
-            CacheError: Frames could not be written to disk.
-        """
-        frames.settle()
-        frames.close()
-        return frames.path.replace(self.path / _TABLED)
-
-    def shortened(self, arrays: Sequence[FrameArray]) -> FramesFile:
-        """Lay down a second file, for fewer rows than the file of the frames has; `complete` takes it, too.
-
-        Raises:
-            CacheError: The file cannot be written.
-        """
-        path = self.path / _SHORT
-        path.unlink(missing_ok=True)
-        return FramesFile(path, arrays)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes that the frames take on disk so far; rows that were not written take none."""
-        paths = [path for name in (_FRAMES, _TABLED) if (path := self.path / name).exists()]
-        return sum(int(getattr(path.stat(), "st_blocks", 0)) * 512 for path in paths)
-
-    def load(self, name: str) -> Block | None:
-        """Return a finished block, or None where it is absent or damaged."""
-        try:
-            data = io.BytesIO(self._block_path(name).read_bytes())
-            with np.load(data, allow_pickle=False) as stored:
-                block = {key: stored[key] for key in stored.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-        return block
-
-    def store(self, name: str, block: Mapping[str, NDArray[Any]]) -> None:
-        """Keep a finished block.
-
-        Raises:
-            CacheError: The disk is full; blocks stored earlier stay.
-        """
+        for name, array in self._arrays(place.side):
+            self._frames.write(array.name, place.first, block.pop(name))
         buffer = io.BytesIO()
         np.savez(buffer, **block)  # type: ignore[arg-type]
-        # A block that a loss of power damages is built again, so it need not wait for the disk.
-        write_bytes(self._block_path(name), buffer.getbuffer(), sync="nothing", error=CacheError)
+        # Written last: a block that is there says that its frames are. A block that a loss of power damages is built
+        # again, so it need not wait for the disk.
+        write_bytes(self._path_of(place), buffer.getbuffer(), sync="nothing", error=CacheError)
+        self._frames.flush()
 
-    def names(self) -> Iterator[str]:
-        """Yield the names of the blocks that are there, whole or damaged."""
-        for path in self.path.glob("*.npz"):
-            yield path.stem
+    def finish(self, places: Sequence[BlockPlace], describe: Callable[[SideRows, SideRows], CacheContent]) -> None:
+        """Write the tables beside the frames, rename the file, and remove the folder.
 
-    def _block_path(self, name: str) -> Path:
-        return self.path / f"{name}.npz"
+        Args:
+            places: All blocks, those of a side in the order of its rows.
+            describe: Returns header and tables, given what the blocks hold of the event side and of the image side;
+                raises where that may not become a cache.
 
-    def _stored_plan(self) -> str | None:
+        Raises:
+            CacheError: A block is gone, or the cache cannot be written.
+        """
+        events, images = (
+            SideRows(self.path / f"{side}.rows", self._blocks_of(side, places)) for side in ("events", "images")
+        )
+        header, tables = describe(events, images)
+        with closing(self._frames):
+            if not (events.is_kept.all() and images.is_kept.all()):
+                self._frames = self._shortened({"events": events.is_kept, "images": images.is_kept})
+            self._frames.settle()
+            self._frames.close()
+            path = self._frames.path.replace(self.path / _TABLED)
+            seal(path, self._cache_path, write_tables(path, header, tables), self._frames.digests)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Close the files; what is in the folder stays."""
+        self._frames.close()
+
+    def _shortened(self, is_kept: Mapping[str, NDArray[np.bool_]]) -> FramesFile:
+        """Return another file of frames, which holds only the rows that are kept of each side."""
+        path = self.path / _SHORT
+        path.unlink(missing_ok=True)
+        arrays = self._frames.arrays.values()
+        short = FramesFile(path, [array.with_rows(int(is_kept[_side_of(array)].sum())) for array in arrays])
+        for array in arrays:
+            short.copy_rows(array.name, self._frames, is_kept[_side_of(array)])
+        return short
+
+    def _arrays(self, side: str) -> Iterator[tuple[str, FrameArray]]:
+        """Yield the arrays of frames of a side, each with its name in a block."""
+        for name, array in self._frames.arrays.items():
+            if _side_of(array) == side:
+                yield name.rpartition("/")[2], array
+
+    def _are_whole(self, array: FrameArray, first: int, checksums: NDArray[np.uint64]) -> bool:
+        rows = self._frames.read(array.name, first, len(checksums))
+        # The checksum of a source that was left out is 0, whatever its frames are.
+        return all(
+            checksum(row) == expected for row, expected in zip(rows, checksums.tolist(), strict=True) if expected
+        )
+
+    def _blocks_of(self, side: str, places: Sequence[BlockPlace]) -> Iterator[BlockArrays]:
+        for place in places:
+            if place.side == side:
+                block = self._load(place)
+                if block is None:
+                    raise CacheError(f"{self.path}: block {place.name} is gone; run it again")
+                yield block
+
+    def _load(self, place: BlockPlace) -> BlockArrays | None:
+        """Return a block without its frames, or None where it is absent or damaged."""
         try:
-            return str(json.loads((self.path / "plan.json").read_text())["plan"])
-        except (OSError, ValueError, KeyError, TypeError):
+            data = io.BytesIO(self._path_of(place).read_bytes())
+            with np.load(data, allow_pickle=False) as stored:
+                return {key: stored[key] for key in stored.files}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
-    def _drop_blocks(self) -> None:
-        for path in self.path.iterdir():
-            if not path.name.startswith(_LOCK):
-                path.unlink()
+    def _path_of(self, place: BlockPlace) -> Path:
+        return self.path / f"{place.name}.npz"
+
+
+@contextmanager
+def open_build_folder(
+    cache_path: Path, key: str, arrays: Sequence[FrameArray], *, fresh: bool = False
+) -> Iterator[BuildFolder]:
+    """Make the build folder of a cache or open what an interrupted run left, and lock it for the block.
+
+    Args:
+        cache_path: The cache.
+        key: Key of its plan; blocks of another plan are dropped.
+        arrays: Its arrays of frames, where no source is left out.
+        fresh: Drop the blocks of this plan, too.
+
+    Raises:
+        CacheError: Another process builds the same cache, the folder cannot be written, or there is too little space.
+    """
+    folder = _folder_of(cache_path)
+    busy = CacheError(f"{folder}: another tmkt-data prepare is building this cache; wait for it to end")
+    with lock(folder / _LOCK, busy):
+        try:
+            if fresh or _stored_key(folder) != key:
+                _drop_blocks(folder)
+                write_bytes(folder / _PLAN, json.dumps({"plan": key}).encode(), error=CacheError)
+        except OSError as broken:
+            raise CacheError(write_failure(folder, broken)) from broken
+        _require_space(folder, sum(array.num_bytes for array in arrays))
+        build = BuildFolder(cache_path, arrays)
+        with closing(build):
+            yield build
+
+
+def _folder_of(cache_path: Path) -> Path:
+    return cache_path.with_name(f"{cache_path.name}.building")
+
+
+def _side_of(array: FrameArray) -> str:
+    return array.name.partition("/")[0]
+
+
+def _stored_key(folder: Path) -> str | None:
+    try:
+        return str(json.loads((folder / _PLAN).read_text())["plan"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _drop_blocks(folder: Path) -> None:
+    for path in folder.iterdir():
+        if not path.name.startswith(_LOCK):
+            path.unlink()
+
+
+def _require_space(folder: Path, num_bytes: int) -> None:
+    # Rows that were not written take no space.
+    paths = [path for name in (_FRAMES, _TABLED) if (path := folder / name).exists()]
+    taken = sum(int(getattr(path.stat(), "st_blocks", 0)) * 512 for path in paths)
+    free, needed = shutil.disk_usage(folder.parent).free, num_bytes - taken
+    if free >= needed:
+        return
+    if not taken:
+        shutil.rmtree(folder, ignore_errors=True)
+    raise CacheError(
+        f"{folder.parent}: {free / 1e6:.0f} MB free, needed {needed / 1e6:.0f} MB; "
+        "free some space or give another --out"
+    )

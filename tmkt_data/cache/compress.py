@@ -1,4 +1,4 @@
-"""Rewrite a cache compressed, to keep or to send, and back to one that is mapped; nothing of its content changes."""
+"""Rewrite a cache with compressed frames, to archive or send it, and back again; its content does not change."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import h5py
 import numpy as np
 
 from tmkt_data.cache.digests import PieceDigests
-from tmkt_data.cache.format import LEADING_BYTES
-from tmkt_data.cache.frames_file import LIBVER, FrameArray, FramesFile, writing
+from tmkt_data.cache.format import LEADING_BYTES, FrameArray
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cache.stored_frames import require_zstd
-from tmkt_data.cache.writer import seal, write_tables
+from tmkt_data.cache.writer import LIBVER, FramesFile, seal, write_tables, writing
 from tmkt_data.errors import CacheError
 
 LEVEL = 3
@@ -23,14 +22,14 @@ _Writing = Generator[tuple[int, int], None, PieceDigests]
 
 
 def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> Iterator[tuple[int, int]]:
-    """Write a cache anew, its frames compressed row by row with Zstandard, or in one piece again.
+    """Rewrite a cache with its frames compressed row by row by Zstandard, or as contiguous arrays again.
 
-    Both have the same content and so the same digest: a training that was started with one goes on with the other.
+    Both have the same content and the same digest: a run that was started with one can be resumed with the other.
 
     Args:
         path: A cache of either kind; each of its rows is checked.
         out: File to write; an existing one is left alone.
-        undo: Write the frames in one piece.
+        undo: Write contiguous arrays, which are mapped when they are read.
 
     Yields:
         (rows done, rows in all), of all arrays.
@@ -44,13 +43,13 @@ def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> 
     arrays = [FrameArray(name, frames.shape, frames.dtype) for name, frames in cache.arrays.items()]
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        pieces = yield from (_write_in_one_piece if undo else _write_rows)(cache, arrays, temporary)
+        pieces = yield from (_write_contiguous if undo else _write_compressed)(cache, arrays, temporary)
         seal(temporary, out, write_tables(temporary, cache.header, sorted(cache.tables.items())), pieces)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _write_rows(cache: Cache, arrays: list[FrameArray], path: Path) -> _Writing:
+def _write_compressed(cache: Cache, arrays: list[FrameArray], path: Path) -> _Writing:
     zstd = require_zstd(cache.info.path.name).Zstd(clevel=LEVEL)
     done, total = 0, sum(array.shape[0] for array in arrays)
     with writing(path), h5py.File(path, "w", userblock_size=LEADING_BYTES, libver=LIBVER) as file:
@@ -64,7 +63,7 @@ def _write_rows(cache: Cache, arrays: list[FrameArray], path: Path) -> _Writing:
     return PieceDigests()
 
 
-def _write_in_one_piece(cache: Cache, arrays: list[FrameArray], path: Path) -> _Writing:
+def _write_contiguous(cache: Cache, arrays: list[FrameArray], path: Path) -> _Writing:
     done, total = 0, sum(array.shape[0] for array in arrays)
     frames = FramesFile(path, arrays)
     try:

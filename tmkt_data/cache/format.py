@@ -1,7 +1,7 @@
 """The cache format, version 3: names, types, the leading block and the digests. Described in docs/cache-format.md.
 
 A cache is an HDF5 file behind a leading block of 512 bytes of text, which HDF5 ignores (its "user block"). The block
-holds the size and a digest of everything after it, so a cut or altered file is told from a whole one without HDF5.
+holds the size and a digest of everything after it, so that a truncated or altered file is found without HDF5.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import CacheError
 from tmkt_data.sample_ids import bytes_of, texts_of
+from tmkt_data.spec import PrepareSpec
 
 FORMAT = "tmkt-cache"
 FORMAT_VERSION = 3
@@ -38,7 +39,7 @@ EVENT_TABLES: dict[str, str] = {
     "frames_xxh3": "<u8",
 }
 FILTER_TABLES: dict[str, str] = {"num_hot_pixels": "<i8", "num_refractory_us": "<i8", "num_background_us": "<i8"}
-"""Only in caches whose recordings were filtered: events dropped by each filter."""
+"""Events dropped by each filter; only in caches whose recordings were filtered."""
 IMAGE_TABLES: dict[str, str] = {
     "label": "<i4",
     "height_px": "<i4",
@@ -53,13 +54,54 @@ OVERFLOW_TABLES: dict[str, str] = {"overflow_start": "<i8", "overflow_cell": "<i
 Table = NDArray[Any]
 
 
+class FrameArray(NamedTuple):
+    """An array of frames: its HDF5 path, shape and type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all rows."""
+        return self.shape[0] * self.row_bytes
+
+    def with_rows(self, num_rows: int) -> FrameArray:
+        """Return the same array with another number of rows."""
+        return self._replace(shape=(num_rows, *self.shape[1:]))
+
+
+def frame_arrays(spec: PrepareSpec, num_recordings: int, num_images: int) -> list[FrameArray]:
+    """Return the arrays of frames that a cache of these choices has, in the order in which they are written.
+
+    Counts under `sum` are stored as bytes, with larger counts in a table beside them; weighted counts as float16, a
+    relative error of at most 2**-11; voxel grids as float32.
+    """
+    counts = np.dtype("u1") if spec.resize == "sum" else np.dtype("<f2")
+    sequence = (spec.time_bins, spec.num_channels, spec.size, spec.size)
+    arrays = [
+        FrameArray(
+            "events/frames", (num_recordings, *sequence), np.dtype("<f4") if spec.representation == "voxel" else counts
+        ),
+        FrameArray("images/frames", (num_images, spec.size, spec.size), np.dtype("u1")),
+    ]
+    if spec.bake != "none":
+        arrays.append(FrameArray("images/spikes", (num_images, *sequence), np.dtype("u1")))
+    return arrays
+
+
 class LeadingBlock(NamedTuple):
     """What the first 512 bytes say of the file behind them.
 
     Attributes:
         version: Format version.
         num_bytes: Size of the whole file.
-        pieces: Digest of what lies behind the block, see `pieces`, 64 hexadecimal digits.
+        pieces: Digest of everything behind the block, see `PieceDigests`, 64 hexadecimal digits.
         digest: Content digest, see `ContentDigest`.
     """
 

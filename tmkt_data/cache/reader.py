@@ -25,6 +25,7 @@ from tmkt_data.cache.format import (
     Table,
     content_digest,
     decode_leading_block,
+    frame_arrays,
     table_text,
 )
 from tmkt_data.cache.stored_frames import StoredFrames, open_frames
@@ -93,9 +94,10 @@ class Cache:
                 raise CacheError(f"{path.name}: its tables were altered since they were written; prepare it again")
             self.info = _info(path, self.header, block, file)
             self.arrays: dict[str, StoredFrames] = {}
-            for name, row in _rows_of(self.info.spec, file).items():
-                checksums = self.tables[f"{name}_xxh3"]
-                self.arrays[name] = open_frames(path, file, name, (len(checksums), *row), checksums, block.num_bytes)
+            for array in frame_arrays(self.info.spec, 0, 0):
+                checksums = self.tables[f"{array.name}_xxh3"]
+                expected = array.with_rows(len(checksums))
+                self.arrays[array.name] = open_frames(path, file, expected, checksums, block.num_bytes)
         self.class_names = table_text(self.tables["class_names"])
 
     def __reduce__(self) -> tuple[Callable[[Path, str], Cache], tuple[Path, str]]:
@@ -159,13 +161,6 @@ class Cache:
             known = sorted(key.rpartition("/")[2] for key in self.tables if key.startswith(f"{side}/split/"))
             raise CacheError(f"{self.info.path.name}: no protocol {protocol!r}, expected one of {', '.join(known)}")
         return np.asarray(self.tables[name], np.uint8)
-
-
-def _rows_of(spec: PrepareSpec, file: h5py.File) -> dict[str, tuple[int, ...]]:
-    """Return the shape of a row of each array of a cache, by its HDF5 path, in the order in which they are written."""
-    sequence = (spec.time_bins, spec.num_channels, spec.size, spec.size)
-    rows: dict[str, tuple[int, ...]] = {"events/frames": sequence, "images/frames": (spec.size, spec.size)}
-    return rows | ({"images/spikes": sequence} if "images/spikes" in file else {})
 
 
 def _reopen(path: Path, digest: str) -> Cache:

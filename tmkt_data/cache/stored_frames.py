@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.format import Table
+from tmkt_data.cache.format import FrameArray, Table
 from tmkt_data.errors import CacheError
 from tmkt_data.files import checksum
 
@@ -113,19 +113,27 @@ class CompressedFrames(StoredFrames):
         return self._buffer
 
 
-def open_frames(
-    path: Path, file: h5py.File, name: str, shape: tuple[int, ...], checksums: Table, file_bytes: int
-) -> StoredFrames:
-    """Open one array of a cache, of the shape that its choices and its tables say.
+def open_frames(path: Path, file: h5py.File, expected: FrameArray, checksums: Table, file_bytes: int) -> StoredFrames:
+    """Open one array of a cache.
+
+    Args:
+        path: The cache.
+        file: The same, open.
+        expected: What the choices and the tables of the cache say of the array.
+        checksums: Checksum of each row.
+        file_bytes: Size of the file.
 
     Raises:
-        CacheError: No array as a cache has it, or a compressed one where the library for it is missing.
+        CacheError: The array is not as expected, or compressed and the library for that is missing.
     """
+    name = expected.name
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise CacheError(f"{path.name}: {name} is no dataset; the file is damaged, restore it or prepare it again")
-    if dataset.shape != shape:
-        raise CacheError(f"{path.name}: {name} is of shape {dataset.shape}, expected {shape}; prepare it again")
+    if dataset.shape != expected.shape:
+        raise CacheError(
+            f"{path.name}: {name} is of shape {dataset.shape}, expected {expected.shape}; prepare it again"
+        )
     if dataset.chunks is None:
         offset = dataset.id.get_offset()
         if dataset.size and (offset is None or offset + dataset.nbytes > file_bytes):

@@ -37,8 +37,8 @@ main.add_command(convert)
 @main.command()
 def datasets() -> None:
     """List the datasets that can be prepared, and what is prepared already."""
+    from tmkt_data.cache.find import cache_directory, find_caches
     from tmkt_data.datasets.registry import DATASETS
-    from tmkt_data.prepare.plan import cache_directory, find_caches
 
     for info in DATASETS.values():
         click.secho(info.name, bold=True)

@@ -69,9 +69,10 @@ def prepare(name: str, root: Path | None, events: Path | None, images: Path | No
 
     Stopped at any point, the same command resumes and ends with the same bytes.
     """
+    from tmkt_data.cache.find import cache_directory
     from tmkt_data.datasets.registry import open_catalogue
     from tmkt_data.prepare.blocks import UnreadableSourcesError
-    from tmkt_data.prepare.plan import cache_directory, find_prepared, plan_prepare
+    from tmkt_data.prepare.plan import find_prepared, plan_prepare
     from tmkt_data.sources.locate import Locations, find_sources
 
     spec = _spec(name, options)
@@ -113,9 +114,9 @@ def _spec(name: str, options: dict[str, Any]) -> PrepareSpec:
 
 
 def _write_digits(root: Path | None) -> Path:
+    from tmkt_data.cache.find import cache_directory
     from tmkt_data.datasets.digits_source import write_digits
     from tmkt_data.datasets.registry import MADE_IN
-    from tmkt_data.prepare.plan import cache_directory
 
     folder = root if root is not None else cache_directory() / MADE_IN["digits"]
     total = 1797
@@ -127,10 +128,10 @@ def _write_digits(root: Path | None) -> Path:
 
 
 def _write_twins(root: Path | None, images: Path | None) -> Path:
+    from tmkt_data.cache.find import cache_directory
     from tmkt_data.datasets.caltech_twins import list_photographs
     from tmkt_data.datasets.caltech_twins_source import twins_folder, write_twins
     from tmkt_data.datasets.registry import MADE_IN
-    from tmkt_data.prepare.plan import cache_directory
 
     _, photographs, _ = list_photographs(root, images)
     folder = twins_folder(photographs, cache_directory() / MADE_IN["caltech101-twins"])

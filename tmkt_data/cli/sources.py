@@ -121,8 +121,8 @@ def doctor(
 
 def _find(name: str, told: Callable[[str], None], **given: Path | None) -> tuple[Catalogue, Sequence[Path]]:
     """Find a dataset, and the folders that its sides are in."""
+    from tmkt_data.cache.find import cache_directory
     from tmkt_data.datasets.registry import MADE_IN, open_made
-    from tmkt_data.prepare.plan import cache_directory
     from tmkt_data.sources.locate import Locations, find_sources
 
     places = Locations(**given)

@@ -1,22 +1,33 @@
-"""What the blocks of both sides share: a row of facts and frames a source, and which sources they are made of."""
+"""Blocks: some sources of one side, and the arrays that they become."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.build_folder import Block
-from tmkt_data.cache.format import EVENT_TABLES, FILTER_TABLES, IMAGE_TABLES, SPIKE_TABLES, text_table
+from tmkt_data.cache.build_folder import BlockArrays, BlockPlace
+from tmkt_data.cache.format import (
+    EVENT_TABLES,
+    FILTER_TABLES,
+    IMAGE_TABLES,
+    SPIKE_TABLES,
+    frame_arrays,
+    text_table,
+)
 from tmkt_data.datasets.recording_reader import files_beside
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.files import checksum
-from tmkt_data.spec import PrepareSpec
+from tmkt_data.spec import PrepareSpec, RecordingKind
+
+Stage = Literal["recordings", "images", "writing"]
+STAGES: dict[str, Stage] = {"events": "recordings", "images": "images"}
+"""The stage of `prepare` that fills a side of the cache."""
 
 
 class UnreadableSourcesError(TmktError):
@@ -31,33 +42,47 @@ class UnreadableSourcesError(TmktError):
         self.problems = problems
 
 
-def frames_dtype(spec: PrepareSpec) -> np.dtype[Any]:
-    """Return how event frames are stored.
+class Block(NamedTuple):
+    """Some sources of one side, which are converted and stored together.
 
-    Counts under `sum` are bytes, with larger counts in a table beside them. Weighted counts are float16, a relative
-    error of at most 2**-11. Voxel grids are float32.
+    Attributes:
+        place: Where their rows belong.
+        sources: The sources.
+        kind: What they are, see `Catalogue.kind`.
     """
-    if spec.representation == "voxel":
-        return np.dtype("<f4")
-    return np.dtype("u1") if spec.resize == "sum" else np.dtype("<f2")
+
+    place: BlockPlace
+    sources: Sequence[Source]
+    kind: RecordingKind
+
+    @property
+    def stage(self) -> Stage:
+        """What its progress counts for."""
+        return STAGES[self.place.side]
+
+    def signatures(self) -> NDArray[np.uint64]:
+        """Return the `source_signatures` of its sources as they are now."""
+        return source_signatures(self.sources, self.kind)
 
 
-def event_facts(spec: PrepareSpec) -> dict[str, str]:
-    """Return the tables of the event side that blocks have columns of, and their types; the others come of ids."""
-    return _without_identity(EVENT_TABLES | (FILTER_TABLES if spec.filters else {}))
-
-
-def image_facts(spec: PrepareSpec) -> dict[str, str]:
-    """Return the tables of the image side that blocks have columns of, and their types."""
-    return _without_identity(IMAGE_TABLES | (SPIKE_TABLES if spec.bake != "none" else {}))
-
-
-def _without_identity(tables: dict[str, str]) -> dict[str, str]:
+def fact_tables(side: str, spec: PrepareSpec) -> dict[str, str]:
+    """Return name and type of the tables of a side whose values are found by decoding; the others follow from ids."""
+    if side == "events":
+        tables = EVENT_TABLES | (FILTER_TABLES if spec.filters else {})
+    else:
+        tables = IMAGE_TABLES | (SPIKE_TABLES if spec.bake != "none" else {})
     return {name: kind for name, kind in tables.items() if name not in ("label", "twin")}
 
 
 def source_signatures(sources: Sequence[Source], kind: str = "files") -> NDArray[np.uint64]:
-    """Return what tells a source from an edited or another one without reading it: path, time of change and size.
+    """Return what tells sources from edited or other ones without reading them: path, time of change and size.
+
+    Args:
+        sources: The sources.
+        kind: What they are, see `Catalogue.kind`.
+
+    Returns:
+        A hash of each, shape (num_sources,).
 
     Raises:
         CatalogueError: A source is gone.
@@ -79,69 +104,66 @@ def source_signatures(sources: Sequence[Source], kind: str = "files") -> NDArray
 
 def _changed(path: str | Path) -> tuple[int, ...]:
     try:
-        # Not by way of Path: this is done for every file of a dataset, twice.
+        # Not with Path.stat: this runs for every file of a dataset, twice.
         stat = os.stat(path)  # noqa: PTH116
     except OSError as gone:
         raise CatalogueError(f"{path}: {gone.strerror or gone}; it was there a moment ago") from gone
     return stat.st_mtime_ns, stat.st_size
 
 
-def empty_block(
-    num_sources: int,
-    columns: Mapping[str, str],
-    arrays: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
-) -> Block:
+def empty_block(side: str, spec: PrepareSpec, num_sources: int) -> BlockArrays:
     """Return a block of zeros.
 
     Args:
+        side: Side of the block.
+        spec: Choices of the cache.
         num_sources: Sources of the block.
-        columns: Types of the facts, by name.
-        arrays: Shape and type that each source has of the arrays of the cache, by name.
 
     Returns:
-        `rows`, one structured row a source: its `signature`, whether it `is_kept`, and the columns; and the arrays.
-        `convert_all` adds `why`, the reasons of the sources that are left out, in their order.
+        `rows`, with a column for each of `fact_tables`, and on the event side `overflow_length`; and its arrays of
+        frames by name.
     """
-    fields = [("signature", "<u8"), ("is_kept", "u1"), *columns.items()]
-    block: Block = {"rows": np.zeros(num_sources, np.dtype(fields))}
-    return block | {name: np.zeros((num_sources, *shape), kind) for name, (shape, kind) in arrays.items()}
+    columns = [("signature", "<u8"), ("is_kept", "u1"), *fact_tables(side, spec).items()]
+    if side == "events":
+        columns.append(("overflow_length", "<i8"))
+    block: BlockArrays = {"rows": np.zeros(num_sources, np.dtype(columns))}
+    for array in frame_arrays(spec, num_sources, num_sources):
+        place, _, name = array.name.partition("/")
+        if place == side:
+            block[name] = np.zeros(array.shape, array.dtype)
+    return block
 
 
 def convert_all(
-    stage: str,
-    sources: Sequence[Source],
-    block: Block,
-    convert: Callable[[Source, int], Mapping[str, int]],
-    kind: str,
-    *,
-    skip_bad: bool,
-) -> Block:
-    """Fill the rows of a block one source after the other; those of what cannot be read stay zero.
+    block: Block, arrays: BlockArrays, convert: Callable[[Source, int], Mapping[str, int]], *, skip_bad: bool
+) -> BlockArrays:
+    """Convert the sources of a block one after the other; the rows of those that cannot be read stay zero.
 
     Args:
-        stage: What problems are listed under.
-        sources: Sources of the block.
-        block: Zeros, see `empty_block`; owned by the result.
-        convert: Writes the arrays of one source into one row, and returns its facts, all columns.
-        kind: See `Catalogue.kind`.
+        block: The block.
+        arrays: Its `empty_block`; owned by the result.
+        convert: Writes the frames of one source into one row, and returns its facts, all columns.
         skip_bad: Leave unreadable sources out instead of raising.
+
+    Returns:
+        The arrays, and `why`: the reasons of the sources that are left out, in their order.
 
     Raises:
         UnreadableSourcesError: With every source of the block that could not be read.
     """
-    rows, reasons = block["rows"], dict[str, str]()
+    rows, reasons = arrays["rows"], dict[str, str]()
     names = (rows.dtype.names or ())[2:]
-    signatures = source_signatures(sources, kind)
-    for at, source in enumerate(sources):
+    signatures = block.signatures()
+    for at, source in enumerate(block.sources):
         try:
             facts = convert(source, at)
         except (EventError, ImageError) as problem:
             reasons[source.id] = f"{source.id}: {problem}"
-            for array in block.values():
+            for array in arrays.values():
                 array[at] = 0
         else:
             rows[at] = (0, 1, *(facts[name] for name in names))
     if reasons and not skip_bad:
-        raise UnreadableSourcesError({f"{stage}/{sample}": why for sample, why in reasons.items()})
+        raise UnreadableSourcesError({f"{block.stage}/{sample}": why for sample, why in reasons.items()})
     rows["signature"] = signatures
-    return block | {"why": text_table(list(reasons.values()))}
+    return arrays | {"why": text_table(list(reasons.values()))}

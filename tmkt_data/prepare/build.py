@@ -1,30 +1,31 @@
-"""Catalogue and spec to cache: planned, resumable, the same bytes however often it was interrupted."""
+"""Build the cache of a plan. A build can be stopped at any point and resumed, and ends with the same bytes."""
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tmkt_data.cache.build_folder import Block, BuildingFolder
-from tmkt_data.cache.frames_file import FramesFile
-from tmkt_data.errors import CacheError
-from tmkt_data.files import checksum
-from tmkt_data.prepare.blocks import UnreadableSourcesError, source_signatures
-from tmkt_data.prepare.finish import finish_cache
+from tmkt_data.cache.build_folder import BuildFolder, open_build_folder
+from tmkt_data.datasets.image_reader import Archives
+from tmkt_data.prepare.blocks import Block, Stage, UnreadableSourcesError
+from tmkt_data.prepare.finish import describe_cache
+from tmkt_data.prepare.images import convert_images
 from tmkt_data.prepare.plan import PreparePlan
-from tmkt_data.prepare.tasks import Stage, Task, arrays_of, tasks_of
-
-_FRAMES = frozenset({"frames", "spikes"})
+from tmkt_data.prepare.recordings import convert_recordings
 
 
 class Progress(NamedTuple):
-    """How far a `prepare` is: `done` of `total` samples of a stage, `resumed` of them found finished."""
+    """Progress of a `prepare`.
+
+    Attributes:
+        stage: What is being done.
+        done: Samples of this stage that are done.
+        total: Samples of this stage.
+        resumed: Samples that an earlier run had done.
+    """
 
     stage: Stage
     done: int
@@ -35,77 +36,58 @@ class Progress(NamedTuple):
 def prepare_cache(
     plan: PreparePlan, *, workers: int = 1, skip_bad: bool = False, fresh: bool = False
 ) -> Iterator[Progress]:
-    """Write the cache of a plan, yielding progress. Interrupted at any point and run again, it goes on.
+    """Write the cache of a plan, yielding progress. A run that was interrupted is resumed.
 
     Args:
         plan: What to write.
-        workers: Threads that decode; they share the interpreter, the kernels run without its lock.
+        workers: Threads that decode. They share the interpreter; the kernels run without its lock.
         skip_bad: Leave unreadable files out; the cache names them.
-        fresh: Drop what an interrupted run has finished.
+        fresh: Drop what an interrupted run has done.
 
     Raises:
         UnreadableSourcesError: Sources that cannot be decoded, all of them; what could be converted is kept.
         CacheError: The disk is full or cannot be written, another process builds the same cache, or a source was
             changed meanwhile.
     """
-    building = BuildingFolder(plan.path, plan.key)
-    building.open(fresh=fresh)
-    try:
-        _check_space(plan, building)
-        frames = building.frames(arrays_of(plan, len(plan.catalogue.recordings), len(plan.catalogue.images)))
-        try:
-            yield from _build_blocks(plan, building, frames, workers, skip_bad)
-            total = len(plan.catalogue.recordings) + len(plan.catalogue.images)
-            yield Progress("writing", 0, total, 0)
-            finish_cache(plan, building, frames)
-        finally:
-            frames.close()
+    with open_build_folder(plan.path, plan.key, plan.arrays, fresh=fresh) as folder:
+        yield from _fill(plan, folder, max(1, workers), skip_bad)
+        total = len(plan.catalogue.recordings) + len(plan.catalogue.images)
+        yield Progress("writing", 0, total, 0)
+        folder.finish([block.place for block in plan.blocks], partial(describe_cache, plan))
         yield Progress("writing", total, total, 0)
-    except BaseException:
-        building.close()
-        raise
-    building.remove()
 
 
-def _check_space(plan: PreparePlan, building: BuildingFolder) -> None:
-    folder = plan.path.parent
-    free = shutil.disk_usage(folder).free
-    needed = plan.num_bytes - building.num_bytes
-    if free < needed:
-        if not building.num_bytes:
-            building.remove()
-        raise CacheError(
-            f"{folder}: {free / 1e6:.0f} MB free, needed {needed / 1e6:.0f} MB; free some space or give another --out"
-        )
-
-
-def _build_blocks(
-    plan: PreparePlan, building: BuildingFolder, frames: FramesFile, workers: int, skip_bad: bool
-) -> Iterator[Progress]:
-    done = {"recordings": 0, "images": 0}
-    resumed = {"recordings": 0, "images": 0}
+def _fill(plan: PreparePlan, folder: BuildFolder, workers: int, skip_bad: bool) -> Iterator[Progress]:
     totals = {"recordings": len(plan.catalogue.recordings), "images": len(plan.catalogue.images)}
+    done, resumed = dict.fromkeys(totals, 0), dict.fromkeys(totals, 0)
     problems: dict[str, str] = {}
-    running: deque[tuple[Task, Future[None]]] = deque()
-    finished = set(building.names())
-    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="prepare")
+    running: deque[tuple[Block, Future[None]]] = deque()
+    archives: Archives = {}
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
+
+    def convert(block: Block) -> None:
+        if block.place.side == "events":
+            arrays = convert_recordings(block, plan.catalogue, plan.spec, skip_bad=skip_bad)
+        else:
+            arrays = convert_images(block, plan.catalogue, plan.spec, archives=archives, skip_bad=skip_bad)
+        folder.fill(block.place, arrays)
 
     def wait() -> Progress:
-        task, future = running.popleft()
+        block, future = running.popleft()
         try:
             future.result()
         except UnreadableSourcesError as unreadable:
             problems.update(unreadable.problems)
-        done[task.stage] += len(task.sources)
-        return Progress(task.stage, done[task.stage], totals[task.stage], resumed[task.stage])
+        done[block.stage] += len(block.sources)
+        return Progress(block.stage, done[block.stage], totals[block.stage], resumed[block.stage])
 
     try:
-        for task in tasks_of(plan):
-            if task.name in finished and _is_usable(building.load(task.name), task, frames, skip_bad):
-                done[task.stage] += len(task.sources)
-                resumed[task.stage] += len(task.sources)
+        for block in plan.blocks:
+            if not folder.is_missing(block.place, block.signatures, keep_all=not skip_bad):
+                done[block.stage] += len(block.sources)
+                resumed[block.stage] += len(block.sources)
                 continue
-            running.append((task, pool.submit(_run, building, frames, task, skip_bad)))
+            running.append((block, pool.submit(convert, block)))
             if len(running) > 2 * workers:
                 yield wait()
         while running:
@@ -114,31 +96,3 @@ def _build_blocks(
         pool.shutdown(wait=True, cancel_futures=True)
     if problems:
         raise UnreadableSourcesError(problems)
-
-
-def _run(building: BuildingFolder, frames: FramesFile, task: Task, skip_bad: bool) -> None:
-    block = task.convert(skip_bad=skip_bad)
-    for name in _FRAMES & set(block):
-        frames.write(f"{task.side}/{name}", task.first, block.pop(name))
-    # Last: a block that is there says that its frames are.
-    building.store(task.name, block)
-    frames.flush()
-
-
-def _is_usable(block: Block | None, task: Task, frames: FramesFile, skip_bad: bool) -> bool:
-    """Whether a block is whole, made of these files as they are now, and lacks none that it should have."""
-    if block is None or "rows" not in block:
-        return False
-    rows = block["rows"]
-    if not np.array_equal(rows["signature"], source_signatures(task.sources, task.kind)):
-        return False
-    names = [name for name in _FRAMES if f"{name}_xxh3" in (rows.dtype.names or ())]
-    if not all(_are_whole(frames, f"{task.side}/{name}", task.first, rows[f"{name}_xxh3"]) for name in names):
-        return False
-    return skip_bad or bool(rows["is_kept"].all())
-
-
-def _are_whole(frames: FramesFile, name: str, first: int, checksums: NDArray[np.uint64]) -> bool:
-    rows = frames.read(name, first, len(checksums))
-    # Those of sources that were left out are 0, whatever their frames are.
-    return all(checksum(row) == expected for row, expected in zip(rows, checksums.tolist(), strict=True) if expected)

@@ -1,9 +1,9 @@
-"""From finished blocks to the cache: tables, header, the leading block, and the name."""
+"""What is stored in a cache beside its frames: its header and its tables."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -11,105 +11,69 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.build_folder import BuildingFolder
-from tmkt_data.cache.format import (
-    FORMAT,
-    FORMAT_VERSION,
-    Table,
-    table_text,
-    text_table,
-)
-from tmkt_data.cache.frames_file import FramesFile
-from tmkt_data.cache.rows_file import RowsFile
-from tmkt_data.cache.writer import seal, write_tables
+from tmkt_data.cache.build_folder import CacheContent, SideRows
+from tmkt_data.cache.format import FORMAT, FORMAT_VERSION, Table, table_text, text_table
 from tmkt_data.datasets.recording_reader import canvas_of
 from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import PROTOCOLS, SplitRule, split_images, split_recordings
 from tmkt_data.errors import CacheError
-from tmkt_data.prepare.blocks import event_facts, image_facts, source_signatures
+from tmkt_data.prepare.blocks import fact_tables
 from tmkt_data.prepare.plan import PreparePlan
-from tmkt_data.prepare.tasks import Task, arrays_of, tasks_of
 from tmkt_data.sample_ids import rows_of
 
-_OVERFLOW = frozenset({"overflow_cell", "overflow_count"})
+_OVERFLOW = ("overflow_cell", "overflow_count")
 
 
 class _Side(NamedTuple):
-    """What the blocks of one side hold beside their frames.
+    """One side of a cache.
 
     Attributes:
+        name: `"events"` or `"images"`.
         sources: All of its sources.
-        rows: The facts of those that are in the cache.
-        is_kept: Which of the sources those are.
-        left_out: What the cache says of the others.
-        overflow: `overflow_cell` and `overflow_count` of all blocks; without pieces on the image side.
+        rows: What the blocks hold of them.
     """
 
+    name: str
     sources: SourceTable
-    rows: RowsFile
-    is_kept: NDArray[np.bool_]
-    left_out: list[dict[str, Any]]
-    overflow: dict[str, list[NDArray[Any]]]
+    rows: SideRows
 
     @property
     def kept(self) -> SourceTable:
         """The sources that are in the cache."""
-        return self.sources.take(self.is_kept) if self.left_out else self.sources
+        return self.sources if self.rows.is_kept.all() else self.sources.take(self.rows.is_kept)
+
+    def left_out(self) -> Iterator[dict[str, Any]]:
+        """Yield what the header says of the sources that are not in the cache."""
+        reasons = [why for table in self.rows.pieces["why"] for why in table_text(table)]
+        for at, why in zip(np.flatnonzero(~self.rows.is_kept).tolist(), reasons, strict=True):
+            source = self.sources[at]
+            yield {"side": self.name, "id": source.id, "bytes": source.num_bytes, "why": why}
 
 
-def finish_cache(plan: PreparePlan, building: BuildingFolder, frames: FramesFile) -> None:
-    """Put the tables beside the frames, shorten the arrays where sources were left out, and give the cache its name.
+def describe_cache(plan: PreparePlan, event_rows: SideRows, image_rows: SideRows) -> CacheContent:
+    """Return the header and the tables of a cache.
 
     Args:
         plan: What was to be written.
-        building: All of its blocks.
-        frames: Their frames; closed here.
+        event_rows: What its blocks hold of the recordings.
+        image_rows: What its blocks hold of the images.
 
     Raises:
-        CacheError: A source has changed meanwhile, a block is gone, or the cache cannot be written.
+        CacheError: A source has changed since its block was filled.
     """
-    tasks = tasks_of(plan)
-    events = _gather(building, "events", [task for task in tasks if task.side == "events"], plan.catalogue.recordings)
-    images = _gather(building, "images", [task for task in tasks if task.side == "images"], plan.catalogue.images)
-    left_out = [*events.left_out, *images.left_out]
-    if left_out:
-        whole, frames = frames, building.shortened(arrays_of(plan, len(events.rows), len(images.rows)))
-        for name in frames.arrays:
-            _copy_kept(name, events.is_kept if name.startswith("events") else images.is_kept, whole, frames)
-    path = building.complete(frames)
-    digest = write_tables(path, _header(plan, left_out), _tables(plan, events, images))
-    seal(path, plan.path, digest, frames.digests)
+    events = _Side("events", plan.catalogue.recordings, event_rows)
+    images = _Side("images", plan.catalogue.images, image_rows)
+    for side in (events, images):
+        _require_unchanged(plan, side)
+    return _header(plan, [*events.left_out(), *images.left_out()]), _tables(plan, events, images)
 
 
-def _copy_kept(name: str, is_kept: NDArray[np.bool_], whole: FramesFile, short: FramesFile) -> None:
-    at = 0
-    for first, count in whole.pieces(name):
-        rows = whole.read(name, first, count)[is_kept[first : first + count]]
-        short.write(name, at, rows)
-        at += len(rows)
-
-
-def _gather(building: BuildingFolder, side: str, tasks: Sequence[Task], sources: SourceTable) -> _Side:
-    """Put the rows of all blocks into one file, and refuse any source that has changed."""
-    gathered = _Side(sources, RowsFile(building.path / f"{side}.rows"), np.zeros(len(sources), bool), [], {})
-    for task in tasks:
-        block = building.load(task.name)
-        if block is None:
-            raise CacheError(f"{building.path}: block {task.name} is gone; run it again")
-        rows, is_kept = block["rows"], block["rows"]["is_kept"].astype(bool)
-        changed = np.flatnonzero(rows["signature"] != source_signatures(task.sources, task.kind))
-        if len(changed):
-            raise CacheError(
-                f"{task.sources[int(changed[0])].path}: was changed while the cache was prepared; run it again"
-            )
-        gathered.rows.append(rows[is_kept])
-        gathered.is_kept[task.first : task.first + len(rows)] = is_kept
-        for at, why in zip(np.flatnonzero(~is_kept).tolist(), table_text(block["why"]), strict=True):
-            source = task.sources[at]
-            gathered.left_out.append({"side": side, "id": source.id, "bytes": source.num_bytes, "why": why})
-        for name in _OVERFLOW & set(block):
-            gathered.overflow.setdefault(name, []).append(block[name])
-    return gathered
+def _require_unchanged(plan: PreparePlan, side: _Side) -> None:
+    now = [block.signatures() for block in plan.blocks if block.place.side == side.name]
+    changed = np.flatnonzero(side.rows.column("signature") != np.concatenate(now))
+    if len(changed):
+        path = side.sources[int(changed[0])].path
+        raise CacheError(f"{path}: was changed while the cache was prepared; run it again")
 
 
 def _tables(plan: PreparePlan, events: _Side, images: _Side) -> Iterator[tuple[str, Table]]:
@@ -117,14 +81,19 @@ def _tables(plan: PreparePlan, events: _Side, images: _Side) -> Iterator[tuple[s
     identities = _identity_tables(plan, events.kept, images.kept)
     tables: dict[str, Callable[[], Table]] = {"class_names": lambda: text_table(plan.catalogue.class_names)}
     tables |= {name: partial(identities.pop, name) for name in identities}
-    tables |= {f"events/{name}": partial(events.rows.column, name) for name in event_facts(plan.spec)}
-    tables |= {f"images/{name}": partial(images.rows.column, name) for name in image_facts(plan.spec)}
-    tables |= {f"events/{name}": partial(np.concatenate, pieces) for name, pieces in events.overflow.items()}
-    tables["events/overflow_start"] = lambda: np.concatenate(
-        [np.zeros(1, "<i8"), np.cumsum(events.rows.column("overflow_length"), dtype="<i8")]
-    )
+    for side in (events, images):
+        tables |= {
+            f"{side.name}/{name}": partial(side.rows.kept_column, name) for name in fact_tables(side.name, plan.spec)
+        }
+    tables |= {f"events/{name}": partial(np.concatenate, events.rows.pieces[name]) for name in _OVERFLOW}
+    tables["events/overflow_start"] = lambda: _starts(events.rows.kept_column("overflow_length"))
     for name in sorted(tables):
         yield name, tables[name]()
+
+
+def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each of some parts begins that follow each other, and where the last one ends."""
+    return np.concatenate([np.zeros(1, "<i8"), np.cumsum(lengths, dtype="<i8")])
 
 
 def _identity_tables(plan: PreparePlan, recordings: SourceTable, images: SourceTable) -> dict[str, Table]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.build_folder import Block
+from tmkt_data.cache.build_folder import BlockArrays
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.image_reader import Archives, read_pixels
 from tmkt_data.datasets.recording_reader import canvas_of
@@ -18,44 +17,39 @@ from tmkt_data.files import checksum
 from tmkt_data.images.decode import DecodedImage, decode_scaled
 from tmkt_data.images.encode import poisson_frames
 from tmkt_data.images.frames import frame_of_pixels, image_frame, smallest_pixels
-from tmkt_data.prepare.blocks import convert_all, empty_block, image_facts
+from tmkt_data.prepare.blocks import Block, convert_all, empty_block
 from tmkt_data.prepare.read_ahead import WINDOW_BYTES, KnownFile, ReadAhead
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
 from tmkt_data.spec import PrepareSpec
 
 
 def convert_images(
-    sources: Sequence[Source],
-    catalogue: Catalogue,
-    spec: PrepareSpec,
-    *,
-    skip_bad: bool = False,
-    archives: Archives | None = None,
-) -> Block:
-    """Decode some images, place and resize them, and reduce them to intensity; as `convert_recordings`.
+    block: Block, catalogue: Catalogue, spec: PrepareSpec, *, archives: Archives, skip_bad: bool
+) -> BlockArrays:
+    """Decode, place and resize the images of a block, and reduce them to intensity.
 
     Args:
-        sources: Images of the block.
+        block: The block.
         catalogue: Where sensor size and placement are taken from.
         spec: Choices of the cache.
+        archives: Archives that were read so far, by path; shared by all blocks.
         skip_bad: Leave unreadable images out instead of raising.
-        archives: Archives read so far, by path, kept from block to block.
+
+    Returns:
+        See `convert_all`.
 
     Raises:
         UnreadableSourcesError: With every image of the block that could not be read.
     """
-    arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {"frames": ((spec.size, spec.size), np.dtype("u1"))}
-    if spec.bake != "none":
-        arrays["spikes"] = ((spec.time_bins, spec.num_channels, spec.size, spec.size), np.dtype("u1"))
-    block = empty_block(len(sources), image_facts(spec), arrays)
-    converter = _ImageConverter(catalogue, spec, {} if archives is None else archives)
+    arrays = empty_block("images", spec, len(block.sources))
+    converter = _ImageConverter(catalogue, spec, archives)
     ahead = ReadAhead(
-        [KnownFile(s.file, s.num_bytes) if s.item < 0 and s.num_bytes <= WINDOW_BYTES else None for s in sources]
+        [KnownFile(s.file, s.num_bytes) if s.item < 0 and s.num_bytes <= WINDOW_BYTES else None for s in block.sources]
     )
 
     def convert(source: Source, at: int) -> dict[str, int]:
         image, num_bytes, digest, frame = converter.convert(source, ahead.bytes_of(at))
-        block["frames"][at] = frame
+        arrays["frames"][at] = frame
         facts = {
             "height_px": image.height,
             "width_px": image.width,
@@ -64,11 +58,11 @@ def convert_images(
             "frames_xxh3": checksum(frame),
         }
         if spec.bake != "none":
-            block["spikes"][at] = bake_spikes(frame, source.id, spec)
-            facts["spikes_xxh3"] = checksum(block["spikes"][at])
+            arrays["spikes"][at] = bake_spikes(frame, source.id, spec)
+            facts["spikes_xxh3"] = checksum(arrays["spikes"][at])
         return facts
 
-    return convert_all("images", sources, block, convert, "files", skip_bad=skip_bad)
+    return convert_all(block, arrays, convert, skip_bad=skip_bad)
 
 
 class _ImageConverter:

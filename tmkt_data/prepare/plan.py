@@ -7,13 +7,16 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.format import FORMAT, FORMAT_VERSION
-from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info
+from tmkt_data.cache.build_folder import BlockPlace
+from tmkt_data.cache.find import cache_directory
+from tmkt_data.cache.format import FORMAT, FORMAT_VERSION, FrameArray, frame_arrays
+from tmkt_data.cache.reader import Cache, CacheInfo
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.image_reader import source_checksum
 from tmkt_data.datasets.recording_reader import apply_overrides
@@ -21,10 +24,12 @@ from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import SPLIT_RULES
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.events.read import NOTHING_GIVEN
-from tmkt_data.prepare.blocks import frames_dtype
+from tmkt_data.prepare.blocks import STAGES, Block
 from tmkt_data.sample_ids import encode_id, rows_of, texts_of
-from tmkt_data.spec import PrepareSpec
+from tmkt_data.spec import PrepareSpec, RecordingKind
 
+BLOCK_BYTES = 1 << 23
+"""Approximate bytes of the frames of a block: what each worker loses when a run is stopped."""
 _CHUNK = 1 << 14
 
 
@@ -44,22 +49,37 @@ class PreparePlan:
     path: Path
     key: str
 
+    @cached_property
+    def arrays(self) -> list[FrameArray]:
+        """The arrays of frames, where no source is left out."""
+        return frame_arrays(self.spec, len(self.catalogue.recordings), len(self.catalogue.images))
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The work in blocks, recordings first; the same ones for equal plans, however often they are interrupted."""
+        catalogue = self.catalogue
+        return [
+            *self._blocks("events", catalogue.recordings, catalogue.kind),
+            *self._blocks("images", catalogue.images),
+        ]
+
     @property
     def num_bytes(self) -> int:
         """Size of the frames to be written; the tables come on top, about 150 bytes a sample."""
-        cells = self.spec.time_bins * self.spec.num_channels * self.spec.size**2
-        image_cells = self.spec.size**2 + (cells if self.spec.bake != "none" else 0)
-        event_bytes = len(self.catalogue.recordings) * cells * frames_dtype(self.spec).itemsize
-        return event_bytes + len(self.catalogue.images) * image_cells
+        return sum(array.num_bytes for array in self.arrays)
 
-
-def cache_directory() -> Path:
-    """Return where caches are kept: `$TMKT_CACHES`, or `caches` in the current folder."""
-    return Path(os.environ.get("TMKT_CACHES") or "caches").expanduser()
+    def _blocks(self, side: str, sources: SourceTable, kind: RecordingKind = "files") -> Iterator[Block]:
+        row_bytes = sum(array.row_bytes for array in self.arrays if array.name.startswith(side))
+        # Images are small and slow to decode: there have to be blocks for every worker.
+        per_block = min(256, max(16, BLOCK_BYTES // row_bytes))
+        # A side without samples is one empty block.
+        for first in range(0, max(1, len(sources)), per_block):
+            place = BlockPlace(f"{STAGES[side]}-{first // per_block:06d}", side, first)
+            yield Block(place, sources[first : first + per_block], kind)
 
 
 def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None = None) -> PreparePlan:
-    """Say what a `prepare` would write, and where.
+    """Plan what `prepare` writes, and where.
 
     Args:
         catalogue: The samples.
@@ -67,7 +87,7 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
         out: File to write; None for a readable name with a digest in the cache directory.
 
     Raises:
-        CatalogueError: There is no recording at all. Without images a cache serves event-only training.
+        CatalogueError: There is no recording. A cache without images serves event-only training.
         SpecError: A sensor size for a dataset that has its own.
     """
     if not catalogue.recordings:
@@ -89,46 +109,25 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
 
 
 def _lines_of(side: str, sources: SourceTable) -> Iterator[bytes]:
-    """Yield what a key says of the sources of a side, a line each, many at a time."""
+    """Yield the lines of a key about the sources of a side, many at a time."""
     for first in range(0, len(sources), _CHUNK):
         some = sources[first : first + _CHUNK]
         pairs = zip(texts_of(some.ids), some.parts.tolist(), strict=True)
         yield encode_id("".join(f"{side}\t{sample}\t{part}\n" for sample, part in pairs))
 
 
-def find_caches(dataset: str, directory: Path | None = None) -> list[CacheInfo]:
-    """Return the caches of a dataset, whatever their choices, sorted by name.
-
-    Args:
-        dataset: Name of the dataset.
-        directory: Where to look; None for the cache directory.
-
-    Returns:
-        Caches that can be opened; a file that is no whole cache is passed over.
-    """
-    found: list[CacheInfo] = []
-    for path in sorted((directory or cache_directory()).glob("*.h5")):
-        try:
-            info = read_cache_info(path)
-        except CacheError:
-            continue
-        if info.dataset == dataset:
-            found.append(info)
-    return found
-
-
 def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | None:
-    """Return the cache of a plan where it was prepared already.
+    """Return the cache of a plan, or None where it has not been prepared.
 
-    A source whose size or time of change differs is read again and compared with the digest in the cache.
+    A source that was modified after the cache was written is read again and compared with its checksum in the cache.
 
     Args:
-        plan: What would be written.
-        skip_bad: Take a cache from which unreadable files were left out.
+        plan: The plan.
+        skip_bad: Accept a cache from which unreadable files were left out.
 
     Raises:
-        CacheError: The file is there but damaged, of another plan, without files that were unreadable then, or a source
-            has changed since.
+        CacheError: The file is damaged, of another plan, or lacks files that were unreadable; or a source has changed
+            since.
     """
     if not plan.path.exists():
         return None

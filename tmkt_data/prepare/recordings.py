@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.build_folder import Block
+from tmkt_data.cache.build_folder import BlockArrays
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.recording_reader import RecordingReader, canvas_of
 from tmkt_data.datasets.source_table import Source
@@ -18,7 +17,7 @@ from tmkt_data.events.frames import FrameBuilder, canvas_box
 from tmkt_data.events.summary import RecordingFacts
 from tmkt_data.files import checksum
 from tmkt_data.prepare.atis import AtisCounter, counts_as_it_stands, may_be_counted
-from tmkt_data.prepare.blocks import convert_all, empty_block, event_facts, frames_dtype
+from tmkt_data.prepare.blocks import Block, convert_all, empty_block
 from tmkt_data.prepare.read_ahead import KnownFile, ReadAhead
 from tmkt_data.spec import PrepareSpec
 
@@ -26,35 +25,31 @@ LARGEST_BYTE = 255
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
-def convert_recordings(
-    sources: Sequence[Source], catalogue: Catalogue, spec: PrepareSpec, *, skip_bad: bool = False
-) -> Block:
-    """Decode, bin and resize some recordings.
+def convert_recordings(block: Block, catalogue: Catalogue, spec: PrepareSpec, *, skip_bad: bool) -> BlockArrays:
+    """Decode, bin and resize the recordings of a block.
 
     Args:
-        sources: Recordings of the block.
+        block: The block.
         catalogue: Where the sensor size is taken from.
         spec: Choices of the cache.
         skip_bad: Leave unreadable recordings out instead of raising.
 
     Returns:
-        See `empty_block`, with the columns of `event_facts`, and `overflow_length`: how many cells of a recording
-        exceed a byte. `overflow_cell` and `overflow_count` say which, for one recording after the other.
+        See `convert_all`. `overflow_length` says how many cells of a recording exceed a byte, `overflow_cell` and
+        `overflow_count` which and by how much, for one recording after the other.
 
     Raises:
         UnreadableSourcesError: With every recording of the block that could not be read.
     """
-    shape = (spec.time_bins, spec.num_channels, spec.size, spec.size)
-    columns = event_facts(spec) | {"overflow_length": "<i8"}
-    block = empty_block(len(sources), columns, {"frames": (shape, frames_dtype(spec))})
+    arrays = empty_block("events", spec, len(block.sources))
     cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
     reader = RecordingReader(catalogue, spec)
     counter = AtisCounter(catalogue.sensor_size, spec) if counts_as_it_stands(catalogue, spec) else None
-    ahead = ReadAhead([KnownFile(s.file, s.num_bytes) if may_be_counted(s) else None for s in sources])
+    ahead = ReadAhead([KnownFile(s.file, s.num_bytes) if may_be_counted(s) else None for s in block.sources])
 
     def convert(source: Source, at: int) -> dict[str, int]:
-        stored = block["frames"][at]
+        stored = arrays["frames"][at]
         short = None if counter is None else _store_short(counter, ahead.bytes_of(at), stored)
         counted = _store(source, catalogue, spec, reader, stored) if short is None else short
         num_over = 0
@@ -70,8 +65,8 @@ def convert_recordings(
             )
         return _facts(counted, spec) | {"overflow_length": num_over, "frames_xxh3": checksum(stored)}
 
-    block = convert_all("recordings", sources, block, convert, catalogue.kind, skip_bad=skip_bad)
-    return block | {"overflow_cell": np.concatenate(cells), "overflow_count": np.concatenate(counts)}
+    converted = convert_all(block, arrays, convert, skip_bad=skip_bad)
+    return converted | {"overflow_cell": np.concatenate(cells), "overflow_count": np.concatenate(counts)}
 
 
 class _Counted(NamedTuple):

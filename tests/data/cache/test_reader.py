@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import random
 import re
 import shutil
@@ -14,7 +12,6 @@ import pytest
 from conftest import build
 
 from tmkt_data.cache.format import LEADING_BYTES, LeadingBlock, decode_leading_block, encode_leading_block
-from tmkt_data.cache.frames_file import FrameArray, FramesFile
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.cache.stored_frames import _widen
 from tmkt_data.cache.verify import verify_cache
@@ -23,7 +20,6 @@ from tmkt_data.errors import CacheError
 from tmkt_data.events.events import validate_events
 from tmkt_data.events.formats.atis import write_atis
 from tmkt_data.pairs.paired_frames import PairedFrames
-from tmkt_data.prepare.plan import find_caches
 
 
 def verify(path: Path) -> None:
@@ -202,14 +198,6 @@ def test_rows_outside_the_cache_are_refused(nmnist_cache):
             Cache(nmnist_cache).event_frames(np.array(rows))
 
 
-def test_caches_are_found_by_dataset_and_damaged_ones_passed_over(nmnist_cache, tmp_path):
-    shutil.copy(nmnist_cache, tmp_path / "a.h5")
-    (tmp_path / "b.h5").write_bytes(nmnist_cache.read_bytes()[:-10])
-    assert [info.path.name for info in find_caches("nmnist", tmp_path)] == ["a.h5"]
-    assert find_caches("digits", tmp_path) == []
-    assert find_caches("digits", tmp_path / "nowhere") == []
-
-
 def test_reading_leaves_the_file_as_it_was(nmnist_cache):
     before = nmnist_cache.read_bytes()
     frames = PairedFrames(nmnist_cache, "train", scale="log1p")
@@ -232,17 +220,3 @@ def test_halves_are_widened_exactly():
     out = np.empty(len(halves), np.float32)
     _widen(halves, out)
     np.testing.assert_array_equal(out, halves.astype(np.float32))
-
-
-def test_what_a_flush_could_not_write_is_said(tmp_path, monkeypatch):
-    array = FrameArray("events/frames", (3, 4), np.dtype("u1"))
-    frames = FramesFile(tmp_path / "frames.h5", [array])
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    frames.flush()
-    with pytest.raises(CacheError, match=r"frames\.h5: cannot be written \(No space left on device\); free some space"):
-        frames.settle()
-    frames.close()

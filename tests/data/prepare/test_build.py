@@ -15,21 +15,21 @@ import pytest
 import trees
 from conftest import build
 
+from tmkt_data.cache import build_folder
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.datasets.registry import default_spec, open_catalogue
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.events.events import validate_events
 from tmkt_data.events.formats.atis import write_atis
-from tmkt_data.prepare import finish as prepare_finish
-from tmkt_data.prepare import tasks as prepare_tasks
+from tmkt_data.prepare import plan as prepare_plan
 from tmkt_data.prepare.blocks import UnreadableSourcesError
 from tmkt_data.prepare.build import prepare_cache
-from tmkt_data.prepare.plan import cache_directory, find_prepared, plan_prepare
+from tmkt_data.prepare.plan import find_prepared, plan_prepare
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_tasks, "BLOCK_BYTES", 1 << 21)
+    monkeypatch.setattr(prepare_plan, "BLOCK_BYTES", 1 << 21)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ def test_stopped_after_any_step_and_run_again_ends_with_the_same_bytes(large_roo
 def test_killed_at_random_points_and_run_again_ends_with_the_same_bytes(large_root, uninterrupted, tmp_path):
     out = tmp_path / "killed.h5"
     code = (
-        "import sys; from tmkt_data.prepare import tasks; from tmkt_data.cli.main import main;"
-        "tasks.BLOCK_BYTES = 1 << 21; main(sys.argv[1:])"
+        "import sys; from tmkt_data.prepare import plan; from tmkt_data.cli.main import main;"
+        "plan.BLOCK_BYTES = 1 << 21; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, "prepare", "nmnist", "--root", str(large_root), "--size", "48",
                "--workers", "1", "--out", str(out)]  # fmt: skip
@@ -145,7 +145,7 @@ def test_stopped_while_the_tables_are_written_keeps_the_frames(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(prepare_finish, "write_tables" if damage else "seal", stop)
+        stopping.setattr(build_folder, "write_tables" if damage else "seal", stop)
         with pytest.raises(KeyboardInterrupt):
             list(prepare_cache(plan))
     assert {step.stage for step in prepare_cache(plan)} == {"writing"}
@@ -421,11 +421,6 @@ def test_a_fresh_start_drops_finished_blocks(nmnist_root, tmp_path):
     next(steps)
     steps.close()
     assert all(step.resumed == 0 for step in prepare_cache(plan, fresh=True))
-
-
-def test_the_home_folder_is_understood(monkeypatch):
-    monkeypatch.setenv("TMKT_CACHES", "~/caches")
-    assert cache_directory() == Path.home() / "caches"
 
 
 def test_a_full_disk_is_one_line_and_nothing_is_lost(large_root, uninterrupted, tmp_path):

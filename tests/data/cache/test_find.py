@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tmkt_data.cache.find import cache_directory, find_caches
+
+
+def test_caches_are_found_by_dataset_and_damaged_ones_passed_over(nmnist_cache, tmp_path):
+    shutil.copy(nmnist_cache, tmp_path / "a.h5")
+    (tmp_path / "b.h5").write_bytes(nmnist_cache.read_bytes()[:-10])
+    assert [info.path.name for info in find_caches("nmnist", tmp_path)] == ["a.h5"]
+    assert find_caches("digits", tmp_path) == []
+    assert find_caches("digits", tmp_path / "nowhere") == []
+
+
+def test_the_home_folder_is_understood(monkeypatch):
+    monkeypatch.setenv("TMKT_CACHES", "~/caches")
+    assert cache_directory() == Path.home() / "caches"
