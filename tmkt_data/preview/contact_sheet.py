@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from tmkt_data.preview.sheet import EVENT_EDGE, IMAGE_EDGE, Key, Sheet, SheetGro
 from tmkt_data.random_keys import Purpose, draw_key, uniform
 
 MAX_COLUMNS = 30
-DIGEST_DIGITS = 12
 
 
 def build_sheet(
@@ -135,24 +135,22 @@ def _choose_positions(num_recordings: int, positions: Sequence[int] | None, num_
 
 def _group(frames: PairedFrames, batch: PairedBatch, at: int, point: int, steps: NDArray[np.int64]) -> SheetGroup:
     position, image_row = int(batch.indices[at]), int(batch.image_indices[at])
-    shown_events = event_colors(batch.events[at])
-    unit = "counts" if frames.num_channels == 2 else "voxel grid"
-    rows = [SheetRow("event frames", (unit,), shown_events[steps])]
+    events = event_colors(batch.events[at])
+    rows = [SheetRow("event frames", ("counts" if frames.num_channels == 2 else "voxel grid",), events[steps])]
     picture = None
     if image_row >= 0:
         levels = frames.cache.image_frames(batch.image_indices[at : at + 1])[0]
         picture = gray_colors(levels.astype(np.float32) / np.float32(255))
         spikes = gray_colors(_spikes(frames, batch, at, levels).mean(axis=1))
         rows.insert(0, SheetRow("image spikes", ("Poisson draw",), spikes[steps]))
-        rows.append(_mixed_row(frames, gray_colors(batch.image[at].mean(axis=1)), shown_events, point, steps))
-    starts, ends = _step_times_ms(frames, position)
+        rows.append(_mixed_row(frames, gray_colors(batch.image[at].mean(axis=1)), events, point, steps))
     off, on = polarities(frames.cache.event_frames(frames.rows[position : position + 1])[0])
     return SheetGroup(
         name=frames.ids[position],
         facts=_sample_facts(frames, position, image_row),
         picture=picture,
         steps=tuple(int(step) + 1 for step in steps),
-        times_ms=tuple((float(starts[step]), float(ends[step])) for step in steps),
+        times_ms=tuple(map(_step_times_ms(frames, position).__getitem__, steps)),
         activity=(on.sum(axis=(1, 2))[steps], off.sum(axis=(1, 2))[steps]),
         counts_events=frames.num_channels == 2 and frames.spec.resize == "sum",
         rows=tuple(rows),
@@ -185,38 +183,29 @@ def _spikes(frames: PairedFrames, batch: PairedBatch, at: int, levels: NDArray[n
     return poisson_frames(levels, frames.num_steps, frames.num_channels, key=np.uint64(key))
 
 
-def _step_times_ms(frames: PairedFrames, position: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return from when to when each step lasts, milliseconds after the first event.
-
-    A voxel grid spreads an event over the two nearest steps; its steps are points in time, both values the same.
-    """
-    first, last = _extent_us(frames, position)
+def _step_times_ms(frames: PairedFrames, position: int) -> list[tuple[float, float]]:
+    """Return start and end of each step, milliseconds after the first event; equal for the points of a voxel grid."""
+    first, last = (int(_table(frames, position, f"t_{end}_us")) for end in ("first", "last"))
     if frames.spec.representation == "voxel":
-        centers = np.linspace(0, last - first, frames.num_steps) / 1000
-        return centers, centers
-    edges = (bin_edges(first, last, frames.num_steps, frames.spec.bin_rule) - first) / 1000
-    return edges[:-1], edges[1:]
+        edges = np.linspace(0, last - first, frames.num_steps).repeat(2)
+        return list(zip((edges[::2] / 1000).tolist(), (edges[1::2] / 1000).tolist(), strict=True))
+    return list(pairwise(((bin_edges(first, last, frames.num_steps, frames.spec.bin_rule) - first) / 1000).tolist()))
 
 
-def _extent_us(frames: PairedFrames, position: int) -> tuple[int, int]:
-    row = frames.rows[position]
-    tables = frames.cache.tables
-    return int(tables["events/t_first_us"][row]), int(tables["events/t_last_us"][row])
+def _table(frames: PairedFrames, position: int, name: str) -> int:
+    return int(frames.cache.tables[f"events/{name}"][frames.rows[position]])
 
 
 def _sample_facts(frames: PairedFrames, position: int, image_row: int) -> tuple[tuple[str, str], ...]:
-    row = frames.rows[position]
-    first, last = _extent_us(frames, position)
-    kept, read = (int(frames.cache.tables[f"events/{name}"][row]) for name in ("num_kept", "num_read"))
-    name = frames.class_names[int(frames.labels[position])]
-    facts = [("class", f"{name}")]
+    kept, read = _table(frames, position, "num_kept"), _table(frames, position, "num_read")
+    span_us = _table(frames, position, "t_last_us") - _table(frames, position, "t_first_us")
+    facts = [("class", frames.class_names[int(frames.labels[position])])]
     if image_row >= 0:
         is_twin = image_row == int(frames.twins[position])
         facts.append(("image", frames.cache.image_ids[image_row]))
         facts.append(("", "its twin: the image recorded" if is_twin else "same class, not its twin"))
     facts.append(("events", f"{kept:,} kept" + (f" of {read:,}" if read != kept else "")))
-    facts.append(("span", f"{(last - first) / 1000:,.1f} ms"))
-    return tuple(facts)
+    return (*facts, ("span", f"{span_us / 1000:,.1f} ms"))
 
 
 def _sheet_facts(frames: PairedFrames) -> tuple[tuple[str, ...], ...]:
@@ -224,41 +213,32 @@ def _sheet_facts(frames: PairedFrames) -> tuple[tuple[str, ...], ...]:
     pairing = {"none": "no images", "twin": "each with its twin", "same-class": "same-class images"}[frames.pairing]
     who = (
         f"{frames.protocol} split, {frames.split}",
-        _counted(len(frames), "recording"),
+        f"{len(frames):,} recording{'s' * (len(frames) != 1)}",
         pairing,
         f"seed {frames.seed}, epoch {frames.epoch}",
     )
     what = (
-        f"{_counted(spec.time_bins, 'time bin')}, {spec.bin_rule}",
+        f"{spec.time_bins:,} time bin{'s' * (spec.time_bins != 1)}, {spec.bin_rule}",
         f"{spec.size} x {spec.size} cells, {spec.canvas} canvas, resize {spec.resize}",
         "voxel grid" if spec.representation == "voxel" else f"counts, scale {frames.scale}",
         f"image {spec.image_channel}, encoder {frames.encoder}",
-        f"cache {frames.cache_digest[:DIGEST_DIGITS]}",
+        f"cache {frames.cache_digest[:12]}",
     )
     return who, what
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def _color_keys(frames: PairedFrames) -> tuple[Key, ...]:
-    events: tuple[Key, ...] = (Key("fill", ON, "ON events"), Key("fill", OFF, "OFF events"))
-    if frames.num_channels == 2:
-        events += (Key("fill", BOTH, "both"),)
-    if frames.pairing == "none":
-        return events
-    edges = (Key("edge", IMAGE_EDGE, "image step"), Key("edge", EVENT_EDGE, "event step"))
-    return (*events, *edges, Key("marker", INK, "replacement point t*, the first event step"))
+    keys = [Key("fill", ON, "ON events"), Key("fill", OFF, "OFF events")]
+    keys += [Key("fill", BOTH, "both")] if frames.num_channels == 2 else []
+    if frames.pairing != "none":
+        keys += [Key("edge", IMAGE_EDGE, "image step"), Key("edge", EVENT_EDGE, "event step")]
+        keys.append(Key("marker", INK, "replacement point t*, the first event step"))
+    return tuple(keys)
 
 
 def _notes(frames: PairedFrames, num_shown: int) -> tuple[str, ...]:
     steps = f"{num_shown} of {frames.num_steps} steps, evenly chosen" if num_shown < frames.num_steps else ""
-    spikes = "image spikes: white where both channels spike, gray where one does"
-    notes = (
-        steps,
-        "times after the first event",
-        "event colors scaled to each recording",
-        spikes if frames.pairing != "none" and frames.num_channels == 2 else "",
-    )
+    has_two_channels = frames.pairing != "none" and frames.num_channels == 2
+    spikes = "image spikes: white where both channels spike, gray where one does" if has_two_channels else ""
+    notes = (steps, "times after the first event", "event colors scaled to each recording", spikes)
     return tuple(note for note in notes if note)
