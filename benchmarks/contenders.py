@@ -66,22 +66,21 @@ def c_counter(folder: Path) -> Callable[[Path], Any] | None:
 def our_frames(side: tuple[int, int]) -> Callable[[Path], Any]:
     """Return what `prepare` does to an ATIS recording, onto frames of the size (height, width)."""
     from tmkt_data.events.time_bins import bin_edges
-    from tmkt_data.kernels import atis_frames as kernels
+    from tmkt_data.kernels import atis as kernels
     from tmkt_data.kernels.resize import axis_table
 
     height, width = side
     column, line = np.zeros(256, np.uint32), np.zeros((256, 2), np.uint32)
     column[:WIDTH] = axis_table(WIDTH, width, "sum").target
     line[:HEIGHT] = axis_table(HEIGHT, height, "sum").target[:, None] * width + np.array([0, height * width])
-    line = line.reshape(-1)
-
+    offsets = column, line.reshape(-1)
     room = np.empty(kernels.EXTENT_ROOM, np.uint8)
 
     def run(path: Path) -> Any:
         data = np.frombuffer(path.read_bytes(), np.uint8)
         _, _, x_last, y_last, first, last = kernels.atis_extent(data, room)
         out = np.empty((BINS, 2, height, width), np.uint32)
-        _, backwards = kernels.count_atis(data, bin_edges(first, last, BINS, "exact"), column, line, out.reshape(-1))
+        _, backwards = kernels.count_atis(data, bin_edges(first, last, BINS, "exact"), offsets, out.reshape(-1))
         if backwards or x_last >= WIDTH or y_last >= HEIGHT:
             raise ValueError(path)
         return out

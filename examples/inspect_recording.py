@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tmkt_data import load_events
-from tmkt_data.events.frames import event_frames
+from tmkt_data.events.frames import FrameSpec, event_frames
 
 SHADES = " .:-=+*#%@"
 
@@ -32,7 +32,7 @@ def main() -> None:
     print(f"  t {events.t[0]} to {events.t[-1]} us, {events.num_inversions} steps back in time")
 
     # `tight` scales the extent of the events to the frame, so no sensor size is needed.
-    result = event_frames(events, num_bins=given.steps, height=16, width=32, canvas="tight")
+    result = event_frames(events, FrameSpec(num_bins=given.steps, height=16, width=32), canvas="tight")
     for step, frame in enumerate(result.frames, start=1):
         print(f"step {step}: {int(frame[0].sum())} OFF, {int(frame[1].sum())} ON")
         print(draw(frame.sum(axis=0)))

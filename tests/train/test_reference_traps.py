@@ -16,7 +16,7 @@ import torch
 from tmkt_data import PairedFrames, PrepareSpec
 from tmkt_data.datasets.splits import SplitCode
 from tmkt_data.events.events import SensorSize, validate_events
-from tmkt_data.events.frames import event_frames
+from tmkt_data.events.frames import FrameSpec, event_frames
 from tmkt_data.images.frames import intensity
 from tmkt_data.pairs.pools import ImagePools, draw_same_class
 from tmkt_data.pairs.report import report_pairs
@@ -139,7 +139,7 @@ def test_trap_9_a_cache_made_otherwise_is_another_one(change):
 @pytest.mark.parametrize("polarity", [False, True])
 def test_trap_10_one_polarity_and_empty_bins_have_the_usual_shape(polarity):
     events = validate_events(np.array([0, 1, 100]), np.array([0, 1, 2]), np.array([0, 1, 2]), np.full(3, polarity))
-    frames = event_frames(events, num_bins=5, height=4, width=4, sensor_size=SensorSize(4, 4)).frames
+    frames = event_frames(events, FrameSpec(num_bins=5, height=4, width=4), sensor_size=SensorSize(4, 4)).frames
     assert frames.shape == (5, 2, 4, 4)
     assert frames[:, int(polarity)].sum() == 3
     assert frames[:, int(not polarity)].sum() == frames[1:4].sum() == 0
@@ -149,7 +149,9 @@ def test_trap_11_the_last_events_are_kept_unless_the_rule_says_so():
     t = np.arange(0, 1003)
     events = validate_events(t, np.zeros_like(t), np.zeros_like(t), np.ones(len(t), bool))
     kept = {
-        rule: event_frames(events, num_bins=10, height=2, width=2, bin_rule=rule, sensor_size=SensorSize(2, 2))
+        rule: event_frames(
+            events, FrameSpec(num_bins=10, height=2, width=2, bin_rule=rule), sensor_size=SensorSize(2, 2)
+        )
         for rule in ("exact", "tonic")
     }
     assert (kept["exact"].frames.sum(), kept["exact"].num_outside_bins) == (1003, 0)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
+from tmkt_data.kernels.event_columns import EventColumns
 
 EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])
 """Structured dtype of one event: `t` microseconds, `x` column, `y` row (0 is the top), `p` True for ON."""
@@ -82,6 +83,11 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.t)
+
+    @property
+    def columns(self) -> EventColumns:
+        """The columns `(t, x, y, p)`, as kernels take them."""
+        return self.t, self.x, self.y, self.p
 
     @property
     def extent(self) -> tuple[int, int, int, int]:

@@ -151,8 +151,7 @@ def frame_of_pixels(
     Raises:
         SpecError: As `image_frame`, or an extent that is not that of the pixels.
     """
-    from tmkt_data.kernels.image import BLUE, LUMINANCE, VALUE, fill_frame
-    from tmkt_data.kernels.image_filter import AxisPlace, axis_filter
+    from tmkt_data.kernels.image import BLUE, LUMINANCE, VALUE, AxisPlace, axis_filter, fill_frame
 
     _require_frame(pixels, height, width)
     if (math.ceil(extent[0]), math.ceil(extent[1])) != pixels.shape[:2]:
@@ -168,8 +167,8 @@ def frame_of_pixels(
     out = np.empty((height, width), np.uint8)
     fill_frame(
         lines,
-        *axis_filter(extent[0], height, rows),
-        *axis_filter(extent[1], width, columns),
+        axis_filter(extent[0], height, rows),
+        axis_filter(extent[1], width, columns),
         codes[channel],
         np.empty(lines.shape[1], np.int32),
         out,

@@ -1,4 +1,4 @@
 """Compiled loops over plain arrays: numba lives here and nowhere else.
 
-A kernel checks no bounds and allocates nothing; whoever calls it has validated every index.
+A kernel checks no bounds and allocates nothing; its caller has validated every index.
 """

@@ -1,4 +1,4 @@
-"""How every kernel is compiled: without the interpreter lock, and kept on disk where the disk allows it."""
+"""How every kernel is compiled: without the interpreter lock, and cached on disk where that is possible."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _R = TypeVar("_R")
 
 
 def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Compile a function that takes arrays and scalars only; it runs without holding the interpreter lock.
+    """Compile a function of arrays, scalars and plain tuples of them; it runs without holding the interpreter lock.
 
-    The machine code is cached beside the source or in numba's own cache directory. Where neither can be
-    written, the kernel is compiled anew in each process.
+    The machine code is cached beside the source or in numba's own cache directory. Where neither can be written, each
+    process compiles the kernel again.
     """
     try:
         compiled = numba.njit(nogil=True, cache=True)(function)

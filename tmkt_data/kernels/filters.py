@@ -1,4 +1,4 @@
-"""Filters over the events of one recording, in order of time."""
+"""Event filters over one recording, in order of time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tmkt_data.kernels.compile import kernel
 
 NEVER = -(2**62)
-"""What `last` holds where a pixel has had no event."""
+"""Value of `last` for a pixel without an event so far."""
 
 
 @kernel
@@ -20,18 +20,18 @@ def mark_refractory(
     period: int,
     keep: NDArray[np.bool_],
 ) -> int:
-    """Mark the events that come at least a period after the last marked one of their pixel, of either polarity.
+    """Keep an event where the last kept one of its pixel, of either polarity, is at least a period before it.
 
     Args:
         t: Times, shape (N,), non-decreasing.
         x: Columns of the sensor.
         y: Rows of the sensor.
-        last: Time of the last marked event of each pixel, shape (height, width), `NEVER` at first; carried on.
+        last: Time of the last kept event of each pixel, shape (height, width), `NEVER` at first; updated.
         period: In the unit of `t`.
-        keep: Written: shape (N,).
+        keep: Written to: shape (N,).
 
     Returns:
-        Events that are not marked.
+        Number of dropped events.
     """
     dropped = 0
     for i in range(t.size):
@@ -52,10 +52,10 @@ def mark_supported(
     window: int,
     keep: NDArray[np.bool_],
 ) -> int:
-    """Mark the events with an earlier one in the eight pixels around, at most `window` before; arguments as above.
+    """Keep an event where one of the eight neighboring pixels has an event at most `window` before it.
 
-    `last` has a margin of one pixel, shape (height + 2, width + 2), so that no neighbor lies beyond the edge. Every
-    event supports its neighbors, marked or not; its own pixel does not support it.
+    Arguments as of `mark_refractory`, but `last` is the time of the last event, kept or not, with a margin of one pixel
+    on each side, shape (height + 2, width + 2). The own pixel of an event does not count.
 
     Source: Delbruck, "Frame-free dynamic digital vision", 2008.
     """

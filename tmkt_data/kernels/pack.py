@@ -1,4 +1,4 @@
-"""Frames into the types that a cache stores, in one pass."""
+"""Frames to the narrow types that a cache stores, in one pass."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def pack_halves(values: NDArray[np.float32], out: NDArray[np.uint16]) -> float:
     """Write the bits of the nearest float16, ties to even; return the largest value.
 
     Args:
-        values: Shape (N,), float32, +0 or more; nothing is said about what lies above 65504.
+        values: Shape (N,), float32, 0 to 65504; the bits of larger values are undefined.
         out: Written to: shape (N,), uint16.
     """
-    # Of numbers that are not negative the largest has the largest bits; these are compared in vectors.
+    # The largest non-negative float has the largest bits as an integer, and integers are compared in vectors.
     largest = np.uint32(0)
     for i in range(values.size):
         value = values[i]
         bits = np.float32(value).view(np.uint32)
         largest = max(largest, bits)
         normal = (bits + _BELOW_TIE + ((bits >> _SHIFT) & _ONE) - _REBIAS) >> _SHIFT
-        # The last bit of numbers from a half on is worth 2**-24, like that of the smallest halves.
+        # From 0.5 on the last bit of a float32 is 2**-24, as is that of a subnormal float16.
         small = np.float32(value + _HALF).view(np.uint32) - _HALF_BITS
         out[i] = small if value < _LEAST_NORMAL else normal
     return float(np.uint32(largest).view(np.float32))

@@ -1,4 +1,4 @@
-"""Spike frames from intensities, by a counter-based generator: place, frame and key of the sample are its input."""
+"""Spike frames from intensities by a counter-based generator of pixel, frame and key of the sample."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tmkt_data.kernels.compile import kernel
 
 LANES = 16
-"""Counters that are drawn side by side; each decides eight pixels that lie `LANES` apart."""
+"""Counters that are drawn in one vector; each decides eight pixels that are `LANES` apart."""
 
 _A = np.uint32(1664525)
 _C = np.uint32(1013904223)
@@ -24,7 +24,7 @@ _ONE, _ZERO = np.float32(1), np.float32(0)
 def random_words(
     x: np.uint32, y: np.uint32, z: np.uint32, w: np.uint32
 ) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
-    """Return four random words of four given ones: pcg4d, and a last shift, without which its low bits are weak.
+    """Hash four words to four random ones: pcg4d and a last shift, without which its low bits are weak.
 
     Source: Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020.
     """
@@ -43,7 +43,7 @@ def random_words(
 
 @kernel
 def spike_limits(intensity: NDArray[np.uint8], limits: NDArray[np.uint32]) -> None:
-    """Write below which 16-bit number a pixel spikes: 65536 times intensity / 255, rounded; 0 and 255 are exact.
+    """Write the 16-bit number below which a pixel spikes: 65536 * intensity / 255, rounded; 0 and 255 are exact.
 
     Args:
         intensity: Shape (P,), uint8.
@@ -65,8 +65,8 @@ def poisson_spikes(
     Args:
         intensities: Shape (B, P), uint8; 0 never spikes, 255 always does.
         keys: 64-bit key of each sample, shape (B,), see `random_keys.draw_key`.
-        limits: Room for one sample, shape (P,), uint32.
-        out: Written to: shape (B, F, P), float32; 1 where a spike falls, 0 elsewhere.
+        limits: Scratch for one sample, shape (P,), uint32.
+        out: Written to: shape (B, F, P), float32; 1 for a spike, 0 elsewhere.
     """
     num_pixels = np.uint64(out.shape[2])
     lanes = np.uint64(LANES)
@@ -82,7 +82,7 @@ def poisson_spikes(
                 first = np.uint32(block * lanes)
                 at = block * block_size
                 for lane in range(lanes):
-                    # Written out, one line a half: like this the loop over the lanes runs in vectors.
+                    # Unrolled by hand, one half word at a time, so that the loop over the lanes is vectorized.
                     x, y, z, w = random_words(np.uint32(first + np.uint32(lane)), frame, low, high)
                     q = at + lane
                     spikes[q] = _ONE if x >> _HALF < limits[q] else _ZERO

@@ -1,4 +1,4 @@
-"""Many files read in one call, as the interpreter lock is not given back and taken again for each."""
+"""Read many files in one call: the interpreter lock is released once, not once for each file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.kernels.compile import kernel
 
-# POSIX, https://pubs.opengroup.org/onlinepubs/9699919799/functions/open.html; found in the process by name.
+# POSIX, https://pubs.opengroup.org/onlinepubs/9699919799/functions/open.html; resolved by name in the process.
 _open = types.ExternalFunction("open", types.int32(types.voidptr, types.int32))
 _read = types.ExternalFunction("read", types.intp(types.int32, types.voidptr, types.uintp))
 _close = types.ExternalFunction("close", types.int32(types.int32))
@@ -23,15 +23,15 @@ def read_files(
     room: NDArray[np.uint8],
     count: NDArray[np.int64],
 ) -> None:
-    """Read the beginnings of files one behind the other; POSIX systems only.
+    """Read the beginnings of files into one array; POSIX systems only.
 
     Args:
-        names: File names as the system takes them, each ended by a zero byte, in one piece.
-        name_start: Where each begins, shape (K,), int64.
-        flags: How they are opened, as `os.open` takes it.
-        start: Where the room of each begins, and the last one ends, shape (K + 1,), int64, non-decreasing.
-        room: Written to: uint8, of `start[K]` bytes or more.
-        count: Written to: shape (K,), int64. Bytes that were read of each, up to its room; -1 where it could not be.
+        names: File names as the system encodes them, each ended by a zero byte, concatenated, uint8.
+        name_start: Where each name begins, shape (K,), int64.
+        flags: Flags of `os.open`.
+        start: Where the room of each file begins, and that of the last one ends, shape (K + 1,), int64, non-decreasing.
+        room: Written to: uint8, `start[K]` bytes or more.
+        count: Written to: shape (K,), int64. Bytes read of each file, at most its room; -1 where reading failed.
     """
     for k in range(count.size):
         count[k] = -1

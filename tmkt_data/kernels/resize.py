@@ -1,4 +1,4 @@
-"""Separable resizing as tables: which target cells one source column (or row) adds to, and with what weight."""
+"""Separable resizing as sparse matrices: which target cells one source column or row adds to, with what weight."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ResizeRule = Literal["sum", "bilinear", "area"]
+Weights = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+"""A sparse matrix in compressed rows as kernels take it: `AxisTable` or `Taps` as a plain tuple."""
 
 
 class AxisTable(NamedTuple):
@@ -16,8 +18,8 @@ class AxisTable(NamedTuple):
 
     Attributes:
         start: Shape (source + 1,), int32; source s adds to entries `start[s]` to `start[s + 1]`.
-        target: Shape (entries,), int32; target cells, each below the target size.
-        weight: Shape (entries,), float32; what one event there adds.
+        target: Shape (entries,), int32; target cell of each entry.
+        weight: Shape (entries,), float32; what one event adds to the cell.
     """
 
     start: NDArray[np.int32]
@@ -27,7 +29,7 @@ class AxisTable(NamedTuple):
 
 @lru_cache(maxsize=2048)
 def axis_table(source: int, target: int, rule: ResizeRule) -> AxisTable:
-    """Build the table of one axis.
+    """Return the table of one axis.
 
     - `sum`: source s adds 1 to cell `s * target // source`.
     - `area`: cell i is the mean over `[floor(i * source / target), ceil((i + 1) * source / target))`.
@@ -60,7 +62,7 @@ def axis_table(source: int, target: int, rule: ResizeRule) -> AxisTable:
             sources = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
             weights = np.repeat(1.0 / widths, widths)
         case "bilinear":
-            # In whole numbers, so that a cell that lies on a source pixel takes nothing from its neighbor.
+            # In integers, so that a cell that lies exactly on a source pixel gives its neighbor no weight.
             low, rest = np.divmod(cells * (source - 1), max(1, target - 1))
             high = np.minimum(low + 1, source - 1)
             fraction = rest / max(1, target - 1)
@@ -76,11 +78,11 @@ def axis_table(source: int, target: int, rule: ResizeRule) -> AxisTable:
 
 
 class Taps(NamedTuple):
-    """What each target cell samples along one axis, in compressed rows.
+    """Samples of each target cell along one axis, in compressed rows.
 
     Attributes:
-        start: Shape (target + 1,), int32; cell i samples taps `start[i]` to `start[i + 1]`.
-        place: Shape (taps,), int32; places on the grid.
+        start: Shape (target + 1,), int32; cell i has taps `start[i]` to `start[i + 1]`.
+        place: Shape (taps,), int32; sampled place on the grid.
         weight: Shape (taps,), float32.
     """
 
@@ -90,12 +92,12 @@ class Taps(NamedTuple):
 
 
 class SampledAxis(NamedTuple):
-    """A grid of the sampled source coordinates alone, along one axis.
+    """A grid that holds only the sampled source coordinates, along one axis.
 
     Attributes:
-        place: Shape (source,), int32; place of each source coordinate on the grid, S for one that no cell samples.
-        num_places: Sampled coordinates, S.
-        taps: What each target cell samples of the grid.
+        place: Shape (source,), int32; place of each source coordinate on the grid, S where no cell samples it.
+        num_places: Number of sampled coordinates, S.
+        taps: Samples of each target cell on the grid.
     """
 
     place: NDArray[np.int32]
@@ -105,7 +107,7 @@ class SampledAxis(NamedTuple):
 
 @lru_cache(maxsize=2048)
 def sampled_axis(source: int, target: int, rule: ResizeRule) -> SampledAxis:
-    """Turn `axis_table` round: from the target cells to the sources that they sample.
+    """Return the transpose of `axis_table`: the sources that each target cell samples.
 
     Args:
         source: Source pixels, 1 or more.

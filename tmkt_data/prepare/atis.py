@@ -1,4 +1,4 @@
-"""The short way for ATIS recordings whose events are counted as they stand: from bytes to frames in one pass."""
+"""The fast path for ATIS recordings whose events are counted unchanged: from bytes to frames in one pass."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tmkt_data.events.read import SUFFIXES, recognize
 from tmkt_data.events.stream import WHOLE_BYTES
 from tmkt_data.events.summary import RecordingFacts
 from tmkt_data.events.time_bins import bin_edges
-from tmkt_data.kernels.resize import axis_table
+from tmkt_data.kernels.resize import Weights, axis_table
 from tmkt_data.spec import PrepareSpec, Resize
 
 _SIDE = 256
 """Coordinates are bytes."""
 _HEAD = 4096
-"""Bytes that tell other formats."""
+"""Bytes that identify other formats."""
 _ATIS = Path("a.bin")
-"""Any name that says ATIS, where the content does not say otherwise."""
+"""Any name that stands for ATIS where the content does not say otherwise."""
 
 
 def counts_as_it_stands(catalogue: Catalogue, spec: PrepareSpec) -> bool:
-    """Return whether events are counted without being moved or filtered, so that ATIS files may go the short way."""
+    """Return whether events are counted without being moved or filtered, so that ATIS files may take the fast path."""
     moved = (spec.shift_x, spec.shift_y, spec.orientation, spec.polarity, spec.time_offset_us)
     return (
         catalogue.kind == "files"
@@ -42,18 +42,18 @@ def counts_as_it_stands(catalogue: Catalogue, spec: PrepareSpec) -> bool:
 
 
 def may_be_counted(source: Source) -> bool:
-    """Return whether a source is an ATIS file by its name, unmoved, and small enough to be read at once."""
+    """Return whether a source is by its name an ATIS file, unmoved, and small enough to be read at once."""
     suffix = source.file[source.file.rfind(".") :].lower()
     return SUFFIXES.get(suffix) == "atis" and source.num_bytes <= WHOLE_BYTES and source.shift == (0, 0)
 
 
 class AtisFrames(NamedTuple):
-    """What was found of a recording whose frames were stored.
+    """A recording whose frames were stored.
 
     Attributes:
         facts: What it holds.
-        num_outside_bins: Events in no bin.
-        frames: Its frames as `FrameBuilder` makes them, bit for bit, flat; good until the next recording.
+        num_outside_bins: Number of events in no bin.
+        frames: Its frames, flat, bit for bit those of `FrameBuilder`; overwritten by the next recording.
         largest: Their largest value.
     """
 
@@ -64,7 +64,7 @@ class AtisFrames(NamedTuple):
 
 
 class AtisCounter:
-    """Counts ATIS recordings one after the other, each in the same memory.
+    """Count ATIS recordings one after the other, all in the same memory.
 
     Args:
         sensor_size: Size of the sensor.
@@ -72,12 +72,12 @@ class AtisCounter:
     """
 
     def __init__(self, sensor_size: SensorSize, spec: PrepareSpec) -> None:
-        from tmkt_data.kernels.atis_frames import EXTENT_ROOM
+        from tmkt_data.kernels.atis import EXTENT_ROOM
 
         self._sensor_size, self._spec = sensor_size, spec
         self._width, self._height = min(sensor_size.width, ATIS_SIZE.width), min(sensor_size.height, ATIS_SIZE.height)
-        kind = np.uint32 if spec.resize == "sum" else np.float32
-        self._frames: NDArray[Any] = np.empty((spec.time_bins, 2, spec.size, spec.size), kind)
+        dtype = np.uint32 if spec.resize == "sum" else np.float32
+        self._frames: NDArray[Any] = np.empty((spec.time_bins, 2, spec.size, spec.size), dtype)
         self._flat = self._frames.reshape(-1)
         self._room = np.empty(EXTENT_ROOM, np.uint8)
 
@@ -89,68 +89,64 @@ class AtisCounter:
             stored: Written to: shape (T, 2, H, W), uint8 under `sum`, else float16, see `kernels.pack`.
 
         Returns:
-            None where the way by `FrameBuilder` is to be taken: for other bytes, for times that step back or events
-            outside the sensor, and for whatever is an error there; nothing is said of what is stored then.
+            None where `FrameBuilder` has to be used: for bytes of another format, times that step back, events outside
+            the sensor, and whatever is an error there; `stored` is then undefined.
         """
-        from tmkt_data.kernels import atis_frames as kernels
+        from tmkt_data.kernels.atis import atis_extent
 
         if not data.size or data.size % BYTES_PER_EVENT or recognize(data[:_HEAD].tobytes(), _ATIS) != "atis":
             return None
-        x_first, y_first, x_last, y_last, t_first, t_last = kernels.atis_extent(data, self._room)
+        x_first, y_first, x_last, y_last, t_first, t_last = atis_extent(data, self._room)
         if x_last >= self._width or y_last >= self._height or t_last < t_first:
             return None
         num_events = data.size // BYTES_PER_EVENT
         extent = (x_first, y_first, x_last, y_last)
         box = canvas_box(extent, self._spec.canvas, self._sensor_size)
         edges = bin_edges(t_first, t_last, self._spec.time_bins, self._spec.bin_rule)
-        tables = _tables(box, self._spec.size, self._spec.resize)
-        counted, backwards, largest = self._store(data, edges, tables, stored.reshape(-1))
+        counted, backwards, largest = self._store(data, edges, box, stored.reshape(-1))
         if backwards:
             return None
         facts = RecordingFacts(t_first, t_last, extent, num_read=num_events, num_kept=num_events)
         return AtisFrames(facts, num_events - counted, self._flat, largest)
 
     def _store(
-        self, data: NDArray[np.uint8], edges: NDArray[np.int64], tables: _Tables, stored: NDArray[Any]
+        self, data: NDArray[np.uint8], edges: NDArray[np.int64], box: CanvasBox, stored: NDArray[Any]
     ) -> tuple[int, int, float]:
-        from tmkt_data.kernels import atis_frames as kernels
+        from tmkt_data.kernels.atis import store_atis, store_atis_weighted
 
-        if tables.grid is None:
-            return kernels.store_atis(data, edges, tables.column, tables.line, self._flat, stored)
-        x, y = tables.grid.columns.taps, tables.grid.rows.taps
-        counts, line = np.empty_like(tables.grid.counts), np.empty_like(tables.grid.line)
-        return kernels.store_atis_weighted(
-            data, edges, tables.column, tables.line, counts,
-            x.start, x.place, x.weight, y.start, y.place, y.weight, line, self._frames, stored.view(np.uint16),
-        )  # fmt: skip
+        target = _target(box, self._spec.size, self._spec.resize)
+        if target.sampled is None:
+            return store_atis(data, edges, target.offsets, self._flat, stored)
+        shape, taps = target.sampled
+        room = np.empty(shape, np.uint32), np.empty(shape[2], np.float32)
+        return store_atis_weighted(data, edges, target.offsets, taps, room, self._frames, stored.view(np.uint16))
 
 
-class _Tables(NamedTuple):
-    """Where events are counted: straight into the frame under `sum`, else on the grid of the sampled pixels.
+class _Target(NamedTuple):
+    """Where events are counted: straight into the frame under `sum`, otherwise on the grid of the sampled pixels.
 
     Attributes:
-        column: Column of each x, shape (256,), uint32.
-        line: Where the line of each y and polarity begins, shape (512,), uint32, at 2 y + p.
-        grid: The grid, whose arrays each recording has anew; None under `sum`.
+        offsets: See `kernels.atis.Offsets`.
+        sampled: Shape of the grid, and taps of its columns and rows; None under `sum`.
     """
 
-    column: NDArray[np.uint32]
-    line: NDArray[np.uint32]
-    grid: SampledGrid | None
+    offsets: tuple[NDArray[np.uint32], NDArray[np.uint32]]
+    sampled: tuple[tuple[int, int, int], tuple[Weights, Weights]] | None
 
 
 @lru_cache(maxsize=256)
-def _tables(box: CanvasBox, size: int, resize: Resize) -> _Tables:
+def _target(box: CanvasBox, size: int, resize: Resize) -> _Target:
     if resize == "sum":
-        grid, height, width = None, size, size
+        sampled, height, width = None, size, size
         columns, rows = axis_table(box.width, size, "sum").target, axis_table(box.height, size, "sum").target
     else:
         grid = SampledGrid.of(box, size, size, resize)
         columns, rows = grid.columns.place, grid.rows.place
-        _, height, width = grid.counts.shape
+        height, width = grid.rows.num_places + 1, grid.columns.num_places + 1
+        sampled = ((2, height, width), grid.taps)
     column, line = np.zeros(_SIDE, np.uint32), np.zeros((_SIDE, 2), np.uint32)
     held = columns[: _SIDE - box.x_first]
     column[box.x_first : box.x_first + len(held)] = held
     held = rows[: _SIDE - box.y_first]
     line[box.y_first : box.y_first + len(held)] = held[:, None] * width + np.array([0, height * width])
-    return _Tables(column, line.reshape(-1), grid)
+    return _Target((column, line.reshape(-1)), sampled)

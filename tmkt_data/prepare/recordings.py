@@ -13,7 +13,7 @@ from tmkt_data.datasets.recording_reader import RecordingReader, canvas_of
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError
 from tmkt_data.events.filters import OUTSIDE, num_filtered
-from tmkt_data.events.frames import FrameBuilder, canvas_box
+from tmkt_data.events.frames import FrameBuilder, FrameSpec, canvas_box
 from tmkt_data.events.summary import RecordingFacts
 from tmkt_data.files import checksum
 from tmkt_data.prepare.atis import AtisCounter, counts_as_it_stands, may_be_counted
@@ -90,17 +90,9 @@ def _store(
 ) -> _Counted:
     recording = reader.open(source)
     facts = recording.facts
-    builder = FrameBuilder(
-        canvas_box(facts.extent, spec.canvas, canvas_of(catalogue, spec)[0]),
-        facts.t_first,
-        facts.t_last,
-        num_bins=spec.time_bins,
-        height=spec.size,
-        width=spec.size,
-        bin_rule=spec.bin_rule,
-        resize=spec.resize,
-        representation=spec.representation,
-    )
+    frame_spec = FrameSpec(spec.time_bins, spec.size, spec.size, spec.bin_rule, spec.resize, spec.representation)
+    box = canvas_box(facts.extent, spec.canvas, canvas_of(catalogue, spec)[0])
+    builder = FrameBuilder(frame_spec, box, facts.t_first, facts.t_last)
     for events in recording.pieces():
         builder.add(events)
     frames, num_outside_bins = builder.result()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tmkt_data.events.events import Events
-from tmkt_data.events.frames import FrameBuilder, canvas_box
+from tmkt_data.events.frames import FrameBuilder, FrameSpec, canvas_box
 from tmkt_data.events.summary import NUM_TENTHS, summarize_pieces, summary_rows
 from tmkt_data.preview.colors import BOTH, GROUND, OFF, ON, event_colors, polarities
 from tmkt_data.preview.sheet import Key, Sheet, SheetGroup, SheetRow, draw_sheet
@@ -40,10 +40,8 @@ def draw_pieces(pieces: Callable[[], Iterator[Events]], name: str) -> Image.Imag
     sides = (y_max - y_min + 1, x_max - x_min + 1)
     scale = max(1.0, max(sides) / MAX_SIDE)
     height, width = (max(1, round(side / scale)) for side in sides)
-    builder = FrameBuilder(
-        canvas_box(summary.extent, "tight", None), summary.t_first_us, summary.t_last_us,
-        num_bins=NUM_TENTHS, height=height, width=width, bin_rule="exact", resize="sum", representation="counts",
-    )  # fmt: skip
+    box = canvas_box(summary.extent, "tight", None)
+    builder = FrameBuilder(FrameSpec(NUM_TENTHS, height, width), box, summary.t_first_us, summary.t_last_us)
     for events in pieces():
         builder.add(events)
     frames = builder.result().frames.astype(np.float32)

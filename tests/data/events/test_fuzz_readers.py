@@ -25,7 +25,7 @@ def test_damaged_recordings_end_in_pieces_as_they_do_at_once(kind):
 
 CHECKED = """
 import numpy as np
-from tmkt_data.kernels.decode_es import decode_es
+from tmkt_data.kernels.decode import decode_es
 none = [np.empty(0, kind) for kind in (np.int64, np.uint16, np.uint16, np.bool_)]
 try:
     decode_es(np.zeros(5, np.uint8), 9, *none, np.zeros(1, np.int64))

@@ -14,7 +14,7 @@ from tmkt_data.datasets.registry import open_catalogue
 from tmkt_data.datasets.splits import SplitCode
 from tmkt_data.errors import CacheError, PairingError, SpecError
 from tmkt_data.events.events import SensorSize
-from tmkt_data.events.frames import event_frames
+from tmkt_data.events.frames import FrameSpec, event_frames
 from tmkt_data.events.read import load_events
 from tmkt_data.images.encode import poisson_frames, repeat_frames
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
@@ -30,7 +30,7 @@ def test_a_sample_is_the_recording_beside_an_image_of_its_class(nmnist_root, nmn
     for at in (0, 7, len(frames) - 1):
         sample = frames[at]
         events = load_events(sources[frames.ids[at]].path)
-        expected = event_frames(events, num_bins=10, height=34, width=34, sensor_size=SensorSize(34, 34))
+        expected = event_frames(events, FrameSpec(num_bins=10, height=34, width=34), sensor_size=SensorSize(34, 34))
         np.testing.assert_array_equal(sample.events, expected.frames)
         assert sample.events.sum() == len(events)
         assert cache.tables["images/label"][sample.image_index] == sample.label

@@ -13,9 +13,9 @@ from tmkt_data.datasets.registry import open_catalogue
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.formats.atis import decode_atis
-from tmkt_data.events.frames import event_frames
+from tmkt_data.events.frames import FrameSpec, event_frames
 from tmkt_data.events.read import load_events
-from tmkt_data.kernels.atis_frames import EXTENT_ROOM, atis_extent
+from tmkt_data.kernels.atis import EXTENT_ROOM, atis_extent
 from tmkt_data.prepare import recordings as prepare_recordings
 from tmkt_data.prepare.atis import AtisCounter, counts_as_it_stands, may_be_counted
 from tmkt_data.spec import BIN_RULES, PrepareSpec
@@ -62,9 +62,11 @@ def test_both_ways_are_one(rows, in_order, inside, size, spec):
     result, stored = found
     facts, frames = result.facts, result.frames.reshape(stored.shape)
     whole = event_frames(
-        events, num_bins=spec.time_bins, height=spec.size, width=spec.size, bin_rule=spec.bin_rule, canvas=spec.canvas,
-        resize=spec.resize, sensor_size=size,
-    )  # fmt: skip
+        events,
+        FrameSpec(spec.time_bins, spec.size, spec.size, spec.bin_rule, spec.resize),
+        canvas=spec.canvas,
+        sensor_size=size,
+    )
     np.testing.assert_array_equal(frames, whole.frames)
     assert frames.dtype == whole.frames.dtype
     np.testing.assert_array_equal(

@@ -279,13 +279,13 @@ def test_the_tonic_rule_counts_what_it_loses(nmnist_root, tmp_path):
 @pytest.mark.parametrize("canvas", ["fixed", "tight"])
 def test_stored_frames_are_the_frames_of_the_recording(nmnist_root, tmp_path, resize, canvas):
     from tmkt_data.events.events import SensorSize
-    from tmkt_data.events.frames import event_frames
+    from tmkt_data.events.frames import FrameSpec, event_frames
     from tmkt_data.events.read import load_events
 
     cache = Cache(build("nmnist", nmnist_root, tmp_path / "cache.h5", resize=resize, canvas=canvas, size=20))
     source = open_catalogue("nmnist", nmnist_root).recordings[11]
     events = load_events(source.path, sensor_size=SensorSize(34, 34))
-    expected = event_frames(events, num_bins=10, height=20, width=20, canvas=canvas, resize=resize).frames
+    expected = event_frames(events, FrameSpec(num_bins=10, height=20, width=20, resize=resize), canvas=canvas).frames
     stored = cache.event_frames(np.array([11]))[0]
     if resize == "sum":
         np.testing.assert_array_equal(stored, expected)

@@ -11,6 +11,7 @@ from tmkt_data.errors import EventError
 from tmkt_data.events.events import Events, SensorSize, validate_events
 from tmkt_data.events.formats.clock import Clock
 from tmkt_data.files import read_bytes, write_bytes
+from tmkt_data.kernels.event_columns import empty_columns, first_events
 
 BYTES_PER_EVENT = 5
 ATIS_SIZE = SensorSize(256, 240)
@@ -66,19 +67,17 @@ def decode_atis(
         raise EventError(f"{place}: empty file, expected 5 bytes an event; fetch it again")
     num_events = whole_events(len(data), place)
     bounds = ATIS_SIZE if sensor_size is None else sensor_size
-    t = np.empty(num_events, np.int64)
-    x = np.empty(num_events, np.uint16)
-    y = np.empty(num_events, np.uint16)
-    p = np.empty(num_events, np.bool_)
+    columns = empty_columns(num_events)
     width, height = min(bounds.width, ATIS_SIZE.width), min(bounds.height, ATIS_SIZE.height)
-    kept, outside, inversions = decode(np.frombuffer(data, np.uint8), width, height, t, x, y, p)
+    kept, outside, inversions = decode(np.frombuffer(data, np.uint8), width, height, columns)
     dropped = {"outside the sensor": outside} if outside else {}
+    t, x, y, p = first_events(columns, kept)
     if clock is None and not inversions:
-        return Events(t[:kept], x[:kept], y[:kept], p[:kept], sensor_size, num_events, dropped, 0)
+        return Events(t, x, y, p, sensor_size, num_events, dropped)
     clock = clock or Clock(CLOCK_RANGE_US)
     num_before = clock.num_wraps
     return validate_events(
-        clock.unwrap(t[:kept]), x[:kept], y[:kept], p[:kept],
+        clock.unwrap(t), x, y, p,
         sensor_size=sensor_size, num_read=num_events, num_dropped=dropped,
         num_wraps=clock.num_wraps - num_before, place=place,
     )  # fmt: skip

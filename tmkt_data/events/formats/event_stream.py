@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import Events, SensorSize, validate_events
+from tmkt_data.kernels.event_columns import empty_columns, first_events
 
 MAGIC = b"Event Stream"
 HEADER_BYTES = 20
@@ -42,7 +43,7 @@ def decode_event_stream(
         >>> decode_event_stream(head + bytes([0xFF, (3 << 1) | 1, 7, 0, 230, 0])).to_array().tolist()
         [(130, 7, 8, True)]
     """
-    from tmkt_data.kernels.decode_es import decode_es
+    from tmkt_data.kernels.decode import decode_es
 
     if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
         raise EventError(f"{place}: starts with {data[:12]!r}, expected {MAGIC!r} and a size; the file is truncated")
@@ -57,21 +58,20 @@ def decode_event_stream(
     width, height = (int.from_bytes(data[at : at + 2], "little") for at in (16, 18))
     num_events, rest = count_events(memoryview(data)[HEADER_BYTES:])
     refuse_rest(rest, num_events, place)
-    t, p = np.empty(num_events, np.int64), np.empty(num_events, np.bool_)
-    x, y = np.empty(num_events, np.uint16), np.empty(num_events, np.uint16)
+    columns = empty_columns(num_events)
     body = np.frombuffer(data, np.uint8, offset=HEADER_BYTES)
-    kept = decode_es(body, height, t, x, y, p, np.zeros(1, np.int64) if state is None else state)
+    kept = decode_es(body, height, np.zeros(1, np.int64) if state is None else state, columns)
     dropped = {"outside the sensor": num_events - kept} if num_events > kept else {}
     size = sensor_size or SensorSize(width, height)
     return validate_events(
-        t[:kept], x[:kept], y[:kept], p[:kept],
+        *first_events(columns, kept),
         sensor_size=size, num_read=num_events, num_dropped=dropped, place=place,
     )  # fmt: skip
 
 
 def count_events(body: bytes | memoryview) -> tuple[int, int]:
     """Return the whole DVS events in bytes behind the header, and the bytes of one that is cut off at their end."""
-    from tmkt_data.kernels.decode_es import count_es
+    from tmkt_data.kernels.decode import count_es
 
     num_events, rest = count_es(np.frombuffer(body, np.uint8))
     return int(num_events), int(rest)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import Events, SensorSize, validate_events
 from tmkt_data.events.formats.percent_header import PercentHeader, read_percent_header
+from tmkt_data.kernels.event_columns import EventColumns, empty_columns, first_events
 
 EvtVersion = Literal["2.0", "2.1", "3.0"]
 _BY_FORMAT: dict[str, EvtVersion] = {"evt2": "2.0", "evt21": "2.1", "evt3": "3.0"}
@@ -64,20 +65,20 @@ def decode_evt(
         words = (words >> np.uint64(32)) | (words << np.uint64(32))
     state = new_state() if state is None else state
     num_before = _num_wraps(state, version)
-    t, x, y, p, num_beyond = _decode(words, version, state)
+    columns, num_beyond = _decode(words, version, state)
     dropped = {"beyond the largest column": num_beyond} if num_beyond else {}
     return validate_events(
-        t, x, y, p,
-        sensor_size=sensor_size or header.sensor_size, num_read=len(t) + num_beyond, num_dropped=dropped,
+        *columns,
+        sensor_size=sensor_size or header.sensor_size, num_read=len(columns[0]) + num_beyond, num_dropped=dropped,
         num_wraps=_num_wraps(state, version) - num_before, place=place,
     )  # fmt: skip
 
 
 def new_state() -> NDArray[np.int64]:
     """Return what stands before the first word of a file: no time, no row, no base."""
-    from tmkt_data.kernels.decode_evt import STATE_SIZE
+    from tmkt_data.kernels.decode import EVT_STATE_SIZE
 
-    return np.zeros(STATE_SIZE, np.int64)
+    return np.zeros(EVT_STATE_SIZE, np.int64)
 
 
 def _num_wraps(state: NDArray[np.int64], version: EvtVersion) -> int:
@@ -150,8 +151,8 @@ def find_swapped(header: PercentHeader, words: Iterable[NDArray[np.unsignedinteg
 
 def _decode(
     words: NDArray[np.unsignedinteger], version: EvtVersion, state: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.bool_], int]:
-    from tmkt_data.kernels import decode_evt as kernels
+) -> tuple[EventColumns, int]:
+    from tmkt_data.kernels import decode as kernels
 
     count: Callable[[Any], int]
     fill: Callable[..., int]
@@ -163,7 +164,6 @@ def _decode(
         case "3.0":
             count, fill = kernels.count_evt3, kernels.decode_evt3
     num = count(words)
-    t, p = np.empty(num, np.int64), np.empty(num, np.bool_)
-    x, y = np.empty(num, np.uint16), np.empty(num, np.uint16)
-    written = fill(words, t, x, y, p, state)
-    return t[:written], x[:written], y[:written], p[:written], num - written
+    columns = empty_columns(num)
+    written = fill(words, state, columns)
+    return first_events(columns, written), num - written

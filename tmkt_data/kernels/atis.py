@@ -1,14 +1,22 @@
-"""ATIS bytes straight into count frames: no columns in between."""
+"""ATIS bytes straight into count frames, without event columns in between."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from tmkt_data.kernels.compile import kernel
+from tmkt_data.kernels.frames import Room, resample
 from tmkt_data.kernels.pack import pack_counts, pack_halves
-from tmkt_data.kernels.spread import spread
-from tmkt_data.kernels.words import word_at
+from tmkt_data.kernels.resize import Weights
+
+Offsets = tuple[NDArray[np.uint32], NDArray[np.uint32]]
+"""Column of the frame of each x, shape (256,), and where the line of each y and polarity begins in it, shape (512,), at
+2 y + p. Every sum of both must lie inside the frame, which holds OFF before ON."""
 
 _EVENT = np.uint64(5)
 _ONE = np.uint64(1)
@@ -16,15 +24,37 @@ _TIME = np.uint32(0x7FFFFF)
 _LINE = np.uint32(23)
 _SIGN = np.uint32(31)
 _PERIOD = 160
-"""Bytes that are compared at once: whole events, and whole vectors."""
+"""Bytes that are compared at once: a whole number of events and of vectors."""
 EXTENT_ROOM = (2, _PERIOD)
-"""Shape of the room that `atis_extent` takes."""
+"""Shape of the scratch array of `atis_extent`."""
 _UNROLLED = 4
+
+
+@intrinsic
+def word_at(_context: Any, data: Any, at: Any) -> Any:  # noqa: ARG001 - its type is in the signature
+    """Return the four bytes from `data[at]` on as one big-endian uint32.
+
+    A single load; LLVM makes four of single bytes whose parts are used apart.
+
+    Args:
+        data: Contiguous bytes, uint8; `at + 3` is not checked to lie inside.
+        at: Byte, uint64.
+    """
+    signature = types.uint32(data, types.uint64)
+
+    def generate(context: Any, builder: Any, given: Any, values: Any) -> Any:
+        array = context.make_array(given.args[0])(context, builder, values[0])
+        pointer = builder.bitcast(builder.gep(array.data, [values[1]]), cgutils.int32_t.as_pointer())
+        loaded = builder.load(pointer)
+        loaded.align = 1
+        return builder.bswap(loaded)
+
+    return signature, generate
 
 
 @kernel
 def atis_extent(data: NDArray[np.uint8], room: NDArray[np.uint8]) -> tuple[int, int, int, int, int, int]:
-    """Return the smallest and largest coordinates of ATIS events, and the times of the first and last in file order.
+    """Return the smallest and largest coordinates, and the times of the first and last event in file order.
 
     Args:
         data: Whole events of 5 bytes, shape (5 N,), N at least 1.
@@ -33,7 +63,7 @@ def atis_extent(data: NDArray[np.uint8], room: NDArray[np.uint8]) -> tuple[int, 
     Returns:
         (x_first, y_first, x_last, y_last, t_first, t_last).
     """
-    # Every byte is compared with those a multiple of 5 away, in vectors; what is no coordinate is left out at the end.
+    # Every byte is compared with the bytes a multiple of 5 away, in vectors; only coordinates are used at the end.
     low, high = room[0], room[1]
     low[:], high[:] = 255, 0
     whole = data.size // (_UNROLLED * _PERIOD)
@@ -60,9 +90,9 @@ def atis_extent(data: NDArray[np.uint8], room: NDArray[np.uint8]) -> tuple[int, 
 
 @kernel
 def first_from(data: NDArray[np.uint8], first: int, time: int) -> int:
-    """Return the first event from number `first` on that is at `time` or later; N where there is none.
+    """Return the first event from event `first` on with `time` or a later one; N without any.
 
-    Times must not step back from there on.
+    Times must be non-decreasing from there on.
     """
     last = data.size // 5
     while first < last:
@@ -76,35 +106,29 @@ def first_from(data: NDArray[np.uint8], first: int, time: int) -> int:
 
 @kernel
 def count_bin(
-    data: NDArray[np.uint8],
-    first: int,
-    last: int,
-    column: NDArray[np.uint32],
-    line: NDArray[np.uint32],
-    base: int,
-    out: NDArray[np.uint32],
+    data: NDArray[np.uint8], first: int, last: int, offsets: Offsets, base: int, out: NDArray[np.uint32]
 ) -> int:
-    """Count the events of one bin; arguments as in `count_atis`.
+    """Count the events of one bin.
 
     Args:
         data: Whole events of 5 bytes.
-        first: Number of the first event of the bin.
-        last: Number behind its last event.
-        column: Column of each x, shape (256,).
-        line: Where the line of each y and polarity begins, shape (512,), indexed by 2 y + p.
-        base: Where the frames of the bin begin.
+        first: First event of the bin.
+        last: Event behind its last one.
+        offsets: See `Offsets`.
+        base: Where the frames of the bin begin in `out`.
         out: Added to.
 
     Returns:
-        1 where time steps back, at the first event compared to the one before it, else 0.
+        1 where time steps back, also from the event before the first one, else 0.
     """
+    column, line = offsets
     backwards = np.uint32(0)
     previous = np.uint32(0) if first == 0 else word_at(data, _EVENT * np.uint64(first) - np.uint64(4)) & _TIME
     offset = np.uint64(base)
     for at in range(_EVENT * np.uint64(first), _EVENT * np.uint64(last), _EVENT):
         word = word_at(data, at + _ONE)
         time = word & _TIME
-        # Times have 23 bits, so a difference below zero shows in the topmost; one look at the end costs no branch here.
+        # Times have 23 bits, so a negative difference sets the topmost bit; looking once, at the end, saves a branch.
         backwards |= np.uint32(time - previous)
         previous = time
         out[offset + np.uint64(line[word >> _LINE]) + np.uint64(column[data[at]])] += np.uint32(1)
@@ -125,24 +149,18 @@ def is_backwards(data: NDArray[np.uint8], first: int, last: int) -> int:
 
 @kernel
 def count_atis(
-    data: NDArray[np.uint8],
-    edges: NDArray[np.int64],
-    column: NDArray[np.uint32],
-    line: NDArray[np.uint32],
-    out: NDArray[np.uint32],
+    data: NDArray[np.uint8], edges: NDArray[np.int64], offsets: Offsets, out: NDArray[np.uint32]
 ) -> tuple[int, int]:
     """Count events per bin, polarity and target cell.
 
     Args:
         data: Whole events of 5 bytes, shape (5 N,).
         edges: Bin edges, shape (T + 1,), int64, non-decreasing.
-        column: Column of the frame of each x, shape (256,).
-        line: Where its line of the frame begins, OFF before ON, of each y and polarity, shape (512,): at 2 y + p.
-            Every sum with a column must lie inside a bin.
+        offsets: See `Offsets`.
         out: Written to: shape (T * 2 * H * W,), uint32.
 
     Returns:
-        Events in a bin, and whether time steps back, 1 or 0. Where it does, the counts mean nothing.
+        Number of events in a bin, and 1 where time steps back, else 0. Where it does, the counts are wrong.
     """
     out[:] = 0
     slab = out.size // (edges.size - 1)
@@ -151,7 +169,7 @@ def count_atis(
     at = start
     for k in range(edges.size - 1):
         until = first_from(data, at, edges[k + 1])
-        backwards |= count_bin(data, at, until, column, line, k * slab, out)
+        backwards |= count_bin(data, at, until, offsets, k * slab, out)
         at = until
     return at - start, backwards | is_backwards(data, at, data.size // 5)
 
@@ -160,13 +178,12 @@ def count_atis(
 def store_atis(
     data: NDArray[np.uint8],
     edges: NDArray[np.int64],
-    column: NDArray[np.uint32],
-    line: NDArray[np.uint32],
+    offsets: Offsets,
     out: NDArray[np.uint32],
     stored: NDArray[np.uint8],
 ) -> tuple[int, int, int]:
-    """Count as `count_atis` does, and pack the counts into `stored` as `pack_counts` does; return what both return."""
-    counted, backwards = count_atis(data, edges, column, line, out)
+    """Count as `count_atis`, and pack the counts into `stored` as `pack_counts`; return what both return."""
+    counted, backwards = count_atis(data, edges, offsets, out)
     return counted, backwards, pack_counts(out, stored)
 
 
@@ -174,49 +191,35 @@ def store_atis(
 def store_atis_weighted(
     data: NDArray[np.uint8],
     edges: NDArray[np.int64],
-    column: NDArray[np.uint32],
-    line: NDArray[np.uint32],
-    grid: NDArray[np.uint32],
-    x_start: NDArray[np.int32],
-    x_place: NDArray[np.int32],
-    x_weight: NDArray[np.float32],
-    y_start: NDArray[np.int32],
-    y_place: NDArray[np.int32],
-    y_weight: NDArray[np.float32],
-    row: NDArray[np.float32],
+    offsets: Offsets,
+    taps: tuple[Weights, Weights],
+    room: Room,
     out: NDArray[np.float32],
     stored: NDArray[np.uint16],
 ) -> tuple[int, int, float]:
-    """Count events per bin on the sampled pixels, weigh the counts into target cells, and pack those as `pack_halves`.
+    """Count events per bin on the sampled pixels, resample the counts to the target cells, and pack as `pack_halves`.
 
     Args:
         data: As in `count_atis`.
         edges: As in `count_atis`.
-        column: Column of the grid of each x, shape (256,).
-        line: Where its line of the grid begins, of each y and polarity, shape (512,).
-        grid: Room for the counts of one bin, shape (2, Y, X), uint32; the last row and column take what is not sampled.
-        x_start: Taps of the columns, see `kernels.resize.Taps`.
-        x_place: Taps of the columns.
-        x_weight: Taps of the columns.
-        y_start: Taps of the rows.
-        y_place: Taps of the rows.
-        y_weight: Taps of the rows.
-        row: Room for one row of the grid, shape (X,), float32.
+        offsets: As in `count_atis`, with the counts in `room` as the frame.
+        taps: Taps of the columns and of the rows, see `kernels.resize.Taps`.
+        room: See `frames.Room`; overwritten.
         out: Written to: shape (T, 2, H, W), float32.
         stored: Written to: shape (T * 2 * H * W,), uint16.
 
     Returns:
         As `count_atis`, and the largest value of a cell.
     """
-    flat = grid.reshape(-1)
+    flat = room[0].reshape(-1)
     start = first_from(data, 0, edges[0])
     backwards = is_backwards(data, 0, start)
     at = start
     for k in range(edges.size - 1):
         until = first_from(data, at, edges[k + 1])
         flat[:] = 0
-        backwards |= count_bin(data, at, until, column, line, 0, flat)
-        spread(grid, x_start, x_place, x_weight, y_start, y_place, y_weight, row, out[k])
+        backwards |= count_bin(data, at, until, offsets, 0, flat)
+        resample(room, taps, out[k])
         at = until
     backwards |= is_backwards(data, at, data.size // 5)
     return at - start, backwards, pack_halves(out.reshape(-1), stored)
