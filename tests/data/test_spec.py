@@ -3,16 +3,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
-from typing import get_args
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data.errors import SpecError
-from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, ORIENTATIONS, PrepareSpec
+from tmkt_data.spec import OPTIONS, ORIENTATIONS, PrepareSpec
 
 OTHER_VALUES = {
     "time_bins": 6,
@@ -232,32 +229,6 @@ def test_options_name_only_what_differs():
     assert spec.command_options(PrepareSpec()) == [
         "--time-bins", "6", "--bin-rule", "tonic", "--val-share", "0.25",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", OTHER_VALUES)
-def test_the_command_line_knows_every_option(name):
-    from tmkt_data.cli.main import prepare
-
-    spec = PrepareSpec(**{name: OTHER_VALUES[name]})
-    parsed = prepare.make_context("prepare", ["digits", *spec.command_options(PrepareSpec())]).params
-    assert parsed[name] == OTHER_VALUES[name]
-
-
-@pytest.mark.parametrize("name", OTHER_VALUES)
-def test_help_says_what_every_option_means_takes_and_does_by_default(name):
-    from tmkt_data.cli.main import main
-
-    result = CliRunner().invoke(main, ["prepare", "--help"], terminal_width=80)
-    assert result.exit_code == 0
-    text = " ".join(result.output.split())
-    assert f"--{name.replace('_', '-')} " in text
-    assert f" {OPTIONS[name].text} " in text
-    if KINDS[name] not in (int, float, tuple[int, int]):
-        assert all(choice in text for choice in get_args(KINDS[name]))
-    default = OPTIONS[name].absent or DEFAULTS[name]
-    after = text.partition(OPTIONS[name].text)[2].partition("[default: ")[2]
-    assert re.match(rf"{re.escape(str(default))}( or the dataset's)?(; |\])", after)
-    assert all(len(line) <= 80 for line in result.output.splitlines())
 
 
 def test_the_docstring_of_the_spec_describes_every_option():

@@ -3,72 +3,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
-import trees
-from click.testing import CliRunner, Result
 from PIL import Image
 
-from tmkt_data.cache.reader import Cache, read_cache_info
-from tmkt_data.cli.main import main
+from tmkt_data.cache.reader import read_cache_info
 
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="tmkt-data")
-
-
-def one_line(result: Result, exit_code: int = 1) -> str:
-    assert result.exit_code == exit_code, result.output
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, result.output
-    assert "Traceback" not in result.output
-    return errors[0]
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return trees.write_nmnist(tmp_path / "root", per_digit=6, test_per_digit=1, digits=3)
-
-
-def test_prepare_says_what_it_writes_what_came_of_it_and_what_is_next(root, tmp_path):
-    out = tmp_path / "a.h5"
-    result = run("prepare", "nmnist", "--root", root, "--out", out, "--workers", 2)
-    assert result.exit_code == 0
-    assert "nmnist: 21 recordings, 21 images, 21 twins, 10 classes" in result.stdout
-    assert "note: 18 of 60000 recordings of Train; missing: 00019, 00020, " in result.stdout
-    assert f"writing {out}, about 0.5 MB" in result.stdout
-    assert f"wrote {out}: {out.stat().st_size / 1e6:.1f} MB, digest {read_cache_info(out).digest[:16]}" in result.stdout
-    assert "0 outside the sensor" in result.stdout
-    assert f"tmkt-data preview {out}" in result.stdout
-    assert f"tmkt-train recipe scnn_nmnist --cache {out}" in result.stdout
-
-
-def test_the_same_choice_is_prepared_already_and_another_is_not(root, tmp_path, monkeypatch):
-    monkeypatch.setenv("TMKT_CACHES", str(tmp_path / "caches"))
-    assert run("prepare", "nmnist", "--root", root).exit_code == 0
-    (path,) = (tmp_path / "caches").glob("*.h5")
-    written = path.stat().st_mtime_ns
-    again = run("prepare", "nmnist", "--root", root)
-    assert "already prepared" in again.stdout
-    assert path.stat().st_mtime_ns == written
-    assert run("prepare", "nmnist", "--root", root, "--time-bins", 4).exit_code == 0
-    assert len(list((tmp_path / "caches").glob("*.h5"))) == 2
-    assert run("prepare", "nmnist", "--root", root, "--force").exit_code == 0
-    assert path.stat().st_mtime_ns > written
-    assert "prepared: " in run("datasets").stdout
-
-
-def test_another_cache_is_not_overwritten(root, tmp_path):
-    out = tmp_path / "a.h5"
-    assert run("prepare", "nmnist", "--root", root, "--out", out).exit_code == 0
-    before = out.read_bytes()
-    assert "holds another cache" in one_line(run("prepare", "nmnist", "--root", root, "--out", out, "--time-bins", 3))
-    assert out.read_bytes() == before
+from .conftest import one_line, run
 
 
 def test_inspect_verify_pairs_and_preview(nmnist_cache, tmp_path):
@@ -85,21 +28,6 @@ def test_inspect_verify_pairs_and_preview(nmnist_cache, tmp_path):
     assert f"wrote {out}" in run("preview", nmnist_cache, "--out", out, "--samples", 2).stdout
     with Image.open(out) as sheet:
         assert sheet.width > 400
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["prepare", "nmist"], "did you mean 'nmnist'?"),
-        (["prepare", "digits", "--size", "2"], "size: found 2, expected a whole number from 4 to 1024"),
-        (["prepare", "digits", "--resize", "cubic"], "resize: found 'cubic', expected one of sum, bilinear, area"),
-        (["prepare", "digits", "--bin-rule", "even"], "bin_rule: found 'even'"),
-        (["prepare", "digits", "--representation", "voxel", "--bin-rule", "tonic"], "leave bin_rule at 'exact'"),
-        (["prepare", "digits", "--val-share", "0.6", "--test-share", "0.6"], "leave recordings to train on"),
-    ],
-)
-def test_a_wrong_choice_is_wrong_usage(arguments, message):
-    assert message in one_line(run(*arguments), exit_code=2)
 
 
 @pytest.mark.parametrize(
@@ -175,56 +103,6 @@ def test_usage_mistakes_exit_with_2():
     assert run("prepare", "digits", "--time-bins", "ten").exit_code == 2
 
 
-def test_no_data_exits_with_1_and_tells_the_tree(tmp_path):
-    result = run("prepare", "ncaltech101", "--root", tmp_path)
-    assert one_line(result).startswith("error: ncaltech101: no recordings")
-    for text in (str(tmp_path), "ROOT/Caltech101/airplanes/image_0001.bin", "CC BY 4.0", "tmkt-data prepare digits"):
-        assert text in result.stderr
-
-
-def test_unreadable_files_are_listed_and_can_be_left_out(root, tmp_path):
-    (root / "N-MNIST/Train/0/00002.bin").write_bytes(b"123")
-    (root / "MNIST_png/Train/1/00008.png").write_bytes(b"text, no image")
-    out = tmp_path / "a.h5"
-    arguments = ("prepare", "nmnist", "--root", root, "--out", out)
-    result = run(*arguments)
-    assert "2 files cannot be read" in one_line(result)
-    assert "0/train-00002: 00002.bin: 3 bytes left after 0 whole events of 5 bytes" in result.stderr
-    assert "1/train-00008: 00008.png: no image that Pillow can read (14 bytes)" in result.stderr
-    assert not out.exists()
-    result = run(*arguments, "--skip-bad")
-    assert result.exit_code == 0, result.output
-    cache = Cache(out)
-    assert "0/train-00002" not in cache.event_ids
-    assert "1/train-00008" not in cache.image_ids
-    assert "left out: 0/train-00002: 00002.bin: 3 bytes left" in result.stdout
-    assert "left out: 1/train-00008" in run("inspect", out).stdout
-    assert "already prepared" in run(*arguments, "--skip-bad").stdout
-    assert "was prepared without 2 unreadable files" in one_line(run(*arguments))
-
-
-@pytest.mark.parametrize("content", [b"", b"1234567", b"\x89HDF\r\n\x1a\n.."])
-def test_a_bad_recording_is_one_line(root, tmp_path, content):
-    (root / "N-MNIST/Train/0/00001.bin").write_bytes(content)
-    assert "1 files cannot be read" in one_line(run("prepare", "nmnist", "--root", root, "--out", tmp_path / "a.h5"))
-
-
-def test_a_recording_outside_the_sensor_is_refused(root, tmp_path):
-    (root / "N-MNIST/Train/0/00001.bin").write_bytes(b"\xff\xff\x00\x00\x01" * 9)
-    result = run("prepare", "nmnist", "--root", root, "--out", tmp_path / "a.h5")
-    assert "9 of 9 events lie outside the 34 x 34 sensor" in result.stderr
-
-
-def test_a_class_without_images_is_refused_unless_asked_for(root, tmp_path):
-    shutil.rmtree(root / "MNIST_png/Train/2")
-    shutil.rmtree(root / "MNIST_png/Test/2")
-    arguments = ("prepare", "nmnist", "--root", root, "--out", tmp_path / "a.h5")
-    assert "1 classes have recordings and no image (2)" in one_line(run(*arguments))
-    assert not (tmp_path / "a.h5").exists()
-    assert run(*arguments, "--allow-unpaired").exit_code == 0
-    assert "no image of that class" in one_line(run("pairs", tmp_path / "a.h5"))
-
-
 @pytest.mark.parametrize("command", ["inspect", "verify", "pairs", "preview"])
 def test_a_damaged_cache_is_one_line_everywhere(nmnist_cache, tmp_path, command):
     path = tmp_path / "bad.h5"
@@ -232,48 +110,6 @@ def test_a_damaged_cache_is_one_line_everywhere(nmnist_cache, tmp_path, command)
     assert "the file is cut" in one_line(run(command, path))
     assert "no such file" in one_line(run(command, tmp_path / "none.h5"))
     assert [file.name for file in tmp_path.iterdir()] == ["bad.h5"]
-
-
-def test_an_unwritable_place_is_one_line(root, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    assert "cannot be written" in one_line(
-        run("prepare", "nmnist", "--root", root, "--out", tmp_path / "file" / "a.h5")
-    )
-
-
-def test_the_next_command_fits_what_was_prepared(root, tmp_path):
-    out = tmp_path / "with space.h5"
-    result = run("prepare", "nmnist", "--root", root, "--out", out, "--time-bins", 4)
-    assert f"tmkt-train recipe scnn_nmnist --cache '{out}' --set data.prepare.time_bins=4" in result.stdout
-
-
-def test_samples_without_twins_are_reported(root, tmp_path):
-    (root / "MNIST_png/Train/1/00008.png").unlink()
-    (root / "N-MNIST/Train/0/00001.bin").unlink()
-    result = run("prepare", "nmnist", "--root", root, "--out", tmp_path / "a.h5")
-    assert "note: 1 recordings have no twin, such as 1/train-00008" in result.stdout
-    assert "note: 1 images have no twin, such as 0/train-00001" in result.stdout
-
-
-def test_ctrl_c_keeps_what_is_finished(tmp_path):
-    root = trees.write_nmnist(tmp_path / "root", per_digit=60, test_per_digit=0, digits=10)
-    out = tmp_path / "a.h5"
-    command = [sys.executable, "-m", "tmkt_data", "prepare", "nmnist", "--root", str(root), "--out", str(out),
-               "--size", "64", "--workers", "1"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    building = tmp_path / "a.h5.building"
-    while process.poll() is None and len(list(building.glob("*.npz"))) < 2:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "stopped; what is finished is kept" in errors
-    assert "Traceback" not in errors
-    assert not out.exists()
-    assert list(building.glob("*.npz"))
-    again = run(*command[3:])
-    assert again.exit_code == 0
-    assert not building.exists()
 
 
 def test_help_is_quick_to_load():
