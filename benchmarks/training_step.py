@@ -39,7 +39,8 @@ from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.method.methods import build_method
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.network.backbones import build_model
-from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.network.network import FrameShape, Heads, SpikingNetwork
+from tmkt_train.network.stages import LayerChoices
 from tmkt_train.recipe.schema import LossTable, MixTable
 
 STEPS, CLASSES = 10, 101
@@ -76,10 +77,8 @@ def run_contender(name: str, batch: int, size: int, kind: torch.dtype, steps: in
     losses: list[float] = []
     seconds = cpu_seconds = 0.0
     if name != "idle":
-        model = build_model(
-            "vgg-snn", num_classes=CLASSES, num_channels=2, size=(size, size), batch_norm="per-step",
-            num_steps=STEPS, separate_heads=True,
-        )  # fmt: skip
+        shape, heads = FrameShape(STEPS, 2, (size, size)), Heads(CLASSES, separate=True)
+        model = build_model("vgg-snn", shape, heads, LayerChoices("per-step"))
         model = model.to(kind)
         data = make_batch(batch, size, kind)
         networks = {"reference": Reference, "spikingjelly": Jelly}

@@ -1,15 +1,41 @@
-"""A spiking classifier: a stack of layers, a tap on its last neurons, a feature, and one or two heads."""
+"""A spiking classifier: a body from the frames to the feature, and one or two heads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
 from tmkt_data.errors import SpecError
 from tmkt_train.choices import Head
-from tmkt_train.network.neurons import keep_membrane, linear, membrane, reset, set_stream, spiking_layers
-from tmkt_train.network.stages import run_layers
+from tmkt_train.network.batch_norm import set_stream
+from tmkt_train.network.execution import run_stage
+from tmkt_train.network.neurons import keep_membrane, linear, membrane, reset, spiking_layers
+from tmkt_train.network.stages import RunStage, Signal
+
+
+@dataclass(frozen=True, slots=True)
+class FrameShape:
+    """The frames that a network takes: number of time steps T and of channels C, and size (H, W) in pixels."""
+
+    num_time_steps: int
+    num_channels: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The linear classifiers of a network.
+
+    Attributes:
+        num_classes: Number of classes K.
+        separate: Whether image and event stream have a head each. The references have two (for time-step mixup
+            (inferred)), and one in scnn.
+    """
+
+    num_classes: int
+    separate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +43,10 @@ class NetworkOutput:
     """What one pass through the network gives.
 
     Attributes:
-        logits: Raw outputs of the head at each step, shape (T, B, K).
-        features: Input of the head at each step, shape (T, B, D_f).
+        logits: Raw outputs of the head at each time step, shape (T, B, K).
+        features: Input of the head at each time step, shape (T, B, D_f).
         alignment: What the streams are aligned by, shape (T, B, D): the membrane potential after reset of the last
-            spiking layer, or the feature where nothing spikes behind it; None unless tapped.
+            spiking layer, or the feature where no neurons follow it; None unless tapped.
     """
 
     logits: Tensor
@@ -28,13 +54,33 @@ class NetworkOutput:
     alignment: Tensor | None
 
 
-@dataclass(frozen=True, slots=True)
-class FrameShape:
-    """The frames that a network takes: number of steps T, channels C and size (H, W)."""
+class Body(nn.Module):
+    """The layers of a network from the frames to the feature.
 
-    num_steps: int
-    num_channels: int
-    size: tuple[int, int]
+    Attributes:
+        feature_size: Width D_f of the feature.
+        alignment_size: Width D of what the streams are aligned by.
+    """
+
+    feature_size: int
+    alignment_size: int
+
+    @property
+    def tapped(self) -> nn.Module | None:
+        """The layer of neurons whose membrane potential aligns the streams; None: the feature aligns them."""
+        return None
+
+    def forward(self, frames: Signal, run: RunStage) -> Tensor:
+        """Run the neurons on from the state that they are in.
+
+        Args:
+            frames: Shape (T, B, C, H, W).
+            run: Computes a stage, see `execution.run_stage`.
+
+        Returns:
+            The feature, shape (T, B, D_f).
+        """
+        raise NotImplementedError
 
 
 class SpikingNetwork(nn.Module):
@@ -43,71 +89,56 @@ class SpikingNetwork(nn.Module):
     Attributes:
         feature_size: Width D_f of the feature before the head.
         alignment_size: Width D of what the streams are aligned by.
-        spiking_layer_names: Names of the layers of neurons, from input to output.
+        spiking_layer_names: Names of the layers of neurons in the body, from input to output.
         frame_shape: Frames that the network takes.
     """
 
-    def __init__(
-        self,
-        body: nn.Sequential,
-        readout: nn.Sequential,
-        *,
-        frame_shape: FrameShape,
-        tapped: str | None,
-        alignment_size: int,
-        feature_size: int,
-        num_classes: int,
-        separate_heads: bool,
-    ) -> None:
-        """Put the parts together.
-
-        Args:
-            body: Layers from the frames up to the last neurons, or to the real values of the last block.
-            readout: Layers from there to the feature, (T, B, D_f); may be empty.
-            frame_shape: Frames that the network takes.
-            tapped: Name of the layer of neurons in the body whose membrane potential aligns the streams; None: they
-                are aligned by the feature.
-            alignment_size: Neurons of that layer, or width of the feature, D.
-            feature_size: Width of the feature, D_f.
-            num_classes: Number of classes, K.
-            separate_heads: Whether image and event stream have a head each; else both share one.
-        """
+    def __init__(self, body: Body, frame_shape: FrameShape, heads: Heads) -> None:
+        """Put the heads on a body."""
         super().__init__()
         self.body = body
-        self.readout = readout
-        self.event_head = linear(feature_size, num_classes)
-        self.image_head = linear(feature_size, num_classes) if separate_heads else None
+        self.event_head = linear(body.feature_size, heads.num_classes)
+        self.image_head = linear(body.feature_size, heads.num_classes) if heads.separate else None
         self.frame_shape = frame_shape
-        self.alignment_size = alignment_size
-        self.tapped = tapped
-        self.feature_size = feature_size
+        self.feature_size = body.feature_size
+        self.alignment_size = body.alignment_size
         self.spiking_layer_names = list(spiking_layers(body))
 
-    def forward(self, frames: Tensor, head: Head = "event", tap: bool = False) -> NetworkOutput:
+    def forward(self, frames: Tensor, head: Head = "event", tap: bool = False, plain: bool = False) -> NetworkOutput:
         """Run one stream from rest.
+
+        On a CPU, kernels compute several layers in one go where they can, and do not call the layers themselves. You
+        can still observe a layer: stages with hooks on their layers run the plain layers, so hooks are always
+        called. Ask for plain layers throughout with `plain` where you need double backward, or want to observe a pass
+        by other means than hooks. Other devices, autocast and other dtypes than float32 and float64 run plain layers
+        anyway.
 
         Args:
             frames: Shape (T, B, C, H, W), float32.
-            head: Which head classifies; of no effect when both streams share one.
+            head: Which head classifies; ignored when both streams share one.
             tap: Whether to return what the streams are aligned by; a membrane potential costs one tensor (T, B, D).
+            plain: Whether to call the layers one by one; the results are the same up to rounding.
 
         Returns:
             Logits, features and what the streams are aligned by. Gradients flow through all three.
 
         Raises:
-            SpecError: The frames are not of the shape that the network was built for.
+            SpecError: The frames do not have the shape that the network was built for.
         """
         self._check(frames)
         reset(self)
         set_stream(self, head)
-        neurons = None if self.tapped is None else spiking_layers(self.body)[self.tapped]
+        neurons = self.body.tapped
         if neurons is not None:
             keep_membrane(neurons, tap)
-        features: Tensor = self.readout(run_layers(self.body, frames))
+        if frames.device.type == "cpu":
+            # Channels last in memory: kernels need it, and oneDNN's first convolution is seven times faster with it.
+            frames = frames.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        features: Tensor = self.body(Signal(frames), partial(run_stage, plain=plain))
         alignment = None
         if tap:
             alignment = features if neurons is None else membrane(neurons).flatten(2)
-        # Neurons that kept their state would hold the graph of this pass until the next one.
+        # State kept by the neurons would hold the graph of this pass until the next one.
         reset(self)
         chosen = self.image_head if head == "image" and self.image_head is not None else self.event_head
         return NetworkOutput(logits=chosen(features), features=features, alignment=alignment)
@@ -115,23 +146,23 @@ class SpikingNetwork(nn.Module):
     def _check(self, frames: Tensor) -> None:
         shape = self.frame_shape
         expected = (shape.num_channels, *shape.size)
-        if frames.ndim != 5 or frames.shape[0] != shape.num_steps or tuple(frames.shape[2:]) != expected:
+        if frames.ndim != 5 or frames.shape[0] != shape.num_time_steps or tuple(frames.shape[2:]) != expected:
             message = (
-                f"network: frames {tuple(frames.shape)}, expected [T={shape.num_steps}, B, C={expected[0]}, "
-                f"H={expected[1]}, W={expected[2]}]; build the model for this cache, steps before the batch"
+                f"network: frames {tuple(frames.shape)}, expected [T={shape.num_time_steps}, B, C={expected[0]}, "
+                f"H={expected[1]}, W={expected[2]}]; build the model for this cache, and put time before the batch"
             )
             raise SpecError(message)
 
 
-def check_least_size(place: str, size: tuple[int, int], least: int) -> None:
+def check_minimum_size(place: str, size: tuple[int, int], minimum: int) -> None:
     """Refuse an input that the poolings of a network would shrink to nothing.
 
     Raises:
-        SpecError: The height or the width is below `least`.
+        SpecError: The height or the width is below `minimum`.
     """
-    if min(size) < least:
+    if min(size) < minimum:
         message = (
-            f"{place}: input {size[0]} x {size[1]}, expected at least {least} x {least}; "
+            f"{place}: input {size[0]} x {size[1]}, expected at least {minimum} x {minimum}; "
             "prepare the cache with a larger size"
         )
         raise SpecError(message)

@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from torch import Tensor, nn
 
-from torch import nn
+from tmkt_train.network.network import Body, FrameShape, Heads, SpikingNetwork, check_minimum_size
+from tmkt_train.network.neurons import avg_pool, conv2d, flatten, linear
+from tmkt_train.network.stages import LayerChoices, RunStage, Signal, Stage
 
-from tmkt_train.network.network import FrameShape, SpikingNetwork, check_least_size
-from tmkt_train.network.neurons import LayerChoices, avg_pool, conv2d, flatten, linear
-
-_LEAST_SIZE = 16
+_MINIMUM_SIZE = 16
 _WIDTHS = (15, 40)
 _NEURONS = 300
 
 
-def scnn(frame_shape: FrameShape, *, num_classes: int, choices: LayerChoices, separate_heads: bool) -> SpikingNetwork:
-    """Build SCNN: two convolutions 5 x 5, each with neurons and pooling, then 300 neurons.
+class ScnnBody(Body):
+    """Two 5 x 5 convolutions with neurons and pooling, then a linear layer with neurons."""
 
-    The convolutions have no bias and no padding. The tap lies on the 300 neurons; their spikes are the
-    feature. Convolutions start from Kaiming's normal law with fan-in, linear weights from the uniform law on
+    def __init__(self, shape: FrameShape, choices: LayerChoices) -> None:
+        """Build the layers."""
+        super().__init__()
+        self.conv1 = conv2d(shape.num_channels, _WIDTHS[0], 5)
+        self.norm1 = choices.norm(_WIDTHS[0])
+        self.lif1 = choices.neurons()
+        self.pool1 = avg_pool()
+        self.conv2 = conv2d(_WIDTHS[0], _WIDTHS[1], 5)
+        self.norm2 = choices.norm(_WIDTHS[1])
+        self.lif2 = choices.neurons()
+        self.pool2 = avg_pool()
+        self.flatten = flatten()
+        height, width = (((length - 4) // 2 - 4) // 2 for length in shape.size)
+        self.linear = linear(_WIDTHS[1] * height * width, _NEURONS)
+        self.lif3 = choices.neurons()
+        self.alignment_size = self.feature_size = _NEURONS
+
+    @property
+    def tapped(self) -> nn.Module:
+        """The 300 neurons."""
+        return self.lif3
+
+    def forward(self, frames: Signal, run: RunStage) -> Tensor:
+        """See `Body.forward`; the feature is the spikes of the 300 neurons."""
+        signal = run(Stage(convolution=self.conv1), frames)
+        signal = run(Stage(self.norm1, self.lif1, self.pool1, self.conv2), signal)
+        signal = run(Stage(self.norm2, self.lif2, self.pool2), signal)
+        signal = Signal(self.linear(self.flatten(signal.values)))
+        return run(Stage(neurons=self.lif3), signal).values
+
+
+def scnn(shape: FrameShape, heads: Heads, choices: LayerChoices) -> SpikingNetwork:
+    """Build SCNN: two 5 x 5 convolutions, each with neurons and pooling, then 300 neurons.
+
+    The convolutions have neither bias nor padding. The 300 neurons are tapped; their spikes are the feature.
+    Convolutions start from Kaiming-normal initialization with fan-in, linear weights from the uniform distribution on
     [-0.1, 0.1].
 
     Args:
-        frame_shape: Frames that the network takes; the reference has 28 x 28.
-        num_classes: Number of classes K.
+        shape: Frames that the network takes; the reference has 28 x 28.
+        heads: Classifiers; the reference shares one.
         choices: Batch normalization and surrogate; the reference has "none" and the rectangle.
-        separate_heads: Whether image and event stream have a head each; the reference shares one.
 
     Returns:
         The network; 696 573 parameters with one head, 2 channels, 28 x 28 and 1623 classes.
@@ -36,29 +68,8 @@ def scnn(frame_shape: FrameShape, *, num_classes: int, choices: LayerChoices, se
     Source:
         He et al., AAAI 2024, for N-Omniglot.
     """
-    check_least_size("scnn", frame_shape.size, _LEAST_SIZE)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    num_inputs = frame_shape.num_channels
-    for number, width in enumerate(_WIDTHS, start=1):
-        layers[f"conv{number}"] = conv2d(num_inputs, width, 5)
-        layers[f"norm{number}"] = choices.norm(width)
-        layers[f"lif{number}"] = choices.neurons()
-        layers[f"pool{number}"] = avg_pool()
-        num_inputs = width
-    pixels = [((length - 4) // 2 - 4) // 2 for length in frame_shape.size]
-    layers["flatten"] = flatten()
-    layers["linear"] = linear(num_inputs * pixels[0] * pixels[1], _NEURONS)
-    layers["lif3"] = choices.neurons()
-    network = SpikingNetwork(
-        nn.Sequential(layers),
-        nn.Sequential(),
-        frame_shape=frame_shape,
-        tapped="lif3",
-        alignment_size=_NEURONS,
-        feature_size=_NEURONS,
-        num_classes=num_classes,
-        separate_heads=separate_heads,
-    )
+    check_minimum_size("scnn", shape.size, _MINIMUM_SIZE)
+    network = SpikingNetwork(ScnnBody(shape, choices), shape, heads)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")

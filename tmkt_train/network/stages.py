@@ -1,127 +1,106 @@
-"""How the layers of a network run: several in one go where that can be done, else one after the other.
-
-In one go: batch norm, neurons, pooling and convolution, on a CPU in float32 or float64. A layer that someone watches by
-a hook runs by itself, and so does everything on other devices.
-"""
+"""Stages: what the networks are built from, and what passes between them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_modules
 
-from tmkt_train.network.cpu import fused
-from tmkt_train.network.neurons import (
-    StreamBatchNorm2d,
-    at_rest,
-    is_average_pooling,
-    is_neurons,
-    is_plain_convolution,
-    keeps_membrane,
-    store_membrane,
-    surrogate_of,
-)
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_KINDS = (torch.float32, torch.float64)
+from tmkt_train.choices import BatchNormMode, EvalStatistics, Surrogate
+from tmkt_train.network.batch_norm import batch_norm
+from tmkt_train.network.neurons import lif
 
 
-class _Group(NamedTuple):
-    """Layers of a stack that may run in one go, and how many of the stack they are."""
+class Stage(NamedTuple):
+    """Layers that run one after the other: norm, neurons, pooling, convolution. A stage may lack any of them.
 
-    norm: nn.Module
-    neurons: nn.Module
-    pooling: nn.Module | None
-    conv: nn.Conv2d | None
-    length: int
+    A stage begins with the norm because its kernels save the input of the norm for backward and nothing else. It is a
+    record that refers to layers, not a module that owns them: each layer keeps the name under which checkpoints,
+    hooks and results know it, and a layer that was replaced in the network is replaced in its stage.
+    """
 
+    norm: nn.Module | None = None
+    neurons: nn.Module | None = None
+    pooling: nn.Module | None = None
+    convolution: nn.Conv2d | None = None
 
-def run_layers(layers: nn.Sequential, values: Tensor) -> Tensor:
-    """Return what a stack of layers makes of values (T, B, ...), its neurons being at rest."""
-    modules = list(layers)
-    if _on_cpu(values) and values.ndim == 5:
-        # The first convolution then gives what the fused layers take.
-        values = values.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    at = 0
-    while at < len(modules):
-        group = _group(modules[at:])
-        if group is None or not _is_free(group, values):
-            values = _run_one(modules[at], values)
-            at += 1
-        else:
-            values = _run_group(group, values)
-            at += group.length
-    return values
+    def layers(self) -> list[nn.Module]:
+        """Return the layers that the stage has, in running order."""
+        return [layer for layer in self if layer is not None]
 
 
-def fire_and_convolve(norm: nn.Module, neurons: nn.Module, conv: nn.Conv2d, values: Tensor) -> Tensor:
-    """Return `conv(neurons(norm(values)))`, the neurons being at rest."""
-    group = _Group(norm, neurons, None, conv, 3)
-    if _is_free(group, values):
-        return _run_group(group, values)
-    return cast("Tensor", conv(neurons(norm(values))))
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How to recompute a tensor in backward: what is saved in its place, and the steps from there.
+
+    Attributes:
+        saved: A tensor, and one weight for each step.
+        steps: Functions of (values, weight), run in order. They hold no large tensor themselves, so that autograd
+            alone decides how long `saved` lives.
+    """
+
+    saved: tuple[Tensor, ...]
+    steps: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
+
+    def then(self, step: Callable[[Tensor, Tensor], Tensor], weight: Tensor) -> Origin:
+        """Return the origin of what another step makes of the tensor."""
+        return Origin((*self.saved, weight), (*self.steps, step))
+
+    def recompute(self) -> Tensor:
+        """Return the tensor."""
+        values, *weights = self.saved
+        for step, weight in zip(self.steps, weights, strict=True):
+            values = step(values, weight)
+        return values
 
 
-def _group(modules: list[nn.Module]) -> _Group | None:
-    """Return the group that a list of layers begins with: norm, neurons, perhaps pooling, perhaps convolution."""
-    if not isinstance(modules[0], (StreamBatchNorm2d, nn.Identity)) and not is_neurons(modules[0]):
-        return None
-    rest = list(modules)
-    norm = nn.Identity() if is_neurons(rest[0]) else rest.pop(0)
-    if not rest or not is_neurons(rest[0]):
-        return None
-    neurons = rest.pop(0)
-    with_neurons = len(modules) - len(rest)
-    pooling = rest.pop(0) if rest and is_average_pooling(rest[0]) else None
-    conv = rest[0] if rest else None
-    if isinstance(conv, nn.Conv2d) and is_plain_convolution(conv) and not keeps_membrane(neurons):
-        return _Group(norm, neurons, pooling, conv, with_neurons + (pooling is not None) + 1)
-    return _Group(norm, neurons, None, None, with_neurons)
+class Signal(NamedTuple):
+    """What one stage passes to the next.
+
+    Attributes:
+        values: Shape (T, B, C, H, W), or (T, B, D) behind a linear layer.
+        origin: How kernels recompute the values in backward where that is cheaper than to save them; else None.
+    """
+
+    values: Tensor
+    origin: Origin | None = None
 
 
-def _run_one(module: nn.Module, values: Tensor) -> Tensor:
-    if (
-        isinstance(module, nn.Conv2d)
-        and is_plain_convolution(module)
-        and _on_cpu(values)
-        and not _are_watched([module])
-    ):
-        return fused.convolve(module, values)
-    return cast("Tensor", module(values))
+RunStage = Callable[[Stage, Signal], Signal]
 
 
-def _run_group(group: _Group, values: Tensor) -> Tensor:
-    surrogate = surrogate_of(group.neurons)
-    if group.conv is not None:
-        return fused.fire_and_convolve(group.norm, surrogate, group.pooling is not None, group.conv, values)
-    spikes, potentials = fused.fire_alone(group.norm, surrogate, keeps_membrane(group.neurons), values)
-    if potentials is not None:
-        store_membrane(group.neurons, potentials)
-    return spikes
+def run_plain(stage: Stage, signal: Signal) -> Signal:
+    """Compute a stage by calling its layers one after the other: the reference, on any device and in any dtype."""
+    values = signal.values
+    for layer in stage.layers():
+        values = layer(values)
+    return Signal(values)
 
 
-def _is_free(group: _Group, values: Tensor) -> bool:
-    """Say whether a group may run in one go."""
-    modules = [part for part in (group.norm, group.neurons, group.pooling, group.conv) if part is not None]
-    weights = [weight for part in modules for weight in part.parameters()]
-    return (
-        _on_cpu(values)
-        and values.numel() > 0
-        and all(weight.dtype == values.dtype for weight in weights)
-        and at_rest(group.neurons)
-        and not _are_watched(modules)
-        # A single value per channel has no variance: batch norm by itself refuses it in words.
-        and not (group.norm.training and values[0].numel() == values.shape[2])
-    )
+@dataclass(frozen=True, slots=True)
+class LayerChoices:
+    """What a recipe chooses about the layers of a network.
 
+    Attributes:
+        batch_norm: How batch normalization takes its statistics, see `batch_norm.batch_norm`; the references have
+            "per-step", and "none" in scnn.
+        statistics: Whether both streams share the running statistics of batch normalization, as in the reference, or
+            evaluation uses those of the event stream alone.
+        surrogate: Gradient of the spike, see `neurons.lif`; "auto" is that of the reference: the rectangle in scnn,
+            the triangle elsewhere.
+    """
 
-def _on_cpu(values: Tensor) -> bool:
-    return values.device.type == "cpu" and values.dtype in _KINDS and not torch.is_autocast_enabled("cpu")
+    batch_norm: BatchNormMode = "per-step"
+    statistics: EvalStatistics = "shared"
+    surrogate: Surrogate | Literal["auto"] = "auto"
 
+    def norm(self, num_channels: int) -> nn.Module:
+        """Build a batch normalization."""
+        return batch_norm(num_channels, self.batch_norm, self.statistics)
 
-def _are_watched(modules: list[nn.Module]) -> bool:
-    if torch_modules._has_any_global_hook():  # type: ignore[no-untyped-call]  # noqa: SLF001
-        return True
-    return any(getattr(module, name) for module in modules for name in _HOOKS)
+    def neurons(self) -> nn.Module:
+        """Build a layer of neurons."""
+        module: nn.Module = lif("triangle" if self.surrogate == "auto" else self.surrogate)
+        return module

@@ -24,7 +24,7 @@ from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import mix_mask
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.loop import Evaluation
-from tmkt_train.training.probe import principal_components, read_pass, side_similarity, synaptic_cost
+from tmkt_train.training.probe import observe_pass, principal_components, side_similarity, synaptic_cost
 from tmkt_train.training.setup import Parts
 
 NUM_STRIPS = 6
@@ -90,7 +90,7 @@ def _readings(recipe: Recipe, parts: Parts) -> Arrays:
     batches = training_batches(parts.frames, train, EpochPlan(recipe.seed, recipe.num_epochs), parts.device)
     batch = next(batches)
     batches.close()
-    event = read_pass(parts.model, batch.events, "event")
+    event = observe_pass(parts.model, batch.events, "event")
     cost = synaptic_cost(parts.model, event)
     arrays: Arrays = {
         "firing_layer": np.array(event.layers, dtype=np.str_),
@@ -105,7 +105,7 @@ def _readings(recipe: Recipe, parts: Parts) -> Arrays:
     }
     if batch.image is None or len(batch) < _LEAST_PAIRS:
         return arrays
-    image = read_pass(parts.model, batch.image, "image")
+    image = observe_pass(parts.model, batch.image, "image")
     arrays["firing_rate_images"] = image.rates.mean(axis=1)
     arrays["similarity"], arrays["similarity_floor"] = side_similarity(image, event)
     points, arrays["embedding_shares"] = principal_components(np.concatenate([image.features, event.features]))

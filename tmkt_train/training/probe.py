@@ -1,25 +1,26 @@
-"""What goes on inside a network: how often its layers fire, what that costs, and how alike both sides are in it."""
+"""What goes on inside a network: how often its layers fire, what that costs, and how similar both sides are in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from spikingjelly.activation_based.monitor import InputMonitor, OutputMonitor
+from spikingjelly.activation_based.neuron import LIFNode
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tmkt_train.choices import Head
 from tmkt_train.method.losses import centered_gram, cka_of_grams
 from tmkt_train.network.network import SpikingNetwork
-from tmkt_train.network.neurons import spiking_layers
-from tmkt_train.training.operations import count_operations
 
 FloatArray = NDArray[np.float32]
 
+SYNAPSES = (nn.Conv2d, nn.Linear)
 MAC_PJ, AC_PJ = 4.6, 0.9
 """Energy of a multiply-accumulate and of an accumulate in 32-bit floating point at 45 nm, picojoules.
 
@@ -27,17 +28,17 @@ Source: Horowitz, ISSCC 2014; the usual estimate, of arithmetic alone.
 """
 
 
-class PassReading(NamedTuple):
-    """What one pass of one side showed.
+class LayerActivity(NamedTuple):
+    """What the layers of a network did in one pass of one side.
 
     Attributes:
         layers: Names of the L layers of neurons, from input to output.
         rates: Spikes per neuron, shape (L, T), in [0, 1].
         grams: Gram matrix of the spikes of each layer, centered over the batch: L tensors (T, B, B).
-        synapses: Names of the S convolutions and linear layers, in running order.
+        synapses: Names of the S convolutions and linear layers, in order of definition.
         density: Share of their inputs that is not 0, shape (S,), in [0, 1].
         spiking: Whether all their inputs are spikes, or averages of 2 x 2 spikes, shape (S,), bool.
-        features: Feature before the head, averaged over the steps, shape (B, D_f).
+        features: Feature before the head, averaged over the time steps, shape (B, D_f).
     """
 
     layers: tuple[str, ...]
@@ -50,12 +51,12 @@ class PassReading(NamedTuple):
 
 
 class SynapticCost(NamedTuple):
-    """The arithmetic of each convolution and linear layer for one sample, over all steps.
+    """The arithmetic of each convolution and linear layer for one sample, over all time steps.
 
     Attributes:
-        layers: Names, in running order.
-        macs: What it would be without spikes, as in a network of the same shape with real values: shape (S,).
-        operations: Synaptic operations: the same times the share of inputs that are not 0, shape (S,).
+        layers: Names, in order of definition.
+        macs: Multiply-accumulates without spikes, as in a network of the same shape with real values, shape (S,).
+        operations: Synaptic operations: `macs` times the share of inputs that are not 0, shape (S,).
         energy_nj: Estimate in nanojoules: accumulates where inputs are spikes, multiply-accumulates elsewhere.
         dense_energy_nj: Estimate for `macs` multiply-accumulates.
     """
@@ -68,40 +69,44 @@ class SynapticCost(NamedTuple):
 
 
 @torch.no_grad()
-def read_pass(model: SpikingNetwork, frames: Tensor, head: Head = "event") -> PassReading:
-    """Run one side through a network in evaluation mode and note what its layers do.
+def observe_pass(model: SpikingNetwork, frames: Tensor, head: Head = "event") -> LayerActivity:
+    """Run one side through a network in evaluation mode and observe its layers.
 
     Args:
         model: The network; unchanged.
-        frames: Shape (T, B, C, H, W), B of 2 or more for Gram matrices that say anything.
+        frames: Shape (T, B, C, H, W); Gram matrices need B of 2 or more to say anything.
         head: Side of the frames.
     """
-    rates: dict[str, Tensor] = {}
-    grams: dict[str, Tensor] = {}
-    inputs: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def note_spikes(name: str, _module: nn.Module, _inputs: object, spikes: Tensor) -> None:
-        flat = spikes.flatten(2)
-        rates[name] = flat.mean(dim=(1, 2))
-        grams[name] = centered_gram(flat).cpu()
-
-    def note_input(name: str, _module: nn.Module, given: tuple[Tensor]) -> None:
-        values = given[0]
-        quarters = values * 4
-        is_spiking = ((quarters == quarters.round()) & (values >= 0) & (values <= 1)).all()
-        inputs[name] = (values != 0).float().mean(), is_spiking
-
-    with _evaluating(model), _hooked(model, note_spikes, note_input):
-        features = model(frames, head=head).features.mean(dim=0)
-    return PassReading(
-        tuple(rates),
-        torch.stack(list(rates.values())).float().cpu().numpy(),
-        tuple(grams.values()),
-        tuple(inputs),
-        np.array([float(density) for density, _ in inputs.values()], np.float32),
-        np.array([bool(is_spiking) for _, is_spiking in inputs.values()]),
+    with (
+        _evaluating(model),
+        OutputMonitor(model.body, LIFNode, _rate_and_gram) as spikes,
+        InputMonitor(model, SYNAPSES, _density) as inputs,
+    ):
+        features = model(frames, head=head, plain=True).features.mean(dim=0)
+    rates, grams = zip(*(spikes[name][0] for name in spikes.monitored_layers), strict=True)
+    # The head of the other side does not run.
+    synapses = tuple(name for name in inputs.monitored_layers if inputs[name])
+    densities, are_spiking = zip(*(inputs[name][0] for name in synapses), strict=True)
+    return LayerActivity(
+        tuple(spikes.monitored_layers),
+        torch.stack(rates).float().cpu().numpy(),
+        grams,
+        synapses,
+        np.array([float(density) for density in densities], np.float32),
+        np.array([bool(is_spiking) for is_spiking in are_spiking]),
         features.float().cpu().numpy(),
     )
+
+
+def _rate_and_gram(spikes: Tensor) -> tuple[Tensor, Tensor]:
+    flat = spikes.flatten(2)
+    return flat.mean(dim=(1, 2)), centered_gram(flat).cpu()
+
+
+def _density(values: Tensor) -> tuple[Tensor, Tensor]:
+    quarters = values * 4
+    is_spiking = ((quarters == quarters.round()) & (values >= 0) & (values <= 1)).all()
+    return (values != 0).float().mean(), is_spiking
 
 
 @contextmanager
@@ -114,47 +119,54 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-@contextmanager
-def _hooked(model: SpikingNetwork, note_spikes: Callable[..., None], note_input: Callable[..., None]) -> Iterator[None]:
-    hooks = [
-        module.register_forward_hook(partial(note_spikes, name)) for name, module in spiking_layers(model.body).items()
-    ]
-    hooks += [
-        module.register_forward_pre_hook(partial(note_input, name))
-        for name, module in model.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.Linear))
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+@torch.no_grad()
+def count_macs(model: SpikingNetwork) -> dict[str, int]:
+    """Count the multiply-accumulates of each convolution and linear layer for one sample and one time step.
 
-
-def synaptic_cost(model: SpikingNetwork, reading: PassReading) -> SynapticCost:
-    """Estimate what a pass costs: synaptic operations and energy by layer, for one sample.
-
-    An input of 0 costs nothing; the share of inputs that are not 0 stands for all places of a layer alike, padding
-    included. Averages of spikes are counted as spikes, as is usual, though a chip would have to multiply or to pool
-    after the weights. Memory, neurons and batch norm are left out.
-    """
-    num_steps = model.frame_shape.num_steps
-    macs_of = {layer.name: layer.macs for layer in count_operations(model) if layer.kind != "neurons"}
-    macs = np.array([macs_of[name] * num_steps for name in reading.synapses], np.float64)
-    operations = macs * reading.density
-    energy = operations * np.where(reading.spiking, AC_PJ, MAC_PJ) / 1e3
-    return SynapticCost(reading.synapses, macs, operations, energy, macs * MAC_PJ / 1e3)
-
-
-def side_similarity(image: PassReading, event: PassReading) -> tuple[FloatArray, FloatArray]:
-    """Compare both sides layer by layer and step by step with linear CKA of the spikes.
+    Bias, batch norm, pooling and the update of the neurons are left out, as is usual; so is the image head.
 
     Args:
-        image: Reading of images.
-        event: Reading of recordings of the same classes, row by row.
+        model: The network; unchanged.
 
     Returns:
-        The alignment, shape (L, T), and the floor to read it against: that of rows moved on by one.
+        Multiply-accumulates by name of the layer, in order of definition.
+    """
+    # spikingjelly's MACCounter counts none where inputs are 0 or 1, its FlopCounter adds the bias.
+    shape = model.frame_shape
+    frames = next(model.parameters()).new_zeros(shape.num_time_steps, 1, shape.num_channels, *shape.size)
+    with _evaluating(model), FlopCounterMode(display=False) as counter:
+        model(frames, plain=True)
+    place = f"{type(model).__name__}."
+    flops = {name.removeprefix(place): sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    layers = [name for name, module in model.named_modules() if isinstance(module, SYNAPSES)]
+    return {name: flops[name] // 2 // shape.num_time_steps for name in layers if name in flops}
+
+
+def synaptic_cost(model: SpikingNetwork, activity: LayerActivity) -> SynapticCost:
+    """Estimate what a pass costs: synaptic operations and energy by layer, for one sample.
+
+    An input of 0 costs nothing; the share of inputs that are not 0 stands for all positions of a layer alike, padding
+    included. Averages of spikes count as spikes, as is usual, though a chip would have to multiply, or to pool after
+    the weights. Memory, neurons and batch norm are left out.
+    """
+    # spikingjelly's SynOpCounter does not count averages of spikes.
+    macs_of = count_macs(model)
+    num_time_steps = model.frame_shape.num_time_steps
+    macs = np.array([macs_of[name] * num_time_steps for name in activity.synapses], np.float64)
+    operations = macs * activity.density
+    energy = operations * np.where(activity.spiking, AC_PJ, MAC_PJ) / 1e3
+    return SynapticCost(activity.synapses, macs, operations, energy, macs * MAC_PJ / 1e3)
+
+
+def side_similarity(image: LayerActivity, event: LayerActivity) -> tuple[FloatArray, FloatArray]:
+    """Compare both sides by layer and time step with linear CKA of the spikes.
+
+    Args:
+        image: Activity on images.
+        event: Activity on recordings of the same classes, row by row.
+
+    Returns:
+        The alignment, shape (L, T), and the baseline to compare it with: the same with rows shifted by one.
     """
     pairs = list(zip(image.grams, event.grams, strict=True))
     aligned = torch.stack([cka_of_grams(x, y) for x, y in pairs])
@@ -163,15 +175,15 @@ def side_similarity(image: PassReading, event: PassReading) -> tuple[FloatArray,
 
 
 def principal_components(features: FloatArray, num: int = 2) -> tuple[FloatArray, FloatArray]:
-    """Project features on their principal components.
+    """Project features onto their principal components.
 
     Args:
         features: Shape (N, D), N of 2 or more.
         num: Number of components.
 
     Returns:
-        Coordinates, shape (N, num), and the share of the variance that each holds, shape (num,). The largest weight of
-        a component is positive; components that do not exist are 0.
+        Coordinates, shape (N, num), and the share of the variance that each explains, shape (num,). The largest weight
+        of a component is positive; components that do not exist are 0.
 
     Example:
         >>> points, shares = principal_components(np.array([[0, 0], [2, 0], [5, 0]], np.float32))

@@ -22,8 +22,9 @@ from tmkt_train.errors import RunError
 from tmkt_train.method.methods import Method, build_method
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.network.backbones import build_model
-from tmkt_train.network.network import SpikingNetwork
-from tmkt_train.network.neurons import lif_implementation
+from tmkt_train.network.execution import lif_implementation
+from tmkt_train.network.network import FrameShape, Heads, SpikingNetwork
+from tmkt_train.network.stages import LayerChoices
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.optimizer import build_optimizer
 
@@ -92,16 +93,12 @@ def _count_steps(recipe: Recipe, num_samples: int, cache: Path) -> tuple[int, in
 
 def build_network(recipe: Recipe, frames: PairedFrames) -> SpikingNetwork:
     """Build the network of a recipe for some frames, with fresh weights from torch's global generator."""
+    model = recipe.model
     return build_model(
-        recipe.model.backbone,
-        num_classes=frames.num_classes,
-        num_channels=frames.num_channels,
-        size=frames.size,
-        batch_norm=recipe.model.batch_norm,
-        num_steps=frames.num_steps,
-        separate_heads=recipe.model.separate_heads and recipe.has_two_streams,
-        surrogate=recipe.model.surrogate,
-        eval_statistics=recipe.model.eval_statistics if recipe.has_two_streams else "shared",
+        model.backbone,
+        FrameShape(frames.num_steps, frames.num_channels, frames.size),
+        Heads(frames.num_classes, separate=model.separate_heads and recipe.has_two_streams),
+        LayerChoices(model.batch_norm, model.eval_statistics if recipe.has_two_streams else "shared", model.surrogate),
     )
 
 

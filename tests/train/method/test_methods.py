@@ -10,6 +10,8 @@ from tmkt_train.method.methods import build_method
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import mix, mix_mask
 from tmkt_train.network.backbones import build_model
+from tmkt_train.network.network import FrameShape, Heads
+from tmkt_train.network.stages import LayerChoices
 from tmkt_train.recipe.schema import LossTable, MixTable
 
 NUM_STEPS, SIZE, NUM_CLASSES = 4, 28, 5
@@ -17,15 +19,8 @@ NUM_STEPS, SIZE, NUM_CLASSES = 4, 28, 5
 
 def make_model(separate_heads=True):
     torch.manual_seed(0)
-    return build_model(
-        "scnn",
-        num_classes=NUM_CLASSES,
-        num_channels=2,
-        size=(SIZE, SIZE),
-        batch_norm="fused",
-        num_steps=NUM_STEPS,
-        separate_heads=separate_heads,
-    )
+    shape = FrameShape(NUM_STEPS, 2, (SIZE, SIZE))
+    return build_model("scnn", shape, Heads(NUM_CLASSES, separate_heads), LayerChoices("fused"))
 
 
 def make_method(model, name="tmkt", **weights):

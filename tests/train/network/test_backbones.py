@@ -11,23 +11,15 @@ from tmkt_data.errors import SpecError
 from tmkt_train.method.auxiliary import AuxiliaryHeads, RegularizationCoefficients
 from tmkt_train.method.losses import alignment_loss, cka, modality_guidance_loss, ratio_perception_loss, tet_loss
 from tmkt_train.network.backbones import build_model
-from tmkt_train.network.network import NetworkOutput
+from tmkt_train.network.network import FrameShape, Heads, NetworkOutput
 from tmkt_train.network.neurons import spiking_layers
-from tmkt_train.training.operations import count_operations
+from tmkt_train.network.stages import LayerChoices, Signal, run_plain
 
 
 def build(backbone="scnn", *, classes=5, size=(16, 16), steps=3, norm=None, separate=True, channels=2, seed=0):
     torch.manual_seed(seed)
     mode = norm or ("none" if backbone == "scnn" else "per-step")
-    return build_model(
-        backbone,
-        num_classes=classes,
-        num_channels=channels,
-        size=size,
-        batch_norm=mode,
-        num_steps=steps,
-        separate_heads=separate,
-    )
+    return build_model(backbone, FrameShape(steps, channels, size), Heads(classes, separate), LayerChoices(mode))
 
 
 def frames(steps=3, batch=2, channels=2, size=(16, 16), seed=1):
@@ -82,19 +74,8 @@ def test_resnet18_counts_and_start():
     network = build("resnet18", classes=20, size=(48, 48), steps=6)
     assert count(network) + count(RegularizationCoefficients(6)) == 11_187_886
     assert count(build("resnet18", classes=20, size=(48, 48), steps=6, separate=False)) == 11_177_620
-    assert (network.feature_size, network.alignment_size, network.tapped) == (512, 512, None)
+    assert (network.feature_size, network.alignment_size, network.body.tapped) == (512, 512, None)
     assert len(network.spiking_layer_names) == 19
-    sizes = {}
-    hooks = [
-        node.register_forward_hook(
-            lambda _module, _inputs, spikes, name=name: sizes.update({name: spikes[0, 0].numel()})
-        )
-        for name, node in spiking_layers(network).items()
-    ]
-    network.eval()(frames(6, 1, size=(48, 48)))
-    for hook in hooks:
-        hook.remove()
-    assert sum(sizes.values()) == 1_492_992
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             assert module.bias is None
@@ -103,6 +84,21 @@ def test_resnet18_counts_and_start():
         elif isinstance(module, nn.BatchNorm2d):
             assert (module.weight == 1).all()
             assert (module.bias == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "num_neurons"),
+    # docs/method.md, "Networks".
+    [("vgg-snn", 48, 921_600), ("resnet18", 48, 1_492_992), ("scnn", 28, 15 * 24**2 + 40 * 8**2 + 300)],
+)
+def test_neuron_counts(backbone, size, num_neurons):
+    network, sizes = build(backbone, size=(size, size), steps=2), {}
+    for name, neurons in spiking_layers(network).items():
+        neurons.register_forward_hook(
+            lambda _module, _inputs, spikes, name=name: sizes.update({name: spikes[0, 0].numel()})
+        )
+    network.eval()(frames(2, 1, size=(size, size)))
+    assert sum(sizes.values()) == num_neurons
 
 
 @pytest.mark.parametrize("tap", [False, True])
@@ -152,7 +148,7 @@ def test_every_pass_starts_from_rest(backbone, norm):
 def test_a_pass_ignores_state_that_someone_left():
     network = build_lively_scnn().eval()
     first = network(frames(), tap=True)
-    network.body(frames(seed=3))  # runs the neurons without the network's own reset
+    network.body(Signal(frames(seed=3)), run_plain)  # runs the neurons without the network's own reset
     again = network(frames(), tap=True)
     assert torch.equal(first.alignment, again.alignment)
 
@@ -183,10 +179,8 @@ def test_resnet18_aligns_by_its_real_valued_feature():
 
 @pytest.mark.parametrize(("surrogate", "name"), [("triangle", "PiecewiseQuadratic"), ("rectangle", "Rect")])
 def test_surrogate_can_be_chosen(surrogate, name):
-    network = build_model(
-        "scnn", num_classes=3, num_channels=2, size=(16, 16), batch_norm="none", num_steps=2, separate_heads=False,
-        surrogate=surrogate,
-    )  # fmt: skip
+    choices = LayerChoices("none", surrogate=surrogate)
+    network = build_model("scnn", FrameShape(2, 2, (16, 16)), Heads(3, separate=False), choices)
     assert {type(node.surrogate_function).__name__ for node in spiking_layers(network).values()} == {name}
 
 
@@ -342,32 +336,3 @@ def test_other_frames_are_refused(shape):
 def test_same_seed_same_weights():
     first, second = build(seed=4).state_dict(), build(seed=4).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-@pytest.mark.parametrize(
-    ("backbone", "size", "classes", "num_macs", "num_neurons"),
-    [
-        # docs/method.md, "Networks"; the head is included.
-        ("vgg-snn", 48, 101, 1.362e9, 921_600),
-        ("resnet18", 48, 20, 1.248e9, 1_492_992),
-        ("scnn", 28, 1623, 2.07e6, 15 * 24**2 + 40 * 8**2 + 300),
-    ],
-)
-def test_operations_are_those_of_the_reference(backbone, size, classes, num_macs, num_neurons):
-    network = build(backbone, size=(size, size), classes=classes, steps=2)
-    layers = count_operations(network)
-    assert sum(layer.macs for layer in layers) == pytest.approx(num_macs, rel=2e-3)
-    assert sum(layer.num_outputs for layer in layers if layer.kind == "neurons") == num_neurons
-    assert network.training
-    assert not any(module._forward_hooks for module in network.modules())
-
-
-def test_operations_of_scnn_by_hand():
-    layers = {layer.name: layer for layer in count_operations(build("scnn", size=(28, 28), classes=7))}
-    assert {name: layer.macs for name, layer in layers.items() if layer.macs} == {
-        "body.conv1": 24 * 24 * 15 * 2 * 25,
-        "body.conv2": 8 * 8 * 40 * 15 * 25,
-        "body.linear": 640 * 300,
-        "event_head": 300 * 7,
-    }
-    assert list(layers)[:3] == ["body.conv1", "body.lif1", "body.conv2"]

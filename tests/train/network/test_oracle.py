@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from tmkt_train.network.backbones import build_model
+from tmkt_train.network.network import FrameShape, Heads
 from tmkt_train.network.neurons import keep_membrane, lif, membrane
+from tmkt_train.network.stages import LayerChoices
 
 from ..step_oracle import Spike, StepNetwork
 
@@ -14,10 +16,8 @@ CASES = [("vgg-snn", "per-step", 16), ("resnet18", "per-step", 16), ("scnn", "pe
 
 def build(backbone, norm, size, **choices):
     torch.manual_seed(3)
-    network = build_model(
-        backbone, num_classes=4, num_channels=2, size=(size, size), batch_norm=norm, num_steps=3,
-        separate_heads=True, **choices,
-    )  # fmt: skip
+    shape = FrameShape(3, 2, (size, size))
+    network = build_model(backbone, shape, Heads(4, separate=True), LayerChoices(norm, **choices))
     if backbone == "scnn":
         with torch.no_grad():
             network.body.linear.weight.mul_(8.0)  # at this size the last layer would else be silent
@@ -29,15 +29,16 @@ def frames(size, seed):
     return 3 * torch.rand(3, 4, 2, size, size, generator=generator, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize(("backbone", "norm", "size"), CASES)
-def test_two_streams_equal_the_oracle_in_every_output_and_gradient(backbone, norm, size):
+def test_two_streams_equal_the_oracle_in_every_output_and_gradient(backbone, norm, size, plain):
     # In float64, so that rounding does not decide whether a neuron fires.
     network = build(backbone, norm, size)
     oracle = StepNetwork(network.state_dict(), backbone, normalized=norm != "none")
     total, expected = torch.zeros(()), torch.zeros(())
     for head, seed in (("image", 1), ("event", 2)):
         x = frames(size, seed)
-        found = network(x, head=head, tap=True)
+        found = network(x, head=head, tap=True, plain=plain)
         for name, there in zip(("logits", "features", "alignment"), oracle.run(x, head), strict=True):
             here = getattr(found, name)
             torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-12)
@@ -54,14 +55,15 @@ def test_two_streams_equal_the_oracle_in_every_output_and_gradient(backbone, nor
             torch.testing.assert_close(value, oracle.weights[name].detach(), rtol=1e-9, atol=1e-12, msg=name)
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize(("backbone", "norm", "size"), CASES)
-def test_evaluation_equals_the_oracle(backbone, norm, size):
+def test_evaluation_equals_the_oracle(backbone, norm, size, plain):
     network = build(backbone, norm, size)
     network(frames(size, 5))
     network.eval()
     oracle = StepNetwork(network.state_dict(), backbone, normalized=norm != "none")
     logits, _, _ = oracle.run(frames(size, 6), training=False)
-    torch.testing.assert_close(network(frames(size, 6)).logits, logits, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(network(frames(size, 6), plain=plain).logits, logits, rtol=1e-9, atol=1e-12)
 
 
 def lif_by_hand(x, surrogate, spike_grads, potential_grads):
@@ -117,7 +119,7 @@ def test_surrogates_by_hand(surrogate, slopes):
 
 
 def test_statistics_of_the_event_stream_apart():
-    shared, apart = (build("scnn", "per-step", 18, eval_statistics=name) for name in ("shared", "event"))
+    shared, apart = (build("scnn", "per-step", 18, statistics=name) for name in ("shared", "event"))
     alone = build("scnn", "per-step", 18)
     for network in (shared, apart):
         first = network(frames(18, 1) * 5, head="image")
@@ -139,7 +141,7 @@ def test_statistics_of_the_event_stream_apart():
 def test_choices_of_statistics_train_alike():
     losses = []
     for name in ("shared", "event"):
-        network = build("scnn", "per-step", 18, eval_statistics=name)
+        network = build("scnn", "per-step", 18, statistics=name)
         losses.append(
             [network(frames(18, seed), head=head).logits.sum().item() for seed, head in ((1, "image"), (2, "event"))]
         )

@@ -7,27 +7,43 @@ from torch import nn
 
 from tmkt_train.method.losses import cka
 from tmkt_train.network.backbones import build_model
-from tmkt_train.network.network import FrameShape, SpikingNetwork
+from tmkt_train.network.network import Body, FrameShape, Heads, SpikingNetwork
 from tmkt_train.network.neurons import conv2d, flatten, lif, spiking_layers
-from tmkt_train.training.probe import AC_PJ, MAC_PJ, principal_components, read_pass, side_similarity, synaptic_cost
+from tmkt_train.network.stages import LayerChoices, Stage
+from tmkt_train.training.probe import (
+    AC_PJ,
+    MAC_PJ,
+    count_macs,
+    observe_pass,
+    principal_components,
+    side_similarity,
+    synaptic_cost,
+)
+
+
+class TinyBody(Body):
+    """Two input pixels, a 1 x 1 convolution to three channels, neurons."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lif, self.flatten = conv2d(1, 3, 1), lif(), flatten()
+        self.feature_size = self.alignment_size = 6
+
+    def forward(self, frames, run):
+        signal = run(Stage(convolution=self.conv), frames)
+        return self.flatten(run(Stage(neurons=self.lif), signal).values)
 
 
 def tiny(weight=1.0):
-    """Two input pixels, a 1 x 1 convolution to three channels, neurons, and a head of four classes."""
-    body = nn.Sequential(conv2d(1, 3, 1), lif(), flatten())
-    network = SpikingNetwork(
-        body, nn.Sequential(), frame_shape=FrameShape(2, 1, (1, 2)), tapped=None, alignment_size=6, feature_size=6,
-        num_classes=4, separate_heads=False,
-    )  # fmt: skip
-    nn.init.constant_(body[0].weight, weight)
+    """The tiny body and a head of four classes."""
+    network = SpikingNetwork(TinyBody(), FrameShape(2, 1, (1, 2)), Heads(4, separate=False))
+    nn.init.constant_(network.body.conv.weight, weight)
     return network
 
 
 def scnn(seed=0):
     torch.manual_seed(seed)
-    network = build_model(
-        "scnn", num_classes=5, num_channels=2, size=(16, 16), batch_norm="per-step", num_steps=3, separate_heads=True
-    )
+    network = build_model("scnn", FrameShape(3, 2, (16, 16)), Heads(5, separate=True), LayerChoices("per-step"))
     with torch.no_grad():
         network.body.linear.weight.mul_(8.0)
     return network
@@ -40,19 +56,19 @@ def frames(seed=1, batch=6):
 def test_rates_and_densities_by_hand():
     # Pixels 1.5 and 0, then 0 and 0.9: h = 0.75 fires in all three channels, h = 0.45 stays silent.
     x = torch.tensor([[1.5, 0.0], [0.0, 0.9]]).view(2, 1, 1, 1, 2)
-    reading = read_pass(tiny(), x)
-    assert reading.layers == ("1",)
-    np.testing.assert_allclose(reading.rates, [[0.5, 0.0]])
-    assert reading.synapses == ("body.0", "event_head")
-    np.testing.assert_allclose(reading.density, [0.5, 0.25])
-    assert reading.spiking.tolist() == [False, True]
-    np.testing.assert_allclose(reading.features, [[0.5, 0, 0.5, 0, 0.5, 0]])
+    activity = observe_pass(tiny(), x)
+    assert activity.layers == ("lif",)
+    np.testing.assert_allclose(activity.rates, [[0.5, 0.0]])
+    assert activity.synapses == ("body.conv", "event_head")
+    np.testing.assert_allclose(activity.density, [0.5, 0.25])
+    assert activity.spiking.tolist() == [False, True]
+    np.testing.assert_allclose(activity.features, [[0.5, 0, 0.5, 0, 0.5, 0]])
 
 
 def test_cost_by_hand():
     network = tiny()
     x = torch.tensor([[1.5, 0.0], [0.0, 0.9]]).view(2, 1, 1, 1, 2)
-    cost = synaptic_cost(network, read_pass(network, x))
+    cost = synaptic_cost(network, observe_pass(network, x))
     # Over two steps: the convolution does 2 x 2 x 3 multiply-accumulates on values, the head 2 x 6 x 4 on spikes.
     assert cost.macs.tolist() == [12, 48]
     assert cost.operations.tolist() == [6, 12]
@@ -61,20 +77,20 @@ def test_cost_by_hand():
 
 
 def test_spikes_in_are_told_from_values():
-    reading = read_pass(tiny(), torch.ones(2, 1, 1, 1, 2))
-    assert reading.spiking.tolist() == [True, True]
+    activity = observe_pass(tiny(), torch.ones(2, 1, 1, 1, 2))
+    assert activity.spiking.tolist() == [True, True]
     assert scnn_inputs().tolist() == [False, True, True, True]
 
 
 def scnn_inputs():
-    return read_pass(scnn(), frames()).spiking
+    return observe_pass(scnn(), frames()).spiking
 
 
-def test_a_reading_leaves_the_network_as_it_was():
+def test_an_observed_pass_leaves_the_network_as_it_was():
     network = scnn()
     network(frames())
     before = copy.deepcopy(network.state_dict())
-    read_pass(network, frames())
+    observe_pass(network, frames())
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
@@ -91,11 +107,11 @@ def test_rates_are_those_of_the_layers():
     network.eval()(frames())
     for hook in hooks:
         hook.remove()
-    reading = read_pass(network, frames())
-    assert reading.layers == tuple(seen)
-    for row, spikes in zip(reading.rates, seen.values(), strict=True):
+    activity = observe_pass(network, frames())
+    assert activity.layers == tuple(seen)
+    for row, spikes in zip(activity.rates, seen.values(), strict=True):
         np.testing.assert_allclose(row, spikes.flatten(1).mean(1), rtol=1e-5)
-    assert reading.rates.max() > 0
+    assert activity.rates.max() > 0
 
 
 def test_similarity_is_the_alignment_of_the_spikes():
@@ -111,7 +127,9 @@ def test_similarity_is_the_alignment_of_the_spikes():
         network(frames(seed), head=side)
         for hook in hooks:
             hook.remove()
-    aligned, floor = side_similarity(read_pass(network, frames(3), "image"), read_pass(network, frames(4), "event"))
+    aligned, floor = side_similarity(
+        observe_pass(network, frames(3), "image"), observe_pass(network, frames(4), "event")
+    )
     assert aligned.shape == floor.shape == (3, 3)
     for row, name in enumerate(("lif1", "lif2", "lif3")):
         x, y = spikes["image", name].flatten(2), spikes["event", name].flatten(2)
@@ -122,8 +140,8 @@ def test_similarity_is_the_alignment_of_the_spikes():
 def test_a_side_is_like_itself():
     network = scnn()
     network(frames())
-    reading = read_pass(network, frames())
-    aligned, _ = side_similarity(reading, reading)
+    activity = observe_pass(network, frames())
+    aligned, _ = side_similarity(activity, activity)
     np.testing.assert_allclose(aligned[:2], 1, atol=1e-4)
 
 
@@ -145,3 +163,28 @@ def test_components_of_nothing_are_zero(features):
     assert points.shape == (len(features), 2)
     assert not points.any()
     assert not shares.any()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "classes", "num_macs"),
+    # docs/method.md, "Networks"; the head is included.
+    [("vgg-snn", 48, 101, 1.362e9), ("resnet18", 48, 20, 1.248e9), ("scnn", 28, 1623, 2.07e6)],
+)
+def test_operations_are_those_of_the_reference(backbone, size, classes, num_macs):
+    heads, choices = Heads(classes, separate=True), LayerChoices("none" if backbone == "scnn" else "per-step")
+    network = build_model(backbone, FrameShape(2, 2, (size, size)), heads, choices)
+    assert sum(count_macs(network).values()) == pytest.approx(num_macs, rel=2e-3)
+    assert network.training
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_operations_of_scnn_by_hand(dtype):
+    network = build_model("scnn", FrameShape(3, 2, (28, 28)), Heads(7, separate=True), LayerChoices("none")).to(dtype)
+    macs = {
+        "body.conv1": 24 * 24 * 15 * 2 * 25,
+        "body.conv2": 8 * 8 * 40 * 15 * 25,
+        "body.linear": 640 * 300,
+        "event_head": 300 * 7,
+    }
+    assert list(count_macs(network).items()) == list(macs.items())

@@ -1,7 +1,7 @@
-"""Convolutions of some frames at a time, with the channels last: what the fused layers call for each block.
+"""Convolutions of some frames at a time, channels last.
 
-Two ways with the same interface: 3 x 3 by Winograd's method where both sides have many channels, everything else by
-torch. Both give the product exactly up to rounding.
+Two implementations with the same interface: Winograd's method for 3 x 3 where both sides have many channels, torch for
+everything else. Their results are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -25,46 +25,54 @@ from tmkt_train.network.cpu.workers import Workers
 Floats = NDArray[np.floating[Any]]
 Places = NDArray[np.int64]
 
-_LEAST_CHANNELS = 32
+_MIN_CHANNELS = 32
 _BLOCK = 2 << 20
-"""Values of a transformed block, 8 MiB in float32; from half to twice of it takes the same time."""
+"""Values of a transformed block, 8 MiB in float32; half or twice as many take the same time."""
 _FILTER = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]]
 
 
 def convolution(module: nn.Conv2d, weight: Tensor, workers: Workers) -> WinogradConvolution | TorchConvolution:
-    """Return the way that suits a convolution without bias; `weight` has shape (C', C, K, K)."""
+    """Choose the implementation of a convolution without bias; `weight` has shape (C', C, K, K)."""
     plain = module.stride == (1, 1) and module.dilation == (1, 1) and module.groups == 1
-    if plain and module.kernel_size == (3, 3) and module.padding == (1, 1) and min(weight.shape[:2]) >= _LEAST_CHANNELS:
+    if plain and module.kernel_size == (3, 3) and module.padding == (1, 1) and min(weight.shape[:2]) >= _MIN_CHANNELS:
         return WinogradConvolution(weight, workers)
     return TorchConvolution(module, weight)
+
+
+def output_shape(conv: nn.Conv2d, frames: Tensor) -> tuple[int, int, int]:
+    """Return height, width and channels of the convolution of frames (F, H, W, C)."""
+    padding = [part for part in conv.padding if isinstance(part, int)]
+    sides = zip(frames.shape[1:3], padding, conv.dilation, conv.kernel_size, conv.stride, strict=True)
+    height, width = ((n + 2 * pad - gap * (k - 1) - 1) // step + 1 for n, pad, gap, k, step in sides)
+    return height, width, conv.out_channels
 
 
 class TorchConvolution:
     """A convolution by torch."""
 
     def __init__(self, module: nn.Conv2d, weight: Tensor) -> None:
-        """Start with no gradient."""
+        """Start with a gradient of 0."""
         self._geometry: list[list[int]] = [list(part) for part in (module.stride, module.padding, module.dilation)]  # type: ignore[arg-type]
         self._groups = module.groups
         self._weight = weight.contiguous(memory_format=torch.channels_last)
         self._grad = torch.zeros_like(self._weight)
 
     def forward(self, frames: Tensor, out: Tensor, place: Places) -> None:
-        """Convolve frames (F, H, W, C) into the frames `place` of `out`, (F', H', W', C')."""
+        """Convolve frames (F, H, W, C) and write to the frames `place` of `out`, (F', H', W', C')."""
         stride, padding, dilation = self._geometry
         out[torch.from_numpy(place)] = torch.conv2d(
             frames.permute(0, 3, 1, 2), self._weight, None, stride, padding, dilation, self._groups
         ).permute(0, 2, 3, 1)
 
     def backward(self, frames: Tensor, grad: Tensor, place: Places, out: Tensor, out_place: Places) -> None:
-        """Add to the gradient of the weight, and write that of the frames.
+        """Accumulate the gradient of the weight, and write that of the frames.
 
         Args:
             frames: What was convolved, shape (F, H, W, C).
-            grad: Gradient of the output, in the frames `place`: shape (F', H', W', C').
-            place: Shape (F,).
-            out: Written in the frames `out_place`: gradient of the frames, shape (F'', H, W, C).
-            out_place: Shape (F,).
+            grad: Gradient of the output, shape (F', H', W', C').
+            place: Index in `grad` of each frame, shape (F,).
+            out: Written: gradient of the frames, shape (F'', H, W, C).
+            out_place: Index in `out` of each frame, shape (F,).
         """
         stride, padding, dilation = self._geometry
         given, weight, _ = torch.ops.aten.convolution_backward(
@@ -84,12 +92,12 @@ class TorchConvolution:
         self._grad += weight
 
     def weight_gradient(self) -> Tensor:
-        """Return what `backward` has added up."""
+        """Return the gradient that `backward` has accumulated."""
         return self._grad.contiguous()
 
 
 class WinogradConvolution:
-    """A convolution 3 x 3 with stride 1 and padding 1 by `kernels.winograd`. Interface as of `TorchConvolution`."""
+    """A 3 x 3 convolution with stride 1 and padding 1 by `kernels.winograd`; same interface as `TorchConvolution`."""
 
     def __init__(self, weight: Tensor, workers: Workers) -> None:
         """Transform the weight."""
@@ -123,7 +131,7 @@ class WinogradConvolution:
             self._restore(restore_gradient, products, out, out_place[some], edge=2)
 
     def weight_gradient(self) -> Tensor:
-        """Return what `backward` has added up."""
+        """Return the gradient that `backward` has accumulated."""
         grad = torch.zeros_like(self._weight) if self._grad is None else self._grad
         out = mapped(grad, self._outputs, self._inputs, 3, 3)
         torch.mm(grad.view(16, -1).T, self._filter, out=out.view(-1, 9))
@@ -135,7 +143,7 @@ class WinogradConvolution:
         return [slice(first, min(first + step, len(place))) for first in range(0, len(place), step)]
 
     def _zeros(self, name: str, count: int, like: Tensor) -> Tensor:
-        """Return memory that was of zeros when it was first used."""
+        """Return memory that held zeros when it was first used."""
         if (name, count) not in self._rows:
             self._rows[name, count] = like.new_zeros(count)
         return self._rows[name, count]

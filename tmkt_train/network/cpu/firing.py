@@ -1,4 +1,4 @@
-"""Neurons of one layer over rows of memory, a few samples at a time: what the fused layers are made of."""
+"""Norm and neurons of one layer over rows of memory, a few samples at a time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tmkt_train.choices import Surrogate
-from tmkt_train.network.cpu.kernels.neurons import fire, fire_gradient
+from tmkt_train.network.cpu.kernels.lif import fire, fire_gradient
 from tmkt_train.network.cpu.kernels.pooling import pool, unpool
-from tmkt_train.network.cpu.memory import scratch
+from tmkt_train.network.cpu.memory import as_rows, scratch
 from tmkt_train.network.cpu.normalization import Normalization
 from tmkt_train.network.cpu.workers import Workers
 from tmkt_train.network.neurons import THRESHOLD
@@ -25,25 +25,19 @@ _CHUNK = 3 << 19
 _ROWS = 4096
 """Neurons whose recurrence runs at a time: their state fits the first-level cache."""
 _PARTS = 16
-"""Parts that sums over places are cut into, always the same, so that threads do not change their digits."""
-
-
-def as_rows(values: Tensor) -> Floats:
-    """Return (T, B, H, W, C) as an array (T, B H W, C) of the same memory."""
-    rows: Floats = values.detach().flatten(1, 3).numpy()
-    return rows
+"""Parts that sums over rows are cut into, whatever the number of threads, so that threads do not change the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class FiringLayer:
-    """Normalization and neurons of one layer, over rows (T, P, C)."""
+    """Norm and neurons of one layer, over rows (T, P, C)."""
 
     norm: Normalization
     surrogate: Surrogate
     threads: Workers
 
-    def fire(self, values: Floats, start: int, spikes: Floats, potentials: Floats) -> None:
-        """Write the spikes, and potentials if any, of the rows from `start` on."""
+    def forward(self, values: Floats, start: int, spikes: Floats, potentials: Floats) -> None:
+        """Write the spikes, and unless it is empty the potentials, of the rows from `start` on."""
         state = np.empty((self.threads.count, *self._tile(values)), values.dtype)
         self.threads.run(
             lambda part, first, last: fire(
@@ -61,13 +55,23 @@ class FiringLayer:
             spikes.shape[1],
         )
 
-    def fire_back(self, values: Floats, rows: slice, potentials: Floats, grad: Floats) -> NDArray[np.float64]:
-        """Take the gradient of the spikes of some rows back to the normalized values, in place; return its sums."""
+    def backward(self, values: Floats, rows: slice, potentials: Floats, grad: Floats) -> NDArray[np.float64]:
+        """Turn the gradient of spikes into that of the output of the norm, in place, and sum it over the rows.
+
+        Args:
+            values: Input of the norm, shape (T, P, C).
+            rows: The rows to compute.
+            potentials: Gradient of the potentials, shape (T, P, C), or (0, P, C) for none.
+            grad: Changed: gradient of the spikes, shape (T, P, C).
+
+        Returns:
+            Sums over the rows of the new gradient, and of it times (values - mean), shape (2, T, C).
+        """
         tile = self._tile(values)
-        num_steps, _, num_channels = values.shape
-        charges = np.empty((self.threads.count, num_steps, *tile), values.dtype)
+        num_time_steps, _, num_channels = values.shape
+        charges = np.empty((self.threads.count, num_time_steps, *tile), values.dtype)
         later = np.empty((self.threads.count, *tile), values.dtype)
-        sums = np.zeros((_PARTS, 2, num_steps, num_channels))
+        sums = np.zeros((_PARTS, 2, num_time_steps, num_channels))
         bounds = [rows.start + (rows.stop - rows.start) * part // _PARTS for part in range(_PARTS + 1)]
 
         def some(thread: int, first: int, last: int) -> None:
@@ -98,30 +102,30 @@ class FiringLayer:
 
 
 class Chunks:
-    """Samples of a batch in groups, and where their frames lie in (T, B, ...) seen as (T B, ...)."""
+    """Groups of samples of a batch, and where their frames are in (T, B, ...) seen as (T B, ...)."""
 
     def __init__(self, values: Tensor) -> None:
-        """Cut values (T, B, H, W, C)."""
-        self.num_steps, self.batch, self.height, self.width, self.channels = values.shape
-        per_sample = self.num_steps * self.height * self.width * self.channels
+        """Split values (T, B, H, W, C)."""
+        self.num_time_steps, self.batch, self.height, self.width, num_channels = values.shape
+        per_sample = self.num_time_steps * self.height * self.width * num_channels
         self._step = max(1, _CHUNK // per_sample)
 
     def __iter__(self) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-        """Yield rows of (T, B H W, C), and the numbers of the frames, step by step."""
+        """Yield rows of (T, B H W, C), and the indices of their frames, time step by time step."""
         per_frame = self.height * self.width
         for first in range(0, self.batch, self._step):
             last = min(first + self._step, self.batch)
-            frames = np.arange(self.num_steps)[:, None] * self.batch + np.arange(first, last)
+            frames = np.arange(self.num_time_steps)[:, None] * self.batch + np.arange(first, last)
             yield slice(first * per_frame, last * per_frame), frames.reshape(-1)
 
 
-def spike_frames(layer: FiringLayer, values: Tensor, rows: slice, pooled: bool) -> Tensor:
-    """Return the spikes of some rows as frames (F, H, W, C), averaged over 2 x 2 pixels where they are pooled."""
-    num_steps, _, height, width, channels = values.shape
-    spikes = scratch.take("spikes", values, num_steps, rows.stop - rows.start, channels)
-    layer.fire(as_rows(values), rows.start, spikes.numpy(), spikes[:0].numpy())
+def spike_frames(layer: FiringLayer, values: Tensor, rows: slice, is_pooled: bool) -> Tensor:
+    """Compute the spikes of some rows as frames (F, H, W, C), or averages of 2 x 2 pixels of them."""
+    num_time_steps, _, height, width, channels = values.shape
+    spikes = scratch.take("spikes", values, num_time_steps, rows.stop - rows.start, channels)
+    layer.forward(as_rows(values), rows.start, spikes.numpy(), spikes[:0].numpy())
     frames = spikes.view(-1, height, width, channels)
-    if not pooled:
+    if not is_pooled:
         return frames
     out = scratch.take("pooled", frames, len(frames), height // 2, width // 2, channels)
     source, target = frames.numpy(), out.numpy()

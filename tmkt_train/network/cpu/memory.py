@@ -1,7 +1,7 @@
-"""Memory of a pass on a CPU, so that the heap does not grow holes around what lives for long.
+"""Memory of a pass on a CPU, allocated so that the heap does not fragment.
 
-What lives within one layer is taken from the same buffers again and again; what lives until the way back is mapped by
-itself, and given back to the system the moment nobody needs it.
+What lives within one layer is taken from reused buffers; what lives until backward has a memory mapping of its own,
+which returns to the system as soon as nothing refers to it.
 """
 
 from __future__ import annotations
@@ -9,19 +9,28 @@ from __future__ import annotations
 import contextlib
 import mmap
 import threading
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-_LEAST_MAPPED = 1 << 20
-"""Bytes below which the heap serves as well."""
+_MIN_MAPPED = 1 << 20
+"""Bytes below which the heap does as well."""
+
+
+def as_rows(values: Tensor) -> NDArray[np.floating[Any]]:
+    """Return (T, B, H, W, C) as an array (T, B H W, C) of the same memory."""
+    rows: NDArray[np.floating[Any]] = values.detach().flatten(1, 3).numpy()
+    return rows
 
 
 def mapped(like: Tensor, *shape: int) -> Tensor:
-    """Return memory of any content, and of the type of `like`, mapped for itself where it is large."""
+    """Return uninitialized memory with the dtype of `like`, in a mapping of its own where it is large."""
     count = torch.Size(shape).numel()
     size = count * like.element_size()
-    if size < _LEAST_MAPPED:
+    if size < _MIN_MAPPED:
         return like.new_empty(shape)
     return torch.frombuffer(_pages(size), dtype=like.dtype, count=count).view(shape)
 
@@ -29,23 +38,23 @@ def mapped(like: Tensor, *shape: int) -> Tensor:
 def _pages(size: int) -> mmap.mmap:
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return mmap.mmap(-1, size)
-    # Memory that is shared, as by default, gets no huge pages.
+    # Shared memory, the default, gets no huge pages.
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    # Kernels without huge pages refuse the advice, which is all that is lost.
+    # A system without huge pages refuses the advice; nothing else is lost.
     with contextlib.suppress(OSError):
         pages.madvise(mmap.MADV_HUGEPAGE)
     return pages
 
 
 class Scratch(threading.local):
-    """Buffers by name, each as large as the largest that was asked for; every thread has its own."""
+    """Buffers by name, each as large as the largest one asked for so far; every thread has its own."""
 
     def __init__(self) -> None:
         """Start with none."""
         self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
-        """Return memory of any content, and of the type of `like`, until the same name is taken again."""
+        """Return uninitialized memory with the dtype of `like`, valid until the same name is taken again."""
         count = torch.Size(shape).numel()
         key = (name, like.dtype)
         if key not in self._buffers or self._buffers[key].numel() < count:

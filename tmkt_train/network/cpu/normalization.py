@@ -1,6 +1,6 @@
-"""Batch normalization as an affine map per step and channel, and the way back of its gradient.
+"""Batch normalization as an affine map per time step and channel, with its gradient.
 
-Weights that have gone beyond all bounds are left to whoever looks at the loss, as torch does.
+Overflowing weights raise no warning here, as in torch: whoever looks at the loss notices them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from tmkt_train.network.cpu.kernels.statistics import finish_gradient, step_statistics
+from tmkt_train.choices import BatchNormMode
+from tmkt_train.network.batch_norm import StreamBatchNorm2d
+from tmkt_train.network.cpu.kernels.batch_norm import finish_gradient, step_statistics
+from tmkt_train.network.cpu.memory import as_rows
 from tmkt_train.network.cpu.workers import Workers
-from tmkt_train.network.neurons import StreamBatchNorm2d
 
 Floats = NDArray[np.floating[Any]]
 
@@ -26,100 +28,107 @@ class Normalization:
 
     Attributes:
         scale: Weight over the standard deviation.
-        shift: Bias less scale times mean.
-        mean: Mean that was taken off.
+        shift: Bias minus scale times mean.
+        mean: Mean that is subtracted.
         inverse_deviation: One over the standard deviation, epsilon included.
-        from_batch: Whether mean and deviation depend on the values, and over what: "steps" each for itself, "all"
-            steps together; "no" in evaluation.
+        mode: How mean and deviation depend on the values: "per-step", each on those of its time step; "fused", on
+            those of all steps; "none" in evaluation and without batch norm.
     """
 
     scale: Floats
     shift: Floats
     mean: Floats
     inverse_deviation: Floats
-    from_batch: str
+    mode: BatchNormMode
 
 
-def identity(num_steps: int, num_channels: int, kind: np.dtype[Any]) -> Normalization:
-    """Return the map of no batch normalization."""
-    ones = np.ones((num_steps, num_channels), kind)
-    zeros = np.zeros_like(ones)
-    return Normalization(ones, zeros, zeros, ones, "no")
-
-
+@torch.no_grad()
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")
-def normalization(norm: nn.Module, values: Floats, workers: Workers) -> Normalization:
-    """Return what a batch normalization does to values, and update its running statistics where it trains.
+def normalization(norm: StreamBatchNorm2d | None, inputs: Tensor, threads: Workers) -> Normalization:
+    """Return what a batch normalization does to its input, and update its running statistics in training mode.
 
     Args:
-        norm: Built by `neurons.batch_norm`.
-        values: Shape (T, P, C): P places of T steps of one stream, P of 2 or more.
-        workers: Threads to use.
+        norm: The layer; None: the identity.
+        inputs: Shape (T, B, H, W, C) of one stream, with at least 2 values per time step and channel.
+        threads: Threads to use.
     """
-    num_steps, _, num_channels = values.shape
-    if not isinstance(norm, StreamBatchNorm2d):
-        return identity(num_steps, num_channels, values.dtype)
+    values = as_rows(inputs)
+    num_time_steps, _, num_channels = values.shape
+    if norm is None:
+        ones = np.ones((num_time_steps, num_channels), values.dtype)
+        zeros = np.zeros_like(ones)
+        return Normalization(ones, zeros, zeros, ones, "none")
     if norm.training:
-        mean, variance = _batch_statistics(norm, values, workers)
+        mean, variance = _batch_statistics(norm, values, threads)
     else:
-        running_mean, running_var = norm.running()
-        mean, variance = (_wide(buffer)[None].repeat(num_steps, axis=0) for buffer in (running_mean, running_var))
+        mean, variance = (_wide(buffer)[None].repeat(num_time_steps, axis=0) for buffer in norm.running())
     inverse = (1.0 / np.sqrt(variance + norm.eps)).astype(values.dtype)
     mean = mean.astype(values.dtype)
     scale = _array(norm.weight) * inverse
     shift = _array(norm.bias) - mean * scale
-    from_batch = "no" if not norm.training else "steps" if norm.per_step else "all"
-    return Normalization(scale, shift, mean, inverse, from_batch)
+    mode: BatchNormMode = "none" if not norm.training else "per-step" if norm.per_step else "fused"
+    return Normalization(scale, shift, mean, inverse, mode)
 
 
 def _batch_statistics(
-    norm: StreamBatchNorm2d, values: Floats, workers: Workers
+    norm: StreamBatchNorm2d, values: Floats, threads: Workers
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return means and biased variances, shape (T, C), and update the running ones, step after step."""
-    num_steps, count, num_channels = values.shape
-    mean, squares = np.empty((2, num_steps, num_channels))
-    sums = np.empty((num_steps, 2, num_channels), values.dtype)
-    workers.run(lambda _, first, last: step_statistics(values, sums, mean, squares, first, last), num_steps)
+    """Return means and biased variances, shape (T, C), and update the running statistics, one step after the other."""
+    num_time_steps, count, num_channels = values.shape
+    mean, squares = np.empty((2, num_time_steps, num_channels))
+    sums = np.empty((num_time_steps, 2, num_channels), values.dtype)
+    threads.run(lambda _, first, last: step_statistics(values, sums, mean, squares, first, last), num_time_steps)
     variance = squares / count
     if norm.per_step:
-        norm.track(mean, squares / (count - 1))
+        _update_running(norm, mean, squares / (count - 1))
         return mean, variance
     total = mean.mean(axis=0)
     spread = variance.mean(axis=0) + np.square(mean - total).mean(axis=0)
-    everything = num_steps * count
-    norm.track(total[None], spread[None] * everything / (everything - 1))
+    everything = num_time_steps * count
+    _update_running(norm, total[None], spread[None] * everything / (everything - 1))
     return np.broadcast_to(total, mean.shape), np.broadcast_to(spread, mean.shape)
 
 
+def _update_running(norm: StreamBatchNorm2d, means: NDArray[np.float64], variances: NDArray[np.float64]) -> None:
+    """Update the running statistics by means and unbiased variances, shape (calls, C), of calls one after the other."""
+    factor = norm.momentum or 0.0
+    for running, found in zip(norm.running(), (means, variances), strict=True):
+        values = running.numpy()
+        for step in found:
+            values[:] = (1.0 - factor) * values + factor * step
+    if norm.num_batches_tracked is not None and not norm.has_image_statistics:
+        norm.num_batches_tracked += len(means)
+
+
 @np.errstate(over="ignore", invalid="ignore")
-def take_back(
-    forward: Normalization, grad: Floats, values: Floats, sums: NDArray[np.float64], workers: Workers
+def input_gradient(
+    norm: Normalization, grad: Floats, values: Floats, sums: NDArray[np.float64], threads: Workers
 ) -> tuple[Tensor, Tensor]:
-    """Take the gradient of the normalized values back to the values, in place.
+    """Turn the gradient of the output of a norm into that of its input, in place.
 
     Args:
-        forward: What the normalization did.
+        norm: What the norm did.
         grad: Gradient of scale y + shift, shape (T, P, C); changed into that of y.
         values: y, shape (T, P, C).
         sums: Sums over P of `grad` and of `grad` (y - mean), shape (2, T, C).
-        workers: Threads to use.
+        threads: Threads to use.
 
     Returns:
         Gradients of weight and bias, shape (C,) each.
     """
-    inverse = forward.inverse_deviation.astype(np.float64)
-    slope = forward.scale.astype(np.float64)
+    inverse = norm.inverse_deviation.astype(np.float64)
+    slope = norm.scale.astype(np.float64)
     means = sums / grad.shape[1]
-    if forward.from_batch == "all":
+    if norm.mode == "fused":
         means = np.broadcast_to(means.mean(axis=1, keepdims=True), means.shape)
-    depends = forward.from_batch != "no"
-    offset = -slope * means[0] if depends else np.zeros_like(slope)
-    tilt = -slope * np.square(inverse) * means[1] if depends else np.zeros_like(slope)
+    has_statistics = norm.mode != "none"
+    offset = -slope * means[0] if has_statistics else np.zeros_like(slope)
+    tilt = -slope * np.square(inverse) * means[1] if has_statistics else np.zeros_like(slope)
     a, b, c = (np.ascontiguousarray(part, grad.dtype) for part in (slope, tilt, offset))
-    workers.run(lambda _, first, last: finish_gradient(grad, values, forward.mean, a, b, c, first, last), grad.shape[1])
-    kind = torch.from_numpy(grad[:0]).dtype
+    threads.run(lambda _, first, last: finish_gradient(grad, values, norm.mean, a, b, c, first, last), grad.shape[1])
+    dtype = torch.from_numpy(grad[:0]).dtype
     weight, bias = (sums[1] * inverse).sum(axis=0), sums[0].sum(axis=0)
-    return torch.from_numpy(weight).to(kind), torch.from_numpy(bias).to(kind)
+    return torch.from_numpy(weight).to(dtype), torch.from_numpy(bias).to(dtype)
 
 
 def _array(tensor: Tensor) -> Floats:

@@ -1,7 +1,7 @@
 """Threads that share loops of compiled kernels and of single-threaded matrix products, as many as torch has.
 
-torch's own threads go on spinning for milliseconds after each product, and would be in the way of the kernels. So the
-products run here as well, each on one thread.
+torch's own threads keep spinning for milliseconds after each product and would slow the kernels down. So the products
+run on these threads as well, each on one thread.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from threading import Barrier
 import torch
 
 Part = Callable[[int, int, int], None]
-"""Work on a range: number of the thread, first, and where to stop."""
+"""Work on part of a range: number of the thread, first index, and index to stop before."""
 
 
 class Workers:
-    """Threads that each take a contiguous part of a range.
+    """Threads of which each takes a contiguous part of a range.
 
     Attributes:
         count: Number of threads.
     """
 
     def __init__(self, count: int) -> None:
-        """Start the threads; one is the thread that calls."""
+        """Start the threads; a count of 1 needs none beside the calling thread."""
         self.count = count
         self._pool = _single_threaded_pool(count) if count > 1 else None
 
     def run(self, work: Part, size: int) -> None:
-        """Do a range of work and wait for all of it.
+        """Work on a range and wait until all of it is done.
 
         Args:
-            work: Called once a thread; the parts write to different places.
-            size: Length of the range; of 0 there is nothing to do.
+            work: Called once per thread; the parts must write to different memory.
+            size: Length of the range, 0 or more.
         """
         if self._pool is None or size < 2:
             if size:
@@ -52,13 +52,13 @@ class Workers:
 
 
 _started: dict[int, Workers] = {}
-# A child of a fork has the pools, and none of their threads.
+# A forked child inherits the pools without their threads.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_started.clear)
 
 
 def workers() -> Workers:
-    """Return as many threads as torch is set to now; they are started once."""
+    """Return as many threads as torch is set to use now; they are started once."""
     count = torch.get_num_threads()
     if count not in _started:
         _started[count] = Workers(count)
@@ -66,12 +66,12 @@ def workers() -> Workers:
 
 
 def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
-    """Start a pool whose threads run torch on one thread each, and leave all other threads as they are."""
-    # All threads are started before torch is set back, as its number is also what threads to come start with.
+    """Start a pool whose threads run torch on one thread each; all other threads keep their setting."""
+    # All threads start before torch's setting is restored, because new threads take over that setting.
     barrier = Barrier(count + 1)
 
     def settle() -> None:
-        # A thread takes over torch's number when it is first asked; only then it can be given one of its own.
+        # A thread takes over torch's setting when it first asks for it; only after that can it have its own.
         torch.get_num_threads()
         torch.set_num_threads(1)
         barrier.wait()

@@ -14,7 +14,14 @@ Floats = NDArray[np.floating[Any]]
 
 @kernel
 def pool(frames: Floats, out: Floats, first: int, last: int) -> None:
-    """Average frames (F, H, W, C) into `out`, (F, H // 2, W // 2, C), for some rows f (H // 2) + i."""
+    """Average frames (F, H, W, C) over 2 x 2 pixels.
+
+    Args:
+        frames: Shape (F, H, W, C).
+        out: Written: shape (F, H // 2, W // 2, C).
+        first: First row f (H // 2) + i.
+        last: Row to stop before.
+    """
     height, width, num_channels = out.shape[1], out.shape[2], out.shape[3]
     quarter = frames.dtype.type(0.25)
     for row in range(first, last):
@@ -33,7 +40,7 @@ def unpool(grad: Floats, place: NDArray[np.int64], out: Floats, first: int, last
 
     Args:
         grad: Gradient of the averages, shape (F, H // 2, W // 2, C).
-        place: Frame of `out` that each frame goes to, shape (F,).
+        place: Index in `out` of each frame, shape (F,).
         out: Written in those frames: shape (F', H, W, C).
         first: First row f H + i.
         last: Row to stop before.

@@ -1,8 +1,8 @@
-"""Convolutions 3 x 3 with padding 1 in the domain of Winograd, F(2 x 2, 3 x 3): 16 products where 36 were.
+"""3 x 3 convolutions with padding 1 by Winograd's F(2 x 2, 3 x 3): 16 products in place of 36.
 
 A tile of 2 x 2 outputs needs 4 x 4 inputs. With B, G, A of the source, y = A' [(G w G') * (B' x B)] A. The product is a
-matrix product over the channels for each of the 16 places; the gradients are the same maps transposed. Places outside
-the frame are 0. Frames are (F, H, W C); transformed arrays (16, tile rows, tiles C), with the tiles of a row in turn.
+matrix product over the channels at each of the 16 positions; the gradients are the transposed maps. Pixels outside the
+frame are 0. Frames are (F, H, W C); transformed arrays are (16, tile rows, tiles C), the tiles of a row side by side.
 
 Source:
     Lavin and Gray, CVPR 2016.
@@ -59,9 +59,9 @@ def transform_input(
 
     Args:
         frames: Shape (F', H, W C).
-        place: Frame that each of the F frames is, shape (F,).
+        place: Index in `frames` of each of the F frames, shape (F,).
         num_channels: C.
-        rows: Scratch, shape (4, (2 tiles + 2) C), of zeros in the first column and from column W + 1 on.
+        rows: Scratch, shape (4, (2 tiles + 2) C), zero in the first column and from column W + 1 on.
         zeros: Shape (W C,).
         out: Written: shape (16, F tile rows, tiles C).
         first: First tile row.
@@ -108,7 +108,7 @@ def restore_output(
 
     Args:
         products: m, shape (16, F tile rows, tiles C).
-        place: Frame of `out` that each of the F frames is, shape (F,).
+        place: Index in `out` of each of the F frames, shape (F,).
         num_channels: C.
         rows: Scratch, shape (4, tiles C).
         out: Written in those frames: shape (F', H, W C).
@@ -160,9 +160,9 @@ def transform_gradient(
 
     Args:
         grad: Gradient of the outputs g, shape (F', H, W C).
-        place: Frame that each of the F frames is, shape (F,).
+        place: Index in `grad` of each of the F frames, shape (F,).
         num_channels: C.
-        rows: Scratch, shape (4, 2 tiles C), of zeros from column W on.
+        rows: Scratch, shape (4, 2 tiles C), zero from column W on.
         zeros: Shape (W C,).
         out: Written: shape (16, F tile rows, tiles C).
         first: First tile row.
@@ -207,9 +207,9 @@ def restore_gradient(
 
     Args:
         products: m, shape (16, F tile rows, tiles C).
-        place: Frame of `out` that each of the F frames is, shape (F,).
+        place: Index in `out` of each of the F frames, shape (F,).
         num_channels: C.
-        rows: Scratch, shape (4, (tiles + 2) C), of zeros in the first and the last column.
+        rows: Scratch, shape (4, (tiles + 2) C), zero in the first and the last column.
         zeros: Shape (tiles C,).
         out: Written in those frames: shape (F', H, W C).
         first: First tile row.

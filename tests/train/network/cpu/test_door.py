@@ -1,17 +1,20 @@
-"""Layers in one go against the same layers one after the other, in float64 so that rounding decides no spike."""
+"""Stages by the kernels against their plain layers, in float64 so that rounding decides no spike."""
 
 import copy
 
 import numpy as np
 import pytest
 import torch
+from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import nn
 
-from tmkt_train.network import stages as layers
 from tmkt_train.network.backbones import build_model
-from tmkt_train.network.cpu import firing, workers
-from tmkt_train.network.cpu.kernels.statistics import step_statistics
-from tmkt_train.network.neurons import avg_pool, batch_norm, conv2d, keep_membrane, lif, membrane, reset, set_stream
+from tmkt_train.network.batch_norm import batch_norm, set_stream
+from tmkt_train.network.cpu import door, firing, workers
+from tmkt_train.network.cpu.kernels.batch_norm import step_statistics
+from tmkt_train.network.network import FrameShape, Heads
+from tmkt_train.network.neurons import avg_pool, conv2d, keep_membrane, lif, membrane, reset
+from tmkt_train.network.stages import LayerChoices, Signal, Stage, run_plain
 
 from ...step_oracle import StepNetwork
 
@@ -46,31 +49,52 @@ def draw(*shape, seed=0, kind=torch.float64):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=kind)
 
 
-def stack(norm, channels, statistics="shared", surrogate="triangle", *, geometry=None):
-    """Layers with weights that differ from channel to channel."""
-    torch.manual_seed(2)
-    parts = [batch_norm(channels, norm, statistics), lif(surrogate)]
-    if geometry is not None:
-        _, outputs, kernel, padding, stride, pooled = geometry
-        parts += [avg_pool()] if pooled else []
-        parts.append(conv2d(channels, outputs, kernel, padding=padding, stride=stride))
-    net = nn.Sequential(*parts).double()
-    with torch.no_grad():
-        for parameter in net[0].parameters():
-            parameter += 0.3 * torch.randn_like(parameter)
-    return net
+class Layers(nn.Module):
+    """Layers of a stage, with weights that differ from channel to channel."""
+
+    def __init__(self, norm, channels, statistics="shared", surrogate="triangle", *, geometry=None):
+        torch.manual_seed(2)
+        super().__init__()
+        self.norm, self.neurons = batch_norm(channels, norm, statistics), lif(surrogate)
+        self.pooling = self.conv = None
+        if geometry is not None:
+            _, outputs, kernel, padding, stride, pooled = geometry
+            self.pooling = avg_pool() if pooled else None
+            self.conv = conv2d(channels, outputs, kernel, padding=padding, stride=stride)
+        self.double()
+        with torch.no_grad():
+            for parameter in self.norm.parameters():
+                parameter += 0.3 * torch.randn_like(parameter)
+
+    def stages(self):
+        return [Stage(self.norm, self.neurons, self.pooling, self.conv)]
+
+
+class Pair(nn.Module):
+    """Two stages, one after the other."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def stages(self):
+        return [*self.first.stages(), *self.second.stages()]
 
 
 def one_after_the_other(net, x):
     reset(net)
-    for module in net:
-        x = module(x)
-    return x
+    signal = Signal(x)
+    for stage in net.stages():
+        signal = run_plain(stage, signal)
+    return signal.values
 
 
 def in_one_go(net, x):
     reset(net)
-    return layers.run_layers(net, x)
+    signal = Signal(x)
+    for stage in net.stages():
+        signal = door.run_stage(stage, signal)
+    return signal.values
 
 
 def assert_same(net, other, x, streams=("image", "event")):
@@ -96,7 +120,7 @@ def assert_same(net, other, x, streams=("image", "event")):
 @pytest.mark.parametrize("norm", ["per-step", "fused", "none"])
 @pytest.mark.usefixtures("small_pieces", "threads")
 def test_a_block_equals_its_layers(geometry, norm):
-    nets = [stack(norm, geometry[0], geometry=geometry) for _ in range(2)]
+    nets = [Layers(norm, geometry[0], geometry=geometry) for _ in range(2)]
     assert_same(*nets, draw(3, 5, geometry[0], 9, 8) + 0.5)
 
 
@@ -104,7 +128,7 @@ def test_a_block_equals_its_layers(geometry, norm):
 @pytest.mark.parametrize("surrogate", ["triangle", "rectangle"])
 @pytest.mark.parametrize("trains", [True, False])
 def test_neurons_alone_equal_their_layers(statistics, surrogate, trains):
-    nets = [stack("per-step", 6, statistics, surrogate) for _ in range(2)]
+    nets = [Layers("per-step", 6, statistics, surrogate) for _ in range(2)]
     x = draw(4, 3, 6, 5, 7) + 0.5
     for net in nets:
         one_after_the_other(net, x)
@@ -120,7 +144,7 @@ def test_membranes_and_their_gradient(flat):
     y = x.detach().clone().requires_grad_()
     for module in (neurons, plain):
         keep_membrane(module, True)
-    spikes, expected = in_one_go(nn.Sequential(neurons), x), plain(y)
+    spikes, expected = door.run_stage(Stage(neurons=neurons), Signal(x)).values, plain(y)
     assert torch.equal(spikes, expected)
     torch.testing.assert_close(membrane(neurons), membrane(plain), rtol=1e-13, atol=1e-15)
     outward = draw(2, *x.shape)
@@ -128,16 +152,24 @@ def test_membranes_and_their_gradient(flat):
     ((expected * outward[0]).sum() + (membrane(plain) * outward[1]).sum()).backward()
     torch.testing.assert_close(x.grad, y.grad, rtol=1e-12, atol=1e-14)
     x.grad = None
-    in_one_go(nn.Sequential(neurons), x)
+    door.run_stage(Stage(neurons=neurons), Signal(x))
     membrane(neurons).sum().backward()
     assert x.grad.abs().sum() > 0
+
+
+def test_membranes_before_pooling_and_convolution():
+    nets = [Layers("per-step", 6, geometry=(6, 8, 3, 1, 1, True)) for _ in range(2)]
+    for net in nets:
+        keep_membrane(net.neurons, True)
+    assert_same(*nets, draw(3, 4, 6, 8, 8))
+    torch.testing.assert_close(membrane(nets[0].neurons), membrane(nets[1].neurons), rtol=1e-12, atol=1e-12)
 
 
 def test_digits_do_not_depend_on_threads():
     found = []
     for count in (1, 2, 5):
         torch.set_num_threads(count)
-        net = stack("per-step", 32, geometry=(32, 64, 3, 1, 1, True)).float()
+        net = Layers("per-step", 32, geometry=(32, 64, 3, 1, 1, True)).float()
         x = draw(3, 5, 32, 10, 10, kind=torch.float32).requires_grad_()
         out = in_one_go(net, x)
         out.backward(draw(*out.shape, kind=torch.float32))
@@ -149,14 +181,14 @@ def test_digits_do_not_depend_on_threads():
 
 
 def test_float32_is_close_where_no_spike_flips():
-    net, x = stack("per-step", 64, geometry=(64, 64, 3, 1, 1, False)), draw(4, 3, 64, 12, 12)
+    net, x = Layers("per-step", 64, geometry=(64, 64, 3, 1, 1, False)), draw(4, 3, 64, 12, 12)
     exact = in_one_go(net, x)
     found = in_one_go(net.float(), x.float())
     assert (found - exact).abs().median() < 1e-6
 
 
-def test_kept_for_the_way_back_is_the_input_and_the_weight():
-    net = stack("per-step", 32, geometry=(32, 32, 3, 1, 1, False))
+def test_saved_for_backward_are_the_input_and_the_weight():
+    net = Layers("per-step", 32, geometry=(32, 32, 3, 1, 1, False))
     x, kept = draw(3, 5, 32, 8, 8).requires_grad_(), []
 
     def note(tensor):
@@ -165,16 +197,16 @@ def test_kept_for_the_way_back_is_the_input_and_the_weight():
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         in_one_go(net, x)
-    assert sorted(kept) == sorted([x.numel(), net[2].weight.numel()])
+    assert sorted(kept) == sorted([x.numel(), net.conv.weight.numel()])
 
 
-def test_the_output_of_a_convolution_of_few_channels_is_computed_again():
+def test_the_output_of_a_convolution_of_few_channels_is_recomputed():
     torch.manual_seed(5)
     blocks = [
-        stack("per-step", 32, geometry=(32, 96, 3, 1, 1, False)),
-        stack("per-step", 96, geometry=(96, 8, 1, 0, 2, True)),
+        Layers("per-step", 32, geometry=(32, 96, 3, 1, 1, False)),
+        Layers("per-step", 96, geometry=(96, 8, 1, 0, 2, True)),
     ]
-    nets = [nn.Sequential(*(part for block in blocks for part in block)) for blocks in (blocks, copy.deepcopy(blocks))]
+    nets = [Pair(*blocks), Pair(*copy.deepcopy(blocks))]
     x, kept = draw(3, 5, 32, 8, 8), []
 
     def note(tensor):
@@ -185,57 +217,76 @@ def test_the_output_of_a_convolution_of_few_channels_is_computed_again():
         in_one_go(nets[0], x.clone().requires_grad_())
     assert 3 * 5 * 96 * 8 * 8 not in kept
     for net in nets:
-        for module in net:
+        for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.reset_running_stats()
     assert_same(*nets, x)
 
 
-def test_a_second_way_back_gives_the_same():
-    net, x = stack("per-step", 32, geometry=(32, 32, 3, 1, 1, False)), draw(3, 2, 32, 8, 8).requires_grad_()
+def test_a_second_backward_gives_the_same():
+    net, x = Layers("per-step", 32, geometry=(32, 32, 3, 1, 1, False)), draw(3, 2, 32, 8, 8).requires_grad_()
     out = in_one_go(net, x).square().sum()
     first = torch.autograd.grad(out, x, retain_graph=True)
     assert torch.equal(first[0], torch.autograd.grad(out, x)[0])
 
 
-def test_a_layer_that_is_watched_runs_by_itself():
-    net, x = stack("per-step", 32, geometry=(32, 32, 3, 1, 1, True)), draw(3, 2, 32, 8, 8)
-    expected, seen = in_one_go(net, x), []
-    hook = net[1].register_forward_hook(lambda _module, _inputs, spikes: seen.append(spikes))
-    torch.testing.assert_close(in_one_go(net, x), expected)
-    assert set(seen[0].unique().tolist()) == {0.0, 1.0}
-    hook.remove()
-    in_one_go(net, x)
-    assert len(seen) == 1
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net.neurons, "v_threshold", 0.9),
+        lambda net: setattr(net.neurons, "tau", 3.0),
+        lambda net: setattr(net.neurons, "v_reset", -0.1),
+        lambda net: setattr(net.neurons, "detach_reset", False),
+        lambda net: setattr(net.neurons, "decay_input", False),
+        lambda net: setattr(net.neurons, "surrogate_function", surrogate.PiecewiseQuadratic(alpha=1.0)),
+        lambda net: setattr(net.neurons, "surrogate_function", surrogate.Sigmoid()),
+        lambda net: setattr(net, "neurons", neuron.IFNode(step_mode="m")),
+        lambda net: setattr(net, "norm", nn.GroupNorm(4, 32).double()),
+        lambda net: setattr(net, "pooling", layer.AvgPool2d(2, ceil_mode=True, step_mode="m")),
+        lambda net: setattr(net, "pooling", layer.MaxPool2d(2, step_mode="m")),
+        lambda net: setattr(net.conv, "bias", nn.Parameter(torch.ones(32, dtype=torch.float64))),
+        lambda net: setattr(net.conv, "padding_mode", "circular"),
+        lambda net: net.float(),
+        lambda net: net.neurons(draw(3, 2, 32, 8, 8)),
+    ],
+)
+def test_other_layers_are_declined(change):
+    net = Layers("per-step", 32, geometry=(32, 32, 3, 1, 1, True))
+    x = Signal(draw(3, 2, 32, 8, 8))
+    assert door.run_stage(*net.stages(), x) is not None
+    change(net)
+    assert door.run_stage(*net.stages(), x) is None
 
 
-def test_layers_of_another_make_run_by_themselves():
-    x = draw(3, 2, 32, 8, 8)
-    for change in ({"v_threshold": 0.9}, {"tau": 3.0}, {"detach_reset": False}, {"decay_input": False}):
-        net = stack("per-step", 32, geometry=(32, 32, 3, 1, 1, True))
-        for name, value in change.items():
-            setattr(net[1], name, value)
-        net.eval()
-        assert torch.equal(in_one_go(net, x), one_after_the_other(net, x))
-    net = stack("per-step", 32, geometry=(32, 32, 3, 1, 1, False))
-    net[2].bias = nn.Parameter(torch.ones(32, dtype=torch.float64))
-    net.eval()
-    torch.testing.assert_close(in_one_go(net, x), one_after_the_other(net, x))
+@pytest.mark.parametrize(
+    ("x", "stage"),
+    [
+        (draw(3, 1, 4, 1, 1), Stage(batch_norm(4, "per-step").double(), lif())),
+        (draw(3, 0, 4, 5, 5), Stage(neurons=lif())),
+        (draw(3, 4, 5, 5), Stage(neurons=lif())),
+        (draw(3, 2, 4, 5, 5).half(), Stage(neurons=lif())),
+        (draw(3, 2, 4, 5, 5), Stage(norm=batch_norm(4, "per-step").double())),
+        (draw(3, 2, 4, 5, 5), Stage(pooling=avg_pool())),
+        (draw(3, 2, 4, 5, 5), Stage(pooling=avg_pool(), convolution=conv2d(4, 4, 3).double())),
+        (draw(3, 2, 4, 5, 5), Stage()),
+    ],
+)
+def test_other_inputs_and_stages_are_declined(x, stage):
+    assert door.run_stage(stage, Signal(x)) is None
 
 
-def test_state_that_is_left_is_gone_on_from():
-    net, x = stack("none", 4), draw(3, 2, 4, 5, 5)
-    reset(net)
-    net[1](x)
-    again = layers.run_layers(net, x)
-    reset(net)
-    net[1](x)
-    assert torch.equal(again, net[1](x))
+def test_autocast_is_declined():
+    stage, x = Stage(neurons=lif()), Signal(draw(3, 2, 4, 5, 5, kind=torch.float32))
+    assert door.run_stage(stage, x) is not None
+    with torch.autocast("cpu"):
+        assert door.run_stage(stage, x) is None
 
 
-def test_a_single_value_a_channel_is_refused_as_by_batch_norm():
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
-        in_one_go(stack("per-step", 4), draw(3, 1, 4, 1, 1))
+def test_a_second_derivative_is_refused():
+    net, x = Layers("per-step", 4, geometry=(4, 4, 3, 1, 1, False)), draw(3, 2, 4, 5, 5).requires_grad_()
+    (grad,) = torch.autograd.grad(in_one_go(net, x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
 
 
 def test_statistics_far_from_zero():
@@ -250,9 +301,8 @@ def test_statistics_far_from_zero():
 @pytest.mark.usefixtures("threads")
 def test_a_network_equals_the_oracle_whatever_the_threads(backbone):
     torch.manual_seed(3)
-    network = build_model(
-        backbone, num_classes=4, num_channels=2, size=(18, 18), batch_norm="per-step", num_steps=2, separate_heads=True
-    ).double()
+    shape = FrameShape(2, 2, (18, 18))
+    network = build_model(backbone, shape, Heads(4, separate=True), LayerChoices("per-step")).double()
     oracle = StepNetwork(network.state_dict(), backbone, normalized=True)
     x = 3 * torch.rand(2, 3, 2, 18, 18, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found, (logits, _, aligned) = network(x, tap=True), oracle.run(x)

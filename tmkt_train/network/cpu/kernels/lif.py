@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons behind an affine map of their input, tau 2, hard reset to 0."""
+"""Leaky integrate-and-fire neurons after an affine map of their input, tau 2, hard reset to 0."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fire(
     first: int,
     last: int,
 ) -> None:
-    """Run the neurons of some rows over all steps, from rest.
+    """Run the neurons of some rows over all time steps, from rest.
 
     x = scale y + shift; h = v + (x - v) / 2; s = 1 where h >= threshold; v = h where s = 0, else 0.
 
@@ -33,22 +33,22 @@ def fire(
         values: Input y before the affine map, shape (T, P, C).
         scale: Shape (T, C).
         shift: Shape (T, C).
-        threshold: Least membrane potential that fires.
+        threshold: Smallest membrane potential that fires.
         start: Row of `values` that is the first of `spikes`.
         state: Scratch, shape (R, C): rows that run at a time.
         spikes: Written: 0 or 1, shape (T, P', C).
-        potentials: Written: v after reset, of the shape of `spikes`; of no step, (0, P', C), where nobody asks.
+        potentials: Written: v after reset, of the shape of `spikes`; or empty, (0, P', C), to write none.
         first: First row of `spikes`.
         last: Row to stop before.
     """
-    num_steps, num_channels = values.shape[0], values.shape[2]
+    num_time_steps, num_channels = values.shape[0], values.shape[2]
     kind = values.dtype.type
     half, one, none, least = kind(0.5), kind(1.0), kind(0.0), kind(threshold)
     keeps = potentials.shape[0] > 0
     for begin in range(first, last, state.shape[0]):
         end = min(begin + state.shape[0], last)
         state[:] = none
-        for t in range(num_steps):
+        for t in range(num_time_steps):
             for p in range(begin, end):
                 source, v, out = values[t, start + p], state[p - begin], spikes[t, p]
                 for c in range(num_channels):
@@ -78,30 +78,30 @@ def fire_gradient(
     first: int,
     last: int,
 ) -> None:
-    """Take the gradient of spikes back to the output of the affine map, and sum what its own gradient needs.
+    """Turn the gradient of spikes into that of the output of the affine map, and sum what the map's own gradient needs.
 
-    The charges h are computed again from the input. With z = h - threshold, the surrogate g'(z) and s as in `fire`:
+    The charges h are recomputed from the input. With z = h - threshold, the surrogate g'(z) and s as in `fire`:
     dh_t = g_t g'(z_t) + (gv_t + dh_{t+1} / 2) (1 - s_t), and dx_t = dh_t / 2.
 
     Args:
         values: Input y before the affine map, shape (T, P, C).
         scale: Shape (T, C).
         shift: Shape (T, C).
-        mean: What the second sum is taken around, shape (T, C).
-        threshold: Least membrane potential that fires.
+        mean: Subtracted from y in the second sum, shape (T, C).
+        threshold: Smallest membrane potential that fires.
         is_triangle: Surrogate max(0, 2 - 4 |z|); else 1 where |z| < 0.5.
         charges: Scratch, shape (T, R, C): rows that run at a time.
         later: Scratch, shape (R, C).
         potentials: Gradient of the potentials after reset, shape (T, P, C), or (0, P, C) for none.
         grad: Changed: gradient of the spikes into that of x, shape (T, P, C).
-        sums: Added to: sums of dx and of dx (y - mean) over the rows, shape (2, T, C).
+        sums: Accumulated: sums of dx and of dx (y - mean) over the rows, shape (2, T, C).
         first: First row.
         last: Row to stop before.
 
     Source:
         He et al., AAAI 2024; the surrogate lies at the threshold, as in spikingjelly.
     """
-    num_steps, num_channels = values.shape[0], values.shape[2]
+    num_time_steps, num_channels = values.shape[0], values.shape[2]
     kind = values.dtype.type
     half, one, none, least = kind(0.5), kind(1.0), kind(0.0), kind(threshold)
     height, steepness = kind(2.0), kind(4.0)
@@ -109,7 +109,7 @@ def fire_gradient(
     for begin in range(first, last, later.shape[0]):
         end = min(begin + later.shape[0], last)
         later[:] = none
-        for t in range(num_steps):
+        for t in range(num_time_steps):
             for p in range(begin, end):
                 source, v, charge = values[t, p], later[p - begin], charges[t, p - begin]
                 for c in range(num_channels):
@@ -117,7 +117,7 @@ def fire_gradient(
                     charge[c] = h
                     v[c] = none if h >= least else h
         later[:] = none
-        for t in range(num_steps - 1, -1, -1):
+        for t in range(num_time_steps - 1, -1, -1):
             for p in range(begin, end):
                 g, d, charge = grad[t, p], later[p - begin], charges[t, p - begin]
                 if has_potentials:

@@ -1,4 +1,4 @@
-"""Batch normalization: statistics of each step, and the gradient through them."""
+"""Batch normalization: statistics of each time step, and the gradient through them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tmkt_data.kernels.compile import kernel
 
 Floats = NDArray[np.floating[Any]]
 ROWS = 32
-"""Rows that are summed in the precision of the data before the sum is taken to float64."""
+"""Rows that are summed in the precision of the data before their sum is added in float64."""
 
 
 @kernel
 def step_statistics(
     values: Floats, sums: Floats, mean: NDArray[np.float64], squares: NDArray[np.float64], first: int, last: int
 ) -> None:
-    """Compute mean and sum of squared deviations of each step and channel, in one pass over memory.
+    """Compute mean and sum of squared deviations of each time step and channel, in one pass over memory.
 
-    Groups of `ROWS` rows are summed around their own mean, and joined in float64 in order.
+    Groups of `ROWS` rows are summed around their own mean, then combined in float64, in order.
 
     Args:
         values: Shape (T, P, C).
         sums: Scratch, shape (T, 2, C).
         mean: Written: shape (T, C).
         squares: Written: sum of squared deviations, shape (T, C).
-        first: First step.
-        last: Step to stop before.
+        first: First time step.
+        last: Time step to stop before.
 
     Source:
         Chan, Golub, LeVeque, 1979.
@@ -65,20 +65,20 @@ def step_statistics(
 def finish_gradient(
     grad: Floats, values: Floats, mean: Floats, slope: Floats, tilt: Floats, offset: Floats, first: int, last: int
 ) -> None:
-    """Turn the gradient of what was normalized into that of the values: slope g + tilt (y - mean) + offset.
+    """Turn the gradient of the output of a norm into that of its input: slope g + tilt (y - mean) + offset.
 
     Args:
         grad: Changed: shape (T, P, C).
-        values: What was normalized, y, shape (T, P, C).
+        values: Input of the norm, y, shape (T, P, C).
         mean: Mean, shape (T, C).
         slope: Factor of the gradient, shape (T, C).
         tilt: Factor of the deviation, shape (T, C).
-        offset: What is added, shape (T, C).
+        offset: Constant, shape (T, C).
         first: First row.
         last: Row to stop before.
     """
-    num_steps, num_channels = grad.shape[0], grad.shape[2]
-    for t in range(num_steps):
+    num_time_steps, num_channels = grad.shape[0], grad.shape[2]
+    for t in range(num_time_steps):
         for p in range(first, last):
             for c in range(num_channels):
                 through = tilt[t, c] * (values[t, p, c] - mean[t, c]) + offset[t, c]

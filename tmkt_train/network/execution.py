@@ -1,0 +1,100 @@
+"""Who computes a stage: the plain layers, or the kernels for a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from torch.nn.modules import module as modules
+from torch.utils.hooks import RemovableHandle
+
+from tmkt_train.network.neurons import jelly_implementation
+from tmkt_train.network.stages import Signal, Stage, run_plain
+
+Kernels = Callable[[Stage, Signal], Signal | None]
+"""Compute a stage, or return None where the kernels do not compute what its layers do."""
+
+
+def run_stage(stage: Stage, signal: Signal, *, plain: bool = False) -> Signal:
+    """Compute a stage: the one function that chooses who does.
+
+    Kernels compute the layers of a stage in one go where they can: on a CPU in float32 and float64. They do not call
+    the layers, so a stage that somebody observes runs its plain layers instead: any forward or backward hook on one of
+    its layers, or on all modules of the process, is called as usual. The results are the same up to rounding.
+
+    Args:
+        stage: The layers.
+        signal: Their input.
+        plain: Run the plain layers in any case: for double backward, which kernels refuse, and for whatever observes
+            a pass by other means than hooks.
+    """
+    found = None
+    if not plain and not _has_hooks(stage):
+        kernels = _kernels(signal.values.device)
+        found = None if kernels is None else kernels(stage, signal)
+    return run_plain(stage, signal) if found is None else found
+
+
+def _kernels(device: torch.device) -> Kernels | None:
+    """Return the kernels for a device; they are imported when they are first needed."""
+    match device.type:
+        case "cpu":
+            from tmkt_train.network.cpu import door as cpu
+
+            return cpu.run_stage
+        case _:
+            return None
+
+
+def lif_implementation(device: torch.device) -> str:
+    """Name the implementation of neurons on a device: "tmkt" where there are kernels, else one of spikingjelly's."""
+    return jelly_implementation(device) if _kernels(device) is None else "tmkt"
+
+
+# torch has no function that says whether a module has hooks. But a handle knows the table that its hook went to, so one
+# hook that is registered and removed at once shows the table. Tables are remembered by weak references.
+Table = Callable[[], Any]
+_tables_of: WeakKeyDictionary[nn.Module, list[Table]] = WeakKeyDictionary()
+
+
+def _has_hooks(stage: Stage) -> bool:
+    """Return whether hooks are registered on a layer of a stage, or on all modules of the process."""
+    return any(table() for tables in (_global_tables(), *map(_tables, stage.layers())) for table in tables)
+
+
+def _tables(layer: nn.Module) -> list[Table]:
+    if layer not in _tables_of:
+        _tables_of[layer] = _find_tables(
+            layer.register_forward_pre_hook,
+            layer.register_forward_hook,
+            layer.register_full_backward_pre_hook,
+            layer.register_full_backward_hook,
+        )
+    return _tables_of[layer]
+
+
+@cache
+def _global_tables() -> list[Table]:
+    return _find_tables(
+        modules.register_module_forward_pre_hook,
+        modules.register_module_forward_hook,
+        modules.register_module_full_backward_pre_hook,
+        modules.register_module_full_backward_hook,
+    )
+
+
+def _find_tables(*register: Callable[[Callable[..., None]], RemovableHandle]) -> list[Table]:
+    tables: list[Table] = []
+    for add in register:
+        try:
+            handle = add(lambda *_: None)
+        except RuntimeError:
+            # torch refuses a full backward hook beside one of the deprecated kind, so there is one.
+            return [lambda: True]
+        tables.append(handle.hooks_dict_ref)
+        handle.remove()
+    return tables
