@@ -51,15 +51,16 @@ def sweep(name: str, over: tuple[str, ...], trials: int, seeds: int, grid: bool,
 
 def _train(planned: Sweep) -> list[Trial]:
     from tmkt_train.experiments.jobs import RunEnded
-    from tmkt_train.experiments.sweep import Trial, run_sweep
+    from tmkt_train.experiments.sweep import Trial
     from tmkt_train.experiments.sweep_files import write_trials
+    from tmkt_train.experiments.trials import run_sweep
 
     trials: list[Trial] = []
     try:
         with asked_to_stop() as should_stop, RunsDisplay() as display:
             for progress in run_sweep(planned, should_stop):
                 if isinstance(progress, Trial):
-                    trials.append(progress)
+                    trials = sorted([*trials, progress], key=lambda trial: trial.number)
                     write_trials(planned, trials)
                     value = f"failed: {progress.problem}" if progress.value is None else percent(progress.value)
                     display.say(f"{progress.number:>4} {progress.words}: {value}")

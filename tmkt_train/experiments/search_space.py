@@ -1,4 +1,4 @@
-"""What a sweep varies: keys of the recipe over a range or a list of values, `mix.ratio=0.1:0.9` on the command line."""
+"""Search space of a sweep: keys of the recipe over a range or a list of values, such as `mix.ratio=0.1:0.9`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FIXED = {
     **dict.fromkeys(WORDS, "it only names the recipe"),
     **dict.fromkeys(
         ("data.dataset", "data.protocol", *(f"data.prepare.{name}" for name in _SPLITS)),
-        "it changes the validation part, so that the values could not be compared",
+        "it changes the validation split, so that the values could not be compared",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, whole or not, evenly or on a logarithmic scale."""
+    """Integers or floats from `low` to `high`, on a linear or logarithmic scale."""
 
     key: str
     low: float
@@ -37,25 +37,36 @@ class Range:
     is_log: bool
     is_whole: bool
 
+    def __str__(self) -> str:
+        low, high = self.ends
+        return f"{self.key}={low}:{high}" + (":log" if self.is_log else "")
+
     @property
     def ends(self) -> tuple[Value, ...]:
-        """The values that every other lies between."""
-        return self.at(0.0), self.at(1.0)
-
-    def at(self, part: float) -> Value:
-        """Give the value at a part of the way from low to high, in [0, 1]."""
-        if part in (0, 1):
-            end = self.high if part else self.low
-            return int(end) if self.is_whole else end
-        if self.is_log:
-            return self.rounded(self.low * (self.high / self.low) ** part)
-        return self.rounded(self.low + (self.high - self.low) * part)
+        """The lowest and the highest value."""
+        return self.rounded(self.low), self.rounded(self.high)
 
     def rounded(self, value: float) -> Value:
-        """Round to a whole number, or to four digits that count, inside the range."""
+        """Round to an integer, or to four significant digits; the ends stay exact."""
         if self.is_whole:
             return round(value)
-        return min(max(float(f"{value:.4g}"), self.low), self.high)
+        return float(value) if value in (self.low, self.high) else min(max(float(f"{value:.4g}"), self.low), self.high)
+
+    def grid(self, num: int) -> list[Value]:
+        """Return `num` evenly spaced values, 2 or more, including both ends; integers may give fewer.
+
+        Example:
+            >>> Range("mix.ratio", 0.1, 0.9, is_log=False, is_whole=False).grid(5)
+            [0.1, 0.3, 0.5, 0.7, 0.9]
+            >>> Range("loss.modality", 0.01, 1.0, is_log=True, is_whole=False).grid(3)
+            [0.01, 0.1, 1.0]
+        """
+        parts = [k / (num - 1) for k in range(1, num - 1)]
+        if self.is_log:
+            inner = [self.low * (self.high / self.low) ** part for part in parts]
+        else:
+            inner = [self.low + (self.high - self.low) * part for part in parts]
+        return list(dict.fromkeys(map(self.rounded, (self.low, *inner, self.high))))
 
 
 @dataclass(frozen=True)
@@ -65,27 +76,38 @@ class Choices:
     key: str
     values: tuple[Value, ...]
 
+    def __str__(self) -> str:
+        return f"{self.key}={','.join(map(str, self.values))}"
+
     @property
     def ends(self) -> tuple[Value, ...]:
-        """All values: none lies between two others."""
+        """All values."""
         return self.values
+
+    def rounded(self, value: Value) -> Value:
+        """Return the value itself."""
+        return value
+
+    def grid(self, num: int) -> list[Value]:  # noqa: ARG002 - as that of a range
+        """Return all values."""
+        return list(self.values)
 
 
 Dimension = Range | Choices
 
 
 def parse_dimensions(texts: Sequence[str], source: RecipePath, settings: Sequence[str]) -> tuple[Dimension, ...]:
-    """Read what a sweep varies, and check it against the recipe.
+    """Parse what a sweep varies, and validate it against the recipe.
 
     Args:
-        texts: `KEY=LOW:HIGH`, `KEY=LOW:HIGH:log` or `KEY=VALUE,VALUE`, one or more.
-        source: Recipe, as it was found.
-        settings: `key=value` texts that go over the file.
+        texts: One or more of `KEY=LOW:HIGH`, `KEY=LOW:HIGH:log` and `KEY=VALUE,VALUE`.
+        source: The recipe as it was found.
+        settings: `key=value` overrides of the file.
 
     Raises:
-        RunError: A key that is unknown, unused by the method, named twice or not to be varied; a range that is empty
-            or of another kind than the key.
-        RecipeError: The recipe, or a value that it does not accept.
+        RunError: A key is unknown, unused by the method, duplicate or cannot be varied; a range is empty or does not
+            fit the type of the key.
+        RecipeError: The recipe is invalid, or does not accept a value.
     """
     recipe = load_recipe(source, settings)
     dimensions = tuple(_parse(text, recipe) for text in texts)
@@ -103,7 +125,7 @@ def parse_dimensions(texts: Sequence[str], source: RecipePath, settings: Sequenc
 
 
 def setting_of(key: str, value: Value) -> str:
-    """Write a value as `key=value`.
+    """Format a value as `key=value`.
 
     Example:
         >>> setting_of("mix.ratio", 0.5), setting_of("mix.schedule", "linear"), setting_of("train.flip", True)
@@ -170,7 +192,6 @@ def _parse_choices(key: str, given: str) -> Choices:
 
 
 def _number_kind(key: str) -> type[int] | type[float] | None:
-    """Say which numbers a key takes: float, whole ones, or none at all."""
     table: Any = Recipe
     *parents, name = key.split(".")
     for parent in parents:
@@ -182,17 +203,12 @@ def _number_kind(key: str) -> type[int] | type[float] | None:
 
 def _types(annotation: Any) -> Iterator[Any]:
     yield annotation
-    # A Literal's arguments are values, and bool is no number here.
+    # The arguments of a Literal are values, and bool is no number here.
     for below in get_args(annotation):
         yield from _types(below)
 
 
 def _require_accepted(dimension: Dimension, source: RecipePath, settings: Sequence[str]) -> None:
-    """Refuse values that make no recipe.
-
-    Raises:
-        RecipeError: One does.
-    """
     for value in dimension.ends:
         try:
             load_recipe(source, [*settings, setting_of(dimension.key, value)])
@@ -201,11 +217,6 @@ def _require_accepted(dimension: Dimension, source: RecipePath, settings: Sequen
 
 
 def _require_used(dimensions: Sequence[Dimension], recipe: Recipe, source: RecipePath, settings: Sequence[str]) -> None:
-    """Refuse keys that none of the methods looks at.
-
-    Raises:
-        RunError: There is one.
-    """
     varied = next((dimension.ends for dimension in dimensions if dimension.key == "method.name"), None)
     methods = [recipe]
     if varied is not None:

@@ -1,21 +1,27 @@
 import csv
 import shutil
 import sys
+from collections import Counter
+from contextlib import ExitStack
 
 import pytest
+from optuna import load_study
+from optuna.samplers import RandomSampler
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.study import get_all_study_names
 from PIL import Image
 
 from tmkt_train.errors import RecipeError, RunError, RunInterruptedError
 from tmkt_train.experiments.jobs import RunStarted
 from tmkt_train.experiments.plan import RunOptions
-from tmkt_train.experiments.proposals import Estimator, Grid, grid_values
 from tmkt_train.experiments.search_space import Choices, Range, parse_dimensions
-from tmkt_train.experiments.sweep import Trial, best_trial, plan_sweep, run_sweep, sweep_notes
+from tmkt_train.experiments.sweep import Trial, best_trial, plan_sweep, sweep_notes
 from tmkt_train.experiments.sweep_files import write_sweep
+from tmkt_train.experiments.trials import _Attempt, _Journal, _train, run_sweep
 from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.folder import RunFolder
 
-from ..cli.test_main import call
+from ..cli.test_main import PROGRAM, call, call_program
 from ..conftest import make_recipe
 from ..report.test_page import Page
 from ..training.test_run import StopAfter, assert_same_run
@@ -31,12 +37,16 @@ def recipe(tmp_path_factory):
     return path
 
 
-def plan(recipe, cache, out, *over, **options):
-    return plan_sweep(str(recipe), over, RunOptions(tuple(SHORT), cache, out), **options)
+def plan(recipe, cache, out, *over, seed=3, **options):
+    return plan_sweep(str(recipe), over, RunOptions((*SHORT, f"seed={seed}"), cache, out), **options)
+
+
+def trials_of(progress):
+    return [step for step in progress if isinstance(step, Trial)]
 
 
 def run(sweep):
-    return [progress for progress in run_sweep(sweep) if isinstance(progress, Trial)]
+    return trials_of(run_sweep(sweep))
 
 
 @pytest.fixture(scope="module")
@@ -63,41 +73,50 @@ def read_csv(path):
     ],
 )
 def test_grids(dimension, num, expected):
-    assert grid_values(dimension, num) == expected
+    assert dimension.grid(num) == expected
 
 
-def test_estimator_finds_a_peak_and_repeats_itself():
-    dimensions = [RATIO, Choices("mix.schedule", ("constant", "linear"))]
-    asked = []
-    for _ in range(2):
-        estimator = Estimator(dimensions, 40, seed=5)
-        tried = []
-        while (values := estimator.ask()) is not None:
-            score = -((values["mix.ratio"] - 0.7) ** 2) - (values["mix.schedule"] == "constant")
-            estimator.tell(None if len(tried) == 3 else score)
-            tried.append((score, values))
-        asked.append(tried)
+def search(sweep, score, num=None, ended=()):
+    """Let Optuna propose values, and tell it a score instead of training."""
+    journal, tried = _Journal(sweep), []
+    journal._ended.update(ended)
+    while len(tried) != num and not journal.is_complete:
+        with ExitStack() as held:
+            attempt = journal.take(held)
+            value = score(attempt.values)
+            problem = "failed" if value is None else None
+            journal.tell(attempt, Trial(attempt.number + 1, attempt.values, {3: value}, problem))
+            tried.append((attempt.values, value))
+    return tried
+
+
+def test_search_finds_a_peak_and_repeats_itself(recipe, tiny_cache, tmp_path):
+    over = ("mix.ratio=0.1:0.9", "mix.schedule=constant,linear")
+
+    def score(values):
+        if values["mix.ratio"] < 0.15:
+            return None
+        return 1 - (values["mix.ratio"] - 0.7) ** 2 - (values["mix.schedule"] == "constant")
+
+    asked = [search(plan(recipe, tiny_cache, tmp_path / name, *over, num_trials=40), score) for name in "ab"]
     assert asked[0] == asked[1]
     assert len(asked[0]) == 40
-    best = max(asked[0], key=lambda item: item[0])[1]
+    best = max((value, values) for values, value in asked[0] if value is not None)[1]
     assert best["mix.schedule"] == "linear"
     assert abs(best["mix.ratio"] - 0.7) < 0.05
-    assert all(0.1 <= values["mix.ratio"] <= 0.9 for _, values in asked[0])
+    assert all(0.1 <= values["mix.ratio"] <= 0.9 for values, _ in asked[0])
+    assert all(values["mix.ratio"] == float(f"{values['mix.ratio']:.4g}") for values, _ in asked[0])
     # It learns: the last quarter lies nearer to the peak than the random start.
-    far = [abs(values["mix.ratio"] - 0.7) for _, values in asked[0]]
+    far = [abs(values["mix.ratio"] - 0.7) for values, _ in asked[0]]
     assert sum(far[-10:]) / 10 < sum(far[:4]) / 4
+    other = plan(recipe, tiny_cache, tmp_path / "c", *over, num_trials=40, seed=4)
+    assert search(other, score, 4) != asked[0][:4]
 
 
-def test_estimator_stays_in_whole_and_logarithmic_ranges():
-    dimensions = [
-        Range("train.batch_size", 8, 12, is_log=False, is_whole=True),
-        Range("loss.modality", 1e-3, 1.0, is_log=True, is_whole=False),
-    ]
-    estimator = Estimator(dimensions, 30, seed=0)
-    tried = []
-    while (values := estimator.ask()) is not None:
-        estimator.tell(float(values["train.batch_size"]))
-        tried.append(values)
+def test_search_stays_in_whole_and_logarithmic_ranges(recipe, tiny_cache, tmp_path):
+    over = ("train.batch_size=8:12", "loss.modality=1e-3:1:log")
+    sweep = plan(recipe, tiny_cache, tmp_path, *over, num_trials=30)
+    tried = [values for values, _ in search(sweep, lambda values: float(values["train.batch_size"]))]
     assert {type(values["train.batch_size"]) for values in tried} == {int}
     assert {values["train.batch_size"] for values in tried} <= set(range(8, 13))
     assert sum(values["loss.modality"] < 0.03 for values in tried) >= 5
@@ -188,15 +207,112 @@ def test_values_that_contradict_each_other_fail_alone(recipe, tiny_cache, tmp_pa
     # Each end is fine with the other key as the recipe has it; a rate below the least one is not.
     over = ("optim.learning_rate=1e-4:3e-3:log", "optim.min_learning_rate=1e-5,1e-4")
     sweep = plan(recipe, tiny_cache, tmp_path / "out", *over, num_trials=1)
-    values = {"optim.learning_rate": 5e-5, "optim.min_learning_rate": 1e-4}
-    sweep.proposals()
-    from tmkt_train.experiments.sweep import _run_trial
-
-    steps = _run_trial(sweep, 1, values, lambda: False)
+    attempt = _Attempt(0, {"optim.learning_rate": 5e-5, "optim.min_learning_rate": 1e-4}, None)
     with pytest.raises(StopIteration) as stop:
-        next(steps)
+        next(_train(sweep, attempt, lambda: False))
     assert "optim.min_learning_rate: found 0.0001, expected at most" in stop.value.value.problem
     assert stop.value.value.value is None
+
+
+OVER = ("mix.ratio=0.1:0.9", "mix.schedule=constant,linear")
+
+
+def peak(values):
+    return 1 - (values["mix.ratio"] - 0.7) ** 2 - (values["mix.schedule"] == "constant")
+
+
+def test_killed_trials_are_taken_again_and_change_no_proposal(recipe, tiny_cache, tmp_path):
+    expected = search(plan(recipe, tiny_cache, tmp_path / "whole", *OVER, num_trials=10), peak)
+    sweep = plan(recipe, tiny_cache, tmp_path / "cut", *OVER, num_trials=10)
+    tried = []
+    for number in range(10):
+        journal = _Journal(sweep)
+        journal._ended.update(range(number))
+        if number % 3 == 0:
+            # Killed while it trains.
+            with ExitStack() as held:
+                assert journal.take(held).values == expected[number][0]
+        elif number % 3 == 1:
+            # Killed while it asks, before or after the first of two values.
+            journal._study.sampler = RandomSampler(seed=number)
+            asked = journal._study.ask()
+            if number % 2:
+                asked.suggest_float("mix.ratio", 0.1, 0.9)
+        tried += search(sweep, peak, 1, range(number))
+    assert tried == expected
+    states = Counter(trial.state.name for trial in journal._study.get_trials())
+    assert states == {"COMPLETE": 10, "FAIL": 7}
+
+
+def test_trial_that_failed_is_tried_again_by_the_next_session(grid, recipe, tiny_cache, tmp_path):
+    shutil.copytree(grid[0].out, tmp_path / "out")
+    (tmp_path / "out" / "journal.log").unlink()
+    sweep = plan(recipe, tiny_cache, tmp_path / "out", "mix.ratio=0.1:0.9", num_trials=3, num_seeds=2, is_grid=True)
+    assert [value for _, value in search(sweep, lambda _: None)] == [None] * 3
+    for _ in range(2):
+        assert list(run_sweep(sweep)) == grid[1]
+    states = Counter(trial.state.name for trial in _Journal(sweep)._study.get_trials())
+    assert states == {"COMPLETE": 3, "FAIL": 3}
+
+
+def test_run_that_was_deleted_is_trained_again(grid, recipe, tiny_cache, tmp_path):
+    shutil.copytree(grid[0].out, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "runs" / "mix.ratio=0.5" / "seed-4")
+    sweep = plan(recipe, tiny_cache, tmp_path / "out", "mix.ratio=0.1:0.9", num_trials=3, num_seeds=2, is_grid=True)
+    progress = list(run_sweep(sweep))
+    assert [step.run.label for step in progress if isinstance(step, RunStarted)] == ["trial 2 (mix.ratio=0.5) seed 4"]
+    assert sorted(trials_of(progress), key=lambda trial: trial.number) == grid[1]
+
+
+def test_two_processes_share_the_trials(recipe, tiny_cache, tmp_path):
+    words = ("sweep", recipe, "--over", "mix.schedule=constant,linear,cubic", "--grid", "--cache", tiny_cache)
+    words = (*map(str, words), "--set", "train.epochs=20", "--out", "out")
+    processes = [call_program(PROGRAM, tmp_path, *words) for _ in range(2)]
+    for process in processes:
+        out, err = process.communicate(timeout=240)
+        assert (process.returncode, err) == (0, "")
+        for number, schedule in enumerate(("constant", "linear", "cubic"), 1):
+            assert f'   {number} mix.schedule = "{schedule}": ' in out
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "out" / "journal.log")))
+    (name,) = get_all_study_names(storage)
+    trials = load_study(study_name=name, storage=storage).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+    assert {trial.params["mix.schedule"] for trial in trials} == {"constant", "linear", "cubic"}
+    assert len(list((tmp_path / "out").glob("runs/*/seed-3/result.json"))) == 3
+    assert [row["trial"] for row in read_csv(tmp_path / "out" / "sweep.csv")] == ["1", "2", "3"]
+
+
+def test_equal_values_are_trained_by_one_process_at_a_time(recipe, tiny_cache, tmp_path):
+    sweep = plan(recipe, tiny_cache, tmp_path, "mix.schedule=constant,linear", num_trials=8)
+    first, second = _Journal(sweep), _Journal(sweep)
+    with ExitStack() as held, ExitStack() as other:
+        one = first.take(held)
+        two = second.take(other)
+        assert one.values != two.values
+        # Whatever is proposed now is in training.
+        assert _Journal(sweep).take(ExitStack()) is None
+        first.tell(one, Trial(one.number + 1, one.values, {3: 0.5}))
+        second.tell(two, Trial(two.number + 1, two.values, {3: 0.6}))
+    assert len(search(sweep, lambda _: 0.5, None, (one.number, two.number))) == 6
+
+
+def test_journal_is_one_that_optuna_opens(grid):
+    storage = JournalStorage(JournalFileBackend(str(grid[0].out / "journal.log")))
+    (name,) = get_all_study_names(storage)
+    assert name == "mix.ratio=0.1:0.9, seeds 3, 4, grid of 3"
+    study = load_study(study_name=name, storage=storage)
+    assert [trial.params for trial in study.trials] == [{"mix.ratio": 0.1}, {"mix.ratio": 0.5}, {"mix.ratio": 0.9}]
+    assert study.best_value == max(trial.value for trial in grid[1])
+
+
+@pytest.mark.parametrize("text", ["not json\n\n", "[1]\n", '{"op_code": 4}\n', '{"op_code": 99, "worker_id": ""}\n'])
+def test_damaged_journal_is_one_line(recipe, tiny_cache, tmp_path, text):
+    sweep = plan(recipe, tiny_cache, tmp_path / "out", "mix.ratio=0:1")
+    (tmp_path / "out" / "journal.log").write_text(text)
+    with pytest.raises(
+        RunError, match=r"journal\.log: not a journal of Optuna \(.*; remove it, finished runs are kept"
+    ):
+        next(run_sweep(sweep))
 
 
 def trial(number, value, **values):
@@ -284,9 +400,9 @@ def test_key_that_only_some_methods_use_may_be_varied_with_the_method(recipe):
         parse_dimensions(["mix.ratio=0.1:0.9", "mix.ratio=0.1,0.2"], recipe, ())
 
 
-def test_sweep_never_chooses_on_test(recipe, tiny_cache, tmp_path):
+def test_sweep_never_selects_on_test(recipe, tiny_cache, tmp_path):
     with pytest.raises(
-        RunError, match=r"kt-paper has no validation part, and a sweep never chooses on test; add --set"
+        RunError, match=r"kt-paper has no validation split, and a sweep never selects on test; add --set"
     ):
         plan_sweep(str(recipe), ["mix.ratio=0:1"], RunOptions(("data.protocol=kt-paper",), tiny_cache, tmp_path))
 
@@ -298,12 +414,12 @@ def test_grid_takes_one_key_and_two_trials(recipe, tiny_cache, tmp_path):
         plan(recipe, tiny_cache, tmp_path, "mix.ratio=0:1", is_grid=True, num_trials=1)
 
 
-def test_search_without_optuna_says_what_to_install(recipe, tiny_cache, tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_grid", [False, True])
+def test_missing_optuna_says_what_to_install(recipe, tiny_cache, tmp_path, monkeypatch, is_grid):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(RunError, match=r"pip install 'tmkt\[sweep\]', or give --grid"):
-        plan(recipe, tiny_cache, tmp_path / "out", "mix.ratio=0:1")
+    with pytest.raises(RunError, match=r"found no optuna; install it with: pip install 'tmkt\[sweep\]'"):
+        plan(recipe, tiny_cache, tmp_path / "out", "mix.ratio=0:1", is_grid=is_grid)
     assert not (tmp_path / "out").exists()
-    assert isinstance(plan(recipe, tiny_cache, tmp_path / "out", "mix.ratio=0:1", is_grid=True).proposals(), Grid)
 
 
 def test_missing_cache_of_a_value_is_told_first(recipe, tiny_cache, tmp_path):
