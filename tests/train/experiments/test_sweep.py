@@ -379,7 +379,7 @@ def test_dimensions_are_read_as_written(recipe):
         ("train.batch_size=1.5:3", RunError, "expected whole numbers"),
         ("seed=1:3", RunError, "cannot be varied; give --seeds instead"),
         ("title=a,b", RunError, "cannot be varied; it only names the recipe"),
-        ("data.protocol=kt-paper,twin-disjoint", RunError, "cannot be varied; it changes the validation part"),
+        ("data.protocol=kt-paper,twin-disjoint", RunError, "cannot be varied; it changes the validation split"),
         ("train.image_epochs=1:3", RunError, "train.image_epochs: tmkt does not use it"),
         ("train.epochs=3:5", RunError, "found in --set as well"),
     ],
