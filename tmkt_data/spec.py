@@ -38,6 +38,11 @@ ImageDecode = Literal["full", "scaled"]
 ClassSet = Literal["all", "objects"]
 Bake = Literal["none", "repeat", "poisson"]
 PolarityRule = Literal["as-is", "inverted"]
+Side = Literal["recordings", "images", ""]
+"""A side of a dataset; empty for neither."""
+Sync = Literal["nothing", "content", "name"]
+"""What is forced to disk before a written file counts as written."""
+MarkKind = Literal["fill", "edge", "marker"]
 
 KT = "KT"
 OWN = "own choice"

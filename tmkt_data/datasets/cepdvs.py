@@ -11,13 +11,14 @@ import numpy as np
 
 from tmkt_data.datasets.catalogue import Catalogue, scan_folder, some
 from tmkt_data.datasets.completeness import Declared, completeness, count_note, notes_of
-from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
+from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import load_events
 from tmkt_data.files import read_bytes
 from tmkt_data.images.frames import Placement
+from tmkt_data.spec import Side
 
 CLASS_NAMES = (
     "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables", "household_electrical_devices",

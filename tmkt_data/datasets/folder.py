@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from tmkt_data.events.formats.aedat2 import ORIENTATIONS
 from tmkt_data.events.read import Reading
 from tmkt_data.files import read_bytes
 from tmkt_data.images.frames import Placement
-from tmkt_data.spec import TIME_UNITS
+from tmkt_data.spec import TIME_UNITS, Side
 
 INFO = DatasetInfo(
     name="folder",
@@ -206,7 +206,7 @@ class _Side(NamedTuple):
 def _list_side(side: _Side, folders: Sequence[str], notes: list[str]) -> SourceTable:
     """List the files of one side, sorted by id; the label is the position of the folder among all."""
     if not holds_classes(side.folder, side.pattern):
-        found: Literal["recordings", ""] = "recordings" if side.name == "images" else ""
+        found: Side = "recordings" if side.name == "images" else ""
         raise missing_data(INFO, _WHAT[side.name], [side.folder], found=found)
     builder = TableBuilder()
     label_of = {name: label for label, name in enumerate(folders)}

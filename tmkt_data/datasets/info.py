@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tmkt_data.errors import CatalogueError, printable
-from tmkt_data.spec import Canvas, ImageDecode
-
-Side = Literal["recordings", "images", ""]
+from tmkt_data.spec import Canvas, ImageDecode, Side
 
 
 class MissingDataError(CatalogueError):

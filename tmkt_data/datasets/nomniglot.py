@@ -8,13 +8,14 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, scan_folder, some
 from tmkt_data.datasets.completeness import Declared, completeness, notes_of
-from tmkt_data.datasets.info import DatasetInfo, Side, missing_data
+from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize, Window
 from tmkt_data.events.read import NOTHING_GIVEN, Reading
 from tmkt_data.events.slices import NUM_DRAWERS
 from tmkt_data.images.frames import Placement
+from tmkt_data.spec import Side
 
 NUM_CHARACTERS = 1623
 CLASS_NAMES = tuple(f"{number:04d}" for number in range(1, NUM_CHARACTERS + 1))

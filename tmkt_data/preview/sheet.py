@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from tmkt_data.preview.drawing import (
     text_width,
     wrapped,
 )
+from tmkt_data.spec import MarkKind
 
 IMAGE_EDGE: Color = (230, 159, 0)
 EVENT_EDGE: Color = (126, 75, 178)
@@ -47,7 +48,7 @@ SWATCH = 14
 class Key(NamedTuple):
     """One entry of the legend: a filled or outlined square, or the marker of a replacement point."""
 
-    kind: Literal["fill", "edge", "marker"]
+    kind: MarkKind
     color: Color
     text: str
 

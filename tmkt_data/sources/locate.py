@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tmkt_data.datasets.catalogue import Catalogue, some
-from tmkt_data.datasets.info import MissingDataError, Side
+from tmkt_data.datasets.info import MissingDataError
 from tmkt_data.datasets.registry import open_catalogue
 from tmkt_data.errors import CatalogueError, printable
 from tmkt_data.sources.archives import is_archive, unpack_archives
 from tmkt_data.sources.urls import check_inside, check_known, known_file
-from tmkt_data.spec import ClassSet
+from tmkt_data.spec import ClassSet, Side
 
 MAX_DEPTH = 2
 MAX_FOLDERS = 40

@@ -6,17 +6,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tmkt_data import CacheInfo, PairedFrames
+from tmkt_train.choices import RunStatus
 from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RunError
 from tmkt_train.recipe.load import RecipePath, find_recipe, load_recipe, split_setting
 from tmkt_train.recipe.recipe import Recipe, flat_items, toml_value
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.run_identity import require_same_recipe
-
-RunStatus = Literal["missing", "interrupted", "finished"]
 
 WORDS = ("name", "title", "description")
 """Settings that name a recipe and do not change its training."""

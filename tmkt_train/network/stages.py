@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from tmkt_train.choices import BatchNormMode, EvalStatistics, Surrogate
+from tmkt_train.choices import Auto, BatchNormMode, EvalStatistics, Surrogate
 from tmkt_train.network.batch_norm import batch_norm
 from tmkt_train.network.neurons import lif
 
@@ -94,7 +94,7 @@ class LayerChoices:
 
     batch_norm: BatchNormMode = "per-step"
     statistics: EvalStatistics = "shared"
-    surrogate: Surrogate | Literal["auto"] = "auto"
+    surrogate: Surrogate | Auto = "auto"
 
     def norm(self, num_channels: int) -> nn.Module:
         """Build a batch normalization."""
