@@ -134,9 +134,8 @@ class BuildFolder:
         rows = block["rows"]
         if not np.array_equal(rows["signature"], signatures()) or (keep_all and not rows["is_kept"].all()):
             return True
-        return not all(
-            self._are_whole(array, place.first, rows[f"{name}_xxh3"]) for name, array in self._arrays(place.side)
-        )
+        arrays = self._arrays(place.side)
+        return not all(self._are_whole(array, place.first, rows[f"{array.kind}_xxh3"]) for array in arrays)
 
     def fill(self, place: BlockPlace, block: BlockArrays) -> None:
         """Store a block.
@@ -148,8 +147,8 @@ class BuildFolder:
         Raises:
             CacheError: The disk is full; blocks that were filled earlier stay.
         """
-        for name, array in self._arrays(place.side):
-            self._frames.write(array.name, place.first, block.pop(name))
+        for array in self._arrays(place.side):
+            self._frames.write(array.name, place.first, block.pop(array.kind))
         buffer = io.BytesIO()
         np.savez(buffer, **block)  # type: ignore[arg-type]
         # Written last: a block that is there says that its frames are. A block that a loss of power damages is built
@@ -190,23 +189,18 @@ class BuildFolder:
         path = self.path / _SHORT
         path.unlink(missing_ok=True)
         arrays = self._frames.arrays.values()
-        short = FramesFile(path, [array.with_rows(int(is_kept[_side_of(array)].sum())) for array in arrays])
+        short = FramesFile(path, [array.with_rows(int(is_kept[array.side].sum())) for array in arrays])
         for array in arrays:
-            short.copy_rows(array.name, self._frames, is_kept[_side_of(array)])
+            short.copy_rows(array.name, self._frames, is_kept[array.side])
         return short
 
-    def _arrays(self, side: str) -> Iterator[tuple[str, FrameArray]]:
-        """Yield the arrays of frames of a side, each with its name in a block."""
-        for name, array in self._frames.arrays.items():
-            if _side_of(array) == side:
-                yield name.rpartition("/")[2], array
+    def _arrays(self, side: str) -> list[FrameArray]:
+        return [array for array in self._frames.arrays.values() if array.side == side]
 
     def _are_whole(self, array: FrameArray, first: int, checksums: NDArray[np.uint64]) -> bool:
-        rows = self._frames.read(array.name, first, len(checksums))
+        pairs = zip(self._frames.read(array.name, first, len(checksums)), checksums.tolist(), strict=True)
         # The checksum of a source that was left out is 0, whatever its frames are.
-        return all(
-            checksum(row) == expected for row, expected in zip(rows, checksums.tolist(), strict=True) if expected
-        )
+        return all(checksum(frames) == expected for frames, expected in pairs if expected)
 
     def _blocks_of(self, side: str, places: Sequence[BlockPlace]) -> Iterator[BlockArrays]:
         for place in places:
@@ -261,10 +255,6 @@ def open_build_folder(
 
 def _folder_of(cache_path: Path) -> Path:
     return cache_path.with_name(f"{cache_path.name}.building")
-
-
-def _side_of(array: FrameArray) -> str:
-    return array.name.partition("/")[0]
 
 
 def _stored_key(folder: Path) -> str | None:

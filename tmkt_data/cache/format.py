@@ -62,6 +62,16 @@ class FrameArray(NamedTuple):
     dtype: np.dtype[Any]
 
     @property
+    def side(self) -> str:
+        """Its side, `"events"` or `"images"`."""
+        return self.name.partition("/")[0]
+
+    @property
+    def kind(self) -> str:
+        """What it holds of a sample, `"frames"` or `"spikes"`."""
+        return self.name.partition("/")[2]
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
@@ -134,13 +144,13 @@ def decode_leading_block(data: bytes, place: str) -> LeadingBlock:
     """Read the leading block.
 
     Raises:
-        CacheError: No cache, a cache of another format version, or a damaged block.
+        CacheError: Not a cache, a cache of another format version, or a damaged block.
     """
     if not data.startswith(b"tmkt-cache "):
-        raise CacheError(f"{place}: no tmkt cache; make one with tmkt-data prepare")
+        raise CacheError(f"{place}: not a tmkt cache; make one with tmkt-data prepare")
     found = _LEADING.match(data)
     if found is None or len(data) < LEADING_BYTES:
-        raise CacheError(f"{place}: the first {LEADING_BYTES} bytes are damaged or cut; prepare it again")
+        raise CacheError(f"{place}: the first {LEADING_BYTES} bytes are damaged or truncated; prepare it again")
     version = int(found["version"])
     if version != FORMAT_VERSION:
         raise CacheError(f"{place}: cache format {version}, this tmkt reads format {FORMAT_VERSION}; prepare it again")

@@ -1,4 +1,4 @@
-"""Read a cache: small tables at once, frames row by row."""
+"""Read a cache: the tables when it is opened, frames row by row."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _HEADER = ("format", "format_version", "dataset", "spec", "facts", "notes", "ski
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What a cache says of itself, without its tables.
+    """Metadata of a cache.
 
     Attributes:
         path: The file.
         dataset: Name of the dataset.
         spec: The choices that shaped it.
-        facts: Plain values from the catalogue, such as `sensor_size`, `placement` and what the readers were told; see
+        facts: Plain values from the catalogue, such as `sensor_size`, `placement` and the settings of the readers; see
             docs/cache-format.md.
-        notes: What the catalogue left out or missed, one line each.
+        notes: What the catalogue left out or did not find, one line each.
         skipped: Unreadable files that were left out: `side`, `id`, `bytes` and `why` of each.
         digest: SHA-256 of the content, 64 hexadecimal digits.
-        plan: Key of what was to be prepared: choices and sample ids, 64 hexadecimal digits.
+        plan: Key of the plan, a hash of choices and sample ids, 64 hexadecimal digits.
         tool_version: Version of tmkt that wrote it.
         num_bytes: Size of the file.
         num_recordings: Rows of the event side.
@@ -70,17 +70,17 @@ class CacheInfo:
 
 
 class Cache:
-    """An open cache. Picklable, safe to use after a fork: each process opens the frames for itself.
+    """An open cache. It can be pickled and used after a fork: each process opens the frames on its first read.
 
     Attributes:
-        info: What the cache says of itself.
+        info: Its metadata.
         class_names: Names of the classes; labels index them.
-        header: What `info` was made of: attributes of the file, text by name.
-        arrays: Its frames by their HDF5 path, in the order in which they are written.
-        tables: All small tables by their HDF5 path, such as `"events/label"` or `"images/split/twin-disjoint"`.
+        header: Attributes of the file, text by name; `info` is made from them.
+        arrays: Its frames by HDF5 path, in the order in which they are written.
+        tables: All tables by HDF5 path, such as `"events/label"` or `"images/split/twin-disjoint"`.
 
     Raises:
-        CacheError: The file is missing, cut, altered, of another format version, or no cache.
+        CacheError: The file is missing, truncated, altered, of another format version, or not a cache.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -91,7 +91,7 @@ class Cache:
             self.header = _read_header(file, path)
             self.tables = _read_tables(file, path)
             if content_digest(self.header, self.tables) != block.digest:
-                raise CacheError(f"{path.name}: its tables were altered since they were written; prepare it again")
+                raise CacheError(f"{path.name}: the tables were altered after they were written; prepare it again")
             self.info = _info(path, self.header, block, file)
             self.arrays: dict[str, StoredFrames] = {}
             for array in frame_arrays(self.info.spec, 0, 0):
@@ -142,11 +142,11 @@ class Cache:
         """Return stored spike frames, shape (B, T, C, H, W), uint8, 0 or 1 (0 to 255 for `repeat`).
 
         Raises:
-            CacheError: The cache was prepared without `bake`.
+            CacheError: The cache was prepared without `bake`; or as `StoredFrames.rows`.
         """
         if not self.has_spikes:
             raise CacheError(
-                f"{self.info.path.name}: holds no spike frames; prepare with --bake, or draw them on reading"
+                f"{self.info.path.name}: holds no spike frames; prepare it with --bake, or draw them while reading"
             )
         return np.asarray(self.arrays["images/spikes"].rows(np.asarray(rows, np.int64)), np.uint8)
 
@@ -164,19 +164,19 @@ class Cache:
 
 
 def _reopen(path: Path, digest: str) -> Cache:
-    """Open a cache again in another process, such as a worker.
+    """Open a pickled cache in another process.
 
     Raises:
-        CacheError: Another cache has taken its place.
+        CacheError: It was replaced by another cache.
     """
     cache = Cache(path)
     if cache.info.digest != digest:
-        raise CacheError(f"{path}: was replaced by another cache since it was opened; open it anew")
+        raise CacheError(f"{path}: was replaced by another cache after it was opened; open it again")
     return cache
 
 
 def read_cache_info(path: str | Path) -> CacheInfo:
-    """Return what a cache says of itself; errors as `Cache`, except that its tables are not checked."""
+    """Read the metadata of a cache; errors as `Cache`, but the tables are not checked."""
     path = Path(path)
     block = _leading_block(path)
     with _opened(path) as file:
@@ -184,7 +184,7 @@ def read_cache_info(path: str | Path) -> CacheInfo:
 
 
 def read_tables(path: str | Path, names: Sequence[str]) -> dict[str, Table]:
-    """Return some tables of a cache, those of the names that it has; errors as `read_cache_info`."""
+    """Read the tables of these names that a cache has; errors as `read_cache_info`."""
     path = Path(path)
     _leading_block(path)
     with _opened(path) as file:
@@ -203,8 +203,8 @@ def _leading_block(path: Path) -> LeadingBlock:
     block = decode_leading_block(start, path.name)
     if size != block.num_bytes:
         raise CacheError(
-            f"{path.name}: {size} bytes, expected {block.num_bytes}; the file is cut or not wholly copied, "
-            "copy it or prepare it again"
+            f"{path.name}: {size} bytes, expected {block.num_bytes}; the file is truncated, "
+            "copy it again or prepare it again"
         )
     return block
 
@@ -224,7 +224,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 def _require_dataset(path: Path, name: str, item: Any) -> Any:
     if not isinstance(item, h5py.Dataset):
-        raise CacheError(f"{path.name}: {name} is no dataset; the file is damaged, restore it or prepare it again")
+        raise CacheError(f"{path.name}: {name} is not a dataset; the file is damaged, restore it or prepare it again")
     return item
 
 

@@ -1,4 +1,4 @@
-"""Rows of the arrays of a cache: mapped where they are stored in one piece, else decompressed one by one."""
+"""Rows of the frames of a cache: memory-mapped from contiguous arrays, or decompressed row by row."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tmkt_data.errors import CacheError
 from tmkt_data.files import checksum
 
 ZSTD = 32015
-"""Number of the Zstandard filter in HDF5's register of filters."""
+"""Registered HDF5 filter number of Zstandard."""
 
 
 class StoredFrames:
-    """Rows of one array of the file; each row is checked against its checksum the first time it is read.
+    """Rows of one array; each is compared with its checksum the first time it is read.
 
     Attributes:
         shape: Shape of the array, its rows first.
@@ -35,17 +35,17 @@ class StoredFrames:
         self._checked = np.zeros(self.shape[0], bool)
 
     def rows(self, rows: NDArray[np.int64], dtype: Any = None) -> NDArray[Any]:
-        """Return a copy of some rows, shape (B, ...), in the stored type or another.
+        """Return some rows, shape (B, ...), as stored or converted to `dtype`; owned by the caller.
 
         Raises:
-            CacheError: A row whose bytes are not those that were written, or that does not exist.
+            CacheError: A row was altered after it was written, or does not exist.
         """
         if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
             raise CacheError(
                 f"{self._path.name}: {self._name} has rows 0 to {self.shape[0] - 1}, asked for {rows.max()}"
             )
         found = np.empty((len(rows), *self.shape[1:]), self.dtype if dtype is None else dtype)
-        # Row by row: one that was just read is in the processor's cache when it is converted.
+        # Row by row, so that a row is still in the processor's cache when it is converted.
         for at, row in enumerate(rows.tolist()):
             stored = self._row(row)
             if not self._checked[row]:
@@ -57,20 +57,20 @@ class StoredFrames:
         return found
 
     def _row(self, row: int) -> NDArray[Any]:
-        """Return one row as it is stored; not to be written to, and good until the next call."""
+        """Return one row as stored; read-only, and valid until the next call."""
         raise NotImplementedError
 
     def _check(self, stored: NDArray[Any], row: int) -> None:
         if checksum(stored) != int(self._checksums[row]):
             raise CacheError(
-                f"{self._path.name}: row {row} of {self._name} was altered since it was written; "
+                f"{self._path.name}: row {row} of {self._name} was altered after it was written; "
                 "restore the file or prepare it again"
             )
         self._checked[row] = True
 
 
 class MappedFrames(StoredFrames):
-    """Rows of an array that is stored in one piece: pages of the file that all processes share."""
+    """Rows of a contiguous array, memory-mapped: all processes share the pages of the file."""
 
     def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
         super().__init__(path, name, dataset, checksums)
@@ -84,14 +84,14 @@ class MappedFrames(StoredFrames):
 
     def _open(self) -> NDArray[Any]:
         try:
-            # A plain array over the map: NumPy's own class for maps costs more than a small row.
+            # A plain array over the map: indexing np.memmap costs more than reading a small row.
             return np.asarray(np.memmap(self._path, self.dtype, "r", self._offset, self.shape))
         except (OSError, ValueError) as broken:
             raise CacheError(f"{self._path}: cannot be read ({broken})") from broken
 
 
 class CompressedFrames(StoredFrames):
-    """Rows of an array that is compressed row by row; each process opens the file for itself, at its first read."""
+    """Rows of an array that is compressed row by row; each process opens the file on its first read."""
 
     def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
         super().__init__(path, name, dataset, checksums)
@@ -124,12 +124,12 @@ def open_frames(path: Path, file: h5py.File, expected: FrameArray, checksums: Ta
         file_bytes: Size of the file.
 
     Raises:
-        CacheError: The array is not as expected, or compressed and the library for that is missing.
+        CacheError: The array is not as expected, or it is compressed and hdf5plugin is not installed.
     """
     name = expected.name
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
-        raise CacheError(f"{path.name}: {name} is no dataset; the file is damaged, restore it or prepare it again")
+        raise CacheError(f"{path.name}: {name} is not a dataset; the file is damaged, restore it or prepare it again")
     if dataset.shape != expected.shape:
         raise CacheError(
             f"{path.name}: {name} is of shape {dataset.shape}, expected {expected.shape}; prepare it again"
@@ -137,22 +137,22 @@ def open_frames(path: Path, file: h5py.File, expected: FrameArray, checksums: Ta
     if dataset.chunks is None:
         offset = dataset.id.get_offset()
         if dataset.size and (offset is None or offset + dataset.nbytes > file_bytes):
-            raise CacheError(f"{path.name}: {name} is not stored in one piece; prepare it again")
+            raise CacheError(f"{path.name}: {name} is not contiguous; prepare it again")
         return MappedFrames(path, name, dataset, checksums) if dataset.size else _Empty(path, name, dataset, checksums)
     require_zstd(path.name)
     choices = dataset.id.get_create_plist()
     filters = [choices.get_filter(at)[0] for at in range(choices.get_nfilters())]
     if filters != [ZSTD] or dataset.chunks != (1, *dataset.shape[1:]) or dataset.is_virtual:
-        raise CacheError(f"{path.name}: {name} is stored in pieces of {dataset.chunks}; prepare it again")
+        raise CacheError(f"{path.name}: {name} has chunks of {dataset.chunks} and filters {filters}; prepare it again")
     return CompressedFrames(path, name, dataset, checksums)
 
 
 class _Empty(StoredFrames):
-    """An array without rows, which has no place in the file."""
+    """An array without rows, which takes no space in the file."""
 
 
 def require_zstd(place: str) -> Any:
-    """Return the module hdf5plugin, whose import gives HDF5 the Zstandard filter.
+    """Import hdf5plugin, which registers the Zstandard filter, and return it.
 
     Raises:
         CacheError: It is not installed.
@@ -164,6 +164,6 @@ def require_zstd(place: str) -> Any:
 
 
 def _widen(halves: NDArray[np.float16], out: NDArray[np.float32]) -> None:
-    """Write non-negative float16 as float32; nine times as fast as NumPy's conversion, and exact."""
+    """Convert non-negative float16 to float32, exactly and nine times as fast as NumPy."""
     np.left_shift(halves.view(np.uint16), np.uint32(13), out=out.view(np.uint32), dtype=np.uint32)
     out *= np.float32(2.0**112)

@@ -1,4 +1,4 @@
-"""Check a whole cache: every byte against the digest in front, every frame against its own."""
+"""Verify a cache: every byte against the digest in the leading block, every frame against its checksum."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ROWS = 64
 
 
 def verify_cache(path: str | Path) -> Iterator[tuple[int, int]]:
-    """Check a cache, yielding (bytes done, bytes in all).
+    """Verify a cache, yielding (bytes done, bytes in total).
 
     Raises:
-        CacheError: Any byte is not as it was written.
+        CacheError: The file was altered after it was written, or cannot be read.
     """
     path = Path(path)
     cache = Cache(path)
@@ -41,4 +41,4 @@ def verify_cache(path: str | Path) -> Iterator[tuple[int, int]]:
         if cache.has_spikes:
             cache.image_spikes(rows)
     if digest != block.pieces:
-        raise CacheError(f"{path.name}: the file was altered since it was written; restore it or prepare it again")
+        raise CacheError(f"{path.name}: the file was altered after it was written; restore it or prepare it again")

@@ -127,11 +127,8 @@ def empty_block(side: str, spec: PrepareSpec, num_sources: int) -> BlockArrays:
     if side == "events":
         columns.append(("overflow_length", "<i8"))
     block: BlockArrays = {"rows": np.zeros(num_sources, np.dtype(columns))}
-    for array in frame_arrays(spec, num_sources, num_sources):
-        place, _, name = array.name.partition("/")
-        if place == side:
-            block[name] = np.zeros(array.shape, array.dtype)
-    return block
+    arrays = frame_arrays(spec, num_sources, num_sources)
+    return block | {array.kind: np.zeros(array.shape, array.dtype) for array in arrays if array.side == side}
 
 
 def convert_all(

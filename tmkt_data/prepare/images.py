@@ -1,4 +1,4 @@
-"""Convert a block of images into the arrays that the cache stores."""
+"""Convert a block of images."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def convert_images(
 
 
 class _ImageConverter:
-    """Decodes images and makes frames of them."""
+    """Decodes images and resizes them to frames."""
 
     def __init__(self, catalogue: Catalogue, spec: PrepareSpec, archives: Archives) -> None:
         self._archives, self._spec = archives, spec
@@ -80,7 +80,7 @@ class _ImageConverter:
         self._smallest = None if spec.image_decode == "full" else partial(smallest_pixels, **self._where)
 
     def convert(self, source: Source, data: NDArray[np.uint8] | None) -> _Converted:
-        """Convert an image, whose file may have been read already; errors as `read_pixels`."""
+        """Convert an image whose file may have been read already; errors as `read_pixels`."""
         if data is None:
             image, whole = read_pixels(source, self._archives, self._smallest)
             return _Converted(image, len(whole), checksum(whole), self._frame_of(image))
@@ -101,9 +101,9 @@ class _Converted(NamedTuple):
 
 
 def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> NDArray[np.uint8]:
-    """Return the spike frames of one image as they are stored, shape (T, C, H, W), uint8.
+    """Return the stored spike frames of one image, shape (T, C, H, W), uint8.
 
-    `poisson`: 0 or 1, drawn once with seed 0, epoch 0. `repeat`: the intensity itself, 0 to 255.
+    `poisson`: 0 or 1, drawn once, with seed 0 and epoch 0. `repeat`: the intensity itself, 0 to 255.
     """
     if spec.bake == "poisson":
         key = draw_key(0, 0, sample_uid(sample_id), 0, Purpose.POISSON)

@@ -57,19 +57,16 @@ class PreparePlan:
     @cached_property
     def blocks(self) -> list[Block]:
         """The work in blocks, recordings first; the same ones for equal plans, however often they are interrupted."""
-        catalogue = self.catalogue
-        return [
-            *self._blocks("events", catalogue.recordings, catalogue.kind),
-            *self._blocks("images", catalogue.images),
-        ]
+        recordings = self._blocks("events", self.catalogue.recordings, self.catalogue.kind)
+        return [*recordings, *self._blocks("images", self.catalogue.images, "files")]
 
     @property
     def num_bytes(self) -> int:
         """Size of the frames to be written; the tables come on top, about 150 bytes a sample."""
         return sum(array.num_bytes for array in self.arrays)
 
-    def _blocks(self, side: str, sources: SourceTable, kind: RecordingKind = "files") -> Iterator[Block]:
-        row_bytes = sum(array.row_bytes for array in self.arrays if array.name.startswith(side))
+    def _blocks(self, side: str, sources: SourceTable, kind: RecordingKind) -> Iterator[Block]:
+        row_bytes = sum(array.row_bytes for array in self.arrays if array.side == side)
         # Images are small and slow to decode: there have to be blocks for every worker.
         per_block = min(256, max(16, BLOCK_BYTES // row_bytes))
         # A side without samples is one empty block.

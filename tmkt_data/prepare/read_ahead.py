@@ -1,4 +1,4 @@
-"""The files of a block, read some at a time: in one call where the system allows it, and into the same memory."""
+"""Read the files of a block several at a time: in one call where the system allows it, into memory that is reused."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from tmkt_data.files import OPEN_FLAGS, open_file
 
 WINDOW_BYTES = 1 << 22
-"""Read at a time, about: what stays in the processor's caches until it is decoded."""
+"""Approximate bytes of a read: what stays in the processor's caches until it is decoded."""
 WINDOW_FILES = 16
 _IN_ONE_CALL = os.name == "posix"
 
 
 class KnownFile(NamedTuple):
-    """A file, and the size that it should have."""
+    """A file and its expected size."""
 
     path: str
     num_bytes: int
 
 
 class ReadAhead:
-    """Gives the bytes of files that are asked for in their order.
+    """Reads files ahead of their use, in their order.
 
     Args:
-        files: The files; None is passed over.
+        files: The files; None is skipped.
     """
 
     def __init__(self, files: Sequence[KnownFile | None]) -> None:
@@ -39,11 +39,14 @@ class ReadAhead:
         self._next = 0
 
     def bytes_of(self, at: int) -> NDArray[np.uint8] | None:
-        """Return the bytes of a file, shape (N,), uint8; good until a later one is asked for.
+        """Return the bytes of a file.
+
+        Args:
+            at: Position of the file; not less than in the call before.
 
         Returns:
-            None for what is passed over, and for a file that cannot be read or is of another size; `read_bytes` says
-            what is wrong with it.
+            Shape (N,), uint8, valid until the next call. None for a file that is skipped, cannot be read, or has
+            another size than expected; `read_bytes` says what is wrong with it.
         """
         if at >= self._next:
             self._read(self._window(at))
@@ -63,7 +66,7 @@ class ReadAhead:
         return window
 
     def _read(self, window: dict[int, KnownFile]) -> None:
-        # A byte more than there should be tells whether a file has grown.
+        # Room for one byte more than expected shows whether a file has grown.
         start = np.cumsum([0, *(file.num_bytes + 1 for file in window.values())], dtype=np.int64)
         if start[-1] > len(self._room):
             self._room = np.empty(start[-1] + start[-1] // 4, np.uint8)
@@ -76,12 +79,12 @@ class ReadAhead:
 
 
 def _read_files(paths: list[str], start: NDArray[np.int64], room: NDArray[np.uint8]) -> list[int]:
-    """Read what each file has of bytes, up to its room; return how many, -1 where it cannot be read."""
+    """Read each file, up to the room for it; return the number of bytes read, or -1 where it cannot be read."""
     if not _IN_ONE_CALL:
         return [_read_file(path, room[first:end]) for path, first, end in zip(paths, start, start[1:], strict=False)]
     from tmkt_data.kernels.read_files import read_files
 
-    # No file has a zero byte in its name, and none has no name.
+    # A name cannot hold a zero byte: such a file is given an empty name, which no file has.
     names = [b"\0" if "\0" in path else os.fsencode(path) + b"\0" for path in paths]
     name_start = np.cumsum([0, *map(len, names)], dtype=np.int64)[:-1]
     counts = np.empty(len(paths), np.int64)

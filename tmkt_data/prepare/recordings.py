@@ -1,4 +1,4 @@
-"""Convert a block of recordings into the arrays that the cache stores."""
+"""Convert a block of recordings."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_other_pieces_are_refused(nmnist_cache, tmp_path):
     block = decode_leading_block(bytes(data[:LEADING_BYTES]), "x")._replace(num_bytes=len(data))
     data[:LEADING_BYTES] = encode_leading_block(block)
     path.write_bytes(data)
-    with pytest.raises(CacheError, match=r"odd\.h5: events/frames is stored in pieces of \(5, 10, 2, 34, 34\)"):
+    with pytest.raises(CacheError, match=r"odd\.h5: events/frames has chunks of \(5, 10, 2, 34, 34\)"):
         Cache(path)
 
 

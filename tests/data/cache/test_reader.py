@@ -150,7 +150,7 @@ def test_an_altered_frame_is_found_when_it_is_read_and_not_before(nmnist_cache, 
     path.write_bytes(data)
     cache = Cache(path)
     cache.event_frames(np.array([0, 1, 2, 4]))
-    with pytest.raises(CacheError, match="row 3 of events/frames was altered since it was written"):
+    with pytest.raises(CacheError, match="row 3 of events/frames was altered after it was written"):
         cache.event_frames(np.array([2, 3]))
 
 
@@ -159,7 +159,9 @@ def test_a_cut_file_is_refused_on_opening(nmnist_cache, tmp_path, left):
     data = nmnist_cache.read_bytes()
     path = tmp_path / "cut.h5"
     path.write_bytes(data[:left])
-    with pytest.raises(CacheError, match=r"^cut\.h5: (no tmkt cache|the first 512 bytes|.*the file is cut)[^\n]*$"):
+    with pytest.raises(
+        CacheError, match=r"^cut\.h5: (not a tmkt cache|the first 512 bytes|.*the file is truncated)[^\n]*$"
+    ):
         Cache(path)
 
 
@@ -188,7 +190,7 @@ def test_what_is_no_cache_is_said(tmp_path):
     other = tmp_path / "other.h5"
     with h5py.File(other, "w") as file:
         file["x"] = [1, 2, 3]
-    with pytest.raises(CacheError, match="no tmkt cache"):
+    with pytest.raises(CacheError, match="not a tmkt cache"):
         Cache(other)
 
 

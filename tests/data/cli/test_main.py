@@ -107,7 +107,7 @@ def test_usage_mistakes_exit_with_2():
 def test_a_damaged_cache_is_one_line_everywhere(nmnist_cache, tmp_path, command):
     path = tmp_path / "bad.h5"
     path.write_bytes(nmnist_cache.read_bytes()[:-100])
-    assert "the file is cut" in one_line(run(command, path))
+    assert "the file is truncated" in one_line(run(command, path))
     assert "no such file" in one_line(run(command, tmp_path / "none.h5"))
     assert [file.name for file in tmp_path.iterdir()] == ["bad.h5"]
 

@@ -96,7 +96,7 @@ def test_a_replaced_cache_is_not_taken_for_the_opened_one(nmnist_cache, nmnist_r
     copy = shutil.copy(nmnist_cache, tmp_path / "copy.h5")
     text = pickle.dumps(PairedFrames(copy, "train"))
     shutil.copy(build("nmnist", nmnist_root, tmp_path / "other.h5", time_bins=4), copy)
-    with pytest.raises(CacheError, match="was replaced by another cache since it was opened"):
+    with pytest.raises(CacheError, match="was replaced by another cache after it was opened"):
         pickle.loads(text)
 
 

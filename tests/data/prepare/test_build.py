@@ -398,7 +398,7 @@ def test_a_damaged_cache_names_the_way_out(nmnist_root, tmp_path):
     for _ in prepare_cache(plan):
         pass
     plan.path.write_bytes(plan.path.read_bytes()[:-1])
-    with pytest.raises(CacheError, match=r"the file is cut.*--force replaces it"):
+    with pytest.raises(CacheError, match=r"the file is truncated.*--force replaces it"):
         find_prepared(plan)
 
 
