@@ -121,6 +121,23 @@ def test_recipes_lists_name_title_and_dataset(here):
     assert "broken\n  error: " in out
 
 
+def test_variant_is_given_by_name_or_by_path(here):
+    with (here / "recipes" / "tiny.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[variants.short]\ntitle = "A short one"\ntrain.epochs = 2\n[variants.bad]\ntrain.epochs = 0\n')
+    for given in ("tiny_short", "recipes/tiny.toml:short"):
+        code, out, err = call("check", given)
+        assert (code, err) == (0, "")
+        assert '  name                         "tiny_short"\n' in out
+        assert "  train.epochs                 2                  inferred\n" in out
+        assert "recipes/tiny.toml:short: the recipe is valid\n" in out
+    mistake = "recipes/tiny.toml: variants.bad.train.epochs: found 0, expected a whole number of 1 or more"
+    assert call("check", "tiny_bad")[::2] == (1, f"error: {mistake}\n")
+    assert f"tiny\n  A tiny one\n  needs: digits\n  error: {mistake}\n  also:  _short\n" in call("recipes")[1]
+    assert call("check", "tiny_shot")[::2] == (
+        1, "error: tiny_shot: no recipe of this name; tiny has the variants short, bad\n",
+    )  # fmt: skip
+
+
 def test_check_prints_every_setting_and_the_cache():
     code, out, err = call("check", "tiny", "--set", "mix.ratio=0.8")
     assert (code, err) == (0, "")
