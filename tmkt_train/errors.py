@@ -1,4 +1,4 @@
-"""The errors of training; every message is one line, *place: found, expected; what to do*."""
+"""The errors of training; every message is one line: *place: found, expected; what to do*."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tmkt_data.errors import TmktError
 
 
 class RecipeError(TmktError):
-    """A recipe that cannot be found, read or accepted; lists every mistake, one line each.
+    """A recipe that cannot be found, read or validated; lists every mistake, one line each.
 
     Attributes:
         problems: The mistakes, one line each, `file: key.path: found ..., expected ...`.
@@ -27,15 +27,15 @@ class RecipeError(TmktError):
 
 
 class RunError(TmktError):
-    """A run that cannot start, go on, or be read."""
+    """A run that cannot start, resume, or be read."""
 
 
 class NonFiniteError(RunError):
-    """Training produced a loss or a weight that is no finite number; the checkpoint before it stays."""
+    """Training produced a loss or a weight that is NaN or infinite; the checkpoint before it is kept."""
 
 
 class RunInterruptedError(RunError):
-    """The run was asked to stop and has written what it needs to go on.
+    """The run was asked to stop and has written what it needs to resume.
 
     Attributes:
         run: Folder of the run.
@@ -43,11 +43,11 @@ class RunInterruptedError(RunError):
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        super().__init__(f"{run}: stopped before the end; go on with: {command('tmkt-train', 'resume', run)}")
+        super().__init__(f"{run}: stopped before the end; resume it with: {command('tmkt-train', 'resume', run)}")
 
 
 def command(*words: str | Path) -> str:
-    """Return the words as one line that a POSIX shell takes apart again.
+    """Return a command line, quoted for a POSIX shell.
 
     Example:
         >>> command("tmkt-train", "resume", Path("my runs/a"))

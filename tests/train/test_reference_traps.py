@@ -29,7 +29,7 @@ from tmkt_train.recipe.schema import TrainTable
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.result import evaluate_run
 from tmkt_train.training.run import start_run
-from tmkt_train.training.setup import build_parts
+from tmkt_train.training.setup import build_setup
 
 from .conftest import make_recipe
 
@@ -116,11 +116,11 @@ def test_trap_6_a_fixed_coefficient_holds_for_both_terms_and_may_be_0(value):
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_trap_7_a_last_batch_may_be_short(tiny_cache, batch_size):
-    parts = build_parts(make_recipe(train__batch_size=batch_size), tiny_cache, CPU)
-    batches = batches_of(parts.frames, batch_size)
+    setup = build_setup(make_recipe(train__batch_size=batch_size), tiny_cache, CPU)
+    batches = batches_of(setup.frames, batch_size)
     last = list(batches)[-1]
-    assert len(last) == (len(parts.frames) % batch_size or batch_size)
-    assert torch.isfinite(parts.method(parts.model, last, 0.0).loss)
+    assert len(last) == (len(setup.frames) % batch_size or batch_size)
+    assert torch.isfinite(setup.method(setup.model, last, 0.0).loss)
 
 
 def test_trap_8_the_cache_holds_every_sample_once(tiny_cache):
@@ -159,11 +159,11 @@ def test_trap_11_the_last_events_are_kept_unless_the_rule_says_so():
 
 
 def test_trap_12_training_reads_nothing_of_the_test_part(tiny_cache):
-    parts = build_parts(make_recipe(), tiny_cache, CPU)
-    for frames in (parts.frames, parts.selection):
+    setup = build_setup(make_recipe(), tiny_cache, CPU)
+    for frames in (setup.frames, setup.selection):
         codes = frames.cache.splits("events", "twin-disjoint")[frames.rows]
         assert SplitCode.TEST not in codes
-    assert not set(parts.frames.ids) & set(parts.selection.ids)
+    assert not set(setup.frames.ids) & set(setup.selection.ids)
 
 
 def test_trap_13_one_scale_for_the_events_of_both_streams(tiny_cache):
@@ -195,14 +195,14 @@ def test_trap_20_evaluation_runs_one_stream(tiny_cache, tmp_path):
     run = start_run(make_recipe(train__epochs=1, optim__warmup_epochs=0), cache=tiny_cache, out=tmp_path / "run")
     list(run.train())
     heads = []
-    forward = type(run.parts.model).forward
+    forward = type(run.setup.model).forward
 
     def watched(self, frames, head="event", tap=False):
         heads.append(head)
         return forward(self, frames, head=head, tap=tap)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(run.parts.model), "forward", watched)
+        patch.setattr(type(run.setup.model), "forward", watched)
         again = evaluate_run(tmp_path / "run")
     assert heads
     assert set(heads) == {"event"}
@@ -210,12 +210,12 @@ def test_trap_20_evaluation_runs_one_stream(tiny_cache, tmp_path):
 
 
 def test_trap_21_draws_leave_the_global_generators_alone(tiny_cache):
-    parts = build_parts(make_recipe(), tiny_cache, CPU)
+    setup = build_setup(make_recipe(), tiny_cache, CPU)
     np.random.seed(3)  # noqa: NPY002
     torch.manual_seed(3)
     before = (np.random.get_state()[1].copy(), torch.get_rng_state())  # noqa: NPY002
-    for batch in batches_of(parts.frames):  # fmt: skip
-        parts.method(parts.model, batch, 0.0)
+    for batch in batches_of(setup.frames):  # fmt: skip
+        setup.method(setup.model, batch, 0.0)
     np.testing.assert_array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -224,7 +224,7 @@ def test_trap_23_the_rate_is_used_as_it_is_written(tiny_cache, tmp_path):
     recipe = make_recipe(train__epochs=1, optim__warmup_epochs=0, optim__learning_rate=3e-3)
     run = start_run(recipe, cache=tiny_cache, out=tmp_path / "run")
     list(run.train())
-    assert RunFolder(tmp_path / "run").metrics.read()[0]["lr"] == 3e-3
+    assert RunFolder(tmp_path / "run").read_metrics()[0][0]["lr"] == 3e-3
     # No label smoothing: a sure and right answer costs nothing.
     logits = torch.full((1, 1, 4), -1e3)
     logits[0, 0, 2] = 1e3
@@ -233,9 +233,9 @@ def test_trap_23_the_rate_is_used_as_it_is_written(tiny_cache, tmp_path):
 
 def test_trap_24_each_loss_reaches_what_it_is_for_and_can_be_left_out(tiny_cache):
     recipe = make_recipe(loss__alignment=0.0, loss__modality=0.0, loss__ratio=0.0, loss__coefficients="off")
-    parts = build_parts(recipe, tiny_cache, CPU)
-    batches = batches_of(parts.frames)
-    objective = parts.method(parts.model, next(batches), 0.0)
+    setup = build_setup(recipe, tiny_cache, CPU)
+    batches = batches_of(setup.frames)
+    objective = setup.method(setup.model, next(batches), 0.0)
     assert set(objective.terms) == {"image_classification", "event_classification"}
-    [gradient] = torch.autograd.grad(objective.terms["event_classification"], parts.model.event_head.bias)
+    [gradient] = torch.autograd.grad(objective.terms["event_classification"], setup.model.event_head.bias)
     assert gradient.abs().sum() > 0

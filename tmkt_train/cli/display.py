@@ -98,8 +98,8 @@ class RunDisplay(_Bar):
             case Started():
                 for line in started_lines(progress):
                     self.say(line)
-            case StepDone(epoch, step, num_steps):
-                self._move(f"epoch {epoch + 1}", step, num_steps)
+            case StepDone(epoch, batch, batches_per_epoch):
+                self._move(f"epoch {epoch + 1}", batch, batches_per_epoch)
             case EpochDone():
                 self._times.append(float(progress.row["wall_s"]))
                 self.say(epoch_line(progress, self._times))
@@ -129,8 +129,9 @@ class RunsDisplay(_Bar):
         match progress:
             case RunStarted(run):
                 self._move(run.label)
-            case RunAdvanced(run, StepDone(epoch, step, num_steps)):
-                self._move(run.label, epoch * num_steps + step, run.recipe.num_epochs * num_steps)
+            case RunAdvanced(run, StepDone(epoch, batch, batches_per_epoch)):
+                done, total = epoch * batches_per_epoch + batch, run.recipe.num_epochs * batches_per_epoch
+                self._move(run.label, done, total)
             case RunEnded(run, problem):
                 self._done += 1
                 self._bar.update(self._task, visible=False)

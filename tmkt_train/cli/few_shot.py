@@ -34,6 +34,7 @@ def few_shot(run: Path, ways: tuple[int, ...], shots: tuple[int, ...], cache: Pa
     the network has never seen, train with --set data.held_out_classes=N.
     """
     from tmkt_train.experiments.few_shot import Episodes, evaluate_few_shot
+    from tmkt_train.training.folder import RunFolder
 
     record = evaluate_few_shot(run, ways=ways, shots=shots, episodes=Episodes(**episodes), cache=cache)
     rows = [
@@ -43,6 +44,6 @@ def few_shot(run: Path, ways: tuple[int, ...], shots: tuple[int, ...], cache: Pa
     for found in record["accuracies"]:
         accuracy = f"{100 * found['accuracy']:.1f} ± {100 * found['interval']:.1f} %"
         rows.append((f"{found['ways']}-way {found['shots']}-shot", f"{accuracy} over {found['episodes']} episodes"))
-    print_rows([*rows, ("written", str(run / "few_shot.json"))])
+    print_rows([*rows, ("written", str(RunFolder(run).few_shot))])
     if record["classes"] == "trained on":
         click.echo("note: these classes were trained on; for unseen ones train with --set data.held_out_classes=N")

@@ -145,7 +145,7 @@ def resume(run: Path, cache: Path | None) -> None:
     folder = RunFolder(run)
     if folder.is_finished:
         click.echo(f"{run}: finished already")
-        _show_result(run, folder.load_recipe(), folder.result())
+        _show_result(run, folder.read_recipe(), folder.read_result())
         return
 
     def restart() -> Run:
@@ -168,7 +168,7 @@ def evaluate(run: Path, cache: Path | None) -> None:
     from tmkt_train.training.result import evaluate_run
 
     evaluation, recorded = evaluate_run(run, cache=cache)
-    marked = _optimism(RunFolder(run).load_recipe())
+    marked = _optimism(RunFolder(run).read_recipe())
     print_rows(
         [
             ("test accuracy", f"{percent(evaluation.accuracy)} of {len(evaluation.labels)} recordings{marked}"),
@@ -192,8 +192,9 @@ def evaluate(run: Path, cache: Path | None) -> None:
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write the report of one run, or of several side by side."""
     from tmkt_train.report.page import write_report
+    from tmkt_train.training.folder import RunFolder
 
-    target = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+    target = out or (RunFolder(runs[0]).report if len(runs) == 1 else Path("report.html"))
     click.echo(f"report: {write_report(runs, target)}")
 
 
@@ -239,10 +240,11 @@ def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> Non
 
 def _write_report(folder: Path) -> str:
     from tmkt_train.report.page import write_report
+    from tmkt_train.training.folder import RunFolder
 
     # The training is complete even if its report cannot be written.
     try:
-        return str(write_report([folder], folder / "report.html"))
+        return str(write_report([folder], RunFolder(folder).report))
     except TmktError as problem:
         return f"not written ({problem})"
 

@@ -22,12 +22,12 @@ def started_lines(started: Started) -> Iterator[str]:
         ("cache", str(started.cache)),
         ("train", f"{started.num_train:,} recordings of {started.num_classes} classes of {recipe.data.dataset}"),
         ("select", f"{started.num_selection:,} recordings of {started.selected_on}"),
-        ("epochs", f"{train.epochs} of {started.num_steps} steps of {train.batch_size}"),
+        ("epochs", f"{train.epochs} of {started.batches_per_epoch} steps of {train.batch_size}"),
         ("learning rate", f"{optim.learning_rate:g} (effective), {optim.schedule}"),
         ("device", started.device),
     ]
-    if started.first_epoch or started.first_step:
-        rows.append(("resumes", f"after epoch {started.first_epoch}, step {started.first_step} of the next"))
+    if started.first_epoch or started.first_batch:
+        rows.append(("resumes", f"after epoch {started.first_epoch}, step {started.first_batch} of the next"))
     if recipe.optimism:
         rows.append(("optimistic", recipe.optimism))
     yield from (f"  {name:<17} {value}" for name, value in rows)

@@ -49,6 +49,7 @@ def train_runs(
 
 def _train(run: PlannedRun, should_stop: Callable[[], bool]) -> Iterator[Progress]:
     from tmkt_train.report.page import write_report
+    from tmkt_train.training.folder import RunFolder
     from tmkt_train.training.run import resume_run, start_run
 
     if run.status == "missing":
@@ -58,7 +59,7 @@ def _train(run: PlannedRun, should_stop: Callable[[], bool]) -> Iterator[Progres
     yield from ready.train(should_stop)
     # The training is complete even if its report cannot be written.
     with suppress(TmktError):
-        write_report([run.folder], run.folder / "report.html")
+        write_report([run.folder], RunFolder(run.folder).report)
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from tmkt_data import PairedFrames
-from tmkt_data.files import write_bytes
 from tmkt_data.random_keys import Purpose, uniform
 from tmkt_train.data.batches import evaluation_batches
 from tmkt_train.data.cache import open_held_out
 from tmkt_train.errors import RunError
 from tmkt_train.network.network import SpikingNetwork
-from tmkt_train.training.finished import FinishedRun, open_finished
+from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.result import FinishedRun, open_finished
 
 _NORMAL_95 = 1.959964
 
@@ -182,7 +181,7 @@ def evaluate_few_shot(
             one._asdict() | {"accuracy": round(one.accuracy, 6), "interval": round(one.interval, 6)} for one in found
         ],
     }
-    write_bytes(path / "few_shot.json", (json.dumps(record, indent=2) + "\n").encode(), error=RunError)
+    RunFolder(path).write_few_shot(record)
     return record
 
 

@@ -14,8 +14,8 @@ from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RunError
 from tmkt_train.recipe.load import RecipePath, find_recipe, load_recipe, split_setting
 from tmkt_train.recipe.recipe import Recipe, flat_items, toml_value
+from tmkt_train.training.checkpoint import require_same_recipe
 from tmkt_train.training.folder import RunFolder
-from tmkt_train.training.run_identity import require_same_recipe
 
 WORDS = ("name", "title", "description")
 """Settings that name a recipe and do not change its training."""
@@ -70,7 +70,7 @@ class PlannedRun:
         Raises:
             RunError: The result is damaged.
         """
-        return RunFolder(self.folder).result() if self.status == "finished" else None
+        return RunFolder(self.folder).read_result() if self.status == "finished" else None
 
 
 @dataclass(frozen=True)
@@ -157,12 +157,12 @@ def plan_run(label: str, source: RecipePath, settings: Sequence[str], cache: Cac
 
 def _require_same_run(planned: PlannedRun) -> None:
     folder = RunFolder(planned.folder)
-    differing = differing_settings(folder.load_recipe(), planned.recipe)
+    differing = differing_settings(folder.read_recipe(), planned.recipe)
     if differing:
         first = ", ".join(f"{key} = {there}, expected {here}" for key, (there, here) in list(differing.items())[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise RunError(f"{planned.folder}: holds a run with {first}{more}; choose another folder with --out")
-    environment = folder.environment()
+    environment = folder.read_environment()
     require_same_recipe(folder, environment)
     digest = environment["cache_digest"]
     if digest != planned.cache.digest:

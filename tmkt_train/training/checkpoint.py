@@ -1,8 +1,13 @@
-"""Checkpoints: written whole or not at all, read without running code."""
+"""The two checkpoints of a run: last.pt to resume from, best.pt with the selected weights.
+
+Both are written atomically and read without running code.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import pickle
 import struct
 import warnings
@@ -13,14 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tmkt_data.files import write_bytes
-from tmkt_train.errors import NonFiniteError, RunError
+from tmkt_train.errors import NonFiniteError, RecipeError, RunError
+from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.recipe.load import parse_toml
+from tmkt_train.recipe.recipe import Recipe, recipe_text
+from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.metrics import EpochMeans
+from tmkt_train.training.record import flatten
+from tmkt_train.training.setup import TrainingSetup
+from tmkt_train.training.state import TrainingState
 
 FORMAT = 1
 
-# What zipfile and torch raise for bytes that are no checkpoint, or were altered.
+# What zipfile and torch raise for bytes that are not a checkpoint, or were altered.
 _UNREADABLE = (
     OSError,
     RuntimeError,
@@ -40,19 +53,19 @@ _UNREADABLE = (
 )
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, values: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically.
 
     Args:
         path: File.
-        state: Tensors, numbers, texts, and dicts and lists of them.
+        values: Tensors, numbers, strings, and dicts and lists of them.
 
     Raises:
         RunError: It cannot be written; the checkpoint that was there stays as it was.
     """
-    # In memory first: torch's own writer may end the process when the disk is full.
+    # In memory first: torch's own writer may abort the process when the disk is full.
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
+    torch.save({"format": FORMAT, **values}, buffer)
     write_bytes(path, buffer.getbuffer(), sync="name", error=RunError)
 
 
@@ -60,7 +73,7 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> dict[str,
     """Read a checkpoint; nothing in it is executed.
 
     Raises:
-        RunError: It is missing, cut, altered, or of another version.
+        RunError: It is missing, cut off, altered, or of another version.
     """
     if not path.is_file():
         raise RunError(f"{path}: no such checkpoint; the run was stopped before it wrote one")
@@ -69,16 +82,16 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> dict[str,
         _check_sums(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = torch.load(file, map_location=device or "cpu", weights_only=True)
+            values = torch.load(file, map_location=device or "cpu", weights_only=True)
     except _UNREADABLE as error:
-        raise RunError(f"{path}: no readable checkpoint ({_first_line(error)}); start the run anew") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise RunError(f"{path}: not a readable checkpoint ({_first_line(error)}); start the run anew") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise RunError(f"{path}: found another format, expected checkpoint format {FORMAT}; start the run anew")
-    return state
+    return values
 
 
 def _check_sums(file: io.BytesIO) -> None:
-    """Hold every part of the archive against its checksum, which torch does not."""
+    """Check every member of the archive against its checksum, which torch does not."""
     with zipfile.ZipFile(file) as archive:
         altered = archive.testzip()
     if altered is not None:
@@ -87,7 +100,7 @@ def _check_sums(file: io.BytesIO) -> None:
 
 
 def require_finite(parameters: Iterable[tuple[str, Tensor]], place: str) -> None:
-    """Refuse weights that are no finite numbers.
+    """Refuse weights that are NaN or infinite.
 
     Raises:
         NonFiniteError: Names the first such parameter.
@@ -98,7 +111,144 @@ def require_finite(parameters: Iterable[tuple[str, Tensor]], place: str) -> None
     finite = torch.stack([torch.isfinite(value).all() for _, value in named]).tolist()
     for (name, _), good in zip(named, finite, strict=True):
         if not good:
-            raise NonFiniteError(f"{place}: {name} holds no finite numbers; lower optim.learning_rate or loss weights")
+            raise NonFiniteError(f"{place}: {name} is NaN or infinite; lower optim.learning_rate or loss weights")
+
+
+def save_last(folder: RunFolder, recipe: Recipe, setup: TrainingSetup, state: TrainingState) -> None:
+    """Save everything that is needed to resume.
+
+    Raises:
+        NonFiniteError: A weight is NaN or infinite; nothing is written.
+        RunError: It cannot be written.
+    """
+    weights = [*setup.model.state_dict().items(), *setup.method.state_dict().items()]
+    require_finite(weights, f"epoch {state.epoch + (state.batch > 0)}")
+    values = {
+        "position": state.state_dict(),
+        "model": setup.model.state_dict(),
+        "method": setup.method.state_dict(),
+        "optimizer": setup.optimizer.state_dict(),
+        "generator": torch.get_rng_state(),
+        "recipe": recipe_text(recipe),
+    }
+    save_checkpoint(folder.last, values)
+
+
+def save_best(folder: RunFolder, setup: TrainingSetup, epoch: int) -> None:
+    """Save the weights of the selected epoch, counted from 0; after last.pt, from which they can be restored.
+
+    Raises:
+        RunError: They cannot be written.
+    """
+    save_checkpoint(folder.best, {"epoch": epoch, "model": setup.model.state_dict()})
+
+
+def restore(folder: RunFolder, setup: TrainingSetup) -> TrainingState:
+    """Restore a run from last.pt; without one, return the state at the start.
+
+    Raises:
+        RunError: last.pt or best.pt is damaged, of another run, or they do not belong together.
+    """
+    last = folder.last
+    if not last.is_file():
+        return TrainingState(EpochMeans(setup.device))
+    values = load_checkpoint(last, setup.device)
+    load_weights(setup.model, values.get("model"), last)
+    load_weights(setup.method, values.get("method"), last)
+    try:
+        setup.optimizer.load_state_dict(values["optimizer"])
+        torch.set_rng_state(values["generator"].cpu())
+        state = TrainingState.from_state_dict(values["position"], setup.device)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        raise RunError(f"{last}: not what this version saves ({error!r:.100}); start the run anew") from None
+    if state.is_best_just_done and state.best is not None:
+        # The process may have died between the two files; here last.pt holds the weights of both.
+        save_best(folder, setup, state.best.epoch)
+    elif state.best is not None:
+        _require_epoch(folder, load_checkpoint(folder.best), state.best.epoch)
+    return state
+
+
+def load_best(folder: RunFolder, model: SpikingNetwork, device: torch.device, epoch: int) -> None:
+    """Load the selected weights into a network.
+
+    Args:
+        folder: The run.
+        model: Network, on the device.
+        device: Where it runs.
+        epoch: The selected epoch, from 0.
+
+    Raises:
+        RunError: They are missing, damaged, of another epoch, or of another network.
+    """
+    values = load_checkpoint(folder.best, device)
+    _require_epoch(folder, values, epoch)
+    load_weights(model, values.get("model"), folder.best)
+
+
+def _require_epoch(folder: RunFolder, values: Mapping[str, Any], epoch: int) -> None:
+    found = values.get("epoch")
+    if found != epoch:
+        shown = f"epoch {found + 1}" if isinstance(found, int) else "no epoch"
+        raise RunError(
+            f"{folder.best}: holds {shown}, expected epoch {epoch + 1} as this run selected; "
+            "put the best.pt of this run back, or start the run anew"
+        )
+
+
+def load_weights(module: nn.Module, weights: Any, place: Path) -> None:
+    """Load weights into a module.
+
+    Raises:
+        RunError: They belong to another module, or are not weights.
+    """
+    try:
+        module.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError, KeyError, ValueError):
+        raise RunError(f"{place}: the weights are of another network than the recipe; start the run anew") from None
+
+
+def recipe_digest(tables: Mapping[str, Any]) -> str:
+    """Return a digest of the settings of a recipe; comments, order and spacing do not change it.
+
+    Example:
+        >>> recipe_digest({"a": 1, "b": 2}) == recipe_digest({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(tables, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def require_same_recipe(folder: RunFolder, environment: Mapping[str, Any]) -> None:
+    """Refuse a run whose recipe.toml was edited after the start.
+
+    Args:
+        folder: The run.
+        environment: What the run was started in.
+
+    Raises:
+        RunError: It was edited, or cannot be read; names the changed keys if last.pt has the recipe.
+    """
+    now = folder.read_recipe_tables()
+    if recipe_digest(now) == environment["recipe_digest"]:
+        return
+    keys = _changed_keys(folder, now)
+    found = f"{', '.join(keys)} changed" if keys else "the settings changed"
+    raise RunError(
+        f"{folder.recipe}: {found}, expected the recipe that the run was started with; "
+        "undo the change, or start a new run with the changed recipe"
+    )
+
+
+def _changed_keys(folder: RunFolder, now: Mapping[str, Any]) -> list[str]:
+    try:
+        text = load_checkpoint(folder.last).get("recipe")
+        before = parse_toml(text, str(folder.last)) if isinstance(text, str) else None
+    except (RunError, RecipeError, ValueError):
+        return []
+    if before is None:
+        return []
+    here, there = dict(flatten(now)), dict(flatten(before))
+    return [key for key in {**there, **here} if (key in here, here.get(key)) != (key in there, there.get(key))]
 
 
 def _first_line(error: BaseException) -> str:

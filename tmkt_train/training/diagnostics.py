@@ -1,10 +1,8 @@
-"""What a trained network does, as arrays for the report: confusion, firing rates, sample strips."""
+"""Arrays for the report of a trained network: confusion matrix, layer activity, sample strips."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +11,18 @@ from numpy.typing import NDArray
 
 from tmkt_data import PairedFrames
 from tmkt_data.errors import PairingError
-from tmkt_data.files import write_bytes
 from tmkt_data.preview.colors import event_colors, gray_colors
 from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.data.cache import open_frames
 from tmkt_train.data.sampling import DrawKeys, batch_slices, epoch_order
-from tmkt_train.errors import RunError
 from tmkt_train.method.methods import TwoStreams
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import mix_mask
 from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.training.folder import Row
 from tmkt_train.training.loop import Evaluation
 from tmkt_train.training.probe import observe_pass, principal_components, side_similarity, synaptic_cost
-from tmkt_train.training.setup import Parts
+from tmkt_train.training.setup import TrainingSetup
 
 NUM_STRIPS = 6
 NUM_RATE_SAMPLES = 64
@@ -35,41 +32,36 @@ Float32Array = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
 
 
-def write_diagnostics(
-    path: Path,
+def gather_diagnostics(
     recipe: Recipe,
-    parts: Parts,
+    setup: TrainingSetup,
     test_frames: PairedFrames,
     test: Evaluation,
-    rows: Sequence[Mapping[str, Any]],
-) -> list[str]:
-    """Gather the arrays of a finished training and write them as one `.npz`.
+    rows: Sequence[Row],
+) -> tuple[Arrays, list[str]]:
+    """Compute the arrays of the report for a finished training.
 
     Args:
-        path: File to write, atomically.
         recipe: The recipe.
-        parts: What was trained, with the selected weights.
-        test_frames: The test part.
-        test: What the selected weights make of it.
-        rows: Lines of the metrics, one per epoch.
+        setup: What was trained, with the selected weights.
+        test_frames: The test split.
+        test: The evaluation of the selected weights on it.
+        rows: Metrics, one row per epoch.
 
     Returns:
-        What could not be shown, one line each.
+        The arrays by name, and what could not be shown, one line each.
     """
-    strips, warnings = _strips(recipe, parts, test_frames, test)
+    strips, warnings = _strips(recipe, setup, test_frames, test)
     arrays: Arrays = {
         "confusion": confusion_matrix(test.labels, test.predictions, test_frames.num_classes),
         "class_names": np.array(test_frames.class_names, dtype=np.str_),
-        **_readings(recipe, parts),
+        **_activity(recipe, setup),
         **strips,
     }
-    if isinstance(parts.method, TwoStreams):
-        arrays["replacement_histogram"] = _replacement_histogram(recipe, parts, parts.method.mixer)
+    if isinstance(setup.method, TwoStreams):
+        arrays["replacement_histogram"] = _replacement_histogram(recipe, setup, setup.method.mixer)
         arrays["ratio_history"] = np.array([row["realised_ratio"] for row in rows], dtype=np.float32)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_bytes(path, buffer.getbuffer(), sync="name", error=RunError)
-    return warnings
+    return arrays, warnings
 
 
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
@@ -83,15 +75,15 @@ def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], 
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
-def _readings(recipe: Recipe, parts: Parts) -> Arrays:
-    """Read the network on some training pairs, without augmentation."""
+def _activity(recipe: Recipe, setup: TrainingSetup) -> Arrays:
+    """Measure the network on some training pairs, without augmentation."""
     plain = {"sampler": "shuffled", "drop_last": False, "crop_padding": 0, "flip": False, "rotation": 0.0}
-    train = recipe.train.model_copy(update={**plain, "batch_size": min(NUM_RATE_SAMPLES, len(parts.frames))})
-    batches = training_batches(parts.frames, train, EpochPlan(recipe.seed, recipe.num_epochs), parts.device)
+    train = recipe.train.model_copy(update={**plain, "batch_size": min(NUM_RATE_SAMPLES, len(setup.frames))})
+    batches = training_batches(setup.frames, train, EpochPlan(recipe.seed, recipe.num_epochs), setup.device)
     batch = next(batches)
     batches.close()
-    event = observe_pass(parts.model, batch.events, "event")
-    cost = synaptic_cost(parts.model, event)
+    event = observe_pass(setup.model, batch.events, "event")
+    cost = synaptic_cost(setup.model, event)
     arrays: Arrays = {
         "firing_layer": np.array(event.layers, dtype=np.str_),
         "firing_rate_events": event.rates.mean(axis=1),
@@ -105,7 +97,7 @@ def _readings(recipe: Recipe, parts: Parts) -> Arrays:
     }
     if batch.image is None or len(batch) < _LEAST_PAIRS:
         return arrays
-    image = observe_pass(parts.model, batch.image, "image")
+    image = observe_pass(setup.model, batch.image, "image")
     arrays["firing_rate_images"] = image.rates.mean(axis=1)
     arrays["similarity"], arrays["similarity_floor"] = side_similarity(image, event)
     points, arrays["embedding_shares"] = principal_components(np.concatenate([image.features, event.features]))
@@ -113,28 +105,30 @@ def _readings(recipe: Recipe, parts: Parts) -> Arrays:
     return arrays | {
         "embedding": points,
         "embedding_is_event": np.repeat([False, True], len(batch)),
-        "embedding_label": np.array(parts.frames.class_names, dtype=np.str_)[np.tile(labels, 2)],
+        "embedding_label": np.array(setup.frames.class_names, dtype=np.str_)[np.tile(labels, 2)],
     }
 
 
-def _replacement_histogram(recipe: Recipe, parts: Parts, mixer: Mixer) -> NDArray[np.int64]:
-    """Draw the points of the last epoch again: counts of t* = 1 to T and never, shape (T + 1,)."""
-    train, frames = recipe.train, parts.frames
+def _replacement_histogram(recipe: Recipe, setup: TrainingSetup, mixer: Mixer) -> NDArray[np.int64]:
+    """Draw the replacement points of the last epoch again: counts of t* = 1 to T and never, shape (T + 1,)."""
+    train, frames = recipe.train, setup.frames
     epoch = train.epochs - 1
     order = epoch_order(
-        frames.uids, frames.labels, seed=recipe.seed, epoch=epoch, sampler=train.sampler, num_draws=parts.num_draws
+        frames.uids, frames.labels, seed=recipe.seed, epoch=epoch, sampler=train.sampler, num_draws=setup.num_draws
     )
     counts = np.zeros(mixer.num_time_steps + 1, dtype=np.int64)
     slices = batch_slices(len(order.indices), train.batch_size, drop_last=train.drop_last)
-    for step, part in enumerate(slices):
-        progress = (epoch * parts.num_steps + step) / (train.epochs * parts.num_steps)
-        keys = DrawKeys(recipe.seed, epoch, frames.uids[order.indices[part]], order.occurrences[part])
+    for number, rows in enumerate(slices):
+        progress = (epoch * setup.batches_per_epoch + number) / (train.epochs * setup.batches_per_epoch)
+        keys = DrawKeys(recipe.seed, epoch, frames.uids[order.indices[rows]], order.occurrences[rows])
         counts += np.bincount(mixer.points(keys, progress) - 1, minlength=mixer.num_time_steps + 1)
     return counts
 
 
-def _strips(recipe: Recipe, parts: Parts, test_frames: PairedFrames, test: Evaluation) -> tuple[Arrays, list[str]]:
-    """Draw some test samples, spread over the split, each beside an image of its own part where there is one."""
+def _strips(
+    recipe: Recipe, setup: TrainingSetup, test_frames: PairedFrames, test: Evaluation
+) -> tuple[Arrays, list[str]]:
+    """Draw some test samples, spread over the split, each beside an image of its own split where there is one."""
     chosen = np.unique(np.linspace(0, len(test_frames) - 1, min(NUM_STRIPS, len(test_frames))).round().astype(int))
     names = np.array(test_frames.class_names, dtype=np.str_)
     arrays: Arrays = {
@@ -143,18 +137,18 @@ def _strips(recipe: Recipe, parts: Parts, test_frames: PairedFrames, test: Evalu
         "strip_predictions": names[test.predictions[chosen]],
     }
     pairs, warnings = None, []
-    if isinstance(parts.method, TwoStreams):
+    if isinstance(setup.method, TwoStreams):
         try:
             pairs = open_frames(recipe, test_frames.cache, "test", with_images=True)
         except PairingError as error:
-            warnings.append(f"samples of the test part are shown without images: {error}")
-    if pairs is None or not isinstance(parts.method, TwoStreams):
+            warnings.append(f"samples of the test split are shown without images: {error}")
+    if pairs is None or not isinstance(setup.method, TwoStreams):
         events = test_frames.read(chosen).events
         shown = np.stack([event_colors(sample) for sample in events])[:, None]
         return {**arrays, "strips": _to_unit(shown)}, warnings
     batch = pairs.read(chosen)
     keys = DrawKeys(recipe.seed, 0, pairs.uids[chosen], np.zeros(len(chosen), np.int64))
-    points = parts.method.mixer.points(keys, 0.0)
+    points = setup.method.mixer.points(keys, 0.0)
     masks = mix_mask(torch.from_numpy(points), pairs.num_steps).numpy()
     strips = [
         sample_strip(image, events, masks[:, at])

@@ -1,23 +1,32 @@
-"""The folder of a run: its name, its files, and the lock of the one process that writes in it."""
+"""The folder of a run: the only place that names, reads and writes its files."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tmkt_data.files import lock, write_bytes
-from tmkt_train.errors import RunError, command
-from tmkt_train.recipe.load import load_recipe
-from tmkt_train.recipe.recipe import Recipe, recipe_text
-from tmkt_train.training.metrics import MetricsFile
+import numpy as np
+from numpy.typing import NDArray
 
-_NUMBER = (int, float)
-_Kinds = Mapping[str, type | tuple[type, ...]]
-_ENVIRONMENT: _Kinds = {"cache": str, "cache_digest": str, "num_threads": int}
-_RESULT: _Kinds = {
+from tmkt_data.files import lock, write_bytes
+from tmkt_train.errors import RecipeError, RunError, command
+from tmkt_train.recipe.load import load_recipe, read_tables
+from tmkt_train.recipe.recipe import Recipe, recipe_text
+
+Row = dict[str, Any]
+"""What metrics.jsonl holds for one epoch."""
+Arrays = Mapping[str, NDArray[Any]]
+
+_DAMAGED = "the run is damaged, start a new one"
+_ENVIRONMENT: dict[str, type] = {"cache": str, "cache_digest": str, "num_threads": int, "recipe_digest": str}
+_RESULT: dict[str, type] = {
     "test_accuracy": float,
     "num_test": int,
     "best_epoch": int,
@@ -25,11 +34,38 @@ _RESULT: _Kinds = {
     "optimistic": bool,
     "selected_on": str,
     "cache_digest": str,
-    "wall_s": _NUMBER,
+    "wall_s": float,
     "peak_memory_bytes": int,
     "warnings": list,
     "environment": dict,
 }
+_AXES = {
+    "confusion": "KK",
+    "class_names": "K",
+    "firing_layer": "L",
+    "firing_rate_events": "L",
+    "firing_rate_images": "L",
+    "firing_steps_events": "LT",
+    "synapse_layer": "S",
+    "synapse_spiking": "S",
+    "synapse_macs": "S",
+    "synapse_operations": "S",
+    "synapse_energy_nj": "S",
+    "synapse_dense_energy_nj": "S",
+    "similarity": "LT",
+    "similarity_floor": "LT",
+    "embedding": "P2",
+    "embedding_shares": "2",
+    "embedding_is_event": "P",
+    "embedding_label": "P",
+    "replacement_histogram": "R",
+    "ratio_history": "E",
+    "strips": "NQTHW3",
+    "strip_ids": "N",
+    "strip_labels": "N",
+    "strip_predictions": "N",
+}
+"""The axes of each array in diagnostics.npz; a letter is one length in all of them, a digit is the length itself."""
 _LOCK = ".lock"
 _BEFORE_THE_RECIPE = {_LOCK, "environment.json"}
 
@@ -39,105 +75,174 @@ class RunFolder:
 
     Attributes:
         path: The folder.
+        recipe: The resolved recipe; written last when a run is created, so it marks a run that can be resumed.
+        environment: What the run was started in: versions, device, cache.
+        metrics: One JSON object per finished epoch.
+        last: The checkpoint to resume from.
+        best: The selected weights.
+        result: The result; it marks a finished run.
+        diagnostics: Arrays of the final evaluation, for the report.
+        report: The report.
+        few_shot: The few-shot accuracies.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe."""
-        return self.path / "recipe.toml"
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint to go on from."""
-        return self.path / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        """The weights that were selected."""
-        return self.path / "best.pt"
-
-    @property
-    def diagnostics(self) -> Path:
-        """The arrays of the final evaluation."""
-        return self.path / "diagnostics.npz"
-
-    @property
-    def report(self) -> Path:
-        """The report."""
-        return self.path / "report.html"
-
-    @property
-    def metrics(self) -> MetricsFile:
-        """The file of metrics."""
-        return MetricsFile(self.path / "metrics.jsonl")
+        self.recipe = path / "recipe.toml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.last = path / "last.pt"
+        self.best = path / "best.pt"
+        self.result = path / "result.json"
+        self.diagnostics = path / "diagnostics.npz"
+        self.report = path / "report.html"
+        self.few_shot = path / "few_shot.json"
 
     @property
     def is_finished(self) -> bool:
         """Whether the run has a result."""
-        return (self.path / "result.json").is_file()
+        return self.result.is_file()
 
-    def load_recipe(self) -> Recipe:
-        """Read the recipe of the run.
+    def read_recipe(self) -> Recipe:
+        """Read and validate the recipe of the run.
 
         Raises:
             RunError: The folder holds no run.
-            RecipeError: The recipe was changed into no recipe.
+            RecipeError: The file is not a valid recipe any more.
         """
-        if not self.recipe.is_file():
-            found = "no recipe.toml in it" if self.path.is_dir() else "no such folder"
-            raise RunError(f"{self.path}: {found}, expected the folder of a run; see `tmkt-train recipe --help`")
+        self._require_run()
         return load_recipe(self.recipe)
 
-    def environment(self) -> dict[str, Any]:
+    def read_recipe_tables(self) -> dict[str, Any]:
+        """Read the recipe of the run as it was written, also by a version with other keys.
+
+        Raises:
+            RunError: The folder holds no run, or the file is damaged.
+        """
+        self._require_run()
+        try:
+            return read_tables(self.recipe)
+        except RecipeError as error:
+            raise RunError(str(error)) from None
+
+    def read_environment(self) -> dict[str, Any]:
         """Read the environment that the run was started in.
 
         Raises:
             RunError: It is missing, damaged, or lacks what every run has.
         """
-        return self._read("environment.json", _ENVIRONMENT)
+        return _read_json(self.environment, _ENVIRONMENT)
 
-    def result(self) -> dict[str, Any]:
-        """Read the result; `best_epoch` in it counts from 0.
+    def write_environment(self, values: Mapping[str, Any]) -> None:
+        """Write the environment."""
+        _write_json(self.environment, values)
+
+    def read_result(self) -> dict[str, Any]:
+        """Read the result; `best_epoch` counts from 0.
 
         Raises:
             RunError: It is missing, damaged, or lacks what every result has.
         """
-        return self._read("result.json", _RESULT)
-
-    def write_environment(self, values: Mapping[str, Any]) -> None:
-        """Write the environment."""
-        self._write("environment.json", values)
+        return _read_json(self.result, _RESULT)
 
     def write_result(self, values: Mapping[str, Any]) -> None:
-        """Write the result."""
-        self._write("result.json", values)
+        """Write the result, which makes the run a finished one."""
+        _write_json(self.result, values)
 
-    def _read(self, name: str, expected: _Kinds) -> dict[str, Any]:
-        path = self.path / name
+    def write_few_shot(self, values: Mapping[str, Any]) -> None:
+        """Write the few-shot accuracies."""
+        _write_json(self.few_shot, values)
+
+    def append_metrics(self, row: Row) -> None:
+        """Append the metrics of one epoch; they are on disk when this returns.
+
+        Raises:
+            RunError: They cannot be written.
+        """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{path}: cannot be read ({error}); the run is not whole, start it anew") from None
-        if not isinstance(values, dict):
-            raise RunError(f"{path}: found no table, expected one; the run is not whole, start it anew")
-        for key, kind in expected.items():
-            if not isinstance(values.get(key), kind):
-                raise RunError(f"{path}: found {values.get(key)!r} as {key}; the run is not whole, start it anew")
-        return values
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(f"{self.metrics}: cannot be written ({error})") from None
 
-    def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        text = json.dumps(values, indent=2) + "\n"
-        write_bytes(self.path / name, text.encode(), sync="name", error=RunError)
+    def read_metrics(self) -> tuple[list[Row], bool]:
+        """Read the metrics of the finished epochs.
+
+        Returns:
+            One row per epoch, and whether a last line was left out that was cut off while being written.
+
+        Raises:
+            RunError: The file is damaged.
+        """
+        rows, problem, is_cut = self._parse_metrics()
+        if problem and not is_cut:
+            raise RunError(f"{self.metrics}:{len(rows) + 1}: {problem}; {_DAMAGED}")
+        return rows, is_cut
+
+    def keep_metrics(self, num_epochs: int) -> list[Row]:
+        """Cut the metrics back to the first `num_epochs` epochs and return them.
+
+        Raises:
+            RunError: There are fewer whole ones, or the file cannot be written.
+        """
+        rows, _, _ = self._parse_metrics()
+        if len(rows) < num_epochs:
+            raise RunError(
+                f"{self.metrics}: found {len(rows)} whole epochs, expected {num_epochs} as in last.pt; {_DAMAGED}"
+            )
+        kept = rows[:num_epochs]
+        _write(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        return kept
+
+    def _parse_metrics(self) -> tuple[list[Row], str, bool]:
+        """Return the rows before the first bad line, what is wrong with that line, and whether it was cut off."""
+        rows: list[Row] = []
+        if not self.metrics.is_file():
+            return rows, "", False
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+            if not line.endswith("\n"):
+                return rows, "the line is cut off", True
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                return rows, f"{error}, expected JSON", False
+            if not isinstance(row, dict) or row.get("epoch") != len(rows):
+                return rows, f"expected a JSON object of epoch {len(rows)}", False
+            rows.append(row)
+        return rows, "", False
+
+    def write_diagnostics(self, arrays: Arrays) -> None:
+        """Write the arrays of the final evaluation."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        _write(self.diagnostics, buffer.getbuffer())
+
+    def read_diagnostics(self) -> Arrays:
+        """Read the arrays of the final evaluation; none where the file is missing.
+
+        Raises:
+            RunError: The file is damaged, or an array has another shape than the others imply.
+        """
+        if not self.diagnostics.is_file():
+            return {}
+        try:
+            with self.diagnostics.open("rb") as file, zipfile.ZipFile(file):
+                file.seek(0)
+                stored = np.load(file, allow_pickle=False)
+                arrays = {name: stored[name] for name in stored.files}
+        except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+            raise RunError(f"{self.diagnostics}: {error}, expected arrays; the file is damaged") from None
+        _check_shapes(self.diagnostics, arrays)
+        return arrays
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes from training in this folder for as long as the context lasts.
 
         Raises:
-            RunError: Another process does.
+            RunError: Another process is training in it.
         """
         busy = RunError(f"{self.path}: another process is training here; wait for it to end")
         with lock(self.path / _LOCK, busy):
@@ -145,6 +250,43 @@ class RunFolder:
                 # A process that was killed while it wrote a file left this.
                 left.unlink()
             yield
+
+    def _require_run(self) -> None:
+        if not self.recipe.is_file():
+            found = "no recipe.toml" if self.path.is_dir() else "no such folder"
+            raise RunError(f"{self.path}: {found}, expected the folder of a run; name one that `tmkt-train` made")
+
+
+def _read_json(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); {_DAMAGED}") from None
+    if not isinstance(values, dict):
+        raise RunError(f"{path}: found {type(values).__name__}, expected a JSON object; {_DAMAGED}")
+    for key, kind in kinds.items():
+        if not isinstance(values.get(key), (int, float) if kind is float else kind):
+            raise RunError(f"{path}: found {values.get(key)!r} as {key}, expected another type; {_DAMAGED}")
+    return values
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    _write(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    write_bytes(path, data, sync="name", error=RunError)
+
+
+def _check_shapes(path: Path, arrays: Arrays) -> None:
+    lengths = {"2": 2, "3": 3}
+    for name, axes in _AXES.items():
+        if name not in arrays:
+            continue
+        shape = arrays[name].shape
+        if len(axes) != len(shape) or any(lengths.setdefault(a, n) != n for a, n in zip(axes, shape, strict=True)):
+            expected = " x ".join(str(lengths.get(axis, axis)) for axis in axes)
+            raise RunError(f"{path}: {name} has shape {shape}, expected {expected}; the file is damaged")
 
 
 def cache_of(environment: Mapping[str, Any]) -> Path:
@@ -160,22 +302,22 @@ def cache_of(environment: Mapping[str, Any]) -> Path:
 
 
 def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str, Any]) -> RunFolder:
-    """Make the folder of a new run; the recipe is written last and marks a run that can be gone on with.
+    """Create the folder of a new run.
 
     Args:
         recipe: The resolved recipe.
-        out: Folder to make; None for `runs/<recipe>-<method>-seed<seed>`, with a number where that is taken.
+        out: Folder to create; None for `runs/<recipe>-<method>-seed<seed>`, with a number if that is taken.
         environment: What the run is started in.
 
     Raises:
-        RunError: The folder holds something already, is being made by another process, or cannot be made.
+        RunError: The folder holds something already, is being created by another process, or cannot be created.
     """
     try:
         folder = RunFolder(_make_numbered(recipe) if out is None else _make_given(out))
         with folder.lock():
             _require_empty(folder)
             folder.write_environment(environment)
-            write_bytes(folder.recipe, recipe_text(recipe).encode(), sync="name", error=RunError)
+            _write(folder.recipe, recipe_text(recipe).encode())
     except OSError as error:
         raise RunError(f"{out or 'runs'}: the folder cannot be made ({error}); choose another with --out") from None
     return folder
@@ -203,12 +345,12 @@ def _make_given(out: Path) -> Path:
 
 def _require_empty(folder: RunFolder) -> None:
     out = folder.path
-    # What a process left that was killed before it wrote the recipe is no run.
+    # A process that was killed before it wrote the recipe left no run.
     if {path.name for path in out.iterdir()} <= _BEFORE_THE_RECIPE:
         return
     if folder.recipe.is_file() and folder.is_finished:
         raise RunError(f"{out}: holds a finished run; choose another folder with --out")
     if folder.recipe.is_file():
         again = command("tmkt-train", "resume", out)
-        raise RunError(f"{out}: holds an unfinished run; go on with: {again}")
+        raise RunError(f"{out}: holds an unfinished run; resume it with: {again}")
     raise RunError(f"{out}: not empty, expected a new folder; choose another with --out")

@@ -1,4 +1,4 @@
-"""The loop: one epoch of training, one pass of evaluation. Plain arguments, no recipe in sight."""
+"""The loop: one epoch of training, one pass of evaluation."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim import Optimizer
 
 from tmkt_train.data.batches import Batch
 from tmkt_train.errors import RunError
-from tmkt_train.method.methods import Method
 from tmkt_train.method.objective import classification_losses
 from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.schema import LossTable
-from tmkt_train.training.metrics import LOSS, EpochMeans
+from tmkt_train.training.metrics import LOSS
+from tmkt_train.training.setup import TrainingSetup
+from tmkt_train.training.state import TrainingState
 
 TOP = 5
 
 
 class Evaluation(NamedTuple):
-    """What a model makes of a split.
+    """How a network does on a split.
 
     Attributes:
-        accuracy: Share of right predictions, in [0, 1].
+        accuracy: Share of correct predictions, in [0, 1].
         loss: Mean classification loss.
         predictions: Predicted classes, shape (N,), int64.
         labels: True classes, shape (N,), int64.
-        top5: Share of samples whose class is among the five best, in [0, 1]; 1 with five classes or fewer.
+        top5: Share of samples whose class is among the five most likely, in [0, 1]; 1 with five classes or fewer.
     """
 
     accuracy: float
@@ -41,56 +41,48 @@ class Evaluation(NamedTuple):
 
 
 def train_one_epoch(
-    model: SpikingNetwork,
-    method: Method,
-    optimizer: Optimizer,
+    setup: TrainingSetup,
+    state: TrainingState,
     batches: Iterable[Batch],
-    means: EpochMeans,
     *,
-    epoch: int,
-    epochs: int,
-    num_steps: int,
-    first: int = 0,
+    num_epochs: int,
     check_every: int = 1,
 ) -> Generator[int, None, None]:
-    """Train on the batches of one epoch; stop between any two steps by closing the generator.
+    """Train on the batches of one epoch; stop between any two batches by closing the generator.
 
     Args:
-        model: Network, changed in place.
-        method: Objectives, changed in place.
-        optimizer: Optimizer over the parameters of both, with the learning rate of this epoch.
-        batches: Batches of the epoch, from number `first` on.
-        means: Where the figures of the steps are gathered.
-        epoch: This epoch, from 0.
-        epochs: Epochs of the training.
-        num_steps: Batches of a whole epoch.
-        first: Number of the first batch.
-        check_every: Steps between two looks at the loss; a look waits for the GPU.
+        setup: Network, method and optimizer, changed in place; the optimizer has the learning rate of this epoch.
+        state: Says the epoch and the number of the first batch; updated after each batch.
+        batches: Batches of the epoch, from number `state.batch` on.
+        num_epochs: Epochs of the training.
+        check_every: Batches between two checks of the loss; a check waits for the GPU.
 
     Yields:
-        The number of steps done in this epoch.
+        The number of batches done in this epoch.
 
     Raises:
-        NonFiniteError: A loss is no finite number.
+        NonFiniteError: A loss is NaN or infinite.
     """
-    model.train()
-    method.train()
-    for step, batch in enumerate(batches, start=first):
-        progress = (epoch * num_steps + step) / (epochs * num_steps)
-        optimizer.zero_grad(set_to_none=True)
-        objective = method(model, batch, progress)
-        means.watch(step, objective.loss)
-        if (step + 1) % check_every == 0:
-            means.check(epoch)
+    means, num_batches = state.means, setup.batches_per_epoch
+    setup.model.train()
+    setup.method.train()
+    for number, batch in enumerate(batches, start=state.batch):
+        progress = (state.epoch * num_batches + number) / (num_epochs * num_batches)
+        setup.optimizer.zero_grad(set_to_none=True)
+        objective = setup.method(setup.model, batch, progress)
+        means.watch(number, objective.loss)
+        if (number + 1) % check_every == 0:
+            means.check(state.epoch)
         objective.loss.backward()
-        optimizer.step()
-        right = (predict(objective.logits) == batch.labels).double().mean()
+        setup.optimizer.step()
+        accuracy = (predict(objective.logits) == batch.labels).double().mean()
         terms = {f"loss_terms.{name}": value for name, value in objective.terms.items()}
-        metrics = {LOSS: objective.loss, "train_accuracy": right, **terms, **objective.metrics}
+        metrics = {LOSS: objective.loss, "train_accuracy": accuracy, **terms, **objective.metrics}
         means.add(metrics, weight=len(batch))
         means.num_skipped += objective.num_skipped
-        yield step + 1
-    means.check(epoch)
+        state.batch = number + 1
+        yield state.batch
+    means.check(state.epoch)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on; plain values for whoever shows them."""
+"""The progress values that a run yields; plain values for whoever shows them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Started(NamedTuple):
         cache: Its cache.
         recipe: Its recipe.
         num_classes: Classes.
-        num_train: Training samples; an epoch draws as many.
-        num_selection: Samples of the part that selects the epoch.
-        selected_on: That part: val or test.
-        num_steps: Steps of an epoch.
+        num_train: Training samples.
+        num_selection: Samples of the split that selects the epoch.
+        selected_on: That split: val or test.
+        batches_per_epoch: Batches of an epoch.
         num_parameters: Parameters of the network.
         device: Where it runs, in words.
         first_epoch: Epochs that are done already.
-        first_step: Steps of the next one that are done already.
-        notes: What differs from when the run was started.
+        first_batch: Batches of the next epoch that are done already.
+        notes: Warnings, and what differs from when the run was started.
     """
 
     run: Path
@@ -34,27 +34,27 @@ class Started(NamedTuple):
     num_train: int
     num_selection: int
     selected_on: str
-    num_steps: int
+    batches_per_epoch: int
     num_parameters: int
     device: str
     first_epoch: int
-    first_step: int
+    first_batch: int
     notes: tuple[str, ...]
 
 
 class StepDone(NamedTuple):
-    """One step is done: number `step` of `num_steps` in `epoch`."""
+    """One training step is done: the one on batch `batch`, counted from 1, of `batches_per_epoch` in `epoch`."""
 
     epoch: int
-    step: int
-    num_steps: int
+    batch: int
+    batches_per_epoch: int
 
 
 class EpochDone(NamedTuple):
     """One epoch is done.
 
     Attributes:
-        row: Its line in the metrics.
+        row: Its metrics.
         is_best: Whether it is the best so far.
         epochs: Epochs of the training.
     """

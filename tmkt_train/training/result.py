@@ -1,10 +1,11 @@
-"""The end of a run: the test part, read once with the selected weights, and the record of the result."""
+"""The result of a run: the selected weights evaluated on the test split, recorded, and opened again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,154 +14,70 @@ from tmkt_data import PairedFrames
 from tmkt_data.errors import TmktError
 from tmkt_data.pairs.report import report_pairs
 from tmkt_train.data.batches import Batch, evaluation_batches
-from tmkt_train.data.cache import selection_split
-from tmkt_train.errors import RunError
+from tmkt_train.data.cache import open_frames, selection_split
+from tmkt_train.errors import RunError, command
 from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.recipe import Recipe, inferred_choices
-from tmkt_train.training.finished import open_finished
-from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.checkpoint import load_best, require_same_recipe
+from tmkt_train.training.environment import choose_device, numerics
+from tmkt_train.training.folder import Arrays, Row, RunFolder, cache_of
 from tmkt_train.training.loop import TOP, Evaluation, evaluate
-from tmkt_train.training.setup import Parts
-from tmkt_train.training.state import Position
+from tmkt_train.training.setup import TrainingSetup, build_network
+from tmkt_train.training.state import TrainingState
 
 
-def evaluate_part(
-    recipe: Recipe,
-    model: SpikingNetwork,
-    frames: PairedFrames,
-    device: torch.device,
-    before_batch: Callable[[], None] = lambda: None,
-) -> Evaluation:
-    """Evaluate a network on one part.
+class FinishedRun(NamedTuple):
+    """A finished run, opened again.
 
-    Args:
-        recipe: Says the batch size and the loss.
-        model: Network, on the device.
-        frames: The part.
-        device: Where it runs.
-        before_batch: Called before each batch; may raise to stop.
-    """
-    batches = evaluation_batches(frames, batch_size=recipe.train.eval_batch_size, device=device)
-
-    def asked(batch: Batch) -> Batch:
-        before_batch()
-        return batch
-
-    return evaluate(model, map(asked, batches), recipe.loss)
-
-
-def result_record(
-    recipe: Recipe,
-    parts: Parts,
-    at: Position,
-    rows: Sequence[Mapping[str, Any]],
-    test: Evaluation,
-    environment: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Build what result.json holds; `best_epoch` counts from 0.
-
-    Args:
-        recipe: The recipe.
-        parts: What was trained.
-        at: The end of the run.
-        rows: Lines of the metrics, one per epoch.
-        test: What the selected weights make of the test part.
-        environment: What the run was started in.
-    """
-    if at.best is None:
-        raise RunError("result: found no best epoch, expected one; the checkpoint is damaged, start the run anew")
-    selected_on = selection_split(recipe)
-    on_test = selected_on == "test"
-    last = rows[-1].get(f"{selected_on}_accuracy")
-    if not isinstance(last, float):
-        raise RunError(f"metrics.jsonl: no {selected_on}_accuracy in its last line; start the run anew")
-    frames = parts.frames
-    frames.set_epoch(0)
-    pair_report, notes = _pair_report(frames) if recipe.needs_images else (None, [])
-    return {
-        "dataset": recipe.data.dataset,
-        "recipe": recipe.name,
-        "title": recipe.title,
-        "method": recipe.method.name,
-        "protocol": recipe.data.protocol,
-        "pairing": recipe.data.pairing if recipe.needs_images else "none",
-        "seed": recipe.seed,
-        "epochs": recipe.num_epochs,
-        "image_epochs": recipe.image_epochs,
-        "num_steps": recipe.num_epochs * parts.num_steps,
-        "selected_on": selected_on,
-        "optimistic": bool(recipe.optimism),
-        "best_epoch": at.best.epoch,
-        "val_accuracy": None if on_test else at.best.accuracy,
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
-        **({"test_top5_accuracy": test.top5} if frames.num_classes > TOP else {}),
-        f"last_epoch_{selected_on}_accuracy": last,
-        "learning_rate": recipe.optim.learning_rate,
-        "num_parameters": count_parameters(parts.model),
-        "num_parameters_in_training": count_parameters(parts.model, parts.method),
-        "num_classes": frames.num_classes,
-        "num_train": len(frames),
-        "num_val": 0 if on_test else len(parts.selection),
-        "num_test": len(test.labels),
-        "cache_digest": frames.cache_digest,
-        "split_digest": frames.split_digest,
-        "cache_spec": frames.spec.to_dict(),
-        "pair_report": pair_report,
-        "inferred": inferred_choices(recipe),
-        "warnings": [*_warnings(recipe, at), *notes],
-        "environment": dict(environment),
-        "wall_s": round(at.wall_s, 3),
-        "peak_memory_bytes": at.peak_bytes,
-    }
-
-
-def _warnings(recipe: Recipe, at: Position) -> Sequence[str]:
-    warnings = list(recipe.warnings())
-    if at.num_skipped:
-        warnings.append(f"alignment was skipped in {at.num_skipped} batches of one sample")
-    if recipe.optimism:
-        warnings.append(f"test_accuracy is optimistic: {recipe.optimism}")
-    return warnings
-
-
-def _pair_report(frames: PairedFrames) -> tuple[dict[str, Any], list[str]]:
-    """Look at the pairs; the alignment also reads other parts, and what is wrong there does not undo a training."""
-    try:
-        return report_pairs(frames, alignment=True).to_dict(), []
-    except TmktError as error:
-        return report_pairs(frames).to_dict(), [f"the alignment of the pairs was not measured: {error}"]
-
-
-def write_end(folder: RunFolder, result: dict[str, Any], diagnostics: Callable[[], list[str]]) -> dict[str, Any]:
-    """Write the result, then what is only for looking at; nothing that fails there undoes the result.
-
-    Args:
-        folder: The run.
+    Attributes:
+        recipe: The resolved recipe.
         result: What result.json holds.
-        diagnostics: Writes the arrays of the report and returns what it could not show.
-
-    Returns:
-        The result, with warnings on what is missing.
+        test: The test split.
+        model: The network with the selected weights, in evaluation mode, on the device.
+        device: Where it runs.
     """
-    folder.write_result(result)
-    try:
-        warnings = diagnostics()
-    except Exception as error:  # noqa: BLE001 - the training is done, whatever is wrong here
-        warnings = [f"diagnostics.npz is not written ({type(error).__name__}: {error})"]
-    if warnings:
-        result = result | {"warnings": [*result["warnings"], *warnings]}
-        folder.write_result(result)
-    return result
+
+    recipe: Recipe
+    result: dict[str, Any]
+    test: PairedFrames
+    model: SpikingNetwork
+    device: torch.device
 
 
-def count_parameters(*modules: nn.Module) -> int:
-    """Count the parameters of modules."""
-    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+@contextmanager
+def open_finished(path: Path, *, cache: Path | None = None) -> Iterator[FinishedRun]:
+    """Open a finished run, with the numerics that it was trained with for as long as it is open.
+
+    Args:
+        path: Folder of the run.
+        cache: Where the cache lies now, if it was moved.
+
+    Raises:
+        RunError: The run is not finished, or the cache is not the one it was trained on.
+    """
+    folder = RunFolder(path)
+    recipe = folder.read_recipe()
+    if not folder.is_finished:
+        again = command("tmkt-train", "resume", path)
+        raise RunError(f"{path}: not finished, expected a result; resume it with: {again}")
+    result, environment = folder.read_result(), folder.read_environment()
+    require_same_recipe(folder, environment)
+    device = choose_device(recipe)
+    with numerics(recipe, environment["num_threads"]):
+        frames = open_frames(recipe, cache or cache_of(environment), "test")
+        if frames.cache_digest != result["cache_digest"]:
+            raise RunError(
+                f"{path}: cache digest {frames.cache_digest}, expected {result['cache_digest']} "
+                "as in training; give that cache with --cache"
+            )
+        model = build_network(recipe, frames).to(device)
+        load_best(folder, model, device, result["best_epoch"])
+        model.eval()
+        yield FinishedRun(recipe, result, frames, model, device)
 
 
 def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, float]:
-    """Evaluate the selected weights of a finished run on the test part once more.
+    """Evaluate the selected weights of a finished run on the test split again.
 
     Args:
         path: Folder of the run.
@@ -173,4 +90,145 @@ def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, 
         RunError: The run is not finished, or the cache is not the one it was trained on.
     """
     with open_finished(path, cache=cache) as run:
-        return evaluate_part(run.recipe, run.model, run.test, run.device), float(run.result["test_accuracy"])
+        return evaluate_split(run.recipe, run.model, run.test, run.device), float(run.result["test_accuracy"])
+
+
+def evaluate_split(
+    recipe: Recipe,
+    model: SpikingNetwork,
+    frames: PairedFrames,
+    device: torch.device,
+    before_batch: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Evaluate a network on one split.
+
+    Args:
+        recipe: Sets the batch size and the loss.
+        model: Network, on the device.
+        frames: The split.
+        device: Where it runs.
+        before_batch: Called before each batch; may raise to stop.
+    """
+    batches = evaluation_batches(frames, batch_size=recipe.train.eval_batch_size, device=device)
+
+    def checked(batch: Batch) -> Batch:
+        before_batch()
+        return batch
+
+    return evaluate(model, map(checked, batches), recipe.loss)
+
+
+def result_record(
+    recipe: Recipe,
+    setup: TrainingSetup,
+    state: TrainingState,
+    rows: Sequence[Row],
+    test: Evaluation,
+    environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Build the content of result.json; `best_epoch` counts from 0.
+
+    Args:
+        recipe: The recipe.
+        setup: What was trained.
+        state: The training state at the end.
+        rows: Metrics, one row per epoch.
+        test: The evaluation of the selected weights on the test split.
+        environment: What the run was started in.
+
+    Raises:
+        RunError: The checkpoint or the metrics lack what every run has at its end.
+    """
+    if state.best is None:
+        raise RunError("result: found no best epoch, expected one; the checkpoint is damaged, start the run anew")
+    selected_on = selection_split(recipe)
+    on_test = selected_on == "test"
+    last = rows[-1].get(f"{selected_on}_accuracy")
+    if not isinstance(last, float):
+        raise RunError(f"metrics.jsonl: no {selected_on}_accuracy in its last line; start the run anew")
+    frames = setup.frames
+    frames.set_epoch(0)
+    pair_report, notes = _pair_report(frames) if recipe.needs_images else (None, [])
+    return {
+        "dataset": recipe.data.dataset,
+        "recipe": recipe.name,
+        "title": recipe.title,
+        "method": recipe.method.name,
+        "protocol": recipe.data.protocol,
+        "pairing": recipe.data.pairing if recipe.needs_images else "none",
+        "seed": recipe.seed,
+        "epochs": recipe.num_epochs,
+        "image_epochs": recipe.image_epochs,
+        "num_steps": recipe.num_epochs * setup.batches_per_epoch,
+        "selected_on": selected_on,
+        "optimistic": bool(recipe.optimism),
+        "best_epoch": state.best.epoch,
+        "val_accuracy": None if on_test else state.best.accuracy,
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        **({"test_top5_accuracy": test.top5} if frames.num_classes > TOP else {}),
+        f"last_epoch_{selected_on}_accuracy": last,
+        "learning_rate": recipe.optim.learning_rate,
+        "num_parameters": count_parameters(setup.model),
+        "num_parameters_in_training": count_parameters(setup.model, setup.method),
+        "num_classes": frames.num_classes,
+        "num_train": len(frames),
+        "num_val": 0 if on_test else len(setup.selection),
+        "num_test": len(test.labels),
+        "cache_digest": frames.cache_digest,
+        "split_digest": frames.split_digest,
+        "cache_spec": frames.spec.to_dict(),
+        "pair_report": pair_report,
+        "inferred": inferred_choices(recipe),
+        "warnings": [*_warnings(recipe, state), *notes],
+        "environment": dict(environment),
+        "wall_s": round(state.wall_s, 3),
+        "peak_memory_bytes": state.peak_bytes,
+    }
+
+
+def _warnings(recipe: Recipe, state: TrainingState) -> Sequence[str]:
+    warnings = list(recipe.warnings())
+    if state.num_skipped:
+        warnings.append(f"alignment was skipped in {state.num_skipped} batches of one sample")
+    if recipe.optimism:
+        warnings.append(f"test_accuracy is optimistic: {recipe.optimism}")
+    return warnings
+
+
+def _pair_report(frames: PairedFrames) -> tuple[dict[str, Any], list[str]]:
+    # The alignment also reads other splits; an error there must not undo a finished training.
+    try:
+        return report_pairs(frames, alignment=True).to_dict(), []
+    except TmktError as error:
+        return report_pairs(frames).to_dict(), [f"the alignment of the pairs was not measured: {error}"]
+
+
+def write_end(
+    folder: RunFolder, result: dict[str, Any], diagnostics: Callable[[], tuple[Arrays, list[str]]]
+) -> dict[str, Any]:
+    """Write the result, then the diagnostics; nothing that fails in the diagnostics undoes the result.
+
+    Args:
+        folder: The run.
+        result: The content of result.json.
+        diagnostics: Returns the arrays of the report and what could not be shown.
+
+    Returns:
+        The result, with warnings on what is missing.
+    """
+    folder.write_result(result)
+    try:
+        arrays, warnings = diagnostics()
+        folder.write_diagnostics(arrays)
+    except Exception as error:  # noqa: BLE001 - the training is done, whatever is wrong here
+        warnings = [f"{folder.diagnostics.name} is not written ({type(error).__name__}: {error})"]
+    if warnings:
+        result = result | {"warnings": [*result["warnings"], *warnings]}
+        folder.write_result(result)
+    return result
+
+
+def count_parameters(*modules: nn.Module) -> int:
+    """Count the parameters of modules."""
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())

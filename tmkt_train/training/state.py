@@ -1,9 +1,7 @@
-"""How far a run has come: everything that a checkpoint holds beside the weights."""
+"""The training state: everything that a checkpoint holds besides weights, optimizer and generator."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,11 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tmkt_train.training.environment import peak_memory_bytes
 from tmkt_train.training.metrics import EpochMeans
 
 
 class Best(NamedTuple):
-    """The selected epoch: highest accuracy on the selection part, then lowest loss, then earliest.
+    """The selected epoch: highest accuracy on the selection split, then lowest loss, then earliest.
 
     Example:
         >>> Best(3, 0.9, 1.0).is_beaten_by(0.9, 0.5), Best(3, 0.9, 1.0).is_beaten_by(0.9, 1.0)
@@ -32,23 +31,23 @@ class Best(NamedTuple):
 
 
 @dataclass(slots=True)
-class Position:
-    """Where in the training a run stands.
+class TrainingState:
+    """How far a run has come.
 
     Attributes:
-        means: Figures of the steps done in the epoch in work.
-        epoch: Epoch in work, from 0.
-        step: Steps of it that are done.
+        means: Means of the metrics over the finished batches of the current epoch.
+        epoch: Current epoch, from 0.
+        batch: Batches of it that are done, which is the number of the next one.
         best: The best epoch so far.
-        num_skipped: Terms left out in finished epochs because a batch had one row.
-        epoch_s: Seconds spent on the epoch in work.
+        num_skipped: Terms skipped in finished epochs because a batch had one row.
+        epoch_s: Seconds spent on the current epoch.
         wall_s: Seconds spent on the run, over all its sessions.
-        peak_bytes: Largest memory use, over all its sessions.
+        peak_bytes: Peak memory use, over all its sessions.
     """
 
     means: EpochMeans
     epoch: int = 0
-    step: int = 0
+    batch: int = 0
     best: Best | None = None
     num_skipped: int = 0
     epoch_s: float = 0.0
@@ -58,11 +57,11 @@ class Position:
 
     @property
     def is_best_just_done(self) -> bool:
-        """Whether the run stands right behind its best epoch, so that its weights are those of that epoch."""
-        return self.best is not None and self.step == 0 and self.best.epoch == self.epoch - 1
+        """Whether the best epoch is the one that was just finished, so that the current weights are the best."""
+        return self.best is not None and self.batch == 0 and self.best.epoch == self.epoch - 1
 
     def tick(self, device: torch.device) -> None:
-        """Take in the time since the last tick, and the memory."""
+        """Add the time since the last tick, and update the peak memory."""
         now = time.perf_counter()
         self.epoch_s += now - self._since
         self.wall_s += now - self._since
@@ -70,21 +69,21 @@ class Position:
         self.peak_bytes = max(self.peak_bytes, peak_memory_bytes(device))
 
     def finish_epoch(self, device: torch.device, accuracy: float, loss: float, *, may_be_best: bool = True) -> bool:
-        """Go to the start of the next epoch; return whether this one is the best so far, where it may be."""
+        """Move on to the next epoch; return whether the finished one is the best so far, if it may be."""
         is_best = may_be_best and (self.best is None or self.best.is_beaten_by(accuracy, loss))
         if is_best:
             self.best = Best(self.epoch, accuracy, loss)
         self.num_skipped += self.means.num_skipped
-        self.epoch, self.step, self.epoch_s, self.means = self.epoch + 1, 0, 0.0, EpochMeans(device)
+        self.epoch, self.batch, self.epoch_s, self.means = self.epoch + 1, 0, 0.0, EpochMeans(device)
         return is_best
 
-    def state(self) -> dict[str, Any]:
-        """Return everything as numbers, for a checkpoint."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, for a checkpoint."""
         return {
             "epoch": self.epoch,
-            "step": self.step,
+            "step": self.batch,
             "best": None if self.best is None else list(self.best),
-            "means": self.means.state(),
+            "means": self.means.state_dict(),
             "num_skipped": self.num_skipped,
             "epoch_s": self.epoch_s,
             "wall_s": self.wall_s,
@@ -92,26 +91,21 @@ class Position:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], device: torch.device) -> Position:
-        """Return what `state` gave."""
+    def from_state_dict(cls, values: Mapping[str, Any], device: torch.device) -> TrainingState:
+        """Return the training state that `state_dict` was called on."""
         means = EpochMeans(device)
-        means.load(state["means"])
+        means.load_state_dict(values["means"])
         best = None
-        if state["best"] is not None:
-            epoch, accuracy, loss = state["best"]
+        if values["best"] is not None:
+            epoch, accuracy, loss = values["best"]
             best = Best(int(epoch), float(accuracy), float(loss))
-        numbers = {key: int(state[key]) for key in ("epoch", "step", "num_skipped", "peak_bytes")}
-        return cls(means, best=best, epoch_s=float(state["epoch_s"]), wall_s=float(state["wall_s"]), **numbers)
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the most memory in use so far: of the GPU that trains, else of this process; 0 if unknown."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    if os.name != "posix":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Bytes on macOS, KiB on Linux.
-    return peak if sys.platform == "darwin" else peak * 1024
+        return cls(
+            means,
+            epoch=int(values["epoch"]),
+            batch=int(values["step"]),
+            best=best,
+            num_skipped=int(values["num_skipped"]),
+            epoch_s=float(values["epoch_s"]),
+            wall_s=float(values["wall_s"]),
+            peak_bytes=int(values["peak_bytes"]),
+        )

@@ -72,7 +72,7 @@ def test_evaluate_agrees_and_says_when_it_does_not(here):
     code, out, err = call("evaluate", "run")
     assert (code, err) == (0, "")
     assert "of 10 recordings" in out
-    result = RunFolder(here / "run").result()
+    result = RunFolder(here / "run").read_result()
     RunFolder(here / "run").write_result(result | {"test_accuracy": 2.0})
     code, _, err = call("evaluate", "run")
     assert code == 1
@@ -106,7 +106,7 @@ def test_taken_folder_is_refused_with_what_to_do(here):
     assert (code, err) == (1, "error: run: holds a finished run; choose another folder with --out\n")
     (here / "run" / "result.json").unlink()
     code, _, err = call("recipe", "tiny", "--out", "run")
-    assert (code, err) == (1, "error: run: holds an unfinished run; go on with: tmkt-train resume run\n")
+    assert (code, err) == (1, "error: run: holds an unfinished run; resume it with: tmkt-train resume run\n")
     assert (here / "run" / "best.pt").is_file()
 
 
@@ -196,12 +196,12 @@ def test_five_mistakes_are_five_lines():
         (["recipe", "tinny"], 1, "error: tinny: no recipe of this name; did you mean tiny?"),
         (["recipe", "x.toml"], 1, "error: x.toml: no such recipe file"),
         (["resume", "nowhere"], 1, "error: nowhere: no such folder"),
-        (["evaluate", "."], 1, "error: .: no recipe.toml in it"),
+        (["evaluate", "."], 1, "error: .: no recipe.toml"),
         (["recipe", "tiny", "--cache", "none.h5"], 1, "error: none.h5: "),
         (
             ["recipe", "tiny", "--set", "train.device=cuda"],
             1,
-            "error: train.device: found 'cuda', but torch sees no GPU",
+            "error: train.device: found 'cuda', but torch finds no GPU",
         ),
     ],
 )
@@ -218,7 +218,7 @@ def test_seed_overrides_the_recipe(here):
     code, out, _ = call("recipe", "tiny", "--seed", "9", "--set", "train.epochs=2")
     assert code == 0
     assert "runs/tiny-tmkt-seed9" in out
-    assert RunFolder(here / "runs" / "tiny-tmkt-seed9").result()["seed"] == 9
+    assert RunFolder(here / "runs" / "tiny-tmkt-seed9").read_result()["seed"] == 9
 
 
 def test_help_loads_neither_torch_nor_numba(tmp_path):

@@ -63,7 +63,7 @@ def test_layout_and_seeds(whole):
         f"runs/{name}/share-{share}/seed-{seed}"
         for name in ("tiny_event_only", "tiny") for share in ("0.3", "1.0") for seed in (3, 4)
     }  # fmt: skip
-    recipe = RunFolder(comparison.out / "runs/tiny/share-0.3/seed-4").load_recipe()
+    recipe = RunFolder(comparison.out / "runs/tiny/share-0.3/seed-4").read_recipe()
     assert (recipe.seed, recipe.data.event_share, recipe.train.epochs) == (4, 0.3, 2)
 
 
@@ -73,7 +73,7 @@ def test_table_says_what_the_runs_say(whole):
     assert len(table) == 8
     assert [row["recipe"] for row in table] == ["tiny_event_only"] * 4 + ["tiny"] * 4
     for row in table:
-        result = RunFolder(comparison.out / row["path"]).result()
+        result = RunFolder(comparison.out / row["path"]).read_result()
         assert float(row["test_accuracy"]) == result["test_accuracy"]
         assert float(row["last_epoch_accuracy"]) == result["last_epoch_val_accuracy"]
         assert int(row["seed"]) == result["seed"]
@@ -225,11 +225,11 @@ def test_run_that_fails_is_told_and_the_others_go_on(recipes, tiny_cache, tmp_pa
     comparison = plan_comparison(names, options, num_seeds=1)
     rows, groups, _ = finish(comparison)
     assert [row.result is None for row in rows] == [True, False]
-    assert "no finite number" in rows[0].problem
+    assert "NaN or infinite" in rows[0].problem
     table = read_csv(tmp_path / "out" / "table.csv")
     assert [row["status"] for row in table] == ["failed", "finished"]
     assert table[0]["test_accuracy"] == ""
-    assert "no finite number" in table[0]["problem"]
+    assert "NaN or infinite" in table[0]["problem"]
     assert (groups[0].spread.mean, groups[1].difference.mean) == (None, None)
     lines = list(comparison_lines(groups))
     assert "failed" in lines[1]
@@ -272,7 +272,7 @@ def test_recipe_edited_in_the_folder_is_refused(whole, recipes, tiny_cache, tmp_
 def test_another_cache_is_refused(whole, recipes, tiny_cache, tmp_path):
     shutil.copytree(whole[0].out, tmp_path / "out")
     folder = RunFolder(tmp_path / "out/runs/tiny/share-0.3/seed-3")
-    folder.write_environment(folder.environment() | {"cache_digest": "0" * 64})
+    folder.write_environment(folder.read_environment() | {"cache_digest": "0" * 64})
     with pytest.raises(RunError, match="holds a run on a cache of digest 000000000000, expected"):
         plan(recipes, tmp_path / "out", tiny_cache)
 

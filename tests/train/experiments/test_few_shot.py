@@ -17,7 +17,7 @@ from tmkt_train.data.cache import open_held_out
 from tmkt_train.errors import RunError
 from tmkt_train.experiments.few_shot import Episodes, classify_episode, draw_episode, few_shot_accuracy
 from tmkt_train.training.run import start_run
-from tmkt_train.training.setup import build_parts
+from tmkt_train.training.setup import build_setup
 
 from ..conftest import TINY_SPEC, make_recipe
 
@@ -80,13 +80,13 @@ def test_more_examples_help():
 
 def test_held_out_classes_are_in_no_part_on_either_side(tiny_cache):
     recipe = make_recipe(data__held_out_classes=3)
-    parts = build_parts(recipe, tiny_cache, torch.device("cpu"))
+    setup = build_setup(recipe, tiny_cache, torch.device("cpu"))
     held_out = set(draw_classes(10, 3, seed=0).tolist())
-    for frames in (parts.frames, parts.selection):
+    for frames in (setup.frames, setup.selection):
         assert set(frames.labels.tolist()) == set(range(10)) - held_out
-    image_labels = parts.frames.cache.tables["images/label"]
-    assert set(image_labels[parts.frames.pools.rows].tolist()) == set(range(10)) - held_out
-    found = list(open_held_out(recipe, parts.frames.cache))
+    image_labels = setup.frames.cache.tables["images/label"]
+    assert set(image_labels[setup.frames.pools.rows].tolist()) == set(range(10)) - held_out
+    found = list(open_held_out(recipe, setup.frames.cache))
     assert [frames.split for frames in found] == ["train", "val", "test"]
     whole = [PairedFrames(tiny_cache, split, pairing="none") for split in ("train", "val", "test")]
     expected = {i for frames in whole for i, label in zip(frames.ids, frames.labels, strict=True) if label in held_out}
@@ -95,7 +95,7 @@ def test_held_out_classes_are_in_no_part_on_either_side(tiny_cache):
 
 def test_too_many_held_out_classes_are_refused(tiny_cache):
     with pytest.raises(SpecError, match="held-out classes: found 9 of 10, expected 0 to 8"):
-        build_parts(make_recipe(data__held_out_classes=9), tiny_cache, torch.device("cpu"))
+        build_setup(make_recipe(data__held_out_classes=9), tiny_cache, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -168,4 +168,4 @@ def test_an_unfinished_run_is_refused(tiny_cache, tmp_path):
     training.close()
     result = few_shot(tmp_path / "run")
     assert result.exit_code == 1
-    assert "not finished, expected a result; go on with: tmkt-train resume" in result.output
+    assert "not finished, expected a result; resume it with: tmkt-train resume" in result.output

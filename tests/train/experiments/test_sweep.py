@@ -131,10 +131,10 @@ def test_trial_is_the_mean_of_the_best_validation_accuracies(grid):
         found = []
         for seed in (3, 4):
             run = RunFolder(folder / f"seed-{seed}")
-            assert run.load_recipe().mix.ratio == trial.values["mix.ratio"]
-            rows = run.metrics.read()
-            assert run.result()["val_accuracy"] == max(row["val_accuracy"] for row in rows)
-            found.append(run.result()["val_accuracy"])
+            assert run.read_recipe().mix.ratio == trial.values["mix.ratio"]
+            rows = run.read_metrics()[0]
+            assert run.read_result()["val_accuracy"] == max(row["val_accuracy"] for row in rows)
+            found.append(run.read_result()["val_accuracy"])
         assert list(trial.accuracies.values()) == found
         assert trial.value == pytest.approx(sum(found) / 2)
 
@@ -195,12 +195,12 @@ def test_trial_that_fails_has_no_value_and_the_others_go_on(recipe, tiny_cache, 
     sweep = plan(recipe, tiny_cache, tmp_path / "out", over, is_grid=True)
     trials = run(sweep)
     assert [trial.value is None for trial in trials] == [True, False]
-    assert "no finite number" in trials[0].problem
+    assert "NaN or infinite" in trials[0].problem
     assert best_trial(trials) is trials[1]
     write_sweep(sweep, trials)
     table = read_csv(tmp_path / "out" / "sweep.csv")
     assert [(row["status"], row["val_accuracy"] == "") for row in table] == [("failed", True), ("finished", False)]
-    assert "no finite number" in Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
+    assert "NaN or infinite" in Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
 
 
 def test_values_that_contradict_each_other_fail_alone(recipe, tiny_cache, tmp_path):

@@ -9,34 +9,35 @@ from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batc
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.errors import NonFiniteError, RunError
 from tmkt_train.recipe.schema import LossTable
+from tmkt_train.training.environment import numerics
 from tmkt_train.training.loop import evaluate, predict, train_one_epoch
 from tmkt_train.training.metrics import EpochMeans, epoch_row
-from tmkt_train.training.setup import build_parts, numerics
+from tmkt_train.training.setup import build_setup
+from tmkt_train.training.state import TrainingState
 
 from ..conftest import make_recipe
 
 CPU = torch.device("cpu")
 
 
-def run_epoch(parts, recipe, means, **changes):
+def run_epoch(setup, recipe, **changes):
+    """Train for one epoch; return the steps and the means."""
     train = recipe.train.model_copy(update={"sampler": "shuffled"})
-    batches = training_batches(parts.frames, train, EpochPlan(recipe.seed, 0), CPU)
-    steps = train_one_epoch(
-        parts.model, parts.method, parts.optimizer, batches, means,
-        epoch=0, epochs=1, num_steps=parts.num_steps, **changes,
-    )  # fmt: skip
-    return list(steps)
+    batches = training_batches(setup.frames, train, EpochPlan(recipe.seed, 0), CPU)
+    state = TrainingState(EpochMeans(CPU))
+    steps = list(train_one_epoch(setup, state, batches, num_epochs=1, **changes))
+    assert state.batch == setup.batches_per_epoch
+    return steps, state.means
 
 
 def test_training_learns_and_gathers_every_figure(tiny_cache):
     recipe = make_recipe()
-    parts = build_parts(recipe, tiny_cache, CPU)
+    setup = build_setup(recipe, tiny_cache, CPU)
     losses = []
     for _ in range(4):
-        means = EpochMeans(CPU)
-        steps = run_epoch(parts, recipe, means)
+        steps, means = run_epoch(setup, recipe)
         losses.append(means.means()["train_loss"])
-    assert steps == list(range(1, parts.num_steps + 1))
+    assert steps == list(range(1, setup.batches_per_epoch + 1))
     assert losses[-1] < losses[0]
     row = epoch_row(means.means(), epoch=0, learning_rate=1e-3, selection={"val_accuracy": 0.5})
     assert list(row["loss_terms"]) == [
@@ -49,11 +50,10 @@ def test_training_learns_and_gathers_every_figure(tiny_cache):
 
 def test_figures_are_means_over_samples_with_a_short_last_batch(tiny_cache):
     recipe = make_recipe()
-    parts = build_parts(recipe, tiny_cache, CPU)
-    assert len(parts.frames) % recipe.train.batch_size
-    means = EpochMeans(CPU)
-    run_epoch(parts, recipe, means)
-    mixer, frames = parts.method.mixer, parts.frames
+    setup = build_setup(recipe, tiny_cache, CPU)
+    assert len(setup.frames) % recipe.train.batch_size
+    _, means = run_epoch(setup, recipe)
+    mixer, frames = setup.method.mixer, setup.frames
     keys = DrawKeys(recipe.seed, 0, frames.uids, np.zeros(len(frames), np.int64))
     points = mixer.points(keys, 0.0)
     expected = ((mixer.num_time_steps + 1 - points) / mixer.num_time_steps).mean()
@@ -62,10 +62,9 @@ def test_figures_are_means_over_samples_with_a_short_last_batch(tiny_cache):
 
 def test_batch_of_one_row_is_counted_and_no_nan(tiny_cache):
     recipe = make_recipe(train__batch_size=1, data__recordings_per_class=1)
-    parts = build_parts(recipe, tiny_cache, CPU)
-    means = EpochMeans(CPU)
-    run_epoch(parts, recipe, means)
-    assert means.num_skipped == len(parts.frames)
+    setup = build_setup(recipe, tiny_cache, CPU)
+    _, means = run_epoch(setup, recipe)
+    assert means.num_skipped == len(setup.frames)
     assert math.isfinite(means.means()["train_loss"])
     assert "loss_terms.alignment" not in means.means()
 
@@ -73,22 +72,22 @@ def test_batch_of_one_row_is_counted_and_no_nan(tiny_cache):
 @pytest.mark.parametrize("check_every", [1, 3])
 def test_loss_that_is_no_number_stops_and_says_where(tiny_cache, check_every):
     recipe = make_recipe()
-    parts = build_parts(recipe, tiny_cache, CPU)
+    setup = build_setup(recipe, tiny_cache, CPU)
     with torch.no_grad():
-        parts.model.event_head.weight.fill_(math.inf)
-    before = parts.model.body.conv1.weight.clone()
-    with pytest.raises(NonFiniteError, match=r"epoch 1, step 1: the loss is no finite number"):
-        run_epoch(parts, recipe, EpochMeans(CPU), check_every=check_every)
+        setup.model.event_head.weight.fill_(math.inf)
+    before = setup.model.body.conv1.weight.clone()
+    with pytest.raises(NonFiniteError, match=r"epoch 1, step 1: the loss is NaN or infinite"):
+        run_epoch(setup, recipe, check_every=check_every)
     if check_every == 1:
-        assert torch.equal(parts.model.body.conv1.weight, before)
+        assert torch.equal(setup.model.body.conv1.weight, before)
 
 
 def test_evaluation_is_the_same_for_any_batch_size(tiny_cache):
     recipe = make_recipe()
-    parts = build_parts(recipe, tiny_cache, CPU)
+    setup = build_setup(recipe, tiny_cache, CPU)
     frames = PairedFrames(tiny_cache, split="val", pairing="none")
     small, large = (
-        evaluate(parts.model, evaluation_batches(frames, batch_size=size, device=CPU), LossTable()) for size in (3, 100)
+        evaluate(setup.model, evaluation_batches(frames, batch_size=size, device=CPU), LossTable()) for size in (3, 100)
     )
     np.testing.assert_array_equal(small.predictions, large.predictions)
     np.testing.assert_array_equal(small.labels, frames.labels)
@@ -97,17 +96,17 @@ def test_evaluation_is_the_same_for_any_batch_size(tiny_cache):
 
 
 def test_evaluation_changes_nothing_in_the_network(tiny_cache):
-    parts = build_parts(make_recipe(), tiny_cache, CPU)
-    before = {name: value.clone() for name, value in parts.model.state_dict().items()}
-    evaluate(parts.model, evaluation_batches(parts.selection, batch_size=8, device=CPU), LossTable())
-    for name, value in parts.model.state_dict().items():
+    setup = build_setup(make_recipe(), tiny_cache, CPU)
+    before = {name: value.clone() for name, value in setup.model.state_dict().items()}
+    evaluate(setup.model, evaluation_batches(setup.selection, batch_size=8, device=CPU), LossTable())
+    for name, value in setup.model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
 def test_evaluation_of_nothing_is_refused(tiny_cache):
-    parts = build_parts(make_recipe(), tiny_cache, CPU)
+    setup = build_setup(make_recipe(), tiny_cache, CPU)
     with pytest.raises(RunError, match="no samples"):
-        evaluate(parts.model, [], LossTable())
+        evaluate(setup.model, [], LossTable())
 
 
 def test_prediction_averages_the_steps():
@@ -116,22 +115,22 @@ def test_prediction_averages_the_steps():
 
 
 def test_every_parameter_is_trained_and_the_coefficients_have_no_weight_decay(tiny_cache):
-    parts = build_parts(make_recipe(), tiny_cache, CPU)
-    decayed, plain = parts.optimizer.param_groups
-    assert any(p is parts.method.coefficients.eta for p in plain["params"])
-    given = [*parts.model.parameters(), *parts.method.parameters()]
+    setup = build_setup(make_recipe(), tiny_cache, CPU)
+    decayed, plain = setup.optimizer.param_groups
+    assert any(p is setup.method.coefficients.eta for p in plain["params"])
+    given = [*setup.model.parameters(), *setup.method.parameters()]
     assert len(given) == len(decayed["params"]) + len(plain["params"])
 
 
 def test_training_part_smaller_than_a_batch_is_refused(tiny_cache):
     with pytest.raises(RunError, match=r"expected at least train\.batch_size = 500"):
-        build_parts(make_recipe(train__batch_size=500, train__drop_last=True), tiny_cache, CPU)
+        build_setup(make_recipe(train__batch_size=500, train__drop_last=True), tiny_cache, CPU)
 
 
 def test_event_only_has_one_head(tiny_cache):
-    parts = build_parts(make_recipe(method={"name": "event-only"}), tiny_cache, CPU)
-    assert parts.model.image_head is None
-    assert parts.frames.pairing == "none"
+    setup = build_setup(make_recipe(method={"name": "event-only"}), tiny_cache, CPU)
+    assert setup.model.image_head is None
+    assert setup.frames.pairing == "none"
 
 
 def test_numerics_are_put_back():

@@ -18,7 +18,7 @@ from tmkt_train.training.folder import RunFolder, create_run_folder
 from tmkt_train.training.progress import EpochDone, Finished, Started, StepDone
 from tmkt_train.training.result import evaluate_run
 from tmkt_train.training.run import resume_run, start_run
-from tmkt_train.training.setup import build_parts
+from tmkt_train.training.setup import build_setup
 
 from ..conftest import make_recipe
 
@@ -70,9 +70,9 @@ def assert_same_state(here, there, place=""):
 def assert_same_run(here, there):
     for name in ("last.pt", "best.pt"):
         assert_same_state(load_checkpoint(here / name), load_checkpoint(there / name), name)
-    rows = [[without_times(row) for row in RunFolder(path).metrics.read()] for path in (here, there)]
+    rows = [[without_times(row) for row in RunFolder(path).read_metrics()[0]] for path in (here, there)]
     assert rows[0] == rows[1]
-    results = [without_times(RunFolder(path).result()) for path in (here, there)]
+    results = [without_times(RunFolder(path).read_result()) for path in (here, there)]
     assert results[0] == results[1]
     with np.load(here / "diagnostics.npz") as a, np.load(there / "diagnostics.npz") as b:
         assert a.files == b.files
@@ -83,8 +83,8 @@ def assert_same_run(here, there):
 def test_run_tells_its_progress_in_order(tiny_cache, tmp_path):
     progress = train(make_recipe(), tiny_cache, tmp_path / "run")
     kinds = [type(item) for item in progress]
-    num_steps = progress[0].num_steps
-    assert kinds == [Started, *([StepDone] * num_steps + [EpochDone]) * 3, Finished]
+    num_batches = progress[0].batches_per_epoch
+    assert kinds == [Started, *([StepDone] * num_batches + [EpochDone]) * 3, Finished]
     assert [item.row["epoch"] for item in progress if isinstance(item, EpochDone)] == [0, 1, 2]
     assert any(item.is_best for item in progress if isinstance(item, EpochDone))
 
@@ -95,7 +95,7 @@ def test_folder_holds_what_was_promised(finished, tiny_cache):
         "recipe.toml", "environment.json", "metrics.jsonl", "last.pt", "best.pt", "result.json", "diagnostics.npz",
     }  # fmt: skip
     assert load_recipe(finished / "recipe.toml") == make_recipe()
-    result = RunFolder(finished).result()
+    result = RunFolder(finished).read_result()
     promised = {
         "dataset", "recipe", "method", "protocol", "seed", "epochs", "val_accuracy", "test_accuracy",
         "num_parameters", "cache_digest", "split_digest", "wall_s", "peak_memory_bytes", "best_epoch", "num_train",
@@ -111,8 +111,8 @@ def test_folder_holds_what_was_promised(finished, tiny_cache):
 
 
 def test_metrics_have_a_line_per_epoch_and_the_best_one_is_the_result(finished):
-    rows = RunFolder(finished).metrics.read()
-    result = RunFolder(finished).result()
+    rows = RunFolder(finished).read_metrics()[0]
+    result = RunFolder(finished).read_result()
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     best = max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
     assert result["best_epoch"] == best["epoch"]
@@ -123,14 +123,14 @@ def test_metrics_have_a_line_per_epoch_and_the_best_one_is_the_result(finished):
 
 
 def test_diagnostics_fit_together(finished):
-    result = RunFolder(finished).result()
+    result = RunFolder(finished).read_result()
     with np.load(finished / "diagnostics.npz") as found:
         arrays = dict(found)
     assert arrays["confusion"].sum() == result["num_test"]
     assert np.trace(arrays["confusion"]) / result["num_test"] == result["test_accuracy"]
     assert arrays["replacement_histogram"].shape == (5,)
     assert arrays["replacement_histogram"].sum() == result["num_train"]
-    rows = RunFolder(finished).metrics.read()
+    rows = RunFolder(finished).read_metrics()[0]
     weights = np.array([4, 3, 2, 1, 0]) / 4
     last = (arrays["replacement_histogram"] * weights).sum() / result["num_train"]
     assert last == pytest.approx(rows[-1]["realised_ratio"], abs=1e-6)
@@ -191,7 +191,7 @@ def test_stopped_at_every_step_equals_uninterrupted(tiny_cache, tmp_path, method
 def test_fine_tune_starts_anew_on_events(tiny_cache, tmp_path):
     recipe = make_recipe(method={"name": "fine-tune"}, train__epochs=3, train__image_epochs=2)
     train(recipe, tiny_cache, tmp_path / "run")
-    rows = RunFolder(tmp_path / "run").metrics.read()
+    rows = RunFolder(tmp_path / "run").read_metrics()[0]
     assert [sorted(row["loss_terms"]) for row in rows] == [["image_classification"]] * 2 + [
         ["event_classification"]
     ] * 3
@@ -208,9 +208,9 @@ def test_fine_tune_forgets_the_moments_of_the_first_stage(tiny_cache, tmp_path):
     steps = []
     for progress in run.train():
         if isinstance(progress, StepDone):
-            [state, *_] = run.parts.optimizer.state.values()
+            [state, *_] = run.setup.optimizer.state.values()
             steps.append((progress.epoch, int(state["step"])))
-    num = run.parts.num_steps
+    num = run.setup.batches_per_epoch
     assert [step for _, step in steps] == [*range(1, 2 * num + 1)] * 2
 
 
@@ -287,7 +287,7 @@ def test_resume_refuses_another_cache(digits_root, tiny_cache, tmp_path):
 def test_resume_notes_other_versions(finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished, out)
-    environment = RunFolder(out).environment()
+    environment = RunFolder(out).read_environment()
     RunFolder(out).write_environment(environment | {"torch": "1.0"})
     assert resume_run(out).notes == (f"torch was 1.0 and is {environment['torch']}: the last digits may differ",)
 
@@ -315,13 +315,13 @@ def test_test_part_is_read_at_the_end_only(tiny_cache, tmp_path, split, num_epoc
     seen = []
     with pytest.raises(CacheError, match="altered"):
         seen.extend(start_run(make_recipe(), cache=cache, out=tmp_path / "run").train())
-    assert len(RunFolder(tmp_path / "run").metrics.read()) == num_epochs_done
+    assert len(RunFolder(tmp_path / "run").read_metrics()[0]) == num_epochs_done
 
 
 def test_selection_on_test_is_flagged(tiny_cache, tmp_path):
     recipe = make_recipe(data__protocol="kt-paper", train__epochs=2)
     result = train(recipe, tiny_cache, tmp_path / "run")[-1].result
-    rows = RunFolder(tmp_path / "run").metrics.read()
+    rows = RunFolder(tmp_path / "run").read_metrics()[0]
     assert result["optimistic"] is True
     assert result["val_accuracy"] is None
     assert result["selected_on"] == "test"
@@ -347,8 +347,8 @@ def test_a_leaking_pool_is_optimistic_and_says_how_many_it_reaches(tiny_cache, t
 @pytest.mark.parametrize(("changes", "expected"), [({}, 0.5), ({"data__event_share": 1e-3}, 10 / (10 + 100))])
 def test_the_ratio_by_count_is_the_part_of_the_recordings(tiny_cache, changes, expected):
     recipe = make_recipe(mix__ratio="by-count", **changes)
-    parts = build_parts(recipe, tiny_cache, torch.device("cpu"))
-    assert parts.method.mixer.start == pytest.approx(expected)
+    setup = build_setup(recipe, tiny_cache, torch.device("cpu"))
+    assert setup.method.mixer.start == pytest.approx(expected)
 
 
 def test_batches_of_one_are_recorded(tiny_cache, tmp_path):
@@ -370,7 +370,7 @@ def test_weights_that_explode_stop_the_run_and_keep_the_checkpoint(tiny_cache, t
     with pytest.raises(NonFiniteError, match=r"epoch 2.*the last good checkpoint is kept"):
         train(recipe, tiny_cache, out)
     assert load_checkpoint(out / "last.pt")["position"]["epoch"] == 1
-    assert len(RunFolder(out).metrics.read()) == 1
+    assert len(RunFolder(out).read_metrics()[0]) == 1
     with pytest.raises(NonFiniteError, match=r"epoch 2.*the last good checkpoint is kept"):
         list(resume_run(out).train())
 
@@ -388,7 +388,7 @@ def test_folders_get_numbers_and_taken_ones_are_refused(tmp_path, monkeypatch, f
     assert paths == ["runs/tiny-tmkt-seed3", "runs/tiny-tmkt-seed3-2", "runs/tiny-tmkt-seed3-3"]
     with pytest.raises(RunError, match="holds a finished run"):
         create_run_folder(recipe, finished, {})
-    with pytest.raises(RunError, match=r"unfinished run; go on with: tmkt-train resume runs"):
+    with pytest.raises(RunError, match=r"unfinished run; resume it with: tmkt-train resume runs"):
         create_run_folder(recipe, tmp_path.joinpath("runs/tiny-tmkt-seed3").relative_to(tmp_path), {})
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()

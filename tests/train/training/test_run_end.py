@@ -53,17 +53,17 @@ def test_training_without_images_in_the_test_part_ends_with_a_warning(digits_roo
     *_, end = start_run(recipe, cache=cache, out=tmp_path / "run").train()
     assert isinstance(end, Finished)
     (warning,) = (text for text in end.result["warnings"] if "without images" in text)
-    assert RunFolder(tmp_path / "run").result()["warnings"] == end.result["warnings"]
+    assert RunFolder(tmp_path / "run").read_result()["warnings"] == end.result["warnings"]
     with np.load(tmp_path / "run" / "diagnostics.npz") as found:
         assert found["strips"].shape[:2] == (6, 1)
     page = write_report([tmp_path / "run"], tmp_path / "report.html").read_text(encoding="utf-8")
     assert "without images" in page
-    assert warning.startswith("samples of the test part are shown without images: ")
+    assert warning.startswith("samples of the test split are shown without images: ")
 
 
 def test_result_stands_whatever_is_wrong_with_the_diagnostics(finished, tmp_path):
     folder = RunFolder(tmp_path)
-    result = RunFolder(finished).result()
+    result = RunFolder(finished).read_result()
 
     def broken():
         assert folder.is_finished
@@ -71,7 +71,7 @@ def test_result_stands_whatever_is_wrong_with_the_diagnostics(finished, tmp_path
 
     found = write_end(folder, result, broken)
     assert found["warnings"] == ["diagnostics.npz is not written (ZeroDivisionError: by zero)"]
-    assert folder.result() == found
+    assert folder.read_result() == found
 
 
 def test_selected_weights_of_another_epoch_are_refused(run):
@@ -83,7 +83,7 @@ def test_selected_weights_of_another_epoch_are_refused(run):
         evaluate_run(run)
 
 
-def test_resume_makes_the_selected_weights_belong_to_the_position(tiny_cache, tmp_path):
+def test_resume_restores_the_selected_weights_from_the_last_checkpoint(tiny_cache, tmp_path):
     out = tmp_path / "run"
     training = start_run(make_recipe(train__epochs=3), cache=tiny_cache, out=out).train()
     while not isinstance(next(training), EpochDone):
@@ -164,7 +164,9 @@ def test_last_checkpoint_of_other_content_is_one_line(run, change):
 def test_records_of_other_content_are_one_line(run, name, key, value):
     path = run / name
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {key: value}), encoding="utf-8")
-    with pytest.raises(RunError, match=rf"{name}: found .* as {key}; the run is not whole") as caught:
+    with pytest.raises(
+        RunError, match=rf"{name}: found .* as {key}, expected another type; the run is damaged"
+    ) as caught:
         evaluate_run(run)
     assert "\n" not in str(caught.value)
 
@@ -179,7 +181,7 @@ def test_moved_cache_is_asked_for_and_remembered(tiny_cache, tmp_path):
     with pytest.raises(RunError, match=r"here\.h5: the cache of this run is not there; .*--cache FILE"):
         resume_run(tmp_path / "run")
     list(resume_run(tmp_path / "run", cache=moved).train())
-    assert RunFolder(tmp_path / "run").environment()["cache"] == str(moved)
+    assert RunFolder(tmp_path / "run").read_environment()["cache"] == str(moved)
     evaluation, recorded = evaluate_run(tmp_path / "run")
     assert evaluation.accuracy == recorded
 

@@ -1,0 +1,81 @@
+import json
+
+import numpy as np
+import pytest
+
+from tmkt_train.errors import RunError
+from tmkt_train.training.folder import RunFolder, create_run_folder
+
+from ..conftest import make_recipe
+
+
+def write_rows(folder, *epochs):
+    for epoch in epochs:
+        folder.append_metrics({"epoch": epoch, "x": 0.1})
+    return folder.metrics.read_bytes()
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.read_metrics() == ([], False)
+    whole = write_rows(folder, 0, 1, 2)
+    folder.metrics.write_bytes(whole + b'{"epoch": 3, "x"')
+    assert [row["epoch"] for row in folder.keep_metrics(2)] == [0, 1]
+    assert folder.metrics.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
+    with pytest.raises(RunError, match="found 2 whole epochs, expected 3"):
+        folder.keep_metrics(3)
+
+
+def test_last_line_that_was_cut_off_is_left_out_and_said(tmp_path):
+    folder = RunFolder(tmp_path)
+    whole = write_rows(folder, 0, 1)
+    assert folder.read_metrics() == ([{"epoch": 0, "x": 0.1}, {"epoch": 1, "x": 0.1}], False)
+    for rest in (b'{"epoch": 2, "x"', b'{"epoch": 2, "x": 0.1}', b"\xff"):
+        folder.metrics.write_bytes(whole + rest)
+        assert folder.read_metrics() == ([{"epoch": 0, "x": 0.1}, {"epoch": 1, "x": 0.1}], True)
+
+
+@pytest.mark.parametrize("line", ['{"epoch": 2}', '{"epo', "[]", "", '{"x": 1}', "[" * 100_000])
+def test_line_that_is_out_of_place_is_refused_and_ends_what_a_run_resumes_from(tmp_path, line):
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_text(f'{{"epoch": 0}}\n{line}\n{{"epoch": 1}}\n', encoding="utf-8")
+    with pytest.raises(RunError, match=r"metrics\.jsonl:2: .*expected .*damaged") as caught:
+        folder.read_metrics()
+    assert "\n" not in str(caught.value)
+    assert folder.keep_metrics(1) == [{"epoch": 0}]
+    assert folder.read_metrics() == ([{"epoch": 0}], False)
+
+
+def test_arrays_come_back_and_their_shapes_must_agree(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.read_diagnostics() == {}
+    arrays = {"confusion": np.eye(3, dtype=np.int64), "class_names": np.array(["a", "b", "c"]), "other": np.zeros(7)}
+    folder.write_diagnostics(arrays)
+    found = folder.read_diagnostics()
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    for name, array, expected in (
+        ("class_names", np.array(["a"]), "3"),
+        ("confusion", np.zeros((3, 2)), "3 x 3"),
+        ("confusion", np.zeros(3), "K x K"),
+        ("embedding", np.zeros((5, 3)), "5 x 2"),
+    ):
+        folder.write_diagnostics(arrays | {name: array})
+        with pytest.raises(RunError, match=rf"diagnostics\.npz: {name} has shape .*, expected {expected};"):
+            folder.read_diagnostics()
+
+
+def test_arrays_that_need_pickle_are_refused(tmp_path):
+    np.savez(tmp_path / "diagnostics.npz", confusion=np.array([{}], dtype=object))
+    with pytest.raises(RunError, match=r"diagnostics\.npz: .*expected arrays"):
+        RunFolder(tmp_path).read_diagnostics()
+
+
+def test_recipe_is_written_last(tmp_path):
+    folder = create_run_folder(make_recipe(), tmp_path / "run", {"a": 1})
+    assert json.loads(folder.environment.read_text()) == {"a": 1}
+    assert folder.read_recipe() == make_recipe()
+    folder.recipe.unlink()
+    # As if the process had died between the two: the folder is free.
+    assert create_run_folder(make_recipe(), folder.path, {"a": 2}).read_recipe() == make_recipe()

@@ -1,0 +1,36 @@
+import json
+
+import torch
+
+from tmkt_train.training.metrics import EpochMeans
+from tmkt_train.training.state import Best, TrainingState
+
+CPU = torch.device("cpu")
+
+
+def test_training_state_comes_back_from_its_values():
+    state = TrainingState(
+        EpochMeans(CPU), epoch=3, batch=5, best=Best(2, 0.5, 1.5), num_skipped=1, epoch_s=2.5, wall_s=9.0, peak_bytes=7
+    )
+    state.means.add({"x": torch.tensor(1.5)}, weight=2)
+    values = json.loads(json.dumps(state.state_dict()))
+    again = TrainingState.from_state_dict(values, CPU)
+    assert again.state_dict() == state.state_dict() == values
+    # The names in last.pt, which earlier runs have as well.
+    assert list(values) == ["epoch", "step", "best", "means", "num_skipped", "epoch_s", "wall_s", "peak_bytes"]
+
+
+def test_best_epoch_is_the_most_accurate_then_the_lowest_loss_then_the_first():
+    state = TrainingState(EpochMeans(CPU))
+    outcomes = [(0.5, 2.0), (0.6, 3.0), (0.6, 2.5), (0.6, 2.5), (0.4, 0.1)]
+    assert [state.finish_epoch(CPU, *outcome) for outcome in outcomes] == [True, True, True, False, False]
+    assert state.best == Best(2, 0.6, 2.5)
+
+
+def test_state_is_right_behind_its_best_epoch_until_the_next_batch():
+    state = TrainingState(EpochMeans(CPU))
+    assert not state.is_best_just_done
+    state.finish_epoch(CPU, 0.5, 1.0)
+    assert state.is_best_just_done
+    state.batch = 1
+    assert not state.is_best_just_done
