@@ -129,13 +129,13 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
         case ["python" | "python3", "-m", "venv" | "pip" | "pytest", *_]:
             pass
         case _:
-            assert words[0] in ("git", "cd", "export", "pip", "head", "ruff", "pre-commit"), place
+            assert words[0] in ("git", "cd", "export", "pip", "head", "ruff", "pre-commit", "optuna-dashboard"), place
 
 
 def check_values(name: str, params: dict[str, Any]) -> None:
     if name == "prepare":
         assert params["name"] in DATASETS
-    given = params.get("recipe") if name == "check" else params.get("name_or_path") if name == "recipe" else None
+    given = params["name"] if name in ("check", "recipe", "sweep") else None
     if given is not None and "/" not in given and ".toml" not in given:
         load_recipe(find_recipe(given), params["settings"])
 

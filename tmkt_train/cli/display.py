@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RECIPE = click.argument("name", metavar="RECIPE")
 RUN = click.argument("run", type=click.Path(path_type=Path))
 CACHE = click.option("--cache", type=click.Path(path_type=Path), help="Cache to use.  [default: the one that fits]")
+RUN_CACHE = click.option("--cache", type=click.Path(path_type=Path), help="The cache of the run, if it was moved.")
 SET = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as train.epochs=3."
 )

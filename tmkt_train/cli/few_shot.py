@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tmkt_data.cli.console import print_rows
-from tmkt_train.cli.display import CACHE, RUN
+from tmkt_train.cli.display import RUN, RUN_CACHE
 
 
 def _parse_numbers(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
@@ -26,7 +26,7 @@ def _parse_numbers(_context: click.Context, _parameter: click.Parameter, text: s
     "--episodes", "num", default=1000, show_default=True, type=click.IntRange(2, 10**6), help="Number of episodes."
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the episodes.")
-@CACHE
+@RUN_CACHE
 def few_shot(run: Path, ways: tuple[int, ...], shots: tuple[int, ...], cache: Path | None, **episodes: int) -> None:
     """Evaluate a finished run on few-shot episodes.
 

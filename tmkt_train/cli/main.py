@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ import click
 from tmkt_data.cli.console import STOPPED, GuardedGroup, fail, megabytes, print_rows
 from tmkt_data.errors import TmktError, printable
 from tmkt_train.cli.compare import compare
-from tmkt_train.cli.display import CACHE, RECIPE, RUN, SET, RunDisplay, asked_to_stop, out_option
+from tmkt_train.cli.display import CACHE, RECIPE, RUN, RUN_CACHE, SET, RunDisplay, asked_to_stop, out_option
 from tmkt_train.cli.few_shot import few_shot
 from tmkt_train.cli.sweep import sweep
 from tmkt_train.cli.text import duration, percent
@@ -115,7 +116,7 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None) -> None:
 @CACHE
 @out_option("a new one under runs/")
 def recipe(name: str, seed: int | None, settings: tuple[str, ...], cache: Path | None, out: Path | None) -> None:
-    """Train a recipe, evaluate it on the test split and write its report.
+    """Train and test a recipe, and write its report.
 
     RECIPE is a name, a file, or a variant in a file: my.toml:kt. Ctrl-C saves a checkpoint and prints the command that
     resumes the run.
@@ -123,22 +124,16 @@ def recipe(name: str, seed: int | None, settings: tuple[str, ...], cache: Path |
     from tmkt_train.recipe.load import find_recipe, load_recipe
 
     loaded = load_recipe(find_recipe(name), [*settings, *([] if seed is None else [f"seed={seed}"])])
-
-    def start() -> Run:
-        from tmkt_train.training.run import start_run
-
-        return start_run(loaded, cache=cache, out=out)
-
-    _train(start)
+    _train(lambda training: training.start_run(loaded, cache=cache, out=out))
 
 
 @main.command()
 @RUN
-@CACHE
+@RUN_CACHE
 def resume(run: Path, cache: Path | None) -> None:
     """Resume a stopped run.
 
-    The results equal those of an uninterrupted run. --cache is needed only if the cache was moved.
+    The results equal those of an uninterrupted run.
     """
     from tmkt_train.training.folder import RunFolder
 
@@ -147,18 +142,12 @@ def resume(run: Path, cache: Path | None) -> None:
         click.echo(f"{run}: finished already")
         _show_result(run, folder.read_recipe(), folder.read_result())
         return
-
-    def restart() -> Run:
-        from tmkt_train.training.run import resume_run
-
-        return resume_run(run, cache=cache)
-
-    _train(restart)
+    _train(lambda training: training.resume_run(run, cache=cache))
 
 
 @main.command()
 @RUN
-@CACHE
+@RUN_CACHE
 def evaluate(run: Path, cache: Path | None) -> None:
     """Evaluate a finished run on the test split again.
 
@@ -198,13 +187,15 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     click.echo(f"report: {write_report(runs, target)}")
 
 
-def _train(set_up: Callable[[], Run]) -> None:
+def _train(set_up: Callable[[ModuleType], Run]) -> None:
     run: Run | None = None
     result: dict[str, Any] = {}
     try:
-        # Setup takes seconds; a signal during setup stops the run after its first step.
+        # Importing and setup take seconds; a signal meanwhile stops the run after its first step.
         with asked_to_stop() as should_stop, RunDisplay() as display:
-            run = set_up()
+            from tmkt_train.training import run as training
+
+            run = set_up(training)
             for progress in run.train(should_stop):
                 display.show(progress)
                 result = getattr(progress, "result", result)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="KEY=LOW:HIGH",
-    help="Setting to vary: mix.ratio=0.1:0.9, loss.modality=0.01:1:log, mix.schedule=constant,linear.",
+    help="Setting to vary, one or more: mix.ratio=0.1:0.9, loss.modality=0.01:1:log, mix.schedule=constant,linear.",
 )
 @click.option("--trials", type=click.IntRange(1, 10_000), default=9, show_default=True, help="Number of trials.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Seeds per trial.")
@@ -36,7 +36,8 @@ def sweep(name: str, over: tuple[str, ...], trials: int, seeds: int, grid: bool,
 
     RECIPE is a name or a file. The test split is never looked at.
 
-    After Ctrl-C, run the same command again: finished runs are kept, interrupted ones resume.
+    After Ctrl-C, run the same command again: finished runs are kept, interrupted ones resume. Several processes that
+    run the same command at the same time share the trials.
     """
     from tmkt_train.experiments.plan import RunOptions
     from tmkt_train.experiments.sweep import plan_sweep

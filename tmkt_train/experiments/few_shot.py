@@ -7,18 +7,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tmkt_data import PairedFrames
 from tmkt_data.random_keys import Purpose, uniform
 from tmkt_train.data.batches import evaluation_batches
 from tmkt_train.data.cache import open_held_out
 from tmkt_train.errors import RunError
-from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.result import FinishedRun, open_finished
 
@@ -38,35 +36,6 @@ class Episodes:
     queries: int = 5
     num: int = 1000
     seed: int = 0
-
-
-class FewShotAccuracy(NamedTuple):
-    """Accuracy over episodes of one kind.
-
-    Attributes:
-        ways: Classes per episode.
-        shots: Examples per class.
-        episodes: Number of episodes.
-        accuracy: Mean share of correctly classified queries, in [0, 1].
-        interval: Half-width of its 95 % confidence interval over the episodes.
-    """
-
-    ways: int
-    shots: int
-    episodes: int
-    accuracy: float
-    interval: float
-
-
-@torch.no_grad()
-def mean_features(
-    model: SpikingNetwork, frames: PairedFrames, *, batch_size: int, device: torch.device
-) -> NDArray[np.float32]:
-    """Return the feature before the head, averaged over the time steps, of every recording: shape (N, D_f)."""
-    model.eval()
-    batches = evaluation_batches(frames, batch_size=batch_size, device=device)
-    found = [model(batch.events, head="event").features.mean(dim=0).float().cpu() for batch in batches]
-    return np.asarray(torch.cat(found).numpy(), np.float32)
 
 
 def draw_episode(
@@ -126,21 +95,21 @@ def classify_episode(features: NDArray[np.float32], episode: NDArray[np.int64], 
 
 def few_shot_accuracy(
     features: NDArray[np.float32], labels: NDArray[np.int64], *, ways: int, shots: int, episodes: Episodes
-) -> FewShotAccuracy:
+) -> tuple[float, float]:
     """Average the accuracy over episodes; see `draw_episode` and `classify_episode`.
 
+    Returns:
+        Mean accuracy in [0, 1], and the half-width of its 95 % confidence interval over the episodes.
+
     Example:
-        >>> features = np.repeat(np.eye(6, dtype=np.float32), 10, axis=0)
-        >>> labels = np.repeat(np.arange(6), 10)
-        >>> found = few_shot_accuracy(features, labels, ways=5, shots=1, episodes=Episodes(num=20))
-        >>> found.accuracy, found.interval
+        >>> features, labels = np.repeat(np.eye(6, dtype=np.float32), 10, axis=0), np.repeat(np.arange(6), 10)
+        >>> few_shot_accuracy(features, labels, ways=5, shots=1, episodes=Episodes(num=20))
         (1.0, 0.0)
     """
     drawn = (draw_episode(labels, number, ways=ways, shots=shots, episodes=episodes) for number in range(episodes.num))
     accuracies = np.array([classify_episode(features, episode, shots) for episode in drawn])
     sd = float(accuracies.std(ddof=1)) if episodes.num > 1 else math.nan
-    half = _NORMAL_95 * sd / math.sqrt(episodes.num)
-    return FewShotAccuracy(ways, shots, episodes.num, float(accuracies.mean()), half)
+    return float(accuracies.mean()), _NORMAL_95 * sd / math.sqrt(episodes.num)
 
 
 def evaluate_few_shot(
@@ -165,28 +134,32 @@ def evaluate_few_shot(
         RunError: The run is not finished, or has too few classes or recordings.
     """
     with open_finished(path, cache=cache) as run:
-        is_held_out = run.recipe.data.held_out_classes > 0
-        features, labels = _features(run, is_held_out)
-    found = [
-        few_shot_accuracy(features, labels, ways=way, shots=shot, episodes=episodes)
-        for way, shot in itertools.product(ways, shots)
-    ]
+        features, labels = _features(run)
+    accuracies = []
+    for way, shot in itertools.product(ways, shots):
+        accuracy, interval = few_shot_accuracy(features, labels, ways=way, shots=shot, episodes=episodes)
+        counts = {"ways": way, "shots": shot, "episodes": episodes.num}
+        accuracies.append(counts | {"accuracy": round(accuracy, 6), "interval": round(interval, 6)})
     record = {
-        "classes": "held out" if is_held_out else "trained on",
+        "classes": "held out" if run.recipe.data.held_out_classes else "trained on",
         "num_classes": len(np.unique(labels)),
         "num_recordings": len(labels),
         "queries": episodes.queries,
         "seed": episodes.seed,
-        "accuracies": [
-            one._asdict() | {"accuracy": round(one.accuracy, 6), "interval": round(one.interval, 6)} for one in found
-        ],
+        "accuracies": accuracies,
     }
     RunFolder(path).write_few_shot(record)
     return record
 
 
-def _features(run: FinishedRun, is_held_out: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    splits = list(open_held_out(run.recipe, run.test.cache)) if is_held_out else [run.test]
-    size = run.recipe.train.eval_batch_size
-    features = [mean_features(run.model, split, batch_size=size, device=run.device) for split in splits]
-    return np.concatenate(features), np.concatenate([split.labels for split in splits])
+@torch.no_grad()
+def _features(run: FinishedRun) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    # The feature before the head, averaged over the time steps.
+    splits = list(open_held_out(run.recipe, run.test.cache)) if run.recipe.data.held_out_classes else [run.test]
+    run.model.eval()
+    features = [
+        run.model(batch.events, head="event").features.mean(dim=0).float().cpu()
+        for split in splits
+        for batch in evaluation_batches(split, batch_size=run.recipe.train.eval_batch_size, device=run.device)
+    ]
+    return np.asarray(torch.cat(features).numpy(), np.float32), np.concatenate([split.labels for split in splits])

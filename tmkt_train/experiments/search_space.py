@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
+
 from tmkt_train.errors import RecipeError, RunError
 from tmkt_train.experiments.plan import WORDS
 from tmkt_train.recipe.load import RecipePath, load_recipe, split_setting
@@ -61,12 +63,8 @@ class Range:
             >>> Range("loss.modality", 0.01, 1.0, is_log=True, is_whole=False).grid(3)
             [0.01, 0.1, 1.0]
         """
-        parts = [k / (num - 1) for k in range(1, num - 1)]
-        if self.is_log:
-            inner = [self.low * (self.high / self.low) ** part for part in parts]
-        else:
-            inner = [self.low + (self.high - self.low) * part for part in parts]
-        return list(dict.fromkeys(map(self.rounded, (self.low, *inner, self.high))))
+        space = np.geomspace if self.is_log else np.linspace
+        return list(dict.fromkeys(self.rounded(value) for value in space(self.low, self.high, num).tolist()))
 
 
 @dataclass(frozen=True)

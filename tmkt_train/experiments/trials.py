@@ -169,7 +169,7 @@ class _Journal:
         else:
             return None
         # One seed per trial, so that a resumed sweep proposes what an uninterrupted one does.
-        seed = np.random.SeedSequence([self._sweep.recipe.seed, number]).generate_state(1)[0]
+        seed = np.random.SeedSequence(self._sweep.recipe.seed, spawn_key=(number,)).generate_state(1)[0]
         self._study.sampler = optuna.samplers.TPESampler(seed=int(seed), n_startup_trials=_NUM_RANDOM)
         asked = self._study.ask(self._distributions)
         return _Attempt(number, self._values(asked.params), asked)
