@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tmkt_data import PairedFrames
+from tmkt_data.pairs.paired_frames import PairedBatch
 from tmkt_train.data.augmentation import augment
 from tmkt_train.data.sampling import DrawKeys, batch_slices, epoch_order
 
@@ -65,7 +66,7 @@ class EpochPlan(NamedTuple):
 def training_batches(
     frames: PairedFrames, train: TrainTable, plan: EpochPlan, device: torch.device
 ) -> Generator[Batch, None, None]:
-    """Yield the batches of a training epoch, one read ahead in a thread.
+    """Yield the batches of a training epoch.
 
     Order, pairs and augmentation are pure functions of seed, epoch and sample, so starting at batch `first_batch`
     gives exactly what remains of the epoch.
@@ -76,43 +77,59 @@ def training_batches(
         plan: The epoch.
         device: Where the tensors go.
     """
-    frames.set_epoch(plan.epoch)
+    seed, epoch = plan.seed, plan.epoch
+    frames.set_epoch(epoch)
     order = epoch_order(
-        frames.uids,
-        frames.labels,
-        seed=plan.seed,
-        epoch=plan.epoch,
-        sampler=train.sampler,
-        num_draws=plan.num_draws,
+        frames.uids, frames.labels, seed=seed, epoch=epoch, sampler=train.sampler, num_draws=plan.num_draws
     )
 
     def read(rows: slice) -> Batch:
         indices, occurrences = order.indices[rows], order.occurrences[rows]
+        keys = DrawKeys(seed, epoch, frames.uids[indices], occurrences)
         found = frames.read(indices, occurrences)
-        keys = DrawKeys(plan.seed, plan.epoch, frames.uids[indices], occurrences)
         events = augment(found.events, keys, crop_padding=train.crop_padding, flip=train.flip, rotation=train.rotation)
-        image = None if frames.pairing == "none" else found.image
-        return _to_batch(image, events, found.labels, indices, keys)
+        return _to_batch(found._replace(events=events), keys, with_image=frames.pairing != "none")
 
     slices = batch_slices(len(order.indices), train.batch_size, drop_last=train.drop_last, first=plan.first_batch)
-    with closing(read_ahead(read, slices)) as batches:
-        for batch in batches:
-            yield _to_device(batch, device)
+    return _batches_on(device, read, slices)
 
 
 def evaluation_batches(frames: PairedFrames, *, batch_size: int, device: torch.device) -> Generator[Batch, None, None]:
     """Yield the events of every sample once, in the order of the split and without augmentation."""
 
     def read(rows: slice) -> Batch:
-        indices = np.arange(rows.start, rows.stop)
-        found = frames.read(indices)
-        keys = DrawKeys(frames.seed, 0, frames.uids[indices], np.zeros(len(indices), dtype=np.int64))
-        return _to_batch(None, found.events, found.labels, indices, keys)
+        found = frames.read(np.arange(rows.start, rows.stop))
+        keys = DrawKeys(frames.seed, 0, frames.uids[found.indices], np.zeros_like(found.indices))
+        return _to_batch(found, keys, with_image=False)
 
-    slices = batch_slices(len(frames), batch_size, drop_last=False)
+    return _batches_on(device, read, batch_slices(len(frames), batch_size, drop_last=False))
+
+
+def _to_batch(found: PairedBatch, keys: DrawKeys, *, with_image: bool) -> Batch:
+    return Batch(
+        image=_to_steps(found.image) if with_image else None,
+        events=_to_steps(found.events),
+        labels=torch.from_numpy(np.ascontiguousarray(found.labels, dtype=np.int64)),
+        indices=found.indices,
+        keys=keys,
+    )
+
+
+def _to_steps(frames: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.swapaxes(frames, 0, 1), dtype=np.float32))
+
+
+def _batches_on(
+    device: torch.device, read: Callable[[slice], Batch], slices: Iterable[slice]
+) -> Generator[Batch, None, None]:
     with closing(read_ahead(read, slices)) as batches:
         for batch in batches:
-            yield _to_device(batch, device)
+            yield replace(
+                batch,
+                image=None if batch.image is None else batch.image.to(device, non_blocking=True),
+                events=batch.events.to(device, non_blocking=True),
+                labels=batch.labels.to(device, non_blocking=True),
+            )
 
 
 def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Generator[Read, None, None]:
@@ -130,32 +147,3 @@ def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Generator
             waiting = following
         if waiting is not None:
             yield waiting.result()
-
-
-def _to_batch(
-    image: NDArray[np.float32] | None,
-    events: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    indices: NDArray[np.int64],
-    keys: DrawKeys,
-) -> Batch:
-    return Batch(
-        image=None if image is None else _to_steps(image),
-        events=_to_steps(events),
-        labels=torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64)),
-        indices=indices,
-        keys=keys,
-    )
-
-
-def _to_steps(frames: NDArray[np.float32]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(np.swapaxes(frames, 0, 1), dtype=np.float32))
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return replace(
-        batch,
-        image=None if batch.image is None else batch.image.to(device, non_blocking=True),
-        events=batch.events.to(device, non_blocking=True),
-        labels=batch.labels.to(device, non_blocking=True),
-    )

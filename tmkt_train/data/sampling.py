@@ -111,11 +111,8 @@ def count_earlier(indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """
     order = np.argsort(indices, kind="stable")
     values = indices[order]
-    is_first = np.concatenate([np.ones(min(1, len(values)), dtype=bool), values[1:] != values[:-1]])
-    positions = np.arange(len(values))
-    starts = np.maximum.accumulate(np.where(is_first, positions, 0))
     counts = np.empty(len(indices), dtype=np.int64)
-    counts[order] = positions - starts
+    counts[order] = np.arange(len(values)) - np.searchsorted(values, values)
     return counts
 
 

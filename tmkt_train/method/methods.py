@@ -37,40 +37,25 @@ if TYPE_CHECKING:
 Metrics = dict[str, Tensor | float]
 
 
-class EventOnly(nn.Module):
-    """The event stream and its classification, nothing else."""
+class SingleStream(nn.Module):
+    """One stream at a time and its classification: some epochs on images, if any, then on events.
 
-    def __init__(self, loss: LossTable) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, model: SpikingNetwork, batch: Batch, progress: float) -> Objective:  # noqa: ARG002
-        """Run the event stream of one batch."""
-        output = model(batch.events, head="event")
-        loss = classification_losses(output.logits, batch.labels, self.loss).mean()
-        return Objective(loss, {"event_classification": loss}, {}, output.logits)
-
-
-class FineTune(nn.Module):
-    """Some epochs on images alone, then events alone, through one network with one head.
-
-    The run starts the second stage with a fresh optimizer and learning rate.
+    Both go through one head. The run starts the epochs on events with a fresh optimizer and learning rate.
     """
 
-    def __init__(self, loss: LossTable, image_epochs: int) -> None:
+    def __init__(self, loss: LossTable, image_epochs: int = 0) -> None:
         super().__init__()
         self.loss = loss
         self.image_epochs = image_epochs
 
     def forward(self, model: SpikingNetwork, batch: Batch, progress: float) -> Objective:  # noqa: ARG002
-        """Run the stream of the stage that the epoch of the batch belongs to.
+        """Run the stream that the epoch of the batch is for.
 
         Raises:
-            RunError: The batch has no images.
+            RunError: It is the image stream, and the batch has no images.
         """
-        image = _images_of(batch)
         on_images = batch.keys.epoch < self.image_epochs
-        output = model(image if on_images else batch.events, head="event")
+        output = model(_images_of(batch) if on_images else batch.events, head="event")
         loss = classification_losses(output.logits, batch.labels, self.loss).mean()
         name = "image_classification" if on_images else "event_classification"
         return Objective(loss, {name: loss}, {}, output.logits)
@@ -171,7 +156,7 @@ class TwoStreams(nn.Module):
         return loss
 
 
-Method = EventOnly | FineTune | TwoStreams
+Method = SingleStream | TwoStreams
 
 
 def build_method(
@@ -188,9 +173,9 @@ def build_method(
     """
     match name:
         case "event-only":
-            return EventOnly(loss)
+            return SingleStream(loss)
         case "fine-tune":
-            return FineTune(loss, image_epochs)
+            return SingleStream(loss, image_epochs)
         case "kt" | "kt+tsm":
             loss = loss.model_copy(update={"modality": 0.0, "ratio": 0.0})
         case "tmkt":
