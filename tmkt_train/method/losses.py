@@ -78,10 +78,9 @@ def weighted_event_loss(step_losses: Tensor, sigma: Tensor | None) -> Tensor:
 def cka(x: Tensor, y: Tensor, estimator: CkaEstimator = "biased") -> Tensor:
     """Return the linear centered kernel alignment of two feature sets, for each step.
 
-    With centered Gram matrices K and L, the value is <K, L> / (|K| |L| + 1e-7) in Frobenius terms, batched
-    over the steps. Gradients flow to both sides. Features of zero give 0 and a zero gradient. The value
-    depends on the batch size and is high even for independent features when D is much larger than B: log it
-    beside `shuffled_cka`.
+    With centered Gram matrices K and L, the value is <K, L> / (|K| |L| + 1e-7) in Frobenius terms, batched over the
+    steps. Gradients flow to both sides. Features of zero give 0 and a zero gradient. The value depends on the batch
+    size and is high even for independent features when D is much larger than B: log it beside `shuffled_cka`.
 
     Autocast is off inside. Products are in TF32 only if the caller has allowed it for matrix products
     (`torch.set_float32_matmul_precision`); PyTorch's default does not.

@@ -23,49 +23,35 @@ from tmkt_train.recipe.recipe import Recipe, recipe_text
 Row = dict[str, Any]
 """What metrics.jsonl holds for one epoch."""
 Arrays = Mapping[str, NDArray[Any]]
+_Kinds = Mapping[type | tuple[type, ...], tuple[str, ...]]
 
 _DAMAGED = "the run is damaged, start a new one"
-_ENVIRONMENT: dict[str, type] = {"cache": str, "cache_digest": str, "num_threads": int, "recipe_digest": str}
-_RESULT: dict[str, type] = {
-    "test_accuracy": float,
-    "num_test": int,
-    "best_epoch": int,
-    "epochs": int,
-    "optimistic": bool,
-    "selected_on": str,
-    "cache_digest": str,
-    "wall_s": float,
-    "peak_memory_bytes": int,
-    "warnings": list,
-    "environment": dict,
+_ENVIRONMENT: _Kinds = {str: ("cache", "cache_digest", "recipe_digest"), int: ("num_threads",)}
+_RESULT: _Kinds = {
+    str: ("selected_on", "cache_digest"),
+    int: ("num_test", "best_epoch", "epochs", "peak_memory_bytes"),
+    float: ("test_accuracy",),
+    (int, float): ("wall_s",),
+    bool: ("optimistic",),
+    list: ("warnings",),
+    dict: ("environment",),
 }
-_AXES = {
-    "confusion": "KK",
-    "class_names": "K",
-    "firing_layer": "L",
-    "firing_rate_events": "L",
-    "firing_rate_images": "L",
-    "firing_steps_events": "LT",
-    "synapse_layer": "S",
-    "synapse_spiking": "S",
-    "synapse_macs": "S",
-    "synapse_operations": "S",
-    "synapse_energy_nj": "S",
-    "synapse_dense_energy_nj": "S",
-    "similarity": "LT",
-    "similarity_floor": "LT",
-    "embedding": "P2",
-    "embedding_shares": "2",
-    "embedding_is_event": "P",
-    "embedding_label": "P",
-    "replacement_histogram": "R",
-    "ratio_history": "E",
-    "strips": "NQTHW3",
-    "strip_ids": "N",
-    "strip_labels": "N",
-    "strip_predictions": "N",
+_ENERGIES = ("synapse_energy_nj", "synapse_dense_energy_nj")
+_AXES: dict[str, tuple[str, ...]] = {
+    "KK": ("confusion",),
+    "K": ("class_names",),
+    "L": ("firing_layer", "firing_rate_events", "firing_rate_images"),
+    "LT": ("firing_steps_events", "similarity", "similarity_floor"),
+    "S": ("synapse_layer", "synapse_spiking", "synapse_macs", "synapse_operations", *_ENERGIES),
+    "P2": ("embedding",),
+    "2": ("embedding_shares",),
+    "P": ("embedding_is_event", "embedding_label"),
+    "R": ("replacement_histogram",),
+    "E": ("ratio_history",),
+    "NQTHW3": ("strips",),
+    "N": ("strip_ids", "strip_labels", "strip_predictions"),
 }
-"""The axes of each array in diagnostics.npz; a letter is one length in all of them, a digit is the length itself."""
+"""The arrays in diagnostics.npz by their axes; a letter is one length in all of them, a digit is the length itself."""
 _LOCK = ".lock"
 _BEFORE_THE_RECIPE = {_LOCK, "environment.json"}
 
@@ -133,10 +119,6 @@ class RunFolder:
         """
         return _read_json(self.environment, _ENVIRONMENT)
 
-    def write_environment(self, values: Mapping[str, Any]) -> None:
-        """Write the environment."""
-        _write_json(self.environment, values)
-
     def read_result(self) -> dict[str, Any]:
         """Read the result; `best_epoch` counts from 0.
 
@@ -144,6 +126,10 @@ class RunFolder:
             RunError: It is missing, damaged, or lacks what every result has.
         """
         return _read_json(self.result, _RESULT)
+
+    def write_environment(self, values: Mapping[str, Any]) -> None:
+        """Write the environment."""
+        _write_json(self.environment, values)
 
     def write_result(self, values: Mapping[str, Any]) -> None:
         """Write the result, which makes the run a finished one."""
@@ -199,9 +185,11 @@ class RunFolder:
     def _parse_metrics(self) -> tuple[list[Row], str, bool]:
         """Return the rows before the first bad line, what is wrong with that line, and whether it was cut off."""
         rows: list[Row] = []
-        if not self.metrics.is_file():
-            return rows, "", False
-        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
+        except OSError as error:
+            raise RunError(f"{self.metrics}: cannot be read ({error.strerror or error})") from None
+        for line in text.splitlines(keepends=True):
             if not line.endswith("\n"):
                 return rows, "the line is cut off", True
             try:
@@ -257,16 +245,17 @@ class RunFolder:
             raise RunError(f"{self.path}: {found}, expected the folder of a run; name one that `tmkt-train` made")
 
 
-def _read_json(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+def _read_json(path: Path, kinds: _Kinds) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read ({error}); {_DAMAGED}") from None
     if not isinstance(values, dict):
         raise RunError(f"{path}: found {type(values).__name__}, expected a JSON object; {_DAMAGED}")
-    for key, kind in kinds.items():
-        if not isinstance(values.get(key), (int, float) if kind is float else kind):
-            raise RunError(f"{path}: found {values.get(key)!r} as {key}, expected another type; {_DAMAGED}")
+    for kind, keys in kinds.items():
+        for key in keys:
+            if not isinstance(values.get(key), kind):
+                raise RunError(f"{path}: found {values.get(key)!r} as {key}, expected another type; {_DAMAGED}")
     return values
 
 
@@ -280,9 +269,7 @@ def _write(path: Path, data: bytes | memoryview) -> None:
 
 def _check_shapes(path: Path, arrays: Arrays) -> None:
     lengths = {"2": 2, "3": 3}
-    for name, axes in _AXES.items():
-        if name not in arrays:
-            continue
+    for name, axes in ((name, axes) for axes, names in _AXES.items() for name in names if name in arrays):
         shape = arrays[name].shape
         if len(axes) != len(shape) or any(lengths.setdefault(a, n) != n for a, n in zip(axes, shape, strict=True)):
             expected = " x ".join(str(lengths.get(axis, axis)) for axis in axes)
@@ -324,14 +311,14 @@ def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str
 
 
 def _make_numbered(recipe: Recipe) -> Path:
-    stem = f"{recipe.name}-{recipe.method.name}-seed{recipe.seed}"
+    path = first = Path("runs") / f"{recipe.name}-{recipe.method.name}-seed{recipe.seed}"
     number = 1
     while True:
-        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
         try:
             path.mkdir(parents=True)
         except FileExistsError:
             number += 1
+            path = first.with_name(f"{first.name}-{number}")
         else:
             return path
 

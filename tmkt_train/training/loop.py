@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -86,13 +86,19 @@ def train_one_epoch(
 
 
 @torch.no_grad()
-def evaluate(model: SpikingNetwork, batches: Iterable[Batch], loss: LossTable) -> Evaluation:
+def evaluate(
+    model: SpikingNetwork,
+    batches: Iterable[Batch],
+    loss: LossTable,
+    before_batch: Callable[[], None] = lambda: None,
+) -> Evaluation:
     """Classify the events of every batch with the event head; the image stream does not run.
 
     Args:
         model: Network; put into evaluation mode.
         batches: Batches of the split.
         loss: Says which classification loss.
+        before_batch: Called before each batch; may raise to stop.
 
     Raises:
         RunError: There is no batch.
@@ -104,6 +110,7 @@ def evaluate(model: SpikingNetwork, batches: Iterable[Batch], loss: LossTable) -
     losses: list[Tensor] = []
     sizes: list[int] = []
     for batch in batches:
+        before_batch()
         logits = model(batch.events, head="event").logits
         losses.append(classification_losses(logits, batch.labels, loss).mean().double())
         sizes.append(len(batch))

@@ -83,16 +83,6 @@ class EpochMeans:
         self.num_skipped = int(values["num_skipped"])
 
 
-def spread(mean: float, mean_of_squares: float) -> float:
-    """Return the standard deviation from the first two moments.
-
-    Example:
-        >>> spread(2.0, 5.0)
-        1.0
-    """
-    return math.sqrt(max(0.0, mean_of_squares - mean * mean))
-
-
 def epoch_row(means: Mapping[str, float], *, epoch: int, learning_rate: float, selection: Mapping[str, float]) -> Row:
     """Build the metrics row of one epoch; metrics that a method does not have are missing.
 
@@ -103,9 +93,8 @@ def epoch_row(means: Mapping[str, float], *, epoch: int, learning_rate: float, s
         selection: Metrics of the selection split, such as `val_accuracy`.
 
     Returns:
-        The row: mix ratio and its standard deviation over samples, losses, accuracies in [0, 1];
-        `modality_accuracy` over frames; `ratio_error`, the mean absolute error; `cka` and, for rows paired at random,
-        `cka_shuffled`.
+        The row: mix ratio and its standard deviation over samples, losses, accuracies in [0, 1]; `modality_accuracy`
+        over frames; `ratio_error`, the mean absolute error; `cka` and, for rows paired at random, `cka_shuffled`.
     """
     plain = dict(means)
     row: Row = {"epoch": epoch, "lr": learning_rate}
@@ -113,7 +102,8 @@ def epoch_row(means: Mapping[str, float], *, epoch: int, learning_rate: float, s
         if name in plain:
             row[name] = plain.pop(name)
     if "realised_ratio_squared" in plain:
-        row["realised_ratio_sd"] = spread(row["realised_ratio"], plain.pop("realised_ratio_squared"))
+        variance = plain.pop("realised_ratio_squared") - row["realised_ratio"] * row["realised_ratio"]
+        row["realised_ratio_sd"] = math.sqrt(max(0.0, variance))
     row[LOSS] = plain.pop(LOSS)
     prefix = "loss_terms."
     row["loss_terms"] = {name.removeprefix(prefix): plain.pop(name) for name in list(plain) if name.startswith(prefix)}

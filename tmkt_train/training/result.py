@@ -13,7 +13,7 @@ from torch import nn
 from tmkt_data import PairedFrames
 from tmkt_data.errors import TmktError
 from tmkt_data.pairs.report import report_pairs
-from tmkt_train.data.batches import Batch, evaluation_batches
+from tmkt_train.data.batches import evaluation_batches
 from tmkt_train.data.cache import open_frames, selection_split
 from tmkt_train.errors import RunError, command
 from tmkt_train.network.network import SpikingNetwork
@@ -90,32 +90,8 @@ def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, 
         RunError: The run is not finished, or the cache is not the one it was trained on.
     """
     with open_finished(path, cache=cache) as run:
-        return evaluate_split(run.recipe, run.model, run.test, run.device), float(run.result["test_accuracy"])
-
-
-def evaluate_split(
-    recipe: Recipe,
-    model: SpikingNetwork,
-    frames: PairedFrames,
-    device: torch.device,
-    before_batch: Callable[[], None] = lambda: None,
-) -> Evaluation:
-    """Evaluate a network on one split.
-
-    Args:
-        recipe: Sets the batch size and the loss.
-        model: Network, on the device.
-        frames: The split.
-        device: Where it runs.
-        before_batch: Called before each batch; may raise to stop.
-    """
-    batches = evaluation_batches(frames, batch_size=recipe.train.eval_batch_size, device=device)
-
-    def checked(batch: Batch) -> Batch:
-        before_batch()
-        return batch
-
-    return evaluate(model, map(checked, batches), recipe.loss)
+        batches = evaluation_batches(run.test, batch_size=run.recipe.train.eval_batch_size, device=run.device)
+        return evaluate(run.model, batches, run.recipe.loss), float(run.result["test_accuracy"])
 
 
 def result_record(
@@ -148,7 +124,12 @@ def result_record(
         raise RunError(f"metrics.jsonl: no {selected_on}_accuracy in its last line; start the run anew")
     frames = setup.frames
     frames.set_epoch(0)
-    pair_report, notes = _pair_report(frames) if recipe.needs_images else (None, [])
+    pair_report, pair_warnings = _pair_report(frames) if recipe.needs_images else (None, [])
+    warnings = list(recipe.warnings())
+    if state.num_skipped:
+        warnings.append(f"alignment was skipped in {state.num_skipped} batches of one sample")
+    if recipe.optimism:
+        warnings.append(f"test_accuracy is optimistic: {recipe.optimism}")
     return {
         "dataset": recipe.data.dataset,
         "recipe": recipe.name,
@@ -180,20 +161,11 @@ def result_record(
         "cache_spec": frames.spec.to_dict(),
         "pair_report": pair_report,
         "inferred": inferred_choices(recipe),
-        "warnings": [*_warnings(recipe, state), *notes],
+        "warnings": [*warnings, *pair_warnings],
         "environment": dict(environment),
         "wall_s": round(state.wall_s, 3),
         "peak_memory_bytes": state.peak_bytes,
     }
-
-
-def _warnings(recipe: Recipe, state: TrainingState) -> Sequence[str]:
-    warnings = list(recipe.warnings())
-    if state.num_skipped:
-        warnings.append(f"alignment was skipped in {state.num_skipped} batches of one sample")
-    if recipe.optimism:
-        warnings.append(f"test_accuracy is optimistic: {recipe.optimism}")
-    return warnings
 
 
 def _pair_report(frames: PairedFrames) -> tuple[dict[str, Any], list[str]]:

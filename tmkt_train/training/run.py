@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tmkt_train.data.batches import EpochPlan, training_batches
+from tmkt_data import PairedFrames
+from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
 from tmkt_train.method.methods import TwoStreams
@@ -28,11 +30,11 @@ from tmkt_train.training.checkpoint import (
 from tmkt_train.training.diagnostics import gather_diagnostics
 from tmkt_train.training.environment import choose_device, describe_environment, environment_changes, numerics
 from tmkt_train.training.folder import Row, RunFolder, cache_of, create_run_folder
-from tmkt_train.training.loop import Evaluation, train_one_epoch
+from tmkt_train.training.loop import Evaluation, evaluate, train_one_epoch
 from tmkt_train.training.metrics import epoch_row
 from tmkt_train.training.optimizer import learning_rate_of
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
-from tmkt_train.training.result import count_parameters, evaluate_split, result_record, write_end
+from tmkt_train.training.result import count_parameters, result_record, write_end
 from tmkt_train.training.setup import TrainingSetup, build_setup
 from tmkt_train.training.state import TrainingState
 
@@ -87,6 +89,7 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
     return Run(recipe, folder, source, setup, (*environment_changes(environment, now), *recipe.warnings()))
 
 
+@dataclass(frozen=True)
 class Run:
     """A run that is ready to train.
 
@@ -98,14 +101,11 @@ class Run:
         notes: Warnings, and what differs from when the run was started.
     """
 
-    def __init__(
-        self, recipe: Recipe, folder: RunFolder, cache: Path, setup: TrainingSetup, notes: tuple[str, ...] = ()
-    ) -> None:
-        self.recipe = recipe
-        self.folder = folder
-        self.cache = cache
-        self.setup = setup
-        self.notes = notes
+    recipe: Recipe
+    folder: RunFolder
+    cache: Path
+    setup: TrainingSetup
+    notes: tuple[str, ...] = ()
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> Generator[Progress, None, None]:
         """Train to the end, from the checkpoint if there is one.
@@ -126,11 +126,16 @@ class Run:
             with numerics(self.recipe, environment["num_threads"]):
                 state = restore(self.folder, self.setup)
                 rows = self.folder.keep_metrics(state.epoch)
+
+                def stop_if_asked() -> None:
+                    if should_stop():
+                        self._stop(state)
+
                 yield self._started(state, environment)
                 try:
                     while state.epoch < self.recipe.num_epochs:
-                        yield from self._train_epoch(state, should_stop)
-                        rows.append(self._end_epoch(state, should_stop))
+                        yield from self._train_epoch(state, stop_if_asked)
+                        rows.append(self._end_epoch(state, stop_if_asked))
                         yield EpochDone(rows[-1], state.is_best_just_done, self.recipe.num_epochs)
                 except NonFiniteError as error:
                     kept = "the last good checkpoint is kept" if self.folder.last.is_file() else "nothing is saved yet"
@@ -164,7 +169,7 @@ class Run:
             notes=self.notes,
         )
 
-    def _train_epoch(self, state: TrainingState, should_stop: Callable[[], bool]) -> Iterator[Progress]:
+    def _train_epoch(self, state: TrainingState, stop_if_asked: Callable[[], None]) -> Iterator[Progress]:
         setup = self.setup
         if state.batch == 0 and state.epoch == self.recipe.image_epochs:
             # Each stage starts with a fresh optimizer; before the first epoch it is fresh anyway.
@@ -177,8 +182,7 @@ class Run:
         steps = train_one_epoch(setup, state, batches, num_epochs=self.recipe.num_epochs, check_every=check_every)
         with closing(batches), closing(steps):
             for batch in steps:
-                if should_stop():
-                    self._stop(state)
+                stop_if_asked()
                 yield StepDone(state.epoch, batch, setup.batches_per_epoch)
 
     def _stop(self, state: TrainingState) -> None:
@@ -187,11 +191,11 @@ class Run:
         save_last(self.folder, self.recipe, self.setup, state)
         raise RunInterruptedError(self.folder.path)
 
-    def _end_epoch(self, state: TrainingState, should_stop: Callable[[], bool]) -> Row:
+    def _end_epoch(self, state: TrainingState, stop_if_asked: Callable[[], None]) -> Row:
         setup = self.setup
         state.tick(setup.device)
         train_s = state.epoch_s
-        selection = self._select(state, should_stop)
+        selection = self._select(f"epoch {state.epoch + 1}", stop_if_asked)
         state.tick(setup.device)
         name = selection_split(self.recipe)
         row = epoch_row(
@@ -212,22 +216,21 @@ class Run:
             save_best(self.folder, setup, row["epoch"])
         return row
 
-    def _select(self, state: TrainingState, should_stop: Callable[[], bool]) -> Evaluation:
+    def _select(self, place: str, stop_if_asked: Callable[[], None]) -> Evaluation:
         """Evaluate the split that selects the epoch; refuse broken weights before anything is written."""
-        setup, place = self.setup, f"epoch {state.epoch + 1}"
-        require_finite(setup.model.state_dict().items(), place)
-
-        def stop_if_asked() -> None:
-            if should_stop():
-                self._stop(state)
-
-        evaluation = evaluate_split(self.recipe, setup.model, setup.selection, setup.device, stop_if_asked)
+        require_finite(self.setup.model.state_dict().items(), place)
+        evaluation = self._evaluate(self.setup.selection, stop_if_asked)
         if not math.isfinite(evaluation.loss):
             raise NonFiniteError(
                 f"{place}: the loss of the {selection_split(self.recipe)} split is NaN or infinite; "
                 "lower optim.learning_rate"
             )
         return evaluation
+
+    def _evaluate(self, frames: PairedFrames, stop_if_asked: Callable[[], None]) -> Evaluation:
+        batch_size = self.recipe.train.eval_batch_size
+        batches = evaluation_batches(frames, batch_size=batch_size, device=self.setup.device)
+        return evaluate(self.setup.model, batches, self.recipe.loss, stop_if_asked)
 
     def _finish(
         self, state: TrainingState, rows: list[Row], environment: dict[str, Any], should_stop: Callable[[], bool]
@@ -237,13 +240,13 @@ class Run:
             raise RunError(f"{folder.last}: no best epoch, expected one at the end; start the run anew")
 
         def stop_if_asked() -> None:
-            # The last checkpoint stands at the end of the last epoch already.
+            # The last checkpoint is that of the last epoch already.
             if should_stop():
                 raise RunInterruptedError(folder.path)
 
         load_best(folder, setup.model, setup.device, state.best.epoch)
         frames = open_frames(recipe, setup.frames.cache, "test")
-        test = evaluate_split(recipe, setup.model, frames, setup.device, stop_if_asked)
+        test = self._evaluate(frames, stop_if_asked)
         state.tick(setup.device)
         result = result_record(recipe, setup, state, rows, test, environment)
         return write_end(folder, result, lambda: gather_diagnostics(recipe, setup, frames, test, rows))

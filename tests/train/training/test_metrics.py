@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tmkt_train.errors import NonFiniteError
-from tmkt_train.training.metrics import EpochMeans, spread
+from tmkt_train.training.metrics import EpochMeans, epoch_row
 
 CPU = torch.device("cpu")
 
@@ -34,5 +34,13 @@ def test_means_say_the_first_bad_step():
     means.check(5)
 
 
-def test_spread_is_never_imaginary():
-    assert spread(1.0, 1.0 - 1e-12) == 0.0
+@pytest.mark.parametrize(("squared", "sd"), [(0.29, 0.2), (0.25 - 1e-12, 0.0)])
+def test_row_has_the_spread_of_the_ratio_which_rounding_cannot_make_imaginary(squared, sd):
+    means = {"train_loss": 1.0, "loss_terms.a": 2.0, "train_accuracy": 0.5, "cka": 0.7}
+    means |= {"mix_ratio": 0.4, "realised_ratio": 0.5, "realised_ratio_squared": squared}
+    row = epoch_row(means, epoch=3, learning_rate=0.1, selection={"val_accuracy": 0.6})
+    assert row.pop("realised_ratio_sd") == pytest.approx(sd)
+    assert row == {
+        "epoch": 3, "lr": 0.1, "mix_ratio": 0.4, "realised_ratio": 0.5, "train_loss": 1.0, "loss_terms": {"a": 2.0},
+        "train_accuracy": 0.5, "val_accuracy": 0.6, "cka": 0.7,
+    }  # fmt: skip
