@@ -27,7 +27,7 @@ class Sweep:
         settings: `key=value` overrides of every run.
         recipe: The recipe with these settings.
         dimensions: What is varied.
-        num_trials: Number of trials.
+        num_trials: Number of trials; the grid of an integer range may have fewer.
         num_seeds: Seeds per trial: that of the recipe and the following ones.
         is_grid: Whether the values are evenly spaced instead of searched.
         cache: Cache of every run; None searches the one that fits each trial.
@@ -47,6 +47,11 @@ class Sweep:
     def seeds(self) -> list[int]:
         """The seeds of each trial."""
         return [self.recipe.seed + number for number in range(self.num_seeds)]
+
+    @property
+    def grid(self) -> list[Value]:
+        """The values of the grid; empty for a search."""
+        return self.dimensions[0].grid(self.num_trials) if self.is_grid else []
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,6 @@ def plan_sweep(
         raise RunError("sweep: found no optuna; install it with: pip install 'tmkt[sweep]'")
     keys = "-".join(dimension.key for dimension in dimensions)
     out = options.out or Path("runs") / f"sweep-{recipe.name}-{keys}"
-    num_trials = len(dimensions[0].grid(num_trials)) if is_grid else num_trials
     sweep = Sweep(out, source, settings, recipe, dimensions, num_trials, num_seeds, is_grid, options.cache)
     _require_same_validation(sweep)
     require_writable(out)

@@ -85,13 +85,17 @@ class _Journal:
         self._sweep = sweep
         self._distributions = {dimension.key: _distribution(dimension) for dimension in sweep.dimensions}
         self._study = _open_study(sweep)
-        self._failed_before = {trial.number for trial in self._study.get_trials(False, (TrialState.FAIL,))}
+        self._failed_before = {
+            trial.number for trial in self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        }
+        self._grid = sweep.grid
+        self._num_trials = len(self._grid) or sweep.num_trials
         self._ended: set[int] = set()
 
     @property
     def is_complete(self) -> bool:
         """Whether all trials have ended and were reported."""
-        return self._ended >= set(range(self._sweep.num_trials))
+        return self._ended >= set(range(self._num_trials))
 
     def take(self, held: ExitStack) -> Trial | _Attempt | None:
         """Take a trial that has ended, or one to train; None while other processes train what is left.
@@ -117,7 +121,7 @@ class _Journal:
         self._ended.add(attempt.number)
 
     def _next_ended(self) -> Trial | None:
-        for number, last in enumerate(self._last_attempts()[: self._sweep.num_trials]):
+        for number, last in enumerate(self._last_attempts()[: self._num_trials]):
             if number in self._ended or last.state == TrialState.WAITING:
                 continue
             trial = self._read(number, last)
@@ -161,11 +165,10 @@ class _Journal:
         waiting = [last for last in last_attempts if last.state == TrialState.WAITING]
         if waiting:
             number = last_attempts.index(min(waiting, key=lambda last: last.number))
-        elif len(last_attempts) < self._sweep.num_trials:
+        elif len(last_attempts) < self._num_trials:
             number = len(last_attempts)
-            if self._sweep.is_grid:
-                (dimension,) = self._sweep.dimensions
-                self._study.enqueue_trial({dimension.key: dimension.grid(self._sweep.num_trials)[number]})
+            if self._grid:
+                self._study.enqueue_trial({self._sweep.dimensions[0].key: self._grid[number]})
         else:
             return None
         # One seed per trial, so that a resumed sweep proposes what an uninterrupted one does.

@@ -113,6 +113,15 @@ def test_search_finds_a_peak_and_repeats_itself(recipe, tiny_cache, tmp_path):
     assert search(other, score, 4) != asked[0][:4]
 
 
+def test_grid_of_integers_with_fewer_values_than_trials(recipe, tiny_cache, tmp_path):
+    sweep = plan(recipe, tiny_cache, tmp_path, "train.batch_size=2:100:log", num_trials=30, is_grid=True)
+    tried = [values["train.batch_size"] for values, _ in search(sweep, lambda _: 0.5)]
+    assert tried == sweep.dimensions[0].grid(30)
+    assert len(tried) < 30
+    # The values of as many trials are others.
+    assert sweep.dimensions[0].grid(len(tried)) != tried
+
+
 def test_search_stays_in_whole_and_logarithmic_ranges(recipe, tiny_cache, tmp_path):
     over = ("train.batch_size=8:12", "loss.modality=1e-3:1:log")
     sweep = plan(recipe, tiny_cache, tmp_path, *over, num_trials=30)
