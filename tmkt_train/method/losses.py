@@ -1,6 +1,6 @@
 """Objectives on one batch: pure functions from network outputs to losses.
 
-Half-precision outputs are taken to float32 first. Shapes are step-major: (T, B, ...).
+Half-precision outputs are converted to float32 first. Shapes are step-major: (T, B, ...).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tmkt_train.choices import CkaEstimator
 
 _CKA_EPS = 1e-7
 MIN_ALIGNMENT_ROWS: dict[CkaEstimator, int] = {"biased": 2, "debiased": 4}
-"""Rows of a batch that the alignment needs."""
+"""Least number of rows in a batch for the alignment."""
 
 
 def tet_loss(logits: Tensor, labels: Tensor, *, margin_weight: float = 1e-3, margin: float = 0.5) -> Tensor:
@@ -27,7 +27,7 @@ def tet_loss(logits: Tensor, labels: Tensor, *, margin_weight: float = 1e-3, mar
         logits: Shape (T, B, K).
         labels: Classes, shape (B,), int64 in 0 to K - 1.
         margin_weight: Weight of the second term, in [0, 1].
-        margin: Value the logits are drawn to; the firing threshold.
+        margin: Value that the logits are drawn to; the firing threshold.
 
     Returns:
         Losses, shape (T,). The training loss is their mean, or see `weighted_event_loss`.
@@ -47,7 +47,7 @@ def tet_loss(logits: Tensor, labels: Tensor, *, margin_weight: float = 1e-3, mar
 
 
 def mean_logits_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of the logits averaged over the steps: what is used where TET is off.
+    """Return the cross-entropy of the logits averaged over the steps, used where TET is off.
 
     Args:
         logits: Shape (T, B, K).
@@ -88,15 +88,15 @@ def cka(x: Tensor, y: Tensor, estimator: CkaEstimator = "biased") -> Tensor:
     Args:
         x: Features of one stream, shape (T, B, D), B at least 2.
         y: Features of the other, shape (T, B, D'); row b belongs with row b of `x`.
-        estimator: "biased" is the value above; "debiased" leaves the diagonal of the Gram matrices out, so that
-            independent features come out near 0 whatever D is; it needs B of 4 or more and can be negative.
+        estimator: "biased" is the value above; "debiased" drops the diagonal of the Gram matrices, so that independent
+            features give about 0 for any D; it needs B of 4 or more and can be negative.
 
     Returns:
         Alignment, shape (T,), in [0, 1] up to rounding ("debiased": at most 1); float32, or float64 for float64
         features.
 
     Raises:
-        SpecError: The shapes do not belong together, or the batch has fewer rows than the estimator needs: 2, or 4.
+        SpecError: The shapes do not match, or the batch has fewer rows than the estimator needs: 2, or 4.
 
     Example:
         >>> x = torch.tensor([[[0.0, 1.0], [2.0, 0.0], [3.0, 5.0]]])
@@ -130,12 +130,12 @@ def cka_of_grams(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
 def _debiased_cka(x: Tensor, y: Tensor) -> Tensor:
     k, l = _hollow_gram(x), _hollow_gram(y)  # noqa: E741
     norms = _unbiased_hsic(k, k).clamp_min(0) * _unbiased_hsic(l, l).clamp_min(0)
-    # Under the root, so that features of zero have a finite gradient.
+    # Epsilon under the root keeps the gradient of zero features finite.
     return _unbiased_hsic(k, l) / ((norms + _CKA_EPS**2).sqrt())
 
 
 def _hollow_gram(features: Tensor) -> Tensor:
-    # Centering changes nothing but the rounding: the estimator itself does not see a translation.
+    # Centering only changes the rounding: the estimator itself is invariant to translation.
     gram = centered_gram(features)
     return gram - torch.diag_embed(gram.diagonal(dim1=1, dim2=2))
 
@@ -151,7 +151,7 @@ def _unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
 
 
 def shuffled_cka(x: Tensor, y: Tensor, estimator: CkaEstimator = "biased") -> Tensor:
-    """Return the alignment of `x` with the rows of `y` moved on by one: the floor to read `cka` against.
+    """Return the alignment of `x` with the rows of `y` shifted by one: the floor to compare `cka` with.
 
     Args:
         x: Features of one stream, shape (T, B, D), B at least 2.
@@ -186,28 +186,28 @@ def alignment_loss(alignment: Tensor, sigma: Tensor | None = None, estimator: Ck
 
 
 def modality_guidance_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return the loss of telling image from event frames (inferred): binary cross-entropy over all frames.
+    """Return the loss of classifying frames as image or event (inferred): binary cross-entropy over all frames.
 
     Args:
         logits: Outputs of the modality head, shape (T, B).
         mask: Mix mask, shape (T, B), bool; true where the frame is an event frame.
 
     Returns:
-        Loss, a scalar; log 2 for a head that says nothing.
+        Loss, a scalar; log 2 for an uninformative head.
     """
     logits = _full_precision(logits)
     return functional.binary_cross_entropy_with_logits(logits, mask.to(logits.dtype))
 
 
 def ratio_perception_loss(predicted: Tensor, ratio: Tensor) -> Tensor:
-    """Return the loss of guessing the realized mix ratio of a sequence (inferred): the mean square error.
+    """Return the loss of predicting the realized mix ratio of a sequence (inferred): the mean squared error.
 
     Args:
         predicted: Outputs of the ratio head, shape (B,), in (0, 1).
         ratio: Realized, not expected, mix ratio, shape (B,), in [0, 1].
 
     Returns:
-        Loss, a scalar; the variance of the ratio for a head that says nothing.
+        Loss, a scalar; the variance of the ratio for an uninformative head.
     """
     predicted = _full_precision(predicted)
     return (predicted - ratio.to(predicted.dtype)).square().mean()

@@ -32,12 +32,12 @@ class Objective(NamedTuple):
 
 
 def classification_losses(logits: Tensor, labels: Tensor, loss: LossTable) -> Tensor:
-    """Return the classification losses that a recipe asks for.
+    """Return the classification loss of a recipe at each step.
 
     Args:
         logits: Shape (T, B, K).
         labels: Classes, shape (B,).
-        loss: Says which loss, and the margin.
+        loss: The table that names the loss and its margin.
 
     Returns:
         One loss per step, shape (T,), for `tet`; shape (1,) for `mean-logits`.

@@ -68,9 +68,9 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> dict[str,
             values = torch.load(file, map_location=device or "cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - damaged bytes raise about any error in zipfile and torch
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise RunError(f"{path}: not a readable checkpoint ({reason}); start the run anew") from None
+        raise RunError(f"{path}: not a readable checkpoint ({reason}); start a new run") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise RunError(f"{path}: found another format, expected checkpoint format {FORMAT}; start the run anew")
+        raise RunError(f"{path}: found another format, expected checkpoint format {FORMAT}; start a new run")
     return values
 
 
@@ -135,9 +135,9 @@ def restore(folder: RunFolder, setup: TrainingSetup) -> TrainingState:
         torch.set_rng_state(values["generator"].cpu())
         state = TrainingState.from_state_dict(values["position"], setup.device)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        raise RunError(f"{last}: not what this version saves ({error!r:.100}); start the run anew") from None
+        raise RunError(f"{last}: not what this version of tmkt saves ({error!r:.100}); start a new run") from None
     if state.is_best_just_done and state.best is not None:
-        # The process may have died between the two files; here last.pt holds the weights of both.
+        # The process may have died between the two writes; here last.pt has the weights of both.
         save_best(folder, setup, state.best.epoch)
     elif state.best is not None:
         _require_epoch(folder, load_checkpoint(folder.best), state.best.epoch)
@@ -167,7 +167,7 @@ def _require_epoch(folder: RunFolder, values: Mapping[str, Any], epoch: int) -> 
         shown = f"epoch {found + 1}" if isinstance(found, int) else "no epoch"
         raise RunError(
             f"{folder.best}: holds {shown}, expected epoch {epoch + 1} as this run selected; "
-            "put the best.pt of this run back, or start the run anew"
+            "restore the best.pt of this run, or start a new run"
         )
 
 
@@ -180,7 +180,7 @@ def load_weights(module: nn.Module, weights: Any, place: Path) -> None:
     try:
         module.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError, KeyError, ValueError):
-        raise RunError(f"{place}: the weights are of another network than the recipe; start the run anew") from None
+        raise RunError(f"{place}: the weights are of another network than the recipe; start a new run") from None
 
 
 def recipe_digest(tables: Mapping[str, Any]) -> str:

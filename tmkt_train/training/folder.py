@@ -21,7 +21,7 @@ from tmkt_train.recipe.load import load_recipe, read_tables
 from tmkt_train.recipe.recipe import Recipe, recipe_text
 
 Row = dict[str, Any]
-"""What metrics.jsonl holds for one epoch."""
+"""The metrics of one epoch."""
 Arrays = Mapping[str, NDArray[Any]]
 _Kinds = Mapping[type | tuple[type, ...], tuple[str, ...]]
 
@@ -235,7 +235,7 @@ class RunFolder:
         busy = RunError(f"{self.path}: another process is training here; wait for it to end")
         with lock(self.path / _LOCK, busy):
             for left in self.path.glob(".*.tmp"):
-                # A process that was killed while it wrote a file left this.
+                # Left by a process that was killed while writing.
                 left.unlink()
             yield
 
@@ -280,11 +280,11 @@ def cache_of(environment: Mapping[str, Any]) -> Path:
     """Return the cache that a run was started with.
 
     Raises:
-        RunError: It is not there any more.
+        RunError: It is missing.
     """
     path = Path(str(environment["cache"]))
     if not path.is_file():
-        raise RunError(f"{path}: the cache of this run is not there; say where it lies now with --cache FILE")
+        raise RunError(f"{path}: the cache of this run is missing; give its new place with --cache FILE")
     return path
 
 

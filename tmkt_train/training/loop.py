@@ -52,7 +52,7 @@ def train_one_epoch(
 
     Args:
         setup: Network, method and optimizer, changed in place; the optimizer has the learning rate of this epoch.
-        state: Says the epoch and the number of the first batch; updated after each batch.
+        state: Training state at the first batch; updated after each batch.
         batches: Batches of the epoch, from number `state.batch` on.
         num_epochs: Epochs of the training.
         check_every: Batches between two checks of the loss; a check waits for the GPU.
@@ -97,7 +97,7 @@ def evaluate(
     Args:
         model: Network; put into evaluation mode.
         batches: Batches of the split.
-        loss: Says which classification loss.
+        loss: The table that names the classification loss.
         before_batch: Called before each batch; may raise to stop.
 
     Raises:

@@ -116,12 +116,12 @@ def result_record(
         RunError: The checkpoint or the metrics lack what every run has at its end.
     """
     if state.best is None:
-        raise RunError("result: found no best epoch, expected one; the checkpoint is damaged, start the run anew")
+        raise RunError("result: found no best epoch, expected one; the checkpoint is damaged, start a new run")
     selected_on = selection_split(recipe)
     on_test = selected_on == "test"
     last = rows[-1].get(f"{selected_on}_accuracy")
     if not isinstance(last, float):
-        raise RunError(f"metrics.jsonl: no {selected_on}_accuracy in its last line; start the run anew")
+        raise RunError(f"metrics.jsonl: no {selected_on}_accuracy in its last line; start a new run")
     frames = setup.frames
     frames.set_epoch(0)
     pair_report, pair_warnings = _pair_report(frames) if recipe.needs_images else (None, [])

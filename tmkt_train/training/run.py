@@ -237,7 +237,7 @@ class Run:
     ) -> dict[str, Any]:
         recipe, folder, setup = self.recipe, self.folder, self.setup
         if state.best is None:
-            raise RunError(f"{folder.last}: no best epoch, expected one at the end; start the run anew")
+            raise RunError(f"{folder.last}: no best epoch, expected one at the end; start a new run")
 
         def stop_if_asked() -> None:
             # The last checkpoint is that of the last epoch already.

@@ -9,7 +9,6 @@ from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batc
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.errors import NonFiniteError, RunError
 from tmkt_train.recipe.schema import LossTable
-from tmkt_train.training.environment import numerics
 from tmkt_train.training.loop import evaluate, predict, train_one_epoch
 from tmkt_train.training.metrics import EpochMeans, epoch_row
 from tmkt_train.training.setup import build_setup
@@ -112,30 +111,3 @@ def test_evaluation_of_nothing_is_refused(tiny_cache):
 def test_prediction_averages_the_steps():
     logits = torch.tensor([[[0.0, 1.0]], [[3.0, 0.0]]])
     assert predict(logits).tolist() == [0]
-
-
-def test_every_parameter_is_trained_and_the_coefficients_have_no_weight_decay(tiny_cache):
-    setup = build_setup(make_recipe(), tiny_cache, CPU)
-    decayed, plain = setup.optimizer.param_groups
-    assert any(p is setup.method.coefficients.eta for p in plain["params"])
-    given = [*setup.model.parameters(), *setup.method.parameters()]
-    assert len(given) == len(decayed["params"]) + len(plain["params"])
-
-
-def test_training_part_smaller_than_a_batch_is_refused(tiny_cache):
-    with pytest.raises(RunError, match=r"expected at least train\.batch_size = 500"):
-        build_setup(make_recipe(train__batch_size=500, train__drop_last=True), tiny_cache, CPU)
-
-
-def test_event_only_has_one_head(tiny_cache):
-    setup = build_setup(make_recipe(method={"name": "event-only"}), tiny_cache, CPU)
-    assert setup.model.image_head is None
-    assert setup.frames.pairing == "none"
-
-
-def test_numerics_are_put_back():
-    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
-    with numerics(make_recipe(train__num_threads=2)):
-        assert torch.get_num_threads() == 2
-        assert torch.are_deterministic_algorithms_enabled()
-    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before

@@ -18,7 +18,6 @@ from tmkt_train.training.folder import RunFolder, create_run_folder
 from tmkt_train.training.progress import EpochDone, Finished, Started, StepDone
 from tmkt_train.training.result import evaluate_run
 from tmkt_train.training.run import resume_run, start_run
-from tmkt_train.training.setup import build_setup
 
 from ..conftest import make_recipe
 
@@ -342,13 +341,6 @@ def test_a_leaking_pool_is_optimistic_and_says_how_many_it_reaches(tiny_cache, t
     ]
     honest = make_recipe(data__image_pool="all", method__name="event-only")
     assert not honest.optimism
-
-
-@pytest.mark.parametrize(("changes", "expected"), [({}, 0.5), ({"data__event_share": 1e-3}, 10 / (10 + 100))])
-def test_the_ratio_by_count_is_the_part_of_the_recordings(tiny_cache, changes, expected):
-    recipe = make_recipe(mix__ratio="by-count", **changes)
-    setup = build_setup(recipe, tiny_cache, torch.device("cpu"))
-    assert setup.method.mixer.start == pytest.approx(expected)
 
 
 def test_batches_of_one_are_recorded(tiny_cache, tmp_path):

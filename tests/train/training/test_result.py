@@ -107,7 +107,7 @@ def test_resume_refuses_selected_weights_that_cannot_be_made_again(run):
     last["position"] |= {"best": [0, 0.5, 1.0]}
     save_checkpoint(folder.last, last)
     save_checkpoint(folder.best, best | {"epoch": 1})
-    with pytest.raises(RunError, match=r"best\.pt: holds epoch 2, expected epoch 1 .*start the run anew"):
+    with pytest.raises(RunError, match=r"best\.pt: holds epoch 2, expected epoch 1 .*start a new run"):
         list(resume_run(run).train())
 
 
@@ -178,7 +178,7 @@ def test_moved_cache_is_asked_for_and_remembered(tiny_cache, tmp_path):
     next(training)
     training.close()
     moved = cache.rename(tmp_path / "there.h5")
-    with pytest.raises(RunError, match=r"here\.h5: the cache of this run is not there; .*--cache FILE"):
+    with pytest.raises(RunError, match=r"here\.h5: the cache of this run is missing; .*--cache FILE"):
         resume_run(tmp_path / "run")
     list(resume_run(tmp_path / "run", cache=moved).train())
     assert RunFolder(tmp_path / "run").read_environment()["cache"] == str(moved)
