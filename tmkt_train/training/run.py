@@ -152,7 +152,7 @@ class Run:
         return environment
 
     def _started(self, state: TrainingState, environment: dict[str, Any]) -> Started:
-        setup = self.setup
+        setup, num_threads = self.setup, torch.get_num_threads()
         return Started(
             run=self.folder.path,
             cache=self.cache,
@@ -163,7 +163,7 @@ class Run:
             selected_on=selection_split(self.recipe),
             batches_per_epoch=setup.batches_per_epoch,
             num_parameters=count_parameters(setup.model),
-            device=f"{environment['device']}, {torch.get_num_threads()} threads",
+            device=f"{environment['device']}, {num_threads} thread{'s' if num_threads > 1 else ''}",
             first_epoch=state.epoch,
             first_batch=state.batch,
             notes=self.notes,

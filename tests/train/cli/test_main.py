@@ -58,7 +58,7 @@ def run():
 def test_training_says_what_it_will_do_does_and_did(here, run):
     for words in (
         "tmkt with scnn", "100 recordings of 10 classes of digits", "10 recordings of val", "2 of 5 steps of 24",
-        "0.002 (effective)", "cpu, 1 threads", "epoch   1/2", "epoch   2/2", "mixed 0.", "left ", "test accuracy",
+        "0.002 (effective)", "cpu, 1 thread", "epoch   1/2", "epoch   2/2", "mixed 0.", "left ", "test accuracy",
         "val accuracy", "report", "run/report.html", "next,",
     ):  # fmt: skip
         assert words in run, words
