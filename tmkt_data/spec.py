@@ -21,6 +21,12 @@ Orientation = Literal[
     "as-is", "flip-x", "flip-y", "rotate-180", "rotate-90", "rotate-270", "transpose", "anti-transpose"
 ]
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
+EventFormat = Literal["atis", "aedat2", "aedat3", "aedat4", "dat", "evt", "es", "npy", "npz", "mat", "hdf5"]
+WrittenSuffix = Literal[".bin", ".bs2", ".npz", ".aedat4"]
+WRITTEN_SUFFIXES: tuple[WrittenSuffix, ...] = get_args(WrittenSuffix)
+Aedat2Layout = Literal["raw", "jaer", "cifar10dvs"]
+AEDAT2_LAYOUTS: tuple[Aedat2Layout, ...] = get_args(Aedat2Layout)
+EvtVersion = Literal["2.0", "2.1", "3.0"]
 Encoder = Literal["repeat", "poisson", "baked"]
 ImagePool = Literal["split", "all", "shuffled-prefix"]
 ImagePairing = Literal["same-class", "twin"]

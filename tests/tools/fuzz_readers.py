@@ -24,7 +24,7 @@ from scipy.io import savemat
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import EVENT_DTYPE, Events
-from tmkt_data.events.read import Reading, decode_events
+from tmkt_data.events.read import Reading, decode_recording
 from tmkt_data.events.stream import read_pieces
 
 MAX_EVENTS_PER_BYTE = 12
@@ -145,7 +145,7 @@ def check(name: str, data: bytes) -> str:
         AssertionError: An error of more than one line or without its place, or a record that cannot be.
     """
     try:
-        events = decode_events(data, Path(name))
+        events = decode_recording(data, Path(name), Reading())
     except EventError as problem:
         text = str(problem)
         assert text.startswith((f"{name}: ", f"{name}, ")), text
@@ -178,7 +178,7 @@ def check_pieces(name: str, data: bytes) -> str:
             assert check(name, data) == "refused", text
         return "refused"
     try:
-        whole = decode_events(data, path)
+        whole = decode_recording(data, path, Reading())
     except EventError:
         if not name.endswith(".npz"):
             raise

@@ -18,11 +18,10 @@ from tmkt_data.datasets.info import DatasetInfo, MissingDataError, missing_data
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize
-from tmkt_data.events.formats.aedat2 import ORIENTATIONS
 from tmkt_data.events.read import Reading
 from tmkt_data.files import read_bytes
 from tmkt_data.images.frames import Placement
-from tmkt_data.spec import TIME_UNITS, Side
+from tmkt_data.spec import AEDAT2_LAYOUTS, TIME_UNITS, Side
 
 INFO = DatasetInfo(
     name="folder",
@@ -44,7 +43,7 @@ _MAX_SETTINGS_BYTES = 1 << 20
 _WHAT = {"recordings": "recordings (events/wave/first.aedat4)", "images": "images (images/wave/first.jpg)"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "unit": TIME_UNITS,
-    "orientation": ORIENTATIONS,
+    "orientation": AEDAT2_LAYOUTS,
     "twins": ("stem", "none"),
 }
 

@@ -13,18 +13,17 @@ from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.image_reader import Archives, archive_of
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError, SpecError
-from tmkt_data.events.events import Events, SensorSize, Window
+from tmkt_data.events.events import OUTSIDE, Events, SensorSize, Window
 from tmkt_data.events.filters import (
-    OUTSIDE,
     EventFilter,
     canvas_size,
     filter_events,
     orient_events,
     pixel_counts,
     place_events,
+    swaps_axes,
 )
 from tmkt_data.events.formats.atis import ATIS_SIZE
-from tmkt_data.events.orientation import swaps_axes
 from tmkt_data.events.read import decode_recording, recognize
 from tmkt_data.events.slices import SliceReader, cut_window, slices_path
 from tmkt_data.events.stream import checksum_of, is_large, read_pieces

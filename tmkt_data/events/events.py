@@ -1,8 +1,10 @@
-"""The event record: what one recording is in memory, and the one place where events are validated."""
+"""The event record: one recording in memory, and the one place where events are validated."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +17,10 @@ EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "?")])
 """Structured dtype of one event: `t` microseconds, `x` column, `y` row (0 is the top), `p` True for ON."""
 
 MAX_TIME_US = 2**61
-"""Largest magnitude of a time; spans and bin edges then fit into int64."""
+"""Largest magnitude of a time, so that differences of times and bin edges fit into int64."""
+
+OUTSIDE = "outside the sensor"
+"""Reason in `Events.num_dropped`."""
 
 EventArray = NDArray[np.void]
 
@@ -28,7 +33,7 @@ class SensorSize(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A part of a sensor in pixels: first column and row, and size."""
+    """A rectangle of a sensor in pixels: first column and row, and size."""
 
     x_first: int
     y_first: int
@@ -44,13 +49,13 @@ class Events:
         x: Pixel column, shape (N,), uint16; 0 is the left edge.
         y: Pixel row, shape (N,), uint16; 0 is the top edge.
         p: Polarity, shape (N,), bool; True is ON (brighter).
-        sensor_size: Declared size of the sensor; every event lies inside it. None where no source declares it.
-        num_read: Events in the source, before any was dropped.
-        num_dropped: Dropped events by reason, such as `{"outside the sensor": 3}`.
-        num_inversions: Neighbors whose time stepped back in the source; 0 means that nothing was sorted.
-        num_wraps: How often the clock of the source has gone round and begun anew; `t` counts on.
-        time_step_us: Distance of neighboring times that are floating-point numbers, at the largest of them, rounded
-            up to microseconds; 1 where the source tells all microseconds apart.
+        sensor_size: Size of the sensor; every event lies inside. None where neither source nor caller give it.
+        num_read: Number of events in the source, before any was dropped.
+        num_dropped: Number of dropped events by reason, such as `{"outside the sensor": 3}`.
+        num_inversions: Number of neighbors in the source whose time stepped back; 0 means that nothing was sorted.
+        num_wraps: How often the clock of the source wrapped; `t` is unwrapped.
+        time_step_us: Resolution of floating-point times at the largest of them, rounded up to microseconds; 1 where
+            the source resolves microseconds.
     """
 
     t: NDArray[np.int64]
@@ -65,10 +70,10 @@ class Events:
     time_step_us: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse columns that kernels cannot trust, and make them read-only.
+        """Refuse columns that kernels cannot trust, and make the others read-only.
 
         Raises:
-            EventError: Another shape or type than stated, or times that step back; `validate_events` mends those.
+            EventError: A column of another shape or type, or times that step back; `validate_events` sorts them.
         """
         for name, dtype in (("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.bool_)):
             column: NDArray[Any] = getattr(self, name)
@@ -107,6 +112,27 @@ class Events:
         return out
 
 
+class DecoderReport(NamedTuple):
+    """What a decoder reports of its source besides the events.
+
+    Attributes:
+        place: Prefix of error messages, such as a file name.
+        num_read: Number of events in the source; None takes the number of decoded ones.
+        num_dropped: Number of events that the decoder dropped, by reason; counts of 0 are left out.
+        num_wraps: As in `Events`.
+        time_step_us: As in `Events`.
+    """
+
+    place: str = "events"
+    num_read: int | None = None
+    num_dropped: Mapping[str, int] = MappingProxyType({})
+    num_wraps: int = 0
+    time_step_us: int = 1
+
+
+NO_REPORT = DecoderReport()
+
+
 def validate_events(
     t: NDArray[np.int64],
     x: NDArray[np.integer[Any]],
@@ -114,29 +140,21 @@ def validate_events(
     p: NDArray[np.bool_],
     *,
     sensor_size: SensorSize | None = None,
-    num_read: int | None = None,
-    num_dropped: dict[str, int] | None = None,
-    num_wraps: int = 0,
-    time_step_us: int = 1,
-    place: str = "events",
+    report: DecoderReport = NO_REPORT,
 ) -> Events:
-    """Check one recording, drop and count what lies outside the sensor, and put it in time order.
+    """Validate a recording, drop and count what lies outside the sensor, and sort it by time.
 
     Args:
         t: Times, shape (N,), integer microseconds in any order.
         x: Columns, shape (N,), integers.
         y: Rows, shape (N,), integers.
         p: Polarities, shape (N,), bool; True is ON.
-        sensor_size: Declared size; events outside are dropped and counted. None: nothing is dropped.
-        num_read: Events in the source, where a decoder has dropped some already; N when unset.
-        num_dropped: What a decoder has dropped already, by reason.
-        num_wraps: As in `Events`.
-        time_step_us: As in `Events`.
-        place: What the message of an error starts with, such as a file name.
+        sensor_size: Size of the sensor; events outside are dropped and counted. None: nothing is dropped.
+        report: What a decoder reports of the source.
 
     Returns:
-        The record. Events are sorted stably by time only where time steps back; events of equal time keep
-        their order in the source.
+        The record. Events are sorted by time only where time steps back, and stably: events of equal time keep their
+        order.
 
     Raises:
         EventError: Columns of different length or type, or a coordinate outside uint16.
@@ -148,14 +166,14 @@ def validate_events(
         ([10, 20], [2, 1], 1)
     """
     columns: dict[str, NDArray[Any]] = {"t": np.asarray(t), "x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
-    _check_columns(columns, place)
-    dropped = dict(num_dropped or {})
-    total = len(columns["t"]) if num_read is None else num_read
+    _check_columns(columns, report.place)
+    dropped = {reason: count for reason, count in report.num_dropped.items() if count}
+    num_read = len(columns["t"]) if report.num_read is None else report.num_read
     if sensor_size is not None and len(columns["t"]):
         inside = (columns["x"] < sensor_size.width) & (columns["y"] < sensor_size.height)
         num_outside = int(len(inside) - np.count_nonzero(inside))
         if num_outside:
-            dropped["outside the sensor"] = dropped.get("outside the sensor", 0) + num_outside
+            dropped[OUTSIDE] = dropped.get(OUTSIDE, 0) + num_outside
             columns = {name: column[inside] for name, column in columns.items()}
     times = columns["t"]
     num_inversions = int(np.count_nonzero(times[1:] < times[:-1]))
@@ -168,11 +186,11 @@ def validate_events(
         y=np.ascontiguousarray(columns["y"], dtype=np.uint16),
         p=np.ascontiguousarray(columns["p"], dtype=np.bool_),
         sensor_size=sensor_size,
-        num_read=total,
+        num_read=num_read,
         num_dropped=dropped,
         num_inversions=num_inversions,
-        num_wraps=num_wraps,
-        time_step_us=time_step_us,
+        num_wraps=report.num_wraps,
+        time_step_us=report.time_step_us,
     )
 
 

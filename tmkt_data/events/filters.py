@@ -1,32 +1,69 @@
-"""What is done to the events of a recording before they are counted: shift, orientation, filters."""
+"""What is done to events before they are counted: shift, orientation, and filters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import MAX_TIME_US, Events, SensorSize
-from tmkt_data.events.orientation import swaps_axes, turn
+from tmkt_data.events.events import MAX_TIME_US, OUTSIDE, Events, SensorSize
 from tmkt_data.spec import Orientation, PrepareSpec
 
-OUTSIDE = "outside the sensor"
 REASONS = {"hot_pixels": "of hot pixels", "refractory_us": "in the refractory period", "background_us": "background"}
-"""What a filter of the spec counts its dropped events as."""
+"""Reason under which each filter of the spec counts its dropped events."""
 HOT_PERCENTILE = 99.0
+
+_SWAPPED = ("rotate-90", "rotate-270", "transpose", "anti-transpose")
+_RIGHT_TO_LEFT = ("flip-x", "rotate-180", "rotate-90", "anti-transpose")
+_BOTTOM_TO_TOP = ("flip-y", "rotate-180", "rotate-270", "anti-transpose")
+
+
+def swaps_axes(orientation: Orientation) -> bool:
+    """Return whether width and height are swapped."""
+    return orientation in _SWAPPED
+
+
+def turn(
+    x: NDArray[Any], y: NDArray[Any], width: int, height: int, orientation: Orientation
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Turn pixel coordinates on a sensor; row 0 is the top, rotations are clockwise.
+
+    Args:
+        x: Columns, shape (N,), below `width`.
+        y: Rows, shape (N,), below `height`.
+        width: Width of the sensor before the turn.
+        height: Height of the sensor before the turn.
+        orientation: `transpose` mirrors at the diagonal from the top left, `anti-transpose` at the other one.
+
+    Returns:
+        Columns and rows after the turn, of the type of `x` and `y`.
+
+    Example:
+        >>> x, y = turn(np.array([0]), np.array([0]), 4, 3, "rotate-90")
+        >>> x.tolist(), y.tolist()
+        ([2], [0])
+    """
+    if orientation in _SWAPPED:
+        x, y, width, height = y, x, height, width
+    if orientation in _RIGHT_TO_LEFT:
+        x = (width - 1 - x).astype(x.dtype)
+    if orientation in _BOTTOM_TO_TOP:
+        y = (height - 1 - y).astype(y.dtype)
+    return x, y
 
 
 def canvas_size(sensor_size: SensorSize, orientation: Orientation) -> SensorSize:
-    """Return the size of a sensor after it was turned."""
+    """Return the size of a sensor after a turn."""
     width, height = sensor_size
     return SensorSize(height, width) if swaps_axes(orientation) else SensorSize(width, height)
 
 
 def keep_events(events: Events, keep: NDArray[np.bool_], reason: str) -> Events:
-    """Return the events that a mask keeps; the others are counted under `reason`."""
+    """Return the events that a mask keeps; the others are counted as dropped for `reason`."""
     dropped = int(len(keep) - np.count_nonzero(keep))
     if not dropped:
         return events
@@ -35,12 +72,12 @@ def keep_events(events: Events, keep: NDArray[np.bool_], reason: str) -> Events:
 
 
 def place_events(events: Events, sensor_size: SensorSize, shift: tuple[int, int] = (0, 0)) -> Events:
-    """Shift events by whole pixels and drop what then lies outside the sensor.
+    """Shift events by whole pixels and drop those that then lie outside the sensor.
 
     Args:
         events: In file coordinates.
         sensor_size: Size of the sensor.
-        shift: Added to columns and rows.
+        shift: Added to columns and to rows.
 
     Returns:
         The record, with `sensor_size`.
@@ -56,16 +93,16 @@ def place_events(events: Events, sensor_size: SensorSize, shift: tuple[int, int]
 def orient_events(
     events: Events, orientation: Orientation = "as-is", *, inverted: bool = False, time_offset_us: int = 0
 ) -> Events:
-    """Turn a recording on its sensor, invert its polarity, move it in time.
+    """Turn a recording on its sensor, invert its polarity, shift it in time.
 
     Args:
         events: With a sensor size.
-        orientation: See `orientation.turn`.
-        inverted: Take OFF for ON.
+        orientation: See `turn`.
+        inverted: Whether OFF becomes ON and ON becomes OFF.
         time_offset_us: Added to every time, microseconds.
 
     Raises:
-        EventError: No sensor size to turn on, or times that the offset moves beyond 2**61 microseconds.
+        EventError: The events have no sensor size, or the offset moves times beyond 2**61 microseconds.
     """
     if events.sensor_size is None:
         raise EventError("orientation: the recording has no sensor size, expected one; give sensor_size")
@@ -81,22 +118,22 @@ def orient_events(
 
 
 def hot_pixel_limit(counts: NDArray[np.int64], factor: float) -> float:
-    """Return how many events a pixel may have before it counts as hot.
+    """Return the largest number of events of a pixel that is not hot.
 
     Args:
-        counts: Events of each active pixel, shape (M,).
-        factor: Over the 99th percentile of them; the rule is an own choice (inferred).
+        counts: Number of events of each active pixel, shape (M,).
+        factor: Times the 99th percentile of the counts; the rule is our own choice (inferred).
     """
     return factor * float(np.percentile(counts, HOT_PERCENTILE)) if len(counts) else 0.0
 
 
 class EventFilter:
-    """The filters of a spec over one recording, which may come in pieces: hot pixels, refractory period, background.
+    """Apply the filters of a spec to a recording, which may come in pieces: hot pixels, refractory period, background.
 
     Args:
-        spec: Its `hot_pixels`, `refractory_us` and `background_us`; 0 leaves a filter out.
-        size: The sensor.
-        counts: Events of each pixel over the whole recording, shape (height, width); needed for hot pixels.
+        spec: Its `hot_pixels`, `refractory_us` and `background_us`; a filter at 0 is off.
+        size: Size of the sensor.
+        counts: Number of events of each pixel over the whole recording, shape (height, width); needed for hot pixels.
     """
 
     def __init__(self, spec: PrepareSpec, size: SensorSize, counts: NDArray[np.int64] | None = None) -> None:
@@ -113,7 +150,7 @@ class EventFilter:
         }
 
     def apply(self, events: Events) -> Events:
-        """Return the next events with the dropped ones counted under `REASONS`."""
+        """Filter the next events; dropped ones are counted under `REASONS`."""
         from tmkt_data.kernels import filters
 
         if self._hot is not None and len(events):
@@ -141,5 +178,5 @@ def filter_events(events: Events, spec: PrepareSpec) -> Events:
 
 
 def num_filtered(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return how many events each filter has dropped, by the name of its choice."""
+    """Return the number of events that each filter dropped, by its name in the spec."""
     return {name: counts.get(reason, 0) for name, reason in REASONS.items()}

@@ -1,30 +1,27 @@
-"""Pick the reader of a recording: by content first, by suffix second."""
+"""Read recordings: the format is recognized by content first, by suffix second."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import EventArray, Events, SensorSize
-from tmkt_data.events.formats.aedat2 import Orientation, decode_aedat2
+from tmkt_data.events.formats.aedat2 import decode_aedat2
 from tmkt_data.events.formats.aedat3 import decode_aedat3
 from tmkt_data.events.formats.aedat4 import load_aedat4
-from tmkt_data.events.formats.arrays import decode_columns, decode_npy, decode_npz
+from tmkt_data.events.formats.arrays import decode_npy, decode_npz, names_its_columns
 from tmkt_data.events.formats.atis import decode_atis
-from tmkt_data.events.formats.dat import decode_dat
+from tmkt_data.events.formats.columns import decode_columns
 from tmkt_data.events.formats.event_stream import decode_event_stream
-from tmkt_data.events.formats.evt import decode_evt
 from tmkt_data.events.formats.matlab import MAGIC, decode_matlab
-from tmkt_data.events.formats.npz_pieces import names_its_columns
-from tmkt_data.events.formats.percent_header import read_percent_header
 from tmkt_data.events.formats.pickles import read_pickled_npy
+from tmkt_data.events.formats.prophesee import decode_dat, decode_evt, read_percent_header
 from tmkt_data.files import read_bytes
-from tmkt_data.spec import TimeUnit
+from tmkt_data.spec import Aedat2Layout, EventFormat, TimeUnit
 
-EventFormat = Literal["atis", "aedat2", "aedat3", "aedat4", "dat", "evt", "es", "npy", "npz", "mat", "hdf5"]
-SUFFIXES: dict[str, EventFormat] = {
+FORMAT_OF_SUFFIX: dict[str, EventFormat] = {
     ".bin": "atis",
     ".bs2": "atis",
     ".dat": "dat",
@@ -40,32 +37,43 @@ _STARTS: dict[bytes, EventFormat] = {
     b"PK\x03\x04": "npz",
     b"Event Stream": "es",
 }
-# With its third byte, deflate: a recording may well start with an event at (31, 139).
+# With the third byte, for deflate, as a recording may well start with an event at (31, 139).
 _GZIP = b"\x1f\x8b\x08"
-# An ATIS event at (37, 32) would need a first time of 4 s, and others as readable, to look so.
+# An ATIS file would have to start at (37, 32), 4 s or later, and go on with text to look like this.
 _HEADER_LINE = re.compile(rb"% [A-Za-z][\t\x20-\x7e]*\r?\n")
 # Type and size of the events of a .dat file.
 _DAT_STARTS = (b"\x00\x08", b"\x0c\x08")
 _HEADER_LIMIT = 1 << 16
 
 
+class ReadOptions(TypedDict, total=False):
+    """What a file may leave open and the caller knows; the keyword arguments of `read_events`."""
+
+    sensor_size: SensorSize | None
+    columns: str | None
+    unit: TimeUnit | None
+    orientation: Aedat2Layout
+    chip: str | None
+    keys: str | None
+
+
 class Reading(NamedTuple):
-    """What a file may leave open, and the caller knows.
+    """`ReadOptions` with their defaults, see `read_events`, and how `.npy` files are read.
 
     Attributes:
         sensor_size: Size of the sensor; events outside are dropped.
         columns: Order of the columns of plain arrays, such as `xytp`.
         unit: Unit of the times of arrays.
-        orientation: Which way an AEDAT 2.0 recording lies, see `decode_aedat2`.
+        orientation: Orientation of an AEDAT 2.0 recording, see `decode_aedat2`.
         chip: Camera of an AEDAT 2.0 recording whose header names none.
-        keys: Where the columns of an HDF5 file are, see `load_hdf5`.
-        pickled: A `.npy` file holds a pickled dictionary of columns; it is taken apart, and nothing in it is run.
+        keys: Paths of the columns of an HDF5 file, see `load_hdf5`.
+        pickled: Whether a `.npy` file holds a pickled dictionary of columns, which is parsed but never run.
     """
 
     sensor_size: SensorSize | None = None
     columns: str | None = None
     unit: TimeUnit | None = None
-    orientation: Orientation = "raw"
+    orientation: Aedat2Layout = "raw"
     chip: str | None = None
     keys: str | None = None
     pickled: bool = False
@@ -81,16 +89,7 @@ _TAKEN_BY: dict[str, tuple[EventFormat, ...]] = {
 }
 
 
-def read_events(
-    path: str | Path,
-    *,
-    sensor_size: SensorSize | None = None,
-    columns: str | None = None,
-    unit: TimeUnit | None = None,
-    orientation: Orientation = "raw",
-    chip: str | None = None,
-    keys: str | None = None,
-) -> EventArray:
+def read_events(path: str | Path, **options: Unpack[ReadOptions]) -> EventArray:
     """Read a recording into one structured array.
 
     The format is recognized by content, then by suffix: ATIS (`.bin`, `.bs2`), AEDAT 2.0, 3.1 and 4 (the last with
@@ -99,60 +98,46 @@ def read_events(
 
     Args:
         path: The file.
-        sensor_size: Size of the sensor, where it is known; events outside are dropped. None takes what the file
-            declares, if it does.
-        columns: Order of the columns of a plain array, such as `xytp`; it is never guessed.
-        unit: Unit of the times of NumPy arrays; microseconds where they are whole numbers, never guessed else.
-        orientation: Which way an AEDAT 2.0 recording lies, see `decode_aedat2`.
-        chip: Camera of an AEDAT 2.0 recording whose header names none.
-        keys: Where the columns of an HDF5 file are, see `load_hdf5`.
+        **options: What the file leaves open, each optional.
+
+            `sensor_size`: size of the sensor; events outside are dropped. Default: the size that the file declares.
+            `columns`: order of the columns of a plain array, such as `xytp`; it is never guessed.
+            `unit`: unit of the times of NumPy, MATLAB and HDF5 files, `s`, `ms`, `us` or `ns`. Default: `us` for
+            integers; for floating-point times it is required.
+            `orientation`: `raw` (default), `jaer` or `cifar10dvs` for AEDAT 2.0, see `decode_aedat2`.
+            `chip`: camera of an AEDAT 2.0 recording whose header names none.
+            `keys`: paths of the columns of an HDF5 file, see `load_hdf5`.
 
     Returns:
         Events in non-decreasing file time, shape (N,), `tmkt_data.EVENT_DTYPE`: `t` int64 microseconds, `x` and `y`
         uint16 pixels, `p` bool with True for ON. Owned by the caller.
 
     Raises:
-        EventError: The file is missing, of another format, truncated or damaged, leaves open what is not given, or
-            leaves no place for what is.
+        EventError: The file is missing, of another format, truncated or damaged; it leaves open what is not given; or
+            an option is given that its format does not have.
     """
-    return load_events(
-        path, sensor_size=sensor_size, columns=columns, unit=unit, orientation=orientation, chip=chip, keys=keys
-    ).to_array()
+    return load_events(path, **options).to_array()
 
 
-def load_events(
-    path: str | Path,
-    *,
-    sensor_size: SensorSize | None = None,
-    columns: str | None = None,
-    unit: TimeUnit | None = None,
-    orientation: Orientation = "raw",
-    chip: str | None = None,
-    keys: str | None = None,
-) -> Events:
-    """Read a recording into the validated record, with the counts of what was dropped; see `read_events`."""
+def load_events(path: str | Path, **options: Unpack[ReadOptions]) -> Events:
+    """Read a recording into the validated record, with the counts of dropped events; see `read_events`."""
     path = Path(path)
-    given = Reading(sensor_size, columns, unit, orientation, chip, keys)
+    given = Reading(**options)
     start = read_bytes(path, limit=_HEADER_LIMIT)
     require_taken(start, path, given)
-    is_whole_read = recognize(start, path) in ("aedat4", "hdf5")
-    return decode_recording(start if is_whole_read else read_bytes(path), path, given)
-
-
-def decode_events(data: bytes, path: Path, *, sensor_size: SensorSize | None = None) -> Events:
-    """Decode the bytes of the recording `path`, already read; see `read_events`."""
-    return decode_recording(data, path, Reading(sensor_size))
+    reads_by_path = recognize(start, path) in ("aedat4", "hdf5")
+    return decode_recording(start if reads_by_path else read_bytes(path), path, given)
 
 
 def recognize(data: bytes, path: Path) -> EventFormat:
-    """Name the format of a recording.
+    """Return the format of a recording.
 
     Args:
-        data: Its bytes, or the first 64 KiB.
-        path: Its name; the suffix decides where the content does not.
+        data: Its bytes, or the first 64 KiB of them.
+        path: Its path; the suffix decides where the content does not.
 
     Raises:
-        EventError: Neither says what it is.
+        EventError: Neither content nor suffix identify a format.
     """
     for start, name in _STARTS.items():
         if data.startswith(start):
@@ -161,7 +146,7 @@ def recognize(data: bytes, path: Path) -> EventFormat:
         return "hdf5"
     if data.startswith(_GZIP):
         raise EventError(f"{path.name}: found gzip bytes, expected a recording; unpack it with gunzip first")
-    by_suffix = SUFFIXES.get(path.suffix.lower())
+    by_suffix = FORMAT_OF_SUFFIX.get(path.suffix.lower())
     if data.startswith(b"%") and (by_suffix != "atis" or _HEADER_LINE.match(data)):
         header = read_percent_header(data[:_HEADER_LIMIT])
         if any(line.startswith(("evt ", "format ")) for line in header.lines):
@@ -171,21 +156,21 @@ def recognize(data: bytes, path: Path) -> EventFormat:
         return "dat"
     if by_suffix is None:
         found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
-        known = ", ".join((*SUFFIXES, ".aedat4", ".es", ".npy", ".npz", ".mat", ".h5"))
+        known = ", ".join((*FORMAT_OF_SUFFIX, ".aedat4", ".es", ".npy", ".npz", ".mat", ".h5"))
         raise EventError(f"{path.name}: found {found} and no known start, expected a recording ({known})")
     return by_suffix
 
 
 def require_taken(data: bytes, path: Path, given: Reading) -> None:
-    """Refuse what is given for a file that leaves no place for it; it would be passed over.
+    """Refuse options that the format of a recording does not have, rather than ignore them.
 
     Args:
         data: As in `recognize`.
         path: As in `recognize`.
-        given: What is given.
+        given: The options.
 
     Raises:
-        EventError: Such a thing is given, or the format is not known.
+        EventError: There is one, or the format is unknown.
     """
     kind = recognize(data, path)
     for name, formats in _TAKEN_BY.items():
@@ -203,7 +188,7 @@ def require_taken(data: bytes, path: Path, given: Reading) -> None:
 
 
 def decode_recording(data: bytes, path: Path, given: Reading) -> Events:
-    """Decode the bytes of the recording `path` with all that the caller knows; see `read_events`."""
+    """Decode the bytes of the recording at `path`; errors as `read_events`."""
     size, place = given.sensor_size, path.name
     match recognize(data, path):
         case "atis":

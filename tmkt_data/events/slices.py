@@ -1,4 +1,4 @@
-"""Long recordings that hold many samples one after the other, and the csv beside each that says where they lie."""
+"""Recordings that hold many samples one after the other, and the CSV file beside each that lists them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import EVENT_DTYPE, EventArray, Events, Window, validate_events
+from tmkt_data.events.events import EVENT_DTYPE, DecoderReport, EventArray, Events, Window, validate_events
 from tmkt_data.events.formats.aedat4 import read_aedat4
 from tmkt_data.events.read import load_events
 from tmkt_data.files import read_bytes
 
 NUM_DRAWERS = 20
-"""Samples of an N-Omniglot recording."""
+"""Number of samples of an N-Omniglot recording."""
 MAX_ROWS = 10_000
 
 
@@ -36,15 +36,15 @@ class Slice(NamedTuple):
 
 
 def slices_path(path: Path) -> Path:
-    """Return where the csv of a recording lies: `0709.csv` for `0709.aedat4`, `user01_led_labels.csv` for `.aedat`."""
+    """Return the path of the CSV file: `0709.csv` for `0709.aedat4`, `user01_led_labels.csv` for `user01_led.aedat`."""
     return path.with_suffix(".csv") if path.suffix == ".aedat4" else path.with_name(f"{path.stem}_labels.csv")
 
 
 def read_slices(path: Path) -> list[Slice]:
-    """Read a csv with a header and a row for each sample: number, start and end.
+    """Read a CSV file with a header and one row a sample: number, start and end.
 
     Raises:
-        EventError: No rows or more than 10 000, a row without three whole numbers, or an end before its start.
+        EventError: No rows or more than 10 000, a row without three integers, or a start that is not before its end.
     """
     text = read_bytes(path).decode("utf-8-sig", errors="replace")
     rows = [row for row in csv.reader(text.splitlines()[1:]) if row]
@@ -70,7 +70,7 @@ def require_drawers(slices: list[Slice], path: Path) -> list[Slice]:
     """Return the slices of an N-Omniglot recording.
 
     Raises:
-        EventError: Another number of them than 20.
+        EventError: There are not 20 of them.
     """
     if len(slices) != NUM_DRAWERS:
         raise EventError(
@@ -80,7 +80,7 @@ def require_drawers(slices: list[Slice], path: Path) -> list[Slice]:
 
 
 class SliceReader:
-    """Reads the samples of long recordings; decodes a file once for all its samples.
+    """Read the samples of long recordings; each file is decoded once for all of its samples.
 
     Args:
         window: Part of the sensor that is kept; events outside are dropped and counted.
@@ -96,14 +96,14 @@ class SliceReader:
         """Read one sample.
 
         Args:
-            path: The recording; its csv lies beside it, see `slices_path`.
-            item: Row of the sample in the csv, from 0.
+            path: The recording, with its CSV file beside it, see `slices_path`.
+            item: Row of the sample in the CSV file, from 0.
 
         Returns:
-            The record, with columns and rows counted from the window's first.
+            The record, with columns and rows counted from the corner of the window.
 
         Raises:
-            EventError: A file that cannot be read, a row that is not there, or a sample without events.
+            EventError: A file that cannot be read, a row that does not exist, or a sample without events.
         """
         if path != self._path:
             self._path = None
@@ -118,18 +118,20 @@ class SliceReader:
         chosen = self._events[first:last]
         place = f"{path.name}, {'drawer' if path.suffix == '.aedat4' else 'row'} {item + 1}"
         if not len(chosen):
-            raise EventError(f"{place}: no event from {start} to {end}, expected some; the csv is of another recording")
+            raise EventError(
+                f"{place}: no event from {start} to {end}, expected some; the csv is not of this recording"
+            )
         return cut_window(chosen, self._window, place)
 
 
 def slice_faults(path: Path) -> list[str]:
-    """Say which rows of the csv of a recording are doubtful, one line a kind; the samples can be read all the same.
+    """Return warnings about rows of the CSV file of a recording, one line a kind; its samples can still be read.
 
     Args:
-        path: The recording; its csv lies beside it, see `slices_path`.
+        path: The recording, with its CSV file beside it, see `slices_path`.
 
     Returns:
-        Rows that begin before the one above ends; of N-Omniglot also rows whose start or end is the time of no event.
+        Rows that begin before the previous one ends; in N-Omniglot also rows whose start or end is no event's time.
 
     Raises:
         EventError: As `SliceReader.read`.
@@ -161,7 +163,7 @@ def _whole(path: Path) -> EventArray:
 
 
 def cut_window(events: NDArray[np.void], window: Window, place: str) -> Events:
-    """Keep what lies in a window, counted from its corner; the record says how many events were dropped."""
+    """Keep the events of a window, with coordinates counted from its corner; the others are counted as dropped."""
     x, y = events["x"].astype(np.int64) - window.x_first, events["y"].astype(np.int64) - window.y_first
     inside = (x >= 0) & (y >= 0) & (x < window.size.width) & (y < window.size.height)
     num_outside = int(len(inside) - np.count_nonzero(inside))
@@ -171,7 +173,5 @@ def cut_window(events: NDArray[np.void], window: Window, place: str) -> Events:
         y[inside],
         events["p"][inside],
         sensor_size=window.size,
-        num_read=len(events),
-        num_dropped={"outside the window": num_outside} if num_outside else {},
-        place=place,
+        report=DecoderReport(place, len(events), {"outside the window": num_outside}),
     )

@@ -1,4 +1,4 @@
-"""Where the edges of the time bins lie: `exact`, and the rules of two other libraries for comparison."""
+"""Edges of time bins: the rule `exact`, and those of two other libraries for comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tmkt_data.spec import BIN_RULES, BinRule
 
 
 def bin_edges(t_first: int, t_last: int, num_bins: int, rule: BinRule) -> NDArray[np.int64]:
-    """Return the edges of the time bins of one recording; bin i holds `edges[i] <= t < edges[i + 1]`.
+    """Return the edges of the time bins of a recording; bin i holds the events with `edges[i] <= t < edges[i + 1]`.
 
     With span = t_last - t_first and w = span // num_bins:
 

@@ -1,4 +1,4 @@
-"""Write a recording in a format that others read: whole or not at all, and exact or refused."""
+"""Write recordings in formats that other software reads: atomically, and without loss or not at all."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any
 
 import numpy as np
 
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import EVENT_DTYPE, EventArray, Events, SensorSize, validate_events
+from tmkt_data.events.events import EVENT_DTYPE, DecoderReport, EventArray, Events, SensorSize, validate_events
 from tmkt_data.events.formats.atis import encode_atis
 from tmkt_data.events.formats.npy import Member, write_npz
 from tmkt_data.files import atomic_write
+from tmkt_data.spec import WRITTEN_SUFFIXES
 
-WrittenSuffix = Literal[".bin", ".bs2", ".npz", ".aedat4"]
-WRITTEN_SUFFIXES: tuple[WrittenSuffix, ...] = get_args(WrittenSuffix)
 _AEDAT4_SIDE = (1 << 15) - 1
-"""Largest side of a sensor in AEDAT4: coordinates are signed numbers of 16 bits."""
+"""Largest side of a sensor in AEDAT4, where coordinates are signed integers of 16 bits."""
 _IN_MEMORY_BYTES = 16 << 20
-"""A column of up to this size is kept in memory until all of its events have come, a larger one beside the file."""
+"""Columns up to this size are collected in memory, larger ones in temporary files beside the target."""
 
 Pieces = Callable[[], Iterator[Events]]
 
 
 def write_events(path: str | Path, events: EventArray | Events, *, sensor_size: SensorSize | None = None) -> None:
-    """Write a recording; `read_events` gives the same events back.
+    """Write a recording; `read_events` returns the same events.
 
     Args:
-        path: File to write. Its suffix names the format: `.bin` and `.bs2` are ATIS, without a sensor size; `.npz`
+        path: File to write. Its suffix selects the format: `.bin` and `.bs2` are ATIS, without a sensor size; `.npz`
             holds the arrays t, x, y, p and sensor_size (width, height); `.aedat4` needs the extra `tmkt[aedat4]`.
         events: The record, or an array of `tmkt_data.EVENT_DTYPE` in any order of time.
-        sensor_size: Size of the sensor, where the events carry none.
+        sensor_size: Size of the sensor; None takes the size that the events carry, if there is one.
 
     Raises:
-        EventError: Another suffix or another type of array, events that the format cannot hold, events outside the
-            sensor, or a package that is missing. Nothing is written then.
+        EventError: An unknown suffix, another type of array, events that the format cannot hold, events outside the
+            sensor, or a missing package. Nothing is written then.
         TmktError: The file cannot be written; an earlier one of that name is untouched.
 
     Example:
@@ -51,12 +50,12 @@ def write_events(path: str | Path, events: EventArray | Events, *, sensor_size: 
 
 
 def write_pieces(path: str | Path, pieces: Pieces, *, sensor_size: SensorSize | None = None) -> None:
-    """Write a recording that comes in pieces, as `read_pieces` gives them; arguments and errors as `write_events`.
+    """Write a recording that comes in pieces, as `read_pieces` yields them; errors as `write_events`.
 
     Args:
         path: File to write.
-        pieces: Gives the events anew at each call; AEDAT4 without a size of the sensor needs two calls.
-        sensor_size: Size of the sensor, where the events carry none.
+        pieces: Returns a new iterator over the events at each call; AEDAT4 without a sensor size needs two calls.
+        sensor_size: As in `write_events`.
     """
     path = Path(path)
     if path.suffix.lower() not in WRITTEN_SUFFIXES:
@@ -82,7 +81,7 @@ def _record_of(events: EventArray | Events, place: str) -> Events:
     if isinstance(events, Events):
         return events
     if isinstance(events, np.ndarray) and events.dtype == EVENT_DTYPE:
-        return validate_events(*(np.ascontiguousarray(events[name]) for name in "txyp"), place=place)
+        return validate_events(*(np.ascontiguousarray(events[name]) for name in "txyp"), report=DecoderReport(place))
     found = getattr(events, "dtype", type(events).__name__)
     raise EventError(f"{place}: found {found}, expected the dtype {EVENT_DTYPE} or a record of events")
 
@@ -151,7 +150,7 @@ def _write_aedat4(file: IO[bytes], pieces: Pieces, size: SensorSize | None, plac
 
 
 def _size_of(pieces: Iterator[Events], place: str) -> SensorSize:
-    """Return the size that a recording declares, or that which holds its events."""
+    """Return the size that a recording declares, or the smallest one that holds its events."""
     largest = (-1, -1)
     for events in pieces:
         if len(events):

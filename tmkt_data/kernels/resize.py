@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-ResizeRule = Literal["sum", "bilinear", "area"]
+from tmkt_data.spec import Resize
+
 Weights = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 """A sparse matrix in compressed rows as kernels take it: `AxisTable` or `Taps` as a plain tuple."""
 
@@ -28,7 +29,7 @@ class AxisTable(NamedTuple):
 
 
 @lru_cache(maxsize=2048)
-def axis_table(source: int, target: int, rule: ResizeRule) -> AxisTable:
+def axis_table(source: int, target: int, rule: Resize) -> AxisTable:
     """Return the table of one axis.
 
     - `sum`: source s adds 1 to cell `s * target // source`.
@@ -106,7 +107,7 @@ class SampledAxis(NamedTuple):
 
 
 @lru_cache(maxsize=2048)
-def sampled_axis(source: int, target: int, rule: ResizeRule) -> SampledAxis:
+def sampled_axis(source: int, target: int, rule: Resize) -> SampledAxis:
     """Return the transpose of `axis_table`: the sources that each target cell samples.
 
     Args:

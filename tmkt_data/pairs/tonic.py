@@ -18,7 +18,7 @@ from tmkt_data.datasets.catalogue import Catalogue, class_folders, is_plain, som
 from tmkt_data.datasets.folder import SETTINGS_NAME, open_folder
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.events import Events, SensorSize
-from tmkt_data.events.formats.arrays import decode_columns
+from tmkt_data.events.formats.columns import decode_columns
 from tmkt_data.events.write import write_events
 from tmkt_data.files import locked_folder, read_bytes, write_bytes
 from tmkt_data.pairs.paired_frames import PairedFrames

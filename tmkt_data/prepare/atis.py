@@ -14,7 +14,7 @@ from tmkt_data.datasets.source_table import Source
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.formats.atis import ATIS_SIZE, BYTES_PER_EVENT
 from tmkt_data.events.frames import CanvasBox, SampledGrid, canvas_box
-from tmkt_data.events.read import SUFFIXES, recognize
+from tmkt_data.events.read import FORMAT_OF_SUFFIX, recognize
 from tmkt_data.events.stream import WHOLE_BYTES
 from tmkt_data.events.summary import RecordingFacts
 from tmkt_data.events.time_bins import bin_edges
@@ -44,7 +44,7 @@ def counts_as_it_stands(catalogue: Catalogue, spec: PrepareSpec) -> bool:
 def may_be_counted(source: Source) -> bool:
     """Return whether a source is by its name an ATIS file, unmoved, and small enough to be read at once."""
     suffix = source.file[source.file.rfind(".") :].lower()
-    return SUFFIXES.get(suffix) == "atis" and source.num_bytes <= WHOLE_BYTES and source.shift == (0, 0)
+    return FORMAT_OF_SUFFIX.get(suffix) == "atis" and source.num_bytes <= WHOLE_BYTES and source.shift == (0, 0)
 
 
 class AtisFrames(NamedTuple):

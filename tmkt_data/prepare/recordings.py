@@ -12,7 +12,8 @@ from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.recording_reader import RecordingReader, canvas_of
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError
-from tmkt_data.events.filters import OUTSIDE, num_filtered
+from tmkt_data.events.events import OUTSIDE
+from tmkt_data.events.filters import num_filtered
 from tmkt_data.events.frames import FrameBuilder, FrameSpec, canvas_box
 from tmkt_data.events.summary import RecordingFacts
 from tmkt_data.files import checksum

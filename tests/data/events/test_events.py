@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import EVENT_DTYPE, Events, SensorSize, validate_events
+from tmkt_data.events.events import EVENT_DTYPE, DecoderReport, Events, SensorSize, validate_events
 
 
 def columns(t, x=None, y=None, p=None):
@@ -67,13 +67,12 @@ def test_equal_times_keep_the_order_of_the_source():
 
 
 def test_drops_of_a_decoder_are_added_to():
-    given_counts = {"outside the sensor": 2, "bad parity": 1}
-    events = validate_events(
-        *columns([1, 2], x=[0, 8]), sensor_size=SensorSize(8, 8), num_read=5, num_dropped=given_counts
-    )
+    given_counts = {"outside the sensor": 2, "bad parity": 1, "sync events": 0}
+    report = DecoderReport(num_read=5, num_dropped=given_counts)
+    events = validate_events(*columns([1, 2], x=[0, 8]), sensor_size=SensorSize(8, 8), report=report)
     assert events.num_dropped == {"outside the sensor": 3, "bad parity": 1}
     assert events.num_read == 5
-    assert given_counts == {"outside the sensor": 2, "bad parity": 1}
+    assert given_counts == {"outside the sensor": 2, "bad parity": 1, "sync events": 0}
 
 
 def test_inputs_are_untouched():
@@ -125,7 +124,7 @@ def test_strided_columns_become_contiguous():
 )  # fmt: skip
 def test_wrong_columns_are_named(t, x, y, p, text):
     with pytest.raises(EventError, match=text):
-        validate_events(t, x, y, p, place="a.bin")
+        validate_events(t, x, y, p, report=DecoderReport("a.bin"))
 
 
 def test_a_negative_coordinate_is_an_error_even_where_a_sensor_is_declared():

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import SensorSize
+from tmkt_data.events.events import OUTSIDE, SensorSize
 from tmkt_data.events.filters import (
-    OUTSIDE,
     REASONS,
     canvas_size,
     filter_events,
     hot_pixel_limit,
     orient_events,
     place_events,
+    swaps_axes,
+    turn,
 )
-from tmkt_data.events.orientation import swaps_axes, turn
 from tmkt_data.spec import ORIENTATIONS, PrepareSpec
 
 SIZE = SensorSize(7, 5)

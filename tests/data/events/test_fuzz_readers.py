@@ -26,9 +26,9 @@ def test_damaged_recordings_end_in_pieces_as_they_do_at_once(kind):
 CHECKED = """
 import numpy as np
 from tmkt_data.kernels.decode import decode_es
-none = [np.empty(0, kind) for kind in (np.int64, np.uint16, np.uint16, np.bool_)]
+from tmkt_data.kernels.event_columns import empty_columns
 try:
-    decode_es(np.zeros(5, np.uint8), 9, *none, np.zeros(1, np.int64))
+    decode_es(np.zeros(5, np.uint8), 9, np.zeros(1, np.int64), empty_columns(0))
 except IndexError:
     print("checked")
 import fuzz_readers

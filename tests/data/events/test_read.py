@@ -12,7 +12,7 @@ import tmkt_data
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import EVENT_DTYPE, SensorSize
 from tmkt_data.events.formats.aedat4 import load_aedat4
-from tmkt_data.events.read import Reading, decode_events, load_events, read_events
+from tmkt_data.events.read import Reading, ReadOptions, decode_recording, load_events, read_events
 from tmkt_data.events.stream import is_large, read_pieces
 from tmkt_data.files import read_bytes
 
@@ -103,7 +103,7 @@ def test_a_raw_file_without_a_version_says_so(tmp_path):
 @pytest.mark.parametrize("second", [9, 10, 13, 32, 101])
 def test_a_recording_may_start_with_a_percent_sign(second):
     rows = [(5, 0x25, second, True), (6, 3, 4, False), (7, 0x25, 0x0A, True)]
-    assert naive.rows_of(decode_events(naive.encode_atis(rows), Path("a.bin"))) == rows
+    assert naive.rows_of(decode_recording(naive.encode_atis(rows), Path("a.bin"), Reading())) == rows
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_an_aedat4_that_is_cut_off_is_one_line(tmp_path, real_data, size):
 
 def test_a_recording_may_start_with_an_event_at_31_139():
     rows = [(5, 31, 139, True), (6, 31, 139, False)]
-    assert naive.rows_of(decode_events(naive.encode_atis(rows), Path("a.bin"))) == rows
+    assert naive.rows_of(decode_recording(naive.encode_atis(rows), Path("a.bin"), Reading())) == rows
     rows = [(5, 31, 139, False), (6, 31, 139, True)]
-    assert naive.rows_of(decode_events(naive.encode_atis(rows), Path("a.bin"))) == rows
+    assert naive.rows_of(decode_recording(naive.encode_atis(rows), Path("a.bin"), Reading())) == rows
 
 
 @pytest.mark.parametrize(
@@ -198,3 +198,9 @@ def test_a_loop_of_links_cannot_be_read(tmp_path):
     path.symlink_to(path)
     with pytest.raises(EventError, match=r"a.bin: cannot be read"):
         read_bytes(path)
+
+
+def test_the_options_are_those_of_a_reading():
+    assert (*ReadOptions.__annotations__, "pickled") == Reading._fields
+    with pytest.raises(TypeError, match="sensor"):
+        read_events("a.bin", sensor=SensorSize(3, 4))

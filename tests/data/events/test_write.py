@@ -14,7 +14,8 @@ from tmkt_data.events import write as write_module
 from tmkt_data.events.events import EVENT_DTYPE, Events, SensorSize, validate_events
 from tmkt_data.events.formats.atis import decode_atis
 from tmkt_data.events.read import load_events, read_events
-from tmkt_data.events.write import WRITTEN_SUFFIXES, write_events, write_pieces
+from tmkt_data.events.write import write_events, write_pieces
+from tmkt_data.spec import WRITTEN_SUFFIXES
 
 FACE = "ncaltech101/Caltech101/Faces_easy/image_0001.bin"
 ROW = st.tuples(st.integers(0, 8_388_607), st.integers(0, 255), st.integers(0, 239), st.booleans())

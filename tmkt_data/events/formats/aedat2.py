@@ -1,22 +1,20 @@
-"""AEDAT 2.0 recordings of jAER: DVS128 and the DAVIS cameras. Eight bytes a word below a text header."""
+"""AEDAT 2.0 recordings of jAER: DVS128 and the DAVIS cameras. Words of eight bytes after a text header."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import Events, SensorSize, validate_events
+from tmkt_data.events.events import OUTSIDE, DecoderReport, Events, SensorSize, validate_events
 from tmkt_data.events.formats.clock import Clock
+from tmkt_data.spec import AEDAT2_LAYOUTS, Aedat2Layout
 
 MAGIC = b"#!AER-DAT"
 VERSION = b"#!AER-DAT2.0"
 BYTES_PER_WORD = 8
-Orientation = Literal["raw", "jaer", "cifar10dvs"]
-ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
-Chip = Literal["DVS128", "DAVIS240", "DAVIS346"]
 CHIPS: dict[str, SensorSize] = {
     "DVS128": SensorSize(128, 128),
     "DAVIS240": SensorSize(240, 180),
@@ -39,7 +37,7 @@ def decode_aedat2(
     data: bytes,
     *,
     sensor_size: SensorSize | None = None,
-    orientation: Orientation = "raw",
+    orientation: Aedat2Layout = "raw",
     chip: str | None = None,
     clock: Clock | None = None,
     place: str = "AEDAT 2.0 bytes",
@@ -49,20 +47,19 @@ def decode_aedat2(
     Args:
         data: The file.
         sensor_size: Size of the sensor; None takes that of the chip. Events outside are dropped.
-        orientation: `raw`: addresses as they stand, polarity bit 1 is ON. `jaer`: x = W - 1 - x, y = H - 1 - y, and
-            for DVS128 polarity bit 0 is ON. `cifar10dvs`, DVS128 alone: x = 127 - y, y = 127 - x, polarity bit 0 is
-            ON.
+        orientation: `raw`: addresses unchanged, polarity bit 1 is ON. `jaer`: x = W - 1 - x, y = H - 1 - y, and for
+            DVS128 polarity bit 0 is ON. `cifar10dvs`, only DVS128: x = 127 - y, y = 127 - x, polarity bit 0 is ON.
         chip: `DVS128`, `DAVIS240` or `DAVIS346`; None takes the one that the header names.
-        clock: What earlier pieces of the file have left, of `CLOCK_RANGE_US`; carried on. None begins anew.
-        place: What the message of an error starts with.
+        clock: Clock of `CLOCK_RANGE_US` that earlier pieces of the file have advanced; updated. None: a new one.
+        place: Prefix of error messages.
 
     Returns:
         The validated record. Sync events, frame and IMU words and external triggers are dropped and counted. Times are
-        unwrapped where their 32 bits have gone round.
+        unwrapped where their 32 bits wrap.
 
     Raises:
-        EventError: Another version, a chip that is not known, an orientation that it does not have, or no whole number
-            of words.
+        EventError: Another version, an unknown chip, an orientation that the chip does not have, or the last word is
+            cut off.
 
     Source: jAER's AEDAT 2.0 description; Li et al., 2017, as spikingjelly reads it (`cifar10dvs`).
 
@@ -75,34 +72,33 @@ def decode_aedat2(
         raise EventError(f"{place}: starts with {data[:12]!r}, expected {VERSION!r}; AEDAT 1.0 is not read")
     lines, start = _header(data)
     name = _chip(chip, lines, place)
-    if orientation not in ORIENTATIONS or (orientation == "cifar10dvs" and name != "DVS128"):
-        known = ", ".join(ORIENTATIONS if name == "DVS128" else ORIENTATIONS[:2])
+    if orientation not in AEDAT2_LAYOUTS or (orientation == "cifar10dvs" and name != "DVS128"):
+        known = ", ".join(AEDAT2_LAYOUTS if name == "DVS128" else AEDAT2_LAYOUTS[:2])
         raise EventError(f"{place}: orientation: found {orientation!r}, expected one of {known} for {name}")
     num_words = whole_words(len(data) - start, place)
     words = np.frombuffer(data, ">u4", offset=start).reshape(-1, 2)
     address = words[:, 0].astype(np.int64)
     clock = clock or Clock(CLOCK_RANGE_US)
-    num_before = clock.num_wraps
     columns = (_dvs128 if name == "DVS128" else _davis)(address, clock.unwrap(words[:, 1].astype(np.int64)))
     size = CHIPS[name]
     x, y, p = _oriented(columns, name, size, orientation)
-    outside = (x < 0) | (y < 0)
-    dropped = dict(columns.num_dropped)
-    if outside.any():
-        dropped["outside the sensor"] = int(np.count_nonzero(outside))
-    inside = ~outside
+    inside = (x >= 0) & (y >= 0)
+    dropped = columns.num_dropped | {OUTSIDE: int(np.count_nonzero(~inside))}
     return validate_events(
-        columns.t[inside], x[inside], y[inside], p[inside],
-        sensor_size=sensor_size or size, num_read=num_words, num_dropped=dropped,
-        num_wraps=clock.num_wraps - num_before, place=place,
-    )  # fmt: skip
+        columns.t[inside],
+        x[inside],
+        y[inside],
+        p[inside],
+        sensor_size=sensor_size or size,
+        report=DecoderReport(place, num_words, dropped, clock.num_new_wraps),
+    )
 
 
 def whole_words(num_bytes: int, place: str) -> int:
-    """Return how many words `num_bytes` behind the header are.
+    """Return the number of words in `num_bytes` after the header.
 
     Raises:
-        EventError: No whole number of them.
+        EventError: The last word is cut off.
     """
     num_words, rest = divmod(num_bytes, BYTES_PER_WORD)
     if rest:
@@ -114,7 +110,7 @@ def whole_words(num_bytes: int, place: str) -> int:
 
 
 def read_header(data: bytes) -> tuple[int, bytes]:
-    """Return the bytes that the header takes, and a header that says where it ends, for pieces of the file."""
+    """Return the size of the header, and a header with an explicit end to put before a piece of the file."""
     lines, start = _header(data)
     is_ended = bool(lines) and lines[-1].startswith(_END)
     return start, data[:start] if is_ended else data[:start] + _END.encode() + b"\n"
@@ -123,8 +119,8 @@ def read_header(data: bytes) -> tuple[int, bytes]:
 def _header(data: bytes) -> tuple[list[str], int]:
     """Return the lines of the header in lower case, and where the data starts.
 
-    Newer files say where it ends, and may have lines in any alphabet before. In older ones the first line that is no
-    ASCII text, or has no number sign, is data.
+    Newer files mark the end of the header, and may have non-ASCII lines before it. In older ones the data starts at the
+    first line that is no ASCII text or does not start with a number sign.
     """
     lines: list[str] = []
     at, is_text = 0, False
@@ -147,7 +143,7 @@ def _is_text(line: bytes) -> bool:
 
 
 def _ends_later(data: bytes, at: int) -> bool:
-    """Whether only lines with a number sign stand between `at` and the line that ends the header."""
+    """Whether only lines with a number sign lie between `at` and the line that ends the header."""
     last = at + _MAX_HEADER
     while data.startswith(b"#", at) and (end := data.find(b"\n", at, last)) >= 0:
         if data[at:end].lower().startswith(_END.encode()):
@@ -162,7 +158,7 @@ def _chip(given: str | None, lines: list[str], place: str) -> str:
     if found is None:
         what = f"{named.strip()!r}" if named else "no line # AEChip"
         raise EventError(
-            f"{place}: chip: found {what}, expected {', '.join(CHIPS)}; say chip='DVS128' or another (--chip DVS128)"
+            f"{place}: chip: found {what}, expected {', '.join(CHIPS)}; give chip='DVS128' or another (--chip DVS128)"
         )
     return found
 
@@ -170,9 +166,7 @@ def _chip(given: str | None, lines: list[str], place: str) -> str:
 def _dvs128(address: NDArray[np.int64], t: NDArray[np.int64]) -> _Columns:
     is_sync = (address >> 15) & 1 == 1
     a, num = address[~is_sync], int(np.count_nonzero(is_sync))
-    return _Columns(
-        t[~is_sync], (a >> 1) & 0x7F, (a >> 8) & 0x7F, (a & 1).astype(np.bool_), {"sync events": num} if num else {}
-    )
+    return _Columns(t[~is_sync], (a >> 1) & 0x7F, (a >> 8) & 0x7F, (a & 1).astype(np.bool_), {"sync events": num})
 
 
 def _davis(address: NDArray[np.int64], t: NDArray[np.int64]) -> _Columns:
@@ -186,12 +180,12 @@ def _davis(address: NDArray[np.int64], t: NDArray[np.int64]) -> _Columns:
         (a >> 12) & 0x3FF,
         (a >> 22) & 0x1FF,
         ((a >> 11) & 1).astype(np.bool_),
-        {name: int(np.count_nonzero(found)) for name, found in counts.items() if found.any()},
+        {name: int(np.count_nonzero(found)) for name, found in counts.items()},
     )
 
 
 def _oriented(
-    columns: _Columns, chip: str, size: SensorSize, orientation: Orientation
+    columns: _Columns, chip: str, size: SensorSize, orientation: Aedat2Layout
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     _, x, y, p, _ = columns
     match orientation:

@@ -1,4 +1,4 @@
-"""AEDAT 3.1 recordings of cAER, such as DVS128 Gesture: packets of events below a text header."""
+"""AEDAT 3.1 recordings of cAER, such as DVS128 Gesture: packets of events after a text header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import Events, SensorSize, validate_events
+from tmkt_data.events.events import DecoderReport, Events, SensorSize, validate_events
 
 VERSION = b"#!AER-DAT3.1"
 END = b"#!END-HEADER\r\n"
@@ -36,16 +36,16 @@ def decode_aedat3(
 
     Args:
         data: The file.
-        sensor_size: Size of the sensor; the format declares none. Events outside are dropped.
-        num_before: Bytes of the file that are left out between the header and the packets here, for messages.
-        place: What the message of an error starts with.
+        sensor_size: Size of the sensor, which the format does not declare; events outside are dropped.
+        num_before: Bytes of earlier packets of the file that `data` leaves out; only for error messages.
+        place: Prefix of error messages.
 
     Returns:
         The validated record of all polarity packets. Events that the camera marked invalid are dropped and counted;
-        packets of other types are passed over.
+        packets of other types are skipped.
 
     Raises:
-        EventError: Another version, no end of the header, or a packet that is cut off or contradicts itself.
+        EventError: Another version, a header without an end, or a packet that is truncated or inconsistent.
 
     Source: iniVation's AEDAT 3.1 description.
 
@@ -71,14 +71,12 @@ def decode_aedat3(
         ((packed >> 2) & 0x7FFF).astype(np.uint16),
         ((packed >> 1) & 1).astype(np.bool_),
         sensor_size=sensor_size,
-        num_read=num_read,
-        num_dropped={"marked invalid": num_read - len(t)} if num_read > len(t) else {},
-        place=place,
+        report=DecoderReport(place, num_read, {"marked invalid": num_read - len(t)}),
     )
 
 
 def packet_bytes(head: bytes) -> int:
-    """Return the bytes behind the header of a packet, as it states them; 0 where it is cut off."""
+    """Return the size of a packet's body in bytes, as its header states it; 0 for a truncated header."""
     if len(head) < _HEAD.size:
         return 0
     _, _, event_size, _, _, capacity, _, _ = _HEAD.unpack(head)

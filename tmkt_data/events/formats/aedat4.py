@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import EVENT_DTYPE, EventArray, Events, SensorSize, validate_events
+from tmkt_data.events.events import EVENT_DTYPE, DecoderReport, EventArray, Events, SensorSize, validate_events
 from tmkt_data.files import read_bytes
 
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -20,7 +20,7 @@ def load_aedat4(path: Path, sensor_size: SensorSize | None = None) -> Events:
 
     Args:
         path: The file.
-        sensor_size: Size of the sensor; None takes the one that the stream declares. Events outside are dropped.
+        sensor_size: Size of the sensor; None takes the declared one. Events outside are dropped.
 
     Raises:
         EventError: As `read_aedat4`.
@@ -33,15 +33,15 @@ def read_aedat4(path: Path) -> tuple[EventArray, SensorSize]:
     """Read all events of the first event stream of an AEDAT4 file, in file order and file time.
 
     Returns:
-        Events, shape (N,), `tmkt_data.EVENT_DTYPE`, with absolute microseconds, owned by the caller; and the size of
-        the sensor that the stream declares.
+        Events, shape (N,), `tmkt_data.EVENT_DTYPE`, with absolute microseconds, owned by the caller; and the sensor
+        size that the stream declares.
 
     Raises:
-        EventError: The file is missing, no AEDAT4, cut off, without events, or the package `aedat` is not installed.
+        EventError: The file is missing, no AEDAT4, truncated, without events, or the package `aedat` is not installed.
     """
     packets: list[Any] = []
     size = SensorSize(1, 1)
-    for size, packet in _event_packets(path):  # noqa: B007 - the size is that of the last packet, and of all
+    for size, packet in _event_packets(path):  # noqa: B007 - all packets have the same size
         packets.append(packet)
     if not packets:
         raise EventError(f"{path.name}: no event stream with events, expected one; fetch it again")
@@ -49,7 +49,7 @@ def read_aedat4(path: Path) -> tuple[EventArray, SensorSize]:
 
 
 def aedat4_pieces(path: Path, sensor_size: SensorSize | None, num_events: int) -> Iterator[Events]:
-    """Read the first event stream in records of about `num_events`; arguments and errors as `load_aedat4`."""
+    """Read the first event stream in pieces of about `num_events`; arguments and errors as `load_aedat4`."""
     held: list[Any] = []
     count = 0
     size = sensor_size or SensorSize(1, 1)
@@ -66,7 +66,7 @@ def aedat4_pieces(path: Path, sensor_size: SensorSize | None, num_events: int) -
 
 def _validated(events: EventArray, size: SensorSize, place: str) -> Events:
     columns = (np.ascontiguousarray(events[name]) for name in "txyp")
-    return validate_events(*columns, sensor_size=size, place=place)
+    return validate_events(*columns, sensor_size=size, report=DecoderReport(place))
 
 
 def _joined(packets: list[Any]) -> EventArray:
@@ -95,16 +95,12 @@ def _event_packets(path: Path) -> Iterator[tuple[SensorSize, Any]]:
     except (KeyboardInterrupt, SystemExit, GeneratorExit, EventError):
         raise
     except BaseException as broken:
-        # aedat raises RuntimeError and others on damaged files, and panics, which are no Exception, on some.
+        # On damaged files aedat raises RuntimeError and others, and panics, which do not derive from Exception.
         raise EventError(f"{path.name}: no readable AEDAT4 file ({broken}); fetch it again") from broken
 
 
 def _check_start(path: Path) -> None:
-    """Refuse what is no AEDAT4 file, or ends within its header.
-
-    Raises:
-        EventError: Such a file.
-    """
+    """Refuse a file that is no AEDAT4, or ends within its header."""
     data = read_bytes(path, limit=len(MAGIC) + 4)
     if not data.startswith(MAGIC):
         raise EventError(f"{path.name}: starts with {data[:12]!r}, expected an AEDAT4 file; fetch it again")

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping
-from typing import Any
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError, printable
-from tmkt_data.events.events import Events, SensorSize, validate_events
+from tmkt_data.events.events import DecoderReport, Events, SensorSize, validate_events
 from tmkt_data.events.formats.clock import Clock
-from tmkt_data.events.formats.columns import check_unit, coordinates, microseconds, polarities, time_step_us
-from tmkt_data.events.formats.npy import read_npy, read_npz
+from tmkt_data.events.formats.columns import (
+    CLOCK_RANGE,
+    check_unit,
+    column_names,
+    decode_columns,
+    microseconds,
+    pixels_and_polarities,
+    time_step_us,
+)
+from tmkt_data.events.formats.npy import DAMAGE, check_members, read_npy, read_npy_header, read_npz
 from tmkt_data.spec import TimeUnit
 
-_NAMES: dict[str, tuple[str, ...]] = {
-    "t": ("t", "ts", "time", "timestamp", "timestamps"),
-    "x": ("x",),
-    "y": ("y",),
-    "p": ("p", "pol", "polarity", "on"),
-}
 SIZE_NAME = "sensor_size"
 """Name of an array with the width and height of the sensor."""
-CLOCK_RANGE = 1 << 32
-"""Where times that are unsigned whole numbers of 32 bits begin anew, in their unit."""
-
-Columns = Mapping[str, NDArray[Any]]
 
 
 def decode_npy(
@@ -44,16 +45,16 @@ def decode_npy(
         data: The file: a structured array with fields for t, x, y and p, or a plain one of shape (N, 4).
         sensor_size: Size of the sensor; events outside are dropped.
         columns: Order of the columns of a plain array, such as `xytp`; it is never guessed.
-        unit: Unit of the times. Whole numbers are microseconds unless told otherwise; decimal ones have no default
-            and are rounded to microseconds, half to even. Nanoseconds are cut to whole microseconds.
-        place: What the message of an error starts with.
+        unit: Unit of the times. Integers are microseconds by default; floating-point times have no default and are
+            rounded to microseconds, half to even. Integer nanoseconds are rounded down.
+        place: Prefix of error messages.
 
     Returns:
         The validated record. Polarity may be bool, 0 and 1, or -1 and 1.
 
     Raises:
-        EventError: Damaged or foreign bytes, objects, another layout, values that are no events, or a layout that
-            needs `columns` or `unit`.
+        EventError: Damaged or foreign bytes, Python objects, another layout, values that are no events, or a layout
+            that needs `columns` or `unit`.
     """
     check_unit(unit, place)
     return decode_array(read_npy(io.BytesIO(data), len(data), place), sensor_size, columns, unit, place)
@@ -70,60 +71,26 @@ def decode_npz(
     """Decode a `.npz` file.
 
     Args:
-        data: The file. It holds the columns t, x, y and p under these or usual other names, and maybe sensor_size
+        data: The file. It holds columns for t, x, y and p under these or usual other names, and optionally sensor_size
             (width, height); or `pos` and `neg`, each of shape (N, 3); or one array as `decode_npy` takes it.
         sensor_size: Size of the sensor; None takes the stored one.
         columns: Order of the columns of plain arrays, `xyt` or the like for `pos` and `neg`.
         unit: As in `decode_npy`.
-        place: What the message of an error starts with.
+        place: Prefix of error messages.
 
     Raises:
-        EventError: As `decode_npy`; an archive that is damaged, encrypted, or would unpack to far more than its size.
+        EventError: As `decode_npy`; an archive that is damaged, encrypted, or unpacks to far more than its size.
     """
     check_unit(unit, place)
     arrays = read_npz(data, place)
     if sensor_size is None and SIZE_NAME in arrays:
-        sensor_size = stored_size(arrays[SIZE_NAME], place)
+        sensor_size = _stored_size(arrays[SIZE_NAME], place)
     arrays = {name: array for name, array in arrays.items() if name != SIZE_NAME}
     if set(arrays) == {"pos", "neg"}:
-        return _from_sides(arrays["pos"], arrays["neg"], sensor_size, columns, unit, place)
+        return _decode_sides(arrays, sensor_size, columns, unit, place)
     if len(arrays) == 1:
         return decode_array(next(iter(arrays.values())), sensor_size, columns, unit, place)
-    return _from_columns(_named(arrays, place), sensor_size, unit, place)
-
-
-def decode_columns(
-    arrays: Columns,
-    *,
-    sensor_size: SensorSize | None = None,
-    unit: TimeUnit | None = None,
-    origin: int = 0,
-    clock: Clock | None = None,
-    place: str = "columns",
-) -> Events:
-    """Turn arrays by name into the record; names, units and errors as in `decode_npz`.
-
-    Args:
-        arrays: The columns.
-        sensor_size: As in `decode_npy`.
-        unit: As in `decode_npy`.
-        origin: Added to the times, in their unit.
-        clock: What earlier columns of the recording have left, of `CLOCK_RANGE`; carried on. None begins anew.
-        place: What the message of an error starts with.
-    """
-    check_unit(unit, place)
-    return _from_columns(_named(arrays, place), sensor_size, unit, place, clock, origin)
-
-
-def stored_size(array: NDArray[Any], place: str) -> SensorSize:
-    """Return the size of a sensor that is stored as an array.
-
-    Raises:
-        EventError: It is no width and height.
-    """
-    if array.shape != (2,) or array.dtype.kind not in "iu" or not 1 <= int(array.min()) <= int(array.max()) <= 65536:
-        raise EventError(f"{place}: sensor_size is no width and height of 1 to 65536; write it as two whole numbers")
-    return SensorSize(int(array[0]), int(array[1]))
+    return decode_columns(arrays, sensor_size=sensor_size, unit=unit, place=place)
 
 
 def decode_array(
@@ -134,25 +101,53 @@ def decode_array(
     place: str,
     clock: Clock | None = None,
 ) -> Events:
-    """Turn one array, structured or of shape (N, 4), into the record; arguments and errors as in `decode_columns`."""
+    """Decode one array, structured or of shape (N, 4); arguments and errors as `decode_npy` and `decode_columns`."""
     if array.dtype.names is not None:
         if array.ndim != 1:
             raise EventError(f"{place}: a structured array of shape {array.shape}, expected (N,)")
-        return _from_columns(_named({n: array[n] for n in array.dtype.names}, place), sensor_size, unit, place, clock)
-    if array.ndim == 2 and array.shape[1] == 4:
-        order = _order(columns, "txyp", place)
-        return _from_columns({name: array[:, at] for at, name in enumerate(order)}, sensor_size, unit, place, clock)
-    what = "frames" if array.ndim >= 3 else "an array"
-    raise EventError(
-        f"{place}: {what} of shape {array.shape} and type {array.dtype}, expected events: fields t, x, y, p or "
-        "shape (N, 4)"
+        named = {name: array[name] for name in array.dtype.names}
+    elif array.ndim == 2 and array.shape[1] == 4:
+        named = {name: array[:, at] for at, name in enumerate(_order(columns, "txyp", place))}
+    else:
+        what = "frames" if array.ndim >= 3 else "an array"
+        raise EventError(
+            f"{place}: {what} of shape {array.shape} and type {array.dtype}, expected events: fields t, x, y, p or "
+            "shape (N, 4)"
+        )
+    return decode_columns(named, sensor_size=sensor_size, unit=unit, clock=clock, place=place)
+
+
+def _decode_sides(
+    arrays: dict[str, NDArray[Any]],
+    sensor_size: SensorSize | None,
+    columns: str | None,
+    unit: TimeUnit | None,
+    place: str,
+) -> Events:
+    for name, side in arrays.items():
+        if side.dtype.names is not None or side.ndim != 2 or side.shape[1] != 3:
+            raise EventError(f"{place}: {name} has shape {side.shape}, expected (N, 3) with x, y and t")
+    pos, neg = arrays["pos"], arrays["neg"]
+    order = _order(columns, "xyt", place)
+    both = {name: np.concatenate([pos[:, at], neg[:, at]]) for at, name in enumerate(order)}
+    both["p"] = np.repeat(np.array([True, False]), (len(pos), len(neg)))
+    t = microseconds(both["t"], unit, place)
+    x, y, p = pixels_and_polarities(both, place)
+    by_time = np.argsort(t, kind="stable")
+    return validate_events(
+        t[by_time],
+        x[by_time],
+        y[by_time],
+        p[by_time],
+        sensor_size=sensor_size,
+        report=DecoderReport(place, time_step_us=time_step_us(both["t"], unit)),
     )
 
 
 def _order(columns: str | None, letters: str, place: str) -> str:
     if columns is None:
         raise EventError(
-            f"{place}: {len(letters)} columns without names; say their order, columns={letters!r} or the like "
+            f"{place}: {len(letters)} columns without names; give their order, columns={letters!r} or the like "
             f"(--columns {letters})"
         )
     if sorted(columns) != sorted(letters):
@@ -160,84 +155,92 @@ def _order(columns: str | None, letters: str, place: str) -> str:
     return columns
 
 
-def _from_sides(
-    pos: NDArray[Any],
-    neg: NDArray[Any],
-    sensor_size: SensorSize | None,
-    columns: str | None,
-    unit: TimeUnit | None,
-    place: str,
-) -> Events:
-    for name, side in (("pos", pos), ("neg", neg)):
-        if side.dtype.names is not None or side.ndim != 2 or side.shape[1] != 3:
-            raise EventError(f"{place}: {name} has shape {side.shape}, expected (N, 3) with x, y and t")
-    order = _order(columns, "xyt", place)
-    both = {name: np.concatenate([pos[:, at], neg[:, at]]) for at, name in enumerate(order)}
-    both["p"] = np.repeat(np.array([True, False]), (len(pos), len(neg)))
-    t, x, y, p = microseconds(both["t"], unit, place), *_pixels_and_polarities(both, place)
-    by_time = np.argsort(t, kind="stable")
-    return validate_events(
-        t[by_time], x[by_time], y[by_time], p[by_time],
-        sensor_size=sensor_size, time_step_us=time_step_us(both["t"], unit), place=place,
-    )  # fmt: skip
+def _stored_size(array: NDArray[Any], place: str) -> SensorSize:
+    if array.shape != (2,) or array.dtype.kind not in "iu" or not 1 <= int(array.min()) <= int(array.max()) <= 65536:
+        raise EventError(f"{place}: sensor_size is no width and height of 1 to 65536; write it as two integers")
+    return SensorSize(int(array[0]), int(array[1]))
 
 
-def column_names(held: Collection[str], place: str) -> dict[str, str]:
-    """Return which of the names that are held stand for t, x, y and p.
+def holds_columns(path: Path) -> bool:
+    """Return whether an archive holds a column for each of t, x, y and p, and so can be read in pieces."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [member.filename.removesuffix(".npy") for member in archive.infolist()]
+        column_names([name for name in names if name != SIZE_NAME], path.name)
+    except (*DAMAGE, NotImplementedError, OSError, EventError):
+        return False
+    return True
 
-    Raises:
-        EventError: None does, or more than one.
+
+def names_its_columns(path: Path) -> bool:
+    """Return whether a NumPy file names its columns: an archive of columns, or an array with fields."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04":
+                return holds_columns(path)
+            file.seek(0)
+            return read_npy_header(file, path.stat().st_size, path.name)[2].names is not None
+    except (OSError, EventError):
+        return False
+
+
+class _Column(NamedTuple):
+    """A column of an archive that is unpacked little by little."""
+
+    stream: IO[bytes]
+    dtype: np.dtype[Any]
+    length: int
+    place: str
+
+    @classmethod
+    def open(cls, stream: IO[bytes], member: zipfile.ZipInfo, place: str) -> _Column:
+        place = f"{place}, {printable(member.filename[:60])}"
+        shape, _, dtype = read_npy_header(stream, member.file_size, place)
+        if len(shape) != 1 or dtype.kind not in "biuf":
+            raise EventError(f"{place}: {dtype} of shape {shape}, expected one column of numbers")
+        return cls(stream, dtype, shape[0], place)
+
+    def read(self, count: int) -> NDArray[Any]:
+        expected = count * self.dtype.itemsize
+        data = self.stream.read(expected)
+        if len(data) != expected:
+            raise EventError(f"{self.place}: {len(data)} bytes of data, expected {expected}; the file is truncated")
+        return np.frombuffer(data, self.dtype)
+
+
+def npz_pieces(
+    path: Path, num_events: int, *, sensor_size: SensorSize | None, unit: TimeUnit | None
+) -> Iterator[Events]:
+    """Read an archive of columns in pieces of `num_events`; arguments and errors as `decode_npz`.
+
+    All columns are unpacked side by side, so that an archive larger than memory can be read.
     """
-    found: dict[str, str] = {}
-    for letter, names in _NAMES.items():
-        known = sorted(name for name in held if name.lower() in names)
-        if len(known) != 1:
-            what = f"{' and '.join(known)} for {letter}" if known else f"nothing for {letter}"
-            some = ", ".join(printable(name[:40]) for name in sorted(held)[:8])
-            raise EventError(f"{place}: found {what} among {some}; expected one of {', '.join(names)}")
-        found[letter] = known[0]
-    return found
+    place = path.name
+    try:
+        with zipfile.ZipFile(path) as archive, ExitStack() as stack:
+            members = archive.infolist()
+            check_members(members, path.stat().st_size, place)
+            by_name = {member.filename.removesuffix(".npy"): member for member in members}
+            if sensor_size is None and SIZE_NAME in by_name:
+                with archive.open(by_name[SIZE_NAME]) as stream:
+                    sensor_size = _stored_size(read_npy(stream, by_name[SIZE_NAME].file_size, place), place)
+            names = column_names([name for name in by_name if name != SIZE_NAME], place)
+            opened = {
+                letter: _Column.open(stack.enter_context(archive.open(by_name[name])), by_name[name], place)
+                for letter, name in names.items()
+            }
+            length = _common_length({letter: column.length for letter, column in opened.items()}, place)
+            clock = Clock(CLOCK_RANGE)
+            for start in range(0, max(length, 1), num_events):
+                count = min(num_events, length - start)
+                columns = {letter: column.read(count) for letter, column in opened.items()}
+                yield decode_columns(columns, sensor_size=sensor_size, unit=unit, clock=clock, place=place)
+    except (*DAMAGE, NotImplementedError, OSError) as broken:
+        raise EventError(f"{place}: no readable npz archive ({str(broken)[:100]}); the file is damaged") from None
 
 
-def _named(arrays: Columns, place: str) -> Columns:
-    return {letter: arrays[name] for letter, name in column_names(arrays, place).items()}
-
-
-def _from_columns(
-    columns: Columns,
-    sensor_size: SensorSize | None,
-    unit: TimeUnit | None,
-    place: str,
-    clock: Clock | None = None,
-    origin: int = 0,
-) -> Events:
-    x, y, p = _pixels_and_polarities(columns, place)
-    clock = clock or Clock(CLOCK_RANGE)
-    num_before = clock.num_wraps
-    t = columns["t"]
-    if t.dtype.kind == "u" and t.dtype.itemsize == 4:
-        t = clock.unwrap(t.astype(np.int64))
-    if origin:
-        t = t.astype(np.int64) + origin
-    return validate_events(
-        microseconds(t, unit, place), x, y, p,
-        sensor_size=sensor_size, num_wraps=clock.num_wraps - num_before,
-        time_step_us=time_step_us(t, unit), place=place,
-    )  # fmt: skip
-
-
-def _pixels_and_polarities(
-    columns: Columns, place: str
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.bool_]]:
-    length = len(columns["t"]) if columns["t"].ndim else -1
-    for name, column in columns.items():
-        if column.ndim != 1 or len(column) != length or column.dtype.kind not in "biuf":
-            raise EventError(
-                f"{place}: {name} is {column.dtype} of shape {column.shape}, expected numbers, one for each of the "
-                f"{max(length, 0)} times"
-            )
-    return (
-        coordinates("x", columns["x"], place),
-        coordinates("y", columns["y"], place),
-        polarities(columns["p"], place),
-    )
+def _common_length(lengths: dict[str, int], place: str) -> int:
+    if len(set(lengths.values())) > 1:
+        about = ", ".join(f"{letter} {length:,}" for letter, length in lengths.items())
+        raise EventError(f"{place}: columns of different length ({about}); the file is damaged")
+    return lengths["t"]

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import Events, SensorSize, validate_events
+from tmkt_data.events.events import OUTSIDE, DecoderReport, Events, SensorSize, validate_events
 from tmkt_data.events.formats.clock import Clock
 from tmkt_data.files import read_bytes, write_bytes
 from tmkt_data.kernels.event_columns import empty_columns, first_events
 
 BYTES_PER_EVENT = 5
 ATIS_SIZE = SensorSize(256, 240)
-"""What the format can hold and the sensor can mean: 8-bit columns, rows 0 to 239."""
+"""Largest sensor: columns have 8 bits, rows run from 0 to 239."""
 CLOCK_RANGE_US = 1 << 23
 MAX_TIME_US = CLOCK_RANGE_US - 1
 
@@ -25,11 +25,11 @@ def read_atis(path: Path, sensor_size: SensorSize | None = None) -> Events:
 
     Args:
         path: File of whole 5-byte events.
-        sensor_size: Size of the sensor; None keeps what the format can mean, 256 x 240. The format declares none.
+        sensor_size: Size of the sensor, which the format does not declare; None keeps up to 256 x 240.
 
     Returns:
-        The validated record, in file time, unwrapped where its 23 bits have gone round. Events outside the sensor are
-        dropped and counted; a row of 240 or more is such an event, and no time is added for it.
+        The validated record, in file time, unwrapped where its 23 bits wrap. Events outside the sensor are dropped and
+        counted. An event with a row of 240 or more is one of them; it does not advance the time.
 
     Raises:
         EventError: The file is missing, empty, or does not hold a whole number of events.
@@ -47,8 +47,8 @@ def decode_atis(
     Args:
         data: The file.
         sensor_size: As in `read_atis`.
-        clock: What earlier pieces of the file have left, of `CLOCK_RANGE_US`; carried on. None begins anew.
-        place: What the message of an error starts with.
+        clock: Clock of `CLOCK_RANGE_US` that earlier pieces of the file have advanced; updated. None: a new one.
+        place: Prefix of error messages.
 
     Returns:
         As `read_atis`.
@@ -70,24 +70,21 @@ def decode_atis(
     columns = empty_columns(num_events)
     width, height = min(bounds.width, ATIS_SIZE.width), min(bounds.height, ATIS_SIZE.height)
     kept, outside, inversions = decode(np.frombuffer(data, np.uint8), width, height, columns)
-    dropped = {"outside the sensor": outside} if outside else {}
+    dropped = {OUTSIDE: outside} if outside else {}
     t, x, y, p = first_events(columns, kept)
     if clock is None and not inversions:
         return Events(t, x, y, p, sensor_size, num_events, dropped)
     clock = clock or Clock(CLOCK_RANGE_US)
-    num_before = clock.num_wraps
-    return validate_events(
-        clock.unwrap(t), x, y, p,
-        sensor_size=sensor_size, num_read=num_events, num_dropped=dropped,
-        num_wraps=clock.num_wraps - num_before, place=place,
-    )  # fmt: skip
+    t = clock.unwrap(t)
+    report = DecoderReport(place, num_events, dropped, clock.num_new_wraps)
+    return validate_events(t, x, y, p, sensor_size=sensor_size, report=report)
 
 
 def whole_events(num_bytes: int, place: str) -> int:
-    """Return how many events a file of `num_bytes` holds.
+    """Return the number of events in a file of `num_bytes`.
 
     Raises:
-        EventError: No whole number of them.
+        EventError: The last event is cut off.
     """
     num_events, rest = divmod(num_bytes, BYTES_PER_EVENT)
     if rest:
@@ -99,7 +96,7 @@ def whole_events(num_bytes: int, place: str) -> int:
 
 
 def encode_atis(events: Events, *, place: str = "events") -> bytes:
-    """Encode events as ATIS bytes; `decode_atis` gives them back exactly.
+    """Encode events as ATIS bytes, which `decode_atis` decodes to the same events.
 
     Raises:
         EventError: A coordinate or time that the format cannot hold: x over 255, y over 239, t below 0 or over

@@ -1,4 +1,4 @@
-"""Clocks of few bits: where the time of a recording has gone round, and how often."""
+"""Clocks of few bits: where the time of a recording wraps, and how often."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 SLACK_US = 20_000
-"""By how much events may come late: around a wrap here, and from one piece to the next in `pieces`."""
+"""How late an event may come: around a wrap here, and from one piece to the next in `stream`."""
 
 
 class Clock:
-    """Unwraps the times of one recording, which may come in pieces.
+    """Unwrap the times of one recording, which may come in pieces.
 
-    A step back of more than half the range begins a new round. Two things are none: an event in the last 20 ms of a
-    round that comes late, among the first 20 ms of the next, is counted to its own round; and a single event that lies
-    far ahead of both its neighbors is damaged, which is no reason to move all that follow.
+    A step back of more than half the range is a wrap, with two exceptions. A late event of the last 20 ms before a
+    wrap, among the first 20 ms after it, belongs before the wrap. A single event far ahead of both its neighbors is
+    damaged, and the step back from it is no wrap.
 
     Args:
-        range_us: Where the clock begins anew: 2 to the power of its bits.
+        range_us: Where the clock wraps: 2 to the power of its bits.
 
     Attributes:
-        num_wraps: Rounds that have begun since the first event.
+        num_wraps: Number of wraps so far.
+        num_new_wraps: By how much the last call of `unwrap` changed it.
 
     Example:
         >>> import numpy as np
@@ -32,20 +33,21 @@ class Clock:
     def __init__(self, range_us: int) -> None:
         self._range = range_us
         self._last: NDArray[np.int64] = np.empty(0, np.int64)
-        self.num_wraps = 0
+        self.num_wraps = self.num_new_wraps = 0
 
     def unwrap(self, t: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the next times as if the clock had no end.
+        """Unwrap the next times.
 
         Args:
             t: Times as the clock shows them, shape (N,), int64, 0 to `range_us` - 1, in the order of the file.
 
         Returns:
-            Times, shape (N,), int64; `t` itself where no round has begun.
+            Times, shape (N,), int64; `t` itself where the clock has not wrapped so far.
         """
         num_seen = len(self._last)
         times = np.concatenate([self._last, t])
         self._last = times[-2:].copy()
+        self.num_new_wraps = 0
         begins = times[1:] < times[:-1] - self._range // 2
         if not len(t) or not (self.num_wraps or begins.any()):
             return t
@@ -54,8 +56,9 @@ class Clock:
         begins[1:] &= ~((ahead & ~late)[:-1] & (times[2:] >= times[:-2]))
         turns = np.zeros(len(times), np.int8)
         turns[1:] = begins.astype(np.int8) - late
-        rounds = self.num_wraps + np.cumsum(turns[num_seen:], dtype=np.int64)
-        rounds -= np.minimum(np.minimum.accumulate(rounds), 0)
-        self.num_wraps = int(rounds[-1])
-        unwrapped: NDArray[np.int64] = t + rounds * self._range
+        wraps = self.num_wraps + np.cumsum(turns[num_seen:], dtype=np.int64)
+        wraps -= np.minimum(np.minimum.accumulate(wraps), 0)
+        self.num_new_wraps = int(wraps[-1]) - self.num_wraps
+        self.num_wraps = int(wraps[-1])
+        unwrapped: NDArray[np.int64] = t + wraps * self._range
         return unwrapped

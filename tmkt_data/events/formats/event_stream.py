@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import Events, SensorSize, validate_events
+from tmkt_data.events.events import OUTSIDE, DecoderReport, Events, SensorSize, validate_events
 from tmkt_data.kernels.event_columns import empty_columns, first_events
 
 MAGIC = b"Event Stream"
@@ -27,14 +27,14 @@ def decode_event_stream(
     Args:
         data: The file.
         sensor_size: Size of the sensor; None takes the declared one. Events outside are dropped.
-        state: Time that an earlier piece of the file has left, shape (1,), int64; carried on. None begins anew.
-        place: What the message of an error starts with.
+        state: Time after earlier pieces of the file, shape (1,), int64; updated. None starts at 0.
+        place: Prefix of error messages.
 
     Returns:
-        The validated record. Rows are turned over: the file counts them from the bottom. Times count from 0.
+        The validated record. Rows are flipped, as the file counts them from the bottom. Times count from 0.
 
     Raises:
-        EventError: Another version or type of events, or an event that is cut off.
+        EventError: Another version or type of events, or the last event is cut off.
 
     Source: the Event Stream description, version 2.0.0, of the International Centre for Neuromorphic Systems.
 
@@ -49,10 +49,10 @@ def decode_event_stream(
         raise EventError(f"{place}: starts with {data[:12]!r}, expected {MAGIC!r} and a size; the file is truncated")
     version, kind = data[12:15], data[15]
     if version[0] != 2:
-        raise EventError(f"{place}: version {version[0]}.{version[1]}.{version[2]}, expected 2; write it anew")
+        raise EventError(f"{place}: version {version[0]}.{version[1]}.{version[2]}, expected 2; convert it first")
     if kind != _DVS:
         raise EventError(
-            f"{place}: events of type {_TYPES.get(kind, kind)}, expected dvs; other types are not read, write it as "
+            f"{place}: events of type {_TYPES.get(kind, kind)}, expected dvs; other types are not read, convert it to "
             "dvs or .dat"
         )
     width, height = (int.from_bytes(data[at : at + 2], "little") for at in (16, 18))
@@ -61,16 +61,13 @@ def decode_event_stream(
     columns = empty_columns(num_events)
     body = np.frombuffer(data, np.uint8, offset=HEADER_BYTES)
     kept = decode_es(body, height, np.zeros(1, np.int64) if state is None else state, columns)
-    dropped = {"outside the sensor": num_events - kept} if num_events > kept else {}
+    report = DecoderReport(place, num_events, {OUTSIDE: num_events - kept})
     size = sensor_size or SensorSize(width, height)
-    return validate_events(
-        *first_events(columns, kept),
-        sensor_size=size, num_read=num_events, num_dropped=dropped, place=place,
-    )  # fmt: skip
+    return validate_events(*first_events(columns, kept), sensor_size=size, report=report)
 
 
 def count_events(body: bytes | memoryview) -> tuple[int, int]:
-    """Return the whole DVS events in bytes behind the header, and the bytes of one that is cut off at their end."""
+    """Return the number of whole DVS events in bytes after the header, and the bytes of a last one that is cut off."""
     from tmkt_data.kernels.decode import count_es
 
     num_events, rest = count_es(np.frombuffer(body, np.uint8))
@@ -78,10 +75,10 @@ def count_events(body: bytes | memoryview) -> tuple[int, int]:
 
 
 def refuse_rest(rest: int, num_events: int, place: str) -> None:
-    """Refuse bytes that are left behind whole events.
+    """Refuse bytes that are left after the whole events.
 
     Raises:
-        EventError: There are some.
+        EventError: There are any.
     """
     if rest:
         raise EventError(

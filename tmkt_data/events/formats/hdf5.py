@@ -1,7 +1,7 @@
 """Recordings in HDF5: DSEC, Prophesee, plain columns, MATLAB 7.3, and any other layout that the caller describes.
 
-The HDF5 library crashes and loops on some damaged files, so it reads in a process of its own, which may end without
-harm: nothing outside the file is opened there, and no more is read than a small multiple of the file.
+The HDF5 library crashes or hangs on some damaged files, so it runs in a process of its own, which may die without harm.
+That process opens nothing but the file, and reads no more than a small multiple of its size.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import Events, SensorSize
-from tmkt_data.events.formats.arrays import CLOCK_RANGE, decode_columns
 from tmkt_data.events.formats.clock import Clock
+from tmkt_data.events.formats.columns import CLOCK_RANGE, decode_columns
 from tmkt_data.events.formats.matlab import matlab_events
 from tmkt_data.files import read_bytes
 from tmkt_data.spec import TimeUnit
@@ -33,9 +33,9 @@ USER_BLOCK_BYTES = 512
 """Where HDF5 begins in a MATLAB 7.3 file."""
 TIME_LIMIT_S = 10.0
 BYTES_PER_S = 5e6
-"""A read is given `TIME_LIMIT_S` and the time of the file at this rate, a twentieth of what it takes."""
+"""A read may take `TIME_LIMIT_S` plus the time of the file at this rate, a twentieth of the usual one."""
 MAX_PART_BYTES = 256 << 20
-"""A part is given the time of this many bytes at most."""
+"""Reading a part may take the time of this many bytes at most."""
 _MATLAB = b"MATLAB 7.3"
 _PACKAGES = str(Path(__file__).parents[3])
 _START = (
@@ -45,7 +45,7 @@ _START = (
 
 
 def is_hdf5(data: bytes) -> bool:
-    """Return whether bytes begin an HDF5 file, or a MATLAB 7.3 file, which is one behind 512 bytes of text."""
+    """Return whether a file starts as HDF5, or as MATLAB 7.3, which is HDF5 after 512 bytes of text."""
     return data.startswith(MAGIC) or data[USER_BLOCK_BYTES:].startswith(MAGIC)
 
 
@@ -58,23 +58,23 @@ def load_hdf5(
 ) -> Events:
     """Read a recording from an HDF5 file.
 
-    Known without `keys`: columns t, x, y and p (or usual other names) in a group `events` (DSEC, with `t_offset`
-    added), or at the root (MATLAB 7.3 too); Prophesee's table `CD/events`. Anything else is never guessed.
+    Layouts known without `keys`: columns t, x, y and p (or usual other names) in a group `events` (DSEC, with
+    `t_offset` added) or at the root (also MATLAB 7.3), and Prophesee's table `CD/events`. Nothing else is guessed.
 
     Args:
         path: The file.
         sensor_size: Size of the sensor; events outside are dropped. None takes what the file declares, if it does.
-        keys: Where the columns are, such as `"t=raw/ts,x=raw/x,y=raw/y,p=raw/pol"`, or `"table=raw/events"` for one
+        keys: Paths of the columns, such as `"t=raw/ts,x=raw/x,y=raw/y,p=raw/pol"`, or `"table=raw/events"` for one
             table with fields.
-        unit: Unit of the times; whole numbers are microseconds unless told otherwise.
+        unit: Unit of the times; integers are microseconds by default.
 
     Returns:
-        The validated record. Polarity may be bool, 0 and 1, or -1 and 1. The variables of a MATLAB 7.3 file mean what
-        they mean in MATLAB 5, see `decode_matlab`.
+        The validated record. Polarity may be bool, 0 and 1, or -1 and 1. The variables of a MATLAB 7.3 file are read as
+        those of MATLAB 5, see `decode_matlab`.
 
     Raises:
-        EventError: No HDF5 file, a damaged one, one that leads to other files or claims far more than its size, a
-            filter that is not installed, or columns that are missing or no events.
+        EventError: No HDF5 file, a damaged one, one that links to other files or claims far more than its size, a
+            filter that is not installed, or columns that are missing or hold no events.
 
     Source: Gehrig et al., DSEC, RA-L 2021; Prophesee Metavision, HDF5 event file format.
     """
@@ -85,7 +85,7 @@ def load_hdf5(
 def hdf5_pieces(
     path: Path, num_events: int, *, sensor_size: SensorSize | None, keys: str | None, unit: TimeUnit | None
 ) -> Iterator[Events]:
-    """Read a recording in records of about `num_events`; arguments and errors as `load_hdf5`."""
+    """Read a recording in pieces of about `num_events`; arguments and errors as `load_hdf5`."""
     is_matlab, clock = _is_matlab(path), Clock(CLOCK_RANGE)
     start = 0
     while True:
@@ -117,7 +117,7 @@ def _events(
 
 
 class _Answer(NamedTuple):
-    """What the process has read; see `hdf5_columns.Found`."""
+    """What the process read, see `hdf5_columns.Found`."""
 
     columns: dict[str, NDArray[Any]]
     size: SensorSize | None
@@ -126,7 +126,7 @@ class _Answer(NamedTuple):
 
 
 class _Worker:
-    """The process that reads; started when it is first needed, and anew where it has ended."""
+    """The process that reads; started when it is first needed, and again where it has died."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
@@ -145,11 +145,11 @@ class _Worker:
             except (EOFError, OSError, ValueError):
                 self.stop()
                 raise EventError(
-                    f"{path.name}: the HDF5 library has crashed on it or not come to an end in {limit:.0f} s; it is "
+                    f"{path.name}: the HDF5 library crashed or did not finish within {limit:.0f} s; the file is "
                     "damaged, fetch it again"
                 ) from None
             except BaseException as stopped:
-                # An answer that was left half read would be taken for that of the next question.
+                # The rest of an answer read halfway would be taken for the answer to the next question.
                 if not isinstance(stopped, EventError):
                     self.stop()
                 raise
@@ -159,7 +159,7 @@ class _Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None:
             self.stop()
-            # Isolated: else the current folder, where foreign files may lie, would be looked in for modules first.
+            # Isolated (-I): otherwise modules would first be looked for in the current folder, among foreign files.
             paths = [*(path for path in sys.path if path), _PACKAGES]
             command = [sys.executable, "-I", "-c", _START, json.dumps(paths)]
             self._child = subprocess.Popen(
@@ -179,7 +179,7 @@ class _Worker:
         return _Answer(columns, SensorSize(*size) if size else None, origin, length)
 
     def forget(self) -> None:
-        """Leave the process to the one that started it: after a fork it is not ours to ask, to end or to wait for."""
+        """Leave the process to its parent: after a fork it is not ours to ask, kill or wait for."""
         self._inherited, self._child = self._child, None
         self._alone = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""The columns of an HDF5 recording, by `h5py`; to be called in a process that may die, see `hdf5`."""
+"""The columns of an HDF5 recording, read with h5py; only called in a process that may die, see `hdf5`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tmkt_data.errors import EventError
 from tmkt_data.events.events import SensorSize
 
 MAX_RATIO = 200
-"""Largest size of the columns over that of the file, beside `FREE_BYTES`."""
+"""Columns may have this many times the size of the file, plus `FREE_BYTES`."""
 FREE_BYTES = 1 << 20
 _GROUPS = ("events", "CD", "")
 _NAMES = {
@@ -25,7 +25,7 @@ _NAMES = {
     "p": ("p", "pol", "polarity", "polarities", "ps"),
 }
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
-"""What h5py raises on damaged files, and on data that needs a filter it does not have."""
+"""What h5py raises on damaged files, and on data that needs a missing filter."""
 
 Columns = dict[str, NDArray[Any]]
 
@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
     Attributes:
         start: First event.
-        num_events: Number of events; more are read where the file is compressed in larger pieces.
+        num_events: Number of events; more are read where the chunks of the file are larger.
     """
 
     start: int
@@ -46,10 +46,10 @@ class Found(NamedTuple):
     """What `read_columns` finds.
 
     Attributes:
-        columns: The columns, or their part.
-        sensor_size: Size of the sensor, where the file declares one.
+        columns: The columns, or the part of them.
+        sensor_size: Size of the sensor, if the file declares one.
         origin: To be added to the times, in their unit.
-        length: Events in the whole file.
+        length: Number of events in the whole file.
     """
 
     columns: Columns
@@ -59,7 +59,7 @@ class Found(NamedTuple):
 
 
 def read_columns(path: Path, keys: str | None, part: Part | None = None) -> Found:
-    """Read the columns of a recording, and what belongs to them.
+    """Read the columns of a recording, or a part of them.
 
     Args:
         path: An HDF5 file.
@@ -67,7 +67,7 @@ def read_columns(path: Path, keys: str | None, part: Part | None = None) -> Foun
         part: The events to read; None reads all.
 
     Raises:
-        EventError: As `load_hdf5`; for a part, columns of different length too.
+        EventError: As `load_hdf5`; for a part also columns of different length.
     """
     place = path.name
     try:
@@ -97,7 +97,7 @@ def _parse_keys(text: str, place: str) -> dict[str, str]:
 
 
 class _Reader:
-    """Reads datasets of one file, none beyond the budget."""
+    """Read datasets of one file within a budget of bytes."""
 
     def __init__(self, file: h5py.File, num_bytes: int, place: str, part: Part | None) -> None:
         self._file, self._place, self._part = file, place, part
@@ -123,7 +123,7 @@ class _Reader:
                 return columns, "", self._offset(columns["t"])
         held = ", ".join(sorted(map(ascii, self._file))[:6]) or "nothing"
         raise EventError(
-            f"{self._place}: found {held}, expected events/t, x, y and p, or CD/events; say where they are, "
+            f"{self._place}: found {held}, expected events/t, x, y and p, or CD/events; give their paths, "
             "keys='t=PATH,x=PATH,y=PATH,p=PATH' (--keys)"
         )
 
@@ -139,7 +139,7 @@ class _Reader:
         return None
 
     def length(self) -> int:
-        """Return the number of events in the file, as the columns have it that were read."""
+        """Return the number of events in the file, according to the columns that were read."""
         if self._part is not None and len(set(self._lengths.values())) > 1:
             about = ", ".join(f"{path} {length:,}" for path, length in self._lengths.items())
             raise EventError(f"{self._place}: columns of different length ({about}); it is damaged, fetch it again")
@@ -159,7 +159,7 @@ class _Reader:
         return start
 
     def _is_dataset(self, path: str) -> bool:
-        """Whether a path leads to a dataset in this file; a link out of it is an error, wherever it stands."""
+        """Return whether a path leads to a dataset of this file; a link out of the file is an error."""
         at: Any = self._file
         for part in path.split("/"):
             if not isinstance(at, h5py.Group) or part not in at.keys():  # noqa: SIM118 - `in at` would follow links
@@ -194,9 +194,9 @@ class _Reader:
         return found
 
     def _read(self, path: str, found: Any, step: int) -> NDArray[Any]:
-        """Read a column or table, or the part of it that is asked for."""
+        """Read a column or table, or the requested part of it."""
         if found.attrs.get("MATLAB_empty", 0):
-            # MATLAB stores the sizes of an empty variable in its place.
+            # In place of an empty variable MATLAB stores its sizes.
             self._lengths[path] = 0
             return np.empty(0, found.dtype)
         self._lengths[path] = found.size
@@ -212,11 +212,11 @@ class _Reader:
                 raise
             raise EventError(
                 f"{self._place}: {path} is compressed with a filter that neither HDF5 nor hdf5plugin has, such as "
-                "Prophesee's ECF; write it anew without, or take the .raw file"
+                "Prophesee's ECF; convert it without the filter, or take the .raw file"
             ) from None
 
     def _rows(self, found: Any, step: int) -> Any:
-        """Return the index of the part, in whole steps."""
+        """Return the index of the requested part, rounded up to whole steps."""
         if self._part is None or not found.shape:
             return ()
         axis = _long_axis(found)
@@ -248,12 +248,12 @@ def _long_axis(found: Any) -> int:
 
 
 def _rows_unpacked_at_once(found: Any) -> int:
-    """Return the length of a chunk, which a part should not cut: it would be unpacked twice."""
+    """Return the length of a chunk; a part should not split one, which would be unpacked twice."""
     return int(found.chunks[_long_axis(found)]) if found.chunks else 1
 
 
 def _add_filters(place: str, broken: OSError) -> None:
-    """Load the usual compression filters, where that is what was missing."""
+    """Load the usual compression filters, if a missing one was the reason of the error."""
     if not _lacks_filter(broken):
         raise broken
     try:

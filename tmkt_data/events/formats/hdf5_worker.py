@@ -1,4 +1,4 @@
-"""The process that reads HDF5 files for `hdf5`: a line of JSON in, a line of JSON and the columns out."""
+"""The process that reads HDF5 files for `hdf5`: one line of JSON in, one line of JSON and the columns out."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tmkt_data.events.formats.hdf5_columns import FREE_BYTES, MAX_RATIO, Part, r
 
 _SPARE_BYTES = 1 << 30
 _PART_BYTES = 2 << 30
-"""What the columns of a part may need at most."""
+"""Limit of the columns of a part."""
 
 
 def serve() -> None:
-    """Answer questions until there are no more."""
+    """Answer questions until the input ends."""
     out = sys.stdout.buffer
     for line in sys.stdin.buffer:
         path, keys, part = json.loads(line)
@@ -38,7 +38,7 @@ def serve() -> None:
 
 
 def _limit_memory(path: Path, largest: int) -> None:
-    """Keep the library from taking more than the columns may need; only where the system can."""
+    """Limit the memory of this process to what the columns may need, where the system supports it."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

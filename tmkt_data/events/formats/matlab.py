@@ -1,6 +1,6 @@
 """MATLAB 5 files with the columns of a recording: variables `x`, `y`, `ts` and `p` or `pol`, as in CEP-DVS and ASL-DVS.
 
-The decoder is our own: SciPy's reads past its buffer on damaged files.
+SciPy's decoder is not used, as it reads past its buffer on damaged files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
-from tmkt_data.events.events import Events, SensorSize, validate_events
+from tmkt_data.events.events import DecoderReport, Events, SensorSize, validate_events
 from tmkt_data.events.formats.columns import microseconds, time_step_us
 from tmkt_data.spec import TimeUnit
 
@@ -22,12 +22,12 @@ _COLUMNS = ("x", "y", "ts", "p")
 _OTHER_P = "pol"
 _HEADER_BYTES = 128
 _MAX_BYTES = 256 * 2**20
-"""Largest file, and largest sum of its inflated elements."""
+"""Limit of the file, and of its inflated elements together."""
 
 _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _NUMERIC_CLASSES = range(6, 16)
-"""Classes of arrays of numbers, double to uint64; texts, cells, structs and objects are none."""
+"""Classes of numeric arrays, double to uint64, not of text, cells, structs and objects."""
 
 
 class _Element(NamedTuple):
@@ -42,22 +42,22 @@ def decode_matlab(
     unit: TimeUnit | None = None,
     place: str = "MATLAB bytes",
 ) -> Events:
-    """Decode a MATLAB 5 file with the variables `x`, `y`, `ts` and `p` or `pol`, of one length each.
+    """Decode a MATLAB 5 file with the variables `x`, `y`, `ts` and `p` or `pol`, all of one length.
 
     Only these variables are read, and only as real numbers. Polarities -1 and 0 are OFF, 1 is ON.
 
     Args:
         data: The whole file.
         sensor_size: Size of the sensor; events outside are dropped and counted. None: nothing is dropped.
-        unit: Unit of the times, which may then have fractions; None takes microseconds (inferred: CEP-DVS does not
-            say).
-        place: What the message of an error starts with, such as a file name.
+        unit: Unit of the times, which may then have fractions; None takes whole microseconds (inferred: CEP-DVS does
+            not say).
+        place: Prefix of error messages, such as a file name.
 
     Returns:
-        The record, in time order.
+        The validated record.
 
     Raises:
-        EventError: No such file, a variable that is missing or no column of whole numbers, or no events.
+        EventError: No such file, a variable that is missing or no column of integers, or no events.
 
     Source: MathWorks, MAT-File Format, level 5.
     """
@@ -94,15 +94,15 @@ def matlab_events(
         raise EventError(f"{place}: polarities run from {span}, expected -1, 0 or 1; check which variable is p")
     return validate_events(
         microseconds(ts, unit, place), columns["x"], columns["y"], columns["p"] == 1,
-        sensor_size=sensor_size, time_step_us=time_step_us(ts, unit), place=place,
+        sensor_size=sensor_size, report=DecoderReport(place, time_step_us=time_step_us(ts, unit)),
     )  # fmt: skip
 
 
 def read_variables(data: bytes, names: tuple[str, ...], place: str) -> dict[str, NDArray[np.generic]]:
-    """Read arrays of real numbers by name, each flat in the order of the file; other variables are passed over.
+    """Read arrays of real numbers by name, each flattened in file order; other variables are skipped.
 
     Raises:
-        EventError: The bytes are no MATLAB 5 file, are cut off or damaged, or a named variable is no array of numbers.
+        EventError: The bytes are no MATLAB 5 file, truncated or damaged, or a named variable is no array of numbers.
     """
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if not data.startswith(MAGIC) or len(data) < _HEADER_BYTES or order is None:
@@ -126,19 +126,19 @@ def _elements(data: memoryview, order: str, place: str) -> Iterator[_Element]:
     while at < len(data):
         if at + 8 > len(data):
             raise EventError(
-                f"{place}: {len(data) - at} bytes left where an element of 8 or more begins; it is cut off"
+                f"{place}: {len(data) - at} bytes left, expected an element of 8 or more; the file is truncated"
             )
         word, size = (int(value) for value in np.frombuffer(data[at : at + 8], f"{order}u4"))
-        if word >> 16:  # A small element: kind and size in one word, the data in the next.
+        if word >> 16:  # A small element: kind and size in one word, data in the next.
             kind, size, start, step = word & 0xFFFF, word >> 16, at + 4, 8
             if size > 4:
                 raise EventError(f"{place}: a small element of {size} bytes, expected at most 4; it is damaged")
         else:
             kind, start = word, at + 8
-            # Compressed elements follow each other without padding.
+            # Compressed elements have no padding between them.
             step = 8 + (size if kind == _COMPRESSED else -(-size // 8) * 8)
         if start + size > len(data):
-            raise EventError(f"{place}: an element of {size} bytes where {len(data) - start} are left; it is cut off")
+            raise EventError(f"{place}: an element of {size} bytes, found {len(data) - start}; the file is truncated")
         yield _Element(kind, data[start : start + size])
         at += step
 
@@ -168,7 +168,7 @@ def _read_matrix(
     values = next(parts, None)
     is_complex = bool(word & 0x0800)
     if word & 0xFF not in _NUMERIC_CLASSES or is_complex or values is None or values.kind not in _STORED:
-        raise EventError(f"{place}: variable {label} is no array of real numbers; the file is of another set")
+        raise EventError(f"{place}: variable {label} is no array of real numbers; the file is of another dataset")
     dtype = np.dtype(order + _STORED[values.kind])
     shape = [int(length) for length in np.frombuffer(dims.data, f"{order}i4")]
     count = 1
@@ -184,7 +184,7 @@ def _read_matrix(
 
 def _whole_numbers(values: NDArray[np.generic], name: str, place: str) -> NDArray[np.int64]:
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
-        what = "say their unit, unit='s' or another (--unit s)" if name == "ts" else "check which variable it is"
+        what = "give their unit, unit='s' or another (--unit s)" if name == "ts" else "check which variable it is"
         raise EventError(f"{place}: variable {name} has fractions, expected whole numbers; {what}")
     if len(values) and not -(2.0**62) < float(values.min()) <= float(values.max()) < 2.0**62:
         raise EventError(f"{place}: variable {name} runs to {float(values.max()):g}, expected less than 2**62")

@@ -1,4 +1,4 @@
-"""NumPy's files, read without trust: no objects, no more memory than the bytes that are really there."""
+"""NumPy files from untrusted sources: no Python objects, no more memory than the file justifies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tmkt_data.errors import EventError, printable
 
 MAX_RATIO = 200
-"""Largest size of all members of an archive over the size of its file, beside `FREE_BYTES`."""
+"""Members of an archive may unpack to this many times the size of the file, plus `FREE_BYTES`."""
 FREE_BYTES = 1 << 20
 MAX_MEMBERS = 64
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
@@ -38,19 +38,19 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What NumPy's header and the archive raise on bytes that are none."""
+"""What NumPy's header parser and `zipfile` raise on damaged bytes."""
 
 
 def read_npy_header(stream: IO[bytes], num_bytes: int, place: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read what an array is, and leave the stream at its data.
+    """Read the header of an array, and leave the stream at its data.
 
     Args:
         stream: At the start of the file.
         num_bytes: Size of the file.
-        place: What the message of an error starts with.
+        place: Prefix of error messages.
 
     Returns:
-        Shape, whether the first index runs fastest, and type.
+        Shape, whether the array is in Fortran order, and type.
 
     Raises:
         EventError: As `read_npy`.
@@ -60,7 +60,7 @@ def read_npy_header(stream: IO[bytes], num_bytes: int, place: str) -> tuple[tupl
         if version not in _HEADERS:
             raise EventError(f"{place}: npy version {version[0]}.{version[1]}, expected 1.0 or 2.0; save it anew")
         with warnings.catch_warnings():
-            # Of old or strange headers NumPy only warns.
+            # NumPy warns about headers of old versions.
             warnings.simplefilter("ignore")
             shape, fortran, dtype = _HEADERS[version](stream)
         read_bytes = stream.tell()
@@ -86,10 +86,10 @@ def read_npy(stream: IO[bytes], num_bytes: int, place: str) -> NDArray[Any]:
     Args:
         stream: At the start of the file.
         num_bytes: Size of the file.
-        place: What the message of an error starts with.
+        place: Prefix of error messages.
 
     Raises:
-        EventError: No NumPy file, a truncated one, or one with Python objects, which are never loaded.
+        EventError: No NumPy file, a truncated one, or one of Python objects, which are never loaded.
     """
     shape, fortran, dtype = read_npy_header(stream, num_bytes, place)
     expected = math.prod(shape) * dtype.itemsize
@@ -106,8 +106,8 @@ def read_npz(data: bytes, place: str) -> dict[str, NDArray[Any]]:
     """Read all arrays of an archive by name.
 
     Raises:
-        EventError: No archive, a damaged or encrypted one, two members of one name, members that are no arrays or
-            hold objects, or more than `MAX_RATIO` times the file's size in all.
+        EventError: No archive, a damaged or encrypted one, two members of the same name, members that are no arrays or
+            hold Python objects, or members that unpack to more than `MAX_RATIO` times the size of the file.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -119,12 +119,12 @@ def read_npz(data: bytes, place: str) -> dict[str, NDArray[Any]]:
 
 
 def check_members(members: list[zipfile.ZipInfo], num_bytes: int, place: str) -> None:
-    """Refuse what is no archive of arrays.
+    """Refuse an archive that is not one of arrays.
 
     Args:
-        members: What the archive says it holds.
+        members: Members that the archive lists.
         num_bytes: Size of the file.
-        place: What the message of an error starts with.
+        place: Prefix of error messages.
 
     Raises:
         EventError: As `read_npz`.
@@ -138,7 +138,7 @@ def check_members(members: list[zipfile.ZipInfo], num_bytes: int, place: str) ->
         if not member.filename.endswith(".npy"):
             raise EventError(f"{place}: member {member.filename[:60]!r}, expected arrays (.npy); no npz file of events")
         if member.flag_bits & _ENCRYPTED or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise EventError(f"{place}: member {member.filename[:60]!r} is encrypted or packed in a way NumPy does not")
+            raise EventError(f"{place}: member {member.filename[:60]!r} is encrypted or packed as NumPy never does")
     unpacked = sum(member.file_size for member in members)
     if unpacked > MAX_RATIO * num_bytes + FREE_BYTES:
         raise EventError(
@@ -153,13 +153,13 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: str) 
 
 
 class Member(NamedTuple):
-    """An array that is to be written.
+    """An array to write.
 
     Attributes:
         name: Its name.
         shape: Its shape.
         dtype: Its type.
-        data: Its bytes in C order, from the start of the file on.
+        data: A file of its bytes in C order.
     """
 
     name: str
@@ -169,10 +169,10 @@ class Member(NamedTuple):
 
 
 def write_npz(file: IO[bytes], members: Iterable[Member]) -> None:
-    """Write an archive as `numpy.savez_compressed` does, of arrays that need not be in memory.
+    """Write an archive as `numpy.savez_compressed` does, from arrays in files.
 
     Args:
-        file: Open to write and to seek.
+        file: Open for writing and seeking.
         members: The arrays.
     """
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

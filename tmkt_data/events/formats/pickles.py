@@ -1,7 +1,7 @@
-"""Arrays in pickles, taken apart without running them: N-Omniglot's `.npy` dictionaries and the batches of CIFAR-10.
+"""Arrays in pickles, parsed without running them: N-Omniglot's `.npy` dictionaries and the batches of CIFAR-10.
 
-A pickle is a program, and loading one runs it. Here its operations are followed on paper: a function is a name, a
-call is a note of it, and nothing is imported or called. Arrays are then built from the notes that describe one, by us.
+A pickle is a program, and loading it runs it. Here its operations are only interpreted: a function becomes its name, a
+call becomes a record of the call, and nothing is imported or called. Records that describe an array then become one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tmkt_data.errors import EventError, TmktError
 
 MAX_OPERATIONS = 2_000_000
-"""Operations followed, and values built of them, before giving up; a batch of CIFAR-10 has about 40 000."""
+"""Limit of operations, and of values built from them; a batch of CIFAR-10 has about 40 000."""
 _RECONSTRUCT = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
 _EMPTY_BYTES = {"__builtin__ bytes", "builtins bytes"}
 _FROM_BUFFER = {"numpy.core.numeric _frombuffer", "numpy._core.numeric _frombuffer"}
@@ -34,7 +34,7 @@ class _Name:
 
 
 class _Call:
-    """A call that the pickle asks for, and the state that it sets afterwards."""
+    """A call that the pickle would make, and the state that it would set afterwards."""
 
     def __init__(self, function: object, arguments: object) -> None:
         self.function, self.arguments = function, arguments
@@ -53,11 +53,11 @@ def read_pickle(data: bytes, place: str, error: type[TmktError] = EventError) ->
 
     Args:
         data: The pickle, of protocol 2 to 5.
-        place: What the message of an error starts with.
+        place: Prefix of error messages.
         error: Class of the error.
 
     Returns:
-        The object. Text of Python 2 comes as bytes.
+        The object. Text of Python 2 becomes bytes.
 
     Raises:
         TmktError: Of class `error`: no pickle, a damaged one, or one that names anything else. Nothing in it was run.
@@ -67,26 +67,26 @@ def read_pickle(data: bytes, place: str, error: type[TmktError] = EventError) ->
     except TmktError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, Warning) as broken:
-        # Warning: Python's tokenizer warns of escapes it does not know, which may have been made an error.
+        # Warning: Python's tokenizer warns about unknown escapes, and the caller may have made warnings errors.
         reason = (str(broken).splitlines() or [type(broken).__name__])[0][:80]
         raise error(f"{place}: no readable pickle ({reason}); the file is damaged, fetch it again") from None
 
 
 def read_pickled_npy(data: bytes, place: str) -> dict[str, NDArray[Any]]:
-    """Read a `.npy` file whose one object is a pickled dictionary of arrays, as N-Omniglot's `events_npy` has them.
+    """Read a `.npy` file that holds a pickled dictionary of arrays, such as N-Omniglot's `events_npy`.
 
     Returns:
         The arrays by name.
 
     Raises:
-        EventError: No such file, or a pickle that asks for anything but plain arrays; nothing in it was run.
+        EventError: No such file, or a pickle of anything but plain arrays; nothing in it was run.
     """
     stream = io.BytesIO(data)
     try:
         version = npy_format.read_magic(stream)
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, _, dtype = read(stream)
-    except Exception as broken:  # noqa: BLE001 - NumPy's parser raises what Python's own tokenizer raises
+    except Exception as broken:  # noqa: BLE001 - NumPy's parser raises whatever Python's tokenizer raises
         raise EventError(f"{place}: no readable npy header ({str(broken)[:80]}); the file is damaged") from None
     if shape != () or not dtype.hasobject:
         raise EventError(f"{place}: shape {shape} of {dtype}, expected one pickled dictionary; read it as plain .npy")
@@ -208,13 +208,13 @@ _EDIT: dict[str, Callable[[list[Any]], Any]] = {
 
 
 class _Resolver:
-    """Turns notes into values; what is no plain value and no array is named in the error."""
+    """Turn records of calls into values; an error names what is neither a plain value nor an array."""
 
     def __init__(self, place: str, error: type[TmktError]) -> None:
         self._place, self._error, self._left = place, error, MAX_OPERATIONS
 
     def value(self, value: Any, depth: int = 0) -> Any:
-        # A list may hold another many times over, and itself: the count ends what the depth alone would not.
+        # A list may hold another one many times, or itself: the depth alone would not bound the work.
         self._left -= 1
         if depth > _MAX_DEPTH or self._left < 0:
             raise self._error(f"{self._place}: a pickle nested more than {_MAX_DEPTH} deep, expected some arrays")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tmkt_data.errors import EventError
 from tmkt_data.events.formats.aedat2 import CHIPS, decode_aedat2
 
-SAY_CHIP = "expected DVS128, DAVIS240, DAVIS346; say chip='DVS128' or another (--chip DVS128)"
+SAY_CHIP = "expected DVS128, DAVIS240, DAVIS346; give chip='DVS128' or another (--chip DVS128)"
 HEAD = "#!AER-DAT2.0\r\n# This is a raw AE data file\r\n# AEChip: eu.seebetter.ini.chips.davis.{}\r\n"
 EXAMPLES = [
     ("DVS128", "0000090b000003e8", (1000, 5, 9, True)),

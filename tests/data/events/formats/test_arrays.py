@@ -59,7 +59,7 @@ def test_a_plain_array_needs_the_order_of_its_columns():
     array = np.array([(x, y, t, 1 if p else -1) for t, x, y, p in ROWS])
     assert naive.rows_of(decode_npy(npy(array), columns="xytp")) == ROWS
     assert naive.rows_of(decode_npy(npy(np.asfortranarray(array)), columns="xytp")) == ROWS
-    with pytest.raises(EventError, match=r"^npy bytes: 4 columns without names; say their order, columns='txyp' or"):
+    with pytest.raises(EventError, match=r"^npy bytes: 4 columns without names; give their order, columns='txyp' or"):
         decode_npy(npy(array))
     with pytest.raises(EventError, match=r"columns: found 'xyzp', expected the letters of 'txyp' in some order"):
         decode_npy(npy(array), columns="xyzp")
@@ -82,7 +82,7 @@ def test_units_of_time(times, unit, expected):
 
 
 def test_decimal_times_have_no_unit_of_their_own():
-    with pytest.raises(EventError, match=r"^npz bytes: t is float64, whose unit is open; say unit='s' or another"):
+    with pytest.raises(EventError, match=r"^npz bytes: t is float64 without a unit; give unit='s' or another"):
         decode_npz(npz(**columns(t=np.array([0.5, 1.0]))))
 
 
@@ -95,7 +95,7 @@ def test_sides_of_their_own():
     data = npz(pos=np.array([[3, 4, 10], [5, 6, 30]]), neg=np.array([[7, 8, 20]]))
     rows = [(10, 3, 4, True), (20, 7, 8, False), (30, 5, 6, True)]
     assert naive.rows_of(decode_npz(data, columns="xyt")) == rows
-    with pytest.raises(EventError, match="3 columns without names; say their order, columns='xyt'"):
+    with pytest.raises(EventError, match="3 columns without names; give their order, columns='xyt'"):
         decode_npz(data)
 
 
@@ -191,7 +191,7 @@ def test_two_members_of_one_name_are_refused():
         ),
         (
             npz(**columns(y=np.array([0.5, 2]))),
-            "y is no whole number everywhere, expected pixels; check the order of columns",
+            "y has fractions, expected pixels; check the order of the columns",
         ),
         (
             npz(**columns(p=np.array([0, 2]))),
@@ -217,7 +217,7 @@ def test_two_members_of_one_name_are_refused():
         (zipped({"readme.txt": b"hello"}), "member 'readme.txt', expected arrays (.npy); no npz file of events"),
         (
             npz(**columns(), sensor_size=np.array([0, 5])),
-            "sensor_size is no width and height of 1 to 65536; write it as two whole numbers",
+            "sensor_size is no width and height of 1 to 65536; write it as two integers",
         ),
     ],
 )

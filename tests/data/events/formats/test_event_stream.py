@@ -67,10 +67,10 @@ def test_decode_equals_a_plain_decoder_for_any_bytes(data):
     ("data", "message"),
     [
         (b"Event Stream", "starts with b'Event Stream', expected b'Event Stream' and a size; the file is truncated"),
-        (HEAD[:12] + bytes([1, 0, 0, 1, 0, 0, 0, 0]), "version 1.0.0, expected 2; write it anew"),
+        (HEAD[:12] + bytes([1, 0, 0, 1, 0, 0, 0, 0]), "version 1.0.0, expected 2; convert it first"),
         (
             HEAD[:15] + bytes([2, 0, 0, 0, 0]),
-            "events of type atis, expected dvs; other types are not read, write it as dvs or .dat",
+            "events of type atis, expected dvs; other types are not read, convert it to dvs or .dat",
         ),
         (HEAD + b"\x02\x00\x00", "3 bytes left after 0 whole events; the file is truncated, fetch it again"),
     ],

@@ -1,4 +1,4 @@
-"""Prophesee `.raw`: worked examples, a plain decoder, another library, a real file, and arbitrary bytes."""
+"""Prophesee `.dat` and `.raw`: worked examples, plain decoders, another library, a real file, and arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import SensorSize
-from tmkt_data.events.formats.evt import decode_evt
+from tmkt_data.events.formats.prophesee import decode_dat, decode_evt
 
 ROWS = [(100, 1, 2, True), (100, 3, 4, False), (5000, 639, 479, True), (70000, 10, 20, False)]
 EVT2 = bytes.fromhex("01000080 02080019 04180009 4e000080 dff91312 45040080 1450000c")
@@ -117,7 +117,7 @@ def test_both_orders_of_evt21_are_told_apart():
     for line, data in ((b"", whole), (b"", swapped), (b"% endianness legacy\n", swapped)):
         assert naive.rows_of(decode_evt(b"% evt 2.1\n" + line + b"% end\n" + data)) == rows
     assert naive.rows_of(decode_evt(b"% format EVT21;endianness=legacy;height=9;width=200\n% end\n" + swapped)) == rows
-    with pytest.raises(EventError, match=r"^raw bytes: types that are none in EVT 2\.1"):
+    with pytest.raises(EventError, match=r"^raw bytes: words of types that EVT 2\.1"):
         decode_evt(b"% evt 2.1\n% end\n" + struct.pack("<2Q", 0x5000000050000000, 0x7000000070000000))
 
 
@@ -185,3 +185,58 @@ def test_errors_are_one_line(data, message):
     with pytest.raises(EventError) as problem:
         decode_evt(data, place="a.raw")
     assert str(problem.value) == f"a.raw: {message}"
+
+
+DAT_BODY = bytes.fromhex("64000000 01800010 88130000 7fc27710")
+DAT_ROWS = [(100, 1, 2, True), (5000, 639, 479, True)]
+
+
+@pytest.mark.parametrize("kind", [0x00, 0x0C])
+def test_worked_dat_examples_decode(kind):
+    events = decode_dat(b"% Data file\n% Version 2\n% Width 640\n% Height 480\n" + bytes([kind, 8]) + DAT_BODY)
+    assert naive.rows_of(events) == DAT_ROWS
+    assert events.sensor_size == (640, 480)
+
+
+def test_a_dat_header_is_optional_and_a_start_time_is_added_back():
+    assert naive.rows_of(decode_dat(b"\x0c\x08" + DAT_BODY)) == DAT_ROWS
+    late = decode_dat(b"% T0 1000\n\x0c\x08" + DAT_BODY)
+    assert late.t.tolist() == [1100, 6000]
+    assert late.sensor_size is None
+
+
+@settings(deadline=None, max_examples=150)
+@given(words=st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), max_size=40))
+def test_decode_dat_equals_a_plain_decoder_for_any_events(words):
+    events = decode_dat(b"% Version 2\n\x00\x08" + b"".join(struct.pack("<2I", *word) for word in words))
+    rows = [(t, d % 2**14, (d >> 14) % 2**14, d >> 28 == 1) for t, d in words if d >> 28 <= 1]
+    rows, num_wraps = naive.unwrapped(rows, 2**32)
+    assert events.num_wraps == num_wraps
+    assert naive.rows_of(events) == sorted(rows, key=lambda row: row[0])
+    strange = len(words) - len(rows)
+    assert events.num_dropped == ({"polarity neither 0 nor 1": strange} if strange else {})
+    assert events.num_read == len(words)
+
+
+@settings(deadline=None, max_examples=150)
+@given(head=st.sampled_from([b"", b"% Version 2\n", b"% T0 99999999999999999\n\x00\x08"]), data=st.binary())
+def test_any_dat_bytes_decode_or_are_one_line(head, data):
+    naive.decodes_or_says_why(lambda: decode_dat(head + data, place="a.dat"), "a.dat")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"% Version 2\n", "no data after the header, expected the type of the events; the file is truncated"),
+        (b"\x0e\x08" + DAT_BODY, (
+            "events of type 0x0e and 8 bytes, expected 0x00 or 0x0c and 8; "
+            "other streams than change detection are not read"
+        )),
+        (b"\x0c\x08" + DAT_BODY[:-3],
+         "5 bytes left after 1 whole events of 8 bytes; the file is truncated, fetch it again"),
+    ],
+)  # fmt: skip
+def test_dat_errors_are_one_line(data, message):
+    with pytest.raises(EventError) as problem:
+        decode_dat(data, place="a.dat")
+    assert str(problem.value) == f"a.dat: {message}"
