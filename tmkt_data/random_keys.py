@@ -1,6 +1,6 @@
-"""Counter-based random draws: a pure function of seed, epoch, sample, occurrence and purpose.
+"""Counter-based random numbers: a pure function of seed, epoch, sample, occurrence and purpose.
 
-No generator carries state, so worker processes, batch size, sample order and resuming never change a draw.
+There is no generator state, so workers, batch size, sample order and resuming never change a draw.
 
 Source: the finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), chained over the words of the key.
 """
@@ -17,7 +17,7 @@ from tmkt_data.sample_ids import encode_id
 
 
 class Purpose(IntEnum):
-    """What a draw is for; draws of different purposes are independent. The numbers are part of the format."""
+    """Purpose of a draw; different purposes are independent. The numbers are part of the cache format."""
 
     MIX = 1
     SLIDE = 2
@@ -38,13 +38,13 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 
 
 def mix64(value: ArrayLike) -> NDArray[np.uint64]:
-    """Scramble 64-bit words; a bijection on uint64.
+    """Hash 64-bit words; a bijection on uint64.
 
     Args:
         value: Words, any shape, uint64.
 
     Returns:
-        Scrambled words of the same shape, uint64.
+        Hashed words of the same shape, uint64.
 
     Example:
         >>> hex(int(mix64(0)))
@@ -58,7 +58,7 @@ def mix64(value: ArrayLike) -> NDArray[np.uint64]:
 
 
 def sample_uid(sample_id: str) -> int:
-    """Return the 64-bit number of a sample id: the first 8 bytes, little endian, of its BLAKE2b hash.
+    """Return a 64-bit hash of a sample id: the first 8 bytes, little-endian, of its BLAKE2b digest.
 
     Example:
         >>> sample_uid("airplanes/image_0001") == sample_uid("airplanes/image_0001")
@@ -80,10 +80,10 @@ def draw_key(
     Args:
         seed: Seed of the run, 0 or more.
         epoch: Epoch, 0 or more.
-        uid: Number of the sample, see `sample_uid`.
-        occurrence: How often the sample was drawn earlier in the same epoch.
-        purpose: What the draw is for.
-        k: Number of the draw within one purpose.
+        uid: Hash of the sample id, see `sample_uid`.
+        occurrence: Number of earlier draws of the sample in the same epoch.
+        purpose: Purpose of the draw.
+        k: Index of the draw within its purpose.
 
     Returns:
         Keys of the broadcast shape, uint64.
@@ -102,7 +102,7 @@ def uniform(
     purpose: Purpose | int,
     k: ArrayLike = 0,
 ) -> NDArray[np.float64]:
-    """Draw uniform numbers in [0, 1) with 53 random bits; arguments as in `draw_key`.
+    """Draw uniform numbers in [0, 1) with 53 random bits; arguments as for `draw_key`.
 
     Example:
         >>> round(float(uniform(42, 0, 7, 0, Purpose.MIX, 1)), 12)

@@ -1,4 +1,4 @@
-"""Sample ids as text, and as fixed-width bytes where there are millions of them."""
+"""Sample ids as text, or as fixed-width bytes for millions of samples."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 _CHUNK = 1 << 16
 
 Ids = Sequence[str] | NDArray[np.bytes_]
-"""Ids as text, or in UTF-8 as in the tables of a cache."""
+"""Ids as text, or as UTF-8 bytes as in cache tables."""
 
 
 def encode_id(sample_id: str) -> bytes:
-    """Return an id in UTF-8; what the name of a file has of other bytes stays as it is."""
+    """Encode an id as UTF-8; invalid bytes of file names are preserved."""
     return sample_id.encode("utf-8", "surrogateescape")
 
 
 def decode_id(data: bytes) -> str:
-    """Return the id of `encode_id`."""
+    """Decode an id; the inverse of `encode_id`."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def texts_of(ids: Ids) -> Iterator[str]:
-    """Yield ids as text, one after the other."""
+    """Yield ids as text."""
     if not isinstance(ids, np.ndarray):
         yield from ids
         return
@@ -33,7 +33,7 @@ def texts_of(ids: Ids) -> Iterator[str]:
 
 
 def bytes_of(ids: Ids) -> NDArray[np.bytes_]:
-    """Return ids in UTF-8, shape (N,), of the width of the longest, 1 at least."""
+    """Return ids as UTF-8 bytes, shape (N,), as wide as the longest id and at least 1."""
     if isinstance(ids, np.ndarray):
         return ids
     encoded = [encode_id(sample_id) for sample_id in ids]
@@ -41,7 +41,7 @@ def bytes_of(ids: Ids) -> NDArray[np.bytes_]:
 
 
 def rows_of(wanted: NDArray[np.bytes_], ids: NDArray[np.bytes_]) -> NDArray[np.int64]:
-    """Return the row in `ids`, sorted bytewise, of each wanted id; -1 where it has none.
+    """Return the row of each wanted id in `ids`, which is sorted bytewise; -1 if absent.
 
     Example:
         >>> rows_of(np.array([b"b", b"x"]), np.array([b"a", b"b"])).tolist()
@@ -54,6 +54,6 @@ def rows_of(wanted: NDArray[np.bytes_], ids: NDArray[np.bytes_]) -> NDArray[np.i
 
 
 def first_disorder(ids: NDArray[np.bytes_]) -> int | None:
-    """Return the row of the first id that is not greater than the one before; None where all are."""
+    """Return the row of the first id that is not greater than its predecessor, or None."""
     wrong = np.flatnonzero(ids[1:] <= ids[:-1])
     return int(wrong[0]) + 1 if len(wrong) else None

@@ -35,11 +35,11 @@ def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> 
         (rows done, rows in all), of all arrays.
 
     Raises:
-        CacheError: The cache is damaged, `out` is there already or cannot be written, or hdf5plugin is missing.
+        CacheError: The cache is damaged, `out` already exists or is not writable, or hdf5plugin is missing.
     """
     cache, out = Cache(path), Path(out)
     if out.exists():
-        raise CacheError(f"{out}: is there already; remove it or give another --out")
+        raise CacheError(f"{out}: already exists; remove it or give another --out")
     arrays = [FrameArray(name, frames.shape, frames.dtype) for name, frames in cache.arrays.items()]
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:

@@ -1,1 +1,1 @@
-"""The command line `tmkt-data`: parse, call, print. click and rich are imported here only."""
+"""Command line `tmkt-data`: parse, call, print. Only this package imports click and rich."""

@@ -1,4 +1,4 @@
-"""What both command lines share: errors as one line, rows of text, sizes, a progress bar."""
+"""Console output of both command lines: one-line errors, rows of text, sizes, a progress bar."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 STOPPED = 130
-"""Exit code of a command that was interrupted: 128 + SIGINT, as shells have it."""
+"""Exit code of an interrupted command: 128 + SIGINT, as in shells."""
 
 
 class GuardedGroup(click.Group):
-    """A command group that turns every error into one line and an exit code: 1 failed, 2 wrong usage, 130 stopped."""
+    """A command group that reports errors as one line and an exit code: 1 failed, 2 usage error, 130 interrupted."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command; see `click.Group.main`."""
@@ -43,12 +43,12 @@ class GuardedGroup(click.Group):
             if os.environ.get("TMKT_DEBUG"):
                 raise
             fail(
-                f"this is a fault of tmkt, not yours ({type(problem).__name__}: {printable(str(problem))}); "
-                "run again with TMKT_DEBUG=1 and report what it prints"
+                f"internal error of tmkt ({type(problem).__name__}: {printable(str(problem))}); "
+                "run again with TMKT_DEBUG=1 and report the traceback"
             )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; end with 130 where it is stopped and does not say so itself."""
+        """Run the command; exit with 130 on an interrupt that the command does not handle."""
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
@@ -57,7 +57,7 @@ class GuardedGroup(click.Group):
 
 
 def _lines_of(problem: TmktError) -> tuple[str, ...]:
-    """Return the lines of an error that was built of several; a line break in a file's name makes no line."""
+    """Return the lines of a multi-line error; a line break in a file name does not start a line."""
     for name in ("lines", "problems"):
         lines = getattr(problem, name, None)
         if isinstance(lines, tuple):
@@ -66,7 +66,7 @@ def _lines_of(problem: TmktError) -> tuple[str, ...]:
 
 
 class _File(click.Path):
-    """A file; click itself would answer a folder with its usage."""
+    """A file path; for a folder, click alone would print a usage error."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = super().convert(value, param, ctx)
@@ -98,12 +98,12 @@ SENSOR = _Sensor()
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line, on standard error if asked to; what a file's name may hold cannot forge another line."""
+    """Print one line, on standard error if `err`; control characters are escaped."""
     click.echo(printable(text), err=err)
 
 
 def fail(message: str, *, exit_code: int = 1) -> NoReturn:
-    """Print an error and end the process; the caller has escaped line breaks that are none of its own."""
+    """Print an error and exit; the caller escapes line breaks that come from file names."""
     for line in f"error: {message}".split("\n"):
         say(line, err=True)
     sys.exit(exit_code)
@@ -116,13 +116,13 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def megabytes(num_bytes: int) -> str:
-    """Return a size as text, in MB or GB of a thousand steps."""
+    """Return a size as text, in decimal MB or GB."""
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.2f} GB"
 
 
 @contextmanager
 def progress_bar(unit: str = "") -> Iterator[Any]:
-    """Show a progress bar with rate and time left on standard error while the block runs."""
+    """Show a progress bar with rate and remaining time on standard error."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

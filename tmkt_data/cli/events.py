@@ -1,4 +1,4 @@
-"""The commands `tmkt-data events` and `tmkt-data convert`: what a recording holds, and in which file it stands."""
+"""Commands `tmkt-data events` and `tmkt-data convert`: summarize a recording, convert its format."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def _read_options(function: Any) -> Any:
     options = [
-        click.option("--sensor", "sensor_size", type=SENSOR, metavar="WxH", help="Size; events outside are dropped."),
-        click.option("--columns", metavar="ORDER", help="Order of the columns of a plain array, such as xytp."),
-        click.option("--unit", help="Unit of the times of NumPy, HDF5 and MATLAB files: s | ms | us | ns."),
+        click.option("--sensor", "sensor_size", type=SENSOR, metavar="WxH", help="Sensor; events outside are dropped."),
+        click.option("--columns", metavar="ORDER", help="Column order of a plain array, such as xytp."),
+        click.option("--unit", help="Time unit of NumPy, HDF5 and MATLAB files: s | ms | us | ns."),
         click.option("--orientation", help="AEDAT 2.0: raw | jaer | cifar10dvs.  [default: raw]"),
-        click.option("--keys", help="Where HDF5 columns are: t=PATH,x=PATH,y=PATH,p=PATH."),
-        click.option("--chip", help="AEDAT 2.0 without one in its header: DVS128 | DAVIS240 | DAVIS346."),
+        click.option("--keys", help="Paths of HDF5 columns: t=PATH,x=PATH,y=PATH,p=PATH."),
+        click.option("--chip", help="Camera of AEDAT 2.0 without one: DVS128 | DAVIS240 | DAVIS346."),
     ]  # fmt: skip
     for option in reversed(options):
         function = option(function)
@@ -32,12 +32,12 @@ def _read_options(function: Any) -> Any:
 
 
 def _reading(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `load_events` that were given on the command line."""
+    """Return the arguments of `load_events` given on the command line."""
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _pieces(file: Path, given: dict[str, Any]) -> Callable[[], Iterator[Events]]:
-    """Return what gives the events of a file: all at once, or in pieces where it is large."""
+    """Return a function that iterates over the events of a file, in pieces if it is large."""
     from tmkt_data.events.read import Reading, load_events, require_taken
     from tmkt_data.events.stream import is_large, is_large_but_whole, read_pieces
     from tmkt_data.files import read_bytes
@@ -48,7 +48,7 @@ def _pieces(file: Path, given: dict[str, Any]) -> Callable[[], Iterator[Events]]
     if is_large_but_whole(file):
         say(
             f"note: {file.name} is decoded at once, which takes several times its {megabytes(file.stat().st_size)} of "
-            "memory; tmkt-data convert makes it an .npz, which is read in pieces",
+            "memory; convert it to .npz with tmkt-data convert to read it in pieces",
             err=True,
         )
     record = load_events(file, **given)
@@ -58,10 +58,10 @@ def _pieces(file: Path, given: dict[str, Any]) -> Callable[[], Iterator[Events]]
 @click.command()
 @click.argument("file", type=FILE)
 @_read_options
-@click.option("--out", type=FILE, help="PNG to write: all events, and ten parts of the time.")
+@click.option("--out", type=FILE, help="PNG to write: all events, and frames of ten time bins.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
-    """Show what a recording holds: events, time, rate, polarity, extent, hot pixels."""
+    """Summarize a recording: events, time, rate, polarity, extent, hot pixels."""
     from tmkt_data.events.summary import summarize_pieces, summary_rows
 
     pieces = _pieces(file, _reading(given))
@@ -84,14 +84,14 @@ def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
 @click.argument("source", type=FILE)
 @click.argument("target", type=FILE)
 @_read_options
-@click.option("--force", is_flag=True, help="Replace TARGET where it is there.")
+@click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
 def convert(source: Path, target: Path, force: bool, **given: Any) -> None:
-    """Write a recording in another format: .bin, .npz or .aedat4, by the suffix of TARGET."""
+    """Convert a recording to .bin, .npz or .aedat4, by the suffix of TARGET."""
     from tmkt_data.events.summary import RecordingFacts, dropped_text
     from tmkt_data.events.write import write_pieces
 
     if target.exists() and not force:
-        raise TmktError(f"{target}: is there already; give --force to replace it, or another name")
+        raise TmktError(f"{target}: already exists; give --force to replace it, or another name")
     pieces = _pieces(source, _reading(given))
     facts = RecordingFacts()
 
@@ -105,6 +105,6 @@ def convert(source: Path, target: Path, force: bool, **given: Any) -> None:
     write_pieces(target, counted)
     print_rows([("events", f"{facts.num_kept:,}"), ("written", f"{target}, {target.stat().st_size:,} bytes")])
     if facts.num_dropped:
-        click.echo(f"note: {dropped_text(facts.num_dropped)} of {facts.num_read:,} events are not in it")
+        click.echo(f"note: {dropped_text(facts.num_dropped)} of {facts.num_read:,} events were dropped")
     if facts.num_inversions:
-        click.echo(f"note: time stepped back {facts.num_inversions:,} times; the events are written in order of time")
+        click.echo(f"note: timestamps decreased {facts.num_inversions:,} times; the events are written sorted by time")

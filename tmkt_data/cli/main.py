@@ -1,4 +1,4 @@
-"""The command `tmkt-data`: parse, call, print. Nothing else in this package prints or exits."""
+"""Command `tmkt-data`: parse, call, print. Nothing outside `cli` prints or exits."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ main.add_command(convert)
 
 @main.command()
 def datasets() -> None:
-    """List the datasets that can be prepared, and what is prepared already."""
+    """List the available datasets and their prepared caches."""
     from tmkt_data.cache.find import cache_directory, find_caches
     from tmkt_data.datasets.registry import DATASETS
 
     for info in DATASETS.values():
         click.secho(info.name, bold=True)
         say(f"  {info.title}")
-        say(f"  licence: {info.licence}")
+        say(f"  license: {info.licence}")
         for cache in find_caches(info.name):
             say(f"  prepared: {cache.path} ({megabytes(cache.num_bytes)})")
     click.echo()
-    say(f"caches are kept in {cache_directory()} (set TMKT_CACHES for another place)")
+    say(f"caches are stored in {cache_directory()} (set TMKT_CACHES to change it)")
 
 
 @main.command()
 @click.argument("file", type=FILE)
 def inspect(file: Path) -> None:
-    """Show what a cache holds: choices, sides, splits, counts, digests."""
+    """Show the contents of a cache: options, sides, splits, counts, digests."""
     from tmkt_data.cache.reader import Cache
 
     cache = Cache(file)
     info = cache.info
     print_rows(_info_rows(info))
-    click.secho("\nchoices", bold=True)
+    click.secho("\noptions", bold=True)
     print_rows((key, str(value)) for key, value in info.spec.to_dict().items())
     click.secho("\nsplits (recordings / images)", bold=True)
     _print_splits(cache)
@@ -87,19 +87,19 @@ def _info_rows(info: CacheInfo) -> list[tuple[str, str]]:
 
 
 def _reading_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the readers of the recordings were told, beside the choices: it is part of how the events lie."""
+    """Return the reader options, which also determine the frames, beyond the options of `prepare`."""
     told = facts.get("reading")
     if told is None:
         return []
     given = [f"{name} {told[name]}" for name in ("unit", "columns", "chip", "keys") if told[name] is not None]
     given += [f"orientation {told['orientation']} (of AEDAT 2.0)"]
     given += ["arrays are pickled"] if told["pickled"] else []
-    rows = [("readers were told", ", ".join(given))]
+    rows = [("reader options", ", ".join(given))]
     if facts["window"] is not None:
         left, top, width, height = facts["window"]
         rows.append(("window", f"columns {left} to {left + width - 1}, rows {top} to {top + height - 1} of the sensor"))
     if facts["is_centered"]:
-        rows.append(("shift", "each recording to the middle of the sensor, by the sizes in the lists of the set"))
+        rows.append(("shift", "each recording centered on the sensor, by the sizes in the lists of the dataset"))
     return rows
 
 
@@ -119,7 +119,7 @@ def _print_splits(cache: Any) -> None:
 @main.command()
 @click.argument("file", type=FILE)
 def verify(file: Path) -> None:
-    """Check every byte of a cache."""
+    """Verify every byte of a cache."""
     from tmkt_data.cache.reader import read_cache_info
     from tmkt_data.cache.verify import verify_cache
 
@@ -128,15 +128,15 @@ def verify(file: Path) -> None:
         for done, total in verify_cache(file):
             bar.update(task, completed=done / 1e6, total=total / 1e6)
     info = read_cache_info(file)
-    say(f"{file}: whole, {info.num_bytes:,} bytes, digest {info.digest}")
+    say(f"{file}: verified, {info.num_bytes:,} bytes, digest {info.digest}")
 
 
 @main.command()
 @click.argument("file", type=FILE)
-@click.option("--out", type=FILE, help="File to write.  [default: beside the cache, named .zstd.h5]")
-@click.option("--undo", is_flag=True, help="Write it in one piece again, which reads fastest.  [beside it: .plain.h5]")
+@click.option("--out", type=FILE, help="File to write.  [default: next to the cache, .zstd.h5]")
+@click.option("--undo", is_flag=True, help="Decompress, for fastest reads.  [default: .plain.h5]")
 def compress(file: Path, out: Path | None, undo: bool) -> None:
-    """Write a cache compressed, to keep or to send; it reads as before, several times slower."""
+    """Compress a cache for storage or transfer; its content stays the same, reads are several times slower."""
     from tmkt_data.cache.compress import compress_cache
     from tmkt_data.cache.reader import read_cache_info
 
@@ -153,7 +153,7 @@ def compress(file: Path, out: Path | None, undo: bool) -> None:
 
 
 def _pair_options(command: Any) -> Any:
-    """Add the options that choose pairs of a cache; named as the arguments of `PairedFrames`."""
+    """Add the options that select pairs, named like the arguments of `PairedFrames`."""
     for option in (
         click.option(
             "--seed", default=0, type=click.IntRange(0, 2**63 - 1), show_default=True, help="Seed of the draws."
@@ -168,7 +168,7 @@ def _pair_options(command: Any) -> Any:
 
 @main.command()
 @click.argument("file", type=FILE)
-@click.option("--out", type=FILE, help="PNG to write.  [default: beside the cache]")
+@click.option("--out", type=FILE, help="PNG to write.  [default: next to the cache]")
 @click.option("--samples", default=4, show_default=True, type=click.IntRange(1, 32), help="Samples to show.")
 @_pair_options
 def preview(file: Path, out: Path | None, samples: int, **choices: Any) -> None:
@@ -190,7 +190,7 @@ def preview(file: Path, out: Path | None, samples: int, **choices: Any) -> None:
 @click.option("--alignment/--no-alignment", default=True, show_default=True, help="Compare recordings with images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def pairs(file: Path, alignment: bool, as_json: bool, **choices: Any) -> None:
-    """Report on a pairing: labels, held-out images within reach of training, alignment of twins."""
+    """Check a pairing: label agreement, leaks of held-out images, alignment of twins."""
     import json
 
     from tmkt_data.pairs.paired_frames import PairedFrames
@@ -206,13 +206,13 @@ def pairs(file: Path, alignment: bool, as_json: bool, **choices: Any) -> None:
             ("pairing", f"{report.pairing}, {report.split} of {report.protocol}"),
             (
                 "recordings",
-                f"{report.num_recordings}, {report.num_with_twin} with their own image in the cache",
+                f"{report.num_recordings}, {report.num_with_twin} with a twin image in the cache",
             ),
-            ("images in reach", f"{report.pool_size}, {report.smallest_pool} for the smallest class"),
-            ("labels that agree", f"{report.label_agreement:.1%}"),
+            ("image pool", f"{report.pool_size}, {report.smallest_pool} for the smallest class"),
+            ("label agreement", f"{report.label_agreement:.1%}"),
             (
-                "held-out in reach",
-                f"{report.num_reachable_heldout} images whose recording is in another split",
+                "held-out images",
+                f"{report.num_reachable_heldout} in the pool, with a recording in another split",
             ),
             ("twins drawn", f"{report.twin_share:.1%} of the pairs of epoch 0"),
         ]
@@ -222,7 +222,7 @@ def pairs(file: Path, alignment: bool, as_json: bool, **choices: Any) -> None:
 
 
 def _figure(value: float | None, form: str) -> str:
-    return "nothing to compare with" if value is None else format(value, form)
+    return "nothing to compare" if value is None else format(value, form)
 
 
 def _print_alignment(alignment: Any) -> None:
@@ -235,6 +235,6 @@ def _print_alignment(alignment: Any) -> None:
             ),
             ("same class", f"{alignment.same_class:.3f}"),
             ("other classes", f"{alignment.other_class:.3f}"),
-            ("own is best", f"{alignment.own_is_best:.1%}"),
+            ("own image is best", f"{alignment.own_is_best:.1%}"),
         ]
     )

@@ -1,4 +1,4 @@
-"""The commands `tmkt-data download` and `tmkt-data doctor`: get a dataset, and see whether it is whole."""
+"""Commands `tmkt-data download` and `tmkt-data doctor`: download a dataset, check that it is complete."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import FILE, fail, print_rows, progress_bar, say
+from tmkt_data.errors import CatalogueError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,28 +28,27 @@ _ANY = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("name")
-@click.option("--to", "folder", type=_FOLDER, default=Path(), help="Folder to put them in.  [default: here]")
-@click.option("--yes", is_flag=True, help="Do not ask about the licence.")
+@click.option("--to", "folder", type=_FOLDER, default=Path(), help="Target folder.  [default: current folder]")
+@click.option("--yes", is_flag=True, help="Accept the license without asking.")
 def download(name: str, folder: Path, yes: bool) -> None:
-    """Fetch the files of a dataset, or say how to get them by hand.
+    """Download the files of a dataset, or explain how to get them by hand.
 
-    Interrupted and run again, it goes on where it stopped. Every file with a published MD5 is checked.
+    Run it again to resume an interrupted download. Files with a published MD5 are verified.
     """
     from tmkt_data.datasets.registry import dataset_info
-    from tmkt_data.errors import CatalogueError
     from tmkt_data.sources.urls import DOWNLOADS
 
     info = dataset_info(name)
     say(info.title)
-    say(f"licence: {info.licence}")
+    say(f"license: {info.licence}")
     if not any("://" in home for home in info.homes):
         root = ["--root", str(folder)] if name == "folder" else []
-        say(f"{name}: nothing to fetch; next: {shlex.join(['tmkt-data', 'prepare', name, *root])}")
+        say(f"{name}: nothing to download; next: {shlex.join(['tmkt-data', 'prepare', name, *root])}")
         return
     entries = [entry for entry in DOWNLOADS.get(name, ()) if entry.is_needed]
     fetched = [entry for entry in entries if entry.urls]
-    if fetched and not yes and not click.confirm("fetch it under this licence?"):
-        fail("nothing was fetched; give --yes, or answer y, to go on")
+    if fetched and not yes and not click.confirm("download it under this license?"):
+        fail("nothing was downloaded; answer y, or give --yes, to continue")
     failed: list[str] = []
     for entry in fetched:
         try:
@@ -70,14 +70,14 @@ def _fetch(entry: Download, folder: Path) -> None:
         task = bar.add_task(entry.name, total=None)
         for step in fetch(entry, folder):
             bar.update(task, completed=step.done / 1e6, total=step.total / 1e6 if step.total >= 0 else None)
-    say(f"{entry.name}: {'md5 as published' if entry.md5 else 'fetched, no checksum is published'}")
+    say(f"{entry.name}: {'MD5 verified' if entry.md5 else 'downloaded, no published checksum'}")
 
 
 def _print_manual(info: DatasetInfo, folder: Path, names: list[str]) -> None:
     homes = [home for home in info.homes if "://" in home]
     lines = ["", f"by hand{': ' + ', '.join(names) if names else ''}"]
     lines += [f"  {number}. get {home}" for number, home in enumerate(homes, start=1)]
-    lines.append(f"  {len(homes) + 1}. put the files, archives or unpacked, below {folder}, such as")
+    lines.append(f"  {len(homes) + 1}. put the files below {folder}, unpacked or as archives, for example")
     lines += [f"       {line}" for line in info.tree]
     command = shlex.join(["tmkt-data", "doctor", info.name, "--root", str(folder)])
     lines.append(f"  {len(homes) + 2}. {command}")
@@ -87,17 +87,17 @@ def _print_manual(info: DatasetInfo, folder: Path, names: list[str]) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--root", type=_ANY, help="Folder or archive that holds both sides.")
-@click.option("--events", type=_ANY, help="Folder or archive of the recordings, where it lies elsewhere.")
-@click.option("--images", type=_ANY, help="Folder or archive of the images, where it lies elsewhere.")
+@click.option("--root", type=_ANY, help="Folder or archive that contains both sides.")
+@click.option("--events", type=_ANY, help="Folder or archive of the recordings, if outside --root.")
+@click.option("--images", type=_ANY, help="Folder or archive of the images, if outside --root.")
 @click.option("--deep", is_flag=True, help="Decode every recording and image.")
-@click.option("--digests", type=FILE, help="File to write the SHA-256 of every file to.")
-@click.option("--against", type=FILE, help="Such a file, to compare with.")
+@click.option("--digests", type=FILE, help="Write the SHA-256 of every file to this file.")
+@click.option("--against", type=FILE, help="Compare with such a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(
     name: str, deep: bool, digests: Path | None, against: Path | None, as_json: bool, **given: Path | None
 ) -> None:
-    """Say what of a dataset is there, missing or damaged, and what to do next; exits with 1 where it is not whole."""
+    """Check a dataset for missing or damaged files and suggest the next command; exits with 1 if incomplete."""
     from tmkt_data.datasets.registry import dataset_info
     from tmkt_data.sources.doctor import decode_all, diagnose
 
@@ -120,7 +120,7 @@ def doctor(
 
 
 def _find(name: str, told: Callable[[str], None], **given: Path | None) -> tuple[Catalogue, Sequence[Path]]:
-    """Find a dataset, and the folders that its sides are in."""
+    """Find a dataset and the folders of its sides."""
     from tmkt_data.cache.find import cache_directory
     from tmkt_data.datasets.registry import MADE_IN, open_made
     from tmkt_data.sources.locate import Locations, find_sources
@@ -157,8 +157,8 @@ def _print_diagnosis(found: Diagnosis, *, deep: bool) -> None:
     of_images = f" of {found.expected_images}" if found.expected_images else ""
     rows: list[tuple[str, Any]] = [
         ("recordings", f"{found.recordings}" + (f" of {found.expected}" if found.expected else "")),
-        ("images", f"{found.images}{of_images}, {found.twins} of them twins of a recording"),
-        ("missing", f"{found.missing_recordings} recordings, {found.missing_images} images"),
+        ("images", f"{found.images}{of_images}, {found.twins} with a twin recording"),
+        ("missing", f"{counted(found.missing_recordings, 'recording')}, {counted(found.missing_images, 'image')}"),
         ("misplaced", f"{len(found.misplaced)}"),
         ("damaged", f"{len(found.problems)}" + ("" if deep else " by size; --deep decodes every file")),
     ]

@@ -15,7 +15,7 @@ _MAX_BYTES = 1 << 20
 
 
 class Annotation(NamedTuple):
-    """What surrounds the object, in pixels of the recording; corners may lie outside of it.
+    """Bounding box and contour of an object, in sensor pixels; box corners may lie outside the sensor.
 
     Attributes:
         box: Four corners as (x, y), shape (4, 2), int16.
@@ -27,10 +27,10 @@ class Annotation(NamedTuple):
 
 
 def annotation_path(annotations: Path, recording_id: str) -> Path:
-    """Return the file of a recording: `airplanes/annotation_0001.bin` for `"airplanes/image_0001"`.
+    """Return the annotation file of a recording: `airplanes/annotation_0001.bin` for `"airplanes/image_0001"`.
 
     Args:
-        annotations: Folder `Caltech101_annotations`; the background class has none there.
+        annotations: Folder `Caltech101_annotations`; it has none for the background class.
         recording_id: Id of the recording in the catalogue.
     """
     name, _, stem = recording_id.partition("/")
@@ -41,9 +41,9 @@ def read_annotation(path: Path) -> Annotation:
     """Read one annotation.
 
     Raises:
-        EventError: The file is missing, or its sizes do not fit what is in it.
+        EventError: The file is missing, or its length does not match the counts in it.
 
-    Source: Orchard et al., 2015, `Read_annotation.m`: int16, two counts and then the values by column, twice.
+    Source: Orchard et al., 2015, `Read_annotation.m`: two int16 counts and the values in column-major order, twice.
     """
     data = read_bytes(path, limit=_MAX_BYTES)
     values = np.frombuffer(data[: len(data) - len(data) % 2], "<i2")

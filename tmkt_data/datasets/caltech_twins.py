@@ -1,4 +1,4 @@
-"""Caltech-101 photographs beside simulated recordings of them: N-Caltech101 for those who have photographs alone."""
+"""Caltech-101 photographs paired with simulated recordings: a stand-in for N-Caltech101 when only photographs exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tmkt_data.sample_ids import rows_of
 
 INFO = DatasetInfo(
     name="caltech101-twins",
-    title="Caltech-101 photographs + SIMULATED recordings of them, the classes that are there",
+    title="Caltech-101 photographs + SIMULATED recordings of them, for the classes present",
     homes=(
         "images: https://data.caltech.edu/records/mzrjq-6wc02 (caltech-101.zip)",
         "recordings: simulated on the first prepare",
@@ -30,21 +30,21 @@ _IMAGE = re.compile(r"image_\d{4}\.jpg")
 _RECORDING = re.compile(r"image_\d{4}\.bin")
 _LEAST_PHOTOGRAPHS = 3
 _OTHER_CROPS = "Faces"
-"""Other crops of the photographs of Faces_easy: a held-out face would be in training too."""
+"""Other crops of the photographs in Faces_easy; including them would leak held-out faces into training."""
 
 
 def list_photographs(root: Path | None, images: Path | None = None) -> tuple[tuple[str, ...], SourceTable, list[str]]:
-    """List the photographs of the classes that are there.
+    """List the photographs of the classes present.
 
     Args:
-        root: Folder of the photographs, or one that holds it under a usual name.
-        images: The folder itself, where it lies elsewhere.
+        root: Folder of the photographs, or a parent that contains it under a standard name.
+        images: Folder of the photographs, if outside `root`.
 
     Returns:
-        Names of the classes, bytewise; the photographs, bytewise by id; and what was left out, one line each.
+        Class names, sorted bytewise; photographs, sorted bytewise by id; and one line for each exclusion.
 
     Raises:
-        CatalogueError: There are no photographs, or those of one class alone.
+        CatalogueError: There are no photographs, or photographs of only one class.
     """
     folder, looked = find_folder(images, root, IMAGE_FOLDERS, _IMAGE)
     if folder is None:
@@ -70,18 +70,18 @@ def list_photographs(root: Path | None, images: Path | None = None) -> tuple[tup
 
 
 def open_caltech_twins(root: Path | None, recordings: Path, images: Path | None = None) -> Catalogue:
-    """List photographs and the recordings that `caltech_twins_source.write_twins` has simulated of them.
+    """List photographs and their recordings simulated by `caltech_twins_source.write_twins`.
 
     Args:
-        root: Folder of the photographs, or one that holds it.
+        root: Folder of the photographs, or a parent of it.
         recordings: Folder of the simulated recordings.
-        images: Folder of the photographs, where it lies elsewhere.
+        images: Folder of the photographs, if outside `root`.
 
     Returns:
-        The catalogue, with splits as those of N-Caltech101; ids such as `"airplanes/image_0001"`.
+        The catalogue, split like N-Caltech101; ids look like `"airplanes/image_0001"`.
 
     Raises:
-        CatalogueError: A side that is not there, or a photograph without its recording.
+        CatalogueError: A side is missing, or a photograph has no recording.
     """
     names, photographs, notes = list_photographs(root, images)
     builder = TableBuilder()

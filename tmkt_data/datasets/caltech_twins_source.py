@@ -28,9 +28,9 @@ SETTINGS = SimulatorSettings(
     noise_rate_hz=1.0,
     path=SaccadePath(corners=((0.0, 0.0), (3.0, 6.0), (6.0, 0.0), (0.0, 0.0))),
 )
-"""What comes close to the one real recording at hand, Faces_easy/image_0001 (inferred); see docs/results.md.
+"""Fitted to the one real recording available, Faces_easy/image_0001 (inferred); see docs/results.md.
 
-The path is 6/7 of the published one: real recordings reach 6 pixels beyond the size of the photograph.
+The path is 6/7 of the published one: real recordings extend 6 pixels beyond the photograph.
 """
 
 _MOTION_PX = 6
@@ -38,14 +38,14 @@ _LOCK = "twins.lock"
 
 
 def twins_folder(photographs: Sequence[Source], below: Path) -> Path:
-    """Return the folder of the recordings of these photographs: its name depends on their bytes and on the simulator.
+    """Return the folder for recordings of these photographs; its name hashes their bytes and the simulator version.
 
     Args:
         photographs: The photographs.
-        below: Folder of all such folders.
+        below: Parent of all such folders.
 
     Raises:
-        ImageError: A photograph that cannot be read.
+        ImageError: A photograph cannot be read.
     """
     digest = hashlib.sha256()
     settings = dataclasses.asdict(SETTINGS)
@@ -57,21 +57,21 @@ def twins_folder(photographs: Sequence[Source], below: Path) -> Path:
 
 
 def write_twins(photographs: Sequence[Source], folder: Path) -> Iterator[int]:
-    """Simulate a recording of each photograph, and yield after each how many are there.
+    """Simulate a recording of each photograph, yielding the number complete after each.
 
-    A recording that is there is left as it is: files are put in place whole, and the name of the folder says what
-    they were made from. So an interrupted writing goes on where it stopped.
+    Existing recordings are kept: files are written atomically, and the folder name identifies what they were made
+    from. An interrupted run therefore resumes.
 
     Args:
         photographs: The photographs.
-        folder: Folder of the recordings, from `twins_folder`; made where it is missing.
+        folder: Folder of the recordings, from `twins_folder`; created if missing.
 
     Yields:
-        Number of recordings there, 1 to all.
+        Number of recordings complete, from 1 to all.
 
     Raises:
-        ImageError: A photograph that cannot be read.
-        TmktError: The disk is full or cannot be written, or another process writes there.
+        ImageError: A photograph cannot be read.
+        TmktError: The disk is full or not writable, or another process is writing there.
     """
     paths = [folder / f"{source.id}.bin" for source in photographs]
     if all(path.is_file() for path in paths):
@@ -85,10 +85,10 @@ def write_twins(photographs: Sequence[Source], folder: Path) -> Iterator[int]:
 
 
 def simulate_twin(source: Source) -> Events:
-    """Make the recording of one photograph: a pure function of its pixels, its id and the settings.
+    """Simulate the recording of one photograph, as a pure function of its pixels, id and settings.
 
-    The photograph is fitted into the screen as N-Caltech101 did (inferred), and led along the saccades; the sensor is
-    as large as the picture and its motion, as in the published recordings.
+    The photograph is scaled to fit the screen as in N-Caltech101 (inferred) and moved along the saccades; the sensor
+    covers the picture and its motion, as in the published recordings.
 
     Raises:
         ImageError: The photograph cannot be read.

@@ -1,4 +1,4 @@
-"""A catalogue: which samples a dataset holds, their class, and their twin; nothing is decoded yet."""
+"""The catalogue of a dataset: its samples, their classes and twins, before anything is decoded."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from tmkt_data.spec import Motion, RecordingKind, SplitLayout
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Everything that `prepare` has to know of a dataset.
+    """Everything that `prepare` needs to know about a dataset.
 
     Attributes:
-        name: Name of the dataset, as `tmkt-data prepare NAME` takes it.
-        class_names: Names of all classes that the dataset declares, present on disk or not; the label is the position.
-        sensor_size: The canvas of the recordings.
+        name: Name of the dataset, as in `tmkt-data prepare NAME`.
+        class_names: Names of all classes of the dataset, present on disk or not; a label is an index into it.
+        sensor_size: Canvas of the recordings.
         placement: Where an image lies on that canvas.
-        recordings: Sorted bytewise by id; may be given as any sequence of sources, as may the images.
-        images: Sorted bytewise by id.
+        recordings: Recordings, sorted bytewise by id; any sequence of sources.
+        images: Images, sorted bytewise by id; any sequence of sources.
         motion: How the sensor moved: `saccade`, the three saccades of N-MNIST and N-Caltech101, or `none`.
-        split_layout: `prefix`, `block` or `drawer`: splits are laid down, see `splits`; `drawn`: stratified and seeded.
-        kind: What a recording is: a file, a slice of a long one that a csv beside it names, or simulated of its image.
-        reading: What the readers of the recordings are told beside the sensor's size.
-        window: Part of the sensor that recordings are cut to; `sensor_size` is its size then. None: the whole sensor.
-        expected: Recordings that the complete dataset has; 0 where unknown.
-        declared: The ids that the complete dataset has.
-        is_centered: Each recording is moved to the middle of the sensor, by the sizes that a list states for it.
-        notes: What was found and left out, or is missing; one line each.
+        split_layout: `prefix`, `block` or `drawer`: fixed splits, see `splits`; `drawn`: stratified and seeded.
+        kind: What a recording is: a file, a slice of a long file by the CSV beside it, or simulated from its image.
+        reading: Reader options besides the sensor size.
+        window: Part of the sensor that recordings are cropped to, whose size is `sensor_size`; None for all of it.
+        expected: Number of recordings in the complete dataset; 0 if unknown.
+        declared: Ids of the complete dataset.
+        is_centered: Whether each recording is shifted to the sensor center, using the size listed for it.
+        notes: What was excluded or is missing, one line each.
     """
 
     name: str
@@ -65,15 +65,15 @@ class Catalogue:
             wrong = first_disorder(table.ids)
             if wrong is not None:
                 later = table[wrong].id
-                raise CatalogueError(f"{self.name} {side}: id {later!r} twice or unsorted; ids are unique and sorted")
+                raise CatalogueError(f"{self.name} {side}: duplicate or unsorted {later!r}, expected unique sorted ids")
 
     def unpaired_classes(self) -> tuple[str, ...]:
-        """Return the classes that have recordings and no image at all."""
+        """Return the classes that have recordings but no images."""
         alone = np.setdiff1d(self.recordings.labels, self.images.labels)
         return tuple(self.class_names[label] for label in alone.tolist())
 
     def unmatched_notes(self) -> tuple[str, ...]:
-        """Return one line for each side that has samples without a twin on the other."""
+        """Return one line for each side that has samples without a twin."""
         if not len(self.images):
             return ("there are no images: for event-only training",)
         notes: list[str] = []
@@ -88,17 +88,17 @@ class Catalogue:
 
     @property
     def num_twins(self) -> int:
-        """Recordings whose own image is there."""
+        """Number of recordings whose twin image is present."""
         return int((rows_of(self.recordings.ids, self.images.ids) >= 0).sum())
 
 
 def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str, str, int]], list[str]]:
-    """List the files of one folder whose name matches, and the names that do not.
+    """List the files of one folder whose name matches, and the names excluded.
 
     Returns:
-        `(stem, file, bytes)` sorted bytewise by stem, and the names left out: those that do not match, links that lead
-        nowhere or to themselves, and hidden files such as the `._name` that macOS puts beside each. Of hidden ones
-        those that do not match are not named.
+        `(stem, file, bytes)` sorted bytewise by stem, and the excluded names: those that do not match, broken or
+        circular links, and hidden files whose name would match, such as the `._name` files of macOS. Other hidden
+        files are ignored.
 
     Raises:
         CatalogueError: The folder cannot be read.
@@ -120,7 +120,7 @@ def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str,
 
 
 def _file_size(entry: os.DirEntry[str]) -> int | None:
-    """Return the size of a file; None for a folder, and for a link that cannot be followed."""
+    """Return the size of a file; None for a folder or a broken link."""
     try:
         return entry.stat().st_size if entry.is_file() else None
     except PermissionError:
@@ -132,16 +132,16 @@ def _file_size(entry: os.DirEntry[str]) -> int | None:
 def find_folder(
     given: Path | None, root: Path | None, names: Sequence[str], holds: re.Pattern[str]
 ) -> tuple[Path | None, list[Path]]:
-    """Find the folder of one side: the one that holds most class folders with a matching file.
+    """Find the folder of one side: the one with the most class folders that contain a matching file.
 
     Args:
-        given: Folder named by the user, taken itself or one of `names` below it; None to look below `root`.
-        root: Folder that holds both sides.
-        names: Usual places below it, most usual first; `"."` is the folder itself.
-        holds: Pattern of a file name that proves the side.
+        given: Folder given by the user, used as is or with one of `names`; None to search below `root`.
+        root: Folder that contains both sides.
+        names: Standard locations below it, most common first; `"."` is the folder itself.
+        holds: Pattern of the file names that identify the side.
 
     Returns:
-        The folder, or None; and every folder looked at.
+        The folder, or None; and every folder searched.
     """
     start = given if given is not None else root
     if start is None:
@@ -154,9 +154,9 @@ def find_folder(
 
 
 def holds_classes(folder: Path, pattern: re.Pattern[str]) -> bool:
-    """Return whether a folder has class folders with a file whose name matches; False where it is not there.
+    """Return whether a folder has class folders with a matching file; False if it does not exist.
 
-    Hidden folders and files do not count.
+    Hidden folders and files are ignored.
     """
     return any(True for _ in _classes(folder, pattern))
 
@@ -195,21 +195,21 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def unreadable_folder(folder: Path, broken: OSError) -> CatalogueError:
-    """Build the error for a folder that is there and cannot be read: it must not count as empty."""
+    """Build the error for a folder that exists but cannot be read: it must not count as empty."""
     return CatalogueError(f"{folder}: cannot be read ({broken.strerror or broken}); check its permissions")
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted bytewise; none where it is not there."""
+    """Return the names of the subfolders, sorted bytewise; empty if the folder does not exist."""
     return sorted((path.name for path in _folders(folder)), key=os.fsencode)
 
 
 def is_plain(name: str) -> bool:
-    """Return whether a name has no control character, such as a newline, that would forge a line of output."""
+    """Return whether a name is free of control characters, such as a newline that would forge a line of output."""
     return name.isprintable() or not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
-    """Join names for a message, the first few of many, with control characters escaped."""
+    """Join the first few names for a message, with control characters escaped."""
     shown = ", ".join(name if is_plain(name) else ascii(name) for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -1,4 +1,4 @@
-"""CEP-DVS: recordings of CIFAR-100 pictures on a screen, beside the pictures; matched by file number."""
+"""CEP-DVS: recordings of CIFAR-100 pictures shown on a screen, paired with the pictures by file number."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLASS_NAMES = (
     "people", "reptiles", "small_mammals", "trees", "vehicles_1", "vehicles_2",
 )  # fmt: skip
 SENSOR_SIZE = SensorSize(640, 480)
-"""A bound, the largest usual sensor: the set does not say its own, and canvas `tight` does not need it (inferred)."""
+"""An upper bound, the largest common sensor: its own is not published, and canvas `tight` ignores it (inferred)."""
 
 NUM_LOOKED_AT = 20
 USUAL_SENSORS = ((128, 128), (240, 180), (304, 240), (346, 260), (640, 480))
@@ -39,7 +39,7 @@ INFO = DatasetInfo(
     homes=("both: https://1drv.ms/f/s!AvsXtwnFBhV9hgKc6QWxc42O0Vxx (SuppDoc/EventKD)",),
     licence="none published; ask its authors (Deng et al., IEEE TIP 2021)",
     tree=(
-        "ROOT/pathFile.csv                 a header, then a row for each number from 0 on",
+        "ROOT/pathFile.csv                 a header, then one row per number, starting at 0",
         "ROOT/data/MAT/img/01891.mat       recording of number 1891",
         "ROOT/data/img/01891.jpg           its picture",
     ),
@@ -60,21 +60,21 @@ _MAX_CSV_BYTES = 10_000_000
 def open_cepdvs(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
     """List CEP-DVS.
 
-    A recording and a picture are twins by their number, and the row of that number names the class: never by position
-    in a listing.
+    A recording and a picture with the same number are twins, and the row of that number names their class; the order
+    of a directory listing is never used.
 
     Args:
-        root: Folder that holds `pathFile.csv` and `data`, or the one above it.
-        events: Folder of the `.mat` files, where it lies elsewhere.
-        images: Folder of the `.jpg` files, where it lies elsewhere.
+        root: Folder that contains `pathFile.csv` and `data`, or its parent.
+        events: Folder of the `.mat` files, if outside `root`.
+        images: Folder of the `.jpg` files, if outside `root`.
 
     Returns:
-        The catalogue; ids are such as `"flowers/01891"`.
+        The catalogue; ids look like `"flowers/01891"`.
 
     Raises:
-        CatalogueError: A side that is not there, a row that names no class or two, or a number twice or without a row.
+        CatalogueError: A side is missing, a row names no class or two, or a number is duplicated or has no row.
 
-    Source: Deng et al., IEEE TIP 2021; the layout as two public readers have it, no original was at hand (inferred).
+    Source: Deng et al., IEEE TIP 2021; layout as in two public readers, not checked against the original (inferred).
     """
     folders = [] if root is None else [root / name for name in _ROOTS]
     base = next((folder for folder in folders if (folder / "pathFile.csv").is_file()), None)
@@ -118,10 +118,10 @@ def open_cepdvs(root: Path | None = None, events: Path | None = None, images: Pa
 
 
 def read_labels(path: Path) -> list[int]:
-    """Read the class of each number from `pathFile.csv`: one header line, then one row a number.
+    """Read the class of each number from `pathFile.csv`: one header line, then one row per number.
 
     Raises:
-        CatalogueError: The file cannot be read, or a row names no class, or two.
+        CatalogueError: The file cannot be read, or a row names no class or two.
     """
     data = read_bytes(path, error=CatalogueError)
     if len(data) > _MAX_CSV_BYTES:
@@ -152,24 +152,24 @@ def _list_side(folder: Path, pattern: re.Pattern[str], labels: list[int], side: 
         number = int(stem)
         if number >= len(labels):
             raise CatalogueError(
-                f"{path}: number {number}, but pathFile.csv has rows 0 to {len(labels) - 1}; complete it"
+                f"{path}: number {number}, but pathFile.csv has rows 0 to {len(labels) - 1}; add its row"
             )
         if number in sources:
-            raise CatalogueError(f"{path}: number {number} is that of {sources[number].path.name} too; remove one")
+            raise CatalogueError(f"{path}: duplicate number {number}, also in {sources[number].path.name}; remove one")
         label = labels[number]
         sources[number] = Source(f"{CLASS_NAMES[label]}/{number:05d}", label, path, size)
     return sorted_sources(sources.values())
 
 
 def probe_notes(recordings: Sequence[Source], num: int = NUM_LOOKED_AT) -> str:
-    """Decode some recordings, evenly spread over the set, and say what they span.
+    """Decode a few evenly spaced recordings and summarize their extent and duration.
 
     Args:
-        recordings: The set, one at least.
-        num: Recordings to decode.
+        recordings: The recordings, at least one.
+        num: Number of recordings to decode.
 
     Returns:
-        One line: extent, the smallest usual sensor that holds it, median duration, and what looks odd.
+        One line: extent, the smallest common sensor that contains it, median duration, and anything unusual.
     """
     chosen = [recordings[i] for i in np.unique(np.linspace(0, len(recordings) - 1, num).astype(int)).tolist()]
     extents, spans = [], []

@@ -1,4 +1,4 @@
-"""CIFAR10-DVS recordings beside CIFAR-10 images; no list says which image a recording is of, so pairs are by class."""
+"""CIFAR10-DVS recordings and CIFAR-10 images, paired by class: no list maps recordings to images."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ INFO = DatasetInfo(
     name="cifar10dvs",
     title="CIFAR10-DVS + CIFAR-10: 10000 recordings of pictures on a screen, 10 classes, paired by class",
     homes=(
-        "recordings: https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671 (airplane.zip and nine beside it)",
+        "recordings: https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671 (airplane.zip and nine more)",
         "images: https://www.cs.toronto.edu/~kriz/cifar.html (cifar-10-binary.tar.gz or cifar-10-python.tar.gz)",
     ),
     licence="CIFAR10-DVS see figshare; CIFAR-10 none stated",
     tree=(
-        "ROOT/CIFAR10DVS/airplane/cifar10_airplane_0.aedat   (.aedat4, or .npz with t, x, y and p, are taken too)",
+        "ROOT/CIFAR10DVS/airplane/cifar10_airplane_0.aedat   (or .aedat4, or .npz with t, x, y and p)",
         "ROOT/cifar-10-batches-bin/data_batch_1.bin   or   ROOT/cifar-10-batches-py/data_batch_1",
     ),
     size=48,
@@ -46,17 +46,17 @@ def open_cifar10dvs(root: Path | None = None, events: Path | None = None, images
     """List CIFAR10-DVS and CIFAR-10.
 
     Args:
-        root: Folder that holds both sides in one of the usual layouts.
-        events: Folder of the class folders, where it lies elsewhere.
-        images: Folder of the batches, where it lies elsewhere.
+        root: Folder that contains both sides in one of the standard layouts.
+        events: Folder of the class folders, if outside `root`.
+        images: Folder of the batches, if outside `root`.
 
     Returns:
-        The catalogue; ids are such as `"airplane/0007"` and `"airplane/train-00031"`. There are no twins. Recordings
-        in AEDAT 2.0 are turned upright as the orientation `cifar10dvs` does. Test images of CIFAR-10 are free for
-        training, as no recording is known to be of them.
+        The catalogue; ids look like `"airplane/0007"` and `"airplane/train-00031"`. There are no twins. Recordings
+        in AEDAT 2.0 are rotated upright with the orientation `cifar10dvs`. Test images of CIFAR-10 may be used for
+        training, since no recording is known to show them.
 
     Raises:
-        CatalogueError: A side that is not there, a recording twice, or a batch that cannot be read.
+        CatalogueError: A side is missing, a recording is duplicated, or a batch cannot be read.
 
     Source: Li et al., Frontiers in Neuroscience 11:309, 2017.
     """
@@ -108,7 +108,7 @@ def _recordings(folder: Path, notes: list[str]) -> SourceTable:
                 continue
             sample = f"{name}/{int(match[2]):04d}"
             if sample in found:
-                raise CatalogueError(f"{path}: recording {sample} is {found[sample].path.name} too; remove one")
+                raise CatalogueError(f"{path}: duplicate {sample}, also {found[sample].path.name}; remove one")
             found[sample] = Source(sample, CLASS_NAMES.index(name), str(path), size)
     if left_out:
         notes.append(f"recordings: left out: {some(left_out)}")

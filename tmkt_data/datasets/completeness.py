@@ -1,4 +1,4 @@
-"""What the publishers say that a dataset holds, and what of it is there."""
+"""Compare the samples of a dataset with what its publishers declare."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _SHOWN = 5
 
 
 def completeness(found: Collection[str], expected: Sequence[str], side: str) -> str | None:
-    """Say what is missing.
+    """Describe which samples are missing.
 
     Args:
-        found: Ids that are there, such as `"airplanes/image_0001"`.
-        expected: Ids of the complete set, by class.
-        side: What they are, such as `"recordings"`.
+        found: Ids present, such as `"airplanes/image_0001"`.
+        expected: Ids of the complete dataset, grouped by class.
+        side: Noun for the samples, such as `"recordings"`.
 
     Returns:
-        Such as `"8628 of 8709 recordings; missing: airplanes/image_0007, ibis (all 80)"`; None where all are there.
+        Text such as `"8628 of 8709 recordings; missing: airplanes/image_0007, ibis (all 80)"`; None if complete.
 
     Example:
         >>> completeness({"a/1"}, ["a/1", "a/2", "b/1", "b/2"], "recordings")
@@ -39,12 +39,12 @@ def completeness(found: Collection[str], expected: Sequence[str], side: str) -> 
 
 
 def count_note(found: int, expected: int, side: str) -> str | None:
-    """Say how many of a set are there, where no list of names is known; None where it is complete."""
+    """Describe how many samples are present when their names are unknown; None if complete."""
     return None if found == expected else f"{found} of {expected} {side} are here"
 
 
 def notes_of(*notes: str | None) -> Iterable[str]:
-    """Return the notes that say something."""
+    """Return the notes that are not None."""
     return [note for note in notes if note is not None]
 
 
@@ -52,11 +52,11 @@ class Declared(NamedTuple):
     """The ids of the complete dataset, as far as they are known.
 
     Attributes:
-        recordings: Ids such as `"ant/image_0001"`, by class; none where only their number is known.
+        recordings: Ids such as `"ant/image_0001"`, grouped by class; empty if only their number is known.
         images: The same for the images.
-        num_images: Images of the complete set, where their ids are not known; 0 where that is not known either.
-        has_classes: Whether the ids name the class. If not, they are the part after it, such as `"train-00001"`: MNIST
-            counts across its digits.
+        num_images: Number of images in the complete dataset if their ids are unknown; 0 if that is unknown too.
+        has_classes: Whether the ids name the class. If not, they are what follows it, such as `"train-00001"`: MNIST
+            numbers images across classes.
     """
 
     recordings: Sequence[str] = ()
@@ -72,9 +72,9 @@ class Difference(NamedTuple):
     """How one side differs from what is declared.
 
     Attributes:
-        missing: Declared ids that are not there, in the order of the declaration.
-        unexpected: Ids that are there and not declared.
-        twice: Ids that are there under one number in several classes.
+        missing: Declared ids that were not found, in the order of the declaration.
+        unexpected: Ids found but not declared.
+        twice: Groups of ids with one number in several classes.
     """
 
     missing: list[str]
@@ -103,7 +103,7 @@ def compare(found: Iterable[str], declared: Collection[str], *, has_classes: boo
 
 
 def torn_pairs(recordings: Iterable[str], images: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the recordings and images of one number whose classes disagree; ids are such as `"5/train-00001"`."""
+    """Return recordings and images of one number but different classes; ids look like `"5/train-00001"`."""
     class_of = {number_of(sample): sample for sample in images}
     pairs = ((sample, class_of.get(number_of(sample), sample)) for sample in recordings)
     return [(recording, image) for recording, image in pairs if recording != image]

@@ -1,4 +1,4 @@
-"""The embedded dataset: scikit-learn's handwritten digits beside simulated recordings of them."""
+"""The embedded dataset: scikit-learn's handwritten digits paired with simulated recordings."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _NUM_DIGITS = 1797
 
 
 def open_digits(root: Path) -> Catalogue:
-    """List the digits that `digits_source.write_digits` has written below `root`.
+    """List the digits written below `root` by `digits_source.write_digits`.
 
     Returns:
-        The catalogue; ids are such as `"5/00016"`, the 1-based number of the image in scikit-learn's set.
+        The catalogue; ids look like `"5/00016"`, with the 1-based image number in scikit-learn's dataset.
 
     Raises:
-        CatalogueError: The files are not there.
+        CatalogueError: The files are missing.
     """
     event_folder, image_folder = root / "N-MNIST", root / "MNIST_png"
     for folder in (event_folder, image_folder):
@@ -55,5 +55,5 @@ def open_digits(root: Path) -> Catalogue:
 
 
 def _one_part(source: Source) -> Source:
-    """The set has no test part of its own, so neither the id nor the part names one."""
+    # The dataset has no test split of its own, so neither the id nor `part` names one.
     return source._replace(id=source.id.replace("/train-", "/"), part="")

@@ -1,10 +1,10 @@
 """The embedded dataset `digits` as source files: real handwritten digits, and simulated recordings of them.
 
-The tree has the layout of N-MNIST beside MNIST, so that the same catalogue and readers serve both:
+The tree has the layout of N-MNIST and MNIST, so the same catalogue and readers work for both:
 
     MNIST_png/Train/<digit>/<NNNNN>.png     28 x 28, mode L, white on black
     N-MNIST/Train/<digit>/<NNNNN>.bin       ATIS events of a 34 x 34 sensor
-    digits.json                             written last; without it the tree is not whole
+    digits.json                             written last; without it the tree is incomplete
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tmkt_data.errors import CatalogueError, TmktError
+from tmkt_data.errors import CatalogueError, TmktError, counted
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT, write_atis
 from tmkt_data.files import locked_folder, write_bytes
 from tmkt_data.random_keys import Purpose, draw_key
@@ -28,7 +28,7 @@ from tmkt_data.simulate.recording import NMNIST_SETTINGS, SIMULATOR_VERSION, sim
 
 SOURCE = "scikit-learn load_digits: UCI Optical Recognition of Handwritten Digits (test part, CC BY 4.0)"
 SOURCE_VERSION = f"1.{SIMULATOR_VERSION}"
-"""Version of the files: of this module, then of the simulator. A tree of another version is written anew."""
+"""Version of the files: of this module, then of the simulator. A tree of another version is rewritten."""
 SEED = 0
 IMAGE_SIZE = 28
 STROKE_SIZE = 20
@@ -56,21 +56,21 @@ class _Digit(NamedTuple):
 
 
 def write_digits(root: Path, *, per_class: int | None = None) -> Iterator[int]:
-    """Write the tree, and yield after each digit how many are done.
+    """Write the tree, yielding the number of digits complete after each.
 
-    An interrupted writing goes on where it stopped and ends with the same bytes. A whole tree is left as it
-    is. One of another version or `per_class`, or one that was altered after it was whole, is written anew.
+    An interrupted run resumes and produces the same bytes. A complete tree is left unchanged. A tree of another
+    version or `per_class`, or one modified after completion, is rewritten.
 
     Args:
-        root: Folder of the tree; made where it is missing.
-        per_class: Keep the first digits of each class only, 1 or more; None keeps all 1797.
+        root: Folder of the tree; created if missing.
+        per_class: Keep only the first so many digits of each class, 1 or more; None keeps all 1797.
 
     Yields:
-        Number of digits done so far, 1 to all.
+        Number of digits complete, from 1 to all.
 
     Raises:
-        CatalogueError: The folder holds images or recordings that this function did not write.
-        TmktError: `per_class` below 1, or the disk is full or cannot be written.
+        CatalogueError: The folder contains files that this function did not write.
+        TmktError: `per_class` is below 1, or the disk is full or not writable.
     """
     digits = _load_digits(per_class)
     if _is_whole(root, digits, per_class):
@@ -98,18 +98,18 @@ def _write(root: Path, digits: list[_Digit], per_class: int | None) -> Iterator[
 
 
 def digits_are_whole(root: Path, *, per_class: int | None = None) -> bool:
-    """Tell whether the tree is complete, of this version, and unaltered; reads every file of it.
+    """Return whether the tree is complete, of this version and unmodified; reads every file.
 
     Args:
         root: Folder of the tree.
-        per_class: As it was given to `write_digits`; a cut tree does not count as the full one.
+        per_class: As given to `write_digits`; a reduced tree does not count as the full one.
     """
     return _is_whole(root, _load_digits(per_class), per_class)
 
 
 def _load_digits(per_class: int | None) -> list[_Digit]:
     if per_class is not None and per_class < 1:
-        raise TmktError(f"digits: found per_class {per_class}, expected 1 or more; leave it out to take all")
+        raise TmktError(f"digits: found per_class {per_class}, expected 1 or more; omit it to keep all")
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -123,7 +123,7 @@ def _load_digits(per_class: int | None) -> list[_Digit]:
 
 
 def _enlarge(pixels: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Enlarge gray values 0 to 16, shape (8, 8), to an image of shape (28, 28), uint8, white on black."""
+    """Enlarge an (8, 8) image with gray values 0 to 16 to (28, 28), uint8, white on black."""
     padded = np.pad(pixels.astype(np.float32) * (255.0 / 16.0), 2)
     side = STROKE_SIZE * 12 // 8
     large = np.asarray(Image.fromarray(padded).resize((side, side), Image.Resampling.BICUBIC))
@@ -147,7 +147,7 @@ def _count(digits: list[_Digit]) -> dict[str, int]:
 
 
 def _digest(root: Path, digits: list[_Digit]) -> dict[str, str]:
-    """Return the SHA-256 of each side over names and bytes in order; a missing file makes an empty digest."""
+    """Return the SHA-256 of each side over names and bytes in order; `""` if a file is missing."""
     sides: dict[str, str] = {}
     for side in (_IMAGES, _EVENTS):
         digest = hashlib.sha256()
@@ -173,11 +173,11 @@ def _is_whole(root: Path, digits: list[_Digit], per_class: int | None) -> bool:
 
 
 def _begin(root: Path, digits: list[_Digit], per_class: int | None) -> None:
-    """Make the folders and note that writing began; keep files only of the same interrupted writing."""
+    """Create the folders and the start marker; keep files only if they belong to the same interrupted run."""
     begun, marker = _refuse_strangers(root)
     _make_folders(root, digits)
     if marker is not None or begun != _identity(per_class):
-        # Under this note nothing is kept, so that a stop while clearing leaves no old file for a new one.
+        # With this marker nothing is kept, so an interruption while clearing leaves no stale file behind.
         write_bytes(root / _BEGUN, _dump({"clearing": True}))
         for path in [root / _MARKER, *_own_files(root)]:
             _remove(path)
@@ -191,24 +191,24 @@ def _find_files(root: Path) -> list[Path]:
 
 
 def _refuse_strangers(root: Path) -> tuple[dict[str, object] | None, dict[str, object] | None]:
-    """Return the two markers of a folder that holds nothing but this set.
+    """Return the two markers of a folder that contains only this dataset.
 
     Raises:
-        CatalogueError: There are files of others.
+        CatalogueError: The folder contains other files.
     """
     begun, marker = _read_marker(root / _BEGUN), _read_marker(root / _MARKER)
     known = set() if begun is None and marker is None else set(_own_files(root))
     foreign = [path for path in _find_files(root) if path not in known]
     if foreign:
         raise CatalogueError(
-            f"{root}: holds {len(foreign)} files that are not of this set, such as {foreign[0].relative_to(root)}; "
-            "name an empty folder"
+            f"{root}: holds {counted(len(foreign), 'other file')}, such as {foreign[0].relative_to(root)}; "
+            "give an empty folder"
         )
     return begun, marker
 
 
 def _own_files(root: Path) -> list[Path]:
-    """Return every file that the full set may have, of whatever version: its names do not change."""
+    """Return every file that the full dataset may have; the names are the same in all versions."""
     names = ((digit.image_name, digit.events_name) for digit in _load_digits(None))
     return [root / name for pair in names for name in pair]
 
@@ -223,7 +223,7 @@ def _make_folders(root: Path, digits: list[_Digit]) -> None:
 
 
 def _is_picture(path: Path) -> bool:
-    """Tell whether a file that an interrupted writing left is whole; a failing disk may have cut it."""
+    """Return whether an existing image is complete; a failing disk may have truncated it."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -251,7 +251,7 @@ def _dump(content: dict[str, object]) -> bytes:
 
 
 def _read_marker(path: Path) -> dict[str, object] | None:
-    """Return what a marker says: nothing where it cannot be read, None where there is none."""
+    """Return the content of a marker: empty if it is unreadable, None if it does not exist."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""DVS128 Gesture: recordings of eleven gestures, cut from long ones; no images belong to it."""
+"""DVS128 Gesture: recordings of eleven gestures, sliced from long files; it has no images."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def open_dvsgesture(root: Path | None = None, events: Path | None = None, images
     """List DVS128 Gesture.
 
     Args:
-        root: Folder of the set, or one above it.
+        root: Folder of the dataset, or a parent.
         events: The same.
-        images: Must be None, the set has none; `tmkt-data prepare` takes it with `--allow-unpaired`.
+        images: Must be None: the dataset has none; use `tmkt-data prepare --allow-unpaired`.
 
     Returns:
-        The catalogue; ids are such as `"air_drums/user01_led-08"`, the number is the row in the csv. The makers' trial
-        lists are the train and the test part. Classes in the csv count from 1.
+        The catalogue; ids look like `"air_drums/user01_led-08"`, ending in the row of the CSV. The published trial
+        lists define the train and test splits. Classes in the CSV count from 1.
 
     Raises:
-        CatalogueError: The set is not there, a listed recording or its csv is missing, or a class is none of 1 to 11.
+        CatalogueError: The dataset, a listed recording or its CSV is missing, or a class is not in 1 to 11.
 
     Source: Amir et al., CVPR 2017.
     """
     if images is not None:
-        raise CatalogueError("dvsgesture: has no images; leave --images out, and give --allow-unpaired")
+        raise CatalogueError("dvsgesture: has no images; omit --images and add --allow-unpaired")
     start = events if events is not None else root
     folders = [] if start is None else [start / name for name in _ROOTS]
     notes: list[str] = []
@@ -96,7 +96,7 @@ def _slices(folder: Path, notes: list[str]) -> list[Source]:
         for line in lines:
             path = folder / Path(line).name
             if not re.fullmatch(r"[\w.-]+\.aedat", line) or not path.is_file():
-                raise CatalogueError(f"{folder / name}: lists {line[:60]!r}, which is not there; fetch it again")
+                raise CatalogueError(f"{folder / name}: lists {line[:60]!r}, which is missing; fetch it again")
             sources += _rows(path, part)
     return sources
 

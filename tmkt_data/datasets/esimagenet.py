@@ -1,4 +1,4 @@
-"""ES-ImageNet: recordings that software made of ImageNet photographs, matched by the photograph's name."""
+"""ES-ImageNet: recordings simulated from ImageNet photographs, matched by the name of the photograph."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NUM_CLASSES = 1000
 PARTS = {"train": "train", "val": "test"}
 INFO = DatasetInfo(
     name="esimagenet",
-    title="ES-ImageNet + ImageNet: 1.3 million recordings made by software, 1000 classes",
+    title="ES-ImageNet + ImageNet: 1.3 million simulated recordings, 1000 classes",
     homes=(
         "recordings: https://github.com/lyh983012/ES-imagenet-master (25 rar parts)",
         "images: https://image-net.org (ILSVRC 2012, after registration)",
@@ -55,23 +55,23 @@ _CENTER, _CROP = 254, 16
 
 
 def open_esimagenet(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
-    """List ES-ImageNet and the photographs of ImageNet that it was made of.
+    """List ES-ImageNet and the ImageNet photographs that it was made from.
 
     Args:
-        root: Folder that holds both sides.
-        events: Folder of `train`, `val` and the two lists, where it lies elsewhere.
-        images: Folder of the synset folders, where it lies elsewhere; without any the catalogue has no images.
+        root: Folder that contains both sides.
+        events: Folder of `train`, `val` and the two lists, if outside `root`.
+        images: Folder of the synset folders, if outside `root`; if neither has them, the catalogue has no images.
 
     Returns:
-        The catalogue; ids are such as `"0000/n01440764_10026"`. The makers' `val` is the test part. Each recording is
-        moved to the middle of 256 x 256 by the two sizes in its row of the lists, and cut to 224 x 224, as the
-        authors' loader does.
+        The catalogue; ids look like `"0000/n01440764_10026"`. The published `val` is the test split. Each recording is
+        centered in 256 x 256 by the two sizes in its row of the lists and cropped to 224 x 224, as in the authors'
+        loader.
 
     Raises:
-        CatalogueError: The recordings are not there, or a list that cannot be read.
+        CatalogueError: The recordings are missing, or a list cannot be read.
 
-    Source: Lin et al., Frontiers in Neuroscience 15:726582, 2021; the layout as their loader has it, no original was
-        at hand (inferred).
+    Source: Lin et al., Frontiers in Neuroscience 15:726582, 2021; layout as in their loader, not checked against the
+        original (inferred).
     """
     start = events if events is not None else root
     folders = [] if start is None else [start / name for name in _ROOTS]
@@ -101,7 +101,7 @@ def open_esimagenet(root: Path | None = None, events: Path | None = None, images
 
 
 def center_shift(a: int, b: int) -> tuple[int, int]:
-    """Return what moves a recording of `a` rows and `b` columns to the middle: for columns, then rows."""
+    """Return the column and row shift that centers a recording of `a` rows and `b` columns."""
     return (_CENTER - b) // 2 - _CROP, (_CENTER - a) // 2 - _CROP
 
 
@@ -134,12 +134,12 @@ def _recordings(base: Path, notes: list[str]) -> SourceTable:
     again = first_disorder(table.ids)
     if again is not None:
         first, second = table[again - 1], table[again]
-        raise CatalogueError(f"{second.path}: sample {second.id} is {first.path} too; remove one")
+        raise CatalogueError(f"{second.path}: duplicate sample {second.id}, also {first.path}; remove one")
     return table
 
 
 class SizeList(NamedTuple):
-    """A list of the set: what it says of each file, over a million of them.
+    """A list of the dataset: class and size of over a million files.
 
     Attributes:
         names: File names in UTF-8, sorted, shape (N,).
@@ -150,16 +150,16 @@ class SizeList(NamedTuple):
     rows: NDArray[np.int16]
 
     def of(self, names: Sequence[str]) -> list[tuple[int, int, int] | None]:
-        """Return class, rows and columns of some files; None for those that are not in the list."""
+        """Return class, rows and columns of files; None for files not in the list."""
         at = rows_of(bytes_of(names), self.names).tolist()
         return [None if row < 0 else tuple(self.rows[row].tolist()) for row in at]
 
 
 def read_sizes(path: Path) -> SizeList:
-    """Read a list of the set; one without rows where it is not there. Of rows for the same file the last one holds.
+    """Read a list of the dataset; empty if it does not exist. For duplicate files, the last row counts.
 
     Raises:
-        CatalogueError: The list cannot be read, or a row that is none.
+        CatalogueError: The list cannot be read, or a row is malformed.
     """
     names: list[bytes] = []
     rows = array("h")
@@ -181,13 +181,13 @@ def read_sizes(path: Path) -> SizeList:
         names.append(parts[0])
         rows.extend(numbers)
     table = np.array(names, bytes) if names else np.zeros(0, "S1")
-    # The last of equal names comes first, which is where `rows_of` looks.
+    # The last of several equal names comes first, where `rows_of` finds it.
     order = np.lexsort((-np.arange(len(table)), table))
     return SizeList(table[order], np.frombuffer(rows, np.int16).reshape(-1, 3)[order])
 
 
 def _synsets(recordings: SourceTable, notes: list[str]) -> dict[str, int]:
-    """Return the class of each synset, from the names of the recordings; one with two classes is left out."""
+    """Return the class of each synset from the recording names, excluding synsets with two classes."""
     found: dict[str, int] = {}
     torn: set[str] = set()
     for source in recordings:

@@ -1,4 +1,4 @@
-"""Fashion-MNIST images beside simulated recordings of them, for those who want more than digits and have no camera."""
+"""Fashion-MNIST images paired with simulated recordings: harder than digits, and no camera needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INFO = DatasetInfo(
         "recordings: simulated while the cache is prepared",
     ),
     licence="images MIT; recordings made by tmkt",
-    tree=("ROOT/train-images-idx3-ubyte.gz and the three beside it   (or below fashion-mnist, FashionMNIST/raw)",),
+    tree=("ROOT/train-images-idx3-ubyte.gz and the three others   (or below fashion-mnist, FashionMNIST/raw)",),
     size=34,
     recipe="scnn_fashion",
 )
@@ -35,20 +35,20 @@ def open_fashion(root: Path | None = None, events: Path | None = None, images: P
     """List Fashion-MNIST.
 
     Args:
-        root: Folder of the four IDX files, or one above it; None takes that of Debian's package.
-        events: Must be None, recordings are simulated.
+        root: Folder of the four IDX files, or a parent; None uses the folder of Debian's package.
+        events: Must be None: recordings are simulated.
         images: The same as `root`.
 
     Returns:
-        The catalogue; ids are such as `"bag/train-00007"`. Every image has a recording, simulated when it is read.
+        The catalogue; ids look like `"bag/train-00007"`. Every image has a recording, simulated when it is read.
 
     Raises:
-        CatalogueError: The files are not there or disagree.
+        CatalogueError: The files are missing or inconsistent.
 
     Source: Xiao et al., arXiv 1708.07747, 2017.
     """
     if events is not None:
-        raise CatalogueError("fashion: its recordings are simulated; leave --events out")
+        raise CatalogueError("fashion: its recordings are simulated; omit --events")
     start = images if images is not None else root
     folder, looked = find_idx(start if start is not None else DEBIAN_FOLDER, _FOLDERS)
     if folder is None:

@@ -1,4 +1,4 @@
-"""Any folder of class folders: recordings on one side, images on the other, and a small file for what differs."""
+"""Custom datasets: class folders of recordings and of images, with a small settings file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tmkt_data.spec import AEDAT2_LAYOUTS, TIME_UNITS, Side
 INFO = DatasetInfo(
     name="folder",
     title="your own recordings and images, in folders by class",
-    homes=("your own; what its file tmkt.toml may say: docs/how-to/folder.md",),
+    homes=("your own; settings in tmkt.toml are documented in docs/how-to/folder.md",),
     licence="yours",
     tree=(
         "ROOT/tmkt.toml                      sensor_size = [240, 180]",
@@ -50,19 +50,18 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class FolderSettings:
-    """What `tmkt.toml` says.
+    """Settings in `tmkt.toml`.
 
     Attributes:
         sensor_size: Width and height of the sensor.
         events: Folder of the recordings below the root; None for `events`.
-        images: Folder of the images below the root; `""` where there are none, for event-only training; None for
-            `images`.
-        twins: `stem`: a recording and an image of one class and stem are twins. `none`: equal stems mean nothing.
+        images: Folder of the images below the root; `""` for event-only training without images; None for `images`.
+        twins: `stem`: a recording and an image with the same class and stem are twins. `none`: there are no twins.
         columns: Order of the columns of plain arrays.
         unit: Unit of the times of arrays.
-        orientation: Which way AEDAT 2.0 recordings lie.
+        orientation: Orientation of AEDAT 2.0 recordings.
         chip: Camera of AEDAT 2.0 recordings whose header names none.
-        keys: Where the columns of HDF5 recordings are, see `load_hdf5`.
+        keys: Paths of the columns in HDF5 recordings, see `load_hdf5`.
     """
 
     sensor_size: SensorSize
@@ -76,7 +75,7 @@ class FolderSettings:
     keys: str | None = None
 
     def reading(self) -> Reading:
-        """Return what the readers are told beside the sensor's size."""
+        """Return the reader options besides the sensor size."""
         unit: Any = self.unit
         orientation: Any = self.orientation
         return Reading(None, self.columns, unit, orientation, self.chip, self.keys)
@@ -86,11 +85,11 @@ def read_settings(path: Path) -> FolderSettings:
     """Read `tmkt.toml`.
 
     Raises:
-        CatalogueError: The file is missing, no TOML, lacks the size of the sensor, or holds what is not known.
+        CatalogueError: The file is missing or not valid TOML, lacks the sensor size, or has unknown keys.
     """
     if not path.is_file():
         raise MissingDataError(
-            f"{path}: no such file, expected one with the size of the sensor; write a line such as "
+            f"{path}: no such file, expected the sensor size in it; create it with a line such as "
             "sensor_size = [240, 180]"
         )
     data = read_bytes(path, error=CatalogueError)
@@ -99,7 +98,7 @@ def read_settings(path: Path) -> FolderSettings:
     try:
         values = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as broken:
-        raise CatalogueError(f"{path}: no TOML ({str(broken).splitlines()[0]}); mend it") from None
+        raise CatalogueError(f"{path}: not valid TOML ({str(broken).splitlines()[0]}); fix it") from None
     known = [field.name for field in dataclasses.fields(FolderSettings)]
     unknown = sorted(set(values) - set(known))
     if unknown:
@@ -133,20 +132,20 @@ def open_folder(
 ) -> Catalogue:
     """List a folder of class folders.
 
-    Classes are the names of the folders on both sides, sorted bytewise. Hidden files and folders, and folders that hold
-    nothing of either side, are left out and noted.
+    Classes are the folder names of both sides, sorted bytewise. Hidden files and folders, and folders without any
+    sample, are excluded and noted.
 
     Args:
-        root: Folder that holds `tmkt.toml` and both sides.
-        events: Folder of the recordings, where it lies elsewhere.
-        images: Folder of the images, where it lies elsewhere.
-        is_foreign: The folder came out of an archive; its settings may not lead out of it.
+        root: Folder that contains `tmkt.toml` and both sides.
+        events: Folder of the recordings, if outside `root`.
+        images: Folder of the images, if outside `root`.
+        is_foreign: Whether the folder was unpacked from an archive; its settings may not point outside it.
 
     Returns:
-        The catalogue; ids are such as `"wave/first"`. Images cover the whole sensor.
+        The catalogue; ids look like `"wave/first"`. Images cover the whole sensor.
 
     Raises:
-        CatalogueError: No settings, a side that is not there, or two recordings or images of one class and stem.
+        CatalogueError: Settings or a side are missing, or two recordings or images share class and stem.
     """
     if root is None:
         raise missing_data(INFO, "folder", [])
@@ -178,23 +177,23 @@ def open_folder(
 
 
 def _stated(root: Path, side: str, stated: str | None, pattern: re.Pattern[str], is_foreign: bool) -> Path:
-    """Return the folder of a side; one that the settings state is there, or nothing is taken instead."""
+    """Return the folder of a side; a folder named in the settings must exist, without fallback."""
     if stated is None:
         return root / side
     if is_foreign and (Path(stated).is_absolute() or ".." in Path(stated).parts):
         raise CatalogueError(
-            f"{SETTINGS_NAME}: {side}: found {stated!r}, which leads out of the archive; unpack it yourself if you "
-            "trust it"
+            f"{SETTINGS_NAME}: {side}: found {stated!r}, which points outside the archive; unpack it yourself if "
+            "you trust it"
         )
     if not holds_classes(root / stated, pattern):
         raise CatalogueError(
-            f"{root / SETTINGS_NAME}: {side}: found {stated!r}, expected a folder of class folders with {side}; mend it"
+            f"{root / SETTINGS_NAME}: {side}: found {stated!r}, expected a folder of class folders with {side}; fix it"
         )
     return root / stated
 
 
 class _Side(NamedTuple):
-    """One side of the set; `mark` before a stem keeps an image from being the twin of a recording of that stem."""
+    """One side of the dataset; a `mark` before the stem keeps images from being twins of recordings."""
 
     name: str
     folder: Path
@@ -203,7 +202,7 @@ class _Side(NamedTuple):
 
 
 def _list_side(side: _Side, folders: Sequence[str], notes: list[str]) -> SourceTable:
-    """List the files of one side, sorted by id; the label is the position of the folder among all."""
+    """List the files of one side, sorted by id; the label is the index of the folder among all."""
     if not holds_classes(side.folder, side.pattern):
         found: Side = "recordings" if side.name == "images" else ""
         raise missing_data(INFO, _WHAT[side.name], [side.folder], found=found)
@@ -232,5 +231,5 @@ def _require_single_stems(folder: Path, stems: list[str]) -> None:
     for earlier, later in pairwise(stems):
         if earlier == later:
             raise CatalogueError(
-                f"{folder}: two files of the stem {later!r}, expected one; rename or remove one of them"
+                f"{folder}: two files with the stem {later!r}, expected one; rename or remove one of them"
             )

@@ -1,4 +1,4 @@
-"""From an image of a catalogue to its pixels, whether it is a file or one of many in an archive."""
+"""Read the images of a catalogue, from files of their own or from archives of many."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Archives = dict[Path, NDArray[np.uint8]]
 def read_pixels(
     source: Source, archives: Archives, smallest: Callable[[int, int], tuple[int, int]] | None = None
 ) -> tuple[DecodedImage, bytes]:
-    """Return an image, and the bytes that make it what it is.
+    """Return a decoded image and its source bytes.
 
     Args:
-        source: Image.
-        archives: Archives read so far, by path; a new one is added.
+        source: The image.
+        archives: Cache of opened archives by path; new ones are added.
         smallest: See `decode_scaled`.
 
     Raises:
-        ImageError: An image that cannot be read.
+        ImageError: The image cannot be read.
     """
     data = source_bytes(source, archives)
     if source.item < 0:
@@ -40,14 +40,14 @@ def read_pixels(
 
 
 def source_bytes(source: Source, archives: Archives) -> bytes:
-    """Return the bytes that make a source what it is: its file, or its image in an archive; errors as `read_pixels`."""
+    """Return the bytes of a source: its file, or its image in an archive; errors as in `read_pixels`."""
     if source.item < 0:
         return read_bytes(source.path, error=ImageError)
     return bytes(archive_of(source.path, archives)[source.item].tobytes())
 
 
 def source_checksum(source: Source, archives: Archives) -> int:
-    """Return the checksum of the bytes that make a source what it is; errors as `read_pixels`."""
+    """Return the checksum of the bytes of a source; errors as in `read_pixels`."""
     if source.item < 0:
         try:
             return checksum_of(source.path)
@@ -57,7 +57,7 @@ def source_checksum(source: Source, archives: Archives) -> int:
 
 
 def archive_of(path: Path, archives: Archives) -> NDArray[np.uint8]:
-    """Return the images of an archive, read once; errors as `read_archive`."""
+    """Return the images of an archive, which is read only once; errors as in `read_archive`."""
     if path not in archives:
         archives[path] = read_archive(path)
     return archives[path]

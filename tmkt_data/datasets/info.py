@@ -1,4 +1,4 @@
-"""What a dataset is, where it comes from and how its folders look: plain facts, and the message when it is missing."""
+"""Facts about a dataset: origin, license, folder layout; and the error raised when it is missing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tmkt_data.spec import Canvas, ImageDecode, Side
 
 
 class MissingDataError(CatalogueError):
-    """A side of a dataset is not where it was sought; it may be elsewhere.
+    """A side of a dataset was not found where it was searched for.
 
     Args:
-        lines: What to print; paths in them have their control characters escaped.
-        found: The side that is there: `recordings`, `images`, or `""` for neither.
+        lines: Lines to print; control characters in paths are escaped.
+        found: The side that was found: `recordings`, `images`, or `""` for neither.
 
     Attributes:
         lines: As given.
@@ -32,16 +32,16 @@ class DatasetInfo:
     """Facts about one dataset.
 
     Attributes:
-        name: As `tmkt-data prepare NAME` takes it.
+        name: Name, as in `tmkt-data prepare NAME`.
         title: One line.
-        homes: Where to get it, one line a side.
-        licence: Licence of the data.
-        tree: The folders as they are expected below the root.
+        homes: Where to get it, one line per side.
+        licence: License of the data.
+        tree: Expected folder layout below the root.
         size: Default height and width of a frame.
-        recipe: Recipe that trains on the cache as it comes.
-        canvas: Default canvas: `tight` where the size of a recording differs from file to file.
+        recipe: Recipe that trains on the default cache.
+        canvas: Default canvas: `tight` if the recordings differ in size.
         time_bins: Default number of time bins.
-        image_decode: Default decoding of images: `scaled` where they are photographs as JPEG.
+        image_decode: Default decoding of images: `scaled` for JPEG photographs.
     """
 
     name: str
@@ -57,13 +57,13 @@ class DatasetInfo:
 
 
 def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path], found: Side = "") -> MissingDataError:
-    """Build the error for a side of a dataset that is not there: where it was sought, what to fetch, what to try.
+    """Build the error for a missing side of a dataset: where it was searched for, where to get it, what to try.
 
     Args:
         info: The dataset.
-        what: The side that is missing, and an example.
-        looked: Folders that it was sought in.
-        found: The other side, where that is there.
+        what: The missing side, with an example.
+        looked: Folders that were searched.
+        found: The other side, if it was found.
     """
     where = ", ".join(printable(str(path)) for path in looked) or "nowhere (no --root given)"
     lines = [
@@ -73,7 +73,7 @@ def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path], found: Si
         *(f"    {line}" for line in info.tree),
         "  get it from:",
         *(f"    {line}" for line in info.homes),
-        f"  licence: {info.licence}",
+        f"  license: {info.licence}",
         "  to try without it: tmkt-data prepare digits",
     ]
     return MissingDataError(*lines, found=found)

@@ -1,4 +1,4 @@
-"""N-Caltech101 recordings beside the Caltech-101 photographs that they were made from."""
+"""N-Caltech101 recordings paired with the Caltech-101 photographs that they were made from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tmkt_data.spec import ClassSet
 BACKGROUND = "BACKGROUND_Google"
 SENSOR_SIZE = SensorSize(240, 180)
 PLACEMENT = Placement(3, 3, 227, 167)
-"""The photograph fitted into 227 x 167 and moved by up to 6 pixels: recordings end at 233 x 173 (inferred)."""
+"""The photograph is scaled to fit 227 x 167 and moves by up to 6 pixels: recordings reach 233 x 173 (inferred)."""
 
 INFO = DatasetInfo(
     name="ncaltech101",
@@ -158,7 +158,7 @@ NUM_RECORDINGS: dict[str, int] = {
     "wrench": 39,
     "yin_yang": 60,
 }
-"""Recordings of each class of the published set; the label is the position. 8709 in all, 8242 without background."""
+"""Recordings per class of the published dataset, in label order: 8709 in all, 8242 without background."""
 
 
 def open_ncaltech101(
@@ -170,18 +170,18 @@ def open_ncaltech101(
     """List N-Caltech101 and Caltech-101.
 
     Args:
-        root: Folder that holds both sides in one of the usual layouts.
-        events: Folder of the recordings, where it lies elsewhere.
-        images: Folder of the photographs, where it lies elsewhere.
+        root: Folder that contains both sides in one of the standard layouts.
+        events: Folder of the recordings, if outside `root`.
+        images: Folder of the photographs, if outside `root`.
         class_set: `all` 101 classes, or the 100 `objects` without the background class.
 
     Returns:
-        The catalogue. Recordings are `.bin` files, or the arrays of `ncaltech101_est`, whose three parts are then
-        the splits. Labels are those of the published class list, whatever is on disk. The photographs of `Faces`
-        are left out: they are other crops of those of `Faces_easy`.
+        The catalogue. Recordings are `.bin` files, or the arrays of `ncaltech101_est` with their three splits. Labels
+        follow the published class list, whatever is on disk. The photographs of `Faces` are excluded: they are other
+        crops of those in `Faces_easy`.
 
     Raises:
-        CatalogueError: A side that is not there.
+        CatalogueError: A side is missing.
 
     Source: Orchard et al., Frontiers in Neuroscience 9:437, 2015; Fei-Fei et al., 2004.
     """

@@ -1,4 +1,4 @@
-"""N-Caltech101 as NumPy arrays in three parts, the layout that EST made: `N-Caltech101/training/airplanes/*.npy`."""
+"""N-Caltech101 as NumPy arrays in three splits, the layout of EST: `N-Caltech101/training/airplanes/*.npy`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ RECORDING_NAME = re.compile(r".+\.npy")
 ROOTS = (".", "N-Caltech101", "N-Caltech101_EST", "EST/N-Caltech101")
 _NUMBER = re.compile(r"image_(\d{4})")
 _LONGEST_S = 10.0
-"""Recordings last a third of a second; larger last times are no seconds."""
+"""Recordings last a third of a second; larger end times are not in seconds."""
 
 
 def find_est(start: Path | None) -> Path | None:
-    """Return the folder that holds the three parts, or None."""
+    """Return the folder that contains the three splits, or None."""
     if start is None:
         return None
     for name in ROOTS:
@@ -36,21 +36,21 @@ def find_est(start: Path | None) -> Path | None:
 
 
 def list_est(folder: Path, class_names: Sequence[str], notes: list[str]) -> tuple[SourceTable, Reading]:
-    """List the three parts.
+    """List the three splits.
 
     Args:
-        folder: Holds `training`, `validation` and `testing`.
-        class_names: Classes to take, whose position is the label, in whatever order the folders are listed.
-        notes: What was left out or inferred is added.
+        folder: Folder that contains `training`, `validation` and `testing`.
+        class_names: Classes to include; a label is an index into it, independent of folder order.
+        notes: Appended to: what was excluded or inferred.
 
     Returns:
-        The recordings, and what their readers have to be told. A recording whose name holds the number of its
-        photograph is that photograph's twin; others have none.
+        The recordings and their reader options. A recording whose name contains the number of a photograph is its
+        twin; others have none.
 
     Raises:
-        CatalogueError: The same recording in two parts, or one whose times are not in the unit of the others.
+        CatalogueError: A recording is in two splits, or its times are not in the unit of the others.
 
-    Source: uzh-rpg/rpg_event_representation_learning and EventCLIP read it so; no original was at hand (inferred).
+    Source: as uzh-rpg/rpg_event_representation_learning and EventCLIP read it; original not checked (inferred).
     """
     found: dict[str, Source] = {}
     left_out: list[str] = []
@@ -65,7 +65,7 @@ def list_est(folder: Path, class_names: Sequence[str], notes: list[str]) -> tupl
                 number = _NUMBER.search(stem)
                 sample = f"{name}/{number[0] if number else stem}"
                 if sample in found:
-                    raise CatalogueError(f"{path}: sample {sample} is in {found[sample].path} too; remove one")
+                    raise CatalogueError(f"{path}: duplicate sample {sample}, also in {found[sample].path}; remove one")
                 found[sample] = Source(sample, class_names.index(name), path, size, split)
     if left_out:
         notes.append(f"recordings: left out: {some(left_out)}")
@@ -76,10 +76,10 @@ def list_est(folder: Path, class_names: Sequence[str], notes: list[str]) -> tupl
 
 
 def _unit_of(recordings: Sequence[Source]) -> TimeUnit:
-    """Infer the unit that most recordings have.
+    """Infer the unit of most recordings.
 
     Raises:
-        CatalogueError: One of another unit.
+        CatalogueError: A recording has another unit.
     """
     units = {source.path: unit for source in recordings if (unit := _unit_of_one(source.path)) is not None}
     odd: TimeUnit = "us" if 2 * list(units.values()).count("s") >= len(units) else "s"
@@ -94,7 +94,7 @@ def _unit_of(recordings: Sequence[Source]) -> TimeUnit:
 
 
 def _unit_of_one(path: Path) -> TimeUnit | None:
-    """Infer a recording's unit from its last time; None where it has none or cannot be read, which is said later."""
+    """Infer a recording's unit from its last time; None if it is empty or unreadable, which is reported later."""
     try:
         with path.open("rb") as file:
             shape, is_transposed, dtype = read_npy_header(file, path.stat().st_size, path.name)

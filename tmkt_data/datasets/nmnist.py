@@ -1,4 +1,4 @@
-"""N-MNIST recordings beside the MNIST images that they were made from, as PNG files or IDX archives."""
+"""N-MNIST recordings paired with the MNIST images that they were made from, as PNG files or IDX archives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tmkt_data.images.frames import Placement
 
 SENSOR_SIZE = SensorSize(34, 34)
 PLACEMENT = Placement(3, 3, 28, 28)
-"""The 28 x 28 image in the middle of its path over the 34 x 34 sensor."""
+"""The 28 x 28 image at the center of its path over the 34 x 34 sensor."""
 DIGITS = tuple(str(digit) for digit in range(10))
 PARTS = ("Train", "Test")
 
@@ -26,7 +26,7 @@ INFO = DatasetInfo(
     title="N-MNIST + MNIST: 70000 recordings of handwritten digits, 10 classes",
     homes=(
         "recordings: https://www.garrickorchard.com/datasets/n-mnist (Mendeley record 468j46mzdv)",
-        "images: http://yann.lecun.com/exdb/mnist (train-images-idx3-ubyte.gz and the three beside it)",
+        "images: http://yann.lecun.com/exdb/mnist (train-images-idx3-ubyte.gz and three more)",
     ),
     licence="N-MNIST CC BY-SA 4.0; MNIST commonly given as CC BY-SA 3.0",
     tree=(
@@ -50,15 +50,15 @@ def open_nmnist(root: Path | None = None, events: Path | None = None, images: Pa
     """List N-MNIST and MNIST.
 
     Args:
-        root: Folder that holds both sides in one of the usual layouts.
-        events: Folder of the recordings, where it lies elsewhere.
-        images: Folder of the images, where it lies elsewhere.
+        root: Folder that contains both sides in one of the standard layouts.
+        events: Folder of the recordings, if outside `root`.
+        images: Folder of the images, if outside `root`.
 
     Returns:
-        The catalogue; ids are such as `"5/train-00001"`, the 1-based number of the image in MNIST.
+        The catalogue; ids look like `"5/train-00001"`, with the 1-based image number in MNIST.
 
     Raises:
-        CatalogueError: A side that is not there, or IDX files that disagree.
+        CatalogueError: A side is missing, or IDX files are inconsistent.
 
     Source: Orchard et al., Frontiers in Neuroscience 9:437, 2015.
     """
@@ -95,10 +95,10 @@ def open_nmnist(root: Path | None = None, events: Path | None = None, images: Pa
 
 
 def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[str]) -> SourceTable:
-    """List `folder/{Train,Test}/<digit>/<number>`; what is left out goes to `notes`.
+    """List `folder/{Train,Test}/<digit>/<number>`; exclusions are appended to `notes`.
 
     Raises:
-        CatalogueError: A folder that cannot be read.
+        CatalogueError: A folder cannot be read.
     """
     builder = TableBuilder()
     ignored: list[str] = []
@@ -119,7 +119,7 @@ def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[st
 
 
 def _missing_numbers(sources: SourceTable, part: str, side: str) -> str | None:
-    """The digit of a missing number is not known, so numbers are named without it."""
+    # The digit of a missing number is unknown, so numbers are listed without it.
     found = {source.id.rpartition("-")[2] for source in sources if source.part == part.lower()}
     return completeness(found, _numbers(part), f"{side} of {part}")
 
@@ -131,7 +131,7 @@ def _numbers(part: str) -> list[str]:
 def _find_parts(
     given: Path | None, root: Path | None, names: Sequence[str], holds: re.Pattern[str]
 ) -> tuple[Path | None, list[Path]]:
-    """Find the folder whose Train or Test holds digit folders: the start itself, or one of the usual places below."""
+    """Find the folder whose Train or Test contains digit folders: `start`, or a standard location below it."""
     start = given if given is not None else root
     if start is None:
         return None, []
@@ -146,11 +146,11 @@ def find_idx(start: Path | None, names: Sequence[str]) -> tuple[Path | None, lis
     """Find the folder with the four IDX files of MNIST or Fashion-MNIST.
 
     Args:
-        start: Folder to look in and below; None finds nothing.
-        names: Usual places below it.
+        start: Folder to search in and below; None finds nothing.
+        names: Standard locations below it.
 
     Returns:
-        The folder, or None; and every folder looked at.
+        The folder, or None; and every folder searched.
     """
     if start is None:
         return None, []
@@ -171,15 +171,15 @@ def _idx_file(folder: Path, part: str, kind: str) -> Path | None:
 
 
 def list_idx(folder: Path, class_names: Sequence[str]) -> SourceTable:
-    """List the images of the four IDX files; ids are such as `"5/train-00001"`, counted from 1.
+    """List the images of the four IDX files; ids look like `"5/train-00001"`, counted from 1.
 
     Args:
-        folder: Holds the files; one of the two parts may be missing.
+        folder: Folder of the files; train or test may be missing.
         class_names: Names of the labels.
 
     Raises:
-        CatalogueError: Labels without images or the reverse, of another number, or that no class has.
-        ImageError: A damaged file.
+        CatalogueError: Labels or images are missing, their counts differ, or a label is out of range.
+        ImageError: A file is damaged.
     """
     builder = TableBuilder()
     for part in PARTS:

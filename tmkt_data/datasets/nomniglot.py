@@ -1,4 +1,4 @@
-"""N-Omniglot: recordings of characters being drawn, beside the images of Omniglot; matched by character and drawer."""
+"""N-Omniglot: recordings of characters being drawn, paired with Omniglot images by character and drawer."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tmkt_data.spec import Side
 
 NUM_CHARACTERS = 1623
 CLASS_NAMES = tuple(f"{number:04d}" for number in range(1, NUM_CHARACTERS + 1))
-"""The 4-digit number of each character, background 0001 to 0964, evaluation 0965 to 1623: one space of labels."""
+"""The 4-digit number of each character, background 0001 to 0964, evaluation 0965 to 1623, in one label space."""
 WINDOW = Window(54, 4, SensorSize(250, 250))
-"""Part of the 346 x 260 sensor that the reference keeps: columns 54 to 303, rows 4 to 253."""
+"""Crop of the 346 x 260 sensor used by the reference: columns 54 to 303, rows 4 to 253."""
 
 INFO = DatasetInfo(
     name="nomniglot",
@@ -33,7 +33,7 @@ INFO = DatasetInfo(
     licence="N-Omniglot see figshare; Omniglot MIT",
     tree=(
         "ROOT/dvs_background/<Alphabet>/characterNN/0709.aedat4 and 0709.csv   (and dvs_evaluation/...)",
-        "or as its code unpacks it: ROOT/events_npy/{background,evaluation}/<Alphabet>/characterNN/0709_01.npy",
+        "or as unpacked by its code: ROOT/events_npy/{background,evaluation}/<Alphabet>/characterNN/0709_01.npy",
         "ROOT/omniglot-py/images_background/<Alphabet>/characterNN/0709_01.png  (and images_evaluation/...)",
     ),
     size=28,
@@ -54,20 +54,19 @@ _IMAGE = re.compile(r"\d{4}_\d{2}\.png")
 def open_nomniglot(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
     """List N-Omniglot and Omniglot.
 
-    The class of a sample is the 4-digit number in its file's name, whatever its folders are called and in whatever
-    order they are listed.
+    The class of a sample is the 4-digit number in its file name, independent of the names and order of its folders.
 
     Args:
-        root: Folder that holds both sides in one of the usual layouts.
-        events: Folder that holds `dvs_background` and `dvs_evaluation`, or `events_npy`, where it lies elsewhere. The
-            arrays there are pickles; they are taken apart and never run.
-        images: Folder that holds `images_background` and `images_evaluation`, where it lies elsewhere.
+        root: Folder that contains both sides in one of the standard layouts.
+        events: Folder that contains `dvs_background` and `dvs_evaluation`, or `events_npy`, if outside `root`. The
+            arrays there are pickles; they are parsed and never executed.
+        images: Folder that contains `images_background` and `images_evaluation`, if outside `root`.
 
     Returns:
-        The catalogue; ids are such as `"0394/01"`, character and drawer. Splits go by drawer.
+        The catalogue; ids look like `"0394/01"`, character and drawer. Splits go by drawer.
 
     Raises:
-        CatalogueError: A side that is not there, a number outside 1 to 1623, or one that comes twice.
+        CatalogueError: A side is missing, or a number is duplicated or outside 1 to 1623.
 
     Source: Li et al., Scientific Data 9:746, 2022; Lake et al., Science 350, 2015.
     """
@@ -152,7 +151,7 @@ def _files(parts: Sequence[Path], pattern: re.Pattern[str]) -> Iterator[tuple[st
 def _source(character: str, drawer: int, path: str | Path, size: int, item: int = -1) -> Source:
     number = int(character)
     if not 1 <= number <= NUM_CHARACTERS:
-        raise CatalogueError(f"{path}: character {character}, expected 0001 to {NUM_CHARACTERS}; it is of another set")
+        raise CatalogueError(f"{path}: character {character}, expected 0001 to {NUM_CHARACTERS}; remove it")
     return Source(f"{character}/{drawer:02d}", number - 1, str(path), size, item=item)
 
 
@@ -160,6 +159,6 @@ def _sorted(sources: Iterator[Source]) -> SourceTable:
     found: dict[str, Source] = {}
     for source in sources:
         if source.id in found:
-            raise CatalogueError(f"{source.path}: sample {source.id} is in {found[source.id].path} too; remove one")
+            raise CatalogueError(f"{source.path}: duplicate {source.id}, also in {found[source.id].path}; remove one")
         found[source.id] = source
     return sorted_sources(found.values())

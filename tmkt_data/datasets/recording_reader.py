@@ -1,4 +1,4 @@
-"""From a source of a catalogue to the events or the pixels that are to be counted."""
+"""Read the recordings of a catalogue: decoded, shifted, rotated and filtered."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from tmkt_data.spec import PrepareSpec
 
 
 def apply_overrides(catalogue: Catalogue, spec: PrepareSpec) -> Catalogue:
-    """Return the catalogue with the sensor size and the unit of time that the spec gives.
+    """Return the catalogue with sensor size and time unit overridden by the spec.
 
     Raises:
-        SpecError: A sensor size for a dataset whose recordings are cut to a window or simulated.
+        SpecError: The sensor size is given for a dataset whose recordings are cropped or simulated.
     """
     if spec.time_unit is not None:
         catalogue = dataclasses.replace(catalogue, reading=catalogue.reading._replace(unit=spec.time_unit))
     if spec.sensor_size is None:
         return catalogue
     if catalogue.window is not None or catalogue.kind == "simulated":
-        raise SpecError(f"sensor_size: {catalogue.name} has one that cannot be changed; leave --sensor-size out")
+        raise SpecError(f"sensor_size: that of {catalogue.name} cannot be changed; omit --sensor-size")
     size = SensorSize(*spec.sensor_size)
     whole = catalogue.placement == Placement(0, 0, *catalogue.sensor_size)
     placement = Placement(0, 0, *size) if whole else catalogue.placement
@@ -54,7 +54,7 @@ def apply_overrides(catalogue: Catalogue, spec: PrepareSpec) -> Catalogue:
 
 
 def canvas_of(catalogue: Catalogue, spec: PrepareSpec) -> tuple[SensorSize, Placement]:
-    """Return the canvas that recordings are turned to, and where images lie on it."""
+    """Return the canvas after rotation, and the placement of images on it."""
     size, place = canvas_size(catalogue.sensor_size, spec.orientation), catalogue.placement
     if swaps_axes(spec.orientation):
         place = Placement(place.y_first, place.x_first, place.height, place.width)
@@ -62,13 +62,13 @@ def canvas_of(catalogue: Catalogue, spec: PrepareSpec) -> tuple[SensorSize, Plac
 
 
 class OpenedRecording(NamedTuple):
-    """A recording as a spec wants it.
+    """A recording decoded according to a spec.
 
     Attributes:
-        facts: What it holds.
-        pieces: Gives its events, in order of time, anew at each call; all at once where the file is small.
-        num_bytes: Size of the bytes that make it what it is: its file, or its events in a larger one.
-        checksum: Their checksum.
+        facts: Counts and time span.
+        pieces: Returns a new iterator over its events in time order; a small file yields one piece.
+        num_bytes: Size of its source bytes: its file, or its events in a larger file.
+        checksum: Checksum of the source bytes.
     """
 
     facts: RecordingFacts
@@ -78,11 +78,11 @@ class OpenedRecording(NamedTuple):
 
 
 class RecordingReader:
-    """Reads the recordings of a catalogue as a spec wants them: decoded, shifted, turned, filtered.
+    """Reads the recordings of a catalogue according to a spec: decoded, shifted, rotated, filtered.
 
     Args:
-        catalogue: Where the recordings are from.
-        spec: The choices.
+        catalogue: The dataset.
+        spec: The options.
     """
 
     def __init__(self, catalogue: Catalogue, spec: PrepareSpec) -> None:
@@ -91,10 +91,10 @@ class RecordingReader:
         self._archives: Archives = {}
 
     def open(self, source: Source) -> OpenedRecording:
-        """Look through a recording.
+        """Open a recording and collect its facts.
 
         Raises:
-            EventError: A recording that cannot be read, is none of this sensor, or has no event left.
+            EventError: The recording cannot be read, does not fit this sensor, or has no events left.
         """
         is_file = self._catalogue.kind == "files" and self._catalogue.window is None
         if is_file and is_large(source.path):
@@ -135,7 +135,7 @@ class RecordingReader:
         size, shift = self._catalogue.sensor_size, self._shift(source)
         given = self._catalogue.reading._replace(sensor_size=None)
         for events in read_pieces(source.path, given):
-            # ATIS files declare no size; what their record carries is the most that they can hold.
+            # ATIS files declare no size, so the limit of their event record is returned.
             if events.sensor_size != ATIS_SIZE:
                 self._require_declared(events, source.path.name)
             yield self._turned(place_events(events, size, shift))
@@ -149,7 +149,7 @@ class RecordingReader:
         return orient_events(events, spec.orientation, inverted=inverted, time_offset_us=spec.time_offset_us)
 
     def _whole(self, source: Source) -> tuple[Events, bytes]:
-        """Return the events on the sensor, and the bytes that make the recording what it is."""
+        """Return the events on the sensor, and the source bytes of the recording."""
         shift = self._shift(source)
         match self._catalogue.kind:
             case "slices":
@@ -190,10 +190,10 @@ class RecordingReader:
 
 
 def require_plausible(facts: RecordingFacts, sensor_size: SensorSize, place: str) -> None:
-    """Refuse bytes that decode but are no recording of this sensor: real ones have no stray event and rising times.
+    """Refuse data that decodes but cannot be a recording of this sensor.
 
     Raises:
-        EventError: Most events lie outside the sensor, there is none, or time steps back again and again.
+        EventError: Most events lie outside the sensor, there are none, or timestamps decrease too often.
     """
     num_outside = facts.num_dropped.get(OUTSIDE, 0)
     num_events = facts.num_kept + num_outside
@@ -216,5 +216,5 @@ def require_plausible(facts: RecordingFacts, sensor_size: SensorSize, place: str
 
 
 def files_beside(source: Source, kind: str) -> list[Path]:
-    """Return the files that a recording depends on beside its own: the csv of the slices."""
+    """Return the files that a recording depends on besides its own: the CSV of its slices."""
     return [slices_path(source.path)] if kind == "slices" else []

@@ -1,4 +1,4 @@
-"""Sources by column: a tenth of the memory of as many objects, for sets of millions."""
+"""Sources stored by column, in a tenth of the memory of separate objects, for datasets of millions."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ class Source(NamedTuple):
     """One recording or image on disk.
 
     Attributes:
-        id: `"class/stem"`; a recording and an image of equal id are twins.
-        label: Position of the class in the catalogue's `class_names`.
-        file: The file, as text: `os.fspath` of its path.
-        num_bytes: Its size.
-        part: The part of the dataset that its makers put it in, `"train"`, `"val"` or `"test"`, or `""` where they made
-            none.
-        item: Position inside a file that holds many (IDX; slices of a long recording), -1 for a file of its own.
-        shift: Added to the columns and rows of this recording.
+        id: `"class/stem"`; a recording and an image with the same id are twins.
+        label: Index of the class in the catalogue's `class_names`.
+        file: Path of the file as text (`os.fspath`).
+        num_bytes: Size in bytes.
+        part: Published split, `"train"`, `"val"` or `"test"`; `""` if there is none.
+        item: Index within a file of many samples (IDX, slices of a long recording); -1 for a file of its own.
+        shift: Offset added to the columns and rows of this recording.
     """
 
     id: str
@@ -39,15 +38,15 @@ class Source(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
         return Path(self.file)
 
 
 class _Columns(NamedTuple):
-    """One value a source, all of shape (N,) but `shift`.
+    """One value per source, all of shape (N,) except `shift`.
 
-    A file name is `before + middle + after`, where the middle is the end of the id: `names` has few pairs of what lies
-    before and after.
+    A file name is `before + middle + after`, where the middle is the end of the id; `names` holds the few distinct
+    pairs of before and after.
     """
 
     start: NDArray[np.int64]
@@ -61,12 +60,12 @@ class _Columns(NamedTuple):
     shift: NDArray[np.int32]
 
     def rows(self, rows: slice | NDArray[Any]) -> _Columns:
-        """Return some rows of each."""
+        """Return the given rows of each column."""
         columns: Iterable[NDArray[Any]] = self
         return _Columns(*(column[rows] for column in columns))
 
     def compact(self) -> _Columns:
-        """Return columns that hold a value once where all rows have the same, as they do of `part` in most sets."""
+        """Return columns that store a constant value only once, such as `part` in most datasets."""
         columns: Iterable[NDArray[Any]] = self
         return _Columns(*map(_once, columns))
 
@@ -78,22 +77,22 @@ def _once(column: NDArray[Any]) -> NDArray[Any]:
 
 
 class SourceTable(Sequence[Source]):
-    """A sequence of sources that makes each when it is asked for. A slice shares the columns of the whole.
+    """A sequence of sources, each created on access. A slice shares the columns of the whole.
 
-    Made by `SourceTable.of` and `TableBuilder`.
+    Created by `SourceTable.of` and `TableBuilder`.
     """
 
     def __init__(
         self, ids: NDArray[np.uint8], columns: _Columns, names: Sequence[tuple[str, str]], parts: Sequence[str]
     ) -> None:
-        """Take the ids, one behind the other in UTF-8, and what the columns refer to."""
+        """Store the ids, concatenated in UTF-8, and the columns."""
         for column in (ids, *columns):
             column.flags.writeable = False
         self._ids, self._columns, self._names, self._parts = ids, columns, names, parts
 
     @classmethod
     def of(cls, sources: Iterable[Source]) -> SourceTable:
-        """Return a table of some sources, in their order."""
+        """Return a table of sources, in the given order."""
         if isinstance(sources, SourceTable):
             return sources
         builder = TableBuilder()
@@ -101,7 +100,7 @@ class SourceTable(Sequence[Source]):
         return builder.table()
 
     def __reduce__(self) -> tuple[type[SourceTable], tuple[Any, ...]]:
-        # By way of `__init__`: arrays come out of a pickle writable.
+        # Goes through `__init__`, since unpickled arrays are writable.
         return SourceTable, (self._ids, self._columns, self._names, self._parts)
 
     def __len__(self) -> int:
@@ -140,7 +139,7 @@ class SourceTable(Sequence[Source]):
         return self._with(self._columns._replace(label=labels.astype(np.int32)))
 
     def take(self, rows: NDArray[Any]) -> SourceTable:
-        """Return the sources of some rows, given by number or as a mask."""
+        """Return the sources of the given rows, indices or a mask."""
         return self._with(self._columns.rows(rows).compact())
 
     def _with(self, columns: _Columns) -> SourceTable:
@@ -148,31 +147,31 @@ class SourceTable(Sequence[Source]):
 
     @property
     def ids(self) -> NDArray[np.bytes_]:
-        """Ids in UTF-8, shape (N,), of the width of the longest, 1 at least; owned by the caller."""
+        """Ids in UTF-8, shape (N,), as wide as the longest and at least 1; owned by the caller."""
         start, length = self._columns.start, self._columns.length
         width = max(1, int(length.max(initial=0)))
         table = np.zeros((len(self), width), np.uint8)
         places = np.arange(width)
         for first in range(0, len(self), _CHUNK):
             inside = places < length[first : first + _CHUNK, None]
-            # What lies behind an id is another id, or the end.
+            # Each id is followed by another id or the end.
             at = np.minimum(start[first : first + _CHUNK, None] + places, max(0, len(self._ids) - 1))
             table[first : first + _CHUNK] = np.where(inside, self._ids[at], 0) if len(self._ids) else 0
         return table.reshape(-1).view(f"S{width}")
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """Class of each, shape (N,), int32, read-only."""
+        """Label of each source, shape (N,), int32, read-only."""
         return self._columns.label
 
     @property
     def parts(self) -> NDArray[np.str_]:
-        """Part of each, shape (N,), text."""
+        """Published split of each source, shape (N,), text."""
         return np.array(self._parts or [""])[self._columns.part]
 
 
 class TableBuilder:
-    """Gathers sources for a table, in as little memory as the table takes."""
+    """Collects sources for a table, without using more memory than the table."""
 
     def __init__(self) -> None:
         self._ids = bytearray()
@@ -181,11 +180,11 @@ class TableBuilder:
         self._parts: dict[str, int] = {}
 
     def append(self, source: Source) -> None:
-        """Add a source; many are added faster by `extend`."""
+        """Add a source; `extend` is faster for many."""
         self.extend((source,))
 
     def extend(self, sources: Iterable[Source]) -> None:
-        """Add sources, in their order."""
+        """Add sources, in the given order."""
         ids, names, parts = self._ids, self._names, self._parts
         start, length, label, name, middle, num_bytes, part, item, shift = self._columns
         for source in sources:
@@ -203,14 +202,14 @@ class TableBuilder:
             ids += sample
 
     def table(self) -> SourceTable:
-        """Return the sources in the order in which they came; the builder is of no use afterwards."""
+        """Return the sources in insertion order; the builder must not be used afterwards."""
         columns: list[NDArray[Any]] = [np.frombuffer(column, column.typecode) for column in self._columns]
         columns[-1] = columns[-1].reshape(-1, 2)
         ids = np.frombuffer(self._ids, np.uint8)
         return SourceTable(ids, _Columns(*columns).compact(), list(self._names), list(self._parts))
 
     def sorted_table(self) -> SourceTable:
-        """Return the sources sorted bytewise by id; equal ones stay in their order."""
+        """Return the sources sorted bytewise by id; the sort is stable."""
         table = self.table()
         ids = table.ids
         if (ids[1:] >= ids[:-1]).all():
@@ -229,7 +228,7 @@ def sorted_sources(sources: Iterable[Source]) -> SourceTable:
 
 
 def _cut(file: str, sample: str) -> tuple[str, int, str]:
-    """Find how many characters of the end of an id stand before the suffix of a file; return what is around them."""
+    """Find the longest end of an id that precedes the suffix of a file; return before, its length and after."""
     end = file.rfind(".")
     if end <= file.rfind("/"):
         end = len(file)

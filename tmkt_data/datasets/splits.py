@@ -1,4 +1,4 @@
-"""Named split rules over stems, shared by both sides: a held-out recording takes its image out of training too."""
+"""Named split rules over stems, shared by both sides: holding out a recording holds out its image too."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tmkt_data.spec import Protocol, SplitLayout
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 MIN_STEMS_TO_HOLD_OUT = 3
 SPLIT_RULES = 2
-"""Version of the rules below; another one makes other caches of the same choices."""
+"""Version of the rules below; a new version changes the cache key of the same options."""
 LAST_DRAWERS = {"kt-paper": (15, 15, 20), "twin-disjoint": (13, 15, 20)}
 """Last drawer of train, val and test in N-Omniglot."""
 
 
 class SplitCode(IntEnum):
-    """How a split is stored; the numbers are part of the cache format."""
+    """Stored code of a split; the numbers are part of the cache format."""
 
     UNUSED = 0
     TRAIN = 1
@@ -40,10 +40,10 @@ class SplitRule(NamedTuple):
 
     Attributes:
         protocol: Name of the rule.
-        layout: How the splits of this dataset are laid down, `prefix`, `block` or `drawer`, or `drawn`.
-        seed: Seed of the drawn splits.
-        val_share: Share of val in drawn splits.
-        test_share: Share of test in drawn splits; None takes the dataset's own test part, else 0.1.
+        layout: Fixed layout of the splits, `prefix`, `block` or `drawer`; or `drawn`.
+        seed: Seed of drawn splits.
+        val_share: Validation share in drawn splits.
+        test_share: Test share in drawn splits; None uses the published test split, or 0.1 without one.
     """
 
     protocol: Protocol
@@ -58,32 +58,32 @@ def split_recordings(
 ) -> NDArray[np.uint8]:
     """Assign each recording to train, val or test.
 
-    Per class with n stems in bytewise order:
+    For each class with n stems in bytewise order:
 
-    - `kt-paper`: the first round(0.9 n) train, the others test, no validation; where the dataset has a test part of
-      its own, that part is the test split. Selecting on such a test split is optimistic.
-    - `twin-disjoint`, laid down: the test split of `kt-paper`; the last round(0.1 n) of its training part is val.
-    - layout `block`, CEP-DVS: the first round(0.5 n) train, the next n - round(0.8 n) test; of those that KT leaves
-      unused, `twin-disjoint` takes the first round(0.1 n) for val.
-    - layout `drawer`, N-Omniglot: drawers 1 to 15 train and 16 to 20 test; `twin-disjoint` takes 14 and 15 for val.
-    - `twin-disjoint`, drawn: round(test_share n) test and round(val_share m) val in the order of keyed draws, m = n
-      or what the dataset's own test part leaves; at least one each where a class has three stems or more. A validation
-      part that the makers made is val; `kt-paper` trains on it.
-    - a given `test_share` draws the test part of both protocols, the same one; under `kt-paper` the others train.
+    - `kt-paper`: the first round(0.9 n) are train, the others test, without validation; a published test split is used
+      if there is one. Model selection on this test split is optimistic.
+    - `twin-disjoint`, fixed layouts: the test split of `kt-paper`; the last round(0.1 n) of its train split are val.
+    - layout `block`, CEP-DVS: the first round(0.5 n) are train, the next n - round(0.8 n) test; of the samples that KT
+      does not use, the first round(0.1 n) are val in `twin-disjoint`.
+    - layout `drawer`, N-Omniglot: drawers 1 to 15 are train, 16 to 20 test; `twin-disjoint` uses 14 and 15 as val.
+    - `twin-disjoint`, drawn: round(test_share n) test and round(val_share m) val by keyed draws, where m = n minus the
+      published test split; at least one each if a class has three stems or more. A published validation split is val;
+      `kt-paper` trains on it.
+    - `test_share`, if given, draws the same test split for both protocols; under `kt-paper` the others are train.
 
     Args:
         ids: Sample ids, sorted bytewise.
         labels: Class of each, shape (N,), integers.
-        parts: Part that the makers put each sample in: `"train"`, `"val"`, `"test"` or `""`.
-        rule: The rule, and what it is given.
+        parts: Published split of each sample: `"train"`, `"val"`, `"test"` or `""`.
+        rule: The rule and its parameters.
 
     Returns:
         `SplitCode` of each recording, shape (N,), uint8. A recording depends only on its own class.
 
     Raises:
-        SpecError: An unknown protocol, or a stem that is no drawer's number under `drawer`.
+        SpecError: Unknown protocol, or a stem that is not a drawer number under `drawer`.
 
-    Source: He et al., AAAI 2024 (`kt-paper`); Python's round, half to even, as there.
+    Source: He et al., AAAI 2024 (`kt-paper`); rounding half to even as in Python, as there.
     """
     protocol, layout, seed, val_share, test_share = rule
     if protocol not in PROTOCOLS:
@@ -180,7 +180,7 @@ def _share_of(count: int, share: float) -> int:
 
 
 def split_images(image_ids: Ids, recording_ids: Ids, recording_codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give each image the split of its own recording; an image without one may train.
+    """Assign each image the split of its twin recording; images without a twin are train.
 
     Args:
         image_ids: Ids of the images.
@@ -197,7 +197,7 @@ def split_images(image_ids: Ids, recording_ids: Ids, recording_codes: NDArray[np
 
 
 def split_digest(ids: Ids, codes: NDArray[np.uint8]) -> str:
-    """Return 16 hexadecimal digits that name a split: who is in which part."""
+    """Return a digest of the split of each id, 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for sample, code in zip(texts_of(ids), codes.tolist(), strict=True):
         digest.update(encode_id(f"{sample}\t{code}\n"))

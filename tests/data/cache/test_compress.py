@@ -116,7 +116,7 @@ def test_the_command_says_what_it_saved(nmnist_cache, tmp_path):
     assert "ratio" in done.output
     again = CliRunner().invoke(main, ["compress", str(path)])
     assert again.exit_code == 1
-    assert "a.zstd.h5: is there already; remove it or give another --out" in again.output
+    assert "a.zstd.h5: already exists; remove it or give another --out" in again.output
     back = CliRunner().invoke(main, ["compress", str(tmp_path / "a.zstd.h5"), "--undo"])
     assert back.exit_code == 0, back.output
     assert (tmp_path / "a.plain.h5").read_bytes() == path.read_bytes()

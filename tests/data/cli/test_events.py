@@ -51,7 +51,7 @@ def test_convert_says_what_is_left_out(tmp_path):
     write_events(tmp_path / "a.npz", record_of([(1, 2, 3, True), (2, 50, 3, True)]))
     code, out = call("convert", tmp_path / "a.npz", tmp_path / "b.bin", "--sensor", "34x34")
     assert code == 0
-    assert "note: 1 outside the sensor of 2 events are not in it" in out
+    assert "note: 1 outside the sensor of 2 events were dropped" in out
     assert len(load_events(tmp_path / "b.bin", sensor_size=SensorSize(34, 34))) == 1
 
 

@@ -19,11 +19,11 @@ def test_inspect_verify_pairs_and_preview(nmnist_cache, tmp_path):
     info = read_cache_info(nmnist_cache)
     assert info.digest in shown
     assert "twin-disjoint   train" in shown
-    assert f"whole, {info.num_bytes:,} bytes" in run("verify", nmnist_cache).stdout
+    assert f"verified, {info.num_bytes:,} bytes" in run("verify", nmnist_cache).stdout
     report = json.loads(run("pairs", nmnist_cache, "--json", "--no-alignment").stdout)
     assert report["label_agreement"] == 1.0
     assert report["num_reachable_heldout"] == 0
-    assert "held-out in reach 0" in run("pairs", nmnist_cache).stdout
+    assert "held-out images   0" in run("pairs", nmnist_cache).stdout
     out = tmp_path / "sheet.png"
     assert f"wrote {out}" in run("preview", nmnist_cache, "--out", out, "--samples", 2).stdout
     with Image.open(out) as sheet:
@@ -42,7 +42,9 @@ def test_inspect_verify_pairs_and_preview(nmnist_cache, tmp_path):
 @pytest.mark.parametrize("command", ["prepare", "doctor", "download"])
 def test_an_image_side_names_the_sets_that_use_it(command, name, sets):
     line = one_line(run(command, name), exit_code=2)
-    assert f"dataset: '{name}' is the image side of {sets}, not a set of its own; give its folder or archive" in line
+    assert (
+        f"dataset: '{name}' is the image side of {sets}, not a dataset of its own; give its folder or archive" in line
+    )
     assert f"tmkt-data prepare {sets.split()[0]} --images DIR" in line
 
 
@@ -90,7 +92,7 @@ def test_an_existing_file_is_not_converted_over(tmp_path, root):
     source, target = root / "N-MNIST/Train/0/00001.bin", tmp_path / "a.npz"
     target.write_bytes(b"mine")
     assert one_line(run("convert", source, target)) == (
-        f"error: {target}: is there already; give --force to replace it, or another name"
+        f"error: {target}: already exists; give --force to replace it, or another name"
     )
     assert target.read_bytes() == b"mine"
     assert run("convert", source, target, "--force").exit_code == 0
@@ -133,5 +135,5 @@ def test_a_fault_of_ours_is_said_to_be_one(monkeypatch, nmnist_cache):
     monkeypatch.delenv("TMKT_DEBUG", raising=False)
     monkeypatch.setitem(sys.modules, "tmkt_data.pairs.report", None)
     text = one_line(run("pairs", nmnist_cache))
-    assert "this is a fault of tmkt, not yours" in text
+    assert "internal error of tmkt" in text
     assert os.environ.get("TMKT_DEBUG") is None

@@ -83,7 +83,7 @@ def test_unreadable_files_are_listed_and_can_be_left_out(root, tmp_path):
     out = tmp_path / "a.h5"
     arguments = ("prepare", "nmnist", "--root", root, "--out", out)
     result = run(*arguments)
-    assert "2 files cannot be read" in one_line(result)
+    assert "cannot read 2 files" in one_line(result)
     assert "0/train-00002: 00002.bin: 3 bytes left after 0 whole events of 5 bytes" in result.stderr
     assert "1/train-00008: 00008.png: no image that Pillow can read (14 bytes)" in result.stderr
     assert not out.exists()
@@ -92,8 +92,8 @@ def test_unreadable_files_are_listed_and_can_be_left_out(root, tmp_path):
     cache = Cache(out)
     assert "0/train-00002" not in cache.event_ids
     assert "1/train-00008" not in cache.image_ids
-    assert "left out: 0/train-00002: 00002.bin: 3 bytes left" in result.stdout
-    assert "left out: 1/train-00008" in run("inspect", out).stdout
+    assert "skipped: 0/train-00002: 00002.bin: 3 bytes left" in result.stdout
+    assert "skipped: 1/train-00008" in run("inspect", out).stdout
     assert "already prepared" in run(*arguments, "--skip-bad").stdout
     assert "was prepared without 2 unreadable files" in one_line(run(*arguments))
 
@@ -101,7 +101,7 @@ def test_unreadable_files_are_listed_and_can_be_left_out(root, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"1234567", b"\x89HDF\r\n\x1a\n.."])
 def test_a_bad_recording_is_one_line(root, tmp_path, content):
     (root / "N-MNIST/Train/0/00001.bin").write_bytes(content)
-    assert "1 files cannot be read" in one_line(run("prepare", "nmnist", "--root", root, "--out", tmp_path / "a.h5"))
+    assert "cannot read 1 file;" in one_line(run("prepare", "nmnist", "--root", root, "--out", tmp_path / "a.h5"))
 
 
 def test_a_recording_outside_the_sensor_is_refused(root, tmp_path):
@@ -114,7 +114,7 @@ def test_a_class_without_images_is_refused_unless_asked_for(root, tmp_path):
     shutil.rmtree(root / "MNIST_png/Train/2")
     shutil.rmtree(root / "MNIST_png/Test/2")
     arguments = ("prepare", "nmnist", "--root", root, "--out", tmp_path / "a.h5")
-    assert "1 classes have recordings and no image (2)" in one_line(run(*arguments))
+    assert "1 class with recordings but no images (2)" in one_line(run(*arguments))
     assert not (tmp_path / "a.h5").exists()
     assert run(*arguments, "--allow-unpaired").exit_code == 0
     assert "no image of that class" in one_line(run("pairs", tmp_path / "a.h5"))
@@ -153,7 +153,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "stopped; what is finished is kept" in errors
+    assert "stopped; finished work is kept" in errors
     assert "Traceback" not in errors
     assert not out.exists()
     assert list(building.glob("*.npz"))

@@ -99,7 +99,7 @@ def test_prepare_makes_everything_in_one_command(photographs, tmp_path, monkeypa
         main, ["prepare", "caltech101-twins", "--root", str(photographs), "--out", str(out), "--test-share", "0.3"]
     )
     assert result.exit_code == 0, result.output
-    assert "simulating a recording of each of 9 photographs" in result.output
+    assert "simulating recordings of 9 photographs" in result.output
     assert "tmkt-train recipe scnn_caltech_twins" in result.output
     frames = PairedFrames(out, "train", pairing="twin")
     assert frames.size == (32, 32)
@@ -112,7 +112,7 @@ def test_prepare_makes_everything_in_one_command(photographs, tmp_path, monkeypa
     [
         ([], "no images (class folders with image_0001.jpg) found"),
         (["--root", "EMPTY"], "no images (class folders with image_0001.jpg) found"),
-        (["--root", "ROOT", "--events", "EMPTY"], "makes its recordings itself; leave --events out"),
+        (["--root", "ROOT", "--events", "EMPTY"], "simulates its recordings; omit --events"),
     ],
 )
 def test_wrong_folders_are_named(photographs, tmp_path, monkeypatch, arguments, message):

@@ -221,7 +221,7 @@ def test_wrong_trees_are_named(tree, tmp_path):
     shutil.copytree(tree, tmp_path / "two")
     extra = tmp_path / "two" / "data" / "img"
     shutil.copy(extra / "00003.jpg", extra / "3.jpg")
-    with pytest.raises(CatalogueError, match="number 3 is that of"):
+    with pytest.raises(CatalogueError, match="duplicate number 3, also in"):
         open_cepdvs(tmp_path / "two")
     (extra / "3.jpg").rename(extra / "00900.jpg")
     with pytest.raises(CatalogueError, match=r"number 900, but pathFile\.csv has rows 0 to 199"):

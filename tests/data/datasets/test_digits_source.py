@@ -196,7 +196,7 @@ class TestErrors:
         real.write_bytes(b"12345")
         with pytest.raises(
             CatalogueError,
-            match=r"such as N-MNIST/Train/5/00001.bin; name an empty folder$",
+            match=r"such as N-MNIST/Train/5/00001.bin; give an empty folder$",
         ):
             list(write_digits(tmp_path))
         assert files_of(tmp_path) == {"N-MNIST/Train/5/00001.bin": b"12345"}
@@ -206,7 +206,7 @@ class TestErrors:
         (tree / stranger).parent.mkdir(parents=True, exist_ok=True)
         (tree / stranger).write_bytes(b"mine")
         before = files_of(tree)
-        with pytest.raises(CatalogueError, match=f"holds 1 files that are not of this set, such as {stranger}"):
+        with pytest.raises(CatalogueError, match=f"holds 1 other file, such as {stranger}"):
             list(write_digits(tree, per_class=PER_CLASS))
         assert files_of(tree) == before
 

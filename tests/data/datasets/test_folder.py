@@ -144,7 +144,7 @@ def test_the_command_says_how_to_go_on(tmp_path):
             SETTINGS + "images = '../../etc'",
             "images: found '../../etc', expected a folder of class folders with images",
         ),
-        ("sensor_size = [", "no TOML ("),
+        ("sensor_size = [", "not valid TOML ("),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(tmp_path, settings, message):
@@ -157,9 +157,7 @@ def test_settings_that_cannot_be_are_one_line(tmp_path, settings, message):
 
 def test_what_is_not_there_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        CatalogueError, match=r"tmkt\.toml: no such file, expected one with the size of the sensor; write"
-    ):
+    with pytest.raises(CatalogueError, match=r"tmkt\.toml: no such file, expected the sensor size in it; create"):
         open_folder(tmp_path / "empty")
     (tmp_path / "empty" / "tmkt.toml").write_text(SETTINGS)
     with pytest.raises(CatalogueError, match=r"^folder: no recordings \(events/wave/first\.aedat4\) found"):
@@ -171,7 +169,7 @@ def test_what_is_not_there_is_named(tmp_path):
 def test_two_files_of_one_stem_are_refused(tmp_path):
     root = write_tree(tmp_path / "own", per_class=2)
     write_events(root / "events" / "wave" / "take 0.bin", record(5))
-    with pytest.raises(CatalogueError, match=r"wave: two files of the stem 'take 0', expected one; rename or remove"):
+    with pytest.raises(CatalogueError, match=r"wave: two files with the stem 'take 0', expected one; rename or remove"):
         open_folder(root)
 
 
@@ -190,7 +188,9 @@ def test_settings_out_of_an_archive_do_not_lead_out_of_it(tmp_path, stated):
     with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
         for path in root.rglob("*.*"):
             archive.write(path, path.relative_to(tmp_path))
-    with pytest.raises(CatalogueError, match=rf"tmkt\.toml: images: found '{stated}', which leads out of the archive"):
+    with pytest.raises(
+        CatalogueError, match=rf"tmkt\.toml: images: found '{stated}', which points outside the archive"
+    ):
         find_sources("folder", Locations(tmp_path / "own.zip"), unpack_to=tmp_path / "unpacked")
 
 
@@ -222,7 +222,7 @@ def test_inspect_tells_folders_apart_that_are_read_otherwise(tmp_path):
         prepared(root, tmp_path / f"{orientation}.h5")
         shown[orientation] = CliRunner().invoke(main, ["inspect", str(tmp_path / f"{orientation}.h5")]).output
         assert (
-            "readers were told unit ms, columns xytp, chip DVS128, keys table=CD/events, orientation "
+            "reader options    unit ms, columns xytp, chip DVS128, keys table=CD/events, orientation "
             f"{orientation} (of AEDAT 2.0)"
         ) in shown[orientation]
     assert shown["raw"] != shown["jaer"]

@@ -170,7 +170,7 @@ class TestDvsGesture:
         root = write_gestures(tmp_path / "data")
         refused = run_cli("prepare", "dvsgesture", "--root", root, "--out", tmp_path / "a.h5")
         assert refused.exit_code == 1
-        assert "3 classes have recordings and no image" in refused.output
+        assert "3 classes with recordings but no images" in refused.output
         assert "--allow-unpaired" in refused.output
         taken = run_cli("prepare", "dvsgesture", "--root", root, "--out", tmp_path / "a.h5", "--allow-unpaired")
         assert taken.exit_code == 0, taken.output
@@ -198,10 +198,10 @@ class TestDvsGesture:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda f: (f / "user01_led.aedat").unlink(), "lists 'user01_led.aedat', which is not there"),
+            (lambda f: (f / "user01_led.aedat").unlink(), "lists 'user01_led.aedat', which is missing"),
             (lambda f: (f / "user01_led_labels.csv").unlink(), "no such file"),
             (lambda f: (f / "user01_led_labels.csv").write_text("h\n12,1,2\n"), "row 1: class 12, expected 1 to 11"),
-            (lambda f: (f / "trials_to_train.txt").write_text("../../etc/passwd\n"), "which is not there"),
+            (lambda f: (f / "trials_to_train.txt").write_text("../../etc/passwd\n"), "which is missing"),
         ],
     )
     def test_what_is_missing_is_one_line(self, tmp_path, change, message):
@@ -369,7 +369,7 @@ class TestEstArrays:
     def test_one_recording_in_two_parts_is_named(self, tmp_path):
         base = write_est(tmp_path) / "N-Caltech101"
         (base / "testing" / "ant" / "image_0001.npy").write_bytes((base / "training/ant/image_0001.npy").read_bytes())
-        with pytest.raises(CatalogueError, match=r"sample ant/image_0001 is in .* too; remove one"):
+        with pytest.raises(CatalogueError, match=r"duplicate sample ant/image_0001, also in .*; remove one"):
             open_ncaltech101(tmp_path)
 
 
@@ -421,12 +421,12 @@ def run_cli():
 @pytest.mark.parametrize(
     ("name", "write", "lines"),
     [
-        ("cifar10dvs", write_cifar10dvs, ["readers were told orientation cifar10dvs (of AEDAT 2.0)"]),
-        ("ncaltech101", write_est, ["readers were told unit s, columns xytp, orientation raw", "times in s (inferred"]),
+        ("cifar10dvs", write_cifar10dvs, ["reader options    orientation cifar10dvs (of AEDAT 2.0)"]),
+        ("ncaltech101", write_est, ["reader options    unit s, columns xytp, orientation raw", "times in s (inferred"]),
         (
             "esimagenet",
             write_esimagenet,
-            ["unit us, columns yxt", "shift             each recording to the middle of the"],
+            ["unit us, columns yxt", "shift             each recording centered on the"],
         ),
     ],
 )

@@ -132,7 +132,7 @@ def test_a_catalogue_takes_any_sequence_and_refuses_one_that_is_not_sorted():
 
     assert [source.id for source in catalogue("a/1", "a/2").recordings] == ["a/1", "a/2"]
     for ids in (("a/2", "a/1"), ("a/1", "a/1")):
-        with pytest.raises(CatalogueError, match=r"^x recordings: id 'a/1' twice or unsorted"):
+        with pytest.raises(CatalogueError, match=r"^x recordings: duplicate or unsorted 'a/1', expected"):
             catalogue(*ids)
 
 

@@ -184,7 +184,7 @@ class TestMadeByTmkt:
         result = run("doctor", "digits", env={"TMKT_CACHES": str(tmp_path)})
         assert result.exit_code == 1
         assert (
-            f"error: digits: not made yet, found nothing in {tmp_path / 'digits-source'}; next: tmkt-data"
+            f"error: digits: not generated yet, found nothing in {tmp_path / 'digits-source'}; next: tmkt-data"
             in result.output
         )
 
@@ -201,7 +201,7 @@ class TestMadeByTmkt:
         assert result.exit_code == 1
         assert "write_twins" not in result.output
         assert (
-            "error: caltech101-twins: 6 photographs are here, their recordings are not simulated yet; next: "
+            "error: caltech101-twins: recordings of 6 photographs are not simulated yet; next: "
             f"tmkt-data prepare caltech101-twins --root {root}\n"
         ) in result.output
         env = {"TMKT_CACHES": str(tmp_path / "caches")}

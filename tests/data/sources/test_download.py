@@ -171,14 +171,14 @@ class TestCommand:
     def test_the_licence_comes_first_and_no_is_taken_for_an_answer(self, server, tmp_path):
         result = CliRunner().invoke(main, ["download", "fashion", "--to", str(tmp_path)], input="n\n")
         assert result.exit_code == 1
-        assert "licence: images MIT" in result.output
+        assert "license: images MIT" in result.output
         assert server.asked == []
 
     @pytest.mark.usefixtures("known")
     def test_a_fetched_set_names_the_next_command(self, tmp_path):
         result = CliRunner().invoke(main, ["download", "fashion", "--to", str(tmp_path), "--yes"])
         assert result.exit_code == 0, result.output
-        assert "set.zip: md5 as published" in result.output
+        assert "set.zip: MD5 verified" in result.output
         assert f"next: tmkt-data prepare fashion --root {tmp_path}" in result.output
         assert (tmp_path / "set.zip").read_bytes() == DATA
 
@@ -189,7 +189,7 @@ class TestCommand:
         assert result.exit_code == 1
         assert "by hand: set.zip" in result.output
         assert "1. get images: apt install dataset-fashion-mnist" in result.output
-        assert "2. put the files, archives or unpacked, below" in result.output
+        assert "2. put the files below" in result.output
         assert "simulated while" not in result.output
         assert f"tmkt-data doctor fashion --root {tmp_path}" in result.output
 
@@ -202,7 +202,7 @@ class TestCommand:
     def test_where_there_is_nothing_to_fetch_it_says_so(self, tmp_path, name):
         result = CliRunner().invoke(main, ["download", name, "--to", str(tmp_path)])
         assert result.exit_code == 0
-        assert f"{name}: nothing to fetch; next: tmkt-data prepare {name}" in result.output
+        assert f"{name}: nothing to download; next: tmkt-data prepare {name}" in result.output
         assert "by hand" not in result.output
 
     def test_other_packings_are_not_asked_for(self, tmp_path):

@@ -122,5 +122,5 @@ def test_the_command_says_so(tmp_path, name, seconds):
     write(tmp_path / name, true_rows(clock_range))
     result = CliRunner().invoke(main, ["events", str(tmp_path / name)])
     assert "clock             time wrapped 3 times and was unwrapped" in result.output
-    assert "time stepped back" not in result.output
+    assert "timestamps decreased" not in result.output
     assert f"time              {seconds}" in result.output
