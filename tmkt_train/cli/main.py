@@ -242,12 +242,13 @@ def _write_report(folder: Path) -> str:
 
 def _show_next(folder: Path, recipe: Recipe, cache: Path) -> None:
     from tmkt_train.data.cache import is_found
+    from tmkt_train.training.folder import RunFolder
 
     if not recipe.needs_images:
         click.echo("next, evaluate its weights on the test split again:")
         click.echo(f"  {command('tmkt-train', 'evaluate', folder)}")
         return
-    without: list[str | Path] = ["tmkt-train", "recipe", folder / "recipe.toml", "--set", "method.name=event-only"]
+    without: list[str | Path] = ["tmkt-train", "recipe", RunFolder(folder).recipe, "--set", "method.name=event-only"]
     if not is_found(recipe, cache):
         without += ["--cache", cache]
     click.echo("next, train the same without images, and report both side by side:")

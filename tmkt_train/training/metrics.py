@@ -31,8 +31,7 @@ class EpochMeans:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._sums: dict[str, Tensor] = {}
-        self._weights: dict[str, float] = {}
+        self._sums: dict[str, tuple[Tensor, float]] = {}
         self._unchecked: list[tuple[int, Tensor]] = []
         self.num_skipped = 0
 
@@ -40,8 +39,8 @@ class EpochMeans:
         """Add the means of one batch of `weight` samples; scalars."""
         for name, value in values.items():
             mean = torch.as_tensor(value, device=self._device).detach().double() * weight
-            self._sums[name] = self._sums[name] + mean if name in self._sums else mean
-            self._weights[name] = self._weights.get(name, 0.0) + weight
+            total, weights = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = total + mean, weights + weight
 
     def watch(self, batch: int, loss: Tensor) -> None:
         """Keep the loss of a batch, counted from 0, for `check`."""
@@ -66,20 +65,20 @@ class EpochMeans:
 
     def means(self) -> dict[str, float]:
         """Return the mean of every metric."""
-        return {name: float(total) / self._weights[name] for name, total in self._sums.items()}
+        return {name: float(total) / weights for name, (total, weights) in self._sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the exact sums so far, as plain numbers."""
-        sums = {name: [float(total), self._weights[name]] for name, total in self._sums.items()}
+        sums = {name: [float(total), weights] for name, (total, weights) in self._sums.items()}
         return {"sums": sums, "num_skipped": self.num_skipped}
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         sums: dict[str, list[float]] = values["sums"]
         self._sums = {
-            name: torch.tensor(pair[0], dtype=torch.float64, device=self._device) for name, pair in sums.items()
+            name: (torch.tensor(total, dtype=torch.float64, device=self._device), weights)
+            for name, (total, weights) in sums.items()
         }
-        self._weights = {name: pair[1] for name, pair in sums.items()}
         self.num_skipped = int(values["num_skipped"])
 
 
