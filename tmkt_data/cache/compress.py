@@ -1,4 +1,4 @@
-"""Rewrite a cache with compressed frames, to archive or send it, and back again; its content does not change."""
+"""Compress and decompress a cache for storage or transfer, without changing its content."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _Writing = Generator[tuple[int, int], None, PieceDigests]
 
 
 def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> Iterator[tuple[int, int]]:
-    """Rewrite a cache with its frames compressed row by row by Zstandard, or as contiguous arrays again.
+    """Rewrite a cache with Zstandard-compressed rows, or with contiguous arrays.
 
-    Both have the same content and the same digest: a run that was started with one can be resumed with the other.
+    Both have the same content and digest: a run started with one can be resumed with the other.
 
     Args:
-        path: A cache of either kind; each of its rows is checked.
-        out: File to write; an existing one is left alone.
-        undo: Write contiguous arrays, which are mapped when they are read.
+        path: A cache of either kind; the checksum of each row is verified.
+        out: File to write; an existing file is never replaced.
+        undo: Write contiguous arrays, which are memory-mapped on reading.
 
     Yields:
-        (rows done, rows in all), of all arrays.
+        (rows done, total rows), over all arrays.
 
     Raises:
         CacheError: The cache is damaged, `out` already exists or is not writable, or hdf5plugin is missing.

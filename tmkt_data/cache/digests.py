@@ -1,4 +1,4 @@
-"""The digest of a cache file: SHA-256 over the SHA-256s of its pieces, which are hashed in any order, in threads."""
+"""Digest of a cache file: SHA-256 over the SHA-256 of its pieces, hashed in any order by several threads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 
 class PieceDigests:
-    """Digests of the pieces of a file that is being written; pieces are counted from the end of the leading block."""
+    """Digests of the pieces of a file being written, numbered from the end of the leading block."""
 
     def __init__(self) -> None:
         self._digests: dict[int, bytes] = {}
         self._lock = threading.Lock()
 
     def note(self, data: memoryview, at: int) -> None:
-        """Hash the pieces that lie entirely in bytes that are written at offset `at`; forget those that lie partly."""
+        """Hash the pieces fully covered by a write at offset `at`; discard the digests of partly covered ones."""
         first, last = at - LEADING_BYTES, at - LEADING_BYTES + len(data)
         whole = range(-(-first // PIECE_BYTES), last // PIECE_BYTES)
         found = {
@@ -36,27 +36,27 @@ class PieceDigests:
             self._digests |= found
 
     def total(self, handle: IO[bytes], *, threads: int = _THREADS) -> str:
-        """Return the digest of a file, 64 hexadecimal digits; pieces whose digest is not known are read.
+        """Return the digest of a file, 64 hexadecimal digits, reading pieces without a known digest.
 
         Args:
             handle: The file, opened unbuffered.
-            threads: Number of threads that hash.
+            threads: Number of hashing threads.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: The file cannot be read.
         """
         for _ in self.fill(handle, threads=threads):
             pass
         return hashlib.sha256(b"".join(digest for _, digest in sorted(self._digests.items()))).hexdigest()
 
     def fill(self, handle: IO[bytes], *, threads: int = _THREADS) -> Iterator[int]:
-        """Read and hash the pieces whose digest is not known, yielding how many are done; errors as `total`."""
+        """Read and hash pieces without a known digest, yielding the number done; errors as in `total`."""
         missing = [piece for piece in range(num_pieces(handle)) if piece not in self._digests]
         done = len(self._digests)
         lock = threading.Lock()
 
         def digest_of(piece: int) -> bytes:
-            # One file position for all threads, as not every system can read at a given offset.
+            # All threads share one file position: not every system supports reading at an offset.
             with lock:
                 handle.seek(LEADING_BYTES + piece * PIECE_BYTES)
                 data = handle.read(PIECE_BYTES)
@@ -69,7 +69,7 @@ class PieceDigests:
                 done += 1
                 yield done
         finally:
-            # A caller that stops early need not wait for the rest of a large file.
+            # A caller that stops early does not wait for the rest of a large file.
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -1,7 +1,7 @@
-"""The cache format, version 3: names, types, the leading block and the digests. Described in docs/cache-format.md.
+"""The cache format, version 3: names, types, the leading block and the digests. See docs/cache-format.md.
 
 A cache is an HDF5 file behind a leading block of 512 bytes of text, which HDF5 ignores (its "user block"). The block
-holds the size and a digest of everything after it, so that a truncated or altered file is found without HDF5.
+holds the size and a digest of everything after it, so a truncated or modified file is detected without HDF5.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class FrameArray(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What it holds of a sample, `"frames"` or `"spikes"`."""
+        """Its content, `"frames"` or `"spikes"`."""
         return self.name.partition("/")[2]
 
     @property
@@ -87,9 +87,9 @@ class FrameArray(NamedTuple):
 
 
 def frame_arrays(spec: PrepareSpec, num_recordings: int, num_images: int) -> list[FrameArray]:
-    """Return the arrays of frames that a cache of these choices has, in the order in which they are written.
+    """Return the frame arrays of a cache with these options, in the order in which they are written.
 
-    Counts under `sum` are stored as bytes, with larger counts in a table beside them; weighted counts as float16, a
+    Counts with `sum` are stored as bytes, with larger counts in a separate table; weighted counts as float16, with a
     relative error of at most 2**-11; voxel grids as float32.
     """
     counts = np.dtype("u1") if spec.resize == "sum" else np.dtype("<f2")
@@ -106,12 +106,12 @@ def frame_arrays(spec: PrepareSpec, num_recordings: int, num_images: int) -> lis
 
 
 class LeadingBlock(NamedTuple):
-    """What the first 512 bytes say of the file behind them.
+    """The first 512 bytes of a cache, which describe the rest.
 
     Attributes:
         version: Format version.
         num_bytes: Size of the whole file.
-        pieces: Digest of everything behind the block, see `PieceDigests`, 64 hexadecimal digits.
+        pieces: Digest of everything after the block, see `PieceDigests`, 64 hexadecimal digits.
         digest: Content digest, see `ContentDigest`.
     """
 
@@ -122,7 +122,7 @@ class LeadingBlock(NamedTuple):
 
 
 def encode_leading_block(block: LeadingBlock) -> bytes:
-    """Write the leading block: text lines, a CRC-32 of them, and spaces up to 512 bytes."""
+    """Encode the leading block: text lines, their CRC-32, and padding to 512 bytes."""
     text = (
         f"{FORMAT} {block.version}\n"
         f"digest {block.digest}\n"
@@ -141,10 +141,10 @@ _LEADING = re.compile(
 
 
 def decode_leading_block(data: bytes, place: str) -> LeadingBlock:
-    """Read the leading block.
+    """Decode the leading block.
 
     Raises:
-        CacheError: Not a cache, a cache of another format version, or a damaged block.
+        CacheError: Not a cache, another format version, or a damaged block.
     """
     if not data.startswith(b"tmkt-cache "):
         raise CacheError(f"{place}: not a tmkt cache; make one with tmkt-data prepare")
@@ -161,9 +161,9 @@ def decode_leading_block(data: bytes, place: str) -> LeadingBlock:
 
 
 class ContentDigest:
-    """SHA-256 over the header and all tables, one after the other; the checksum of every frame is among them.
+    """SHA-256 over the header and all tables, including the checksum of every frame.
 
-    The version of the tool is left out: the same content has the same digest whoever wrote it.
+    The tool version is excluded, so the same content always has the same digest.
 
     Args:
         header: Attributes of the file, text by name.
@@ -198,5 +198,5 @@ def text_table(values: Sequence[str]) -> Table:
 
 
 def table_text(table: Table) -> tuple[str, ...]:
-    """Return the text of a table of `text_table`."""
+    """Return the text of a table written by `text_table`."""
     return tuple(texts_of(table))

@@ -1,4 +1,4 @@
-"""Read a cache: the tables when it is opened, frames row by row."""
+"""Read a cache: tables on opening, frames row by row."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class CacheInfo:
     """Metadata of a cache.
 
     Attributes:
-        path: The file.
+        path: Path of the file.
         dataset: Name of the dataset.
-        spec: The choices that shaped it.
-        facts: Plain values from the catalogue, such as `sensor_size`, `placement` and the settings of the readers; see
+        spec: Options that it was prepared with.
+        facts: Plain values from the catalogue, such as `sensor_size`, `placement` and reader options; see
             docs/cache-format.md.
-        notes: What the catalogue left out or did not find, one line each.
-        skipped: Unreadable files that were left out: `side`, `id`, `bytes` and `why` of each.
+        notes: What the catalogue excluded or did not find, one line each.
+        skipped: Unreadable files that were skipped: `side`, `id`, `bytes` and `why` of each.
         digest: SHA-256 of the content, 64 hexadecimal digits.
-        plan: Key of the plan, a hash of choices and sample ids, 64 hexadecimal digits.
+        plan: Key of the plan, a hash of options and sample ids, 64 hexadecimal digits.
         tool_version: Version of tmkt that wrote it.
         num_bytes: Size of the file.
         num_recordings: Rows of the event side.
@@ -70,17 +70,17 @@ class CacheInfo:
 
 
 class Cache:
-    """An open cache. It can be pickled and used after a fork: each process opens the frames on its first read.
+    """An open cache. It can be pickled and forked: each process opens the frames on first read.
 
     Attributes:
-        info: Its metadata.
-        class_names: Names of the classes; labels index them.
-        header: Attributes of the file, text by name; `info` is made from them.
-        arrays: Its frames by HDF5 path, in the order in which they are written.
+        info: Metadata.
+        class_names: Names of the classes, indexed by label.
+        header: HDF5 attributes as text by name, the source of `info`.
+        arrays: Frame arrays by HDF5 path, in the order in which they are written.
         tables: All tables by HDF5 path, such as `"events/label"` or `"images/split/twin-disjoint"`.
 
     Raises:
-        CacheError: The file is missing, truncated, altered, of another format version, or not a cache.
+        CacheError: The file is missing, truncated, modified, of another format version, or not a cache.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -115,16 +115,16 @@ class Cache:
 
     @property
     def spec(self) -> PrepareSpec:
-        """The choices that shaped the cache."""
+        """Options that the cache was prepared with."""
         return self.info.spec
 
     @property
     def has_spikes(self) -> bool:
-        """Whether spike frames of the images are stored."""
+        """Whether the cache stores spike frames of the images."""
         return "images/spikes" in self.arrays
 
     def event_frames(self, rows: ArrayLike) -> NDArray[np.float32]:
-        """Return event frames, shape (B, T, C, H, W), float32, owned by the caller; errors as `StoredFrames.rows`."""
+        """Return event frames, shape (B, T, C, H, W), float32, owned by the caller; errors: `StoredFrames.rows`."""
         rows = np.asarray(rows, np.int64)
         frames = self.arrays["events/frames"].rows(rows, np.float32)
         starts = self.tables["events/overflow_start"]
@@ -142,7 +142,7 @@ class Cache:
         """Return stored spike frames, shape (B, T, C, H, W), uint8, 0 or 1 (0 to 255 for `repeat`).
 
         Raises:
-            CacheError: The cache was prepared without `bake`; or as `StoredFrames.rows`.
+            CacheError: The cache was prepared without `bake`; or as in `StoredFrames.rows`.
         """
         if not self.has_spikes:
             raise CacheError(
@@ -154,12 +154,12 @@ class Cache:
         """Return the split code of each row of a side, `"events"` or `"images"`; see `splits.SplitCode`.
 
         Raises:
-            CacheError: No such protocol.
+            CacheError: The cache has no such protocol.
         """
         name = f"{side}/split/{protocol}"
         if name not in self.tables:
             known = sorted(key.rpartition("/")[2] for key in self.tables if key.startswith(f"{side}/split/"))
-            raise CacheError(f"{self.info.path.name}: no protocol {protocol!r}, expected one of {', '.join(known)}")
+            raise CacheError(f"{self.info.path.name}: found protocol {protocol!r}, expected one of {', '.join(known)}")
         return np.asarray(self.tables[name], np.uint8)
 
 
@@ -167,7 +167,7 @@ def _reopen(path: Path, digest: str) -> Cache:
     """Open a pickled cache in another process.
 
     Raises:
-        CacheError: It was replaced by another cache.
+        CacheError: The file was replaced by another cache.
     """
     cache = Cache(path)
     if cache.info.digest != digest:
@@ -176,7 +176,7 @@ def _reopen(path: Path, digest: str) -> Cache:
 
 
 def read_cache_info(path: str | Path) -> CacheInfo:
-    """Read the metadata of a cache; errors as `Cache`, but the tables are not checked."""
+    """Read the metadata of a cache; errors as in `Cache`, but tables are not verified."""
     path = Path(path)
     block = _leading_block(path)
     with _opened(path) as file:
@@ -184,7 +184,7 @@ def read_cache_info(path: str | Path) -> CacheInfo:
 
 
 def read_tables(path: str | Path, names: Sequence[str]) -> dict[str, Table]:
-    """Read the tables of these names that a cache has; errors as `read_cache_info`."""
+    """Read those of the named tables that exist; errors as in `read_cache_info`."""
     path = Path(path)
     _leading_block(path)
     with _opened(path) as file:

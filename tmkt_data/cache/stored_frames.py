@@ -1,4 +1,4 @@
-"""Rows of the frames of a cache: memory-mapped from contiguous arrays, or decompressed row by row."""
+"""Read frames of a cache: memory-mapped from contiguous arrays, or decompressed row by row."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ZSTD = 32015
 
 
 class StoredFrames:
-    """Rows of one array; each is compared with its checksum the first time it is read.
+    """Rows of one array; the checksum of each is verified on first read.
 
     Attributes:
-        shape: Shape of the array, its rows first.
-        dtype: Type in which it is stored.
+        shape: Shape of the array; rows are the first axis.
+        dtype: Stored data type.
     """
 
     def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
@@ -35,17 +35,17 @@ class StoredFrames:
         self._checked = np.zeros(self.shape[0], bool)
 
     def rows(self, rows: NDArray[np.int64], dtype: Any = None) -> NDArray[Any]:
-        """Return some rows, shape (B, ...), as stored or converted to `dtype`; owned by the caller.
+        """Return rows, shape (B, ...), as stored or converted to `dtype`; owned by the caller.
 
         Raises:
-            CacheError: A row was altered after it was written, or does not exist.
+            CacheError: A row was modified after it was written, or does not exist.
         """
         if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
             raise CacheError(
                 f"{self._path.name}: {self._name} has rows 0 to {self.shape[0] - 1}, asked for {rows.max()}"
             )
         found = np.empty((len(rows), *self.shape[1:]), self.dtype if dtype is None else dtype)
-        # Row by row, so that a row is still in the processor's cache when it is converted.
+        # Row by row, so each row is still in the CPU cache when it is converted.
         for at, row in enumerate(rows.tolist()):
             stored = self._row(row)
             if not self._checked[row]:
@@ -57,7 +57,7 @@ class StoredFrames:
         return found
 
     def _row(self, row: int) -> NDArray[Any]:
-        """Return one row as stored; read-only, and valid until the next call."""
+        """Return one row as stored, read-only and valid until the next call."""
         raise NotImplementedError
 
     def _check(self, stored: NDArray[Any], row: int) -> None:
@@ -70,7 +70,7 @@ class StoredFrames:
 
 
 class MappedFrames(StoredFrames):
-    """Rows of a contiguous array, memory-mapped: all processes share the pages of the file."""
+    """Rows of a memory-mapped contiguous array; all processes share its pages."""
 
     def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
         super().__init__(path, name, dataset, checksums)
@@ -84,14 +84,14 @@ class MappedFrames(StoredFrames):
 
     def _open(self) -> NDArray[Any]:
         try:
-            # A plain array over the map: indexing np.memmap costs more than reading a small row.
+            # A plain array over the map, since indexing np.memmap costs more than reading a small row.
             return np.asarray(np.memmap(self._path, self.dtype, "r", self._offset, self.shape))
         except (OSError, ValueError) as broken:
             raise CacheError(f"{self._path}: cannot be read ({broken})") from broken
 
 
 class CompressedFrames(StoredFrames):
-    """Rows of an array that is compressed row by row; each process opens the file on its first read."""
+    """Rows of an array compressed row by row; each process opens the file on first read."""
 
     def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
         super().__init__(path, name, dataset, checksums)
@@ -117,23 +117,21 @@ def open_frames(path: Path, file: h5py.File, expected: FrameArray, checksums: Ta
     """Open one array of a cache.
 
     Args:
-        path: The cache.
-        file: The same, open.
-        expected: What the choices and the tables of the cache say of the array.
+        path: Path of the cache.
+        file: The open cache file.
+        expected: Expected path, shape and type of the array.
         checksums: Checksum of each row.
         file_bytes: Size of the file.
 
     Raises:
-        CacheError: The array is not as expected, or it is compressed and hdf5plugin is not installed.
+        CacheError: The array differs from `expected`, or is compressed and hdf5plugin is not installed.
     """
     name = expected.name
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise CacheError(f"{path.name}: {name} is not a dataset; the file is damaged, restore it or prepare it again")
     if dataset.shape != expected.shape:
-        raise CacheError(
-            f"{path.name}: {name} is of shape {dataset.shape}, expected {expected.shape}; prepare it again"
-        )
+        raise CacheError(f"{path.name}: {name} has shape {dataset.shape}, expected {expected.shape}; prepare it again")
     if dataset.chunks is None:
         offset = dataset.id.get_offset()
         if dataset.size and (offset is None or offset + dataset.nbytes > file_bytes):
@@ -148,7 +146,7 @@ def open_frames(path: Path, file: h5py.File, expected: FrameArray, checksums: Ta
 
 
 class _Empty(StoredFrames):
-    """An array without rows, which takes no space in the file."""
+    """An array without rows, which has no storage in the file."""
 
 
 def require_zstd(place: str) -> Any:
@@ -164,6 +162,6 @@ def require_zstd(place: str) -> Any:
 
 
 def _widen(halves: NDArray[np.float16], out: NDArray[np.float32]) -> None:
-    """Convert non-negative float16 to float32, exactly and nine times as fast as NumPy."""
+    """Convert non-negative float16 to float32 exactly, nine times faster than NumPy."""
     np.left_shift(halves.view(np.uint16), np.uint32(13), out=out.view(np.uint32), dtype=np.uint32)
     out *= np.float32(2.0**112)

@@ -1,4 +1,4 @@
-"""Verify a cache: every byte against the digest in the leading block, every frame against its checksum."""
+"""Verify a cache: all bytes against the digest in the leading block, each frame against its checksum."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ROWS = 64
 
 
 def verify_cache(path: str | Path) -> Iterator[tuple[int, int]]:
-    """Verify a cache, yielding (bytes done, bytes in total).
+    """Verify a cache, yielding (bytes done, total bytes).
 
     Raises:
-        CacheError: The file was altered after it was written, or cannot be read.
+        CacheError: The file was modified after it was written, or cannot be read.
     """
     path = Path(path)
     cache = Cache(path)

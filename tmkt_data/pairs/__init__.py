@@ -1,1 +1,1 @@
-"""Paired samples: which image accompanies which recording, read from a cache."""
+"""Pair the recordings of a cache with images."""

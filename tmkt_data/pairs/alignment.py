@@ -1,4 +1,4 @@
-"""How well a recording lies on an image: correlation of event density with image gradient."""
+"""Alignment of a recording with an image: correlation of event density with image gradient."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SACCADE_DY = (0.0, 7.0, 0.0, 0.0)
 
 
 def saccade_displacement(t_us: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how far the three saccades of N-MNIST and N-Caltech101 have moved the image, in sensor pixels.
+    """Return the image displacement by the three saccades of N-MNIST and N-Caltech101, in sensor pixels.
 
     Args:
         t_us: File times, microseconds, any shape.
 
     Returns:
-        dx and dy, float64; subtract them from the coordinates of an event to take the motion out.
+        dx and dy, float64; subtract them from event coordinates to compensate the motion.
 
-    Source: `stabilize.m` of Orchard et al., 2015: 105 ms a saccade, straight and even.
+    Source: `stabilize.m` of Orchard et al., 2015: 105 ms per saccade, straight and at constant speed.
     """
     return np.interp(t_us, _SACCADE_TIMES_US, _SACCADE_DX), np.interp(t_us, _SACCADE_TIMES_US, _SACCADE_DY)
 
@@ -30,7 +30,7 @@ def saccade_displacement(t_us: NDArray[np.float64]) -> tuple[NDArray[np.float64]
 def event_density(
     frames: NDArray[np.float32], dx: NDArray[np.float64] | None = None, dy: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """Sum event frames into one smoothed map, with the motion taken out bin by bin.
+    """Sum event frames into one smoothed map, with motion compensation per bin.
 
     Args:
         frames: Frames of one recording, shape (T, C, H, W).
@@ -49,7 +49,7 @@ def event_density(
 
 
 def image_gradient(intensity: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the Gaussian gradient magnitude of an intensity, shape (H, W), float64."""
+    """Return the Gaussian gradient magnitude of an intensity image, shape (H, W), float64."""
     from scipy import ndimage
 
     return np.asarray(ndimage.gaussian_gradient_magnitude(intensity.astype(np.float64), GRADIENT_SIGMA), np.float64)
@@ -58,7 +58,7 @@ def image_gradient(intensity: NDArray[np.uint8]) -> NDArray[np.float64]:
 def best_correlation(
     density: NDArray[np.float64], gradients: NDArray[np.float64], max_shift: int = MAX_SHIFT
 ) -> NDArray[np.float64]:
-    """Return the Pearson correlation of one map with many, each at its best circular shift.
+    """Return the Pearson correlation of one map with many, each maximized over circular shifts.
 
     Args:
         density: Shape (H, W).

@@ -1,4 +1,4 @@
-"""What becomes of event counts before a network sees them beside images in [0, 1]."""
+"""Scale event counts to match images in [0, 1]."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def scale_events(frames: NDArray[np.float32], scale: EventScale) -> NDArray[np.f
 
     Args:
         frames: Shape (B, T, C, H, W), float32; changed in place.
-        scale: `raw`: as counted; `clip1`: at most 1 (and at least -1); `log1p`: log(1 + |x|) with the sign of x;
+        scale: `raw`: unchanged; `clip1`: clipped to [-1, 1]; `log1p`: log(1 + |x|) with the sign of x;
             `max`: divided by the largest magnitude of each sample and channel; `step-max`: of each sample, step and
-            channel, as KT has it on N-Omniglot; `binary`: 1 where there is any event.
+            channel, as in KT on N-Omniglot; `binary`: 1 wherever there are events.
 
     Returns:
         The same array.
 
     Raises:
-        SpecError: An unknown scale.
+        SpecError: Unknown scale.
     """
     match scale:
         case "raw":

@@ -1,4 +1,4 @@
-"""`PairedFrames`: recordings beside images as NumPy arrays, a map-style dataset that needs no torch."""
+"""`PairedFrames`: a map-style dataset of recordings paired with images, as NumPy arrays without torch."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ MAX_COUNTER = 2**63 - 1
 
 
 class PairedSample(NamedTuple):
-    """One recording and the image drawn for it.
+    """One recording and its paired image.
 
     Attributes:
         image: Spike frames of the image, shape (T, C, H, W), float32, 0 to 1; zeros with pairing `none`.
         events: Frames of the recording, shape (T, C, H, W), float32.
         label: Class of both.
-        position: Position of the recording in the split.
+        position: Index of the recording in the split.
         image_index: Row of the image in the cache; -1 with pairing `none`.
     """
 
@@ -54,13 +54,13 @@ class PairedSample(NamedTuple):
 
 
 class PairedBatch(NamedTuple):
-    """Some samples at once.
+    """A batch of samples.
 
     Attributes:
         image: Shape (B, T, C, H, W), float32, 0 to 1; with `repeat` a read-only view over T and C.
         events: Shape (B, T, C, H, W), float32, owned by the caller.
         labels: Shape (B,), int64.
-        indices: Positions in the split, shape (B,), int64.
+        indices: Indices in the split, shape (B,), int64.
         image_indices: Rows of the images in the cache, shape (B,), int64; -1 with pairing `none`.
     """
 
@@ -73,31 +73,31 @@ class PairedBatch(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class PairedFrames:
-    """Recordings of one split, each beside an image of its class: a map-style dataset of NumPy arrays.
+    """Recordings of one split, each paired with an image of its class: a map-style dataset of NumPy arrays.
 
-    What `frames[i]` returns depends on the cache, the arguments, the epoch and i alone: not on workers, batch size or
-    order. It works as it is in a torch `DataLoader`, with workers that are forked or spawned.
+    `frames[i]` depends only on the cache, the arguments, the epoch and i: not on workers, batch size or order. It can
+    be used directly in a torch `DataLoader`, with forked or spawned workers.
 
     Args:
         path: A cache made by `tmkt-data prepare`, or an open one.
         split: `train`, `val` or `test`.
-        pairing: `same-class`: an image of the same class, drawn anew each epoch from the images that the split may
+        pairing: `same-class`: an image of the same class, drawn each epoch from the images that the split may
             use; `twin`: the image that the recording was made from; `none`: no image.
         seed: Seed of all draws, 0 or more.
-        encoder: `repeat`: intensity at every step; `poisson`: spikes drawn on reading; `baked`: the stored ones.
+        encoder: `repeat`: intensity at every step; `poisson`: spikes drawn on reading; `baked`: stored spikes.
         protocol: `twin-disjoint` or `kt-paper`.
-        scale: What becomes of event counts, see `scale_events`.
-        per_class: Keep only so many recordings of each class, drawn by `seed`; None keeps all. The images stay.
+        scale: Scale of event counts, see `scale_events`.
+        per_class: Keep this many recordings of each class, drawn by `seed`; None keeps all. Images are kept.
         event_share: Keep only this share of the recordings of each class, drawn by `seed`, at least one.
         image_share: Keep only this share of the images of each class, drawn by `seed`, at least one.
-        image_pool: Images that may be drawn for the training part: `split`, those of the part; `all` and
-            `shuffled-prefix` reach those of held-out recordings, to measure what a leak is worth, see `choose_images`.
-        classes: Keep only recordings and images of these labels; None keeps all. Labels stay as they are.
+        image_pool: Images that may be drawn for the train split: `split`, its own images; `all` and `shuffled-prefix`
+            include images of held-out recordings, to measure the effect of a leak, see `choose_images`.
+        classes: Keep only recordings and images of these labels; None keeps all. Labels do not change.
 
     Raises:
         CacheError: The cache cannot be opened, or lacks the protocol or the baked frames.
-        PairingError: The split is empty, or a recording has no image to stand beside.
-        SpecError: An unknown choice, a number out of range, or two that exclude each other.
+        PairingError: The split is empty, or a recording has no image to pair with.
+        SpecError: An unknown choice, a number out of range, or incompatible arguments.
 
     Example:
         >>> frames = PairedFrames("digits.h5", split="train", seed=1)  # doctest: +SKIP
@@ -137,7 +137,7 @@ class PairedFrames:
         if self.image_pool != "split" and (self.split != "train" or self.pairing == "twin"):
             raise SpecError(
                 f"image pool: found {self.image_pool!r} with split {self.split!r} and pairing {self.pairing!r}, "
-                "expected 'split'; a leak is measured on the train split with pairing 'same-class'"
+                "expected 'split'; other pools need the train split and pairing 'same-class'"
             )
         if not 0 <= self.seed <= MAX_COUNTER:
             raise SpecError(f"seed: found {self.seed}, expected 0 to 2**63 - 1")
@@ -188,10 +188,10 @@ class PairedFrames:
         return len(self.rows)
 
     def __getitem__(self, index: int | tuple[int, int]) -> PairedSample:
-        """Return one sample; `(index, occurrence)` redraws for a sample that comes up again in an epoch.
+        """Return one sample; `(index, occurrence)` draws again for a sample repeated in an epoch.
 
         Raises:
-            IndexError: The index lies outside the split.
+            IndexError: The index is out of range.
         """
         position, occurrence = index if isinstance(index, tuple) else (index, 0)
         if not -len(self) <= position < len(self):
@@ -203,24 +203,24 @@ class PairedFrames:
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose images and spikes are drawn; 0 or more.
+        """Set the epoch that images and spikes are drawn for; 0 or more.
 
-        Workers of a DataLoader that persist between epochs hold a copy: set it before they start, or do not persist.
+        Persistent DataLoader workers hold a copy: set the epoch before they start, or use `persistent_workers=False`.
         """
         if not 0 <= epoch <= MAX_COUNTER:
             raise SpecError(f"epoch: found {epoch}, expected 0 to 2**63 - 1")
         self.epoch = epoch
 
     def read(self, indices: ArrayLike, occurrences: ArrayLike | None = None) -> PairedBatch:
-        """Read several samples at once, each as `frames[i]` gives it.
+        """Read a batch of samples, each equal to `frames[i]`.
 
         Args:
-            indices: Positions in the split, shape (B,).
-            occurrences: How often each was drawn earlier in this epoch, shape (B,); zeros when unset.
+            indices: Indices in the split, shape (B,).
+            occurrences: Number of earlier draws of each in this epoch, shape (B,); zeros by default.
 
         Raises:
-            IndexError: A position lies outside the split.
-            CacheError: A frame was altered since it was written.
+            IndexError: An index is out of range.
+            CacheError: A frame was modified after it was written.
         """
         given = np.asarray(indices)
         if given.size and not np.issubdtype(given.dtype, np.integer):
@@ -235,7 +235,7 @@ class PairedFrames:
         return PairedBatch(image, events, self.labels[positions], positions, image_rows)
 
     def image_rows(self, positions: NDArray[np.int64], occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return which image stands beside each sample in this epoch: rows of the image side, shape (B,), int64."""
+        """Return the image paired with each sample in this epoch: rows of the image side, shape (B,), int64."""
         match self.pairing:
             case "none":
                 return np.full(len(positions), -1, np.int64)
@@ -268,17 +268,17 @@ class PairedFrames:
 
     @property
     def spec(self) -> PrepareSpec:
-        """The choices that shaped the cache."""
+        """Options that the cache was prepared with."""
         return self.cache.spec
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; labels index them."""
+        """Names of the classes, indexed by label."""
         return self.cache.class_names
 
     @property
     def num_classes(self) -> int:
-        """Classes of the dataset, K."""
+        """Number of classes, K."""
         return len(self.cache.class_names)
 
     @property
@@ -288,7 +288,7 @@ class PairedFrames:
 
     @property
     def num_channels(self) -> int:
-        """Channels, C."""
+        """Number of channels, C."""
         return self.spec.num_channels
 
     @property

@@ -1,4 +1,4 @@
-"""Which images may accompany a recording, and the draw: a pure function of seed, epoch and sample."""
+"""Choose and draw images for recordings, as a pure function of seed, epoch and sample."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PAIRINGS: tuple[Pairing, ...] = get_args(Pairing)
 
 @dataclass(frozen=True)
 class ImagePools:
-    """The images that may be drawn, class by class.
+    """Images that may be drawn, grouped by class.
 
     Attributes:
-        rows: Rows of the image side, grouped by class and in id order within it, shape (P,), int64.
+        rows: Rows of the image side, grouped by class and sorted by id within each, shape (P,), int64.
         start: Shape (K + 1,), int64; class c owns `rows[start[c]:start[c + 1]]`.
     """
 
@@ -59,17 +59,17 @@ def draw_same_class(
     """Draw an image of the same class for each recording, uniformly over the pool of its class.
 
     Args:
-        pools: Images that may be drawn; no class that occurs in `labels` may be empty.
+        pools: Images that may be drawn, at least one for each class in `labels`.
         labels: Class of each recording, shape (B,).
-        uids: Number of each recording, see `random_keys.sample_uid`, shape (B,), uint64.
-        occurrences: How often each was drawn earlier in this epoch, shape (B,).
+        uids: Hash of each recording id, see `random_keys.sample_uid`, shape (B,), uint64.
+        occurrences: Number of earlier draws of each in this epoch, shape (B,).
         seed: Seed of the run.
         epoch: Epoch.
 
     Returns:
         Rows of the image side, shape (B,), int64.
 
-    Source: He et al., AAAI 2024; there drawn from one global generator, here from a keyed one.
+    Source: He et al., AAAI 2024; drawn from a keyed generator instead of a global one.
     """
     sizes = pools.sizes()[labels]
     draws = uniform(seed, epoch, uids, occurrences, Purpose.PAIR, 1)
@@ -79,26 +79,26 @@ def draw_same_class(
 def require_images(
     pools: ImagePools, labels: NDArray[np.int64], class_names: Sequence[str], *, place: str, split: str
 ) -> None:
-    """Check that every class with recordings has an image to draw.
+    """Check that every class with recordings has images to draw.
 
     Raises:
-        PairingError: A class has none.
+        PairingError: A class has no images.
     """
     empty = np.unique(labels[pools.sizes()[labels] == 0])
     if len(empty):
         names = ", ".join(class_names[label] for label in empty[:5])
         more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
         raise PairingError(
-            f"{place}: {split} has recordings of {names}{more} and no image of that class to draw; "
+            f"{place}: {split} has recordings of {names}{more} but no images of that class; "
             "add images and prepare again, or train event-only"
         )
 
 
 def require_twins(twins: NDArray[np.int64], ids: Sequence[str], *, place: str, split: str) -> None:
-    """Check that every recording has its own image.
+    """Check that every recording has a twin image.
 
     Raises:
-        PairingError: A recording has none.
+        PairingError: A recording has no twin.
     """
     missing = np.flatnonzero(twins < 0)
     if len(missing):
@@ -123,22 +123,22 @@ def choose_images(
     """Choose the images that may be drawn.
 
     Args:
-        pool: `split`: those of the part; `all`: every image, also those of held-out recordings; `shuffled-prefix`: as
-            many of each class as the part has, drawn over all of the class, as "the first 90 %" of a listing in
-            arbitrary order takes them.
-        in_split: Whether an image belongs to the part, shape (M,).
+        pool: `split`: images of the split; `all`: every image, including those of held-out recordings;
+            `shuffled-prefix`: as many of each class as the split has, drawn from the whole class, like "the first 90 %"
+            of an unsorted directory listing.
+        in_split: Whether each image belongs to the split, shape (M,).
         labels: Class of each image, shape (M,).
         ids: Sample id of each image.
         seed: Seed of the draw.
-        classes: Labels that take part.
+        classes: Labels to include.
 
     Returns:
         Rows of the image side, ascending, int64.
 
     Raises:
-        SpecError: An unknown pool.
+        SpecError: Unknown pool.
 
-    Source: the listing order of the KT reference (He et al., AAAI 2024), which nothing sorts.
+    Source: the unsorted directory listing of the KT reference (He et al., AAAI 2024).
     """
     match pool:
         case "split":

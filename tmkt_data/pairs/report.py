@@ -1,4 +1,4 @@
-"""What a pairing does: do labels agree, can a held-out image reach training, do twins lie on each other."""
+"""Report on a pairing: label agreement, leaks of held-out images, alignment of twins."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ OTHERS_PER_RECORDING = 8
 
 @dataclass(frozen=True)
 class Alignment:
-    """How well recordings lie on images: mean correlation of event density with image gradient.
+    """Alignment of recordings with images: mean correlation of event density with image gradient.
 
     Attributes:
-        num_recordings: Recordings that were compared, spread evenly over the cache.
-        own: With their own image, motion taken out, best shift of up to 3 cells.
-        own_as_cached: With their own image as the two sides lie in the cache: no shift, motion left in.
-        same_class: With other images of their class, as `own`.
-        other_class: With images of other classes, as `own`.
-        own_is_best: Share of recordings whose own image beats all others that were compared.
+        num_recordings: Recordings compared, evenly spaced over the cache.
+        own: With the twin image, motion compensated, best shift of up to 3 cells.
+        own_as_cached: With the twin image as stored in the cache: no shift, no motion compensation.
+        same_class: With other images of the same class, computed like `own`.
+        other_class: With images of other classes, computed like `own`.
+        own_is_best: Share of recordings whose twin image scores higher than all others compared.
 
-    A figure is None where there was nothing to compare with.
+    A value is None if there was nothing to compare.
     """
 
     num_recordings: int
@@ -43,21 +43,21 @@ class Alignment:
 
 @dataclass(frozen=True)
 class PairReport:
-    """What one pairing of one split does.
+    """Report on one pairing of one split.
 
     Attributes:
         protocol: Name of the split rule.
-        split: Split that was looked at.
+        split: Name of the split.
         pairing: Name of the pairing.
-        num_recordings: Recordings of the split.
-        num_with_twin: Recordings of the split whose own image is in the cache.
+        num_recordings: Recordings in the split.
+        num_with_twin: Recordings in the split whose twin image is in the cache.
         pool_size: Images that may be drawn.
-        smallest_pool: Images that may be drawn for the class that has fewest.
-        label_agreement: Share of the pairs of one epoch whose labels agree; 1 when all is well.
-        num_reachable_heldout: Images that may be drawn and whose recording is in another split than this one, with
-            recordings in val or test; 0 when all is well.
-        twin_share: Share of the pairs of one epoch that are a recording and its own image.
-        alignment: How well twins lie on each other; None where it was not asked for or there is no twin.
+        smallest_pool: Images that may be drawn for the class with the fewest.
+        label_agreement: Share of pairs in one epoch with equal labels; expected to be 1.
+        num_reachable_heldout: Images that may be drawn but whose recording is in another split, where that is val or
+            test; expected to be 0.
+        twin_share: Share of pairs in one epoch that are twins.
+        alignment: Alignment of twins; None if not requested or without twins.
     """
 
     protocol: str
@@ -78,11 +78,11 @@ class PairReport:
 
 
 def report_pairs(frames: PairedFrames, *, alignment: bool = False) -> PairReport:
-    """Look at every pair of the current epoch, and at every image that could be drawn.
+    """Check every pair of the current epoch, and every image that could be drawn.
 
     Args:
         frames: Pairs of one split.
-        alignment: Compare recordings with images as well; some seconds.
+        alignment: Whether to measure alignment too, which takes a few seconds.
     """
     cache = frames.cache
     rows = frames.image_rows(np.arange(len(frames)), np.zeros(len(frames), np.int64))
@@ -131,14 +131,14 @@ def _count_heldout(cache: Cache, frames: PairedFrames, reachable: NDArray[np.int
 
 
 def measure_alignment(cache: Cache, max_recordings: int = 200) -> Alignment | None:
-    """Compare recordings with their own image and with others.
+    """Compare recordings with their twin image and with others.
 
     Args:
         cache: The cache.
-        max_recordings: Recordings to compare, spread evenly over those that have a twin.
+        max_recordings: Recordings to compare, evenly spaced over those with a twin.
 
     Returns:
-        The mean correlations, or None where no recording has a twin.
+        The mean correlations, or None if no recording has a twin.
     """
     twins = cache.tables["events/twin"]
     with_twin = np.flatnonzero(twins >= 0)
@@ -187,7 +187,7 @@ def _motion(cache: Cache, row: int) -> tuple[NDArray[np.float64] | None, NDArray
     middles = first + (np.arange(spec.time_bins) + 0.5) * (last - first) / spec.time_bins
     dx, dy = saccade_displacement(middles)
     width, height = cache.info.facts["sensor_size"]
-    # Under a tight canvas the scale differs per recording; the sensor's is close enough to take the motion out.
+    # With a tight canvas the scale differs per recording; that of the sensor is close enough for compensation.
     return dx * spec.size / width, dy * spec.size / height
 
 

@@ -1,4 +1,4 @@
-"""Parts of a side, class by class: the few recordings, or images, that an experiment keeps."""
+"""Draw class-balanced subsets of recordings or images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tmkt_data.errors import SpecError
 from tmkt_data.random_keys import Purpose, sample_uid, uniform
 
 _RECORDINGS, _IMAGES, _CLASSES, _POOL = 2, 3, 4, 5
-"""Last words of the draws; 1 draws the splits."""
+"""Last word of each draw key; 1 is used by the splits."""
 
 
 def keep_recordings(
@@ -21,21 +21,21 @@ def keep_recordings(
     per_class: int | None = None,
     share: float = 1.0,
 ) -> NDArray[np.int64]:
-    """Keep some recordings of each class, drawn by seed; more of them are the same ones and others.
+    """Draw a subset of the recordings of each class by seed; smaller subsets are contained in larger ones.
 
     Args:
         rows: Rows of the event side to choose from, ascending, shape (N,).
         labels: Class of every row of that side.
         ids: Sample id of every row of that side.
         seed: Seed of the draw.
-        per_class: So many of each class, or all where it has fewer; None: go by `share`.
-        share: This share of each class, rounded, at least one.
+        per_class: Number of each class, or all if it has fewer; None: use `share`.
+        share: Share of each class, rounded, at least one.
 
     Returns:
         The rows that are kept, ascending.
 
     Raises:
-        SpecError: Both are given, or a number or share out of range.
+        SpecError: Both are given, or a value is out of range.
     """
     if per_class is not None and per_class < 1:
         raise SpecError(f"recordings per class: found {per_class}, expected 1 or more, or None for all")
@@ -50,7 +50,7 @@ def keep_recordings(
 def keep_images(
     rows: NDArray[np.int64], labels: NDArray[np.int64], ids: tuple[str, ...], *, seed: int, share: float
 ) -> NDArray[np.int64]:
-    """Keep a share of the images of each class; arguments, result and errors as `keep_recordings`."""
+    """Draw a share of the images of each class; arguments, result and errors as in `keep_recordings`."""
     _check_share("image share", share)
     return _keep_share(rows, labels, ids, seed, _IMAGES, share)
 
@@ -58,18 +58,18 @@ def keep_images(
 def draw_images(
     rows: NDArray[np.int64], labels: NDArray[np.int64], ids: tuple[str, ...], counts: NDArray[np.int64], *, seed: int
 ) -> NDArray[np.int64]:
-    """Draw so many images of each class by seed: `counts[c]` of class c, or all where it has fewer; ascending."""
+    """Draw `counts[c]` images of each class c by seed, or all if it has fewer; rows are ascending."""
     return _keep(rows, labels, ids, seed, _POOL, counts)
 
 
 def draw_classes(num_classes: int, count: int, *, seed: int) -> NDArray[np.int64]:
-    """Draw classes to be held out; more of them are the same ones and others.
+    """Draw classes to hold out; smaller draws are contained in larger ones.
 
     Returns:
         Labels, ascending, shape (count,).
 
     Raises:
-        SpecError: A count below 0, or one that leaves fewer than two classes.
+        SpecError: The count is below 0 or leaves fewer than two classes.
 
     Example:
         >>> draw_classes(10, 3, seed=0).tolist() == draw_classes(10, 9, seed=0).tolist()

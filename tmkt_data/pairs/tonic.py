@@ -1,6 +1,6 @@
-"""To and from tonic: its datasets through `prepare`, and caches as datasets that take its transforms.
+"""Interoperate with tonic: prepare its datasets, and use caches as datasets with its transforms.
 
-Nothing here imports tonic: what counts is how an object behaves, so datasets of other libraries work as well.
+tonic is never imported; objects are used by their interface, so datasets of other libraries work as well.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Transform = Callable[[Any], Any]
 
 
 class EventDataset(Protocol):
-    """What `from_tonic` asks of a dataset: a length, and `(events, target)` by position."""
+    """Interface required by `from_tonic`: a length, and `(events, target)` by index."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
         ...
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """Return the events, an array with fields for t, x, y and p, and the class, a name or a number."""
+        """Return the events, an array with fields t, x, y and p, and the class, a name or a number."""
         ...
 
 
@@ -50,31 +50,31 @@ def from_tonic(
     unit: TimeUnit = "us",
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Catalogue:
-    """Write the recordings of a tonic dataset into a folder, once, and list it.
+    """Export the recordings of a tonic dataset to a folder, and list it.
 
-    The folder is one that `tmkt-data prepare folder --root FOLDER` takes from then on. Interrupted and called again,
-    it goes on where it stopped.
+    The folder can then be used with `tmkt-data prepare folder --root FOLDER`. Call it again to resume an interrupted
+    export.
 
     Args:
-        dataset: Without transforms. Where it keeps the paths of its files in `data`, their stems become the stems of
-            the samples, else their positions. Sets of a sensor of one row, such as spoken digits, need no y.
-        folder: Where to write, about 13 bytes an event.
-        images: Folder of class folders with images, whose twins are those of equal class and stem; None for
-            recordings alone. A folder is that of a class by its name, in whatever case; else as the folder of the
-            sample's own file is called; else by the number of the class or the word that its name begins with: `0` is
-            that of `0 - zero`. The class is called as the folder then.
-        sensor_size: Width and height; None takes the dataset's `sensor_size`.
-        unit: Unit of its times; tonic's are microseconds.
-        progress: Is told how many of how many samples are written.
+        dataset: Dataset without transforms. Samples are named by the stems of the paths in `data` if it has them, else
+            by index. Datasets of a one-row sensor, such as spoken digits, need no y.
+        folder: Folder to write, about 13 bytes per event.
+        images: Folder of class folders with images; equal class and stem make twins; None for recordings only. A folder
+            is matched to a class by name, ignoring case; else by the folder of the sample's own file; else by the
+            number of the class or the first word of its name: `0` matches `0 - zero`. The class then takes the name
+            of the folder.
+        sensor_size: Width and height; None uses the dataset's `sensor_size`.
+        unit: Time unit; microseconds in tonic.
+        progress: Called with the number of samples written and the total.
 
     Returns:
-        The catalogue of the folder. Classes are names, from the targets or the dataset's `classes`.
+        The catalogue of the folder. Class names come from the targets or the dataset's `classes`.
 
     Raises:
-        CatalogueError: No samples, no sensor size, a target that is no class, images of no class, or a folder that
-            holds another dataset.
-        EventError: A sample that is no events.
-        TmktError: The disk is full or cannot be written, or another process writes there.
+        CatalogueError: No samples, no sensor size, an invalid target, image folders that match no class, or a folder
+            that contains another dataset.
+        EventError: A sample is not an event array.
+        TmktError: The disk is full or not writable, or another process is writing there.
 
     Example:
         >>> import tonic  # doctest: +SKIP
@@ -125,14 +125,14 @@ def _stems_of(dataset: EventDataset) -> list[str]:
 
 
 def _safe(name: str, what: str) -> str:
-    """Return a name that is one part of a path.
+    """Return a name that is safe as one path component.
 
     Raises:
-        CatalogueError: None can be made of it.
+        CatalogueError: There is no such name.
     """
     safe = "".join("_" if letter in '/\\:*?"<>|' else letter for letter in name).strip()
     if safe in ("", ".", "..") or not is_plain(safe) or len(os.fsencode(safe)) > 200:
-        raise CatalogueError(f"{what} {name[:60]!r}: no name for a file; rename it")
+        raise CatalogueError(f"{what} {name[:60]!r}: not a valid file name; rename it")
     return safe
 
 
@@ -140,15 +140,15 @@ def _claim(folder: Path, text: str) -> None:
     path = folder / MANIFEST_NAME
     if path.is_file():
         if read_bytes(path, error=CatalogueError).decode(errors="replace") != text:
-            raise CatalogueError(f"{folder}: holds the samples of another dataset; give another folder")
+            raise CatalogueError(f"{folder}: contains another dataset; give another folder")
     elif any(entry.name not in (_LOCK, "images") for entry in folder.iterdir()):
-        raise CatalogueError(f"{folder}: holds other files; give an empty folder")
+        raise CatalogueError(f"{folder}: contains other files; give an empty folder")
     else:
         write_bytes(path, text.encode())
 
 
 class _Samples(NamedTuple):
-    """Reads the samples of a dataset of tonic."""
+    """Reads the samples of a tonic dataset."""
 
     dataset: EventDataset
     classes: _Classes
@@ -167,7 +167,7 @@ class _Samples(NamedTuple):
 
 def _write_samples(folder: Path, stems: list[str], samples: _Samples, progress: Callable[[int, int], None]) -> None:
     done_path = folder / ".done"
-    # Classes of the samples that are written: a sample that is there need not be decoded to know where it went.
+    # Classes of written samples: an existing sample is located without decoding it again.
     known = read_bytes(done_path).decode().splitlines() if done_path.is_file() else []
     with done_path.open("a", encoding="utf-8") as done:
         for number, stem in enumerate(stems):
@@ -178,7 +178,7 @@ def _write_samples(folder: Path, stems: list[str], samples: _Samples, progress: 
             path = folder / "events" / name / f"{stem}.npz"
             if path.exists():
                 place = samples.place(number)
-                raise CatalogueError(f"{place}: another sample of class {name} is called {stem!r} too; rename one")
+                raise CatalogueError(f"{place}: duplicate sample {stem!r} in class {name}; rename one")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_events(path, events)
             done.write(f"{name}\n")
@@ -187,24 +187,24 @@ def _write_samples(folder: Path, stems: list[str], samples: _Samples, progress: 
 
 
 class _Classes:
-    """Names the class of a sample, after the folder of its images where there is one."""
+    """Names the class of a sample, after its image folder if there is one."""
 
     def __init__(self, dataset: EventDataset, image_folders: Sequence[str]) -> None:
         self._classes, self._paths = getattr(dataset, "classes", None), getattr(dataset, "data", None)
         self._folders = {name.lower(): name for name in reversed(image_folders)}
         numbers = {int(name): name for name in reversed(image_folders) if name.isascii() and name.isdigit()}
-        # Folders that count from 1 do not say which number they give to class 0.
+        # Folders numbered from 1 do not tell which number class 0 has.
         self._numbers = numbers if 0 in numbers else {}
         self._targets: dict[str, Any] = {}
 
     def name_of(self, index: int, target: Any, place: str) -> str:
-        """Return a name for the folder of a class; raises CatalogueError where the target is none."""
+        """Return the folder name of a class; raises CatalogueError for an invalid target."""
         if getattr(target, "shape", None) == () and hasattr(target, "item"):
             target = target.item()
         name = self._own_name(target, place)
         name = self._image_folder(name, target, index) or name
         if self._targets.setdefault(name, target) != target:
-            raise CatalogueError(f"{place}: classes {self._targets[name]!r} and {target!r} have one name for a folder")
+            raise CatalogueError(f"{place}: classes {self._targets[name]!r} and {target!r} have the same folder name")
         return name
 
     def _own_name(self, target: Any, place: str) -> str:
@@ -232,7 +232,7 @@ def _record_of(events: Any, size: SensorSize, unit: TimeUnit, place: str) -> Eve
     if array.dtype.names is None or array.dtype.hasobject or array.ndim != 1:
         raise EventError(
             f"{place}: events are {array.dtype} of shape {array.shape}, expected one array with fields t, x, y and p; "
-            "take the dataset's transform off"
+            "remove the transform of the dataset"
         )
     columns = {name: array[name] for name in array.dtype.names}
     if size.height == 1 and "y" not in columns:
@@ -247,30 +247,30 @@ def _write_settings(folder: Path, size: SensorSize, images: str | Path | None) -
 
 
 class TonicFrames:
-    """A cache as a tonic dataset: `(frames, label)` by position, with transforms.
+    """A cache as a tonic dataset: `(frames, label)` by index, with transforms.
 
-    Frames have the order that tonic's `ToFrame` gives, so transforms that work on frames take them: `ToTorchDataset`
-    wrappers, `tonic.DiskCachedDataset`, `tonic.collation.PadTensors` and torchvision's among them. Transforms of
-    events do not apply: the events were counted when the cache was prepared.
+    Frames have the axis order of tonic's `ToFrame`, so frame transforms and wrappers work with them, such as
+    `tonic.DiskCachedDataset`, `tonic.collation.PadTensors` and those of torchvision. Event transforms do not apply:
+    the cache holds frames.
 
     Args:
         path: A cache made by `tmkt-data prepare`.
         split: `train`, `val` or `test`.
-        transform: Applied to the frames; with a pairing to those of both sides.
+        transform: Applied to the frames, with a pairing to those of both sides.
         target_transform: Applied to the label.
         transforms: Applied to frames and label together, after the others.
-        pairing: `none`: frames of the recording; `same-class` or `twin`: a tuple of the frames of an image and those
-            of the recording, see `PairedFrames`.
+        pairing: `none`: frames of the recording; `same-class` or `twin`: a tuple of image frames and event frames, see
+            `PairedFrames`.
         options: Further arguments of `PairedFrames`.
 
     Attributes:
-        classes: Names of the classes; the label is the position.
+        classes: Names of the classes, indexed by label.
         sensor_size: Width, height and channels of a frame.
         dtype: Type of the frames, float32.
         ordering: Axes of the frames, `"tpyx"`.
 
     Raises:
-        TmktError: As `PairedFrames`.
+        TmktError: As in `PairedFrames`.
 
     Example:
         >>> train = TonicFrames("nmnist.h5", "train")  # doctest: +SKIP
@@ -303,7 +303,7 @@ class TonicFrames:
         return len(self.frames)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """Return one sample: frames of shape (T, C, H, W), float32, or two of them; and its label."""
+        """Return the frames, shape (T, C, H, W), float32, or a tuple of two; and the label."""
         sample = self.frames[index]
         sides: tuple[NDArray[np.float32], ...] = (sample.image, sample.events) if self._is_paired else (sample.events,)
         changed = tuple(side if self.transform is None else self.transform(side) for side in sides)

@@ -1,1 +1,1 @@
-"""Pictures of caches and recordings."""
+"""Draw caches and recordings."""

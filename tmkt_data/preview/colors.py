@@ -1,4 +1,4 @@
-"""Frames as colors: intensities in gray, ON and OFF events in two colors that color-blind readers tell apart."""
+"""Map frames to colors: gray intensities, and ON and OFF events in two color-blind-safe hues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAINT_EXPONENT = 0.6
 
 
 def gray_colors(intensity: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Show intensities as gray.
+    """Map intensities to gray.
 
     Args:
         intensity: Any shape (..., H, W), 0 to 1; values outside are clipped.
@@ -28,10 +28,10 @@ def gray_colors(intensity: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def event_colors(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Show the event frames of one recording on a neutral ground, ON blue and OFF vermilion.
+    """Map the event frames of one recording to colors on a neutral background, ON blue and OFF vermilion.
 
-    Full color is what 98 of 100 non-zero values of this recording stay below, so that a few hot pixels do not hide
-    the rest; weaker values are lifted. A cell that holds both polarities turns dark.
+    Color saturates at the 98th percentile of the non-zero values of this recording, so that a few hot pixels do not
+    hide the rest; weak values are boosted. Cells with both polarities are dark.
 
     Args:
         frames: Shape (T, C, H, W); two channels are OFF and ON, one is signed with ON above 0.

@@ -1,4 +1,4 @@
-"""Contact sheets: what the pairs of a cache look like, step by step, as one picture."""
+"""Contact sheets: the pairs of a cache, step by step, in one picture."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def build_sheet(
     num_samples: int = 4,
     replacement: int | None = None,
 ) -> Sheet:
-    """Gather what a contact sheet of pairs shows: image, image spikes, event frames and a mixed sequence.
+    """Build a contact sheet of pairs: image, image spikes, event frames and a mixed sequence.
 
-    The image spikes are a Poisson draw whatever the encoder of `frames`; the mixed sequence shows what `frames`
-    returns, image frames before the replacement point and event frames from it on.
+    The image spikes are a Poisson draw for any encoder of `frames`; the mixed sequence shows what `frames` returns,
+    image frames before the replacement point and event frames from it on.
 
     Args:
-        frames: Pairs of one split, in the epoch to be shown.
-        positions: Positions in the split to show; None spreads `num_samples` evenly over it.
-        num_samples: How many pairs to show at most when no positions are given.
-        replacement: First event step t* of all mixed sequences, 1 to T, or T + 1 for none; None draws one for each
-            pair, a function of seed, epoch and sample and different as long as the steps suffice.
+        frames: Pairs of one split, set to the epoch to show.
+        positions: Indices in the split to show; None spaces `num_samples` evenly over it.
+        num_samples: Maximum number of pairs to show if no positions are given.
+        replacement: First event step t* of all mixed sequences, 1 to T, or T + 1 for none; None draws one per pair
+            from seed, epoch and sample, distinct if there are enough steps.
 
     Returns:
-        The sheet; `draw_sheet` makes a picture of it, at most about 2000 pixels wide. Equal arguments, equal pixels.
+        The sheet for `draw_sheet`, at most about 2000 pixels wide. Equal arguments give equal pixels.
 
     Raises:
-        SpecError: No sample, a position outside the split, or a replacement point outside 1 to T + 1.
-        CacheError: A frame was altered since it was written.
+        SpecError: No samples, an index out of range, or a replacement point outside 1 to T + 1.
+        CacheError: A frame was modified after it was written.
 
     Example:
         >>> sheet = build_sheet(PairedFrames("digits.h5"), num_samples=2)  # doctest: +SKIP
@@ -74,11 +74,11 @@ def build_sheet(
 
 
 def write_preview(path: Path, image: Image.Image) -> None:
-    """Write a picture as PNG, whole or not at all; the same picture gives the same bytes.
+    """Write a picture as PNG atomically; equal pictures give equal bytes.
 
     Raises:
         SpecError: The name does not end in `.png`.
-        TmktError: The disk is full or the folder cannot be written.
+        TmktError: The disk is full or the folder is not writable.
     """
     if path.suffix.lower() != ".png":
         raise SpecError(f"{path}: found suffix {path.suffix!r}, expected '.png'; a preview is a PNG picture")
@@ -88,15 +88,15 @@ def write_preview(path: Path, image: Image.Image) -> None:
 
 
 def preview_points(seed: int, epoch: int, uids: NDArray[np.uint64], num_steps: int) -> NDArray[np.int64]:
-    """Draw a replacement point for each sample of a sheet, different ones as long as the steps suffice.
+    """Draw a replacement point for each sample of a sheet, distinct if there are enough steps.
 
-    Unlike in training, both sides show at least a fifth of the steps where there are several; a single step is an
-    event step. Each sample takes the first point of its own keyed order that is not taken yet.
+    Unlike in training, each side shows at least a fifth of the steps if there are several; a single step is an event
+    step. Each sample takes the first free point of its own keyed order.
 
     Args:
         seed: Seed of the pairs.
         epoch: Epoch of the pairs.
-        uids: Numbers of the samples, shape (B,), uint64.
+        uids: Hashes of the sample ids, shape (B,), uint64.
         num_steps: Time steps, T.
 
     Returns:
@@ -176,7 +176,7 @@ def _shows_spikes(frames: PairedFrames) -> bool:
 
 
 def _spikes(frames: PairedFrames, batch: PairedBatch, at: int, levels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the Poisson frames of a sample: those it has, or those that encoder `poisson` would draw."""
+    """Return the Poisson frames of a sample: existing ones, or as drawn by encoder `poisson`."""
     if _shows_spikes(frames):
         return np.asarray(batch.image[at], np.float32)
     key = draw_key(frames.seed, frames.epoch, frames.uids[batch.indices[at]], 0, Purpose.POISSON)
@@ -184,7 +184,7 @@ def _spikes(frames: PairedFrames, batch: PairedBatch, at: int, levels: NDArray[n
 
 
 def _step_times_ms(frames: PairedFrames, position: int) -> list[tuple[float, float]]:
-    """Return start and end of each step, milliseconds after the first event; equal for the points of a voxel grid."""
+    """Return start and end of each step, in ms after the first event; equal for points of a voxel grid."""
     first, last = (int(_table(frames, position, f"t_{end}_us")) for end in ("first", "last"))
     if frames.spec.representation == "voxel":
         edges = np.linspace(0, last - first, frames.num_steps).repeat(2)

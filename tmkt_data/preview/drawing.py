@@ -1,4 +1,4 @@
-"""Tiles of a picture: text, enlarged frames, and tiles beside or below each other, all in whole pixels."""
+"""Compose pictures of tiles with whole-pixel layout: text, enlarged frames, rows and columns."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def below(tiles: Sequence[Image.Image], gap: int = 0) -> Image.Image:
 
 
 def line_of(text: str, size: int, room: int, *, color: Color = INK, centered: bool = False) -> Image.Image:
-    """Write one line, shortened in its middle where it does not fit into `room` pixels."""
+    """Draw one line of text, shortened in the middle to fit `room` pixels."""
     tile = paper(room, round(size * 1.4))
     where = (room // 2 if centered else 0, size)
     text = fitted(text, size, room)
@@ -57,7 +57,7 @@ def line_of(text: str, size: int, room: int, *, color: Color = INK, centered: bo
 
 
 def fitted(text: str, size: int, room: int) -> str:
-    """Shorten a text in its middle until it fits: the end of an id tells samples apart."""
+    """Shorten a text in the middle until it fits: the end of an id identifies the sample."""
     text = _plain(text)
     if text_width(text, size) <= room:
         return text
@@ -70,7 +70,7 @@ def fitted(text: str, size: int, room: int) -> str:
 
 
 def wrapped(parts: Sequence[str], size: int, room: int) -> list[str]:
-    """Join the parts of a line, and break between them where it would grow wider than `room` pixels."""
+    """Join parts into lines, breaking between parts to fit `room` pixels."""
     lines: list[str] = []
     for part in parts:
         longer = f"{lines[-1]}{SEPARATOR}{part}" if lines else part
@@ -87,12 +87,12 @@ def text_width(text: str, size: int) -> int:
 
 
 def framed(colors: NDArray[np.uint8], side: int, edge: Color | None = None) -> Image.Image:
-    """Enlarge a frame to `side` pixels, without smoothing where that is a multiple, and frame it.
+    """Enlarge a frame to `side` pixels, without smoothing for integer factors, and add a border.
 
     Args:
         colors: Shape (H, W, 3), square.
-        side: Width and height in the picture, without the frame of `EDGE` pixels on each side.
-        edge: Color of the frame; None draws a hairline.
+        side: Width and height in the picture, without the border of `EDGE` pixels on each side.
+        edge: Color of the border; None draws a hairline.
     """
     method = Image.Resampling.NEAREST if side % colors.shape[0] == 0 else Image.Resampling.BOX
     tile = paper(side + 2 * EDGE, side + 2 * EDGE)
@@ -116,7 +116,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _plain(text: str) -> str:
-    """Return what the built-in font can write: accents go, other characters become question marks."""
+    """Return a text in characters of the built-in font: accents are dropped, others become question marks."""
     kept = (
         char if char in "·…" else unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode() or "?"
         for char in unicodedata.normalize("NFC", text)

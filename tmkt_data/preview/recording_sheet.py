@@ -1,4 +1,4 @@
-"""Draw a recording: all of its events in one picture, and ten frames over its duration."""
+"""Draw a recording: all events in one picture, and frames of ten time bins."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ MAX_SIDE = 144
 
 
 def draw_recording(events: Events, name: str) -> Image.Image:
-    """Draw a recording that is in memory, see `draw_pieces`."""
+    """Draw a recording in memory, see `draw_pieces`."""
     return draw_pieces(lambda: iter((events,)), name)
 
 
 def draw_pieces(pieces: Callable[[], Iterator[Events]], name: str) -> Image.Image:
-    """Draw the extent of a recording: all of its events in one picture, and ten equal parts of its time.
+    """Draw a recording: all events in one picture, and frames of ten equal time bins.
 
     Args:
-        pieces: Gives the events anew at each call, one at least.
+        pieces: Returns a new iterator over the events, at least one.
         name: Title.
 
     Returns:
-        An RGB picture. An extent of more than 144 pixels a side is scaled down, every event counted.
+        An RGB picture. An extent above 144 pixels per side is scaled down, counting every event.
 
     Raises:
-        EventError: There is no event.
+        EventError: There are no events.
     """
     summary = summarize_pieces(pieces, place=name)
     x_min, y_min, x_max, y_max = summary.extent
@@ -64,7 +64,7 @@ def draw_pieces(pieces: Callable[[], Iterator[Events]], name: str) -> Image.Imag
 
 
 def _squared(colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Put colors (T, H, W, 3) in the middle of a square on the ground color."""
+    """Center colors (T, H, W, 3) in a square of the background color."""
     _, height, width, _ = colors.shape
     side = max(height, width)
     out = np.empty((len(colors), side, side, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Contact sheets: groups of rows of cells, and what is written around them."""
+"""Lay out contact sheets: groups of rows of cells, with labels and legend."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EVENT_EDGE: Color = (126, 75, 178)
 MAX_WIDTH, MARGIN, GUTTER, GROUP_GAP = 2016, 36, 64, 36
 LABEL_WIDTH = 112
 MIN_CELL, MAX_FILL = 56, 112
-"""Cells are at least the first; where few steps leave room, they grow up to the second."""
+"""Minimum cell size, and the maximum that cells grow to if there are few steps."""
 MIN_GRID = 424
 PICTURE = 144
 ROW_GAP = 12
@@ -57,12 +57,12 @@ class SheetRow(NamedTuple):
     """One row of cells.
 
     Attributes:
-        label: What it shows.
-        details: How, line by line in smaller type.
+        label: Label of the row.
+        details: Further lines in smaller type.
         cells: Colors, shape (columns, H, W, 3), uint8.
-        is_event: Per column, whether the cell comes from the event side; None draws no colored edges.
+        is_event: Whether each cell comes from the event side; None draws no colored borders.
         marker: Number of columns before the replacement point; None draws no marker.
-        marker_text: Text at the marker.
+        marker_text: Text next to the marker.
     """
 
     label: str
@@ -78,14 +78,14 @@ class SheetGroup(NamedTuple):
 
     Attributes:
         name: Id of the recording.
-        facts: Label and value of each line beside the picture.
+        facts: Label and value of each line next to the picture.
         picture: Colors of the image, shape (H, W, 3), uint8; None without one.
         steps: Number of each step shown, from 1.
-        times_ms: Start and end of each of them.
-        activity: ON and OFF events of each step shown, each of shape (columns,).
-        counts_events: Whether these are numbers of events, not sums that a resize has weighted.
+        times_ms: Start and end of each step.
+        activity: ON and OFF events of each step, each of shape (columns,).
+        counts_events: Whether `activity` holds event counts, not sums weighted by a resize.
         rows: Rows of cells, top to bottom.
-        picture_label: What the picture shows, and how.
+        picture_label: Label lines of the picture.
     """
 
     name: str
@@ -104,10 +104,10 @@ class Sheet(NamedTuple):
 
     Attributes:
         title: First line, large.
-        facts: Lines below it, each in parts that are kept whole.
+        facts: Lines below it, each of parts that are not broken.
         keys: The legend.
         groups: The pairs.
-        notes: Parts of the last line, small.
+        notes: Parts of the last line, in small type.
     """
 
     title: str
@@ -120,7 +120,7 @@ class Sheet(NamedTuple):
 def draw_sheet(sheet: Sheet) -> Image.Image:
     """Draw a contact sheet as an RGB picture; equal sheets give equal pixels.
 
-    Groups stand side by side where they fit, at most as many as there are lines of them.
+    Groups are placed side by side if they fit, with at most as many columns as rows.
     """
     groups = [draw_group(group) for group in sheet.groups]
     fitting = (MAX_WIDTH - 2 * MARGIN + GUTTER) // (groups[0].width + GUTTER)
@@ -140,7 +140,7 @@ def draw_sheet(sheet: Sheet) -> Image.Image:
 
 
 def draw_keys(keys: Sequence[Key], room: int) -> list[Image.Image]:
-    """Draw the legend, in as many lines as it takes."""
+    """Draw the legend, in as many lines as needed."""
     lines: list[list[Image.Image]] = [[]]
     for key in keys:
         tile = paper(SWATCH + 8 + text_width(key.text, SMALL) + 26, 20)
@@ -159,11 +159,11 @@ def draw_keys(keys: Sequence[Key], room: int) -> list[Image.Image]:
 
 
 def cell_size(num_cells: int, frame: int) -> tuple[int, int]:
-    """Choose the pixels of a cell and between two cells, so that a row fits into the width of a sheet.
+    """Return cell size and gap in pixels, so that a row fits the width of a sheet.
 
     Args:
-        num_cells: Cells of a row.
-        frame: Width and height of a frame. A cell is a whole multiple of it, unless it does not fit.
+        num_cells: Cells in a row.
+        frame: Width and height of a frame. A cell is an integer multiple of it if that fits.
     """
     gap = 6 if num_cells <= 20 else 5
     room = (MAX_WIDTH - 2 * MARGIN - LABEL_WIDTH) // num_cells - gap
@@ -172,7 +172,7 @@ def cell_size(num_cells: int, frame: int) -> tuple[int, int]:
 
 
 def draw_group(group: SheetGroup) -> Image.Image:
-    """Draw one pair: picture and facts, step numbers, events a step, rows of cells."""
+    """Draw one pair: picture and facts, step numbers, events per step, rows of cells."""
     num_cells, frame = group.rows[0].cells.shape[:2]
     cell, gap = cell_size(num_cells, frame)
     body = max(num_cells * (cell + gap), MIN_GRID)
@@ -248,14 +248,14 @@ def _activity(group: SheetGroup, cell: int, gap: int) -> Image.Image:
 
 
 def time_labels(times_ms: Sequence[tuple[float, float]], room: int) -> tuple[list[str], str]:
-    """Write the times of steps as short as they stay distinct, in one unit.
+    """Format the times of steps in one unit, with as few digits as keep them distinct.
 
     Args:
         times_ms: Start and end of each step, milliseconds; equal for a point in time.
-        room: Pixels that one label may take; where ranges do not fit, only their starts are written.
+        room: Pixels available per label; if ranges do not fit, only their starts are shown.
 
     Returns:
-        One label a step, and the name of the unit.
+        One label per step, and the name of the unit.
 
     Example:
         >>> time_labels([(0.0, 30.8), (30.8, 61.6)], 60)

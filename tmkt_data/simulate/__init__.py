@@ -1,1 +1,1 @@
-"""Simulate an event camera that looks at a moving image."""
+"""Simulate an event camera viewing a moving image."""

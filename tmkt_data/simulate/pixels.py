@@ -1,4 +1,4 @@
-"""The sensor: each pixel reports when the logarithm of its brightness has changed by a threshold."""
+"""Sensor model: a pixel fires an event when its log brightness has changed by a threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tmkt_data.kernels.compile import kernel
 
 @kernel
 def _mix(word: np.uint64) -> np.uint64:
-    """Scramble one word as `tmkt_data.random_keys.mix64` does."""
+    """Hash one word like `tmkt_data.random_keys.mix64`."""
     z = word + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -19,7 +19,7 @@ def _mix(word: np.uint64) -> np.uint64:
 
 @kernel
 def _unit(word: np.uint64) -> float:
-    """Map a scrambled word to [0, 1) by its upper 53 bits."""
+    """Map a hashed word to [0, 1) by its upper 53 bits."""
     return float(word >> np.uint64(11)) * 2.0**-53
 
 
@@ -43,33 +43,33 @@ def sense_changes(
     y: NDArray[np.uint16],
     p: NDArray[np.bool_],
 ) -> int:
-    """Run every pixel through the whole path and write its events, pixel by pixel in rows.
+    """Simulate every pixel over the whole path and write its events, pixel by pixel in row-major order.
 
-    Between two steps the level of a pixel is linear. An event happens where it leaves the reference by a
-    threshold; then the pixel is blind for `refractory_us`, and the level after that is its new reference.
+    Between two steps the level of a pixel is linear. An event fires when it differs from the reference by a
+    threshold; the pixel then ignores `refractory_us`, and the level after that is its new reference.
 
     Args:
-        brightness: Logarithm of the image's brightness, shape (h, w), finite; its edge goes on beyond.
-        dx: Displacement at the steps, shape (S + 1,), pixels, with the offset of the image.
-        dy: The same along the rows, shape (S + 1,).
+        brightness: Logarithm of the image's brightness, shape (h, w), finite; edge values are replicated.
+        dx: Column displacement at each step, shape (S + 1,), pixels, including the image offset.
+        dy: Row displacement at each step, shape (S + 1,).
         size: Width and height of the sensor, at most 65536 each.
         step_us: Time between two steps, microseconds, above 0.
-        follow: Share of the way to the true brightness that a pixel's level goes in one step, in (0, 1].
+        follow: Fraction by which a pixel's level approaches the true brightness in one step, in (0, 1].
         refractory_us: Time without events after an event, microseconds, 0 or more.
-        noise_per_step: Probability of a noise event of one pixel in one step, in [0, 1].
-        jitter_us: Largest shift of an event's time either way, microseconds.
-        threshold_on: Rise of the logarithm that makes an ON event, shape (height * width,), above 0.
-        threshold_off: Fall that makes an OFF event, shape (height * width,), above 0.
-        start: Where the first reference lies, shape (height * width,), in (-1, 1): +1 is a whole ON threshold
-            above the first level, -1 a whole OFF threshold below.
-        keys: Key of each pixel's noise and jitter, shape (height * width,), uint64.
+        noise_per_step: Probability of a noise event per pixel and step, in [0, 1].
+        jitter_us: Maximum time shift of an event in either direction, microseconds.
+        threshold_on: Log-brightness increase that fires an ON event, shape (height * width,), above 0.
+        threshold_off: Decrease that fires an OFF event, shape (height * width,), above 0.
+        start: Initial reference, shape (height * width,), in (-1, 1): +1 is one ON threshold above the first
+            level, -1 one OFF threshold below.
+        keys: Random key of each pixel for noise and jitter, shape (height * width,), uint64.
         t: Out: microseconds in [0, S * step_us), any capacity N.
         x: Out: columns, capacity N.
         y: Out: rows, capacity N.
         p: Out: polarities, capacity N.
 
     Returns:
-        Number of events. Above N, the first N were written; call again with that much room.
+        Number of events. If above N, only the first N were written; call again with that capacity.
 
     Source: Lichtsteiner et al. 2008 (pixel), Rebecq et al. 2018 (linear interpolation between steps).
     """

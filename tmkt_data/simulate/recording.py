@@ -1,4 +1,4 @@
-"""From one image to one recording: the image moved along a saccade path before the sensor."""
+"""Simulate a recording of an image that moves along a saccade path in front of the sensor."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from tmkt_data.random_keys import Purpose, draw_key, uniform
 from tmkt_data.simulate.saccade import SaccadePath
 
 SIMULATOR_VERSION = 1
-"""Counts up with every change that gives other events for the same image, key and settings."""
+"""Incremented with every change of the events for the same image, key and settings."""
 
 _START, _ON, _OFF, _KEY = 0, 1, 5, 9
-"""Numbers of a pixel's draws: one start, four each for the two thresholds, one key."""
+"""Indices of the draws of a pixel: one start, four for each threshold, one key."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatorSettings:
-    """Every choice that shapes a simulated recording; the sensor is fitted to N-MNIST (inferred).
+    """Settings of the simulator; the sensor is fitted to N-MNIST (inferred).
 
     Attributes:
-        threshold_on: Rise of the natural logarithm of brightness that makes an ON event, mean over pixels.
-        threshold_off: Fall that makes an OFF event, mean over pixels.
-        threshold_spread: Standard deviation over pixels of each threshold, as a share of it, 0 to 0.4.
-        refractory_us: Time in which a pixel is blind after an event, microseconds.
-        time_constant_us: Lag of a pixel behind its brightness (first order), microseconds; 0 follows at once.
-        noise_rate_hz: Events per pixel and second without any cause, ON and OFF alike.
-        jitter_us: Largest shift of an event's time either way, microseconds; uniform.
-        black_level: Brightness of gray value 0 as a share of that of 255; stray light and the screen's black.
+        threshold_on: Increase of the natural log brightness that fires an ON event, mean over pixels.
+        threshold_off: Decrease that fires an OFF event, mean over pixels.
+        threshold_spread: Standard deviation of each threshold over pixels, relative to it, 0 to 0.4.
+        refractory_us: Refractory period of a pixel after an event, microseconds.
+        time_constant_us: Time constant of a pixel's first-order low-pass, microseconds; 0 for none.
+        noise_rate_hz: Noise events per pixel and second, ON and OFF equally likely.
+        jitter_us: Maximum time shift of an event in either direction, microseconds; uniform.
+        black_level: Brightness of gray value 0 relative to 255, from stray light and screen black.
         negative: Show the negative of the image: dark strokes on a bright screen for white on black.
-        blur: Passes of the 3 x 3 binomial filter over the image, each of variance 0.5 px^2; the optics.
-        step_us: Time between two positions of the image, microseconds; between them brightness is linear.
-        path: How the image moves; a recording lasts as long as its path.
+        blur: Passes of a 3 x 3 binomial filter over the image, variance 0.5 px^2 each, for the optics.
+        step_us: Time between two image positions, microseconds; brightness is linear in between.
+        path: Motion of the image; it sets the duration of the recording.
     """
 
     threshold_on: float = 0.2
@@ -54,10 +54,10 @@ class SimulatorSettings:
     path: SaccadePath = field(default_factory=SaccadePath)
 
     def __post_init__(self) -> None:
-        """Refuse settings that mean nothing.
+        """Validate all settings.
 
         Raises:
-            SpecError: A value outside its range; the message names all of them.
+            SpecError: Values are out of range; the message names all of them.
         """
         ranges = (
             ("threshold_on", self.threshold_on, 1e-3, math.inf),
@@ -78,18 +78,18 @@ class SimulatorSettings:
             if not low <= value <= high
         ]
         if wrong:
-            raise SpecError(f"simulator settings: found {', '.join(wrong)}; give values inside")
+            raise SpecError(f"simulator settings: found {', '.join(wrong)}; give values in range")
 
 
 DEFAULT_SETTINGS = SimulatorSettings()
-"""The published path; ON where the image gets brighter, as in N-Caltech101."""
+"""The published path; ON for increasing brightness, as in N-Caltech101."""
 
 NMNIST_SETTINGS = SimulatorSettings(
     negative=True, path=SaccadePath(corners=((0.0, 1.5), (2.8, 7.1), (5.6, 1.5), (0.0, 1.5)))
 )
-"""What comes closest to the recordings of N-MNIST, measured by `benchmarks/simulator_fidelity.py` (inferred).
+"""Best fit to the recordings of N-MNIST, measured by `benchmarks/simulator_fidelity.py` (inferred).
 
-Their polarities fit dark strokes on a bright screen, and 0.8 of the published path from 1.5 px lower down.
+Their polarities match dark strokes on a bright screen, and 0.8 of the published path, starting 1.5 px lower.
 """
 
 _DEFAULT_SENSOR = SensorSize(34, 34)
@@ -103,25 +103,25 @@ def simulate_recording(
     offset: tuple[float, float] = (0.0, 0.0),
     settings: SimulatorSettings = DEFAULT_SETTINGS,
 ) -> Events:
-    """Make the events that an event camera would record of an image led along a saccade path.
+    """Simulate the events that a camera records of an image moving along a saccade path.
 
     The event at (x, y) at time t comes from the image point (x - offset_x - dx(t), y - offset_y - dy(t)).
-    Events are a pure function of the arguments: no generator carries state, and logarithms are rounded so
-    that machines agree.
+    Events are a pure function of the arguments: there is no generator state, and logarithms are rounded so
+    that results agree across machines.
 
     Args:
-        image: Gray values, shape (H, W), uint8; beyond its edge the image goes on as its edge.
-        key: Key of all chance, 0 to 2**64 - 1, such as `random_keys.draw_key` gives.
-        sensor_size: Size of the sensor, at most 256 x 240, which is what an ATIS file holds.
-        offset: Where the image's first pixel lies on the sensor at displacement zero, (x, y) in pixels.
+        image: Gray values, shape (H, W), uint8; edge values are replicated.
+        key: Key of all random draws, 0 to 2**64 - 1, such as from `random_keys.draw_key`.
+        sensor_size: Size of the sensor, at most 256 x 240, the limit of ATIS files.
+        offset: Position of the first image pixel on the sensor at zero displacement, (x, y) in pixels.
         settings: Sensor and path.
 
     Returns:
-        Events in time order, those of equal time in rows; owned by the caller.
+        Events sorted by time, then in row-major order; owned by the caller.
 
     Raises:
         ImageError: The image is not a two-dimensional uint8 array with pixels.
-        SpecError: The sensor has no pixels or more than an ATIS file can hold.
+        SpecError: The sensor has no pixels or exceeds the limit of ATIS files.
 
     Example:
         >>> import numpy as np
@@ -170,7 +170,7 @@ def _check_arguments(image: NDArray[np.uint8], sensor_size: SensorSize) -> None:
 
 
 def _round(value: float) -> float:
-    """Drop the last bits, in which logarithms differ between machines."""
+    """Round off the last bits, in which logarithms differ between machines."""
     return round(value * 2**24) / 2**24
 
 
@@ -188,11 +188,11 @@ def _log_brightness(image: NDArray[np.uint8], black_level: float, blur: int) -> 
 def _draw_pixels(
     key: int, size: SensorSize, settings: SimulatorSettings
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.uint64]]:
-    """Return each pixel's ON threshold, OFF threshold, first reference and key, (height * width,) each."""
+    """Return the ON threshold, OFF threshold, initial reference and key per pixel, (height * width,) each."""
     pixels = np.arange(size.width * size.height, dtype=np.uint64)
 
     def bell(first: int) -> NDArray[np.float64]:
-        # Four uniform draws: a bell of mean 0 and deviation 1 within 3.47, without a logarithm.
+        # Sum of four uniform draws: mean 0, deviation 1, bounded by 3.47, without a logarithm.
         draws = uniform(key, 0, pixels[:, None], 0, Purpose.SIMULATE, np.arange(first, first + 4))
         return np.asarray((draws[:, 0] + draws[:, 1] + draws[:, 2] + draws[:, 3] - 2.0) * 3.0**0.5)
 

@@ -1,4 +1,4 @@
-"""How the image moves before the sensor: three saccades along a triangle, each smooth at both ends."""
+"""Motion of the image: three saccades along a triangle, each smooth at both ends."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tmkt_data.errors import SpecError
 
 @dataclass(frozen=True, slots=True)
 class SaccadePath:
-    """The displacement of the image over time.
+    """Displacement of the image over time.
 
-    Sign: at time t the sensor pixel (x, y) looks at the image point (x - dx(t), y - dy(t)). A positive dx
-    moves the picture to the right on the sensor, a positive dy moves it down; subtracting (dx, dy) from the
-    place of an event leads back to the image.
+    Sign: at time t the sensor pixel (x, y) sees the image point (x - dx(t), y - dy(t)). A positive dx moves
+    the image to the right on the sensor, a positive dy down; subtracting (dx, dy) from the coordinates of an
+    event maps it back to the image.
 
-    Within one saccade the position follows the polynomial of least jerk, 10 u^3 - 15 u^4 + 6 u^5, so that
-    speed and acceleration are zero at both ends. The corners are those of the published motion model; the
-    velocity profile and the rest are fitted to the three humps in the rate of real recordings (inferred).
+    Within one saccade the position follows the minimum-jerk polynomial, 10 u^3 - 15 u^4 + 6 u^5, with zero
+    velocity and acceleration at both ends. The corners are those of the published motion model; velocity
+    profile and rest are fitted to the three peaks in the event rate of real recordings (inferred).
 
     Attributes:
-        corners: Points that the image is led through, (dx, dy) in pixels; one saccade between neighbors.
-        saccade_us: Time of one saccade with its rest, microseconds.
-        rest_us: Part of `saccade_us` without motion, half of it before and half after the motion.
+        corners: Waypoints of the image, (dx, dy) in pixels; one saccade between neighbors.
+        saccade_us: Duration of one saccade including its rest, microseconds.
+        rest_us: Time within `saccade_us` without motion, half before and half after the motion.
 
     Source: Orchard et al., Front. Neurosci. 9:437, 2015; corners as in `stabilize.m` of that dataset.
     """
@@ -35,10 +35,10 @@ class SaccadePath:
     rest_us: int = 15_000
 
     def __post_init__(self) -> None:
-        """Refuse a path that does not exist.
+        """Validate the path.
 
         Raises:
-            SpecError: Fewer than two corners, one that is not finite, or a rest that leaves no time to move.
+            SpecError: Fewer than two corners, a corner that is not finite, or a rest without time to move.
         """
         if len(self.corners) < 2 or not np.isfinite(np.asarray(self.corners, dtype=np.float64)).all():
             raise SpecError(f"saccade path: found corners {self.corners}, expected two or more finite points")
@@ -50,17 +50,17 @@ class SaccadePath:
 
     @property
     def duration_us(self) -> int:
-        """Time of the whole path, microseconds."""
+        """Duration of the whole path, microseconds."""
         return self.saccade_us * (len(self.corners) - 1)
 
     def displacement(self, t_us: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return where the image is at given times.
+        """Return the displacement at given times.
 
         Args:
-            t_us: Times in microseconds, any shape; before 0 and after the end the image rests at the corners.
+            t_us: Times in microseconds, any shape; before 0 and after the end the image rests.
 
         Returns:
-            dx and dy in pixels, float64, of the shape of `t_us`.
+            dx and dy in pixels, float64, with the shape of `t_us`.
 
         Example:
             >>> dx, dy = SaccadePath().displacement([0, 50_000, 100_000, 200_000, 300_000])

@@ -1,1 +1,1 @@
-"""Where datasets lie: locate, download, unpack, and check them."""
+"""Locate, download, unpack and check datasets."""

@@ -1,4 +1,4 @@
-"""The members of a zip or tar archive, one after the other, within limits that hold whatever its headers say."""
+"""Iterate over the members of a zip or tar archive, within limits that do not trust its headers."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tmkt_data.errors import CatalogueError
 
 CHUNK = 1 << 20
 MAX_HEADER_BYTES = 1 << 20
-"""Of a tar: what stands before one member, long names and attributes; they are held in memory."""
+"""Limit for the tar headers before one member (long names, attributes), which are held in memory."""
 DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError),
     *(RuntimeError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, struct.error),
 )
-"""What the standard library raises on archives that are none, are cut off, or use what it does not know."""
+"""What the standard library raises on invalid, truncated or unsupported archives."""
 _ENCRYPTED = 0x1
 _Stream = IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
 
 class ArchiveLimits(NamedTuple):
-    """What an archive may become.
+    """Limits on unpacking an archive.
 
     Attributes:
-        members: Largest number of members, those of archives inside included.
-        ratio: Largest number of bytes written for each byte of the archive.
-        free_bytes: Bytes that may be written beside that.
+        members: Maximum number of members, including those of nested archives.
+        ratio: Maximum number of bytes written per byte of the archive.
+        free_bytes: Bytes allowed in addition.
     """
 
     members: int = 2_000_000
@@ -53,11 +53,11 @@ class Member(NamedTuple):
 
 
 class Budget:
-    """What may still come out of an archive.
+    """Remaining members and bytes that an archive may produce.
 
     Args:
         archive: Its path.
-        limits: What it may become.
+        limits: The limits.
     """
 
     def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
@@ -66,30 +66,29 @@ class Budget:
         self.members_left = limits.members
 
     def spend(self, num_bytes: int) -> None:
-        """Take note of bytes written; raises CatalogueError where they are too many."""
+        """Count bytes written; raises CatalogueError above the limit."""
         self.bytes_left -= num_bytes
         if self.bytes_left < 0:
             raise self.bomb(f"unpacks to more than {self.limits.ratio} times its size")
 
     def count(self) -> None:
-        """Take note of a member; raises CatalogueError where they are too many."""
+        """Count a member; raises CatalogueError above the limit."""
         self.members_left -= 1
         if self.members_left < 0:
             raise self.bomb(f"more than {self.limits.members:,} members")
 
     def bomb(self, why: str) -> CatalogueError:
-        """Build the error for an archive that becomes too much."""
+        """Build the error for an archive that exceeds its limits."""
         return CatalogueError(
             f"{self.archive.name}: {why}; it looks like a zip bomb, unpack it yourself if you trust it"
         )
 
 
 def archive_members(archive: Path, budget: Budget) -> Iterator[Member]:
-    """Yield the files in an archive; folders and what macOS adds (`__MACOSX`, `._name`) are passed over.
+    """Yield the files in an archive, skipping folders and macOS metadata (`__MACOSX`, `._name`).
 
     Raises:
-        CatalogueError: A member with a name that leads out of the folder, a link, a device, an encrypted one, or more
-            of anything than the budget.
+        CatalogueError: A member is a link, a device or encrypted, has an unsafe path, or exceeds the budget.
         Exception: One of `DAMAGE`.
     """
     members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
@@ -97,21 +96,21 @@ def archive_members(archive: Path, budget: Budget) -> Iterator[Member]:
 
 
 def safe_name(name: str, place: str) -> PurePosixPath:
-    """Return the path of a member below the target.
+    """Return the path of a member relative to the target.
 
     Raises:
-        CatalogueError: A name that is absolute, leads upwards, or holds a backslash, a colon or a control character.
+        CatalogueError: The name is absolute, contains `..`, a backslash, a colon or a control character.
     """
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or not path.parts:
         raise _unsafe(place, name, "would lie outside the folder")
     if any(letter in "\\:" or ord(letter) < 32 or ord(letter) == 127 for letter in name) or len(name) > 1024:
-        raise _unsafe(place, name, "has no name for a file")
+        raise _unsafe(place, name, "is not a valid file name")
     return path
 
 
 def _unsafe(place: str, name: str, why: str) -> CatalogueError:
-    return CatalogueError(f"{place}: member {name[:80]!r} {why}; it is not unpacked, fetch the archive elsewhere")
+    return CatalogueError(f"{place}: member {name[:80]!r} {why}; it is unsafe, get the archive from another source")
 
 
 def _is_apple(name: str) -> bool:
@@ -151,11 +150,11 @@ def _tar_members(archive: Path, budget: Budget) -> Iterator[Member]:
                         raise _unsafe(archive.name, entry.name, "is a link or a device")
                     counted.is_in_member = True
                     yield Member(entry.name, content)
-                # What was read would be kept: an entry for each of a hundred thousand files, and headers for all.
+                # tarfile would keep an entry for each of a hundred thousand files, and the headers of all.
                 tar.members = []
                 tar.pax_headers = {}
                 counted.begin_headers()
-        # The checksum of a packed tar stands behind its last member.
+        # The checksum of a compressed tar follows its last member.
         counted.is_in_member = True
         while counted.read(CHUNK):
             pass
@@ -174,7 +173,7 @@ def _unpacked_stream(archive: Path) -> _Stream:
 
 
 class _CountedReader:
-    """The bytes of a tar for `tarfile`, which reads a header of any stated size into memory at once."""
+    """Limits what `tarfile` reads: it would load a header of any declared size into memory."""
 
     def __init__(self, stream: _Stream, budget: Budget) -> None:
         self._stream, self._budget = stream, budget
@@ -183,11 +182,11 @@ class _CountedReader:
         self.is_in_member = False
 
     def begin_headers(self) -> None:
-        """Take what is read from now on for what stands before the next member."""
+        """Count what is read from now on as headers of the next member."""
         self.is_in_member, self._header_bytes = False, 0
 
     def read(self, num_bytes: int = -1) -> bytes:
-        """Read as a file does; raises CatalogueError where a header, or all, is too large."""
+        """Read like a file; raises CatalogueError if a header or the total is too large."""
         if not self.is_in_member:
             self._header_bytes += num_bytes
             if num_bytes < 0 or self._header_bytes > MAX_HEADER_BYTES:
@@ -197,7 +196,7 @@ class _CountedReader:
         return data
 
     def seek(self, position: int) -> None:
-        """Go to a position as a file does; raises as `read`."""
+        """Seek like a file; raises as `read`."""
         self._pass(max(0, position - self._stream.tell()))
         self._call(self._stream.seek, position)
 
@@ -206,7 +205,7 @@ class _CountedReader:
         return self._stream.tell()
 
     def seekable(self) -> bool:
-        """Return that it can seek."""
+        """Return True."""
         return True
 
     def _pass(self, num_bytes: int) -> None:
@@ -218,7 +217,7 @@ class _CountedReader:
         try:
             return method(argument)
         except OSError as broken:
-            # What gzip and bz2 raise on damage has no number; what the disk raises has.
+            # Errors of gzip and bz2 on damaged data have no errno; those of the disk do.
             if broken.errno is None:
                 raise tarfile.ReadError(str(broken)) from broken
             raise

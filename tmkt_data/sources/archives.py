@@ -1,4 +1,4 @@
-"""Zip and tar archives, unpacked without trust: no path leaves the target, and no more comes out than fits."""
+"""Unpack untrusted zip and tar archives: no path leaves the target, and size limits hold."""
 
 from __future__ import annotations
 
@@ -17,32 +17,31 @@ Check = Callable[[Path, Path], object]
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether the name is that of a zip or tar archive."""
+    """Return whether a file name is that of a zip or tar archive."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def unpack_archives(
     archives: Mapping[Path, str], target: Path, limits: ArchiveLimits | None = None, check: Check = lambda *_: None
 ) -> Iterator[int]:
-    """Unpack archives into a folder that is there when it is whole, and not before.
+    """Unpack archives atomically: the target folder appears only once it is complete.
 
-    Archives inside them are unpacked beside where they lie, one level deep: N-Caltech101 and Caltech-101 come so.
+    Nested archives are unpacked in place, one level deep, as needed for N-Caltech101 and Caltech-101.
 
     Args:
-        archives: Each a zip, or a tar, packed with gzip, bzip2 or xz or not; and the folder below the target that it
-            is unpacked into, `"."` for the target itself.
-        target: Folder to make. One that is there is left as it is.
-        limits: What each may become; None for the defaults.
-        check: Is called with an archive and each that came out of it before that is unpacked; raises CatalogueError
-            to refuse it.
+        archives: Zip or tar files (optionally gzip, bzip2 or xz), each with the folder below the target that it is
+            unpacked into; `"."` for the target itself.
+        target: Folder to create. An existing one is left unchanged.
+        limits: Limits for each archive; None for the defaults.
+        check: Called with an archive and each nested archive before that is unpacked; raises CatalogueError to
+            refuse it.
 
     Yields:
         Members written so far.
 
     Raises:
-        CatalogueError: No archive, a damaged or encrypted one, a member that would lie outside the target, is there
-            already, or is a link or a device, more members or bytes than the limits, or no room on the disk. Nothing
-            is left then.
+        CatalogueError: The archive is invalid, damaged or encrypted; a member is duplicate, unsafe, a link or a device;
+            the limits are exceeded; or the disk is full. Nothing is left behind.
     """
     if target.is_dir():
         return
@@ -69,13 +68,13 @@ def unpack_archives(
 
 def _failure(archive: Path, target: Path, broken: OSError) -> CatalogueError:
     if broken.errno == errno.ENOSPC:
-        return CatalogueError(f"{target.parent}: no room to unpack {archive.name}; free some and run it again")
+        return CatalogueError(f"{target.parent}: no space left to unpack {archive.name}; free some and run it again")
     place = archive if broken.filename in (None, str(archive)) else target.parent
     return CatalogueError(f"{place}: cannot be unpacked ({broken.strerror or broken}); check it and its folder")
 
 
 def _unpack(archive: Path, folder: Path, budget: Budget, check: Check | None) -> Iterator[int]:
-    """Unpack an archive, and those inside unless `check` is None."""
+    """Unpack an archive, and nested ones unless `check` is None."""
     inner: list[Path] = []
     try:
         for member in archive_members(archive, budget):
@@ -102,7 +101,7 @@ def _write(stream: IO[bytes], path: Path, archive: str, budget: Budget) -> None:
             f"{archive}: {path.name!r} lies below a member that is a file; it is damaged, fetch it again"
         ) from None
     if path.exists():
-        raise CatalogueError(f"{archive}: two members of the name {path.name!r}; it is damaged")
+        raise CatalogueError(f"{archive}: duplicate member {path.name!r}; it is damaged, fetch it again")
     with path.open("xb") as out:
         while chunk := stream.read(CHUNK):
             budget.spend(len(chunk))

@@ -1,4 +1,4 @@
-"""What of a dataset is there, what is missing or damaged, and what to do next."""
+"""Diagnose a dataset: what is present, missing or damaged, and what to do next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tmkt_data.datasets.image_reader import Archives, read_pixels
 from tmkt_data.datasets.recording_reader import RecordingReader
 from tmkt_data.datasets.registry import default_spec
 from tmkt_data.datasets.source_table import Source
-from tmkt_data.errors import CatalogueError, EventError, ImageError
+from tmkt_data.errors import CatalogueError, EventError, ImageError, counted
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT
 from tmkt_data.events.slices import slice_faults
 from tmkt_data.files import file_digest, read_bytes
@@ -27,20 +27,20 @@ _MAX_LIST_BYTES = 1 << 28
 
 @dataclass
 class Diagnosis:
-    """What was found.
+    """Result of a diagnosis.
 
     Attributes:
         name: The dataset.
         recordings: Recordings listed.
         images: Images listed.
-        twins: Recordings whose own image is there.
-        expected: Recordings of the complete set; 0 where unknown.
-        expected_images: Images of the complete set; 0 where unknown.
-        missing_recordings: Declared recordings that are not there.
-        missing_images: Declared images that are not there.
-        misplaced: Samples that lie elsewhere, or of which two are of one number, one line each.
-        unexpected: Samples that the complete set does not have, one line a side.
-        notes: What the catalogue left out or misses.
+        twins: Recordings whose twin image is present.
+        expected: Recordings in the complete dataset; 0 if unknown.
+        expected_images: Images in the complete dataset; 0 if unknown.
+        missing_recordings: Number of missing recordings.
+        missing_images: Number of missing images.
+        misplaced: Samples in the wrong place or with a duplicate number, one line each.
+        unexpected: Samples that are not part of the dataset, one line per side.
+        notes: What the catalogue excluded or lacks.
         problems: Files that are damaged or empty, one line each.
         next_command: What to run next.
     """
@@ -61,7 +61,7 @@ class Diagnosis:
 
     @property
     def is_complete(self) -> bool:
-        """Whether both sides have all that is declared and nothing else, and nothing is damaged."""
+        """Whether both sides have exactly the declared samples and nothing is damaged."""
         return (
             not (self.problems or self.misplaced or self.unexpected or self.missing_recordings or self.missing_images)
             and self.recordings == (self.expected or self.recordings)
@@ -70,12 +70,12 @@ class Diagnosis:
 
 
 def diagnose(catalogue: Catalogue, options: Sequence[str], folders: Sequence[Path] = ()) -> Diagnosis:
-    """Look at every file of a catalogue without decoding it, and compare both sides with what is declared.
+    """Check every file of a catalogue without decoding it, and compare both sides with the declared samples.
 
     Args:
         catalogue: The dataset.
-        options: What it was opened with on the command line, such as `["--root", "data"]`.
-        folders: Where to look for what is missing.
+        options: Command-line options that it was opened with, such as `["--root", "data"]`.
+        folders: Where to search for missing files.
     """
     declared = catalogue.declared
     found = Diagnosis(
@@ -101,12 +101,12 @@ def diagnose(catalogue: Catalogue, options: Sequence[str], folders: Sequence[Pat
 
 
 def _compare_side(catalogue: Catalogue, side: str, folders: Sequence[Path], found: Diagnosis) -> int:
-    """Compare one side with what is declared; return how many samples are missing."""
+    """Compare one side with the declared samples; return the number missing."""
     sources = catalogue.recordings if side == "recording" else catalogue.images
     declared = catalogue.declared.recordings if side == "recording" else catalogue.declared.images
     difference = compare((s.id for s in sources), declared, has_classes=catalogue.declared.has_classes)
     found.misplaced += [
-        f"{side}s {' and '.join(ids)} are of one number; all but one are misplaced" for ids in difference.twice
+        f"{side}s {' and '.join(ids)} have the same number; all but one are misplaced" for ids in difference.twice
     ]
     if not difference.missing and not difference.unexpected:
         return 0
@@ -120,12 +120,12 @@ def _compare_side(catalogue: Catalogue, side: str, folders: Sequence[Path], foun
     moved = {path for path, _ in elsewhere}
     rest = [source.id for source in sources if source.id in strange and source.path not in moved]
     if rest:
-        found.unexpected.append(f"{len(rest)} {side}s that the set does not have: {some(rest)}")
+        found.unexpected.append(f"{counted(len(rest), side)} not part of the dataset: {some(rest)}")
     return len(difference.missing)
 
 
 def _below(path: Path, folders: Sequence[Path]) -> str:
-    """Return a path as it is below the nearest of some folders."""
+    """Return a path relative to the nearest of the folders."""
     inside = [folder for folder in folders if path.is_relative_to(folder)]
     return str(path.relative_to(max(inside, key=lambda folder: len(folder.parts)))) if inside else str(path)
 
@@ -134,19 +134,19 @@ def _suspicion(source: Source) -> str:
     if source.num_bytes == 0:
         return f"{source.path.name} is empty; fetch it again"
     if source.file.endswith((".bin", ".bs2")) and source.item < 0 and source.num_bytes % BYTES_PER_EVENT:
-        return f"{source.path.name} has {source.num_bytes} bytes, no whole number of events; fetch it again"
+        return f"{source.path.name} has {source.num_bytes} bytes, not a multiple of the event size; fetch it again"
     return ""
 
 
 def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
-    """Decode every recording and image; what cannot be decoded is added to the problems, doubtful rows to the notes.
+    """Decode every recording and image; failures are added to the problems, suspicious rows to the notes.
 
     Yields:
-        Samples looked at so far.
+        Number of samples checked so far.
     """
     if catalogue.kind == "slices":
         for path in sorted({source.path for source in catalogue.recordings}, key=os.fsencode):
-            # What keeps a csv from being read is found with its samples.
+            # An unreadable CSV is reported with its samples.
             with contextlib.suppress(EventError):
                 found.notes += slice_faults(path)
     reader = RecordingReader(catalogue, default_spec(catalogue.name))
@@ -172,11 +172,11 @@ def list_digests(catalogue: Catalogue, folders: Sequence[Path]) -> Iterator[tupl
 
     Args:
         catalogue: The dataset.
-        folders: Those its sides were found in; paths are given below the nearest, so that they are the same wherever
-            the set lies, in a folder or unpacked from an archive.
+        folders: Folders of its sides; paths are relative to the nearest, so they do not depend on where the dataset
+            is stored.
 
     Raises:
-        CatalogueError: A file that cannot be read.
+        CatalogueError: A file cannot be read.
     """
     named = ((_below(Path(file), folders), file) for file in files_of(catalogue))
     for name, file in sorted(named, key=lambda pair: os.fsencode(pair[0])):
@@ -184,20 +184,20 @@ def list_digests(catalogue: Catalogue, folders: Sequence[Path]) -> Iterator[tupl
 
 
 def files_of(catalogue: Catalogue) -> set[str]:
-    """Return the files of both sides, each once."""
+    """Return the files of both sides, without duplicates."""
     return {source.file for side in (catalogue.recordings, catalogue.images) for source in side}
 
 
 def format_digests(digests: Mapping[str, str]) -> str:
-    """Return digests as `sha256sum` writes them, so that `sha256sum -c` checks them too."""
+    """Format digests like `sha256sum`, so that `sha256sum -c` can check them."""
     return "".join(f"{digest}  {path}\n" for path, digest in digests.items())
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Read a list as `sha256sum` writes it.
+    """Read a list in the format of `sha256sum`.
 
     Raises:
-        CatalogueError: The file cannot be read, or a line that is none.
+        CatalogueError: The file cannot be read, or a line is malformed.
     """
     text = read_bytes(path, limit=_MAX_LIST_BYTES, error=CatalogueError).decode("utf-8", errors="surrogateescape")
     found: dict[str, str] = {}
@@ -210,10 +210,10 @@ def read_digests(path: Path) -> dict[str, str]:
 
 
 def compare_digests(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
-    """Return one line for each way in which two lists differ; none where they agree."""
+    """Return one line per kind of difference between two lists; none if they agree."""
     kinds = {
         "changed": [name for name in there if name in here and here[name] != there[name]],
         "missing": [name for name in there if name not in here],
         "new": [name for name in here if name not in there],
     }
-    return [f"{len(names)} files {kind}: {some(names)}" for kind, names in kinds.items() if names]
+    return [f"{counted(len(names), 'file')} {kind}: {some(names)}" for kind, names in kinds.items() if names]

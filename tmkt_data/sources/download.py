@@ -1,4 +1,4 @@
-"""Fetch a file over HTTP: resumed where it stopped, checked before it is put in place."""
+"""Download files over HTTP: resumable, verified before they are put in place."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _RANGE_REFUSED = 416
 
 
 class Transfer(NamedTuple):
-    """How far a file is: `total` is -1 where the server does not say."""
+    """Progress of a download in bytes; `total` is -1 if unknown."""
 
     done: int
     total: int
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to another web address, and to nothing else."""
+    """Follows redirects to web addresses only."""
 
     def redirect_request(
         self,
@@ -41,26 +41,26 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme not in ("http", "https"):
-            raise urllib.error.URLError(f"it leads to {newurl[:60]!r}, which is no web address")
+            raise urllib.error.URLError(f"redirect to {newurl[:60]!r}, which is not a web address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def fetch(entry: Download, folder: Path, urls: Sequence[str] | None = None) -> Iterator[Transfer]:
-    """Fetch one file of a dataset from the first address that gives it whole; one that gives another is passed over.
+    """Download one file of a dataset from the first address that serves it completely and correctly.
 
-    What has come of it before is kept as `.NAME.part` and continued, where the server can.
+    A partial download is kept as `.NAME.part` and resumed if the server supports it.
 
     Args:
         entry: The file.
-        folder: Where to put it; made where it is missing.
+        folder: Target folder; created if missing.
         urls: Addresses to try in turn; None for those of the entry.
 
     Yields:
-        How far it is.
+        The progress.
 
     Raises:
-        CatalogueError: No address gives the published file, the one that is there is another, the disk is full, or
-            another process is fetching it. What has come is kept, but not what has another digest.
+        CatalogueError: No address serves the published file, the existing file has another digest, the disk is full,
+            or another process is downloading it. Partial data is kept unless its digest is wrong.
     """
     path = folder / entry.name
     if path.is_file():
@@ -69,7 +69,7 @@ def fetch(entry: Download, folder: Path, urls: Sequence[str] | None = None) -> I
             raise CatalogueError(f"{path}: {why}; it is damaged, remove it and fetch it again")
         return
     part = folder / f".{entry.name}.part"
-    busy = CatalogueError(f"{path}: another process is fetching it; wait for it to end")
+    busy = CatalogueError(f"{path}: another process is downloading it; wait for it to finish")
     reasons: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,17 +82,17 @@ def fetch(entry: Download, folder: Path, urls: Sequence[str] | None = None) -> I
                 reasons.append(f"{urlsplit(url).netloc}: {why}")
     except OSError as broken:
         raise CatalogueError(
-            f"{path}: cannot be written ({broken.strerror or broken}); what has come is kept"
+            f"{path}: cannot be written ({broken.strerror or broken}); partial data is kept"
         ) from broken
     why = "; ".join(reasons) or "no address is known"
-    raise CatalogueError(f"{entry.name}: cannot be fetched ({why}); fetch it by hand, or try again later")
+    raise CatalogueError(f"{entry.name}: cannot be downloaded ({why}); get it by hand, or try again later")
 
 
 def _from_one_source(url: str, part: Path, entry: Download) -> Generator[Transfer, None, str]:
-    """Fetch from one address into `part`; return why it is not the file, or `""`.
+    """Download from one address into `part`; return why it failed, or `""`.
 
-    What has another digest is removed. Where it was the continuation of what came before, from wherever, the address is
-    asked once more for the whole file.
+    A file with the wrong digest is removed; if it was resumed from earlier partial data, the address is tried once more
+    for the whole file.
     """
     for is_continued in (part.is_file() and part.stat().st_size > 0, False):
         try:
@@ -114,23 +114,23 @@ def _difference(path: Path, entry: Download) -> str:
 
 
 def _transfer(url: str, part: Path) -> Iterator[Transfer]:
-    """Append to `part` what is missing of it."""
+    """Append the missing bytes to `part`."""
     if urlsplit(url).scheme not in ("http", "https"):
-        raise urllib.error.URLError("no web address")
+        raise urllib.error.URLError("not a web address")
     done = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "tmkt", "Range": f"bytes={done}-"})
     try:
         answer = urllib.request.build_opener(_WebOnly).open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as refused:
         if refused.code == _RANGE_REFUSED and done:
-            # Everything had come already, or the file there is another: the digest tells.
+            # Either the download was complete or the file differs: the digest decides.
             return
         raise
     with answer:
         if answer.status == _OK:
             done = 0
         elif answer.status != _PARTIAL or not _continues(answer.headers.get("Content-Range", ""), done):
-            raise urllib.error.URLError(f"it answers {answer.status} with another part than asked for")
+            raise urllib.error.URLError(f"status {answer.status} with another range than requested")
         length = answer.headers.get("Content-Length", "")
         total = done + int(length) if length.isascii() and length.isdigit() else -1
         _require_room(part.parent, total - done)
@@ -149,7 +149,7 @@ def _copy(answer: IO[bytes], out: IO[bytes], done: int, total: int) -> Iterator[
         done += len(chunk)
         yield Transfer(done, total)
     if total >= 0 and done != total:
-        raise urllib.error.URLError(f"{done:,} of {total:,} bytes came")
+        raise urllib.error.URLError(f"received {done:,} of {total:,} bytes")
 
 
 def _require_room(folder: Path, needed: int) -> None:

@@ -1,4 +1,4 @@
-"""From what the user gives, a folder, its parent, an archive or a folder of archives, to a catalogue."""
+"""Find a dataset in a folder, its parents, an archive or a folder of archives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tmkt_data.datasets.catalogue import Catalogue, some
 from tmkt_data.datasets.info import MissingDataError
 from tmkt_data.datasets.registry import open_catalogue
-from tmkt_data.errors import CatalogueError, printable
+from tmkt_data.errors import CatalogueError, counted, printable
 from tmkt_data.sources.archives import is_archive, unpack_archives
 from tmkt_data.sources.urls import check_inside, check_known, known_file
 from tmkt_data.spec import ClassSet, Side
@@ -30,7 +30,7 @@ class Sources(NamedTuple):
 
     Attributes:
         catalogue: Its samples.
-        bases: Folders that its sides were found in, below which its files have the same names wherever it lies.
+        bases: Folders of its sides; relative to them, file names are the same wherever the dataset is stored.
     """
 
     catalogue: Catalogue
@@ -38,7 +38,7 @@ class Sources(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A folder to look in; a foreign one came out of an archive."""
+    """A folder to search; a foreign one was unpacked from an archive."""
 
     folder: Path
     is_foreign: bool = False
@@ -48,9 +48,9 @@ class Locations(NamedTuple):
     """Where to look for a dataset, folders or archives.
 
     Attributes:
-        root: Folder or archive that holds both sides; or a folder that holds it, up to two levels above.
-        events: The same for the recordings alone.
-        images: The same for the images alone.
+        root: Folder or archive that contains both sides, or a folder up to two levels above.
+        events: The same for recordings only.
+        images: The same for images only.
     """
 
     root: Path | None = None
@@ -61,19 +61,19 @@ class Locations(NamedTuple):
 def find_sources(
     name: str, given: Locations, class_set: ClassSet = "all", *, unpack_to: Path, say: Say = lambda _: None
 ) -> Sources:
-    """Find a dataset in folders, in archives, or in the folder above.
+    """Find a dataset in folders, in archives, or below a parent folder.
 
-    Where a folder holds archives of one side and the files of the other, both are taken.
+    If a folder contains archives of one side and files of the other, both are used.
 
     Args:
         name: Name of the dataset.
-        given: Where to look.
+        given: Where to search.
         class_set: See `open_catalogue`.
-        unpack_to: Folder that archives are unpacked into; what is there already is used again.
-        say: Is told what is unpacked and where data was found.
+        unpack_to: Folder that archives are unpacked into; earlier unpacked archives are reused.
+        say: Called with messages about unpacking and where data was found.
 
     Raises:
-        CatalogueError: Nothing of the dataset is there, or an archive that cannot be unpacked.
+        CatalogueError: The dataset is not found, or an archive cannot be unpacked.
     """
     finder = _Finder(name, class_set, unpack_to, say)
     sides: tuple[Side, ...] = ("", "recordings", "images")
@@ -88,7 +88,7 @@ def find_sources(
 
 
 class _Finder:
-    """Tries folders until one holds the dataset, and remembers why the others do not."""
+    """Tries folders until one contains the dataset, and records why the others do not."""
 
     def __init__(self, name: str, class_set: ClassSet, unpack_to: Path, say: Say) -> None:
         self._name, self._class_set, self._unpack_to, self._say = name, class_set, unpack_to, say
@@ -96,18 +96,18 @@ class _Finder:
         self.hints: list[str] = []
 
     def places(self, path: Path | None, side: Side) -> list[_Place]:
-        """Return the folders that a path stands for: itself, and what its archives were unpacked to.
+        """Return the folders to search for a path: itself, and its unpacked archives.
 
         Args:
-            path: Folder or archive; None where it was not given.
-            side: What it should hold; `""` for both.
+            path: Folder or archive; None if not given.
+            side: Side that it should contain; `""` for both.
         """
         if path is None:
             return []
         if path.is_file():
             if not is_archive(path):
                 raise CatalogueError(
-                    f"{path}: a file, expected a folder, a zip or a tar; give the folder that holds it"
+                    f"{path}: a file, expected a folder, a zip or a tar; give the folder that contains it"
                 )
             return [self._unpack([path])]
         archives = sorted(p for p in path.iterdir() if is_archive(p) and p.is_file()) if path.is_dir() else []
@@ -119,13 +119,13 @@ class _Finder:
         ignored = [archive.name for archive in archives if archive not in chosen]
         if ignored:
             self._hint(
-                f"{len(ignored)} archives in {printable(str(path))} were not looked into ({some(ignored)}); "
+                f"not searched: {counted(len(ignored), 'archive')} in {printable(str(path))} ({some(ignored)}); "
                 "give one with --root, --events or --images"
             )
         return [_Place(path), self._unpack(chosen)] if chosen else [_Place(path)]
 
     def _known(self, archives: Sequence[Path]) -> list[Path]:
-        """Return the archives with a name that is known; of two with one digest the first."""
+        """Return the archives with a known name; only the first of those with equal published digests."""
         chosen: dict[str, Path] = {}
         for archive in archives:
             known = known_file(self._name, archive.name)
@@ -134,7 +134,7 @@ class _Finder:
         return list(chosen.values())
 
     def find(self, roots: list[_Place], events: list[_Place], images: list[_Place]) -> Sources | None:
-        """Try the places themselves, then the folders below them, for both sides together and for each alone."""
+        """Try the places, then the folders below them, for both sides together and for each alone."""
         maybe: list[Sequence[_Place | None]] = [side or [None] for side in (roots, events, images)]
         for root, event_place, image_place in product(*maybe):
             found = self._open(root, event_place, image_place)
@@ -205,8 +205,8 @@ class _Finder:
         found = list(folders_below(place.folder, limit=MAX_FOLDERS + 1))
         if len(found) > MAX_FOLDERS:
             self._hint(
-                f"{printable(str(place.folder))} has more folders than the {MAX_FOLDERS} that were searched; "
-                "give the folder of the set itself"
+                f"{printable(str(place.folder))} has more than the {MAX_FOLDERS} folders that were searched; "
+                "give the folder of the dataset itself"
             )
         return [_Place(folder, place.is_foreign) for folder in found[:MAX_FOLDERS]]
 
@@ -215,16 +215,16 @@ class _Finder:
             self.hints.append(line)
 
     def missing(self) -> MissingDataError:
-        """Return the failure that came nearest, and what was not looked at."""
+        """Return the closest failure, with notes on what was not searched."""
         nearest = next((failure for failure in self._failures if failure.found), self._failures[0])
         return MissingDataError(*nearest.lines, *(f"  note: {hint}" for hint in self.hints), found=nearest.found)
 
     def remove_useless(self, folders: Iterable[Path]) -> None:
-        """Remove what was unpacked and holds nothing of the dataset."""
+        """Remove unpacked folders without any data of the dataset."""
         for folder in folders:
             if not any(self._holds_any(place) for place in (folder, *folders_below(folder))):
                 shutil.rmtree(folder, ignore_errors=True)
-                self._hint(f"what was unpacked into {printable(str(folder))} held nothing of the set and is removed")
+                self._hint(f"{printable(str(folder))}: unpacked, has no data of the dataset, removed")
 
     def _holds_any(self, folder: Path) -> bool:
         try:
@@ -257,12 +257,12 @@ class _Finder:
 
 
 def folders_below(folder: Path, depth: int = MAX_DEPTH, *, limit: int = MAX_FOLDERS) -> Iterator[Path]:
-    """Yield the folders in a folder, nearest first; links are not followed.
+    """Yield the subfolders of a folder breadth-first, without following links.
 
     Args:
-        folder: Where to begin.
-        depth: How far down.
-        limit: Number of folders at most.
+        folder: Where to start.
+        depth: Maximum depth.
+        limit: Maximum number of folders.
     """
     level = [folder]
     left = limit

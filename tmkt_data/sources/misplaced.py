@@ -1,4 +1,4 @@
-"""Files of a dataset that lie where its catalogue does not look, or not under their own class."""
+"""Find files of a dataset outside their expected folder or class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
     "cifar10dvs": re.compile(r"cifar10_(?P<name>[a-z]+)_(?P<number>\d{1,3})"),
     "nomniglot": re.compile(r"(?P<name>\d{4})(_(?P<number>\d{2}))?"),
 }
-"""What the name of a file says of its id, without suffix and in lower case."""
+"""What a lower-case file stem reveals about the sample id."""
 _DIGITS = {"cepdvs": 5, "cifar10dvs": 4}
 
 
@@ -26,8 +26,8 @@ class Misplaced(NamedTuple):
     """A file that may be a missing sample.
 
     Attributes:
-        path: Where it lies.
-        ids: The missing ids that it may be.
+        path: Path of the file.
+        ids: Candidate missing ids.
     """
 
     path: Path
@@ -37,18 +37,18 @@ class Misplaced(NamedTuple):
 def find_misplaced(
     dataset: str, folders: Sequence[Path], missing: Sequence[str], listed: set[Path], suffixes: set[str]
 ) -> Iterator[Misplaced]:
-    """Look for missing samples among the files that are not listed.
+    """Search for missing samples among the files that are not listed.
 
     Args:
         dataset: Name of the dataset.
-        folders: Where to look, and in all folders below; links are not followed.
-        missing: Ids that are not where they should be; without classes where the dataset's numbers go across them.
-        listed: Files that are where they should be.
-        suffixes: Suffixes of the files of that side, in lower case.
+        folders: Folders to search recursively; links are not followed.
+        missing: Missing ids; without classes if the dataset numbers samples across them.
+        listed: Files that are in the right place.
+        suffixes: File suffixes of that side, in lower case.
 
     Yields:
-        Files whose name is that of missing samples: of the class that the folder has, in whatever case, where that one
-        is missing, else of any.
+        Files named like missing samples: of the class of their folder (ignoring case) if that one is missing, else of
+        any class.
     """
     pattern = _PATTERNS.get(dataset)
     if pattern is None or not missing:
@@ -82,7 +82,7 @@ def _files_below(folders: Sequence[Path]) -> Iterator[Path]:
 
 
 def _ids_of(dataset: str, path: Path, said: dict[str, str | None], by_number: dict[str, list[str]]) -> list[str]:
-    """Return the missing ids that a file may be, by its name and then by its folder."""
+    """Return the missing ids that match a file, by its name and then by its folder."""
     number, name = said["number"], said.get("name")
     if number is None:
         return [sample for samples in by_number.values() for sample in samples if sample.startswith(f"{name}/")]

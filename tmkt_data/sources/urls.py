@@ -1,4 +1,4 @@
-"""Where the files of the datasets are, and what they hash to: facts from their pages and the loaders that name them."""
+"""Addresses and published digests of dataset files, from their pages and from public loaders."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Download:
     """One file of a dataset.
 
     Attributes:
-        name: Name to keep it under.
-        md5: Its MD5, `""` where none is published.
-        urls: Where it is, tried in turn; none where it has to be fetched by hand.
-        folder: Folder below the root that it belongs in, or unpacks into.
-        sha256: Its SHA-256, where that is published in place of an MD5.
-        is_needed: Whether it belongs to the set as `download` fetches it; others are the same data packed otherwise, or
-            additions, and are known to be checked where they are met.
-        holds_others: Whether archives inside bear the names of other files of the set and are not those.
+        name: File name to store it under.
+        md5: Published MD5; `""` if there is none.
+        urls: Addresses, tried in turn; empty if it must be downloaded by hand.
+        folder: Folder below the root that it belongs in or unpacks into.
+        sha256: Published SHA-256, in place of an MD5.
+        is_needed: Whether `download` fetches it; others are extras or the same data in another archive, listed so that
+            they are verified when found.
+        holds_others: Whether nested archives reuse the names of other files with different content.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Download:
 
     @property
     def published(self) -> tuple[str, str]:
-        """The algorithm and the digest that are published; two times `""` where none is."""
+        """Algorithm and digest as published; `("", "")` if there is none."""
         if self.md5:
             return "md5", self.md5
         return ("sha256", self.sha256) if self.sha256 else ("", "")
@@ -142,24 +142,22 @@ DOWNLOADS: dict[str, tuple[Download, ...]] = {
         ),
     ),
 }
-"""Files of each dataset. CEP-DVS, N-Omniglot's recordings and ES-ImageNet are given out in ways that only a person can
-follow."""
+"""Files of each dataset. CEP-DVS, N-Omniglot's recordings and ES-ImageNet can only be downloaded by hand."""
 
 
 def known_file(dataset: str, name: str) -> Download | None:
-    """Return the entry of a file name, or None where it is not known."""
+    """Return the entry of a file name, or None if it is unknown."""
     return next((entry for entry in DOWNLOADS.get(dataset, ()) if entry.name == name), None)
 
 
 def check_known(dataset: str, path: Path) -> str | None:
-    """Compare a file with its published digest.
+    """Verify a file against its published digest.
 
     Returns:
-        Algorithm and digest, such as `"md5 3138e1922a91..."`, where they agree; None where none is published under this
-        name.
+        Algorithm and digest, such as `"md5 3138e1922a91..."`; None if no digest is published for this name.
 
     Raises:
-        CatalogueError: Another one.
+        CatalogueError: The digest differs.
     """
     known = known_file(dataset, path.name)
     algorithm, expected = known.published if known is not None else ("", "")
@@ -175,6 +173,6 @@ def check_known(dataset: str, path: Path) -> str | None:
 
 
 def check_inside(dataset: str, archive: Path, inner: Path) -> str | None:
-    """Compare a file that came out of an archive with its published digest; see `check_known`."""
+    """Verify a file unpacked from an archive against its published digest; see `check_known`."""
     outer = known_file(dataset, archive.name)
     return None if outer is not None and outer.holds_others else check_known(dataset, inner)

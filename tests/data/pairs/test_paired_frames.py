@@ -245,7 +245,7 @@ def test_unknown_choices_are_one_line(nmnist_cache, options, message):
 
 
 def test_what_the_cache_lacks_is_said(nmnist_cache):
-    with pytest.raises(CacheError, match="no protocol 'official', expected one of kt-paper, twin-disjoint"):
+    with pytest.raises(CacheError, match="found protocol 'official', expected one of kt-paper, twin-disjoint"):
         PairedFrames(nmnist_cache, protocol="official")
     with pytest.raises(CacheError, match="holds no spike frames"):
         PairedFrames(nmnist_cache, encoder="baked")

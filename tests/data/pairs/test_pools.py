@@ -46,7 +46,7 @@ def test_a_draw_depends_on_its_own_words_only():
 
 
 def test_a_class_without_images_is_named():
-    with pytest.raises(PairingError, match=r"^x.h5: train has recordings of d and no image of that class"):
+    with pytest.raises(PairingError, match=r"^x.h5: train has recordings of d but no images of that class"):
         require_images(pools(), np.array([0, 3]), ("a", "b", "c", "d"), place="x.h5", split="train")
     require_images(pools(), np.array([0, 1, 2]), ("a", "b", "c", "d"), place="x.h5", split="train")
 

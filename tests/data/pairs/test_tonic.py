@@ -153,9 +153,9 @@ def test_a_sensor_of_one_row_needs_no_y(tmp_path):
             {"__getitem__": lambda _, i: (events_of(i), [1])},
             "Recordings[0]: target is list, expected the name or number",
         ),
-        ({"__getitem__": lambda _, i: (events_of(i), "..")}, "Recordings[0]: class '..': no name for a file"),
-        ({"__getitem__": lambda _, i: (events_of(i), "a\nb")}, "Recordings[0]: class 'a\\nb': no name for a file"),
-        ({"__getitem__": lambda *_: (np.zeros((10, 2, 5, 5)), 0)}, "take the dataset's transform off"),
+        ({"__getitem__": lambda _, i: (events_of(i), "..")}, "Recordings[0]: class '..': not a valid file name"),
+        ({"__getitem__": lambda _, i: (events_of(i), "a\nb")}, "Recordings[0]: class 'a\\nb': not a valid file name"),
+        ({"__getitem__": lambda *_: (np.zeros((10, 2, 5, 5)), 0)}, "remove the transform of the dataset"),
         ({"__getitem__": lambda *_: (np.array([object()]), 0)}, "expected one array with fields t, x, y and p"),
         ({"__getitem__": lambda _, i: ((events_of(i), events_of(i)), 0)}, "of shape (2, 200), expected one array with"),
         (
@@ -163,7 +163,7 @@ def test_a_sensor_of_one_row_needs_no_y(tmp_path):
             "Recordings[0]: found nothing for y among p, t, x",
         ),
         ({"__getitem__": lambda _, i: (events_of(i), np.array([0]))}, "Recordings[0]: target is ndarray, expected"),
-        ({"classes": ("a/b", "a:b")}, "Recordings[1]: classes 0 and 1 have one name for a folder"),
+        ({"classes": ("a/b", "a:b")}, "Recordings[1]: classes 0 and 1 have the same folder name"),
     ],
 )
 def test_what_is_no_dataset_of_events_is_one_line(tmp_path, change, message):
@@ -178,10 +178,10 @@ def test_what_is_no_dataset_of_events_is_one_line(tmp_path, change, message):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(TmktError, match="holds other files; give an empty folder"):
+    with pytest.raises(TmktError, match="contains other files; give an empty folder"):
         from_tonic(Recordings(), tmp_path)
     from_tonic(Recordings(), tmp_path / "own")
-    with pytest.raises(TmktError, match="holds the samples of another dataset"):
+    with pytest.raises(TmktError, match="contains another dataset"):
         from_tonic(Recordings(count=4), tmp_path / "own")
 
 

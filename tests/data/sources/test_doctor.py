@@ -102,7 +102,7 @@ def test_a_file_that_may_be_several_says_so_and_one_too_many_is_unexpected(tree)
     assert seen["misplaced"] == [
         "image_0003.bin seems to be one of 2 missing recordings (ant/image_0003, crab/image_0003); move it there"
     ]
-    assert seen["unexpected"] == ["1 recordings that the set does not have: emu/image_0009"]
+    assert seen["unexpected"] == ["1 recording not part of the dataset: emu/image_0009"]
 
 
 def test_a_number_under_two_digits_is_misplaced_and_its_image_says_which(numbers):
@@ -111,7 +111,7 @@ def test_a_number_under_two_digits_is_misplaced_and_its_image_says_which(numbers
     code, seen = found("nmnist", "--root", numbers)
     assert code == 1
     assert seen["misplaced"] == [
-        "recordings 1/train-00003 and 2/train-00003 are of one number; all but one are misplaced",
+        "recordings 1/train-00003 and 2/train-00003 have the same number; all but one are misplaced",
         "recording 2/train-00003: its image is 1/train-00003; one of them is misplaced",
     ]
     (numbers / "N-MNIST/Train/1/00003.bin").unlink()

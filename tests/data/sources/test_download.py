@@ -87,7 +87,7 @@ def test_a_file_comes_whole_and_is_not_fetched_twice(server, tmp_path):
 
 def test_a_broken_transfer_is_kept_and_goes_on(server, tmp_path):
     with pytest.raises(
-        CatalogueError, match=r"^set\.zip: cannot be fetched \(127\.0\.0\.1:\d+: [^\n]*\); fetch it by hand"
+        CatalogueError, match=r"^set\.zip: cannot be downloaded \(127\.0\.0\.1:\d+: [^\n]*\); get it by hand"
     ):
         fetched(tmp_path, f"{server.url}/breaks")
     assert (tmp_path / ".set.zip.part").read_bytes() == DATA[:300_000]
@@ -123,9 +123,9 @@ def test_another_content_is_not_put_in_place(server, tmp_path):
     found = hashlib.md5(DATA[::-1], usedforsecurity=False).hexdigest()
     host = server.url.removeprefix("http://")
     assert str(raised.value).startswith(
-        f"set.zip: cannot be fetched ({host}: md5 {found}, expected {MD5}; {host}: md5 "
+        f"set.zip: cannot be downloaded ({host}: md5 {found}, expected {MD5}; {host}: md5 "
     )
-    assert str(raised.value).endswith("; fetch it by hand, or try again later")
+    assert str(raised.value).endswith("; get it by hand, or try again later")
     assert list(tmp_path.iterdir()) == []
     fetched(tmp_path, f"{server.url}/other", md5="")
     assert (tmp_path / "set.zip").read_bytes() == DATA[::-1]
@@ -150,7 +150,7 @@ def test_a_stale_part_is_fetched_anew(server, tmp_path, stale):
 
 def test_a_redirect_to_a_file_is_not_followed(server, tmp_path):
     for path, address in (("astray", "file:///etc/passwd"), ("ftp", "ftp://127.0.0.1/x")):
-        with pytest.raises(CatalogueError, match=rf"set\.zip: cannot be fetched \([^\n]*{address}"):
+        with pytest.raises(CatalogueError, match=rf"set\.zip: cannot be downloaded \([^\n]*{address}"):
             fetched(tmp_path, f"{server.url}/{path}")
     assert list(tmp_path.iterdir()) == []
 
