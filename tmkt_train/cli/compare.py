@@ -87,7 +87,7 @@ def _train(comparison: Comparison, num_jobs: int) -> dict[Path, str]:
 
 
 def _show(comparison: Comparison, problems: dict[Path, str]) -> None:
-    from tmkt_train.experiments.comparison_files import write_comparison
+    from tmkt_train.experiments.compare_report import write_comparison
     from tmkt_train.experiments.table import environment_notes, group_rows, run_rows
 
     rows = run_rows(comparison, problems)

@@ -179,12 +179,19 @@ def evaluate(run: Path, cache: Path | None) -> None:
     help="File to write.  [default: report.html in the run; ./report.html for several runs]",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Write the report of one run, or of several side by side."""
+    """Write the report of one run, or of several side by side.
+
+    Without --out, the figures of one run are written as PDF and PNG files into its folder figures/ as well.
+    """
     from tmkt_train.report.page import write_report
     from tmkt_train.training.folder import RunFolder
 
-    target = out or (RunFolder(runs[0]).report if len(runs) == 1 else Path("report.html"))
-    click.echo(f"report: {write_report(runs, target)}")
+    own = RunFolder(runs[0]) if len(runs) == 1 and out is None else None
+    figures = own.path / "figures" if own else None
+    target = out or (own.report if own else Path("report.html"))
+    click.echo(f"report: {write_report(runs, target, figures=figures)}")
+    if figures:
+        click.echo(f"figures: {figures}")
 
 
 def _train(set_up: Callable[[ModuleType], Run]) -> None:

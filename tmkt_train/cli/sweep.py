@@ -53,7 +53,7 @@ def sweep(name: str, over: tuple[str, ...], trials: int, seeds: int, grid: bool,
 def _train(planned: Sweep) -> list[Trial]:
     from tmkt_train.experiments.jobs import RunEnded
     from tmkt_train.experiments.sweep import Trial
-    from tmkt_train.experiments.sweep_files import write_trials
+    from tmkt_train.experiments.sweep_report import write_trials
     from tmkt_train.experiments.trials import run_sweep
 
     trials: list[Trial] = []
@@ -76,7 +76,7 @@ def _train(planned: Sweep) -> list[Trial]:
 def _show(planned: Sweep, name: str, trials: list[Trial]) -> None:
     from tmkt_train.experiments.search_space import setting_of
     from tmkt_train.experiments.sweep import best_trial, sweep_notes
-    from tmkt_train.experiments.sweep_files import write_sweep
+    from tmkt_train.experiments.sweep_report import write_sweep
 
     files = write_sweep(planned, trials)
     best = best_trial(trials)

@@ -1,191 +1,117 @@
-"""The sections on samples: activity of the layers, confusions, accuracy by class, sample strips."""
+"""Confusions and accuracies by class, and strips of frames."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_train.report.charts import column_chart
-from tmkt_train.report.html import Html, count, decimal, element, figure, joined, percent, table
-from tmkt_train.report.overview import content, figures
-from tmkt_train.report.pictures import confusion_map, confusion_matrix, strip, switch_step
-from tmkt_train.report.rows import Bar, bar_chart
-from tmkt_train.report.statistics import wilson_interval, worst_confusions
+from tmkt_train.report.figures.axes import Axis
+from tmkt_train.report.figures.bars import bar_chart, column_chart
+from tmkt_train.report.figures.drawing import About, Drawing
+from tmkt_train.report.figures.maps import MOST_NUMBERED, confusion_matrix, strip
+from tmkt_train.report.numbers import count, percent
+from tmkt_train.report.statistics import wilson_interval
 from tmkt_train.training.record import RunRecord
 
-MOST_NUMBERED = 20
 _NUM_WORST = 15
-_EVENT_ROW = "Event frames of test samples over the time steps, ON events blue and OFF events red."
-_MIXED_ROWS = (
-    "Test samples over the time steps. From top to bottom: the image, its frames, the event frames (ON "
-    "events blue, OFF events red), and the mixed sequence, which turns from image to event frames at t*."
-)
-_ROW_NAMES = ("image", "image frames", "event frames", "mixed")
+ROW_NAMES = ("image", "image frames", "event frames", "mixed")
+
+Counts = NDArray[np.int64]
 
 
-def activity(run: RunRecord) -> Html | None:
-    """Draw the firing rate of each layer, for event input and for image input."""
-    names = run.diagnostics.get("firing_layer")
-    kinds = [
-        (kind, color, np.asarray(run.diagnostics[f"firing_rate_{kind}"], np.float64))
-        for kind, color in (("events", "event"), ("images", "image"))
-        if f"firing_rate_{kind}" in run.diagnostics
-    ]
-    if names is None or not kinds:
-        return None
-    rows = [
-        (
-            str(name),
-            [Bar(float(rates[i]), color, decimal(float(rates[i]), 3) or "") for _, color, rates in kinds],
-        )
-        for i, name in enumerate(names)
-    ]
-    told = "; ".join(f"{name}: " + ", ".join(b.text for b in bars) for name, bars in rows)
-    summary = f"Bar chart of the firing rate per layer for {' and '.join(k for k, _, _ in kinds)}. {told}."
-    picture = bar_chart(rows, x_title="firing rate (spikes per neuron and step)", summary=summary)
-    keys = joined(element("span", f"{kind[:-1]} input", class_=f"key {color}") for kind, color, _ in kinds)
-    caption = joined(["Mean spikes per neuron and time step on some training samples, by spiking layer: ", keys])
-    return content(figures(figure(picture, caption)))
+def confusion_counts(run: RunRecord) -> Counts | None:
+    """Give the confusion matrix; None where there is none or it counts nothing."""
+    counts = np.asarray(run.diagnostics.get("confusion", ()), np.int64)
+    return counts if counts.sum() else None
 
 
-def classes(run: RunRecord) -> Html | None:
-    """Show which classes are found and which are confused."""
-    stored = run.diagnostics.get("confusion")
-    if stored is None or not len(stored) or not np.asarray(stored, np.int64).sum():
-        return None
-    counts, names = np.asarray(stored, np.int64), run.class_names
-    worst = worst_confusions(counts, _NUM_WORST if len(counts) > MOST_NUMBERED else 5)
-    summary = (
-        f"Confusion matrix of {len(counts)} classes and {count(counts.sum())} test samples, "
-        f"{percent(float(np.trace(counts) / counts.sum()))} on the diagonal"
-        + "".join(f"; {names[t]} taken for {names[p]} {n} times" for t, p, n in worst[:5])
-        + "."
-    )
-    return content(
-        _numbered(counts, names, summary) if len(counts) <= MOST_NUMBERED else _mapped(counts, summary),
-        _confusion_table(counts, names, worst) if len(counts) > MOST_NUMBERED else None,
-        _class_table(counts, names) if len(counts) > MOST_NUMBERED else None,
-    )
+def confusion(counts: Counts, names: list[str]) -> Drawing:
+    """Draw the confusion matrix."""
+    worst = "".join(f"; {names[t]} taken for {names[p]} {n} times" for t, p, n in worst_confusions(counts, 5))
+    right = percent(float(np.trace(counts) / counts.sum()))
+    about = f"Confusion matrix of {len(counts)} classes and {count(counts.sum())} test samples"
+    return confusion_matrix(About("confusion", f"{about}, {right} on the diagonal{worst}."), counts, names)
 
 
-def _numbered(counts: NDArray[np.int64], names: list[str], summary: str) -> Html | None:
-    matrix = figure(
-        confusion_matrix(counts, names, summary=summary),
-        _matrix_caption("Test samples by true and predicted class. "),
-    )
-    totals = counts.sum(axis=1)
-    rows = []
-    for i, name in enumerate(names):
-        hits, total = int(counts[i, i]), int(totals[i])
-        share = hits / total if total else math.nan
-        interval = _percent_interval(hits, total)
-        rows.append((name, [Bar(100 * share, "event", f"{hits} of {total}", interval)]))
-    told = ", ".join(f"{n} {bars[0].text}" for n, bars in rows)
-    bars = bar_chart(
-        rows, x_title="accuracy (%)", summary=f"Bar chart of accuracy by class: {told}.", bounds=(0.0, 100.0)
-    )
-    return figures(matrix, figure(bars, "Accuracy by true class, with 95 % Wilson intervals."))
+def worst_confusions(counts: Counts, limit: int = _NUM_WORST) -> list[tuple[int, int, int]]:
+    """List the most frequent confusions as (true, predicted, count), the worst first; ties in class order."""
+    errors = counts * ~np.eye(len(counts), dtype=bool)
+    order = np.argsort(-errors, axis=None, kind="stable")[:limit]
+    pairs = [divmod(int(i), len(counts)) for i in order]
+    return [(true, predicted, int(errors[true, predicted])) for true, predicted in pairs if errors[true, predicted]]
 
 
-def _percent_interval(hits: int, total: int) -> tuple[float, float] | None:
-    if not total:
-        return None
+def class_accuracy(counts: Counts, names: list[str]) -> Drawing:
+    """Draw the accuracy of each class with its interval; of many classes, all from the worst to the best."""
+    hits, totals = np.diag(counts).tolist(), counts.sum(axis=1).tolist()
+    if len(counts) <= MOST_NUMBERED:
+        bars = [(100 * h / n if n else math.nan, f"{h} of {n}") for h, n in zip(hits, totals, strict=True)]
+        intervals = [percent_interval(h, n) if n else None for h, n in zip(hits, totals, strict=True)]
+        told = ", ".join(f"{name} {text}" for name, (_, text) in zip(names, bars, strict=True))
+        about = About("class-accuracy", f"Bar chart of accuracy by class: {told}.")
+        return bar_chart(about, names, {"event": bars}, Axis("accuracy (%)", 0.0, 100.0), intervals)
+    shares = sorted(100 * h / n for h, n in zip(hits, totals, strict=True) if n)
+    ticks = {k: str(k + 1) for k in (0, len(shares) // 2, len(shares) - 1)}
+    note = f"Median {np.median(shares):.1f} %, {shares.count(0)} of {len(shares)} classes at 0."
+    summary = f"Accuracy of {len(shares)} classes from worst to best: {shares[0]:.0f} to {shares[-1]:.0f} %. {note}"
+    x_axis = Axis("classes, from worst to best", -0.5, len(shares) - 0.5, ticks)
+    return column_chart(About("class-accuracy", summary, note), shares, x_axis, Axis("accuracy (%)", 0.0, 100.0))
+
+
+def percent_interval(hits: int, total: int) -> tuple[float, float]:
+    """Give the 95 % interval of an accuracy in percent."""
     low, high = wilson_interval(hits, total)
     return 100 * low, 100 * high
 
 
-def _matrix_caption(text: str) -> Html:
-    hit, miss = element("span", "right", class_="key event"), element("span", "wrong", class_="key image")
-    return joined([text, "Shade: share of the true class; ", hit, miss])
+class Sample(NamedTuple):
+    """A test sample: its frames, id, class and prediction, and the first event step of its mixed row, from 1.
+
+    A step of T + 1 means that the row never switches. None is unknown; without a mixed row there is no step.
+    """
+
+    drawing: Drawing
+    id: str | None
+    label: str | None
+    prediction: str | None
+    switch: int | None
+    num_steps: int
+    is_mixed: bool
 
 
-def _mapped(counts: NDArray[np.int64], summary: str) -> Html | None:
-    picture = confusion_map(counts, summary=summary)
-    matrix = figure(picture, _matrix_caption("Test samples by number of true and predicted class. "))
-    totals = counts.sum(axis=1)
-    shares = np.sort(100 * np.diag(counts)[totals > 0] / totals[totals > 0])
-    places = ["" for _ in shares]
-    for rank in (0, len(shares) // 2, len(shares) - 1):
-        places[rank] = str(rank + 1)
-    middle = float(np.median(shares))
-    ranked = column_chart(
-        shares.tolist(),
-        places,
-        x_title="classes, from worst to best",
-        y_title="accuracy (%)",
-        summary=f"Accuracy of {len(shares)} classes from worst to best: from {shares[0]:.0f} % "
-        f"over a median of {middle:.0f} % to {shares[-1]:.0f} %.",
-        bounds=(0.0, 100.0),
-        gap=0.15,
-    )
-    none = int((shares == 0).sum())
-    note = f"Accuracy by true class, sorted; median {middle:.1f} %, {none} of {len(shares)} classes at 0."
-    return figures(matrix, figure(ranked, note))
+def samples(run: RunRecord) -> list[Sample]:
+    """Give the stored test samples."""
+    found = []
+    for index, frames in enumerate(np.asarray(run.diagnostics.get("strips", ()), np.float32)):
+        if not frames.size:
+            continue
+        is_mixed = len(frames) == len(ROW_NAMES)
+        names = ROW_NAMES if is_mixed else [f"row {i + 1}" for i in range(len(frames))]
+        names = names if len(frames) > 1 else ["event frames"]
+        known = [run.diagnostics.get(f"strip_{key}") for key in ("ids", "labels", "predictions")]
+        sample, label, prediction = (None if values is None else str(values[index]) for values in known)
+        summary = f"{', '.join(names)} of {sample or 'a sample'} over {frames.shape[1]} time steps."
+        drawing = strip(About(f"sample-{index + 1}", summary), frames, names)
+        switch = switch_step(frames) if is_mixed else None
+        found.append(Sample(drawing, sample, label, prediction, switch, frames.shape[1], is_mixed))
+    return found
 
 
-def _confusion_table(counts: NDArray[np.int64], names: list[str], worst: list[tuple[int, int, int]]) -> Html | None:
-    if not worst:
+def switch_step(frames: NDArray[np.float32]) -> int | None:
+    """Find the first step, from 1, at which the mixed row shows the event frame; T + 1 where none does.
+
+    Args:
+        frames: Shape (4, T, H, W, 3); rows image, image frames, events, mixed.
+
+    Returns:
+        The step; None where the rows do not tell, as a mixed frame equals both or neither.
+    """
+    of_image = np.abs(frames[3] - frames[1]).max(axis=(1, 2, 3)) < 1e-3
+    of_events = np.abs(frames[3] - frames[2]).max(axis=(1, 2, 3)) < 1e-3
+    if (of_image == of_events).any():
         return None
-    totals = counts.sum(axis=1)
-    rows = [(names[t], names[p], str(n), str(totals[t]), percent(n / totals[t], 1)) for t, p, n in worst]
-    heads = ["true class", "predicted as", "samples", "of", "share"]
-    return table(heads, rows, caption="Most frequent confusions", num_text_columns=2)
-
-
-def _class_table(counts: NDArray[np.int64], names: list[str]) -> Html:
-    totals, predicted, rows = counts.sum(axis=1), counts.sum(axis=0), []
-    for i, name in enumerate(names):
-        hits = int(counts[i, i])
-        interval = _percent_interval(hits, int(totals[i]))
-        rows.append(
-            (
-                name,
-                str(i),
-                str(hits),
-                str(totals[i]),
-                percent(hits / totals[i], 1) if totals[i] else None,
-                f"{interval[0]:.0f}\u2013{interval[1]:.0f}" if interval else None,
-                percent(hits / predicted[i], 1) if predicted[i] else None,
-            )
-        )
-    heads = ["class", "number", "right", "of", "accuracy", "95 % interval (%)", "precision"]
-    whole = table(heads, rows, caption="Accuracy by class")
-    return element("details", element("summary", "Accuracy of every class"), whole)
-
-
-def samples(run: RunRecord) -> Html | None:
-    """Show what the network sees of some test samples, and what it says to them."""
-    stored = run.diagnostics.get("strips")
-    if stored is None or not stored.size:
-        return None
-    strips = np.asarray(stored, np.float32)
-    shown = [_sample(run, strips, i) for i in range(len(strips))]
-    lead = element("p", _MIXED_ROWS if strips.shape[1] == len(_ROW_NAMES) else _EVENT_ROW)
-    return content(lead, figures(*shown))
-
-
-def _sample(run: RunRecord, strips: NDArray[np.float32], index: int) -> Html:
-    frames = strips[index]
-    names: tuple[str, ...] = _ROW_NAMES if len(frames) == len(_ROW_NAMES) else ("event frames",)
-    if len(names) != len(frames):
-        names = tuple(f"row {i + 1}" for i in range(len(frames)))
-    sample, true, said = (_entry(run, key, index) for key in ("strip_ids", "strip_labels", "strip_predictions"))
-    pieces: list[str | None] = [element("strong", sample or f"sample {index + 1}")]
-    if true is not None:
-        pieces += [", class ", true]
-    if said is not None:
-        is_right = said == true
-        verdict = f"predicted {said}" + ("" if is_right else " (wrong)")
-        pieces += [", ", element("span", verdict, class_="right" if is_right else "wrong")]
-    step = switch_step(frames) if len(frames) == len(_ROW_NAMES) else None
-    if step is not None:
-        pieces.append(f"; t* = {step}" if step <= frames.shape[1] else "; never switched")
-    summary = f"{', '.join(names)} of {sample or 'a sample'} over {frames.shape[1]} time steps."
-    return figure(strip(frames, names, summary=summary), joined(pieces))
-
-
-def _entry(run: RunRecord, key: str, index: int) -> str | None:
-    stored = run.diagnostics.get(key)
-    return None if stored is None else str(stored[index])
+    first = int(of_events.argmax()) if of_events.any() else len(of_events)
+    return first + 1 if of_events[first:].all() else None

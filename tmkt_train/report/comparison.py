@@ -1,34 +1,19 @@
-"""Several runs side by side: groups with mean and spread, one row per run, points per seed."""
+"""Several runs side by side: groups with mean and spread, and what makes them hard to compare."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tmkt_train.report.html import Html, count, element, figure, joined, percent, table
-from tmkt_train.report.overview import figures
-from tmkt_train.report.rows import point_chart
+from tmkt_train.report.figures.bars import dot_chart
+from tmkt_train.report.figures.drawing import About, Drawing
+from tmkt_train.report.palette import SERIES
 from tmkt_train.report.statistics import mean_sd
 from tmkt_train.training.record import RunRecord, flatten
 
 _NO_SETTING = frozenset(
-    {
-        "seed",
-        "title",
-        "description",
-        "method.name",
-        "train.device",
-        "train.num_threads",
-        "train.eval_batch_size",
-    }
+    ("seed", "title", "description", "method.name", "train.device", "train.num_threads", "train.eval_batch_size")
 )
-_RUN_COLUMNS: tuple[tuple[str, str, Callable[[float | None], str | None]], ...] = (
-    ("validation", "val_accuracy", percent),
-    ("test", "test_accuracy", percent),
-    ("last-epoch test", "last_epoch_test_accuracy", percent),
-    ("n test", "num_test", count),
-)
-_COLORS = ("event", "image", "extra", "mixed", "ink", "soft")
 
 
 @dataclass(frozen=True)
@@ -46,18 +31,19 @@ class Group:
     runs: tuple[RunRecord, ...]
 
     @property
-    def marked(self) -> Html:
-        """The name, marked where a run of the group chose its epoch on the test samples."""
-        return joined([self.name, element("em", " optimistic") if self.is_optimistic else None])
-
-    @property
     def is_optimistic(self) -> bool:
-        """Whether a run of the group chose its epoch on the test samples."""
+        """Whether a run of the group selected its epoch on the test samples."""
         return any(run.is_optimistic for run in self.runs)
 
-    def values(self, key: str) -> list[float]:
-        """Collect a number of the results, passing over runs without it."""
-        return [v for run in self.runs if (v := run.number(key)) is not None]
+    def percents(self, key: str) -> list[float]:
+        """Collect a share of the results in percent, passing over runs without it."""
+        return [100 * v for run in self.runs if (v := run.number(key)) is not None]
+
+    def mean_text(self, key: str) -> str | None:
+        """Write mean and standard deviation of a share of the results in percent; None where no run has it."""
+        percents = self.percents(key)
+        mean, sd = mean_sd(percents) if percents else (None, None)
+        return None if mean is None else f"{mean:.2f}" + ("" if sd is None else f" ± {sd:.2f}")
 
 
 def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
@@ -97,100 +83,36 @@ def _differing(family: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def comparison(runs: Sequence[RunRecord]) -> Html:
-    """Compare runs; each is linked as `#run-1`, `#run-2` and so on."""
-    groups = group_runs(runs)
-    return element(
-        "section",
-        element("h2", "Comparison"),
-        *_warnings(runs),
-        _group_table(groups),
-        figures(
-            _points(groups, "test_accuracy", "test accuracy"),
-            _points(groups, "val_accuracy", "validation accuracy"),
-        ),
-        _run_table(runs),
-        id="comparison",
-    )
-
-
-def _warnings(runs: Sequence[RunRecord]) -> list[Html]:
+def warnings(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    """Say what makes the runs hard to compare: in two words, and in a sentence."""
     finished = [run for run in runs if run.result is not None]
-    texts = []
+    found = []
     if len({run.text("split_digest") for run in finished}) > 1:
-        texts.append("The runs do not share one split: their accuracies stand on different test samples.")
+        text = "The runs do not share one split: their accuracies are measured on different test samples."
+        found.append(("Different splits.", text))
     elif len({run.text("cache_digest") for run in finished}) > 1:
-        texts.append("The runs do not share one cache: the same recordings were prepared in different ways.")
+        text = "The runs do not share one cache: the same recordings were prepared in different ways."
+        found.append(("Different caches.", text))
     if any(run.is_optimistic for run in runs):
-        texts.append(
-            "Runs marked optimistic chose their epoch on test, or drew images of held-out recordings; take care."
-        )
+        text = "Runs marked optimistic selected their epoch on test, or trained with images of held-out recordings."
+        found.append(("Optimistic results.", f"{text} Their test accuracies are too high."))
     if len(finished) < len(runs):
-        texts.append("Unfinished runs have no test result and are in no mean.")
-    return [element("p", text, class_="notice") for text in texts]
+        found.append(("Unfinished runs.", "They have no test result and are in no mean."))
+    return found
 
 
-def _group_table(groups: Sequence[Group]) -> Html:
-    rows = [
-        (
-            group.marked,
-            f"{len(group.values('test_accuracy'))}",
-            _mean_text(group.values("val_accuracy")),
-            _mean_text(group.values("test_accuracy")),
-        )
-        for group in groups
-    ]
-    return table(
-        ["recipe and method", "runs", "validation (%)", "test (%)"],
-        rows,
-        caption="Accuracy, mean and standard deviation over seeds",
-        note="Standard deviation over n \u2212 1; none is given for a single run.",
-    )
-
-
-def _mean_text(values: Sequence[float]) -> str | None:
-    if not values:
-        return None
-    mean, sd = mean_sd([100 * v for v in values])
-    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
-
-
-def _points(groups: Sequence[Group], key: str, name: str) -> Html | None:
-    known = [group for group in groups if group.values(key)]
-    if not known:
-        return None
+def dots(groups: Sequence[Group], key: str, name: str) -> Drawing | None:
+    """Draw a share of the results of each run, group by group; a method has one color."""
     methods = list(dict.fromkeys(group.method for group in groups))
     rows = [
         (
             group.name + (" · optimistic" if group.is_optimistic and key.startswith("test") else ""),
-            [100 * v for v in group.values(key)],
-            _COLORS[methods.index(group.method) % len(_COLORS)],
+            group.percents(key),
+            SERIES[methods.index(group.method) % len(SERIES)],
         )
-        for group in known
+        for group in groups
+        if group.percents(key)
     ]
     told = "; ".join(f"{n}: " + ", ".join(f"{v:.2f}" for v in values) for n, values, _ in rows)
-    picture = point_chart(rows, x_title=f"{name} (%)", summary=f"Points of {name} in percent per run. {told}.")
-    return figure(picture, f"One point per run: {name}, with mean and standard deviation.")
-
-
-def _run_table(runs: Sequence[RunRecord]) -> Html:
-    shown = [(head, key, form) for head, key, form in _RUN_COLUMNS if any(run.number(key) is not None for run in runs)]
-    rows = [
-        (
-            element("a", run.path.name or str(run.path), href=f"#run-{i}"),
-            run.text("dataset"),
-            _protocol(run),
-            run.text("seed"),
-            run.epoch_text("best_epoch"),
-            *(form(run.number(key)) for _, key, form in shown),
-        )
-        for i, run in enumerate(runs, 1)
-    ]
-    heads = ["run", "dataset", "protocol", "seed", "best epoch", *(head for head, _, _ in shown)]
-    return table(heads, rows, caption="Runs", num_text_columns=3)
-
-
-def _protocol(run: RunRecord) -> Html:
-    marks = [element("em", " optimistic")] if run.is_optimistic else []
-    marks += [element("em", " unfinished")] if run.result is None else []
-    return joined([run.text("protocol"), *marks])
+    about = About(name.replace(" ", "-"), f"Each run's {name} in percent. {told}.")
+    return dot_chart(about, rows, f"{name} (%)") if rows else None

@@ -1,21 +1,20 @@
-"""The sections on what a run was made from: data, settings, inferred choices, environment, files."""
+"""What a run was made from: its settings and the report on its pairs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from tmkt_train.recipe.recipe import Recipe, flat_items
-from tmkt_train.report.html import Html, count, decimal, definitions, element, joined, percent, table
-from tmkt_train.report.overview import content
-from tmkt_train.training.record import Record, RunRecord, flatten
+from tmkt_train.report.numbers import decimal, percent
+from tmkt_train.training.record import RunRecord, flatten
 
-_SHORT_VALUE = 30
 _SHARES = ("alignment.own_is_best", "twin_share", "label_agreement")
 _NAMES = {
-    "num_reachable_heldout": "held-out twins that training can reach",
+    "num_reachable_heldout": "held-out twins within reach of training",
     "num_with_twin": "recordings with a twin",
     "twin_share": "share of pairs that are twins",
     "pool_size": "images in the pools",
@@ -23,110 +22,62 @@ _NAMES = {
     "alignment.num_recordings": "alignment: recordings compared",
     "alignment.own": "alignment with the own image",
     "alignment.own_as_cached": "alignment with the own image as cached, unshifted",
-    "alignment.own_is_best": "recordings that fit their own image best",
+    "alignment.own_is_best": "recordings that align best with their own image",
     "alignment.same_class": "alignment with images of the class",
     "alignment.other_class": "alignment with images of other classes",
 }
 
 
-def data(run: RunRecord) -> Html | None:
-    """Say which data the numbers stand on."""
-    result = run.result or {}
-    facts = definitions(
-        [
-            ("dataset", run.text("dataset")),
-            ("protocol", run.text("protocol")),
-            ("training samples", count(run.number("num_train"))),
-            ("validation samples", count(run.number("num_val"))),
-            ("test samples", count(run.number("num_test"))),
-            ("cache digest", _code(result.get("cache_digest"))),
-            ("split digest", _code(result.get("split_digest"))),
-        ]
-    )
-    report = result.get("pair_report")
-    rows = (
-        [(_words(key), _figure(key, value)) for key, value in flatten(report) if value is not None]
-        if isinstance(report, Mapping)
-        else []
-    )
-    pairs = table(["pairs", "value"], rows, caption="Pair report: which images stood beside the recordings")
-    return content(facts, pairs if rows else None)
+class Setting(NamedTuple):
+    """A setting of the recipe: key, value as text, meaning where this version knows it, whether the method uses it."""
+
+    key: str
+    value: str
+    meaning: str
+    is_used: bool
 
 
-def _code(value: object) -> Html | None:
-    return element("code", str(value)) if value is not None else None
+def facts(record: object) -> list[tuple[str, str]]:
+    """Give names and values of a record as words, without those that are None; nothing of what is no record."""
+    items = flatten(record) if isinstance(record, Mapping) else ()
+    return [(_words(key), _value(key, value)) for key, value in items if value is not None]
 
 
 def _words(key: str) -> str:
     return _NAMES.get(key) or key.replace("num_", "number of ").replace("_", " ").replace(".", ": ")
 
 
-def _figure(key: str, value: object) -> str:
-    share = percent(value) if key in _SHARES and isinstance(value, float) else None
-    return share or _value(value)
+def _value(key: str, value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return (percent(value) if key in _SHARES else decimal(value, 5)) or "NaN"
+    return value if isinstance(value, str) else json_text(value)
 
 
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return decimal(value, 5) or "not a number"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def json_text(value: object, indent: int | None = None) -> str:
+    """Write a value as JSON."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def settings(run: RunRecord) -> Html | None:
-    """Show every setting of the recipe, what it means where this version knows it, and the file as it is."""
-    known = _known(run.recipe)
-    hidden = {"name", "title", "description"}
-    rows = [
-        (element("code", key), _setting(value), _meaning(key, known))
-        for key, value in flatten(run.recipe)
-        if key not in hidden
-    ]
-    text = element("pre", element("code", run.recipe_text))
-    file = element("details", element("summary", "recipe.toml as written"), text)
-    whole = table(["setting", "value", "meaning"], rows, caption="Resolved recipe", num_text_columns=3)
-    return content(whole, file)
-
-
-def _known(recipe: Record) -> dict[str, tuple[str, bool]]:
-    """Describe the settings; nothing for a recipe that another version of tmkt wrote."""
+def settings(run: RunRecord) -> list[Setting]:
+    """Give every setting of the recipe; a recipe that another version of tmkt wrote has no meanings."""
     try:
-        model = Recipe.model_validate(recipe)
+        model = Recipe.model_validate(run.recipe)
+        known = {key: (description, model.uses(key)) for key, _, description in flat_items(model)}
     except ValidationError:
-        return {}
-    return {key: (description, model.uses(key)) for key, _, description in flat_items(model)}
+        known = {}
+    return [
+        Setting(key, value if isinstance(value, str) else json_text(value), *known.get(key, ("", True)))
+        for key, value in flatten(run.recipe)
+        if key not in ("name", "title", "description")
+    ]
 
 
-def _meaning(key: str, known: Mapping[str, tuple[str, bool]]) -> Html | str:
-    description, is_used = known.get(key, ("", True))
-    return description if is_used else joined([element("em", "Unused by this method. "), description])
-
-
-def _setting(value: object) -> Html:
-    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
-    return element("span", text, class_="setting" if len(text) <= _SHORT_VALUE else "setting long")
-
-
-def inferred(run: RunRecord) -> Html | None:
+def inferred(run: RunRecord) -> list[str]:
     """List the choices that the papers leave open."""
     choices = (run.result or {}).get("inferred")
-    if not isinstance(choices, list) or not choices:
-        return None
-    lead = element(
-        "p",
-        "The papers leave these choices open; the values here are inferred, and others may do better.",
-    )
-    items = element("ul", *(element("li", element("code", str(choice))) for choice in choices), class_="inferred")
-    return content(lead, items)
-
-
-def environment(run: RunRecord) -> Html | None:
-    """Say with what the run was made, and where its files are."""
-    rows = [(_words(key), _value(value)) for key, value in flatten(run.environment)]
-    facts = definitions([(name, value) for name, value in rows])
-    whole = element("pre", element("code", json.dumps(run.result, indent=2, ensure_ascii=False)))
-    file = element("details", element("summary", "result.json as written"), whole) if run.result else None
-    return content(facts if rows else None, file)
+    return [str(choice) for choice in choices] if isinstance(choices, list) else []

@@ -83,7 +83,7 @@ def test_evaluate_agrees_and_says_when_it_does_not(here):
 @pytest.mark.usefixtures("run")
 def test_report_of_one_run_and_of_two(here):
     (here / "run" / "report.html").unlink()
-    assert call("report", "run") == (0, "report: run/report.html\n", "")
+    assert call("report", "run") == (0, "report: run/report.html\nfigures: run/figures\n", "")
     shutil.copytree(here / "run", here / "other")
     assert call("report", "run", "other") == (0, "report: report.html\n", "")
     assert (here / "report.html").is_file()

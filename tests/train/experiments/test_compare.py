@@ -8,7 +8,7 @@ from PIL import Image
 from tmkt_train.cli.text import comparison_lines
 from tmkt_train.errors import RecipeError, RunError, RunInterruptedError
 from tmkt_train.experiments.compare import train_runs
-from tmkt_train.experiments.comparison_files import write_comparison
+from tmkt_train.experiments.compare_report import write_comparison
 from tmkt_train.experiments.jobs import RunEnded, RunStarted
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
 from tmkt_train.experiments.table import group_rows, run_rows
@@ -143,8 +143,8 @@ def test_page_is_whole_and_loads_nothing(whole):
     page = Page((comparison.out / "report.html").read_text(encoding="utf-8"))
     assert page.unnamed == []
     # The only addresses are those of the runs' own reports, and they are there.
-    assert len(page.urls) == 8
-    assert all((comparison.out / url).is_file() for url in page.urls)
+    assert len(page.links) == 8
+    assert all((comparison.out / url).is_file() for url in page.links)
     for words in ("2 recipes compared", "seeds 3, 4", "Differences, seed by seed", "mix.ratio", "unused", "30 %"):
         assert words in page.text, words
     assert "svg" in page.tags

@@ -16,7 +16,7 @@ from tmkt_train.experiments.jobs import RunStarted
 from tmkt_train.experiments.plan import RunOptions
 from tmkt_train.experiments.search_space import Choices, Range, parse_dimensions
 from tmkt_train.experiments.sweep import Trial, best_trial, plan_sweep, sweep_notes
-from tmkt_train.experiments.sweep_files import write_sweep
+from tmkt_train.experiments.sweep_report import write_sweep
 from tmkt_train.experiments.trials import _Attempt, _Journal, _train, run_sweep
 from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.folder import RunFolder
@@ -150,7 +150,7 @@ def test_trial_is_the_mean_of_the_best_validation_accuracies(grid):
 
 def test_files_of_a_sweep(grid):
     sweep, trials, files = grid
-    assert [path.name for path in files] == ["sweep.csv", "figure.png", "report.html"]
+    assert [path.name for path in files] == ["sweep.csv", "figure.png", "figure.pdf", "report.html"]
     table = read_csv(sweep.out / "sweep.csv")
     assert [row["mix.ratio"] for row in table] == ["0.1", "0.5", "0.9"]
     assert [float(row["val_accuracy"]) for row in table] == pytest.approx([trial.value for trial in trials])
@@ -162,7 +162,7 @@ def test_files_of_a_sweep(grid):
         assert 800 <= picture.width <= 1600
         assert (0x00, 0x67, 0xA8) in {color for _, color in picture.convert("RGB").getcolors(100_000)}
     page = Page((sweep.out / "report.html").read_text(encoding="utf-8"))
-    assert (page.urls, page.unnamed) == ([], [])
+    assert (page.links, page.unnamed) == ([], [])
     for words in ("tiny over mix.ratio", "even grid", "seeds 3, 4", "best validation accuracy", "train.epochs=2"):
         assert words in page.text, words
 

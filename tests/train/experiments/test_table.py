@@ -4,7 +4,7 @@ import random
 import pytest
 from scipy import stats
 
-from tmkt_train.experiments.panels import Panel, short_labels
+from tmkt_train.experiments.compare_report import short_labels
 from tmkt_train.experiments.table import paired_difference, spread, t_interval
 
 
@@ -74,7 +74,3 @@ def test_labels_are_short_and_different():
     assert short_labels(["one"], ["tmkt"]) == ["tmkt"]
     assert short_labels(["a", "b_c"], ["kt", "kt"]) == ["a", "b_c"]
     assert short_labels(["a_b", "a_b_c", "a_b_d"], ["kt", "kt", "tmkt"]) == ["a_b", "c", "d"]
-
-
-def test_panel_without_lines_covers_nothing():
-    assert Panel("x", "y", ()).covered == []

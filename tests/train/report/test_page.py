@@ -15,7 +15,7 @@ from tmkt_train.report.page import write_report
 from tmkt_train.report.statistics import wilson_interval
 from tmkt_train.training.record import read_run
 
-VOID = {"meta", "img"}
+VOID = {"meta"}
 NUM_STEPS = 4
 
 
@@ -46,8 +46,12 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.urls += [attrs[key] for key in ("src", "href", "xlink:href", "data", "action") if key in attrs]
         self.ids += [attrs["id"]] if "id" in attrs else []
-        if (tag == "svg" and not attrs.get("aria-label")) or (tag == "img" and not attrs.get("alt")):
+        if tag == "svg" and not attrs.get("aria-label"):
             self.unnamed.append(tag)
+
+    @property
+    def links(self):
+        return [url for url in self.urls if not url.startswith("#")]
 
     @property
     def text(self):
@@ -73,7 +77,7 @@ def make_run(
         lines += [f"[{table}]", *(f"{key} = {toml_value(value)}" for key, value in values.items())]
     (path / "recipe.toml").write_text("\n".join(lines) + "\n")
     environment = {"torch": "2.9.1", "cache": "digits.h5", "cache_digest": "cafe0123", "num_threads": 1}
-    environment |= {"recipe_digest": "0a1b2c3d", "started": "2026-01-02T03:04:05+00:00"}
+    environment |= {"recipe_digest": "0a1b2c3d"}
     (path / "environment.json").write_text(json.dumps(environment))
     (path / "metrics.jsonl").write_text("".join(json.dumps(epoch_line(i, method)) + "\n" for i in range(epochs)))
     (path / "result.json").write_text(
@@ -106,6 +110,14 @@ def make_run(
     )
     np.savez(path / "diagnostics.npz", **diagnostics(method, num_classes, names))
     return path
+
+
+def make_bare_run(path, **options):
+    """Make a run of which the pages have no figures but those of the comparison; figures take time."""
+    run = make_run(path, **options)
+    (run / "metrics.jsonl").unlink()
+    (run / "diagnostics.npz").unlink()
+    return run
 
 
 def epoch_line(epoch, method):
@@ -178,7 +190,6 @@ def test_a_run_gives_a_page_that_stands_alone(tmp_path, method, num_classes):
     for part in (
         "mix.ratio = 0.5",
         "2.9.1",
-        "2026-01-02 03:04 UTC",
         "seed 0",
         "conv1",
         "predicted class 2 (wrong)",
@@ -187,13 +198,13 @@ def test_a_run_gives_a_page_that_stands_alone(tmp_path, method, num_classes):
     for part in ("Mix schedule", "Guidance and alignment", "Learned share of alignment", "image input"):
         assert (part in page.text) == (method == "tmkt")
     assert ("Most frequent confusions" in page.text) == (num_classes > 20)
-    assert page.tags.count("img") == 2
+    assert page.tags.count("image") == 2
     assert page.tags.count("h1") == 1
 
 
 def test_test_accuracy_has_its_wilson_interval(tmp_path):
     low, high = wilson_interval(300, 400)
-    page = page_of(make_run(tmp_path / "run"), out=tmp_path / "report.html")
+    page = page_of(make_bare_run(tmp_path / "run"), out=tmp_path / "report.html")
     assert f"95 % Wilson interval {100 * low:.2f} to {100 * high:.2f} %" in page.text
 
 
@@ -207,27 +218,27 @@ def test_class_names_are_text_and_never_markup(tmp_path):
 
 
 def test_an_optimistic_protocol_is_marked(tmp_path):
-    optimistic = make_run(
+    optimistic = make_bare_run(
         tmp_path / "a", optimistic=True, selected_on="test", val_accuracy=None, last_epoch_test_accuracy=0.625
     )
     page = page_of(optimistic, out=tmp_path / "a.html")
     assert "Optimistic protocol." in page.text
     assert "62.50 %" in page.text
-    assert "Optimistic" not in page_of(make_run(tmp_path / "b", optimistic=False), out=tmp_path / "b.html").text
+    assert "Optimistic" not in page_of(make_bare_run(tmp_path / "b", optimistic=False), out=tmp_path / "b.html").text
 
 
 def test_a_leak_is_told_beside_the_selection_on_test(tmp_path):
     text = (
         "test_accuracy is optimistic: the epoch is chosen on test, and images of held-out recordings are within reach"
     )
-    leaking = make_run(tmp_path / "a", optimistic=True, selected_on="test", warnings=[text])
+    leaking = make_bare_run(tmp_path / "a", optimistic=True, selected_on="test", warnings=[text])
     page = page_of(leaking, out=tmp_path / "a.html").text
     assert "Optimistic protocol." in page
     assert text in page
 
 
 def test_warnings_of_the_run_are_shown(tmp_path):
-    run = make_run(tmp_path / "run", warnings=["alignment was skipped in 2 batches of one sample"])
+    run = make_bare_run(tmp_path / "run", warnings=["alignment was skipped in 2 batches of one sample"])
     assert "alignment was skipped in 2 batches" in page_of(run, out=tmp_path / "report.html").text
 
 
@@ -240,7 +251,7 @@ def test_an_unfinished_run_says_so(tmp_path):
     page = page_of(run, out=tmp_path / "report.html")
     assert "Unfinished run." in page.text
     assert "2 of 8" in page.text
-    assert "Cut metrics." in page.text
+    assert "Truncated metrics." in page.text
     assert "76.25 %" in page.text
 
 
@@ -286,7 +297,7 @@ def test_results_of_other_types_are_refused(tmp_path, key, value):
 
 
 def test_results_that_not_every_run_has_are_passed_over(tmp_path):
-    page_of(make_run(tmp_path / "run", inferred=3, pair_report=None), out=tmp_path / "report.html")
+    page_of(make_bare_run(tmp_path / "run", inferred=3, pair_report=None), out=tmp_path / "report.html")
 
 
 @pytest.mark.parametrize(
@@ -378,9 +389,33 @@ def test_the_same_run_gives_the_same_bytes_and_is_left_alone(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html", "run"]
 
 
+def test_figures_are_files_beside_the_run(tmp_path):
+    run = make_run(tmp_path / "run", method="event-only")
+    write_report([run], run / "report.html", figures=run / "figures")
+    names = {"accuracy", "loss", "learning-rate", "firing-rates", "confusion", "class-accuracy", "sample-1", "sample-2"}
+    files = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
+    assert files.keys() == {f"{name}.{kind}" for name in names for kind in ("pdf", "png")}
+    assert all(data.startswith(b"%PDF-" if name.endswith("pdf") else b"\x89PNG") for name, data in files.items())
+    write_report([run], run / "report.html", figures=run / "figures")
+    assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == files
+
+
+def test_page_adapts_to_mode_and_width(tmp_path):
+    text = write_report([make_run(tmp_path / "run")], tmp_path / "report.html").read_text(encoding="utf-8")
+    drawings = re.findall("<svg.*?</svg>", text, re.DOTALL)
+    assert len(drawings) > 10
+    for drawing in drawings:
+        # Colors are variables that the mode sets; the width is that of the column.
+        assert re.search("#[0-9a-f]{6}", drawing) is None
+        assert re.match(r'<svg viewBox="0 0 [0-9.]+ [0-9.]+" class="chart"', drawing)
+    for mode in (r"\(prefers-color-scheme: dark\)", "print"):
+        assert re.search(rf"@media {mode} {{\s*:root {{[^}}]*--event: #", text)
+    assert len(text) < 300_000
+
+
 def test_several_runs_are_grouped_with_mean_and_sd(tmp_path):
     accuracies = (0.70, 0.75, 0.80)
-    runs = [make_run(tmp_path / f"t{i}", seed=i, accuracy=a) for i, a in enumerate(accuracies)]
+    runs = [make_bare_run(tmp_path / f"t{i}", seed=i, accuracy=a) for i, a in enumerate(accuracies)]
     runs.append(make_run(tmp_path / "e0", method="event-only", accuracy=0.5))
     page = page_of(*runs, out=tmp_path / "report.html")
     assert "4 runs compared" in page.text
@@ -399,28 +434,29 @@ def test_groups_are_split_by_settings_but_not_by_seed(tmp_path):
 
 
 def test_runs_on_different_splits_are_told_apart(tmp_path):
-    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", split_digest="other")]
+    runs = [make_bare_run(tmp_path / "a"), make_bare_run(tmp_path / "b", split_digest="other")]
     assert "do not share one split" in page_of(*runs, out=tmp_path / "report.html").text
-    runs = [make_run(tmp_path / "c"), make_run(tmp_path / "d")]
+    runs = [make_bare_run(tmp_path / "c"), make_bare_run(tmp_path / "d")]
     assert "do not share" not in page_of(*runs, out=tmp_path / "other.html").text
 
 
 def test_an_unfinished_run_is_in_no_mean(tmp_path):
-    runs = [make_run(tmp_path / "a", accuracy=0.7), make_run(tmp_path / "b", seed=1)]
+    runs = [make_bare_run(tmp_path / "a", accuracy=0.7), make_bare_run(tmp_path / "b", seed=1)]
     (runs[1] / "result.json").unlink()
     page = page_of(*runs, out=tmp_path / "report.html")
     assert "tiny · tmkt 1 81.25 70.00" in page.text
     assert "unfinished" in page.text
 
 
-def test_importing_the_report_loads_no_torch():
-    code = "import sys, tmkt_train.report; raise SystemExit('torch' in sys.modules)"
+def test_importing_the_report_loads_nothing_heavy():
+    heavy = ["torch", "numba", "matplotlib", "optuna", "scipy.stats"]
+    code = f"import sys, tmkt_train.report.page; raise SystemExit(not set(sys.modules).isdisjoint({heavy}))"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
 
 
 def test_optimistic_runs_are_marked_wherever_their_numbers_stand(tmp_path):
-    plain = make_run(tmp_path / "a", accuracy=0.7)
-    marked = make_run(tmp_path / "b", method="event-only", optimistic=True)
+    plain = make_bare_run(tmp_path / "a", accuracy=0.7)
+    marked = make_bare_run(tmp_path / "b", method="event-only", optimistic=True)
     page = page_of(plain, marked, out=tmp_path / "report.html")
     assert "tiny · event-only optimistic 1 81.25 75.00" in page.text
     assert "tiny · tmkt 1 81.25 70.00" in page.text
@@ -429,12 +465,12 @@ def test_optimistic_runs_are_marked_wherever_their_numbers_stand(tmp_path):
 
 
 def test_unfinished_run_that_chooses_on_test_is_marked(tmp_path):
-    run = make_run(tmp_path / "a")
+    run = make_bare_run(tmp_path / "a")
     (run / "result.json").unlink()
     recipe = run / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("twin-disjoint", "kt-paper"))
     assert "Optimistic protocol." in page_of(run, out=tmp_path / "a.html").text
-    both = page_of(run, make_run(tmp_path / "b"), out=tmp_path / "both.html").text
+    both = page_of(run, make_bare_run(tmp_path / "b"), out=tmp_path / "both.html").text
     assert "kt-paper optimistic unfinished" in both
 
 
@@ -443,12 +479,12 @@ def test_epochs_count_from_one(tmp_path):
     page = page_of(run, out=tmp_path / "a.html")
     assert "best epoch 2 of 3" in page.text
     assert "from 0" not in page.text
-    assert "2 of 3" in page_of(run, make_run(tmp_path / "b"), out=tmp_path / "b.html").text
+    assert "2 of 3" in page_of(run, make_bare_run(tmp_path / "b"), out=tmp_path / "b.html").text
     assert epochs_of(read_run(run)) == [1.0, 2.0, 3.0]
 
 
 def test_a_run_named_twice_counts_once(tmp_path, monkeypatch):
-    run = make_run(tmp_path / "a")
+    run = make_bare_run(tmp_path / "a")
     monkeypatch.chdir(tmp_path)
     again = write_report([run, Path("a"), Path("a/../a")], tmp_path / "twice.html").read_bytes()
     assert again == write_report([run], tmp_path / "once.html").read_bytes()
@@ -459,14 +495,14 @@ def test_alignment_of_the_pairs_is_told_in_words(tmp_path):
         "num_recordings": 20, "own": 0.25, "own_as_cached": 0.125, "same_class": 0.0625, "other_class": None,
         "own_is_best": 0.75,
     }  # fmt: skip
-    run = make_run(tmp_path / "a", pair_report={"label_agreement": 1.0, "alignment": alignment})
+    run = make_bare_run(tmp_path / "a", pair_report={"label_agreement": 1.0, "alignment": alignment})
     text = page_of(run, out=tmp_path / "a.html").text
     for words in (
         "alignment: recordings compared 20", "alignment with the own image 0.25", "as cached, unshifted 0.125",
         "alignment with images of the class 0.0625",
     ):  # fmt: skip
         assert words in text
-    assert re.search(r"fit their own image best 75\.00\s%", text)
+    assert re.search(r"align best with their own image 75\.00\s%", text)
     assert "other classes" not in text
-    none = make_run(tmp_path / "b", pair_report={"label_agreement": 1.0, "alignment": None})
+    none = make_bare_run(tmp_path / "b", pair_report={"label_agreement": 1.0, "alignment": None})
     assert "alignment with" not in page_of(none, out=tmp_path / "b.html").text

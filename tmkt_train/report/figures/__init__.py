@@ -1,0 +1,1 @@
+"""Figures of the pages: what they show, drawn by matplotlib."""

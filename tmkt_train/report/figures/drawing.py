@@ -1,0 +1,94 @@
+"""A figure before it is drawn, and the files it becomes: SVG for a page, PDF and PNG for papers and slides."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tmkt_train.report.figures.svg import inline_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import FigureBase
+
+WIDTH, HEIGHT = 331.2, 194.4
+"""Size of a figure with two axes, points."""
+
+_STYLE = Path(__file__).parents[1] / "report.mplstyle"
+_METADATA = {
+    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+_GROUNDS = {"svg": "none", "pdf": "none", "png": "white"}
+# Settings of matplotlib hold for the whole process.
+_LOCK = threading.Lock()
+
+
+class About(NamedTuple):
+    """What a figure is.
+
+    Attributes:
+        name: Name of its files: letters, digits and hyphens.
+        summary: What it shows with the main numbers, in one sentence, for screen readers.
+        note: What its caption must add.
+    """
+
+    name: str
+    summary: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is drawn when it is asked for; the same drawing gives the same bytes.
+
+    Attributes:
+        about: Its name and what it shows.
+        draw: Draws it on an empty figure of the given size.
+        size: Width and height in points.
+    """
+
+    about: About
+    draw: Callable[[FigureBase], None]
+    size: tuple[float, float] = (WIDTH, HEIGHT)
+
+    def svg(self, name: str) -> str:
+        """Draw it as an SVG element for a page, `name` before its ids."""
+        return inline_svg(self.saved("svg")[0].decode(), name, self.about.summary)
+
+    def saved(self, *formats: str) -> list[bytes]:
+        """Draw it as files of the given formats: "svg", "pdf" or "png"."""
+        # Loading matplotlib takes a second. Not pyplot, which keeps its figures and looks for a screen.
+        import matplotlib.style
+        from matplotlib.figure import Figure
+
+        files = []
+        with _LOCK, warnings.catch_warnings(), matplotlib.style.context(["default", _STYLE]):
+            # Names of classes may hold letters that the font lacks; a browser has them.
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            figure = Figure(figsize=(self.size[0] / 72, self.size[1] / 72))
+            self.draw(figure)
+            for kind in formats:
+                data = io.BytesIO()
+                figure.savefig(data, format=kind, metadata=_METADATA[kind], facecolor=_GROUNDS[kind])
+                files.append(data.getvalue())
+        return files
+
+
+def side_by_side(name: str, drawings: Sequence[Drawing], num_columns: int = 3) -> Drawing:
+    """Put drawings of one size into one, row by row."""
+    columns = min(num_columns, len(drawings))
+    rows = -(-len(drawings) // columns)
+    width, height = drawings[0].size
+
+    def draw(figure: FigureBase) -> None:
+        cells = figure.subfigures(rows, columns, squeeze=False)
+        for cell, drawing in zip(cells.flat, drawings, strict=False):
+            drawing.draw(cell)
+
+    return Drawing(About(name, ""), draw, (columns * width, rows * height))
