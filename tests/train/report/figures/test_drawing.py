@@ -107,7 +107,13 @@ def test_drawings_stand_side_by_side():
 def palettes():
     parts = re.findall(r":root {(.*?)}", palette.CSS, re.DOTALL)
     assert len(parts) == 3
-    return dict(zip(("light", "dark", "print"), (dict(re.findall("--([a-z-]+): (#[0-9a-f]{6});", p)) for p in parts), strict=True))
+    return dict(
+        zip(
+            ("light", "dark", "print"),
+            (dict(re.findall("--([a-z-]+): (#[0-9a-f]{6});", p)) for p in parts),
+            strict=True,
+        )
+    )
 
 
 def test_style_and_page_have_one_palette():
