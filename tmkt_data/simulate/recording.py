@@ -131,7 +131,7 @@ def simulate_recording(
         >>> len(events) > 500, events.sensor_size
         (True, SensorSize(width=34, height=34))
     """
-    from tmkt_data.simulate.pixels import sense_changes
+    from tmkt_data.kernels.sensor import sense_changes
 
     _check_arguments(image, sensor_size)
     num_steps = settings.path.duration_us // settings.step_us

@@ -187,7 +187,7 @@ class TestChance:
 
 class TestKernel:
     def test_writes_no_more_than_there_is_room_for(self):
-        from tmkt_data.simulate.pixels import sense_changes
+        from tmkt_data.kernels.sensor import sense_changes
 
         num_steps, side = 20, 6
         brightness = np.random.default_rng(1).normal(0.0, 1.0, (side, side))
