@@ -1,0 +1,36 @@
+import pytest
+
+from tmkt_train.experiments.plan import RunOptions
+from tmkt_train.experiments.sweep import Trial, plan_sweep
+from tmkt_train.experiments.trials import run_sweep
+from tmkt_train.recipe.recipe import recipe_text
+
+from ..conftest import make_recipe
+
+SHORT = ["train.epochs=2"]
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
+    path.write_text(recipe_text(make_recipe()), encoding="utf-8")
+    return path
+
+
+def plan(recipe, cache, out, *over, seed=3, **options):
+    return plan_sweep(str(recipe), over, RunOptions((*SHORT, f"seed={seed}"), cache, out), **options)
+
+
+def trials_of(progress):
+    return [step for step in progress if isinstance(step, Trial)]
+
+
+def run(sweep):
+    return trials_of(run_sweep(sweep))
+
+
+@pytest.fixture(scope="session")
+def grid(recipe, tiny_cache, tmp_path_factory):
+    out = tmp_path_factory.mktemp("sweep") / "out"
+    sweep = plan(recipe, tiny_cache, out, "mix.ratio=0.1:0.9", num_trials=3, num_seeds=2, is_grid=True)
+    return sweep, run(sweep)
