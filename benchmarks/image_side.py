@@ -123,10 +123,11 @@ def prepare_images(folder: Path, paths: list[Path], repeats: int) -> dict[str, A
 def parts(paths: list[Path], repeats: int) -> dict[str, Any]:
     """Measure the parts of one image: what no order of them can be faster than, and what is ours."""
     from tmkt_data.images.decode import decode_by_pillow, decode_image, decode_scaled
-    from tmkt_data.images.frames import frame_of_pixels, image_frame, smallest_pixels
+    from tmkt_data.images.frames import ImageTarget, frame_of_pixels, image_frame
 
     files = [path.read_bytes() for path in paths]
-    smallest = partial(smallest_pixels, height=SIDE, width=SIDE)
+    target = ImageTarget(SIDE, SIDE)
+    smallest = target.smallest_pixels
     scaled = [decode_scaled(data, smallest) for data in files]
     whole = [decode_image(data) for data in files]
 
@@ -135,7 +136,9 @@ def parts(paths: list[Path], repeats: int) -> dict[str, Any]:
             image.draft(None, (1, 1))
             image.load()
 
-    frame = {"height": SIDE, "width": SIDE, "channel": "value"}
+    def frame(pixels: Any, extent: tuple[float, float]) -> Any:
+        return frame_of_pixels(pixels, extent, target, "value")
+
     case: Case = {
         "open alone": partial(each, lambda data: Image.open(io.BytesIO(data)), files),
         "open and decode at 1/8": partial(each, least, files),
@@ -143,9 +146,9 @@ def parts(paths: list[Path], repeats: int) -> dict[str, Any]:
         "decode, full": partial(each, decode_image, files),
         "decode, scaled, by Pillow": partial(each, lambda data: decode_by_pillow(data, smallest, ""), files),
         "decode, full, by Pillow": partial(each, lambda data: decode_by_pillow(data, None, ""), files),
-        "frame, scaled": partial(each, lambda image: frame_of_pixels(image.pixels, image.extent, **frame), scaled),
-        "frame, scaled, of full pixels": partial(each, lambda rgb: frame_of_pixels(rgb, rgb.shape[:2], **frame), whole),
-        "frame, full": partial(each, lambda rgb: image_frame(rgb, **frame), whole),
+        "frame, scaled": partial(each, lambda image: frame(image.pixels, image.extent), scaled),
+        "frame, scaled, of full pixels": partial(each, lambda rgb: frame(rgb, rgb.shape[:2]), whole),
+        "frame, full": partial(each, lambda rgb: image_frame(rgb, target, "value"), whole),
     }
     return show("parts", take_times(case, repeats, len(files)), [])
 

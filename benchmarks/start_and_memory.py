@@ -30,7 +30,7 @@ import numba
 loaded = time.perf_counter()
 from tmkt_data.prepare.atis import AtisCounter
 from tmkt_data.images.encode import poisson_frames
-from tmkt_data.images.frames import frame_of_pixels
+from tmkt_data.images.frames import ImageTarget, frame_of_pixels
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import read_events
 from tmkt_data.prepare.read_ahead import KnownFile, ReadAhead
@@ -46,7 +46,7 @@ read_events(path)
 pack_counts(np.zeros(9, np.uint32), np.zeros(9, np.uint8))
 pack_halves(np.zeros(9, np.float32), np.zeros(9, np.uint16))
 poisson_frames(np.zeros((4, 4), np.uint8), 2, key=1)
-frame_of_pixels(np.zeros((200, 300, 3), np.uint8), (200, 300), height=48, width=48, channel="value")
+frame_of_pixels(np.zeros((200, 300, 3), np.uint8), (200, 300), ImageTarget(48, 48), "value")
 print(loaded - started, time.perf_counter() - loaded)
 """
 FIRST_BATCH = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,13 @@ from tmkt_data.errors import EventError, ImageError
 from tmkt_data.events.stream import checksum_of
 from tmkt_data.files import checksum, read_bytes
 from tmkt_data.images.archives import read_archive
-from tmkt_data.images.decode import DecodedImage, decode_scaled
+from tmkt_data.images.decode import DecodedImage, SmallestPixels, decode_scaled
 
 Archives = dict[Path, NDArray[np.uint8]]
 
 
 def read_pixels(
-    source: Source, archives: Archives, smallest: Callable[[int, int], tuple[int, int]] | None = None
+    source: Source, archives: Archives, smallest: SmallestPixels | None = None
 ) -> tuple[DecodedImage, bytes]:
     """Return a decoded image and its source bytes.
 

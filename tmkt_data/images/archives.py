@@ -39,13 +39,13 @@ def read_archive(path: Path) -> NDArray[np.uint8]:
 def read_cifar(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read a batch of CIFAR-10, binary version (`data_batch_1.bin`) or Python version (`data_batch_1`).
 
-    The pickle of the Python version is taken apart and never run, see `pickled_arrays`.
+    The pickle of the Python version is parsed but never run, see `read_pickle`.
 
     Returns:
         Images, shape (n, 32, 32, 3), uint8; labels, shape (n,), 0 to 9.
 
     Raises:
-        ImageError: No such file, another size than that of whole images, or a label outside 0 to 9.
+        ImageError: No such file, a truncated one, or a label outside 0 to 9.
 
     Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """

@@ -1,4 +1,4 @@
-"""Image files to RGB arrays, and the MNIST IDX format."""
+"""Image files to RGB arrays, and the IDX files of MNIST."""
 
 from __future__ import annotations
 
@@ -11,33 +11,39 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tmkt_data.errors import ImageError
 from tmkt_data.files import read_bytes
-from tmkt_data.images.jpeg import decode_plain_jpeg
 
 MAX_PIXELS = 64_000_000
-"""Larger images are refused; the largest of Caltech-101 has 11.2 million pixels."""
+"""Larger images are refused; the largest one of Caltech-101 has 11.2 million pixels."""
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 _BYTE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-# What Pillow's decoders raise on damaged files, seen by mutating files of each format.
+# What Pillow's decoders raise on damaged files, found by mutating files of each format.
 _DAMAGE = (
     *(OSError, ValueError, SyntaxError, EOFError, NotImplementedError, RuntimeError, TypeError, AttributeError),
     Image.DecompressionBombError,
 )
 _IDX_MAGIC = {1: 0x0801, 3: 0x0803}
+_JPEG_START = b"\xff\xd8\xff"
+_JPEG_COLORS = ("YCbCr", "Gray")
+_JPEG_SCALES = (8, 4, 2, 1)
+
+SmallestPixels = Callable[[int, int], tuple[int, int]]
+"""Gives the smallest width and height to decode an image to, from its width and height."""
 
 
 class DecodedImage(NamedTuple):
-    """An image, perhaps decoded at a part of its size.
+    """An image, possibly decoded at reduced size.
 
     Attributes:
         pixels: Shape (ceil(height / scale), ceil(width / scale), 3), uint8; red, green and blue.
-        height: Rows of the image in its file.
-        width: Columns of the image in its file.
-        scale: 1, 2, 4 or 8: sides of the square of the file that is one pixel here.
+        height: Rows of the image in the file.
+        width: Columns of the image in the file.
+        scale: Pixels of the file along each side of a pixel here: 1, 2, 4 or 8.
     """
 
     pixels: NDArray[np.uint8]
@@ -47,16 +53,16 @@ class DecodedImage(NamedTuple):
 
     @property
     def extent(self) -> tuple[float, float]:
-        """Height and width of the image in decoded pixels; fractions where the last is covered in part."""
+        """Height and width of the image in decoded pixels; fractions where the last one is partly covered."""
         return self.height / self.scale, self.width / self.scale
 
 
 def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8]:
-    """Decode an image file to RGB; grey and palette images are converted.
+    """Decode an image file to RGB; gray and palette images are converted.
 
     Args:
         data: Bytes of an image in one of `FORMATS`, 8 bits a channel or fewer.
-        place: What the message of an error starts with.
+        place: Prefix of error messages.
 
     Returns:
         Shape (H, W, 3), uint8; read it only.
@@ -68,29 +74,61 @@ def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8
 
 
 def decode_scaled(
-    data: bytes | NDArray[np.uint8],
-    smallest: Callable[[int, int], tuple[int, int]] | None,
-    *,
-    place: str = "image bytes",
+    data: bytes | NDArray[np.uint8], smallest: SmallestPixels | None, *, place: str = "image bytes"
 ) -> DecodedImage:
-    """Decode an image file to RGB; a JPEG that is far larger than needed, at 1/2, 1/4 or 1/8 of its size.
+    """Decode an image file to RGB; a JPEG that is far larger than needed is decoded at 1/2, 1/4 or 1/8 of its size.
 
     Args:
         data: Bytes of an image in one of `FORMATS`, 8 bits a channel or fewer; or an array of them, uint8.
-        smallest: Gives the least width and height to decode to from width and height of the image; None: full size.
-        place: What the message of an error starts with.
+        smallest: See `SmallestPixels`; None decodes at full size.
+        place: Prefix of error messages.
 
     Raises:
         ImageError: No image, a truncated one, one of more than `MAX_PIXELS`, or one of 16 bits a channel.
     """
-    plain = decode_plain_jpeg(data, smallest, MAX_PIXELS)
-    return decode_by_pillow(data, smallest, place) if plain is None else DecodedImage(*plain)
+    return decode_plain_jpeg(data, smallest) or decode_by_pillow(data, smallest, place)
 
 
-def decode_by_pillow(
-    data: bytes | NDArray[np.uint8], smallest: Callable[[int, int], tuple[int, int]] | None, place: str
-) -> DecodedImage:
-    """Decode an image step by step, as `decode_scaled`; what is wrong with it is said in Pillow's words."""
+def decode_plain_jpeg(
+    data: bytes | NDArray[np.uint8], smallest: SmallestPixels | None, max_pixels: int = MAX_PIXELS
+) -> DecodedImage | None:
+    """Decode a valid JPEG in one call that releases the interpreter lock, or leave it to `decode_by_pillow`.
+
+    simplejpeg and Pillow both call libjpeg-turbo with the same settings, so their pixels are equal.
+
+    Args:
+        data: As in `decode_scaled`.
+        smallest: As in `decode_scaled`.
+        max_pixels: Limit of the size of the image.
+
+    Returns:
+        The image; None for other formats, other colors than gray and YCbCr, larger images, and files that libjpeg warns
+        about.
+    """
+    if bytes(data[:3]) != _JPEG_START:
+        return None
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+        if colors not in _JPEG_COLORS or not 0 < width * height <= max_pixels:
+            return None
+        scale = 1 if smallest is None else _scale_of(width, height, smallest(width, height))
+        least = (height // scale, width // scale) if scale > 1 else (0, 0)
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least[0], min_width=least[1])
+    except ValueError:
+        return None
+    if pixels.shape != (-(-height // scale), -(-width // scale), 3):
+        return None
+    return DecodedImage(pixels, height, width, scale)
+
+
+def _scale_of(width: int, height: int, least: tuple[int, int]) -> int:
+    """Return the largest scale with at least this width and height, as Pillow's `Image.draft` chooses it."""
+    room = min(width // least[0], height // least[1])
+    return next((scale for scale in _JPEG_SCALES if scale <= room), 1)
+
+
+def decode_by_pillow(data: bytes | NDArray[np.uint8], smallest: SmallestPixels | None, place: str) -> DecodedImage:
+    """Decode an image with Pillow, whose errors say what is wrong with it; otherwise as `decode_scaled`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -102,7 +140,7 @@ def decode_by_pillow(
                     )
                 if image.mode not in _BYTE_MODES:
                     raise ImageError(f"{place}: pixels of type {image.mode}, expected 8 bits a channel; convert it")
-                # Only JPEG has a draft: fewer of the coefficients of each block are turned into pixels.
+                # Only JPEG has a draft mode, which computes fewer pixels from each block of coefficients.
                 drafted = None if smallest is None else image.draft(None, smallest(width, height))
                 scale = 1 if drafted is None else round(width / drafted[1][2])
                 image.load()
@@ -127,7 +165,7 @@ def read_idx(path: Path, num_dims: int) -> NDArray[np.uint8]:
         Shape (n, rows, columns) or (n,), uint8.
 
     Raises:
-        ImageError: No IDX file, another number of dimensions, or a size that the header does not state.
+        ImageError: No IDX file, another number of dimensions, or another size than the header states.
 
     Source: Y. LeCun, "The MNIST database", file formats; all numbers big-endian.
     """
@@ -148,7 +186,7 @@ def read_idx(path: Path, num_dims: int) -> NDArray[np.uint8]:
 
 
 def _gunzip(data: bytes, header: int, place: str) -> bytes:
-    """Unpack an IDX file, and no more bytes than one beyond what its own header states."""
+    """Unpack an IDX file, at most one byte more than its header states."""
     stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         start = stream.decompress(data, header)

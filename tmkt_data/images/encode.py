@@ -1,4 +1,4 @@
-"""Intensities to spike frames: repeated, or drawn."""
+"""Intensities to spike frames: repeated, or drawn from a Poisson process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tmkt_data.errors import SpecError
 
 
 def repeat_frames(intensities: NDArray[np.uint8], num_steps: int, num_channels: int = 2) -> NDArray[np.float32]:
-    """Repeat an intensity over all time steps and channels, as a read-only view.
+    """Repeat intensities over all time steps and channels, as a read-only view.
 
     Args:
         intensities: Shape (..., H, W), uint8.
@@ -39,7 +39,7 @@ def poisson_frames(
 ) -> NDArray[np.float32]:
     """Draw spike frames with probability intensity / 255, independent over samples, steps, channels and pixels.
 
-    The probability is met within 2**-17, and exactly for 0 and 255.
+    The probability is accurate to 2**-17, and exact for 0 and 255.
 
     Args:
         intensities: Shape (H, W), or (B, H, W) for several samples at once; uint8.
@@ -47,14 +47,14 @@ def poisson_frames(
         num_channels: Channels, C.
         key: 64-bit key of the sample, see `random_keys.draw_key`; the same key gives the same spikes. For several
             samples their keys, shape (B,), uint64.
-        out: Contiguous array of the result's shape to write into; None makes one.
+        out: Contiguous array to write to, of the shape of the result; None allocates one.
 
     Returns:
         Shape (T, C, H, W) or (B, T, C, H, W), float32, 0 or 1. Owned by the caller.
 
     Raises:
-        SpecError: Intensities that are not uint8, a key outside 64 bits, another number of keys than of samples, or an
-            `out` of another shape or layout.
+        SpecError: Intensities that are not uint8, a key outside 64 bits, not one key a sample, or an `out` of another
+            shape or layout.
 
     Example:
         >>> two = np.stack([np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.uint8)])

@@ -1,4 +1,4 @@
-"""Images to intensities on the canvas of the recordings."""
+"""Images to frames of intensity, on the canvas of the recordings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tmkt_data.events.events import SensorSize
 from tmkt_data.spec import ImageChannel
 
 OVERSAMPLING = 2
-"""Pixels a cell, in each direction, that are left when a JPEG is decoded at a part of its size."""
+"""Pixels that a JPEG decoded at reduced size has for each cell, at least, in each direction."""
 
 
 class Placement(NamedTuple):
-    """Where an image lies on the sensor: scaled, aspect kept, to fit `width` x `height` at (`x_first`, `y_first`).
+    """Where images lie on the sensor: scaled, aspect kept, to fit `width` x `height` at (`x_first`, `y_first`).
 
-    All values are sensor pixels. It is what makes pixel (i, j) the same place on both sides of a pair.
+    All values are sensor pixels. The placement makes pixel (i, j) the same place on both sides of a pair.
     """
 
     x_first: int
@@ -29,7 +29,7 @@ class Placement(NamedTuple):
     height: int
 
     def box_of(self, image_width: float, image_height: float) -> tuple[int, int, int, int]:
-        """Return the box of one image as `(left, top, right, bottom)`, right and bottom exclusive.
+        """Return the box of an image of this size as `(left, top, right, bottom)`, right and bottom exclusive.
 
         Example:
             >>> Placement(3, 3, 227, 167).box_of(290, 334)
@@ -41,13 +41,63 @@ class Placement(NamedTuple):
         return self.x_first, self.y_first, self.x_first + width, self.y_first + height
 
 
+class ImageTarget(NamedTuple):
+    """The frame that images are resized to, and where they lie on it.
+
+    Attributes:
+        height: Rows of a frame, H.
+        width: Columns of a frame, W.
+        sensor_size: Canvas of the recordings; None stretches every image over the whole frame (canvas `tight`).
+        placement: Where images lie on the sensor; beside them the frame is 0, and what overhangs is cut off.
+    """
+
+    height: int
+    width: int
+    sensor_size: SensorSize | None = None
+    placement: Placement | None = None
+
+    def smallest_pixels(self, image_width: int, image_height: int) -> tuple[int, int]:
+        """Return the smallest width and height to decode an image to: `OVERSAMPLING` pixels for each cell it covers.
+
+        Args:
+            image_width: Columns of the image.
+            image_height: Rows of the image.
+
+        Example:
+            >>> ImageTarget(48, 48).smallest_pixels(300, 200)
+            (96, 96)
+        """
+        if self.sensor_size is None or self.placement is None:
+            return OVERSAMPLING * self.width, OVERSAMPLING * self.height
+        left, top, right, bottom = self.placement.box_of(image_width, image_height)
+        columns = OVERSAMPLING * (right - left) * self.width / self.sensor_size.width
+        rows = OVERSAMPLING * (bottom - top) * self.height / self.sensor_size.height
+        return math.ceil(columns), math.ceil(rows)
+
+    def box_of(self, image_width: float, image_height: float) -> tuple[int, int, int, int] | None:
+        """Return the box of an image on the sensor, see `Placement.box_of`; None where it fills the frame.
+
+        Raises:
+            SpecError: The box starts outside the sensor.
+        """
+        sensor = self.sensor_size
+        if sensor is None or self.placement is None:
+            return None
+        left, top, right, bottom = self.placement.box_of(image_width, image_height)
+        if not 0 <= left < sensor.width or not 0 <= top < sensor.height:
+            raise SpecError(
+                f"placement: starts at ({left}, {top}), expected a pixel of the {sensor.width} x {sensor.height} sensor"
+            )
+        return left, top, right, bottom
+
+
 def intensity(rgb: NDArray[np.uint8], channel: ImageChannel) -> NDArray[np.uint8]:
     """Reduce a color image to one channel.
 
     Args:
         rgb: Shape (H, W, 3), uint8.
         channel: `value`: largest of R, G, B (V of HSV); `luminance`: (19595 R + 38470 G + 7471 B + 2**15) >> 16,
-            ITU-R 601; `blue`: B, what the KT reference feeds when told not to use HSV.
+            ITU-R 601; `blue`: B, which the KT reference uses when HSV is switched off.
 
     Returns:
         Intensity, shape (H, W), uint8, 0 to 255.
@@ -72,7 +122,7 @@ def intensity(rgb: NDArray[np.uint8], channel: ImageChannel) -> NDArray[np.uint8
 
 
 def resize_rgb(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize with Pillow's antialiased bilinear filter; aspect is the caller's concern.
+    """Resize with Pillow's antialiased bilinear filter, without regard to the aspect.
 
     Args:
         rgb: Shape (h, w, 3), uint8.
@@ -80,31 +130,20 @@ def resize_rgb(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
         width: Columns of the result.
 
     Returns:
-        Shape (height, width, 3), uint8; the input itself where the size is right already.
+        Shape (height, width, 3), uint8; the input itself where it already has this size.
     """
     if rgb.shape[:2] == (height, width):
         return rgb
     return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR), np.uint8)
 
 
-def image_frame(
-    rgb: NDArray[np.uint8],
-    *,
-    height: int,
-    width: int,
-    channel: ImageChannel,
-    sensor_size: SensorSize | None = None,
-    placement: Placement | None = None,
-) -> NDArray[np.uint8]:
-    """Bring one image onto the frame, as one intensity channel.
+def image_frame(rgb: NDArray[np.uint8], target: ImageTarget, channel: ImageChannel) -> NDArray[np.uint8]:
+    """Resize an image to a frame, and reduce it to one channel.
 
     Args:
         rgb: Shape (h, w, 3), uint8.
-        height: Rows of a frame, H.
-        width: Columns of a frame, W.
+        target: The frame, and where the image lies on it.
         channel: See `intensity`; taken after the resize, as the KT protocol does for Caltech-101.
-        sensor_size: The canvas of the recordings; None stretches the image over the whole frame (canvas `tight`).
-        placement: Where the image lies on the sensor; outside it the frame is 0, and what overhangs is cut off.
 
     Returns:
         Intensity, shape (H, W), uint8.
@@ -112,63 +151,55 @@ def image_frame(
     Raises:
         SpecError: No RGB image, no cells, or a placement that starts outside the sensor.
     """
-    _require_frame(rgb, height, width)
-    if sensor_size is None or placement is None:
-        return intensity(resize_rgb(rgb, height, width), channel)
-    left, top, right, bottom = _box_on(sensor_size, placement, rgb.shape[1], rgb.shape[0])
-    canvas = np.zeros((sensor_size.height, sensor_size.width, 3), np.uint8)
+    _require_frame(rgb, target)
+    box = target.box_of(rgb.shape[1], rgb.shape[0])
+    if box is None or target.sensor_size is None:
+        return intensity(resize_rgb(rgb, target.height, target.width), channel)
+    left, top, right, bottom = box
+    canvas = np.zeros((target.sensor_size.height, target.sensor_size.width, 3), np.uint8)
     inside = canvas[top:bottom, left:right]
     inside[...] = resize_rgb(rgb, bottom - top, right - left)[: inside.shape[0], : inside.shape[1]]
-    return intensity(resize_rgb(canvas, height, width), channel)
+    return intensity(resize_rgb(canvas, target.height, target.width), channel)
 
 
 def frame_of_pixels(
-    pixels: NDArray[np.uint8],
-    extent: tuple[float, float],
-    *,
-    height: int,
-    width: int,
-    channel: ImageChannel,
-    sensor_size: SensorSize | None = None,
-    placement: Placement | None = None,
+    pixels: NDArray[np.uint8], extent: tuple[float, float], target: ImageTarget, channel: ImageChannel
 ) -> NDArray[np.uint8]:
-    """Bring one image onto the frame as `image_frame` does, in one pass from pixels to cells.
+    """Resize an image to a frame as `image_frame`, but in one pass from pixels to cells.
 
-    The filters are those of `image_frame`, rounded once at the end; of the same pixels, cells differ by at most 2.
+    The filters are those of `image_frame`, rounded once at the end; cells of the same pixels differ by at most 2.
 
     Args:
-        pixels: Shape (h, w, 3), uint8; the image, perhaps decoded at a part of its size.
-        extent: Height and width of the image in these pixels; fractions where the last pixel is covered in part.
-        height: Rows of a frame, H.
-        width: Columns of a frame, W.
-        channel: As of `image_frame`.
-        sensor_size: As of `image_frame`.
-        placement: As of `image_frame`.
+        pixels: Shape (h, w, 3), uint8; the image, possibly decoded at reduced size.
+        extent: Height and width of the image in these pixels; fractions where the last pixel is partly covered.
+        target: As in `image_frame`.
+        channel: As in `image_frame`.
 
     Returns:
         Intensity, shape (H, W), uint8.
 
     Raises:
-        SpecError: As `image_frame`, or an extent that is not that of the pixels.
+        SpecError: As `image_frame`, or an extent that does not match the pixels.
     """
     from tmkt_data.kernels.image import BLUE, LUMINANCE, VALUE, AxisPlace, axis_filter, fill_frame
 
-    _require_frame(pixels, height, width)
+    _require_frame(pixels, target)
     if (math.ceil(extent[0]), math.ceil(extent[1])) != pixels.shape[:2]:
         raise SpecError(f"extent: found {extent} of pixels of shape {pixels.shape}, expected their height and width")
     rows = columns = None
-    if sensor_size is not None and placement is not None:
-        left, top, right, bottom = _box_on(sensor_size, placement, *extent[::-1])
-        rows = AxisPlace(top, bottom - top, sensor_size.height)
-        columns = AxisPlace(left, right - left, sensor_size.width)
+    box = target.box_of(extent[1], extent[0])
+    if box is not None and target.sensor_size is not None:
+        left, top, right, bottom = box
+        rows = AxisPlace(top, bottom - top, target.sensor_size.height)
+        columns = AxisPlace(left, right - left, target.sensor_size.width)
     codes: dict[str, int] = {"value": VALUE, "luminance": LUMINANCE, "blue": BLUE}
     lines = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
     lines.flags.writeable = False
-    out = np.empty((height, width), np.uint8)
+    out = np.empty((target.height, target.width), np.uint8)
     fill_frame(
         lines,
-        axis_filter(extent[0], height, rows),
-        axis_filter(extent[1], width, columns),
+        axis_filter(extent[0], target.height, rows),
+        axis_filter(extent[1], target.width, columns),
         codes[channel],
         np.empty(lines.shape[1], np.int32),
         out,
@@ -176,50 +207,10 @@ def frame_of_pixels(
     return out
 
 
-def smallest_pixels(
-    image_width: int,
-    image_height: int,
-    *,
-    height: int,
-    width: int,
-    sensor_size: SensorSize | None = None,
-    placement: Placement | None = None,
-) -> tuple[int, int]:
-    """Return the least width and height to decode an image to: `OVERSAMPLING` pixels a cell that it covers.
-
-    Args:
-        image_width: Columns of the image.
-        image_height: Rows of the image.
-        height: As of `image_frame`.
-        width: As of `image_frame`.
-        sensor_size: As of `image_frame`.
-        placement: As of `image_frame`.
-
-    Example:
-        >>> smallest_pixels(300, 200, height=48, width=48)
-        (96, 96)
-    """
-    if sensor_size is None or placement is None:
-        return OVERSAMPLING * width, OVERSAMPLING * height
-    left, top, right, bottom = placement.box_of(image_width, image_height)
-    columns = OVERSAMPLING * (right - left) * width / sensor_size.width
-    rows = OVERSAMPLING * (bottom - top) * height / sensor_size.height
-    return math.ceil(columns), math.ceil(rows)
-
-
-def _require_frame(rgb: NDArray[np.uint8], height: int, width: int) -> None:
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size or min(height, width) < 1:
+def _require_frame(rgb: NDArray[np.uint8], target: ImageTarget) -> None:
+    is_image = rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.dtype == np.uint8 and rgb.size
+    if not is_image or min(target.height, target.width) < 1:
         raise SpecError(
-            f"image: found {rgb.dtype} of shape {rgb.shape} for a frame of {height} x {width}, "
+            f"image: found {rgb.dtype} of shape {rgb.shape} for a frame of {target.height} x {target.width}, "
             "expected uint8 of shape (h, w, 3) and a frame of one cell or more"
         )
-
-
-def _box_on(sensor: SensorSize, placement: Placement, width: float, height: float) -> tuple[int, int, int, int]:
-    """Return the box of an image of that shape, see `Placement.box_of`."""
-    left, top, right, bottom = placement.box_of(width, height)
-    if not 0 <= left < sensor.width or not 0 <= top < sensor.height:
-        raise SpecError(
-            f"placement: starts at ({left}, {top}), expected a pixel of the {sensor.width} x {sensor.height} sensor"
-        )
-    return left, top, right, bottom

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from tmkt_data.datasets.source_table import Source
 from tmkt_data.files import checksum
 from tmkt_data.images.decode import DecodedImage, decode_scaled
 from tmkt_data.images.encode import poisson_frames
-from tmkt_data.images.frames import frame_of_pixels, image_frame, smallest_pixels
+from tmkt_data.images.frames import ImageTarget, frame_of_pixels, image_frame
 from tmkt_data.prepare.blocks import Block, convert_all, empty_block
 from tmkt_data.prepare.read_ahead import WINDOW_BYTES, KnownFile, ReadAhead
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
@@ -71,13 +70,8 @@ class _ImageConverter:
     def __init__(self, catalogue: Catalogue, spec: PrepareSpec, archives: Archives) -> None:
         self._archives, self._spec = archives, spec
         sensor_size, placement = canvas_of(catalogue, spec) if spec.canvas == "fixed" else (None, None)
-        self._where: dict[str, Any] = {
-            "height": spec.size,
-            "width": spec.size,
-            "sensor_size": sensor_size,
-            "placement": placement,
-        }
-        self._smallest = None if spec.image_decode == "full" else partial(smallest_pixels, **self._where)
+        self._target = ImageTarget(spec.size, spec.size, sensor_size, placement)
+        self._smallest = None if spec.image_decode == "full" else self._target.smallest_pixels
 
     def convert(self, source: Source, data: NDArray[np.uint8] | None) -> _Converted:
         """Convert an image whose file may have been read already; errors as `read_pixels`."""
@@ -89,8 +83,8 @@ class _ImageConverter:
 
     def _frame_of(self, image: DecodedImage) -> NDArray[np.uint8]:
         if self._spec.image_decode == "full":
-            return image_frame(image.pixels, channel=self._spec.image_channel, **self._where)
-        return frame_of_pixels(image.pixels, image.extent, channel=self._spec.image_channel, **self._where)
+            return image_frame(image.pixels, self._target, self._spec.image_channel)
+        return frame_of_pixels(image.pixels, image.extent, self._target, self._spec.image_channel)
 
 
 class _Converted(NamedTuple):

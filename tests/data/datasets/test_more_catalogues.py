@@ -25,7 +25,7 @@ from tmkt_data.datasets.nomniglot import open_nomniglot
 from tmkt_data.datasets.splits import SplitCode
 from tmkt_data.errors import CatalogueError, ImageError
 from tmkt_data.images.archives import read_archive, read_cifar
-from tmkt_data.images.frames import image_frame
+from tmkt_data.images.frames import ImageTarget, image_frame
 
 
 def aedat2(rows, chip=b"DVS128"):
@@ -92,7 +92,7 @@ class TestCifar10Dvs:
         np.testing.assert_array_equal(cache.event_frames([0])[0, 0], expected)
         at = cache.image_ids.index("cat/train-00002")
         pixels = write_cifar(tmp_path / "again", [0, 3, 3, 0, 9, 0])[2]
-        placed = image_frame(pixels, height=128, width=128, channel="value")
+        placed = image_frame(pixels, ImageTarget(128, 128), "value")
         np.testing.assert_array_equal(cache.image_frames([at])[0], placed)
 
     def test_the_python_version_reads_as_the_binary_one(self, tmp_path):

@@ -5,23 +5,29 @@ import io
 import struct
 import tracemalloc
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import encoded, photograph
 from PIL import Image
 
 from tmkt_data.errors import ImageError
-from tmkt_data.images.decode import MAX_PIXELS, decode_image, read_idx, read_image
+from tmkt_data.images.decode import (
+    MAX_PIXELS,
+    decode_by_pillow,
+    decode_image,
+    decode_plain_jpeg,
+    decode_scaled,
+    read_idx,
+    read_image,
+)
+from tmkt_data.images.frames import ImageTarget, frame_of_pixels, image_frame
 
+TO_48 = ImageTarget(48, 48).smallest_pixels
 RGB = np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)
-
-
-def encoded(image, kind="PNG"):
-    buffer = io.BytesIO()
-    image.save(buffer, kind)
-    return buffer.getvalue()
 
 
 def png_header(width, height):
@@ -34,7 +40,7 @@ def png_header(width, height):
 
 class TestDecode:
     def test_a_png_is_exact(self):
-        decoded = decode_image(encoded(Image.fromarray(RGB)))
+        decoded = decode_image(encoded(Image.fromarray(RGB), "PNG"))
         assert decoded.dtype == np.uint8
         np.testing.assert_array_equal(decoded, RGB)
 
@@ -45,23 +51,23 @@ class TestDecode:
         assert abs(decoded - smooth).mean() < 3
 
     def test_grey_has_three_equal_channels(self):
-        decoded = decode_image(encoded(Image.fromarray(RGB[:, :, 0])))
+        decoded = decode_image(encoded(Image.fromarray(RGB[:, :, 0]), "PNG"))
         np.testing.assert_array_equal(decoded, np.repeat(RGB[:, :, :1], 3, axis=2))
 
     def test_black_and_white_becomes_0_and_255(self):
         bits = RGB[:, :, 0] > 128
-        decoded = decode_image(encoded(Image.fromarray(bits)))
+        decoded = decode_image(encoded(Image.fromarray(bits), "PNG"))
         np.testing.assert_array_equal(decoded, np.repeat(bits[:, :, None] * np.uint8(255), 3, axis=2))
 
     def test_a_palette_is_looked_up(self):
         image = Image.new("P", (2, 1))
         image.putpalette([200, 100, 50, 1, 2, 3])
         image.putpixel((1, 0), 1)
-        assert decode_image(encoded(image)).tolist() == [[[200, 100, 50], [1, 2, 3]]]
+        assert decode_image(encoded(image, "PNG")).tolist() == [[[200, 100, 50], [1, 2, 3]]]
 
     def test_transparency_is_left_out(self):
         rgba = np.dstack([RGB, np.full(RGB.shape[:2], 128, np.uint8)])
-        np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgba))), RGB)
+        np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgba), "PNG")), RGB)
 
     def test_cmyk_is_converted(self):
         image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
@@ -121,7 +127,7 @@ class TestDecode:
 class TestRead:
     def test_a_file(self, tmp_path):
         path = tmp_path / "a.png"
-        path.write_bytes(encoded(Image.fromarray(RGB)))
+        path.write_bytes(encoded(Image.fromarray(RGB), "PNG"))
         np.testing.assert_array_equal(read_image(path), RGB)
         np.testing.assert_array_equal(read_image(str(path)), RGB)
 
@@ -283,3 +289,139 @@ def test_more_than_eight_bits_are_refused_not_clipped(mode):
 def test_a_format_that_is_not_listed_is_no_image():
     with pytest.raises(ImageError, match=r"^x: no image that Pillow can read"):
         decode_image(encoded(Image.new("RGB", (4, 4)), "TGA"), place="x")
+
+
+class TestDecodeScaled:
+    @pytest.mark.parametrize(
+        ("size", "scale"), [((300, 200), 2), ((300, 191), 1), ((384, 400), 4), ((767, 800), 4), ((768, 800), 8),
+                            ((4000, 97), 1), ((95, 95), 1), ((3000, 2000), 8)],
+    )  # fmt: skip
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    def test_the_scale_leaves_as_many_pixels_as_are_asked_for(self, size, scale, mode):
+        image = decode_scaled(encoded(photograph(*size[::-1]).convert(mode)), TO_48)
+        assert (image.width, image.height, image.scale) == (*size, scale)
+        assert image.pixels.shape == (-(-size[1] // scale), -(-size[0] // scale), 3)
+        assert image.extent == (size[1] / scale, size[0] / scale)
+
+    @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
+    def test_other_formats_are_decoded_whole(self, kind):
+        data = encoded(photograph(400, 500), kind)
+        image = decode_scaled(data, TO_48)
+        assert image.scale == 1
+        np.testing.assert_array_equal(image.pixels, decode_image(data))
+
+    def test_without_a_least_size_it_is_the_whole_image(self):
+        data = encoded(photograph(400, 500))
+        image = decode_scaled(data, None)
+        assert (image.scale, image.extent) == (1, (400, 500))
+        np.testing.assert_array_equal(image.pixels, decode_image(data))
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_the_orientation_of_a_camera_is_left_alone_as_in_the_full_size(self, orientation):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        plain, marked = encoded(photograph(300, 400)), encoded(photograph(300, 400), exif=exif)
+        np.testing.assert_array_equal(decode_scaled(marked, TO_48).pixels, decode_scaled(plain, TO_48).pixels)
+
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+    @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+    def test_a_truncated_image_is_named_in_the_same_words(self, options, share):
+        data = encoded(photograph(400, 500), **options)
+        cut, texts = data[: int(share * len(data))], []
+        for decode in (decode_image, partial(decode_scaled, smallest=TO_48)):
+            with pytest.raises(ImageError, match=r"^image_0001.jpg: damaged image \(.+\); fetch it again$") as refused:
+                decode(cut, place="image_0001.jpg")
+            texts.append(str(refused.value))
+        assert texts[0] == texts[1]
+
+    @settings(deadline=None, max_examples=40)
+    @given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6))
+    def test_damage_never_escapes_as_another_error(self, changes):
+        data = bytearray(encoded(photograph(200, 200)))
+        for at, value in changes:
+            data[at % len(data)] = value
+        try:
+            image = decode_scaled(bytes(data), TO_48)
+            frame_of_pixels(image.pixels, image.extent, ImageTarget(48, 48), "value")
+        except ImageError:
+            return
+
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    @pytest.mark.parametrize("size", [(200, 300), (193, 389), (799, 777), (1601, 801)])
+    def test_no_pixel_drifts(self, size, mode, options):
+        # A frame of a picture decoded at 1/2 to 1/8, its last pixel covered in part, lies where the full one does.
+        data = encoded(photograph(*size, seed=4).convert(mode), quality=95, **options)
+        image = decode_scaled(data, TO_48)
+        assert image.scale > 1
+        found = frame_of_pixels(image.pixels, image.extent, ImageTarget(48, 48), "value").astype(int)
+        full = image_frame(decode_image(data), ImageTarget(48, 48), "value")
+        assert abs(found - full).mean() < 0.6
+        assert abs(found - full).max() <= 16
+
+
+class TestPlainJpeg:
+    """One call of simplejpeg or Pillow, step by step: the same pixels, or the same words."""
+
+    @staticmethod
+    def outcome(decode):
+        try:
+            image = decode()
+        except ImageError as problem:
+            return str(problem)
+        return image.pixels.tobytes(), image.height, image.width, image.scale
+
+    def same(self, data, smallest):
+        found = self.outcome(lambda: decode_scaled(data, smallest, place="here"))
+        assert found == self.outcome(lambda: decode_by_pillow(data, smallest, "here"))
+
+    @settings(deadline=None, max_examples=80)
+    @given(
+        height=st.integers(1, 260), width=st.integers(1, 260), mode=st.sampled_from(["RGB", "L", "CMYK"]),
+        subsampling=st.integers(0, 2), progressive=st.booleans(), quality=st.integers(5, 100),
+        least=st.none() | st.integers(1, 64), seed=st.integers(0, 9),
+    )  # fmt: skip
+    def test_whole_images(self, height, width, mode, subsampling, progressive, quality, least, seed):
+        data = encoded(
+            photograph(height, width, seed).convert(mode),
+            quality=quality, progressive=progressive, subsampling=subsampling,
+        )  # fmt: skip
+        self.same(data, None if least is None else lambda *_: (least, least + 1))
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6),
+        cut=st.none() | st.floats(0.01, 1), in_header=st.booleans(), scaled=st.booleans(),
+        kind=st.sampled_from([{}, {"progressive": True}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}]),
+    )  # fmt: skip
+    def test_damaged_images(self, changes, cut, in_header, scaled, kind):
+        data = bytearray(encoded(photograph(120, 150), **kind))
+        for at, value in changes:
+            data[at % min(len(data), 700 if in_header else len(data))] = value
+        data = bytes(data[: None if cut is None else max(1, int(cut * len(data)))])
+        self.same(data, (lambda *_: (30, 30)) if scaled else None)
+
+    def test_which_are_plain(self):
+        def is_plain(image, **options):
+            return decode_plain_jpeg(encoded(image, **options), None, 10**6) is not None
+
+        picture = photograph(40, 50)
+        assert is_plain(picture)
+        assert is_plain(picture.convert("L"))
+        assert not is_plain(picture.convert("CMYK"))
+        assert not is_plain(picture, kind="PNG")
+        assert decode_plain_jpeg(encoded(picture), None, 1999) is None
+        assert decode_plain_jpeg(encoded(picture)[:-200], None, 10**6) is None
+        assert decode_plain_jpeg(b"", None, 10**6) is None
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("smallest", [None, TO_48])
+def test_real_photographs_are_plain_and_the_same_by_pillow(real_data, smallest):
+    for path in (real_data / "caltech101/101_ObjectCategories").glob("*/*.jpg"):
+        data = path.read_bytes()
+        plain = decode_plain_jpeg(data, smallest)
+        assert plain is not None
+        other = decode_by_pillow(data, smallest, path.name)
+        assert plain[1:] == other[1:]
+        np.testing.assert_array_equal(plain.pixels, other.pixels)

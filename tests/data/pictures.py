@@ -1,0 +1,26 @@
+"""Pictures for tests: noise, smooth blobs as in photographs, and their files."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image, kind="JPEG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def photograph(height, width, seed=0):
+    """Smooth blobs with one hard edge, as in photographs."""
+    coarse = Image.fromarray(noise(6, 7, seed)).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(coarse).copy()
+    pixels[height // 3 : 2 * height // 3, width // 2 :] //= 3
+    return Image.fromarray(pixels)
