@@ -26,8 +26,6 @@ from tmkt_train.report.statistics import (
 )
 from tmkt_train.training.record import RunRecord
 
-_METHODS_WITH_TSM_ALONE = ("tmkt", "tsm")
-
 
 def mix_ratio(run: RunRecord) -> Drawing | None:
     """Draw the mix ratio over epochs: planned, and realized with its standard deviation over sequences."""
@@ -63,7 +61,7 @@ def _distributions(run: RunRecord) -> list[Float64Array | None]:
     """Give the distribution of t* in each epoch, shape (T + 1,); None where TSM alone does not decide it."""
     stored, steps = run.diagnostics.get("replacement_histogram", ()), run.text("time_bins") or ""
     num_steps = len(stored) - 1 if len(stored) > 1 else int(steps) if steps.isdecimal() else 0
-    if run.method not in _METHODS_WITH_TSM_ALONE or not num_steps:
+    if run.method != "tmkt" or not num_steps:
         return [None] * len(run.epochs)
     law = run.text("law") or "sequential"
     return [_distribution(ratio, num_steps, law) for ratio in run.column("mix_ratio")]
