@@ -6,6 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.kernels.compile import kernel
+from tmkt_data.kernels.event_columns import EventColumns
+
+Steps = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Column and row displacement at each step, including the image offset, shape (S + 1,) each, pixels."""
+Behavior = tuple[float, float, float, float, float]
+"""What all pixels share:
+
+- step_us: time between two steps, microseconds, above 0;
+- follow: fraction by which a pixel's level approaches the true brightness in one step, in (0, 1];
+- refractory_us: time without events after an event, microseconds, 0 or more;
+- noise_per_step: probability of a noise event per pixel and step, in [0, 1];
+- jitter_us: maximum time shift of an event in either direction, microseconds.
+"""
+Pixels = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.uint64]]
+"""What each pixel has of its own, shape (height * width,) each:
+
+- threshold_on: log-brightness increase that fires an ON event, above 0;
+- threshold_off: decrease that fires an OFF event, above 0;
+- start: initial reference, in (-1, 1): +1 is one ON threshold above the first level, -1 one OFF threshold below;
+- key: random key for noise and jitter.
+"""
 
 
 @kernel
@@ -26,53 +47,34 @@ def _unit(word: np.uint64) -> float:
 @kernel
 def sense_changes(
     brightness: NDArray[np.float64],
-    dx: NDArray[np.float64],
-    dy: NDArray[np.float64],
+    steps: Steps,
     size: tuple[int, int],
-    step_us: float,
-    follow: float,
-    refractory_us: float,
-    noise_per_step: float,
-    jitter_us: float,
-    threshold_on: NDArray[np.float64],
-    threshold_off: NDArray[np.float64],
-    start: NDArray[np.float64],
-    keys: NDArray[np.uint64],
-    t: NDArray[np.int64],
-    x: NDArray[np.uint16],
-    y: NDArray[np.uint16],
-    p: NDArray[np.bool_],
+    behavior: Behavior,
+    pixels: Pixels,
+    out: EventColumns,
 ) -> int:
     """Simulate every pixel over the whole path and write its events, pixel by pixel in row-major order.
 
-    Between two steps the level of a pixel is linear. An event fires when it differs from the reference by a
-    threshold; the pixel then ignores `refractory_us`, and the level after that is its new reference.
+    Between two steps the level of a pixel is linear. An event fires when it differs from the reference by a threshold;
+    the pixel then ignores its refractory time, and the level after that is its new reference.
 
     Args:
         brightness: Logarithm of the image's brightness, shape (h, w), finite; edge values are replicated.
-        dx: Column displacement at each step, shape (S + 1,), pixels, including the image offset.
-        dy: Row displacement at each step, shape (S + 1,).
+        steps: See `Steps`.
         size: Width and height of the sensor, at most 65536 each.
-        step_us: Time between two steps, microseconds, above 0.
-        follow: Fraction by which a pixel's level approaches the true brightness in one step, in (0, 1].
-        refractory_us: Time without events after an event, microseconds, 0 or more.
-        noise_per_step: Probability of a noise event per pixel and step, in [0, 1].
-        jitter_us: Maximum time shift of an event in either direction, microseconds.
-        threshold_on: Log-brightness increase that fires an ON event, shape (height * width,), above 0.
-        threshold_off: Decrease that fires an OFF event, shape (height * width,), above 0.
-        start: Initial reference, shape (height * width,), in (-1, 1): +1 is one ON threshold above the first
-            level, -1 one OFF threshold below.
-        keys: Random key of each pixel for noise and jitter, shape (height * width,), uint64.
-        t: Out: microseconds in [0, S * step_us), any capacity N.
-        x: Out: columns, capacity N.
-        y: Out: rows, capacity N.
-        p: Out: polarities, capacity N.
+        behavior: See `Behavior`.
+        pixels: See `Pixels`.
+        out: Written to: capacity N; times lie in [0, S * step_us).
 
     Returns:
         Number of events. If above N, only the first N were written; call again with that capacity.
 
     Source: Lichtsteiner et al. 2008 (pixel), Rebecq et al. 2018 (linear interpolation between steps).
     """
+    dx, dy = steps
+    step_us, follow, refractory_us, noise_per_step, jitter_us = behavior
+    threshold_on, threshold_off, start, keys = pixels
+    t, x, y, p = out
     width, height = size
     rows, columns = brightness.shape
     num_steps = dx.size - 1

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tmkt_data.errors import ImageError, SpecError
 from tmkt_data.events.events import Events, SensorSize
 from tmkt_data.events.formats.atis import ATIS_SIZE, MAX_TIME_US
+from tmkt_data.kernels.event_columns import empty_columns, first_events
 from tmkt_data.random_keys import Purpose, draw_key, uniform
 from tmkt_data.simulate.saccade import SaccadePath
 
@@ -131,29 +132,35 @@ def simulate_recording(
         >>> len(events) > 500, events.sensor_size
         (True, SensorSize(width=34, height=34))
     """
+    # numba loads only here.
     from tmkt_data.kernels.sensor import sense_changes
 
     _check_arguments(image, sensor_size)
     num_steps = settings.path.duration_us // settings.step_us
     dx, dy = settings.path.displacement(np.arange(num_steps + 1) * settings.step_us)
-    chance = _draw_pixels(key, sensor_size, settings)
+    pixels = _draw_pixels(key, sensor_size, settings)
     follow = _round(-math.expm1(-settings.step_us / settings.time_constant_us)) if settings.time_constant_us else 1.0
+    noise_per_step = settings.noise_rate_hz * settings.step_us * 1e-6
+    behavior = (
+        float(settings.step_us),
+        follow,
+        float(settings.refractory_us),
+        noise_per_step,
+        float(settings.jitter_us),
+    )
+    steps, size = (dx + offset[0], dy + offset[1]), (sensor_size.width, sensor_size.height)
     shown = 255 - image if settings.negative else image
     brightness = _log_brightness(shown, settings.black_level, settings.blur)
     capacity = 16 * sensor_size.width * sensor_size.height
     while True:
-        t, p = np.empty(capacity, np.int64), np.empty(capacity, np.bool_)
-        x, y = np.empty(capacity, np.uint16), np.empty(capacity, np.uint16)
-        count = sense_changes(
-            brightness, dx + offset[0], dy + offset[1], (sensor_size.width, sensor_size.height),
-            float(settings.step_us), follow, float(settings.refractory_us),
-            settings.noise_rate_hz * settings.step_us * 1e-6, float(settings.jitter_us), *chance, t, x, y, p,
-        )  # fmt: skip
+        columns = empty_columns(capacity)
+        count = sense_changes(brightness, steps, size, behavior, pixels, columns)
         if count <= capacity:
             break
         capacity = count
-    order = np.argsort(t[:count], kind="stable")
-    return Events(t[order], x[order], y[order], p[order], sensor_size, count, {}, 0)
+    t, x, y, p = first_events(columns, count)
+    order = np.argsort(t, kind="stable")
+    return Events(t[order], x[order], y[order], p[order], sensor_size, count)
 
 
 def _check_arguments(image: NDArray[np.uint8], sensor_size: SensorSize) -> None:

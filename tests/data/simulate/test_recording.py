@@ -38,39 +38,6 @@ def as_bytes(events):
     return encode_atis(events)
 
 
-class TestPath:
-    def test_corners_and_middles(self):
-        path = SaccadePath()
-        dx, dy = path.displacement(np.array([0, 50_000, 100_000, 150_000, 200_000, 250_000, 300_000]))
-        assert dx.tolist() == [0.0, 1.75, 3.5, 5.25, 7.0, 3.5, 0.0]
-        assert dy.tolist() == [0.0, 3.5, 7.0, 3.5, 0.0, 0.0, 0.0]
-
-    def test_is_still_at_the_corners_and_fastest_in_the_middle(self):
-        dx, dy = SaccadePath().displacement(np.arange(0, 300_001, 1_000))
-        speed = np.hypot(np.diff(dx), np.diff(dy)).reshape(3, 100)
-        assert (speed[:, :7] == 0.0).all()
-        assert (speed[:, -7:] == 0.0).all()
-        assert ((speed.argmax(axis=1) >= 49) & (speed.argmax(axis=1) <= 50)).all()
-
-    def test_rests_before_and_after(self):
-        dx, dy = TO_THE_RIGHT.displacement([-5, 100_000, 10**9])
-        assert dx.tolist() == [0.0, 6.0, 6.0]
-        assert dy.tolist() == [0.0, 0.0, 0.0]
-
-    @pytest.mark.parametrize(
-        ("wrong", "named"),
-        [
-            ({"corners": ((0.0, 0.0),)}, "two or more"),
-            ({"corners": ((0.0, 0.0), (np.nan, 1.0))}, "finite"),
-            ({"rest_us": 100_000}, "rest_us 100000"),
-            ({"rest_us": -1}, "rest_us -1"),
-        ],
-    )
-    def test_refuses(self, wrong, named):
-        with pytest.raises(SpecError, match=named):
-            SaccadePath(**wrong)
-
-
 class TestEvents:
     @pytest.mark.parametrize("value", [0, 77, 255])
     def test_constant_image_is_silent(self, value):
@@ -183,36 +150,6 @@ class TestChance:
         assert len(events) > 16 * 100
         assert events.num_read == len(events)
         assert (np.diff(events.t) >= 0).all()
-
-
-class TestKernel:
-    def test_writes_no_more_than_there_is_room_for(self):
-        from tmkt_data.kernels.sensor import sense_changes
-
-        num_steps, side = 20, 6
-        brightness = np.random.default_rng(1).normal(0.0, 1.0, (side, side))
-        path = np.linspace(0.0, 3.0, num_steps + 1)
-        pixels = np.arange(side * side)
-
-        def run(room: int):
-            # One guard element behind the room that the kernel is told of.
-            out = [np.full(room + 1, fill, kind) for fill, kind in ((-7, "i8"), (999, "u2"), (999, "u2"), (0, "?"))]
-            count = sense_changes(
-                brightness, path, path * 0.5, (side, side), 1_000.0, 1.0, 0.0, 0.1, 100.0,
-                np.full(side * side, 0.1), np.full(side * side, 0.1), np.zeros(side * side),
-                pixels.astype(np.uint64), *(column[:room] for column in out),
-            )  # fmt: skip
-            return count, out
-
-        count, whole = run(10_000)
-        assert 100 < count < 10_000
-        for room in (0, 1, count // 2, count):
-            needed, cut = run(room)
-            assert needed == count
-            assert cut[0][room] == -7
-            assert cut[1][room] == cut[2][room] == 999
-            for short, full in zip(cut, whole, strict=True):
-                assert (short[:room] == full[:room]).all()
 
 
 class TestArguments:
