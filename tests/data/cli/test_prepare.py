@@ -117,7 +117,7 @@ def test_a_class_without_images_is_refused_unless_asked_for(root, tmp_path):
     assert "1 class with recordings but no images (2)" in one_line(run(*arguments))
     assert not (tmp_path / "a.h5").exists()
     assert run(*arguments, "--allow-unpaired").exit_code == 0
-    assert "no image of that class" in one_line(run("pairs", tmp_path / "a.h5"))
+    assert "no images of that class" in one_line(run("pairs", tmp_path / "a.h5"))
 
 
 def test_an_unwritable_place_is_one_line(root, tmp_path):

@@ -74,7 +74,7 @@ def test_times_with_fractions_are_read_in_the_unit_that_is_given():
     seconds = mat(**COLUMNS | {"ts": [[0.5], [0.500001]]})
     assert decode_matlab(seconds, unit="s").t.tolist() == [500_000, 500_001]
     assert decode_matlab(mat(**COLUMNS | {"ts": [[1.5], [2.25]]}), unit="ms").t.tolist() == [1500, 2250]
-    with pytest.raises(EventError, match=r"ts has fractions, expected whole numbers; say their unit, unit='s' or"):
+    with pytest.raises(EventError, match=r"ts has fractions, expected whole numbers; give their unit, unit='s' or"):
         decode_matlab(seconds)
     with pytest.raises(EventError, match=r"t holds NaN or infinity"):
         decode_matlab(mat(**COLUMNS | {"ts": [[np.nan], [1.0]]}), unit="s")

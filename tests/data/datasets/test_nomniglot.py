@@ -211,7 +211,7 @@ def test_wrong_trees_are_named(tree, tmp_path):
     path = recording_of(copy, 2)
     path.rename(path.with_name("0965.aedat4"))
     path.with_suffix(".csv").rename(path.with_name("0965.csv"))
-    with pytest.raises(CatalogueError, match="sample 0965/01 is in"):
+    with pytest.raises(CatalogueError, match="duplicate 0965/01, also in"):
         open_nomniglot(copy)
     path.with_name("0965.aedat4").rename(path.with_name("9999.aedat4"))
     path.with_name("0965.csv").rename(path.with_name("9999.csv"))

@@ -281,7 +281,8 @@ def test_archives_of_two_sides_are_decoded_at_once(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["events", str(tmp_path / "sides.npz"), "--columns", "xyt"])
     assert result.exit_code == 0
     assert (
-        "note: sides.npz is decoded at once, which takes several times its 0.0 MB of memory; tmkt-data" in result.stderr
+        "note: sides.npz is decoded at once, which takes several times its 0.0 MB of memory; convert it"
+        in result.stderr
     )
 
 
