@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tmkt_data.errors import SpecError
 from tmkt_train.choices import Backbone
 from tmkt_train.network.network import FrameShape, Heads, SpikingNetwork
-from tmkt_train.network.resnet18 import resnet18
-from tmkt_train.network.scnn import scnn
+from tmkt_train.network.resnet18 import ResNet18
+from tmkt_train.network.scnn import Scnn
 from tmkt_train.network.stages import LayerChoices
-from tmkt_train.network.vgg_snn import vgg_snn
+from tmkt_train.network.vgg_snn import VggSnn
 
 
 def build_model(backbone: Backbone, shape: FrameShape, heads: Heads, choices: LayerChoices) -> SpikingNetwork:
@@ -26,19 +27,27 @@ def build_model(backbone: Backbone, shape: FrameShape, heads: Heads, choices: La
         The network, in training mode, on the CPU.
 
     Raises:
-        SpecError: The frames are too small for the network.
+        SpecError: The frames are so small that poolings would shrink them to nothing.
 
     Example:
         >>> model = build_model("scnn", FrameShape(4, 2, (28, 28)), Heads(10, separate=False), LayerChoices("none"))
         >>> model.spiking_layer_names
         ['lif1', 'lif2', 'lif3']
     """
-    if choices.surrogate == "auto":
-        choices = replace(choices, surrogate="rectangle" if backbone == "scnn" else "triangle")
+    body: type[VggSnn | ResNet18 | Scnn]
     match backbone:
         case "vgg-snn":
-            return vgg_snn(shape, heads, choices)
+            body = VggSnn
         case "resnet18":
-            return resnet18(shape, heads, choices)
+            body = ResNet18
         case "scnn":
-            return scnn(shape, heads, choices)
+            body = Scnn
+    if min(shape.size) < body.minimum_size:
+        message = (
+            f"{backbone}: input {shape.size[0]} x {shape.size[1]}, expected at least {body.minimum_size} x "
+            f"{body.minimum_size}; prepare the cache with a larger size"
+        )
+        raise SpecError(message)
+    if choices.surrogate == "auto":
+        choices = replace(choices, surrogate="rectangle" if backbone == "scnn" else "triangle")
+    return SpikingNetwork(body(shape, choices), shape, heads)

@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 from torch.nn.modules import module as modules
-from torch.utils.hooks import RemovableHandle
 
 from tmkt_train.network.neurons import jelly_implementation
 from tmkt_train.network.stages import Signal, Stage, run_plain
@@ -32,10 +31,8 @@ def run_stage(stage: Stage, signal: Signal, *, plain: bool = False) -> Signal:
         plain: Run the plain layers in any case: for double backward, which kernels refuse, and for whatever observes
             a pass by other means than hooks.
     """
-    found = None
-    if not plain and not _has_hooks(stage):
-        kernels = _kernels(signal.values.device)
-        found = None if kernels is None else kernels(stage, signal)
+    kernels = None if plain or _has_hooks(stage) else _kernels(signal.values.device)
+    found = None if kernels is None else kernels(stage, signal)
     return run_plain(stage, signal) if found is None else found
 
 
@@ -57,41 +54,30 @@ def lif_implementation(device: torch.device) -> str:
 
 # torch has no function that says whether a module has hooks. But a handle knows the table that its hook went to, so one
 # hook that is registered and removed at once shows the table. Tables are remembered by weak references.
-Table = Callable[[], Any]
-_tables_of: WeakKeyDictionary[nn.Module, list[Table]] = WeakKeyDictionary()
+_KINDS = ("forward_pre_hook", "forward_hook", "full_backward_pre_hook", "full_backward_hook")
+_tables_of: WeakKeyDictionary[nn.Module, list[Callable[[], Any]]] = WeakKeyDictionary()
 
 
 def _has_hooks(stage: Stage) -> bool:
     """Return whether hooks are registered on a layer of a stage, or on all modules of the process."""
-    return any(table() for tables in (_global_tables(), *map(_tables, stage.layers())) for table in tables)
-
-
-def _tables(layer: nn.Module) -> list[Table]:
-    if layer not in _tables_of:
-        _tables_of[layer] = _find_tables(
-            layer.register_forward_pre_hook,
-            layer.register_forward_hook,
-            layer.register_full_backward_pre_hook,
-            layer.register_full_backward_hook,
-        )
-    return _tables_of[layer]
+    tables = list(_tables_of_all_modules())
+    for layer in stage.layers():
+        if layer not in _tables_of:
+            _tables_of[layer] = _find_tables(layer, "register_")
+        tables += _tables_of[layer]
+    return any(table() for table in tables)
 
 
 @cache
-def _global_tables() -> list[Table]:
-    return _find_tables(
-        modules.register_module_forward_pre_hook,
-        modules.register_module_forward_hook,
-        modules.register_module_full_backward_pre_hook,
-        modules.register_module_full_backward_hook,
-    )
+def _tables_of_all_modules() -> list[Callable[[], Any]]:
+    return _find_tables(modules, "register_module_")
 
 
-def _find_tables(*register: Callable[[Callable[..., None]], RemovableHandle]) -> list[Table]:
-    tables: list[Table] = []
-    for add in register:
+def _find_tables(owner: Any, prefix: str) -> list[Callable[[], Any]]:
+    tables: list[Callable[[], Any]] = []
+    for kind in _KINDS:
         try:
-            handle = add(lambda *_: None)
+            handle = getattr(owner, prefix + kind)(lambda *_: None)
         except RuntimeError:
             # torch refuses a full backward hook beside one of the deprecated kind, so there is one.
             return [lambda: True]

@@ -11,7 +11,7 @@ from tmkt_data.errors import SpecError
 from tmkt_train.choices import Head
 from tmkt_train.network.batch_norm import set_stream
 from tmkt_train.network.execution import run_stage
-from tmkt_train.network.neurons import keep_membrane, linear, membrane, reset, spiking_layers
+from tmkt_train.network.neurons import keep_membrane, membrane, reset, spiking_layers
 from tmkt_train.network.stages import RunStage, Signal
 
 
@@ -58,10 +58,12 @@ class Body(nn.Module):
     """The layers of a network from the frames to the feature.
 
     Attributes:
+        minimum_size: Smallest height and width of the frames in pixels.
         feature_size: Width D_f of the feature.
         alignment_size: Width D of what the streams are aligned by.
     """
 
+    minimum_size: int
     feature_size: int
     alignment_size: int
 
@@ -82,6 +84,10 @@ class Body(nn.Module):
         """
         raise NotImplementedError
 
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """Draw the initial weights of one module of a network with this body; by default those of PyTorch stay."""
+
 
 class SpikingNetwork(nn.Module):
     """A spiking network that classifies sequences of frames; it resets its neurons itself.
@@ -94,15 +100,16 @@ class SpikingNetwork(nn.Module):
     """
 
     def __init__(self, body: Body, frame_shape: FrameShape, heads: Heads) -> None:
-        """Put the heads on a body."""
+        """Put the heads on a body, and draw the initial weights."""
         super().__init__()
         self.body = body
-        self.event_head = linear(body.feature_size, heads.num_classes)
-        self.image_head = linear(body.feature_size, heads.num_classes) if heads.separate else None
+        self.event_head = nn.Linear(body.feature_size, heads.num_classes)
+        self.image_head = nn.Linear(body.feature_size, heads.num_classes) if heads.separate else None
         self.frame_shape = frame_shape
         self.feature_size = body.feature_size
         self.alignment_size = body.alignment_size
         self.spiking_layer_names = list(spiking_layers(body))
+        self.apply(body.initialize)
 
     def forward(self, frames: Tensor, head: Head = "event", tap: bool = False, plain: bool = False) -> NetworkOutput:
         """Run one stream from rest.
@@ -141,7 +148,7 @@ class SpikingNetwork(nn.Module):
         # State kept by the neurons would hold the graph of this pass until the next one.
         reset(self)
         chosen = self.image_head if head == "image" and self.image_head is not None else self.event_head
-        return NetworkOutput(logits=chosen(features), features=features, alignment=alignment)
+        return NetworkOutput(chosen(features), features, alignment)
 
     def _check(self, frames: Tensor) -> None:
         shape = self.frame_shape
@@ -152,17 +159,3 @@ class SpikingNetwork(nn.Module):
                 f"H={expected[1]}, W={expected[2]}]; build the model for this cache, and put time before the batch"
             )
             raise SpecError(message)
-
-
-def check_minimum_size(place: str, size: tuple[int, int], minimum: int) -> None:
-    """Refuse an input that the poolings of a network would shrink to nothing.
-
-    Raises:
-        SpecError: The height or the width is below `minimum`.
-    """
-    if min(size) < minimum:
-        message = (
-            f"{place}: input {size[0]} x {size[1]}, expected at least {minimum} x {minimum}; "
-            "prepare the cache with a larger size"
-        )
-        raise SpecError(message)

@@ -59,9 +59,9 @@ def standard_surrogate(neurons: Any) -> Surrogate | None:
 
     Kernels compute that equation only, so a layer with changed attributes or with state has to run its own forward.
     """
-    if type(neurons) is not neuron.LIFNode or any(getattr(neurons, name) != _EQUATION[name] for name in _EQUATION):
+    if type(neurons) is not neuron.LIFNode or not isinstance(neurons.v, float) or neurons.v != 0.0:
         return None
-    if not isinstance(neurons.v, float) or neurons.v != 0.0:
+    if any(getattr(neurons, name) != value for name, value in _EQUATION.items()):
         return None
     found: Any = neurons.surrogate_function
     surrogate: Surrogate
@@ -126,11 +126,6 @@ def is_plain_convolution(module: Any) -> bool:
     return (module.step_mode, module.bias, module.padding_mode) == ("m", None, "zeros")
 
 
-def linear(num_inputs: int, num_outputs: int) -> nn.Linear:
-    """Build a linear layer with bias over (T, B, D)."""
-    return nn.Linear(num_inputs, num_outputs)
-
-
 def avg_pool() -> nn.Module:
     """Build a 2 x 2 average pooling over (T, B, C, H, W); an odd last row or column is dropped."""
     module: nn.Module = layer.AvgPool2d(2, step_mode="m")
@@ -143,16 +138,3 @@ def is_plain_pooling(module: Any) -> bool:
         return False
     geometry = (module.kernel_size, module.stride, module.padding, module.ceil_mode, module.divisor_override)
     return module.step_mode == "m" and geometry == (2, 2, 0, False, None)
-
-
-def flatten() -> nn.Module:
-    """Build a layer from (T, B, C, H, W) to (T, B, C H W)."""
-    return nn.Flatten(start_dim=2)
-
-
-class GlobalAveragePool(nn.Module):
-    """Mean over all pixels: (T, B, C, H, W) to (T, B, C)."""
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Average the pixels of each channel."""
-        return values.mean(dim=(-2, -1))

@@ -7,11 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tmkt_train.network.network import Body, FrameShape, Heads, SpikingNetwork, check_minimum_size
-from tmkt_train.network.neurons import GlobalAveragePool, conv2d
+from tmkt_train.network.network import Body, FrameShape
+from tmkt_train.network.neurons import conv2d
 from tmkt_train.network.stages import LayerChoices, RunStage, Signal, Stage
 
-_MINIMUM_SIZE = 8
 _WIDTHS = (64, 128, 256, 512)
 _BLOCKS = 2
 
@@ -47,11 +46,22 @@ class PreActivationBlock(nn.Module):
         return Signal(residual.values + shortcut.values)
 
 
-class ResNet18Body(Body):
-    """A convolution, four groups of two blocks with 64 to 512 channels, batch norm and global average pooling."""
+class ResNet18(Body):
+    """A convolution, four groups of two blocks with 64 to 512 channels, batch norm and global average pooling.
+
+    No neurons follow the last block: the pooled vector is real-valued, and is both the feature and what the alignment
+    compares. Convolutions have no bias and start from Kaiming-normal initialization with fan-out. The reference has
+    48 x 48 pixels, batch norm "per-step" and the triangle as surrogate. With one head, 2 channels and 20 classes the
+    network has 11 177 620 parameters.
+
+    Source:
+        He et al., AAAI 2024, for CEP-DVS; He et al., ECCV 2016.
+    """
+
+    minimum_size = 8
 
     def __init__(self, shape: FrameShape, choices: LayerChoices) -> None:
-        """Build the layers `conv`, `stage1_1`, `stage1_2`, ..., `stage4_2`, `norm` and `pool`."""
+        """Build the layers `conv`, `stage1_1`, `stage1_2`, ..., `stage4_2` and `norm`."""
         super().__init__()
         num_inputs = _WIDTHS[0]
         self.conv = conv2d(shape.num_channels, num_inputs, 3, padding=1)
@@ -61,42 +71,19 @@ class ResNet18Body(Body):
                 self.add_module(f"stage{group}_{block}", PreActivationBlock(num_inputs, width, stride, choices))
                 num_inputs = width
         self.norm = choices.norm(num_inputs)
-        self.pool = GlobalAveragePool()
         self.alignment_size = self.feature_size = num_inputs
 
     def forward(self, frames: Signal, run: RunStage) -> Tensor:
-        """See `Body.forward`; the feature is real-valued, and also what aligns the streams."""
+        """See `Body.forward`."""
         signal = run(Stage(convolution=self.conv), frames)
         for block in self.children():
             if isinstance(block, PreActivationBlock):
                 signal = block(signal, run)
-        features: Tensor = self.pool(self.norm(signal.values))
+        features: Tensor = self.norm(signal.values).mean(dim=(-2, -1))
         return features
 
-
-def resnet18(shape: FrameShape, heads: Heads, choices: LayerChoices) -> SpikingNetwork:
-    """Build ResNet-18: a convolution, four groups of two blocks with 64 to 512 channels, a global average pooling.
-
-    No neurons follow the last block: the pooled vector is real-valued, and is both the feature and what the alignment
-    compares. Convolutions have no bias and start from Kaiming-normal initialization with fan-out.
-
-    Args:
-        shape: Frames that the network takes; the reference has 48 x 48.
-        heads: Classifiers.
-        choices: Batch normalization and surrogate; the reference has "per-step" and the triangle.
-
-    Returns:
-        The network; 11 177 620 parameters with one head, 2 channels and 20 classes.
-
-    Raises:
-        SpecError: The input is smaller than 8 x 8.
-
-    Source:
-        He et al., AAAI 2024, for CEP-DVS; He et al., ECCV 2016.
-    """
-    check_minimum_size("resnet18", shape.size, _MINIMUM_SIZE)
-    network = SpikingNetwork(ResNet18Body(shape, choices), shape, heads)
-    for module in network.modules():
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """See `Body.initialize`."""
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return network

@@ -84,12 +84,9 @@ class LayerChoices:
     """What a recipe chooses about the layers of a network.
 
     Attributes:
-        batch_norm: How batch normalization takes its statistics, see `batch_norm.batch_norm`; the references have
-            "per-step", and "none" in scnn.
-        statistics: Whether both streams share the running statistics of batch normalization, as in the reference, or
-            evaluation uses those of the event stream alone.
-        surrogate: Gradient of the spike, see `neurons.lif`; "auto" is that of the reference: the rectangle in scnn,
-            the triangle elsewhere.
+        batch_norm: See `batch_norm.batch_norm`; the references have "per-step", and "none" in scnn.
+        statistics: See there; the references have "shared".
+        surrogate: See `neurons.lif`; "auto" is that of the reference: the rectangle in scnn, the triangle elsewhere.
     """
 
     batch_norm: BatchNormMode = "per-step"

@@ -8,7 +8,7 @@ from torch import nn
 from tmkt_train.method.losses import cka
 from tmkt_train.network.backbones import build_model
 from tmkt_train.network.network import Body, FrameShape, Heads, SpikingNetwork
-from tmkt_train.network.neurons import conv2d, flatten, lif, spiking_layers
+from tmkt_train.network.neurons import conv2d, lif, spiking_layers
 from tmkt_train.network.stages import LayerChoices, Stage
 from tmkt_train.training.probe import (
     AC_PJ,
@@ -26,12 +26,12 @@ class TinyBody(Body):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.lif, self.flatten = conv2d(1, 3, 1), lif(), flatten()
+        self.conv, self.lif = conv2d(1, 3, 1), lif()
         self.feature_size = self.alignment_size = 6
 
     def forward(self, frames, run):
         signal = run(Stage(convolution=self.conv), frames)
-        return self.flatten(run(Stage(neurons=self.lif), signal).values)
+        return run(Stage(neurons=self.lif), signal).values.flatten(2)
 
 
 def tiny(weight=1.0):
