@@ -89,16 +89,15 @@ def require_finite(parameters: Iterable[tuple[str, Tensor]], place: str) -> None
             raise NonFiniteError(f"{place}: {name} is NaN or infinite; lower optim.learning_rate or loss weights")
 
 
-def save_last(folder: RunFolder, recipe: Recipe, setup: TrainingSetup, state: TrainingState) -> None:
-    """Save everything that is needed to resume.
+def last_values(recipe: Recipe, setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:
+    """Return what last.pt holds: everything that is needed to resume.
 
     Raises:
-        NonFiniteError: A weight is NaN or infinite; nothing is written.
-        RunError: It cannot be written.
+        NonFiniteError: A weight is NaN or infinite.
     """
     weights = [*setup.model.state_dict().items(), *setup.method.state_dict().items()]
     require_finite(weights, f"epoch {state.epoch + (state.batch > 0)}")
-    values = {
+    return {
         "position": state.state_dict(),
         "model": setup.model.state_dict(),
         "method": setup.method.state_dict(),
@@ -106,16 +105,6 @@ def save_last(folder: RunFolder, recipe: Recipe, setup: TrainingSetup, state: Tr
         "generator": torch.get_rng_state(),
         "recipe": recipe_text(recipe),
     }
-    save_checkpoint(folder.last, values)
-
-
-def save_best(folder: RunFolder, setup: TrainingSetup, epoch: int) -> None:
-    """Save the weights of the selected epoch, counted from 0; after last.pt, from which they can be restored.
-
-    Raises:
-        RunError: They cannot be written.
-    """
-    save_checkpoint(folder.best, {"epoch": epoch, "model": setup.model.state_dict()})
 
 
 def restore(folder: RunFolder, setup: TrainingSetup) -> TrainingState:
@@ -138,7 +127,9 @@ def restore(folder: RunFolder, setup: TrainingSetup) -> TrainingState:
         raise RunError(f"{last}: not what this version of tmkt saves ({error!r:.100}); start a new run") from None
     if state.is_best_just_done and state.best is not None:
         # The process may have died between the two writes; here last.pt has the weights of both.
-        save_best(folder, setup, state.best.epoch)
+        save_checkpoint(folder.best, {"epoch": state.best.epoch, "model": setup.model.state_dict()})
+    elif state.best is not None and "best_model" in values:
+        save_checkpoint(folder.best, {"epoch": state.best.epoch, "model": values["best_model"]})
     elif state.best is not None:
         _require_epoch(folder, load_checkpoint(folder.best), state.best.epoch)
     return state

@@ -24,8 +24,6 @@ from tmkt_train.training.checkpoint import (
     require_finite,
     require_same_recipe,
     restore,
-    save_best,
-    save_last,
 )
 from tmkt_train.training.diagnostics import gather_diagnostics
 from tmkt_train.training.environment import choose_device, describe_environment, environment_changes, numerics
@@ -35,6 +33,7 @@ from tmkt_train.training.metrics import epoch_row
 from tmkt_train.training.optimizer import learning_rate_of
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
 from tmkt_train.training.result import count_parameters, result_record, write_end
+from tmkt_train.training.saving import CheckpointSaver, checkpoint_interval_s
 from tmkt_train.training.setup import TrainingSetup, build_setup
 from tmkt_train.training.state import TrainingState
 
@@ -59,7 +58,7 @@ def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = N
         environment = describe_environment(device, info.path, setup.frames.cache_digest)
     environment["recipe_digest"] = recipe_digest(parse_toml(recipe_text(recipe), recipe.name))
     folder = create_run_folder(recipe, out, environment)
-    return Run(recipe, folder, info.path, setup, tuple(recipe.warnings()))
+    return Run(recipe, folder, info.path, setup, tuple(recipe.warnings()), checkpoint_interval_s(device))
 
 
 def resume_run(path: Path, *, cache: Path | None = None) -> Run:
@@ -86,7 +85,8 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
             f"{source}: cache digest {now['cache_digest']}, expected {environment['cache_digest']} as when "
             "the run was started; give that cache with --cache, or start a new run"
         )
-    return Run(recipe, folder, source, setup, (*environment_changes(environment, now), *recipe.warnings()))
+    notes = (*environment_changes(environment, now), *recipe.warnings())
+    return Run(recipe, folder, source, setup, notes, checkpoint_interval_s(device))
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class Run:
         cache: Its cache.
         setup: What is trained.
         notes: Warnings, and what differs from when the run was started.
+        checkpoint_interval_s: Least seconds between two checkpoints; 0 for one after every epoch.
     """
 
     recipe: Recipe
@@ -106,6 +107,7 @@ class Run:
     cache: Path
     setup: TrainingSetup
     notes: tuple[str, ...] = ()
+    checkpoint_interval_s: float = 0.0
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> Generator[Progress, None, None]:
         """Train to the end, from the checkpoint if there is one.
@@ -121,26 +123,38 @@ class Run:
             NonFiniteError: The loss or a weight is NaN or infinite.
             RunError: The folder is in use, its files do not belong together, or cannot be written.
         """
-        with self.folder.lock():
+        saver = CheckpointSaver(self.folder, self.recipe, self.setup, self.checkpoint_interval_s)
+        with self.folder.lock(), saver:
             environment = self._read_environment()
             with numerics(self.recipe, environment["num_threads"]):
                 state = restore(self.folder, self.setup)
                 rows = self.folder.keep_metrics(state.epoch)
-
-                def stop_if_asked() -> None:
-                    if should_stop():
-                        self._stop(state)
-
                 yield self._started(state, environment)
-                try:
-                    while state.epoch < self.recipe.num_epochs:
-                        yield from self._train_epoch(state, stop_if_asked)
-                        rows.append(self._end_epoch(state, stop_if_asked))
-                        yield EpochDone(rows[-1], state.is_best_just_done, self.recipe.num_epochs)
-                except NonFiniteError as error:
-                    kept = "the last good checkpoint is kept" if self.folder.last.is_file() else "nothing is saved yet"
-                    raise NonFiniteError(f"{error}; {kept}") from None
+                yield from self._train_epochs(state, rows, saver, should_stop)
+                saver.wait()
                 yield Finished(self._finish(state, rows, environment, should_stop))
+
+    def _train_epochs(
+        self, state: TrainingState, rows: list[Row], saver: CheckpointSaver, should_stop: Callable[[], bool]
+    ) -> Iterator[Progress]:
+        def stop_if_asked() -> None:
+            if should_stop():
+                state.means.check(state.epoch)
+                state.tick(self.setup.device)
+                saver.save_now(state)
+                raise RunInterruptedError(self.folder.path)
+
+        num_epochs = self.recipe.num_epochs
+        try:
+            while state.epoch < num_epochs:
+                yield from self._train_epoch(state, stop_if_asked)
+                rows.append(self._end_epoch(state, stop_if_asked))
+                saver.save_epoch(state, is_last=state.epoch == num_epochs)
+                yield EpochDone(rows[-1], state.is_best_just_done, num_epochs)
+        except NonFiniteError as error:
+            saver.wait()
+            kept = "the last good checkpoint is kept" if self.folder.last.is_file() else "nothing is saved yet"
+            raise NonFiniteError(f"{error}; {kept}") from None
 
     def _read_environment(self) -> dict[str, Any]:
         """Read the environment, and update the path of the cache in it if that was moved."""
@@ -185,12 +199,6 @@ class Run:
                 stop_if_asked()
                 yield StepDone(state.epoch, batch, setup.batches_per_epoch)
 
-    def _stop(self, state: TrainingState) -> None:
-        state.means.check(state.epoch)
-        state.tick(self.setup.device)
-        save_last(self.folder, self.recipe, self.setup, state)
-        raise RunInterruptedError(self.folder.path)
-
     def _end_epoch(self, state: TrainingState, stop_if_asked: Callable[[], None]) -> Row:
         setup = self.setup
         state.tick(setup.device)
@@ -209,11 +217,7 @@ class Run:
         row |= {"samples_per_s": round(setup.num_draws / train_s, 3), "wall_s": round(state.epoch_s, 3)}
         self.folder.append_metrics(row)
         may_be_best = state.epoch >= self.recipe.image_epochs
-        is_best = state.finish_epoch(setup.device, selection.accuracy, selection.loss, may_be_best=may_be_best)
-        # In this order: best.pt can be restored from last.pt, and is never ahead of it.
-        save_last(self.folder, self.recipe, setup, state)
-        if is_best:
-            save_best(self.folder, setup, row["epoch"])
+        state.finish_epoch(setup.device, selection.accuracy, selection.loss, may_be_best=may_be_best)
         return row
 
     def _select(self, place: str, stop_if_asked: Callable[[], None]) -> Evaluation:
