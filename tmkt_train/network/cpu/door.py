@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tmkt_train.network.batch_norm import StreamBatchNorm2d
 from tmkt_train.network.cpu.firing import FiringLayer
@@ -20,7 +20,9 @@ from tmkt_train.network.neurons import (
 from tmkt_train.network.stages import Origin, Signal, Stage, run_plain
 
 _CHEAP = 64
-"""Input channels up to which a convolution is recomputed in backward rather than its output saved."""
+"""Input channels up to which a large output of a convolution is recomputed in backward rather than saved."""
+_LARGE = 32 << 20
+"""Bytes of an output from which memory is worth that time."""
 
 
 def run_stage(stage: Stage, signal: Signal) -> Signal | None:
@@ -58,8 +60,8 @@ def run_stage(stage: Stage, signal: Signal) -> Signal | None:
     step = FiringConvolution(layer, stage.pooling is not None, stage.convolution)
     origin = signal.origin or Origin((values,))
     result = fire_and_convolve(step, norm, values, origin)
-    is_cheap = result.requires_grad and stage.convolution.in_channels <= _CHEAP
-    return Signal(result, origin.then(step, stage.convolution.weight) if is_cheap else None)
+    recomputes = result.requires_grad and _is_cheap(stage.convolution, result)
+    return Signal(result, origin.then(step, stage.convolution.weight) if recomputes else None)
 
 
 def _convolve(stage: Stage, signal: Signal) -> Signal | None:
@@ -68,8 +70,12 @@ def _convolve(stage: Stage, signal: Signal) -> Signal | None:
     if conv is None or stage.norm is not None or stage.pooling is not None:
         return None
     result = conv(values)
-    is_cheap = result.requires_grad and conv.in_channels <= _CHEAP and not values.requires_grad
-    return Signal(result, Origin((values,)).then(PlainConvolution(conv), conv.weight) if is_cheap else None)
+    recomputes = result.requires_grad and not values.requires_grad and _is_cheap(conv, result)
+    return Signal(result, Origin((values,)).then(PlainConvolution(conv), conv.weight) if recomputes else None)
+
+
+def _is_cheap(conv: nn.Conv2d, result: Tensor) -> bool:
+    return conv.in_channels <= _CHEAP and result.nbytes >= _LARGE
 
 
 def _is_supported(stage: Stage, signal: Signal) -> bool:

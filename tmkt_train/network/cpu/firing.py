@@ -13,7 +13,7 @@ from torch import Tensor
 from tmkt_train.choices import Surrogate
 from tmkt_train.network.cpu.kernels.lif import fire, fire_gradient
 from tmkt_train.network.cpu.kernels.pooling import pool, unpool
-from tmkt_train.network.cpu.memory import as_rows, scratch
+from tmkt_train.network.cpu.memory import as_rows, fold, fold_factor, scratch
 from tmkt_train.network.cpu.normalization import Normalization
 from tmkt_train.network.cpu.workers import Workers
 from tmkt_train.network.neurons import THRESHOLD
@@ -38,19 +38,13 @@ class FiringLayer:
 
     def forward(self, values: Floats, start: int, spikes: Floats, potentials: Floats) -> None:
         """Write the spikes, and unless it is empty the potentials, of the rows from `start` on."""
-        state = np.empty((self.threads.count, *self._tile(values)), values.dtype)
+        factor = fold_factor(values.shape[2], values.shape[1], start, spikes.shape[1])
+        values, spikes, potentials = (fold(rows, factor) for rows in (values, spikes, potentials))
+        scale, shift = (np.tile(part, factor) for part in (self.norm.scale, self.norm.shift))
+        state = np.empty((self.threads.count, *_tile(values)), values.dtype)
         self.threads.run(
             lambda part, first, last: fire(
-                values,
-                self.norm.scale,
-                self.norm.shift,
-                THRESHOLD,
-                start,
-                state[part],
-                spikes,
-                potentials,
-                first,
-                last,
+                values, scale, shift, THRESHOLD, start // factor, state[part], spikes, potentials, first, last
             ),
             spikes.shape[1],
         )
@@ -67,20 +61,24 @@ class FiringLayer:
         Returns:
             Sums over the rows of the new gradient, and of it times (values - mean), shape (2, T, C).
         """
-        tile = self._tile(values)
-        num_time_steps, _, num_channels = values.shape
+        num_time_steps, num_rows, num_channels = values.shape
+        factor = fold_factor(num_channels, num_rows, rows.start, rows.stop)
+        values, potentials, grad = (fold(part, factor) for part in (values, potentials, grad))
+        scale, shift, mean = (np.tile(part, factor) for part in (self.norm.scale, self.norm.shift, self.norm.mean))
+        tile = _tile(values)
         charges = np.empty((self.threads.count, num_time_steps, *tile), values.dtype)
         later = np.empty((self.threads.count, *tile), values.dtype)
-        sums = np.zeros((_PARTS, 2, num_time_steps, num_channels))
-        bounds = [rows.start + (rows.stop - rows.start) * part // _PARTS for part in range(_PARTS + 1)]
+        sums = np.zeros((_PARTS, 2, num_time_steps, values.shape[2]))
+        start, count = rows.start // factor, (rows.stop - rows.start) // factor
+        bounds = [start + count * part // _PARTS for part in range(_PARTS + 1)]
 
         def some(thread: int, first: int, last: int) -> None:
             for part in range(first, last):
                 fire_gradient(
                     values,
-                    self.norm.scale,
-                    self.norm.shift,
-                    self.norm.mean,
+                    scale,
+                    shift,
+                    mean,
                     THRESHOLD,
                     self.surrogate == "triangle",
                     charges[thread],
@@ -94,11 +92,11 @@ class FiringLayer:
 
         self.threads.run(some, _PARTS)
         total: NDArray[np.float64] = sums.sum(axis=0)
-        return total
+        return total.reshape(2, num_time_steps, factor, num_channels).sum(axis=2) if factor > 1 else total
 
-    @staticmethod
-    def _tile(values: Floats) -> tuple[int, int]:
-        return max(1, _ROWS // values.shape[2]), values.shape[2]
+
+def _tile(values: Floats) -> tuple[int, int]:
+    return max(1, _ROWS // values.shape[2]), values.shape[2]
 
 
 class Chunks:

@@ -7,6 +7,7 @@ which returns to the system as soon as nothing refers to it.
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import threading
 from typing import Any
@@ -18,12 +19,32 @@ from torch import Tensor
 
 _MIN_MAPPED = 1 << 20
 """Bytes below which the heap does as well."""
+_NARROW, _WIDTH = 64, 320
+"""Channels below which rows are folded, and the most that a folded row has."""
 
 
 def as_rows(values: Tensor) -> NDArray[np.floating[Any]]:
     """Return (T, B, H, W, C) as an array (T, B H W, C) of the same memory."""
     rows: NDArray[np.floating[Any]] = values.detach().flatten(1, 3).numpy()
     return rows
+
+
+def fold_factor(num_channels: int, *row_counts: int) -> int:
+    """Return how many rows of few channels kernels take as one row, so that their inner loops fill vectors.
+
+    Args:
+        num_channels: Channels of a row.
+        row_counts: Numbers of rows that the factor has to divide.
+    """
+    common = math.gcd(*row_counts)
+    widest = _WIDTH // num_channels if num_channels < _NARROW else 1
+    return next((factor for factor in range(min(widest, common), 1, -1) if common % factor == 0), 1)
+
+
+def fold(rows: NDArray[Any], factor: int) -> NDArray[Any]:
+    """View rows (T, P, C) as (T, P / factor, factor C)."""
+    num_time_steps, num_rows, num_channels = rows.shape
+    return rows.reshape(num_time_steps, num_rows // factor, factor * num_channels)
 
 
 def mapped(like: Tensor, *shape: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tmkt_train.choices import BatchNormMode
 from tmkt_train.network.batch_norm import StreamBatchNorm2d
 from tmkt_train.network.cpu.kernels.batch_norm import finish_gradient, step_statistics
-from tmkt_train.network.cpu.memory import as_rows
+from tmkt_train.network.cpu.memory import as_rows, fold, fold_factor
 from tmkt_train.network.cpu.workers import Workers
 
 Floats = NDArray[np.floating[Any]]
@@ -74,10 +74,8 @@ def _batch_statistics(
     norm: StreamBatchNorm2d, values: Floats, threads: Workers
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return means and biased variances, shape (T, C), and update the running statistics, one step after the other."""
-    num_time_steps, count, num_channels = values.shape
-    mean, squares = np.empty((2, num_time_steps, num_channels))
-    sums = np.empty((num_time_steps, 2, num_channels), values.dtype)
-    threads.run(lambda _, first, last: step_statistics(values, sums, mean, squares, first, last), num_time_steps)
+    num_time_steps, count, _ = values.shape
+    mean, squares = _step_statistics(values, threads)
     variance = squares / count
     if norm.per_step:
         _update_running(norm, mean, squares / (count - 1))
@@ -87,6 +85,23 @@ def _batch_statistics(
     everything = num_time_steps * count
     _update_running(norm, total[None], spread[None] * everything / (everything - 1))
     return np.broadcast_to(total, mean.shape), np.broadcast_to(spread, mean.shape)
+
+
+def _step_statistics(values: Floats, threads: Workers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return means and sums of squared deviations of each time step, shape (T, C)."""
+    num_time_steps, count, num_channels = values.shape
+    factor = fold_factor(num_channels, count)
+    folded = fold(values, factor)
+    shape = num_time_steps, factor, num_channels
+    mean, squares = np.empty((2, num_time_steps, factor * num_channels))
+    sums = np.empty((num_time_steps, 2, factor * num_channels), values.dtype)
+    threads.run(lambda _, first, last: step_statistics(folded, sums, mean, squares, first, last), num_time_steps)
+    if factor == 1:
+        return mean, squares
+    means = mean.reshape(shape)
+    total = means.mean(axis=1)
+    between = np.square(means - total[:, None]).sum(axis=1) * (count // factor)
+    return total, squares.reshape(shape).sum(axis=1) + between
 
 
 def _update_running(norm: StreamBatchNorm2d, means: NDArray[np.float64], variances: NDArray[np.float64]) -> None:
@@ -124,9 +139,11 @@ def input_gradient(
     has_statistics = norm.mode != "none"
     offset = -slope * means[0] if has_statistics else np.zeros_like(slope)
     tilt = -slope * np.square(inverse) * means[1] if has_statistics else np.zeros_like(slope)
-    a, b, c = (np.ascontiguousarray(part, grad.dtype) for part in (slope, tilt, offset))
-    threads.run(lambda _, first, last: finish_gradient(grad, values, norm.mean, a, b, c, first, last), grad.shape[1])
     dtype = torch.from_numpy(grad[:0]).dtype
+    factor = fold_factor(grad.shape[2], grad.shape[1])
+    grad, values = fold(grad, factor), fold(values, factor)
+    mean, a, b, c = (np.tile(part.astype(grad.dtype), factor) for part in (norm.mean, slope, tilt, offset))
+    threads.run(lambda _, first, last: finish_gradient(grad, values, mean, a, b, c, first, last), grad.shape[1])
     weight, bias = (sums[1] * inverse).sum(axis=0), sums[0].sum(axis=0)
     return torch.from_numpy(weight).to(dtype), torch.from_numpy(bias).to(dtype)
 
