@@ -22,6 +22,7 @@ FULL: dict[str, list[str]] = {
     "image_side": [],
     "start_and_memory": [],
     "training_step": [],
+    "scnn_step": [],
     "growth": ["--counts", "1000", "10000", "100000"],
 }
 QUICK: dict[str, list[str]] = {
@@ -29,6 +30,7 @@ QUICK: dict[str, list[str]] = {
     "image_side": ["--photographs", "12", "--repeats", "1"],
     "start_and_memory": ["--recordings", "20", "40", "--repeats", "1"],
     "training_step": ["--batch", "2", "--size", "16", "--repeats", "1", "--steps", "1"],
+    "scnn_step": ["--batch", "2", "--repeats", "1"],
     "growth": ["--counts", "200", "400"],
 }
 
@@ -94,6 +96,13 @@ def rows_of_training(figures: dict[str, Any]) -> list[Row]:
     return rows
 
 
+def rows_of_scnn(figures: dict[str, Any]) -> list[Row]:
+    """Return the line of a step of SCNN beside the plain layers, in CPU time."""
+    ours, plain = figures["tmkt"], figures["plain"]
+    times = [f"{row['cpu_s'] * 1e3:.0f} ms" for row in (ours, plain)]
+    return [Row("SCNN step, CPU time", times[0], "plain layers", times[1], f"{1 / ours['cpu_s_ratio']:.2f}")]
+
+
 def table(found: dict[str, dict[str, Any]]) -> list[Row]:
     """Return all lines, the ratio being theirs over ours."""
     peers = found["peers"]
@@ -102,7 +111,7 @@ def table(found: dict[str, dict[str, Any]]) -> list[Row]:
     rows += rows_of_images(found["image_side"]["prepare"])
     rows += rows_of_cases("read a sample", peers["read"])
     rows += rows_of_cases("Poisson, 120 images", peers["poisson"])
-    return rows + rows_of_training(found["training_step"])
+    return rows + rows_of_training(found["training_step"]) + rows_of_scnn(found["scnn_step"])
 
 
 def run(name: str, arguments: list[str], folder: Path) -> dict[str, Any]:

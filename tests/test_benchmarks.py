@@ -18,7 +18,7 @@ def reports(tmp_path_factory):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "=== theirs over ours" in done.stdout
     found = json.loads(out.read_text())
-    assert set(found) == {"peers", "image_side", "start_and_memory", "training_step", "growth"}
+    assert set(found) == {"peers", "image_side", "start_and_memory", "training_step", "scnn_step", "growth"}
     assert all(report["machine"] and report["tmkt"] for report in found.values())
     return {name: report["figures"] for name, report in found.items()}
 
@@ -50,6 +50,13 @@ def test_images_are_made_where_there_are_none(tmp_path):
     done = subprocess.run([*command, "--source", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(out.read_text())["photographs"] == "made"
+
+
+def test_the_step_of_scnn_has_the_loss_of_the_plain_layers(reports):
+    figures = reports["scnn_step"]
+    assert set(figures) == {"plain", "tmkt"}
+    assert figures["tmkt"]["loss"] == pytest.approx(figures["plain"]["loss"], rel=1e-3)
+    assert all(row["cpu_s"] > 0 and row["s_ratio"] > 0 for row in figures.values())
 
 
 def test_losses_of_the_training_step_agree(reports):
