@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pkgutil
 import re
 import runpy
 import shlex
@@ -217,6 +218,24 @@ def test_the_reference_holds_every_public_name() -> None:
     page = (DOCS / "reference" / "data.md").read_text(encoding="utf-8")
     named = set(re.findall(r":: tmkt_data\.(\w+)$", page, re.MULTILINE))
     assert named | {"TmktError"} >= set(tmkt_data.__all__)
+
+
+def reference_entries() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for page in sorted((DOCS / "reference").glob("*.md")):
+        entries = re.findall(
+            r"^\.\. auto\w+:: (\S+)((?:\n   .*)*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
+        for target, options in entries:
+            listed = re.search(r":members: (.+)", options)
+            yield target, tuple(listed[1].split(", ")) if listed else ()
+
+
+@pytest.mark.parametrize(("target", "members"), list(reference_entries()))
+def test_the_reference_names_what_exists(target: str, members: tuple[str, ...]) -> None:
+    found = pkgutil.resolve_name(target)
+    fields = getattr(found, "__dataclass_fields__", {})
+    for member in members:
+        assert hasattr(found, member) or member in fields, f"{target}.{member}"
 
 
 @pytest.mark.parametrize("name", RECIPES)
