@@ -1,20 +1,22 @@
 """The training methods: how a batch becomes a loss.
 
-To add a method: a module with `forward(model, batch, progress)` that returns an `Objective`, its name in
-`choices.MethodName`, the recipe keys that it does not use in `recipe`, and its line in `build_method`. A method that
-differs only in which steps are replaced is a field of `Mixer`; one that leaves out objectives is `TwoStreams` with
-their weights at 0.
+To add a method: a `Method`, its name in `choices.MethodName`, the recipe keys that it does not use in `recipe`, and
+its line in `build_method`. A method that differs only in which steps are replaced is a field of `Mixer`; one that
+leaves out objectives is `TwoStreams` with their weights at 0.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tmkt_train.choices import MethodName
 from tmkt_train.data.batches import Batch
+from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.errors import RunError
 from tmkt_train.method.auxiliary import AuxiliaryHeads, RegularizationCoefficients
 from tmkt_train.method.losses import (
@@ -37,7 +39,51 @@ if TYPE_CHECKING:
 Metrics = dict[str, Tensor | float]
 
 
-class SingleStream(nn.Module):
+class Draws(NamedTuple):
+    """What a method draws for a batch on the CPU, before anything is computed.
+
+    Attributes:
+        phase: What the computation depends on beside its tensors; the same calls are made for the same phase.
+        points: Replacement points t*, shape (B,), int64; None for a method without.
+        gauges: Metrics that are known beforehand.
+    """
+
+    phase: str
+    points: Tensor | None = None
+    gauges: Mapping[str, float] = MappingProxyType({})
+
+
+class Method(nn.Module):
+    """Turns a batch into a loss, in two parts: what depends on keys and progress, and what runs on the device.
+
+    A subclass has `draw` and `compute`. Nothing in `compute` may depend on values of tensors or wait for the device, so
+    that a GPU can replay it.
+    """
+
+    def draw(self, keys: DrawKeys, progress: float) -> Draws:
+        """Draw on the CPU what a batch with some keys needs, at a training progress in [0, 1]."""
+        raise NotImplementedError
+
+    def compute(self, model: SpikingNetwork, batch: Batch, draws: Draws) -> Objective:
+        """Compute the loss of a batch."""
+        raise NotImplementedError
+
+    def forward(self, model: SpikingNetwork, batch: Batch, progress: float) -> Objective:
+        """Draw and compute.
+
+        Raises:
+            RunError: The method needs images, and the batch has none.
+        """
+        draws = self.draw(batch.keys, progress)
+        objective = self.compute(model, batch, draws)
+        return objective._replace(metrics={**objective.metrics, **draws.gauges})
+
+    def learned_metrics(self) -> dict[str, list[float]]:
+        """Return what is learned apart from the weights of the network."""
+        return {}
+
+
+class SingleStream(Method):
     """One stream at a time and its classification: some epochs on images, if any, then on events.
 
     Both go through one head. The run starts the epochs on events with a fresh optimizer and learning rate.
@@ -48,20 +94,19 @@ class SingleStream(nn.Module):
         self.loss = loss
         self.image_epochs = image_epochs
 
-    def forward(self, model: SpikingNetwork, batch: Batch, progress: float) -> Objective:  # noqa: ARG002
-        """Run the stream that the epoch of the batch is for.
+    def draw(self, keys: DrawKeys, progress: float) -> Draws:  # noqa: ARG002
+        """Choose the stream that the epoch is for."""
+        return Draws("image" if keys.epoch < self.image_epochs else "event")
 
-        Raises:
-            RunError: It is the image stream, and the batch has no images.
-        """
-        on_images = batch.keys.epoch < self.image_epochs
-        output = model(_images_of(batch) if on_images else batch.events, head="event")
+    def compute(self, model: SpikingNetwork, batch: Batch, draws: Draws) -> Objective:
+        """Run that stream."""
+        frames = _images_of(batch) if draws.phase == "image" else batch.events
+        output = model(frames, head="event")
         loss = classification_losses(output.logits, batch.labels, self.loss).mean()
-        name = "image_classification" if on_images else "event_classification"
-        return Objective(loss, {name: loss}, {}, output.logits)
+        return Objective(loss, {f"{draws.phase}_classification": loss}, {}, output.logits)
 
 
-class TwoStreams(nn.Module):
+class TwoStreams(Method):
     """A mixed stream with the image head beside an event stream with the event head.
 
     Owns what exists only in training: the auxiliary heads and the coefficients of alignment and event loss.
@@ -74,14 +119,16 @@ class TwoStreams(nn.Module):
         self.heads = AuxiliaryHeads(feature_size) if loss.modality or loss.ratio else None
         self.coefficients = RegularizationCoefficients(mixer.num_time_steps, loss.coefficients, loss.coefficient)
 
-    def forward(self, model: SpikingNetwork, batch: Batch, progress: float) -> Objective:
-        """Mix, run both streams, and weigh the terms.
+    def draw(self, keys: DrawKeys, progress: float) -> Draws:
+        """Draw the replacement points."""
+        points = torch.from_numpy(self.mixer.points(keys, progress))
+        return Draws("both", points, {"mix_ratio": self.mixer.ratio(progress)})
 
-        Raises:
-            RunError: The batch has no images.
-        """
-        points = self.mixer.points(batch.keys, progress)
-        mixed = mix(_images_of(batch), batch.events, torch.from_numpy(points))
+    def compute(self, model: SpikingNetwork, batch: Batch, draws: Draws) -> Objective:
+        """Mix, run both streams, and weigh the terms."""
+        if draws.points is None:
+            raise RunError("batch: found no replacement points, expected those that the method draws")
+        mixed = mix(_images_of(batch), batch.events, draws.points)
         tap = self.loss.alignment > 0 and len(batch) >= MIN_ALIGNMENT_ROWS[self.loss.cka]
         # Order matters: batch norm sees the mixed stream before the event stream.
         image = model(mixed.frames, head="image", tap=tap)
@@ -89,7 +136,6 @@ class TwoStreams(nn.Module):
         sigma = self.coefficients()
         loss, terms = self._classify(image, event, batch.labels, sigma)
         metrics: Metrics = {
-            "mix_ratio": self.mixer.ratio(progress),
             "realised_ratio": mixed.ratio.mean(),
             "realised_ratio_squared": mixed.ratio.square().mean(),
         }
@@ -154,9 +200,6 @@ class TwoStreams(nn.Module):
             metrics["ratio_error"] = (predicted.detach() - mixed.ratio).abs().mean()
             loss = loss + self.loss.ratio * terms["ratio"]
         return loss
-
-
-Method = SingleStream | TwoStreams
 
 
 def build_method(

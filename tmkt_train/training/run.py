@@ -15,7 +15,6 @@ from tmkt_data import PairedFrames
 from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
-from tmkt_train.method.methods import TwoStreams
 from tmkt_train.recipe.load import parse_toml
 from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.checkpoint import (
@@ -212,8 +211,7 @@ class Run:
             learning_rate=learning_rate_of(self.recipe, state.epoch),
             selection={f"{name}_accuracy": selection.accuracy, f"{name}_loss": selection.loss},
         )
-        if isinstance(setup.method, TwoStreams):
-            row |= setup.method.learned_metrics()
+        row |= setup.method.learned_metrics()
         row |= {"samples_per_s": round(setup.num_draws / train_s, 3), "wall_s": round(state.epoch_s, 3)}
         self.folder.append_metrics(row)
         may_be_best = state.epoch >= self.recipe.image_epochs
