@@ -38,12 +38,12 @@ def _reading(given: dict[str, Any]) -> dict[str, Any]:
 
 def _pieces(file: Path, given: dict[str, Any]) -> Callable[[], Iterator[Events]]:
     """Return a function that iterates over the events of a file, in pieces if it is large."""
-    from tmkt_data.events.read import Reading, load_events, require_taken
+    from tmkt_data.events.read import Reading, check_reading, load_events
     from tmkt_data.events.stream import is_large, is_large_but_whole, read_pieces
     from tmkt_data.files import read_bytes
 
     if is_large(file):
-        require_taken(read_bytes(file, limit=1 << 16), file, Reading(**given))
+        check_reading(read_bytes(file, limit=1 << 16), file, Reading(**given))
         return lambda: read_pieces(file, Reading(**given))
     if is_large_but_whole(file):
         say(

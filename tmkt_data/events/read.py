@@ -122,11 +122,11 @@ def read_events(path: str | Path, **options: Unpack[ReadOptions]) -> EventArray:
 def load_events(path: str | Path, **options: Unpack[ReadOptions]) -> Events:
     """Read a recording into the validated record, with the counts of dropped events; see `read_events`."""
     path = Path(path)
-    given = Reading(**options)
+    reading = Reading(**options)
     start = read_bytes(path, limit=_HEADER_LIMIT)
-    require_taken(start, path, given)
+    check_reading(start, path, reading)
     reads_by_path = recognize(start, path) in ("aedat4", "hdf5")
-    return decode_recording(start if reads_by_path else read_bytes(path), path, given)
+    return decode_recording(start if reads_by_path else read_bytes(path), path, reading)
 
 
 def recognize(data: bytes, path: Path) -> EventFormat:
@@ -161,40 +161,42 @@ def recognize(data: bytes, path: Path) -> EventFormat:
     return by_suffix
 
 
-def require_taken(data: bytes, path: Path, given: Reading) -> None:
+def check_reading(data: bytes, path: Path, reading: Reading) -> None:
     """Refuse options that the format of a recording does not have, rather than ignore them.
 
     Args:
         data: As in `recognize`.
         path: As in `recognize`.
-        given: The options.
+        reading: The options.
 
     Raises:
         EventError: There is one, or the format is unknown.
     """
     kind = recognize(data, path)
     for name, formats in _TAKEN_BY.items():
-        value = getattr(given, name)
+        value = getattr(reading, name)
         if value != getattr(NOTHING_GIVEN, name) and kind not in formats:
             raise EventError(
                 f"{path.name}: {name}: found {value!r}, expected none for a recording of format {kind}; leave it out "
                 f"(--{name})"
             )
-    if given.columns is not None and names_its_columns(path):
+    if reading.columns is not None and names_its_columns(path):
         raise EventError(
-            f"{path.name}: columns: found {given.columns!r}, expected none for columns with names; leave it out "
+            f"{path.name}: columns: found {reading.columns!r}, expected none for columns with names; leave it out "
             "(--columns)"
         )
 
 
-def decode_recording(data: bytes, path: Path, given: Reading) -> Events:
+def decode_recording(data: bytes, path: Path, reading: Reading) -> Events:
     """Decode the bytes of the recording at `path`; errors as `read_events`."""
-    size, place = given.sensor_size, path.name
+    size, place = reading.sensor_size, path.name
     match recognize(data, path):
         case "atis":
             return decode_atis(data, sensor_size=size, place=place)
         case "aedat2":
-            return decode_aedat2(data, sensor_size=size, orientation=given.orientation, chip=given.chip, place=place)
+            return decode_aedat2(
+                data, sensor_size=size, orientation=reading.orientation, chip=reading.chip, place=place
+            )
         case "aedat3":
             return decode_aedat3(data, sensor_size=size, place=place)
         case "aedat4":
@@ -205,16 +207,16 @@ def decode_recording(data: bytes, path: Path, given: Reading) -> Events:
             return decode_evt(data, sensor_size=size, place=place)
         case "es":
             return decode_event_stream(data, sensor_size=size, place=place)
-        case "npy" if given.pickled:
-            return decode_columns(read_pickled_npy(data, place), sensor_size=size, unit=given.unit, place=place)
+        case "npy" if reading.pickled:
+            return decode_columns(read_pickled_npy(data, place), sensor_size=size, unit=reading.unit, place=place)
         case "npy":
-            return decode_npy(data, sensor_size=size, columns=given.columns, unit=given.unit, place=place)
+            return decode_npy(data, sensor_size=size, columns=reading.columns, unit=reading.unit, place=place)
         case "npz":
-            return decode_npz(data, sensor_size=size, columns=given.columns, unit=given.unit, place=place)
+            return decode_npz(data, sensor_size=size, columns=reading.columns, unit=reading.unit, place=place)
         case "hdf5":
             # h5py takes long to load, and most recordings are none of its.
             from tmkt_data.events.formats.hdf5 import load_hdf5
 
-            return load_hdf5(path, sensor_size=size, keys=given.keys, unit=given.unit)
+            return load_hdf5(path, sensor_size=size, keys=reading.keys, unit=reading.unit)
         case "mat":
-            return decode_matlab(data, sensor_size=size, unit=given.unit, place=place)
+            return decode_matlab(data, sensor_size=size, unit=reading.unit, place=place)

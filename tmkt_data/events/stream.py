@@ -23,7 +23,7 @@ from tmkt_data.spec import EventFormat
 
 WHOLE_BYTES = 64 << 20
 """Files up to this size are decoded at once."""
-PIECED: frozenset[EventFormat] = frozenset(
+STREAMABLE: frozenset[EventFormat] = frozenset(
     {"atis", "dat", "evt", "aedat2", "aedat3", "aedat4", "es", "npy", "npz", "hdf5"}
 )
 PIECE_BYTES = 8 << 20
@@ -43,7 +43,7 @@ def is_large(path: Path) -> bool:
     if path.stat().st_size <= WHOLE_BYTES:
         return False
     kind = recognize(start, path)
-    return kind in PIECED and (kind != "npz" or holds_columns(path))
+    return kind in STREAMABLE and (kind != "npz" or holds_columns(path))
 
 
 def is_large_but_whole(path: Path) -> bool:
@@ -60,12 +60,12 @@ def checksum_of(path: Path) -> int:
     return int(file_digest(path, "xxh3", error=EventError), 16)
 
 
-def read_pieces(path: Path, given: Reading, piece_bytes: int = PIECE_BYTES) -> Iterator[Events]:
+def read_pieces(path: Path, reading: Reading, piece_bytes: int = PIECE_BYTES) -> Iterator[Events]:
     """Decode a recording piece by piece.
 
     Args:
-        path: The file, of a format in `PIECED`.
-        given: As in `decode_recording`.
+        path: The file, of a format in `STREAMABLE`.
+        reading: As in `decode_recording`.
         piece_bytes: Approximate number of bytes of the file to decode at once.
 
     Yields:
@@ -75,7 +75,7 @@ def read_pieces(path: Path, given: Reading, piece_bytes: int = PIECE_BYTES) -> I
     Raises:
         EventError: As `decode_recording`; or time steps back by more than 20 ms from one piece to the next.
     """
-    yield from _in_order(_decode_pieces(path, given, piece_bytes), path.name)
+    yield from _in_order(_decode_pieces(path, reading, piece_bytes), path.name)
 
 
 def _in_order(pieces: Iterator[Events], place: str) -> Iterator[Events]:
@@ -122,54 +122,54 @@ def _joined(first: Events, second: Events, place: str) -> Events:
     return replace(joined, num_inversions=joined.num_inversions + first.num_inversions + second.num_inversions)
 
 
-def _decode_pieces(path: Path, given: Reading, piece_bytes: int) -> Iterator[Events]:
+def _decode_pieces(path: Path, reading: Reading, piece_bytes: int) -> Iterator[Events]:
     """Yield records in the order of the file, each in order of time."""
     start = read_bytes(path, limit=_HEADER_LIMIT)
-    size, place = given.sensor_size, path.name
+    size, place = reading.sensor_size, path.name
     num_events = max(1, piece_bytes // _BYTES_PER_EVENT)
     match recognize(start[: 1 << 16], path):
         case "atis":
-            yield from _atis(path, given, piece_bytes)
+            yield from _atis(path, reading, piece_bytes)
         case "dat":
-            yield from _dat(path, given, start, piece_bytes)
+            yield from _dat(path, reading, start, piece_bytes)
         case "evt":
-            yield from _evt(path, given, start, piece_bytes)
+            yield from _evt(path, reading, start, piece_bytes)
         case "aedat2":
-            yield from _aedat2(path, given, start, piece_bytes)
+            yield from _aedat2(path, reading, start, piece_bytes)
         case "aedat3":
-            yield from _aedat3(path, given, start, piece_bytes)
+            yield from _aedat3(path, reading, start, piece_bytes)
         case "aedat4":
             yield from aedat4_pieces(path, size, num_events)
         case "es":
-            yield from _event_stream(path, given, start, piece_bytes)
+            yield from _event_stream(path, reading, start, piece_bytes)
         case "npy":
-            yield from _npy(path, given, piece_bytes)
+            yield from _npy(path, reading, piece_bytes)
         case "npz":
-            yield from npz_pieces(path, num_events, sensor_size=size, unit=given.unit)
+            yield from npz_pieces(path, num_events, sensor_size=size, unit=reading.unit)
         case "hdf5":
             from tmkt_data.events.formats.hdf5 import hdf5_pieces
 
-            yield from hdf5_pieces(path, num_events, sensor_size=size, keys=given.keys, unit=given.unit)
+            yield from hdf5_pieces(path, num_events, sensor_size=size, keys=reading.keys, unit=reading.unit)
         case "mat":
             raise EventError(f"{place}: MATLAB 5 files are not read in pieces; save it with -v7.3, which is")
 
 
-def _atis(path: Path, given: Reading, piece_bytes: int) -> Iterator[Events]:
+def _atis(path: Path, reading: Reading, piece_bytes: int) -> Iterator[Events]:
     atis.whole_events(path.stat().st_size, path.name)
     clock = Clock(atis.CLOCK_RANGE_US)
     for chunk in read_chunks(path, 0, atis.BYTES_PER_EVENT, piece_bytes):
-        yield atis.decode_atis(chunk, sensor_size=given.sensor_size, clock=clock, place=path.name)
+        yield atis.decode_atis(chunk, sensor_size=reading.sensor_size, clock=clock, place=path.name)
 
 
-def _dat(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
+def _dat(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
     head = start[: prophesee.read_percent_header(start).size + 2]
     prophesee.whole_dat_events(path.stat().st_size - len(head), path.name)
     clock = Clock(prophesee.DAT_CLOCK_RANGE_US)
     for chunk in read_chunks(path, len(head), prophesee.DAT_EVENT_BYTES, piece_bytes):
-        yield prophesee.decode_dat(head + chunk, sensor_size=given.sensor_size, clock=clock, place=path.name)
+        yield prophesee.decode_dat(head + chunk, sensor_size=reading.sensor_size, clock=clock, place=path.name)
 
 
-def _evt(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
+def _evt(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
     header, version, dtype = prophesee.read_evt_start(start, path.name)
     prophesee.check_evt_words(path.stat().st_size - header.size, dtype.itemsize, path.name)
 
@@ -185,26 +185,30 @@ def _evt(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Iterator
     head = start[: header.size] + (b"" if header.lines[-1] == "end" else b"% end\n")
     for chunk in chunks():
         yield prophesee.decode_evt(
-            head + chunk, sensor_size=given.sensor_size, state=state, is_swapped=is_swapped, place=path.name
+            head + chunk, sensor_size=reading.sensor_size, state=state, is_swapped=is_swapped, place=path.name
         )
 
 
-def _aedat2(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
+def _aedat2(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
     num_bytes, head = aedat2.read_header(start)
     aedat2.whole_words(path.stat().st_size - num_bytes, path.name)
     clock = Clock(aedat2.CLOCK_RANGE_US)
     for chunk in read_chunks(path, num_bytes, aedat2.BYTES_PER_WORD, piece_bytes):
         yield aedat2.decode_aedat2(
             head + chunk,
-            sensor_size=given.sensor_size, orientation=given.orientation, chip=given.chip, clock=clock, place=path.name,
-        )  # fmt: skip
+            sensor_size=reading.sensor_size,
+            orientation=reading.orientation,
+            chip=reading.chip,
+            clock=clock,
+            place=path.name,
+        )
 
 
-def _aedat3(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
+def _aedat3(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
     head = start[: max(start.find(END), 0) + len(END)]
     num_before = 0
     for chunk in _packets(path, len(head), piece_bytes):
-        yield decode_aedat3(head + chunk, sensor_size=given.sensor_size, num_before=num_before, place=path.name)
+        yield decode_aedat3(head + chunk, sensor_size=reading.sensor_size, num_before=num_before, place=path.name)
         num_before += len(chunk)
 
 
@@ -228,7 +232,7 @@ def _packets(path: Path, start: int, piece_bytes: int) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _event_stream(path: Path, given: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
+def _event_stream(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
     head = start[: event_stream.HEADER_BYTES]
     state = np.zeros(1, np.int64)
     num_read, rest = 0, b""
@@ -238,11 +242,11 @@ def _event_stream(path: Path, given: Reading, start: bytes, piece_bytes: int) ->
         num_read += num_events
         rest = data[len(data) - num_left :]
         whole = head + data[: len(data) - num_left]
-        yield event_stream.decode_event_stream(whole, sensor_size=given.sensor_size, state=state, place=path.name)
+        yield event_stream.decode_event_stream(whole, sensor_size=reading.sensor_size, state=state, place=path.name)
     event_stream.refuse_rest(len(rest), num_read, path.name)
 
 
-def _npy(path: Path, given: Reading, piece_bytes: int) -> Iterator[Events]:
+def _npy(path: Path, reading: Reading, piece_bytes: int) -> Iterator[Events]:
     with path.open("rb") as file:
         shape, is_fortran, dtype = read_npy_header(file, path.stat().st_size, path.name)
         start = file.tell()
@@ -253,4 +257,4 @@ def _npy(path: Path, given: Reading, piece_bytes: int) -> Iterator[Events]:
     clock = Clock(CLOCK_RANGE)
     for chunk in read_chunks(path, start, step, piece_bytes):
         array = np.frombuffer(chunk, dtype).reshape(-1, *sides)
-        yield decode_array(array, given.sensor_size, given.columns, given.unit, path.name, clock)
+        yield decode_array(array, reading.sensor_size, reading.columns, reading.unit, path.name, clock)

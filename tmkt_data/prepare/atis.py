@@ -29,8 +29,8 @@ _ATIS = Path("a.bin")
 """Any name that stands for ATIS where the content does not say otherwise."""
 
 
-def counts_as_it_stands(catalogue: Catalogue, spec: PrepareSpec) -> bool:
-    """Return whether events are counted without being moved or filtered, so that ATIS files may take the fast path."""
+def has_fast_path(catalogue: Catalogue, spec: PrepareSpec) -> bool:
+    """Return whether events are counted unmoved and unfiltered, so that ATIS files may take the fast path."""
     moved = (spec.shift_x, spec.shift_y, spec.orientation, spec.polarity, spec.time_offset_us)
     return (
         catalogue.kind == "files"
@@ -41,7 +41,7 @@ def counts_as_it_stands(catalogue: Catalogue, spec: PrepareSpec) -> bool:
     )
 
 
-def may_be_counted(source: Source) -> bool:
+def may_take_fast_path(source: Source) -> bool:
     """Return whether a source is by its name an ATIS file, unmoved, and small enough to be read at once."""
     suffix = source.file[source.file.rfind(".") :].lower()
     return FORMAT_OF_SUFFIX.get(suffix) == "atis" and source.num_bytes <= WHOLE_BYTES and source.shift == (0, 0)
@@ -68,7 +68,7 @@ class AtisCounter:
 
     Args:
         sensor_size: Size of the sensor.
-        spec: The choices, see `counts_as_it_stands`.
+        spec: The options, see `has_fast_path`.
     """
 
     def __init__(self, sensor_size: SensorSize, spec: PrepareSpec) -> None:

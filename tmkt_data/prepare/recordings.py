@@ -17,7 +17,7 @@ from tmkt_data.events.filters import num_filtered
 from tmkt_data.events.frames import FrameBuilder, FrameSpec, canvas_box
 from tmkt_data.events.summary import RecordingFacts
 from tmkt_data.files import checksum
-from tmkt_data.prepare.atis import AtisCounter, counts_as_it_stands, may_be_counted
+from tmkt_data.prepare.atis import AtisCounter, has_fast_path, may_take_fast_path
 from tmkt_data.prepare.blocks import Block, convert_all, empty_block
 from tmkt_data.prepare.read_ahead import KnownFile, ReadAhead
 from tmkt_data.spec import PrepareSpec
@@ -46,13 +46,13 @@ def convert_recordings(block: Block, catalogue: Catalogue, spec: PrepareSpec, *,
     cells: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
     reader = RecordingReader(catalogue, spec)
-    counter = AtisCounter(catalogue.sensor_size, spec) if counts_as_it_stands(catalogue, spec) else None
-    ahead = ReadAhead([KnownFile(s.file, s.num_bytes) if may_be_counted(s) else None for s in block.sources])
+    counter = AtisCounter(catalogue.sensor_size, spec) if has_fast_path(catalogue, spec) else None
+    ahead = ReadAhead([KnownFile(s.file, s.num_bytes) if may_take_fast_path(s) else None for s in block.sources])
 
     def convert(source: Source, at: int) -> dict[str, int]:
         stored = arrays["frames"][at]
-        short = None if counter is None else _store_short(counter, ahead.bytes_of(at), stored)
-        counted = _store(source, catalogue, spec, reader, stored) if short is None else short
+        fast = None if counter is None else _store_fast(counter, ahead.bytes_of(at), stored)
+        counted = _store(source, catalogue, spec, reader, stored) if fast is None else fast
         num_over = 0
         if stored.dtype == np.uint8 and counted.largest > LARGEST_BYTE:
             over = np.flatnonzero(counted.frames > LARGEST_BYTE)
@@ -79,7 +79,7 @@ class _Counted(NamedTuple):
     checksum: int
 
 
-def _store_short(counter: AtisCounter, data: NDArray[np.uint8] | None, stored: NDArray[Any]) -> _Counted | None:
+def _store_fast(counter: AtisCounter, data: NDArray[np.uint8] | None, stored: NDArray[Any]) -> _Counted | None:
     if data is None:
         return None
     found = counter.store(data, stored)

@@ -21,7 +21,7 @@ from tmkt_data.events import stream as pieces_module
 from tmkt_data.events.events import SensorSize, validate_events
 from tmkt_data.events.formats.atis import encode_atis
 from tmkt_data.events.read import Reading, decode_recording, load_events
-from tmkt_data.events.stream import PIECED, checksum_of, is_large, is_large_but_whole, read_pieces
+from tmkt_data.events.stream import STREAMABLE, checksum_of, is_large, is_large_but_whole, read_pieces
 from tmkt_data.events.summary import summarize_events, summarize_pieces
 from tmkt_data.files import checksum
 from tmkt_data.prepare.build import prepare_cache
@@ -265,7 +265,7 @@ def test_the_checksum_in_pieces_is_that_of_the_file(tmp_path):
 def test_formats_that_are_not_read_in_pieces_say_so(tmp_path):
     path = tmp_path / "a.mat"
     savemat(path, dict(zip(("ts", "x", "y", "p"), columns_of(0), strict=True)))
-    assert "mat" not in PIECED
+    assert "mat" not in STREAMABLE
     with pytest.raises(
         EventError, match=r"a\.mat: MATLAB 5 files are not read in pieces; save it with -v7\.3, which is"
     ):

@@ -17,7 +17,7 @@ from tmkt_data.events.frames import FrameSpec, event_frames
 from tmkt_data.events.read import load_events
 from tmkt_data.kernels.atis import EXTENT_ROOM, atis_extent
 from tmkt_data.prepare import recordings as prepare_recordings
-from tmkt_data.prepare.atis import AtisCounter, counts_as_it_stands, may_be_counted
+from tmkt_data.prepare.atis import AtisCounter, has_fast_path, may_take_fast_path
 from tmkt_data.spec import BIN_RULES, PrepareSpec
 
 ROWS = st.lists(
@@ -91,7 +91,7 @@ def test_a_clock_that_goes_round_is_the_same_either_way(tmp_path, monkeypatch, c
         data = path.read_bytes()
         assert store_bytes(data, SensorSize(34, 34), PrepareSpec()) is None
     short = Cache(build("nmnist", root, tmp_path / "a.h5", **choices))
-    monkeypatch.setattr(prepare_recordings, "counts_as_it_stands", lambda *_: False)
+    monkeypatch.setattr(prepare_recordings, "has_fast_path", lambda *_: False)
     long = Cache(build("nmnist", root, tmp_path / "b.h5", **choices))
     assert short.info.digest == long.info.digest
 
@@ -109,7 +109,7 @@ def test_caches_are_the_same_either_way(tmp_path, monkeypatch, name):
     else:
         root = trees.write_ncaltech(tmp_path / "n", {"airplanes": 8, "ant": 6})
     short = Cache(build(name, root, tmp_path / "a.h5"))
-    monkeypatch.setattr(prepare_recordings, "counts_as_it_stands", lambda *_: False)
+    monkeypatch.setattr(prepare_recordings, "has_fast_path", lambda *_: False)
     long = Cache(build(name, root, tmp_path / "b.h5"))
     assert short.info.digest == long.info.digest
 
@@ -124,11 +124,11 @@ def test_caches_are_the_same_either_way(tmp_path, monkeypatch, name):
 def test_what_moves_or_weighs_events_takes_the_other_way(nmnist_root, choices):
     catalogue = open_catalogue("nmnist", nmnist_root)
     source = catalogue.recordings[0]
-    assert counts_as_it_stands(catalogue, PrepareSpec())
-    assert not counts_as_it_stands(catalogue, PrepareSpec(**choices))
-    assert may_be_counted(source)
-    assert not may_be_counted(source._replace(shift=(1, 0)))
-    assert not may_be_counted(source._replace(file="1.dat"))
+    assert has_fast_path(catalogue, PrepareSpec())
+    assert not has_fast_path(catalogue, PrepareSpec(**choices))
+    assert may_take_fast_path(source)
+    assert not may_take_fast_path(source._replace(shift=(1, 0)))
+    assert not may_take_fast_path(source._replace(file="1.dat"))
 
 
 def test_a_recording_of_another_set_is_refused_on_the_short_way_too(tmp_path):
