@@ -72,8 +72,10 @@ class AtisCounter:
     """
 
     def __init__(self, sensor_size: SensorSize, spec: PrepareSpec) -> None:
-        from tmkt_data.kernels.atis import EXTENT_ROOM
+        # Kernels are looked up once: an import in each call would take a tenth of the time of a small recording.
+        from tmkt_data.kernels.atis import EXTENT_ROOM, atis_extent, store_atis, store_atis_weighted
 
+        self._extent_of, self._store_counts, self._store_weighted = atis_extent, store_atis, store_atis_weighted
         self._sensor_size, self._spec = sensor_size, spec
         self._width, self._height = min(sensor_size.width, ATIS_SIZE.width), min(sensor_size.height, ATIS_SIZE.height)
         dtype = np.uint32 if spec.resize == "sum" else np.float32
@@ -92,11 +94,9 @@ class AtisCounter:
             None where `FrameBuilder` has to be used: for bytes of another format, times that step back, events outside
             the sensor, and whatever is an error there; `stored` is then undefined.
         """
-        from tmkt_data.kernels.atis import atis_extent
-
         if not data.size or data.size % BYTES_PER_EVENT or recognize(data[:_HEAD].tobytes(), _ATIS) != "atis":
             return None
-        x_first, y_first, x_last, y_last, t_first, t_last = atis_extent(data, self._room)
+        x_first, y_first, x_last, y_last, t_first, t_last = self._extent_of(data, self._room)
         if x_last >= self._width or y_last >= self._height or t_last < t_first:
             return None
         num_events = data.size // BYTES_PER_EVENT
@@ -112,14 +112,12 @@ class AtisCounter:
     def _store(
         self, data: NDArray[np.uint8], edges: NDArray[np.int64], box: CanvasBox, stored: NDArray[Any]
     ) -> tuple[int, int, float]:
-        from tmkt_data.kernels.atis import store_atis, store_atis_weighted
-
         target = _target(box, self._spec.size, self._spec.resize)
         if target.sampled is None:
-            return store_atis(data, edges, target.offsets, self._flat, stored)
+            return self._store_counts(data, edges, target.offsets, self._flat, stored)
         shape, taps = target.sampled
         room = np.empty(shape, np.uint32), np.empty(shape[2], np.float32)
-        return store_atis_weighted(data, edges, target.offsets, taps, room, self._frames, stored.view(np.uint16))
+        return self._store_weighted(data, edges, target.offsets, taps, room, self._frames, stored.view(np.uint16))
 
 
 class _Target(NamedTuple):
