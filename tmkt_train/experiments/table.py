@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 from tmkt_train.experiments.plan import Comparison, PlannedRun
+from tmkt_train.report.statistics import mean_sd
 
 
 class Spread(NamedTuple):
@@ -50,8 +50,7 @@ def spread(values: Sequence[float]) -> Spread:
         >>> spread([1.0, 2.0, 3.0]), spread([])
         (Spread(num=3, mean=2.0, sd=1.0), Spread(num=0, mean=None, sd=None))
     """
-    mean = statistics.fmean(values) if values else None
-    return Spread(len(values), mean, statistics.stdev(values) if len(values) > 1 else None)
+    return Spread(len(values), *mean_sd(values)) if values else Spread(0, None, None)
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
@@ -139,29 +138,25 @@ class GroupRow:
 
 
 def run_rows(comparison: Comparison, problems: Mapping[Path, str]) -> list[RunRow]:
-    """Read the results of a comparison, ordered by recipe, share and seed.
+    """Read the results of a trained comparison, ordered by recipe, share and seed.
 
     Args:
-        comparison: The trained comparison.
+        comparison: The comparison.
         problems: Why runs failed, by folder.
 
     Raises:
         RunError: A result is damaged.
     """
     names = [recipe.name for recipe in comparison.recipes]
-    ordered = sorted(
-        comparison.runs,
-        key=lambda run: (names.index(run.recipe.name), run.recipe.data.event_share, run.recipe.seed),
-    )
-    return [RunRow(run, run.result(), problems.get(run.folder)) for run in ordered]
+
+    def place(run: PlannedRun) -> tuple[int, float, int]:
+        return names.index(run.recipe.name), run.recipe.data.event_share, run.recipe.seed
+
+    return [RunRow(run, run.result(), problems.get(run.folder)) for run in sorted(comparison.runs, key=place)]
 
 
 def group_rows(rows: Sequence[RunRow]) -> list[GroupRow]:
-    """Group runs by recipe and share.
-
-    Args:
-        rows: Runs in the order of `run_rows`; the first recipe is the baseline.
-    """
+    """Group the rows of `run_rows` by recipe and share; the first recipe is the baseline."""
     groups: dict[tuple[str, float], list[RunRow]] = {}
     for row in rows:
         groups.setdefault((row.run.recipe.name, row.run.recipe.data.event_share), []).append(row)
@@ -214,11 +209,9 @@ def _by_seed(rows: Iterable[RunRow]) -> dict[int, float]:
 
 
 def runs_csv(rows: Sequence[RunRow], out: Path) -> str:
-    """Return one CSV line per run; shares and accuracies in [0, 1], `best_epoch` counts from 0 as in result.json.
+    """Return one CSV line per run, with paths relative to `out`.
 
-    Args:
-        rows: The runs.
-        out: Folder that paths are relative to.
+    Shares and accuracies are in [0, 1], and `best_epoch` counts from 0 as in result.json.
     """
     return csv_text([_run_cells(row, out) for row in rows])
 
@@ -250,12 +243,7 @@ def _run_cells(row: RunRow, out: Path) -> dict[str, object]:
 
 
 def groups_csv(groups: Sequence[GroupRow], seeds: Sequence[int]) -> str:
-    """Return one CSV line per recipe and share, with the paired differences to the first recipe.
-
-    Args:
-        groups: The groups.
-        seeds: Seeds of the comparison.
-    """
+    """Return one CSV line per recipe and share, with the difference to the first recipe for each of the seeds."""
     baseline = groups[0].recipe
     return csv_text([_group_cells(group, baseline, seeds) for group in groups])
 
