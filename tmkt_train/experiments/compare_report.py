@@ -1,4 +1,4 @@
-"""The files of a comparison: tables, figure and page."""
+"""Files of a comparison: tables, figure and page."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def write_comparison(
     """Write `table.csv`, `summary.csv`, `figure.png`, `figure.pdf` and `report.html` into the folder of a comparison.
 
     Args:
-        comparison: What was compared.
+        comparison: The comparison.
         rows: Its runs.
-        groups: Its recipes and shares; those of the baseline first.
-        notes: What makes the runs hard to compare, one line each.
+        groups: Its recipes and shares, the baseline first.
+        notes: Warnings, one line each.
 
     Returns:
-        The files.
+        The written files.
 
     Raises:
-        RunError: A file cannot be written; the earlier one of that name is kept.
+        RunError: A file cannot be written; an earlier file of that name is kept.
     """
     figure, seeds = comparison_figure(groups), sorted({row.run.recipe.seed for row in rows})
     page = render(
@@ -67,7 +67,7 @@ def write_comparison(
 
 
 def comparison_figure(groups: Sequence[GroupRow]) -> Drawing:
-    """Draw accuracy over the share of event data, or a row of dots for each recipe where there is one share."""
+    """Draw accuracy over the share of event data; for a single share, one row of dots per recipe."""
     title = "test accuracy (%)" + (", optimistic" if any(group.optimistic for group in groups) else "")
     known = [group for group in groups if group.accuracies]
     methods = {group.recipe: group.method for group in groups}
@@ -85,7 +85,7 @@ def comparison_figure(groups: Sequence[GroupRow]) -> Drawing:
     lines = []
     for k, (recipe, name) in enumerate(names.items()):
         own = sorted((group for group in known if group.recipe == recipe), key=lambda group: group.share)
-        # Bars at the same place are told apart.
+        # Error bars at the same share are set apart.
         part = _APART * (k - (len(names) - 1) / 2)
         factor, shift = (shares[-1] / shares[0]) ** part if is_log else 1.0, (shares[-1] - shares[0]) * part
         x = [group.share * factor + (0.0 if is_log else shift) for group in own]
@@ -100,7 +100,7 @@ def comparison_figure(groups: Sequence[GroupRow]) -> Drawing:
 
 
 def short_labels(names: Sequence[str], methods: Sequence[str]) -> list[str]:
-    """Name recipes in few letters: by their method where that tells them apart, else without their common beginning.
+    """Shorten names of recipes: to their methods if those differ, else by their common prefix.
 
     Args:
         names: Names of recipes.
@@ -120,7 +120,7 @@ def short_labels(names: Sequence[str], methods: Sequence[str]) -> list[str]:
 
 
 def _differing_settings(comparison: Comparison) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """Give the settings in which the recipes differ: key, and value and whether it is used of each recipe."""
+    """Return the settings in which the recipes differ: key, and value and use of each recipe."""
     recipes = comparison.recipes
     columns = [{key: toml_value(value) for key, value, _ in flat_items(recipe)} for recipe in recipes]
     found = []

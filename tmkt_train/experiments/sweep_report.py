@@ -1,4 +1,4 @@
-"""The files of a sweep: table of trials, figure and page."""
+"""Files of a sweep: table of trials, figure and page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_trials(sweep: Sweep, trials: Sequence[Trial]) -> Path:
 
 
 def write_sweep(sweep: Sweep, trials: Sequence[Trial]) -> list[Path]:
-    """Write `sweep.csv`, and where a trial has a value `figure.png`, `figure.pdf` and `report.html`.
+    """Write `sweep.csv` and, if a trial has a value, `figure.png`, `figure.pdf` and `report.html`.
 
     Returns:
         The files.
@@ -62,7 +62,7 @@ def write_sweep(sweep: Sweep, trials: Sequence[Trial]) -> list[Path]:
 
 
 def _panel(sweep: Sweep, dimension: Dimension, trials: Sequence[Trial]) -> Drawing:
-    """Draw the value of each trial over one dimension; the only dimension has a line, and each place one trial."""
+    """Draw the value of each trial over one dimension; a single dimension has a line, with one trial per value."""
     is_alone = len(sweep.dimensions) == 1
     points: list[tuple[float, Trial]] = []
     for trial in trials:

@@ -1,4 +1,4 @@
-"""Confusions and accuracies by class, and strips of frames."""
+"""Confusion matrix, accuracies by class, and test samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Counts = NDArray[np.int64]
 
 
 def confusion_counts(run: RunRecord) -> Counts | None:
-    """Give the confusion matrix; None where there is none or it counts nothing."""
+    """Return the confusion matrix; None if it is missing or empty."""
     counts = np.asarray(run.diagnostics.get("confusion", ()), np.int64)
     return counts if counts.sum() else None
 
@@ -37,7 +37,7 @@ def confusion(counts: Counts, names: list[str]) -> Drawing:
 
 
 def worst_confusions(counts: Counts, limit: int = _NUM_WORST) -> list[tuple[int, int, int]]:
-    """List the most frequent confusions as (true, predicted, count), the worst first; ties in class order."""
+    """Return the most frequent confusions as (true, predicted, count), in descending order; ties in class order."""
     errors = counts * ~np.eye(len(counts), dtype=bool)
     order = np.argsort(-errors, axis=None, kind="stable")[:limit]
     pairs = [divmod(int(i), len(counts)) for i in order]
@@ -45,7 +45,7 @@ def worst_confusions(counts: Counts, limit: int = _NUM_WORST) -> list[tuple[int,
 
 
 def class_accuracy(counts: Counts, names: list[str]) -> Drawing:
-    """Draw the accuracy of each class with its interval; of many classes, all from the worst to the best."""
+    """Draw the accuracy of each class with its interval; many classes are sorted by accuracy instead."""
     hits, totals = np.diag(counts).tolist(), counts.sum(axis=1).tolist()
     if len(counts) <= MOST_NUMBERED:
         bars = [(100 * h / n if n else math.nan, f"{h} of {n}") for h, n in zip(hits, totals, strict=True)]
@@ -62,15 +62,15 @@ def class_accuracy(counts: Counts, names: list[str]) -> Drawing:
 
 
 def percent_interval(hits: int, total: int) -> tuple[float, float]:
-    """Give the 95 % interval of an accuracy in percent."""
+    """Return the 95 % Wilson interval of an accuracy, in percent."""
     low, high = wilson_interval(hits, total)
     return 100 * low, 100 * high
 
 
 class Sample(NamedTuple):
-    """A test sample: its frames, id, class and prediction, and the first event step of its mixed row, from 1.
+    """A test sample: frames, id, class, prediction, and t* of its mixed row (T + 1 for "never").
 
-    A step of T + 1 means that the row never switches. None is unknown; without a mixed row there is no step.
+    None means unknown.
     """
 
     drawing: Drawing
@@ -83,7 +83,7 @@ class Sample(NamedTuple):
 
 
 def samples(run: RunRecord) -> list[Sample]:
-    """Give the stored test samples."""
+    """Return the stored test samples."""
     found = []
     for index, frames in enumerate(np.asarray(run.diagnostics.get("strips", ()), np.float32)):
         if not frames.size:
@@ -101,13 +101,13 @@ def samples(run: RunRecord) -> list[Sample]:
 
 
 def switch_step(frames: NDArray[np.float32]) -> int | None:
-    """Find the first step, from 1, at which the mixed row shows the event frame; T + 1 where none does.
+    """Find t*, the first step (from 1) at which the mixed row shows the event frame.
 
     Args:
-        frames: Shape (4, T, H, W, 3); rows image, image frames, events, mixed.
+        frames: Shape (4, T, H, W, 3); rows: image, image frames, event frames, mixed sequence.
 
     Returns:
-        The step; None where the rows do not tell, as a mixed frame equals both or neither.
+        t*; T + 1 if there is no such step; None if it is ambiguous, because a mixed frame equals both or neither.
     """
     of_image = np.abs(frames[3] - frames[1]).max(axis=(1, 2, 3)) < 1e-3
     of_events = np.abs(frames[3] - frames[2]).max(axis=(1, 2, 3)) < 1e-3

@@ -1,4 +1,4 @@
-"""Several runs side by side: groups with mean and spread, and what makes them hard to compare."""
+"""Comparison of several runs: groups with mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NO_SETTING = frozenset(
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone.
+    """Runs that differ only in their seed.
 
     Attributes:
-        name: Recipe, method, and the settings in which it differs from its neighbors.
+        name: Recipe, method, and the settings in which the groups differ.
         method: The method.
         runs: The runs, in the order given.
     """
@@ -36,26 +36,20 @@ class Group:
         return any(run.is_optimistic for run in self.runs)
 
     def percents(self, key: str) -> list[float]:
-        """Collect a share of the results in percent, passing over runs without it."""
+        """Return a share of the results in percent, for the runs that have it."""
         return [100 * v for run in self.runs if (v := run.number(key)) is not None]
 
     def mean_text(self, key: str) -> str | None:
-        """Write mean and standard deviation of a share of the results in percent; None where no run has it."""
+        """Return mean ± standard deviation of a share of the results in percent; None if no run has it."""
         percents = self.percents(key)
         mean, sd = mean_sd(percents) if percents else (None, None)
         return None if mean is None else f"{mean:.2f}" + ("" if sd is None else f" ± {sd:.2f}")
 
 
 def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
-    """Put runs together that share recipe, method and every setting but the seed.
+    """Group runs that have recipe, method and all settings but the seed in common, in the order of their first runs.
 
     Settings in which runs of one recipe differ are part of the name of every group.
-
-    Args:
-        runs: The runs.
-
-    Returns:
-        Groups in the order in which their first run stands.
     """
     families: dict[str, list[RunRecord]] = {}
     for run in runs:
@@ -83,26 +77,13 @@ def _differing(family: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def warnings(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
-    """Say what makes the runs hard to compare: in two words, and in a sentence."""
-    finished = [run for run in runs if run.result is not None]
-    found = []
-    if len({run.text("split_digest") for run in finished}) > 1:
-        text = "The runs do not share one split: their accuracies are measured on different test samples."
-        found.append(("Different splits.", text))
-    elif len({run.text("cache_digest") for run in finished}) > 1:
-        text = "The runs do not share one cache: the same recordings were prepared in different ways."
-        found.append(("Different caches.", text))
-    if any(run.is_optimistic for run in runs):
-        text = "Runs marked optimistic selected their epoch on test, or trained with images of held-out recordings."
-        found.append(("Optimistic results.", f"{text} Their test accuracies are too high."))
-    if len(finished) < len(runs):
-        found.append(("Unfinished runs.", "They have no test result and are in no mean."))
-    return found
+def differ(runs: Sequence[RunRecord], key: str) -> bool:
+    """Whether finished runs differ in a fact."""
+    return len({run.text(key) for run in runs if run.result is not None}) > 1
 
 
 def dots(groups: Sequence[Group], key: str, name: str) -> Drawing | None:
-    """Draw a share of the results of each run, group by group; a method has one color."""
+    """Draw a share of the results of each run by group, with one color per method."""
     methods = list(dict.fromkeys(group.method for group in groups))
     rows = [
         (

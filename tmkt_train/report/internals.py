@@ -1,4 +1,4 @@
-"""The figures that look into the network: firing rates, operations, similarity of both sides, features."""
+"""Figures on the network: firing rates, operations, similarity of both sides, features."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tmkt_train.report.figures.maps import heat_map, scatter
 from tmkt_train.report.numbers import decimal
 from tmkt_train.training.record import RunRecord
 
+_KEYS = {"event": "event input", "image": "image input"}
+
 
 def firing_rates(run: RunRecord) -> Drawing | None:
     """Draw the firing rate of each layer, for event input and for image input."""
@@ -22,9 +24,8 @@ def firing_rates(run: RunRecord) -> Drawing | None:
     bars = {side: [(float(v), decimal(float(v), 3) or "") for v in rates] for side, rates in sides.items()}
     told = "; ".join(f"{name}: " + ", ".join(bars[side][i][1] for side in bars) for i, name in enumerate(names))
     summary = f"Bar chart of the firing rate per layer for {' and '.join(sides)} input. {told}."
-    return bar_chart(
-        About("firing-rates", summary), names, bars, Axis("firing rate (spikes per neuron and step)", low=0.0)
-    )
+    axis = Axis("firing rate (spikes per neuron and step)", low=0.0)
+    return bar_chart(About("firing-rates", summary), names, bars, axis, keys={k: _KEYS[k] for k in sides})
 
 
 def firing_steps(run: RunRecord) -> Drawing | None:
@@ -37,7 +38,7 @@ def firing_steps(run: RunRecord) -> Drawing | None:
 
 
 def operations(run: RunRecord) -> Drawing | None:
-    """Draw the synaptic operations of each layer beside the multiply-accumulates without spikes."""
+    """Draw the synaptic operations of each layer beside its multiply-accumulates without spikes."""
     names, stored = run.diagnostics.get("synapse_layer"), _values(run, "synapse_operations")
     macs = _values(run, "synapse_macs")
     if names is None or stored is None or macs is None:
@@ -46,11 +47,14 @@ def operations(run: RunRecord) -> Drawing | None:
     bars = {side: [(float(v) / 1e6, f"{v / 1e6:.3g}") for v in values] for side, values in sides.items()}
     layers = [str(name).removeprefix("body.") for name in names]
     axis = Axis("million operations per sample", low=0.0)
-    return bar_chart(About("operations", "Bar chart of the synaptic operations of each layer."), layers, bars, axis)
+    keys = {"event": "synaptic operations", "soft": "without spikes"}
+    return bar_chart(
+        About("operations", "Bar chart of the synaptic operations of each layer."), layers, bars, axis, keys=keys
+    )
 
 
 def energy_uj(run: RunRecord) -> tuple[float, float] | None:
-    """Give the estimated energy of the arithmetic for one recording in µJ, with spikes and without."""
+    """Return the estimated energy of the arithmetic for one recording in µJ, with and without spikes."""
     spiking, dense = _values(run, "synapse_energy_nj"), _values(run, "synapse_dense_energy_nj")
     if spiking is None or dense is None or not dense.sum():
         return None
@@ -58,7 +62,7 @@ def energy_uj(run: RunRecord) -> tuple[float, float] | None:
 
 
 def similarity(run: RunRecord, *, is_shuffled: bool) -> Drawing | None:
-    """Draw how similar images and recordings of a class are, layer by layer and step by step."""
+    """Draw the CKA of images and recordings of a class, by layer and step."""
     aligned, shuffled = _values(run, "similarity"), _values(run, "similarity_floor")
     names = _layers(run)
     if aligned is None or shuffled is None or not names or not aligned.size:
@@ -71,7 +75,7 @@ def similarity(run: RunRecord, *, is_shuffled: bool) -> Drawing | None:
 
 
 def features(run: RunRecord) -> Drawing | None:
-    """Draw the features of both sides on their principal components."""
+    """Draw the features of both sides on their first two principal components."""
     points, shares = _values(run, "embedding"), _values(run, "embedding_shares")
     is_event = run.diagnostics.get("embedding_is_event")
     if points is None or shares is None or is_event is None or points.shape[1] != 2 or len(shares) != 2:
@@ -79,7 +83,7 @@ def features(run: RunRecord) -> Drawing | None:
     event = np.asarray(is_event, bool)
     titles = [f"component {k + 1}, {100 * float(shares[k]):.0f} % of the variance" for k in (0, 1)]
     summary = "Scatter plot of the features of recordings and images on two principal components."
-    return scatter(About("features", summary), {"event": points[event], "image": points[~event]}, titles)
+    return scatter(About("features", summary), {"event": points[event], "image": points[~event]}, titles, _KEYS)
 
 
 def _values(run: RunRecord, name: str) -> NDArray[np.float64] | None:

@@ -1,4 +1,4 @@
-"""The figures on time-step mixup: mix ratio, replacement points, and what the auxiliary objectives reach."""
+"""Figures on time-step mixup: mix ratio, replacement points, auxiliary objectives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tmkt_train.training.record import RunRecord
 
 
 def mix_ratio(run: RunRecord) -> Drawing | None:
-    """Draw the mix ratio over epochs: planned, and realized with its standard deviation over sequences."""
+    """Draw the planned and the realized mix ratio over epochs, with the standard deviation over sequences."""
     x, band = epochs_of(run), run.column("realised_ratio_sd")
     realized = Line("realized", x, run.column("realised_ratio"), "mixed", band=band if finite(band) else None)
     planned = Line("planned", x, run.column("mix_ratio"), "ink", "--")
@@ -36,7 +36,7 @@ def mix_ratio(run: RunRecord) -> Drawing | None:
 
 
 def replacement_points(run: RunRecord) -> Drawing | None:
-    """Draw the distribution of t* in the last epoch, and the one that is expected where TSM alone decides it."""
+    """Draw the distribution of t* in the last epoch, beside the expected one if the method mixes by TSM alone."""
     stored = run.diagnostics.get("replacement_histogram")
     if stored is None or len(stored) < 2 or not np.asarray(stored, np.float64).sum():
         return None
@@ -58,13 +58,13 @@ def replacement_points(run: RunRecord) -> Drawing | None:
 
 
 def _distributions(run: RunRecord) -> list[Float64Array | None]:
-    """Give the distribution of t* in each epoch, shape (T + 1,); None where TSM alone does not decide it."""
+    """Return the expected distribution of t* in each epoch, shape (T + 1,); None without TSM alone."""
     stored, steps = run.diagnostics.get("replacement_histogram", ()), run.text("time_bins") or ""
     num_steps = len(stored) - 1 if len(stored) > 1 else int(steps) if steps.isdecimal() else 0
     if run.method != "tmkt" or not num_steps:
         return [None] * len(run.epochs)
-    law = run.text("law") or "sequential"
-    return [_distribution(ratio, num_steps, law) for ratio in run.column("mix_ratio")]
+    name = run.text("law") or "sequential"
+    return [_distribution(ratio, num_steps, name) for ratio in run.column("mix_ratio")]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -79,7 +79,7 @@ def _distribution(ratio: float, num_steps: int, name: str) -> Float64Array | Non
 
 
 def modality(run: RunRecord) -> Drawing | None:
-    """Draw how often the head tells image from event frames, beside two chance levels."""
+    """Draw the modality accuracy beside two chance levels."""
     x = epochs_of(run)
     frequent = [100 * max(ratio, 1 - ratio) for ratio in run.column("realised_ratio")]
     by_step = [math.nan if d is None else 100 * best_modality_guess(d) for d in _distributions(run)]
@@ -92,7 +92,7 @@ def modality(run: RunRecord) -> Drawing | None:
 
 
 def ratio_error(run: RunRecord) -> Drawing | None:
-    """Draw the error of the predicted mix ratio, beside that of the best constant."""
+    """Draw the error of the predicted mix ratio beside that of the best constant."""
     x = epochs_of(run)
     constant = [math.nan if d is None else best_ratio_error(d) for d in _distributions(run)]
     lines = [Line("head", x, run.column("ratio_error"), "mixed"), Line("constant", x, constant, "ink", "--")]

@@ -1,4 +1,4 @@
-"""Numbers as people read them; what is absent or NaN stays None."""
+"""Number formats of the pages; None and NaN become None."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MINUS = "\u2212"
 
 
 def percent(share: float | None, digits: int = 2) -> str | None:
-    """Write a share in [0, 1] as percent, a narrow space before the sign.
+    """Format a share in [0, 1] as percent, with a narrow space.
 
     Example:
         >>> percent(0.9361, 1).split()
@@ -19,27 +19,29 @@ def percent(share: float | None, digits: int = 2) -> str | None:
 
 
 def points(difference: float | None) -> str | None:
-    """Write a difference of shares in percentage points, with its sign."""
+    """Format a difference of shares in percentage points, with its sign."""
     return None if difference is None else f"{100 * difference:+.2f}".replace("-", MINUS)
 
 
 def count(value: float | None) -> str | None:
-    """Write a whole number with commas."""
+    """Format a whole number with commas."""
     return None if value is None or math.isnan(value) else f"{value:,.0f}"
 
 
 def decimal(value: float | None, digits: int = 4) -> str | None:
-    """Write a measured number with `digits` significant digits.
+    """Format a number with `digits` significant digits; below a million, no integer digits are dropped.
 
     Example:
-        >>> decimal(0.00012345), decimal(0.5), decimal(1234567.0)
-        ('0.0001234', '0.5', '1.235e+06')
+        >>> decimal(0.00012345), decimal(0.5), decimal(12345.6), decimal(1234567.0)
+        ('0.0001234', '0.5', '12,346', '1.235e+06')
     """
-    return None if value is None or math.isnan(value) else f"{value:.{digits}g}"
+    if value is None or math.isnan(value):
+        return None
+    return f"{value:,.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"
 
 
 def duration(seconds: float | None) -> str | None:
-    """Write a time span in the two largest units that say something.
+    """Format a duration in its two largest units.
 
     Example:
         >>> duration(5025.0).split()
@@ -56,7 +58,7 @@ def duration(seconds: float | None) -> str | None:
 
 
 def size(num_bytes: float | None) -> str | None:
-    """Write a number of bytes in binary units."""
+    """Format a number of bytes in binary units."""
     if num_bytes is None or math.isnan(num_bytes):
         return None
     return f"{num_bytes / 2**30:.2f}{_THIN}GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.0f}{_THIN}MiB"

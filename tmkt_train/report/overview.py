@@ -1,4 +1,4 @@
-"""The head of a report and its learning curves."""
+"""Head and learning curves of a run report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOG_FROM = 30.0
 
 
 def test_interval(run: RunRecord) -> tuple[float, float, int] | None:
-    """Give the 95 % interval of the test accuracy and the number of samples, None where they are unknown."""
+    """Return the 95 % Wilson interval of the test accuracy and the number of samples; None if they are unknown."""
     accuracy, trials = run.number("test_accuracy"), run.number("num_test")
     confusion = run.diagnostics.get("confusion")
     if trials is None and confusion is not None:
@@ -37,12 +37,12 @@ def test_interval(run: RunRecord) -> tuple[float, float, int] | None:
 
 
 def best_validation(run: RunRecord) -> float | None:
-    """Give the best validation accuracy of the epochs so far."""
+    """Return the best validation accuracy so far."""
     return max(finite(run.column("val_accuracy")), default=None)
 
 
 def warnings(run: RunRecord) -> list[str]:
-    """Give the warnings of the run except the one on selection, which has its own notice."""
+    """Return the warnings of the run, without that on selection, which has a notice of its own."""
     found = (run.result or {}).get("warnings")
     known = [str(w) for w in found] if isinstance(found, list) else []
     return [w for w in known if not (run.selects_on_test and "optimistic" in w and "within reach" not in w)]
@@ -72,7 +72,7 @@ def _parts(run: RunRecord, name: str, factor: float) -> list[Line]:
 
 
 def loss_terms(run: RunRecord) -> Drawing | None:
-    """Draw the terms of the training loss; None where there is one alone."""
+    """Draw the terms of the training loss; None for a single term."""
     x, looks = epochs_of(run), _TERMS | {key: (key, "ink", ":") for key in sorted(_term_keys(run) - _TERMS.keys())}
     lines = [Line(name, x, run.column("loss_terms", k), color, dash) for k, (name, color, dash) in looks.items()]
     lines = [line for line in lines if finite(line.y)]
@@ -96,14 +96,14 @@ def learning_rate(run: RunRecord) -> Drawing | None:
 
 
 def epochs_of(run: RunRecord) -> list[float]:
-    """Give the numbers of the epochs counted from 1; their places where the file's are not increasing."""
+    """Return the epochs, counted from 1; their positions in the file if the stored numbers do not increase."""
     x = run.column("epoch")
     is_whole = all(map(math.isfinite, x)) and all(b > a for a, b in itertools.pairwise(x))
     return [v + 1 for v in x] if is_whole else [float(i) for i in range(1, len(x) + 1)]
 
 
 def curves(name: str, lines: Sequence[Line], axis: Axis, mark: tuple[float, str] | None = None) -> Drawing | None:
-    """Draw lines over epochs; None where no line has a value."""
+    """Draw lines over epochs; None without a finite value."""
     lines = [line for line in lines if finite(line.y)]
     if not lines:
         return None
@@ -116,7 +116,7 @@ def curves(name: str, lines: Sequence[Line], axis: Axis, mark: tuple[float, str]
 
 
 def epoch_table(run: RunRecord) -> tuple[list[str], list[tuple[str | None, ...]]] | None:
-    """Tabulate every metric of every epoch: heads and rows."""
+    """Return a table of all metrics by epoch: heads and rows."""
     columns: dict[str, list[str | None]] = {}
     for key in dict.fromkeys(["epoch", *(key for epoch in run.epochs for key in epoch)]):
         values = run.column(key)

@@ -1,4 +1,4 @@
-"""Pages as one HTML file that needs nothing else, and the report of one or several runs."""
+"""Self-contained HTML pages, and the report of one or several runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECTIONS = {"overview": overview, "mixing": mixing, "internals": internals, "cl
 
 
 class Page(NamedTuple):
-    """A page, and the drawings on it."""
+    """An HTML document and the drawings in it."""
 
     html: str
     drawings: tuple[Drawing, ...]
@@ -32,14 +32,13 @@ class Page(NamedTuple):
 def write_report(run_dirs: Sequence[Path], out: Path, *, figures: Path | None = None) -> Path:
     """Write the report of one run, or the comparison of several.
 
-    The file holds styles, drawings and pictures; it loads nothing and runs no script. The same run folders
-    give the same bytes.
+    The page is self-contained: it loads nothing and runs no script. The same run folders give the same bytes.
 
     Args:
-        run_dirs: Run folders, one or more; each must hold `recipe.toml`, whatever else is absent is left out.
-            A folder that is named twice counts once.
-        out: File to write; replaced when the new one is whole.
-        figures: Folder for every figure as a PDF and a PNG file; None writes none.
+        run_dirs: Run folders, one or more. Each must have a `recipe.toml`; sections of missing files are left out.
+            Duplicates count once.
+        out: File to write, atomically.
+        figures: Folder for the figures as PDF and PNG files; None writes no such files.
 
     Returns:
         `out`.
@@ -70,14 +69,14 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def render(template: str, **values: object) -> Page:
-    """Fill a template of this folder.
+    """Render a template of this folder.
 
     Args:
-        template: Its name.
-        **values: What it says.
+        template: File name of the template.
+        **values: Variables of the template.
 
     Returns:
-        An HTML document that needs nothing else, and its drawings in the order in which they stand.
+        A self-contained document, and its drawings in order.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

@@ -1,4 +1,4 @@
-"""Colors of figures: the palette of the stylesheet, by what a color stands for. In a page they are CSS variables."""
+"""Palette of the figures, read from the stylesheet, where the same colors are CSS variables."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 CSS = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-"""The stylesheet of every page."""
+"""Stylesheet of all pages."""
 LIGHT: dict[str, str] = dict(re.findall("--([a-z-]+): (#[0-9a-f]{6});", CSS.partition("@media")[0]))
-"""The palette on white paper."""
+"""Colors in light mode, by name."""
 SERIES = ("event", "image", "extra", "mixed", "ink", "soft")
-"""Colors of lines and groups, in the order in which they are given out."""
+"""Colors of lines and groups, in order of use."""

@@ -1,4 +1,4 @@
-"""What a run was made from: its settings and the report on its pairs."""
+"""Settings of a run, and names and values of its records."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAMES = {
 
 
 class Setting(NamedTuple):
-    """A setting of the recipe: key, value as text, meaning where this version knows it, whether the method uses it."""
+    """A setting of the recipe: key, value as text, meaning (empty if unknown), whether the method uses it."""
 
     key: str
     value: str
@@ -38,7 +38,7 @@ class Setting(NamedTuple):
 
 
 def facts(record: object) -> list[tuple[str, str]]:
-    """Give names and values of a record as words, without those that are None; nothing of what is no record."""
+    """Return names and values of a record as text, without those that are None; nothing for anything else."""
     items = flatten(record) if isinstance(record, Mapping) else ()
     return [(_words(key), _value(key, value)) for key, value in items if value is not None]
 
@@ -59,12 +59,12 @@ def _value(key: str, value: object) -> str:
 
 
 def json_text(value: object, indent: int | None = None) -> str:
-    """Write a value as JSON."""
+    """Return a value as JSON."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def settings(run: RunRecord) -> list[Setting]:
-    """Give every setting of the recipe; a recipe that another version of tmkt wrote has no meanings."""
+    """Return all settings of the recipe; without meanings if another version of tmkt wrote it."""
     try:
         model = Recipe.model_validate(run.recipe)
         known = {key: (description, model.uses(key)) for key, _, description in flat_items(model)}
@@ -78,6 +78,6 @@ def settings(run: RunRecord) -> list[Setting]:
 
 
 def inferred(run: RunRecord) -> list[str]:
-    """List the choices that the papers leave open."""
+    """Return the choices that the papers leave open."""
     choices = (run.result or {}).get("inferred")
     return [str(choice) for choice in choices] if isinstance(choices, list) else []

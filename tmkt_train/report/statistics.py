@@ -1,4 +1,4 @@
-"""The statistics of a report: intervals, spreads, the distribution of t* and the chance levels that follow from it."""
+"""Statistics of a report: intervals, tests, the distribution of t* and the chance levels that follow from it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ Float64Array = NDArray[np.float64]
 
 
 def wilson_interval(num_hits: int, num_trials: int) -> tuple[float, float]:
-    """Give the 95 % Wilson score interval of a share.
-
-    Args:
-        num_hits: Hits, 0 to `num_trials`.
-        num_trials: Trials, 1 or more.
-
-    Returns:
-        Lower and upper end, in [0, 1].
+    """Return the 95 % Wilson score interval of a share: lower and upper end, in [0, 1].
 
     Example:
         >>> [round(end, 4) for end in wilson_interval(8, 10)]
@@ -34,17 +27,17 @@ def wilson_interval(num_hits: int, num_trials: int) -> tuple[float, float]:
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Give the mean, and the standard deviation over n - 1 where there are two values or more."""
+    """Return the mean, and the standard deviation with divisor n - 1; None for fewer than two values."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def point_distribution(probability: float, num_steps: int, *, renormalised: bool = False) -> Float64Array:
-    """Give the distribution of the replacement point: P(t* = 1), ..., P(t* = T), P(never).
+    """Return the distribution of the replacement point: P(t* = 1), ..., P(t* = T), P(never).
 
     Args:
-        probability: Chance of the switch at each step, in [0, 1].
+        probability: Probability of the switch at each step, in [0, 1].
         num_steps: T.
-        renormalised: Condition on a switch inside the T steps.
+        renormalised: Whether to condition on a switch within the T steps.
 
     Returns:
         Probabilities, shape (T + 1,), float64, sum 1.
@@ -61,10 +54,7 @@ def point_distribution(probability: float, num_steps: int, *, renormalised: bool
 
 
 def best_modality_guess(distribution: Float64Array) -> float:
-    """Give the accuracy, in [0.5, 1], of guessing image or event from the step index alone.
-
-    Args:
-        distribution: Distribution of the replacement point, shape (T + 1,).
+    """Return the accuracy in [0.5, 1] of guessing the modality from the step; distribution of t*: shape (T + 1,).
 
     Example:
         >>> best_modality_guess(np.array([0.5, 0.25, 0.25]))
@@ -75,10 +65,7 @@ def best_modality_guess(distribution: Float64Array) -> float:
 
 
 def best_ratio_error(distribution: Float64Array) -> float:
-    """Give the mean absolute error, in [0, 0.5], of always guessing the median mix ratio.
-
-    Args:
-        distribution: Distribution of the replacement point, shape (T + 1,).
+    """Return the mean absolute error of always guessing the median ratio; distribution of t*: shape (T + 1,).
 
     Example:
         >>> best_ratio_error(np.array([0.5, 0.25, 0.25]))
@@ -89,10 +76,10 @@ def best_ratio_error(distribution: Float64Array) -> float:
 
 
 def chi_square(counts: Float64Array, expected: Float64Array) -> tuple[float, int, float] | None:
-    """Test counts against a distribution.
+    """Test counts against a distribution with Pearson's χ² test.
 
     Returns:
-        Pearson's statistic, its degrees of freedom and the p-value; None where a cell expects fewer than five.
+        Statistic, degrees of freedom and p-value; None if an expected count is below five.
 
     Example:
         >>> chi_square(np.array([12.0, 8.0]), np.array([10.0, 10.0]))

@@ -1,4 +1,4 @@
-"""Where axes stand in a figure, what they say, and labels that do not overlap."""
+"""Axes of figures: their place, scale, ticks and labels."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tmkt_train.report.figures.drawing import HEIGHT, WIDTH
+from tmkt_train.report.palette import LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,27 +19,28 @@ if TYPE_CHECKING:
 
 TEXT = 8.5
 """Size of all text, points; `font.size` of the style."""
-BELOW_MIDDLE = -0.36 * TEXT
-"""From the middle of a line of text to its base line."""
+MIDDLE = -0.36 * TEXT
+"""Shift of the baseline that centers a line of text vertically, points."""
 LEFT, TOP, BOTTOM = 34.0, 20.0, 30.0
-"""Margins of a chart with two axes, points: the same in all, so that the axes of neighbors align."""
+"""Default margins, points. Charts with two axes share them, so that neighbors align."""
 
+Point = tuple[float, float]
 _WIDE_LETTERS = re.compile("[^ -~\xa0-\xff\u2212\u2026]")
-"""Letters that the font may lack."""
+"""Characters that the font may lack."""
 _NOT_DRAWN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis says.
+    """Title, ends and ticks of an axis.
 
     Attributes:
         title: Its title, with the unit.
         low: Fixed lower end; None takes it from the values.
         high: Fixed upper end.
-        ticks: Marked places with their names; None marks round values.
-        is_log: Whether equal distances are equal ratios; needs both ends, positive.
-        is_whole: Whether only whole numbers are marked.
+        ticks: Positions and labels of the ticks; None places them at round values.
+        is_log: Whether the scale is logarithmic; needs both ends, positive.
+        is_whole: Whether ticks are placed at integers only.
     """
 
     title: str
@@ -49,7 +51,7 @@ class Axis:
     is_whole: bool = False
 
     def put_on(self, axes: Axes, which: str) -> None:
-        """Set scale, ticks and ends of the axis "x" or "y" of axes that everything is drawn on."""
+        """Set scale, limits and ticks of the axis "x" or "y"; call it after plotting."""
         from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
         axis, known = (axes.xaxis, axes.dataLim.intervalx) if which == "x" else (axes.yaxis, axes.dataLim.intervaly)
@@ -74,36 +76,54 @@ class Axis:
 
 
 def place_axes(
-    figure: FigureBase, left: float, right: float, height: float = HEIGHT, top: float = TOP, bottom: float = BOTTOM
+    figure: FigureBase,
+    right: float = 8,
+    left: float = LEFT,
+    height: float = HEIGHT,
+    top: float = TOP,
+    bottom: float = BOTTOM,
 ) -> tuple[Axes, float, float]:
-    """Add axes with margins in points to a figure of a height in points; give them, their width and their height."""
+    """Add axes with margins in points to a figure of the given height; return them, their width and their height."""
     inner_width, inner_height = WIDTH - left - right, height - top - bottom
     axes = figure.add_axes((left / WIDTH, bottom / height, inner_width / WIDTH, inner_height / height))
     return axes, inner_width, inner_height
 
 
 def set_axes(axes: Axes, x_axis: Axis, y_axis: Axis) -> None:
-    """Set both axes of a chart that everything is drawn on; the title of y stands above it."""
+    """Set both axes after plotting; the title of the y axis is placed above it."""
     x_axis.put_on(axes, "x")
     y_axis.put_on(axes, "y")
     axes.set_xlabel(x_axis.title)
-    axes.annotate(y_axis.title, (0, 1), (2 - LEFT, 9), xycoords="axes fraction", textcoords="offset points")
+    write(axes, y_axis.title, (0, 1), (2 - LEFT, 9), "axes fraction")
     axes.grid(axis="y")
 
 
+def write(axes: Axes, text: str, at: Point, shift: Point, coordinates: Any = "data", **look: Any) -> None:
+    """Write text at a position of the axes, shifted by points."""
+    axes.annotate(text, at, shift, xycoords=coordinates, textcoords="offset points", **look)
+
+
+def write_keys(axes: Axes, keys: Mapping[str, str], at: Point, shift: Point) -> None:
+    """Write the meaning of each color in that color, in a row that starts at a position of the axes."""
+    x, y = shift
+    for color, text in keys.items():
+        write(axes, text, at, (x, y), "axes fraction", color=LIGHT[color], weight="bold")
+        x += text_width([text], 700) + TEXT
+
+
 def finite(values: Iterable[float]) -> list[float]:
-    """Keep the values that are numbers."""
+    """Drop NaN and infinite values."""
     return [v for v in values if math.isfinite(v)]
 
 
 def drawable(text: str, most: int = 80) -> str:
-    """Make a name fit to be drawn: at most so many letters, and a replacement for what is no letter."""
-    text = _NOT_DRAWN.sub("\ufffd", text)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    """Shorten a name in the middle to `most` characters, and replace control characters and surrogates."""
+    text, head = _NOT_DRAWN.sub("\ufffd", text), most // 2
+    return text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}"
 
 
 def text_width(texts: Iterable[str], weight: int = 400) -> float:
-    """Give the width of the longest text in points, 0 of none, with room for the larger text of narrow pages."""
+    """Return the width of the longest text in points, with room for the larger text of narrow pages; 0 without text."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -114,12 +134,7 @@ def text_width(texts: Iterable[str], weight: int = 400) -> float:
 
 
 def spread_apart(places: Sequence[float], gap: float, high: float) -> list[float]:
-    """Move labels apart so that none overlaps, in their order and by the least squares of the moves.
-
-    Args:
-        places: Wanted places from 0 to `high`, any order.
-        gap: Least distance.
-        high: Largest place allowed, where there is room for all.
+    """Move labels from their places in [0, high] apart by at least `gap`: the least-squares solution in their order.
 
     Example:
         >>> spread_apart([12.0, 10.0, 50.0], 10.0, 60.0)

@@ -1,4 +1,4 @@
-"""Charts of bars: columns over a few places, rows with long names, and dots per group."""
+"""Column charts, bar charts and dot charts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tmkt_train.report.figures.axes import (
-    BELOW_MIDDLE,
     BOTTOM,
-    LEFT,
+    MIDDLE,
+    TOP,
     Axis,
     drawable,
     place_axes,
     set_axes,
     text_width,
+    write,
+    write_keys,
 )
 from tmkt_train.report.figures.drawing import WIDTH, About, Drawing
 from tmkt_train.report.palette import LIGHT
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 _BAR, _GAP, _GROUP, _LINE, _TOP = 8.0, 5.0, 20.0, 11.0, 5.0
 _LETTERS = 58
-"""Letters that fit in a line."""
+"""Characters per line."""
 Interval = tuple[float, float]
 
 
@@ -41,19 +43,10 @@ def column_chart(
     color: str = "event",
     expected: Sequence[tuple[float, float]] = (),
 ) -> Drawing:
-    """Draw one column per value, and where a distribution says what to expect, its mean and two standard deviations.
-
-    Args:
-        about: Its name and what it shows.
-        values: Heights, 0 or more.
-        x_axis: The x axis; the columns stand at 0, 1, 2, ...
-        y_axis: The y axis.
-        color: Color of the columns.
-        expected: Expected value and standard deviation of each column.
-    """
+    """Draw one column per value, at 0, 1, 2, ...; `expected` is a mean and a standard deviation for each column."""
 
     def draw(figure: FigureBase) -> None:
-        axes, _, _ = place_axes(figure, LEFT, 6)
+        axes, _, _ = place_axes(figure, 6)
         places, room = np.arange(len(values)), 0.78 if len(values) <= 40 else 1.0
         axes.bar(places, values, room, color=LIGHT[color], alpha=0.72)
         if expected:
@@ -72,23 +65,19 @@ def bar_chart(
     bars: Mapping[str, Sequence[tuple[float, str]]],
     axis: Axis,
     intervals: Sequence[Interval | None] = (),
+    keys: Mapping[str, str] | None = None,
 ) -> Drawing:
-    """Draw rows of bars, the name of a row before it.
+    """Draw horizontal bars: for each color of `bars`, a value and its label per row.
 
-    Args:
-        about: Its name and what it shows.
-        names: Name of each row.
-        bars: Length of the bar in each row, and what stands behind it, of each color.
-        axis: The axis of the values.
-        intervals: Confidence interval of each row.
+    A row has one `interval` at most, for which a line is drawn; `keys` say what the colors mean.
     """
     shown = [drawable(name, 28) for name in names]
-    row = len(bars) * _BAR + _GAP
-    height = _TOP + row * len(names) + BOTTOM
+    row, top = len(bars) * _BAR + _GAP, TOP if keys else _TOP
+    height = top + row * len(names) + BOTTOM
 
     def draw(figure: FigureBase) -> None:
         behind = text_width(text for series in bars.values() for _, text in series)
-        axes, _, inner = place_axes(figure, 9 + text_width(shown), 8 + behind, height, _TOP)
+        axes, _, inner = place_axes(figure, 8 + behind, 9 + text_width(shown), height, top)
         rows = row * np.arange(len(names))
         known = intervals or [None] * len(names)
         for k, (color, series) in enumerate(bars.items()):
@@ -99,15 +88,16 @@ def bar_chart(
                 if interval:
                     axes.hlines(place, *interval, color=LIGHT["ink"], linewidth=0.9, clip_on=False)
                 if math.isfinite(end):
-                    axes.annotate(text, (end, place), (4, BELOW_MIDDLE), textcoords="offset points")
+                    write(axes, text, (end, place), (4, MIDDLE))
         _set_rows(axes, axis, inner)
         axes.set_yticks(rows + row / 2, shown)
+        write_keys(axes, keys or {}, (0, 1), (0, 6))
 
     return Drawing(about, draw, (WIDTH, height))
 
 
 def _set_rows(axes: Axes, axis: Axis, height: float) -> None:
-    """Let y be points from the top, with rules along x alone."""
+    """Set the x axis; y counts points from the top."""
     axis.put_on(axes, "x")
     axes.set_xlabel(axis.title)
     axes.set_ylim(height, 0)
@@ -117,13 +107,7 @@ def _set_rows(axes: Axes, axis: Axis, height: float) -> None:
 
 
 def dot_chart(about: About, groups: Sequence[tuple[str, Sequence[float], str]], title: str) -> Drawing:
-    """Draw one dot per value of each group, with mean and standard deviation.
-
-    Args:
-        about: Its name and what it shows.
-        groups: Name, values and color of each group.
-        title: Title of the axis, with its unit.
-    """
+    """Draw one dot per value, and mean ± standard deviation, of each group (name, values, color)."""
     spreads = [mean_sd(values) for _, values, _ in groups]
     texts = [f"{mean:.2f}" + ("" if sd is None else f" ± {sd:.2f}") for mean, sd in spreads]
     names = [textwrap.wrap(drawable(name, 200), _LETTERS) or [""] for name, _, _ in groups]
@@ -132,7 +116,7 @@ def dot_chart(about: About, groups: Sequence[tuple[str, Sequence[float], str]], 
 
     def draw(figure: FigureBase) -> None:
         room = 14 + text_width(texts)
-        axes, width, inner = place_axes(figure, 6, room, height, _TOP)
+        axes, width, inner = place_axes(figure, room, 6, height, _TOP)
         to_width = axes.get_yaxis_transform()
         for lines, (_, values, color), (mean, sd), text, end in zip(names, groups, spreads, texts, ends, strict=True):
             at = end - 0.45 * _GROUP
@@ -140,7 +124,7 @@ def dot_chart(about: About, groups: Sequence[tuple[str, Sequence[float], str]], 
                 axes.text(0, end - _GROUP - _LINE * k, line, transform=to_width)
             axes.errorbar(mean, at, 6, sd or 0.0, ecolor=LIGHT[color], fmt="none", capsize=0, elinewidth=1.2)
             axes.plot(values, [at] * len(values), "o", color=LIGHT[color], alpha=0.5, markersize=5.5, clip_on=False)
-            axes.text(1 + (room - 2) / width, at - BELOW_MIDDLE, text, ha="right", transform=to_width)
+            axes.text(1 + (room - 2) / width, at - MIDDLE, text, ha="right", transform=to_width)
         _set_rows(axes, Axis(title), inner)
         axes.set_yticks([])
 

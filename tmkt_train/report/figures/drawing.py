@@ -1,4 +1,4 @@
-"""A figure before it is drawn, and the files it becomes: SVG for a page, PDF and PNG for papers and slides."""
+"""Figures that are drawn on request, as SVG for a page, or as PDF and PNG for papers and slides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
 WIDTH, HEIGHT = 331.2, 194.4
-"""Size of a figure with two axes, points."""
+"""Default size of a figure, points."""
 
 _STYLE = Path(__file__).parents[1] / "report.mplstyle"
 _METADATA = {
@@ -25,17 +25,17 @@ _METADATA = {
     "png": {"Software": None},
 }
 _GROUNDS = {"svg": "none", "pdf": "none", "png": "white"}
-# Settings of matplotlib hold for the whole process.
+# The settings of matplotlib are global.
 _LOCK = threading.Lock()
 
 
 class About(NamedTuple):
-    """What a figure is.
+    """Name and summary of a figure.
 
     Attributes:
-        name: Name of its files: letters, digits and hyphens.
-        summary: What it shows with the main numbers, in one sentence, for screen readers.
-        note: What its caption must add.
+        name: File name without suffix: letters, digits and hyphens.
+        summary: Content and main numbers in one sentence, for screen readers.
+        note: Text to append to the caption.
     """
 
     name: str
@@ -45,10 +45,10 @@ class About(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that is drawn when it is asked for; the same drawing gives the same bytes.
+    """A figure that is drawn on request; the same drawing gives the same bytes.
 
     Attributes:
-        about: Its name and what it shows.
+        about: Name and summary.
         draw: Draws it on an empty figure of the given size.
         size: Width and height in points.
     """
@@ -58,18 +58,18 @@ class Drawing:
     size: tuple[float, float] = (WIDTH, HEIGHT)
 
     def svg(self, name: str) -> str:
-        """Draw it as an SVG element for a page, `name` before its ids."""
+        """Return it as an SVG element for a page; its ids start with `name`."""
         return inline_svg(self.saved("svg")[0].decode(), name, self.about.summary)
 
     def saved(self, *formats: str) -> list[bytes]:
-        """Draw it as files of the given formats: "svg", "pdf" or "png"."""
-        # Loading matplotlib takes a second. Not pyplot, which keeps its figures and looks for a screen.
+        """Return it as files in the given formats, of "svg", "pdf" and "png"."""
+        # Importing matplotlib takes a second. pyplot is avoided: it keeps figures and needs a display.
         import matplotlib.style
         from matplotlib.figure import Figure
 
         files = []
         with _LOCK, warnings.catch_warnings(), matplotlib.style.context(["default", _STYLE]):
-            # Names of classes may hold letters that the font lacks; a browser has them.
+            # Class names may have characters that the font lacks; a browser has them.
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
             figure = Figure(figsize=(self.size[0] / 72, self.size[1] / 72))
             self.draw(figure)
@@ -81,7 +81,7 @@ class Drawing:
 
 
 def side_by_side(name: str, drawings: Sequence[Drawing], num_columns: int = 3) -> Drawing:
-    """Put drawings of one size into one, row by row."""
+    """Arrange drawings of equal size in a grid."""
     columns = min(num_columns, len(drawings))
     rows = -(-len(drawings) // columns)
     width, height = drawings[0].size

@@ -1,4 +1,4 @@
-"""Charts of lines, each named at its end."""
+"""Line charts, with labels at the ends of the lines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tmkt_train.report.figures.axes import (
-    BELOW_MIDDLE,
-    LEFT,
+    MIDDLE,
     TEXT,
     Axis,
     drawable,
@@ -20,6 +19,7 @@ from tmkt_train.report.figures.axes import (
     set_axes,
     spread_apart,
     text_width,
+    write,
 )
 from tmkt_train.report.palette import LIGHT
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
 _MOST_MARKED = 12
-"""Values up to which each of a line is a dot."""
+"""Up to this many values, each has a marker."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Line:
     """A line of a chart.
 
     Attributes:
-        label: Its name, written at its end.
-        x: Places along x, increasing.
-        y: One value per place; NaN leaves a gap.
-        color: Its color, a name of the palette.
-        dash: Its stroke, "-", "--" or ":"; "" does not join the values.
-        band: Half the height of a band around it, one per place; NaN leaves a gap.
-        bars: The same as a bar at each place.
-        dots: More values, shown as pale dots, with their places.
+        label: Name, written at the end of the line.
+        x: Positions, increasing.
+        y: Values, one per position; NaN leaves a gap.
+        color: Name of a color of the palette.
+        dash: Line style, "-", "--" or ":"; "" draws markers only.
+        band: Half the height of a band around the line, one per position; NaN leaves a gap.
+        bars: Half the height of an error bar, one per position.
+        dots: Further points (x, y), drawn pale.
     """
 
     label: str
@@ -59,22 +59,12 @@ class Line:
 def line_chart(
     lines: Sequence[Line], x_axis: Axis, y_axis: Axis, mark: tuple[float, str] | None = None
 ) -> Callable[[FigureBase], None]:
-    """Draw lines over a common x.
-
-    Args:
-        lines: The lines; those without a finite value are left out.
-        x_axis: The x axis.
-        y_axis: The y axis.
-        mark: A place along x to mark, and its name.
-
-    Returns:
-        What draws the chart.
-    """
+    """Return a function that draws lines on a figure, those with a finite value, and a labeled `mark` along x."""
     shown = [line for line in lines if finite(line.y)]
     labels = [drawable(line.label, 32) for line in shown]
 
     def draw(figure: FigureBase) -> None:
-        axes, width, height = place_axes(figure, LEFT, 8 + text_width(labels, 700))
+        axes, width, height = place_axes(figure, 8 + text_width(labels, 700))
         for line in shown:
             _draw_line(axes, line)
         set_axes(axes, x_axis, y_axis)
@@ -84,7 +74,7 @@ def line_chart(
         shares = [axes.transAxes.inverted().transform(axes.transData.transform((1, end)))[1] for end in ends]
         places = spread_apart([height * share for share in shares], 1.2 * TEXT, height)
         for line, label, place in zip(shown, labels, places, strict=True):
-            at = (1 + 7 / width, (place + BELOW_MIDDLE) / height)
+            at = (1 + 7 / width, (place + MIDDLE) / height)
             axes.text(*at, label, transform=axes.transAxes, color=LIGHT[line.color], weight="bold")
 
     return draw
@@ -115,6 +105,5 @@ def _draw_line(axes: Axes, line: Line) -> None:
 def _draw_mark(axes: Axes, place: float, name: str) -> None:
     is_late = place > sum(axes.get_xlim()) / 2
     axes.axvline(place, color=LIGHT["soft"], linestyle=(0, (1.4, 2.2)), linewidth=0.7)
-    at_foot: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    align = "right" if is_late else "left"
-    axes.annotate(name, (place, 0), (-3 if is_late else 3, 4), ha=align, color=LIGHT["soft"], **at_foot)
+    align, shift = ("right", -3) if is_late else ("left", 3)
+    write(axes, name, (place, 0), (shift, 4), ("data", "axes fraction"), ha=align, color=LIGHT["soft"])

@@ -1,4 +1,4 @@
-"""SVG of matplotlib made fit for a page: colors as CSS variables, ids that do not clash, nothing to load."""
+"""Conversion of matplotlib's SVG files to elements of a page."""
 
 from __future__ import annotations
 
@@ -13,16 +13,10 @@ _DROPPED = ("metadata", "style", "clipPath")
 
 
 def inline_svg(text: str, name: str, summary: str) -> str:
-    """Rewrite an SVG file as an element of a page.
+    """Convert SVG of matplotlib (with `svg.fonttype: none`) to an element of a page, with ids that start with `name`.
 
-    Args:
-        text: The file, as matplotlib writes it with `svg.fonttype: none`.
-        name: Prefix of the ids, unique in the page.
-        summary: The figure in one sentence, for screen readers.
-
-    Returns:
-        The element `svg`, of class `chart`: it scales to the width it is given, its font is that of the page, and its
-        colors are the CSS variables of the palette.
+    It scales to the available width, uses the font of the page, and has CSS variables as colors; `summary` is its
+    accessible name.
     """
     root = ET.fromstring(text)
     targets = dict.fromkeys(t[1:] for e in root.iter() if (t := e.get(_HREF, "")).startswith("#"))
@@ -35,7 +29,7 @@ def inline_svg(text: str, name: str, summary: str) -> str:
 
 
 def _tidy(element: ET.Element, ids: dict[str, str]) -> None:
-    """Clean an element and all below it, in place."""
+    """Convert an element and its children in place."""
     element.tag = element.tag.rpartition("}")[2]
     element.tail = None
     if element.text is not None and not element.text.strip():
@@ -52,7 +46,7 @@ def _tidy(element: ET.Element, ids: dict[str, str]) -> None:
 
 
 def _attribute(key: str, value: str, ids: dict[str, str]) -> list[tuple[str, str]]:
-    """Give the attribute as the page has it; none where it is left out."""
+    """Return the converted attribute, or nothing to drop it."""
     match key:
         case "id":
             return [(key, ids[value])] if value in ids else []

@@ -57,7 +57,7 @@ def test_fixed_ends_stay_and_zero_has_no_decimals():
 
 def test_names_are_made_fit_to_be_drawn():
     assert drawable("a\nb\x00\ud800") == "a\ufffdb\ufffd\ufffd"
-    assert drawable("abcdef", 4) == "abc…"
+    assert drawable("abcdef", 4) == "ab…f"
     # Letters that the font lacks have a width, and none is warned of.
     assert text_width(["漢字"]) > text_width(["ab"]) > 0
     assert text_width([]) == 0
