@@ -401,6 +401,8 @@ def test_figures_are_files_beside_the_run(tmp_path):
     files = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
     assert files.keys() == {f"{name}.{kind}" for name in names for kind in ("pdf", "png")}
     assert all(data.startswith(b"%PDF-" if name.endswith("pdf") else b"\x89PNG") for name, data in files.items())
+    write_report([run], run / "report.html", figures=run / "figures")
+    assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == files
 
 
 def test_page_adapts_to_mode_and_width(tmp_path):
