@@ -35,14 +35,24 @@ def scale_events(frames: NDArray[np.float32], scale: EventScale) -> NDArray[np.f
             np.clip(frames, -1.0, 1.0, out=frames)
         case "log1p":
             np.copyto(frames, np.sign(frames) * np.log1p(np.abs(frames)))
-        case "max":
-            largest = np.abs(frames).max(axis=(1, 3, 4), keepdims=True)
-            frames /= np.maximum(largest, np.float32(1e-12))
-        case "step-max":
-            largest = np.abs(frames).max(axis=(3, 4), keepdims=True)
-            frames /= np.maximum(largest, np.float32(1e-12))
+        case "max" | "step-max":
+            frames /= event_divisors(frames, scale)
         case "binary":
             np.copyto(frames, (frames != 0).astype(np.float32))
         case _:
             raise SpecError(f"event scale: found {scale!r}, expected one of {', '.join(EVENT_SCALES)}")
     return frames
+
+
+def event_divisors(frames: NDArray[np.float32], scale: EventScale) -> NDArray[np.float32]:
+    """Return what `scale_events` divides by: the largest magnitude, at least 1e-12.
+
+    Args:
+        frames: Shape (B, T, C, H, W), float32; not scaled yet.
+        scale: `max` or `step-max`.
+
+    Returns:
+        Shape (B, 1, C, 1, 1) for `max`, (B, T, C, 1, 1) for `step-max`; float32.
+    """
+    largest = np.abs(frames).max(axis=(1, 3, 4) if scale == "max" else (3, 4), keepdims=True)
+    return np.asarray(np.maximum(largest, np.float32(1e-12)), np.float32)

@@ -32,11 +32,20 @@ def augment(
     if crop_padding:
         frames = crop_frames(frames, crop_offsets(keys, crop_padding), crop_padding)
     if flip:
-        mirrored = keys.uniform(Purpose.FLIP, 1) < 0.5
-        frames = np.where(mirrored[:, None, None, None, None], frames[..., ::-1], frames)
+        frames = np.where(draw_flips(keys)[:, None, None, None, None], frames[..., ::-1], frames)
     if rotation:
-        frames = rotate_frames(frames, (2 * keys.uniform(Purpose.ROTATE, 1) - 1) * rotation)
+        frames = rotate_frames(frames, draw_degrees(keys, rotation))
     return frames
+
+
+def draw_flips(keys: DrawKeys) -> NDArray[np.bool_]:
+    """Draw which samples are mirrored left to right, half of them: shape (B,), bool."""
+    return np.asarray(keys.uniform(Purpose.FLIP, 1) < 0.5)
+
+
+def draw_degrees(keys: DrawKeys, rotation: float) -> NDArray[np.float64]:
+    """Draw the angle of each sample, shape (B,), in -`rotation` to `rotation` degrees."""
+    return (2 * keys.uniform(Purpose.ROTATE, 1) - 1) * rotation
 
 
 def crop_offsets(keys: DrawKeys, padding: int) -> NDArray[np.int64]:

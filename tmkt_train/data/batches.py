@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from tmkt_data import PairedFrames
 from tmkt_data.pairs.paired_frames import PairedBatch
+from tmkt_train.data.assemble import Assembler
 from tmkt_train.data.augmentation import augment
+from tmkt_train.data.device import DeviceFrames, StreamedFrames, StreamedRead
 from tmkt_train.data.sampling import DrawKeys, batch_slices, epoch_order
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
+
+STREAM_DEPTH = 3
+"""Batches read ahead of a GPU, in pinned memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,46 +69,98 @@ class EpochPlan(NamedTuple):
     first_batch: int = 0
 
 
+class Draws(NamedTuple):
+    """The samples of an epoch in their order.
+
+    Attributes:
+        indices: Indices in the split, shape (N,), int64.
+        keys: Their keys.
+        train: Their augmentation; None for events alone, as they are.
+    """
+
+    indices: NDArray[np.int64]
+    keys: DrawKeys
+    train: TrainTable | None = None
+
+    def part(self, samples: slice) -> Draws:
+        """Return some of the samples."""
+        return self._replace(indices=self.indices[samples], keys=self.keys.part(samples))
+
+
 def training_batches(
-    frames: PairedFrames, train: TrainTable, plan: EpochPlan, device: torch.device
+    frames: PairedFrames | DeviceFrames, train: TrainTable, plan: EpochPlan, device: torch.device
 ) -> Generator[Batch, None, None]:
     """Yield the batches of a training epoch.
 
     Order, pairs and augmentation are pure functions of seed, epoch and sample, so starting at batch `first_batch`
-    gives exactly what remains of the epoch.
+    gives exactly what remains of the epoch. Frames are the same bit for bit wherever they are made.
 
     Args:
-        frames: Training split; its epoch is set. With pairing `none`, the batches have no images.
+        frames: Training split, see `device.place_frames`; its epoch is set. With pairing `none`, the batches have no
+            images.
         train: Sampler, batch size and augmentation.
         plan: The epoch.
         device: Where the tensors go.
     """
+    split = frames.frames if isinstance(frames, DeviceFrames) else frames
     seed, epoch = plan.seed, plan.epoch
-    frames.set_epoch(epoch)
+    split.set_epoch(epoch)
     order = epoch_order(
-        frames.uids, frames.labels, seed=seed, epoch=epoch, sampler=train.sampler, num_draws=plan.num_draws
+        split.uids, split.labels, seed=seed, epoch=epoch, sampler=train.sampler, num_draws=plan.num_draws
     )
-
-    def read(rows: slice) -> Batch:
-        indices, occurrences = order.indices[rows], order.occurrences[rows]
-        keys = DrawKeys(seed, epoch, frames.uids[indices], occurrences)
-        found = frames.read(indices, occurrences)
-        events = augment(found.events, keys, crop_padding=train.crop_padding, flip=train.flip, rotation=train.rotation)
-        return _to_batch(found._replace(events=events), keys, with_image=frames.pairing != "none")
-
+    keys = DrawKeys(seed, epoch, split.uids[order.indices], order.occurrences)
     slices = batch_slices(len(order.indices), train.batch_size, drop_last=train.drop_last, first=plan.first_batch)
-    return _batches_on(device, read, slices)
-
-
-def evaluation_batches(frames: PairedFrames, *, batch_size: int, device: torch.device) -> Generator[Batch, None, None]:
-    """Yield the events of every sample once, in the order of the split and without augmentation."""
+    if isinstance(frames, DeviceFrames) or device.type != "cpu":
+        return _batches_on(device, frames, Draws(order.indices, keys, train), slices)
 
     def read(rows: slice) -> Batch:
-        found = frames.read(np.arange(rows.start, rows.stop))
-        keys = DrawKeys(frames.seed, 0, frames.uids[found.indices], np.zeros_like(found.indices))
-        return _to_batch(found, keys, with_image=False)
+        found = split.read(order.indices[rows], order.occurrences[rows])
+        here = keys.part(rows)
+        events = augment(found.events, here, crop_padding=train.crop_padding, flip=train.flip, rotation=train.rotation)
+        return _to_batch(found._replace(events=events), here, with_image=split.pairing != "none")
 
-    return _batches_on(device, read, batch_slices(len(frames), batch_size, drop_last=False))
+    return read_ahead(read, slices)
+
+
+def evaluation_batches(
+    frames: PairedFrames | DeviceFrames, *, batch_size: int, device: torch.device
+) -> Generator[Batch, None, None]:
+    """Yield the events of every sample once, in the order of the split and without augmentation."""
+    split = frames.frames if isinstance(frames, DeviceFrames) else frames
+    indices = np.arange(len(split))
+    keys = DrawKeys(split.seed, 0, split.uids, np.zeros_like(indices))
+    slices = batch_slices(len(split), batch_size, drop_last=False)
+    if isinstance(frames, DeviceFrames) or device.type != "cpu":
+        return _batches_on(device, frames, Draws(indices, keys), slices)
+
+    def read(rows: slice) -> Batch:
+        return _to_batch(split.read(indices[rows]), keys.part(rows), with_image=False)
+
+    return read_ahead(read, slices)
+
+
+def _batches_on(
+    device: torch.device, frames: PairedFrames | DeviceFrames, draws: Draws, slices: Iterable[slice]
+) -> Generator[Batch, None, None]:
+    if isinstance(frames, DeviceFrames):
+        return _held_batches(frames, draws, slices)
+    return _streamed_batches(StreamedFrames(frames, device, Assembler(frames, device)), draws, slices)
+
+
+def _held_batches(frames: DeviceFrames, draws: Draws, slices: Iterable[slice]) -> Generator[Batch, None, None]:
+    plan = frames.plan(*draws)
+    for rows in slices:
+        yield Batch(*frames.batch(plan.part(rows)), draws.indices[rows], draws.keys.part(rows))
+
+
+def _streamed_batches(frames: StreamedFrames, draws: Draws, slices: Iterable[slice]) -> Generator[Batch, None, None]:
+    def read(rows: slice) -> tuple[Draws, StreamedRead]:
+        here = draws.part(rows)
+        return here, frames.read(*here)
+
+    with closing(read_ahead(read, slices, depth=STREAM_DEPTH)) as found:
+        for here, stored in found:
+            yield Batch(*frames.batch(stored), here.indices, here.keys)
 
 
 def _to_batch(found: PairedBatch, keys: DrawKeys, *, with_image: bool) -> Batch:
@@ -119,31 +177,26 @@ def _to_steps(frames: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.swapaxes(frames, 0, 1), dtype=np.float32))
 
 
-def _batches_on(
-    device: torch.device, read: Callable[[slice], Batch], slices: Iterable[slice]
-) -> Generator[Batch, None, None]:
-    with closing(read_ahead(read, slices)) as batches:
-        for batch in batches:
-            yield replace(
-                batch,
-                image=None if batch.image is None else batch.image.to(device, non_blocking=True),
-                events=batch.events.to(device, non_blocking=True),
-                labels=batch.labels.to(device, non_blocking=True),
-            )
-
-
-def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Generator[Read, None, None]:
-    """Yield `read(item)` for each item, reading the next one in a thread while the caller works on this one.
+def read_ahead(read: Callable[[Item], Read], items: Iterable[Item], *, depth: int = 1) -> Generator[Read, None, None]:
+    """Yield `read(item)` for each item, reading the next ones in a thread while the caller works on this one.
 
     An error in `read` is raised where its result would have been yielded. The thread ends with the iteration, also
     if the caller stops early.
+
+    Args:
+        read: Called once for each item, in order.
+        items: What is read.
+        depth: Results read ahead of the caller at most.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as pool:
-        waiting: Future[Read] | None = None
-        for item in items:
-            following = pool.submit(read, item)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = following
-        if waiting is not None:
-            yield waiting.result()
+        waiting: deque[Future[Read]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(read, item))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -27,6 +27,10 @@ class DrawKeys(NamedTuple):
     uids: NDArray[np.uint64]
     occurrences: NDArray[np.int64]
 
+    def part(self, samples: slice) -> DrawKeys:
+        """Return the keys of some of the samples."""
+        return self._replace(uids=self.uids[samples], occurrences=self.occurrences[samples])
+
     def uniform(self, purpose: Purpose, k: ArrayLike) -> NDArray[np.float64]:
         """Draw numbers in [0, 1): one per sample, shape (B,), for a number k; shape (B, K) for K of them."""
         steps = np.asarray(k)

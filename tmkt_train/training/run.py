@@ -14,6 +14,7 @@ import torch
 from tmkt_data import PairedFrames
 from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
+from tmkt_train.data.device import DeviceFrames
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
 from tmkt_train.recipe.load import parse_toml
 from tmkt_train.recipe.recipe import Recipe, recipe_text
@@ -190,7 +191,7 @@ class Run:
         for group in setup.optimizer.param_groups:
             group["lr"] = learning_rate_of(self.recipe, state.epoch)
         plan = EpochPlan(self.recipe.seed, state.epoch, setup.num_draws, state.batch)
-        batches = training_batches(setup.frames, self.recipe.train, plan, setup.device)
+        batches = training_batches(setup.train_source, self.recipe.train, plan, setup.device)
         check_every = 1 if setup.device.type == "cpu" else _CHECK_EVERY_ON_GPU
         steps = train_one_epoch(setup, state, batches, num_epochs=self.recipe.num_epochs, check_every=check_every)
         with closing(batches), closing(steps):
@@ -221,7 +222,7 @@ class Run:
     def _select(self, place: str, stop_if_asked: Callable[[], None]) -> Evaluation:
         """Evaluate the split that selects the epoch; refuse broken weights before anything is written."""
         require_finite(self.setup.model.state_dict().items(), place)
-        evaluation = self._evaluate(self.setup.selection, stop_if_asked)
+        evaluation = self._evaluate(self.setup.selection_source, stop_if_asked)
         if not math.isfinite(evaluation.loss):
             raise NonFiniteError(
                 f"{place}: the loss of the {selection_split(self.recipe)} split is NaN or infinite; "
@@ -229,7 +230,7 @@ class Run:
             )
         return evaluation
 
-    def _evaluate(self, frames: PairedFrames, stop_if_asked: Callable[[], None]) -> Evaluation:
+    def _evaluate(self, frames: PairedFrames | DeviceFrames, stop_if_asked: Callable[[], None]) -> Evaluation:
         batch_size = self.recipe.train.eval_batch_size
         batches = evaluation_batches(frames, batch_size=batch_size, device=self.setup.device)
         return evaluate(self.setup.model, batches, self.recipe.loss, stop_if_asked)

@@ -11,6 +11,7 @@ from torch.optim import AdamW
 
 from tmkt_data import PairedFrames
 from tmkt_train.data.cache import open_frames, selection_split
+from tmkt_train.data.device import DeviceFrames, place_frames
 from tmkt_train.data.sampling import count_batches
 from tmkt_train.errors import RunError
 from tmkt_train.method.methods import Method, build_method
@@ -29,6 +30,8 @@ class TrainingSetup:
     Attributes:
         frames: Training split.
         selection: Split that selects the epoch: validation, or test under `kt-paper`.
+        train_source: What training batches are read from: `frames`, or their bytes on the device.
+        selection_source: What the batches of `selection` are read from.
         model: Network, on the device.
         method: Objectives, on the device.
         optimizer: Optimizer over the parameters of both.
@@ -39,6 +42,8 @@ class TrainingSetup:
 
     frames: PairedFrames
     selection: PairedFrames
+    train_source: PairedFrames | DeviceFrames
+    selection_source: PairedFrames | DeviceFrames
     model: SpikingNetwork
     method: Method
     optimizer: AdamW
@@ -69,7 +74,18 @@ def build_setup(recipe: Recipe, cache: Path, device: torch.device) -> TrainingSe
     model.to(device)
     method.to(device)
     optimizer = build_optimizer(recipe.optim, model, method)
-    return TrainingSetup(frames, selection, model, method, optimizer, batches_per_epoch, num_draws, device)
+    return TrainingSetup(
+        frames=frames,
+        selection=selection,
+        train_source=place_frames(frames, device),
+        selection_source=place_frames(selection, device),
+        model=model,
+        method=method,
+        optimizer=optimizer,
+        batches_per_epoch=batches_per_epoch,
+        num_draws=num_draws,
+        device=device,
+    )
 
 
 def _epoch_size(recipe: Recipe, num_samples: int, cache: Path) -> tuple[int, int]:

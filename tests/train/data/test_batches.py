@@ -85,13 +85,15 @@ def test_batches_without_images(tiny_cache):
     np.testing.assert_array_equal(np.concatenate([b.indices for b in found]), np.arange(len(frames)))
 
 
-def test_read_ahead_keeps_order_and_reads_one_ahead():
-    read, results = [], []
-    for value in read_ahead(lambda item: read.append(item) or item, range(4)):
+@pytest.mark.parametrize("depth", [1, 3])
+def test_read_ahead_keeps_order_and_reads_so_many_ahead(depth):
+    read, results, most = [], [], 0
+    for value in read_ahead(lambda item: read.append(item) or item, range(6), depth=depth):
         results.append(value)
         time.sleep(0.02)
-        assert len(read) <= len(results) + 1
-    assert results == read == [0, 1, 2, 3]
+        most = max(most, len(read) - len(results))
+    assert most == depth
+    assert results == read == list(range(6))
     assert list(read_ahead(lambda item: item, [])) == []
 
 

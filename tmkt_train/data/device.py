@@ -1,0 +1,150 @@
+"""A split on the training device: its stored bytes and the plan of an epoch; equal to reading it on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tmkt_data import PairedFrames
+from tmkt_train.data.assemble import Assembled, Assembler
+from tmkt_train.data.plan import SamplePlan, draw_plan
+from tmkt_train.data.sampling import DrawKeys
+from tmkt_train.data.stored import (
+    FrameStore,
+    drawable_images,
+    read_divisors,
+    read_events,
+    read_images,
+    read_in_blocks,
+    read_planes,
+    stored_bytes,
+)
+
+if TYPE_CHECKING:
+    from tmkt_train.recipe.schema import TrainTable
+
+LARGEST_SHARE = 0.4
+"""Share of the free memory of a device that one split may take."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DeviceFrames:
+    """A split whose stored bytes lie on a device.
+
+    Attributes:
+        frames: The split.
+        device: Where its bytes are.
+        store: Recordings in the order of the split, images in that of `image_rows`.
+        image_rows: Rows of the images in the cache, ascending, shape (M,), int64.
+        assembler: Makes frames of them.
+    """
+
+    frames: PairedFrames
+    device: torch.device
+    store: FrameStore
+    image_rows: NDArray[np.int64]
+    assembler: Assembler
+
+    def plan(self, indices: NDArray[np.int64], keys: DrawKeys, train: TrainTable | None = None) -> SamplePlan:
+        """Draw everything for some samples, such as an epoch, and copy it to the device without waiting.
+
+        Args:
+            indices: Indices in the split, shape (N,).
+            keys: Keys of the samples; the epoch of the split is set.
+            train: Augmentation; None for events alone, as they are.
+        """
+        images = None
+        if train is not None and self.frames.pairing != "none":
+            images = np.searchsorted(self.image_rows, self.frames.image_rows(indices, keys.occurrences))
+        plan = draw_plan(self.frames, (indices, images), self.frames.labels[indices], keys, train)
+        return plan._replace(table=copy_ahead(plan.table, self.device))
+
+    def batch(self, plan: SamplePlan) -> Assembled:
+        """Return the frames of the samples of a plan, without waiting for the device."""
+        return self.assembler.batch(self.store, plan)
+
+
+class StreamedRead(NamedTuple):
+    """The stored bytes of a batch and its plan, on the CPU."""
+
+    store: FrameStore
+    plan: SamplePlan
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StreamedFrames:
+    """A split too large for a device: the stored bytes of each batch are copied to it through pinned memory.
+
+    Attributes:
+        frames: The split.
+        device: Where frames are assembled.
+        assembler: Makes frames of the stored bytes.
+    """
+
+    frames: PairedFrames
+    device: torch.device
+    assembler: Assembler
+
+    def read(self, indices: NDArray[np.int64], keys: DrawKeys, train: TrainTable | None = None) -> StreamedRead:
+        """Read the stored bytes of a batch and draw its plan, in pinned memory; arguments as in `DeviceFrames.plan`.
+
+        Raises:
+            CacheError: A frame was modified after it was written, or cannot be read.
+        """
+        frames, places = self.frames, np.arange(len(indices))
+        has_images = train is not None and frames.pairing != "none"
+        images = read_images(frames, frames.image_rows(indices, keys.occurrences)) if has_images else None
+        store = FrameStore(
+            read_events(frames, indices), *read_planes(frames, indices), read_divisors(frames, indices), images
+        )
+        plan = draw_plan(frames, (places, places if has_images else None), frames.labels[indices], keys, train)
+        return StreamedRead(
+            store.each(lambda part: pinned(part, self.device)), plan._replace(table=pinned(plan.table, self.device))
+        )
+
+    def batch(self, found: StreamedRead) -> Assembled:
+        """Copy what `read` returned to the device and return the frames, without waiting for the device."""
+        plan = found.plan._replace(table=found.plan.table.to(self.device, non_blocking=True))
+        return self.assembler.batch(copy_store(found.store, self.device), plan)
+
+
+def place_frames(frames: PairedFrames, device: torch.device) -> PairedFrames | DeviceFrames:
+    """Hold a split on a GPU if it fits in `LARGEST_SHARE` of its free memory; else, and on a CPU, return it as it is.
+
+    Raises:
+        CacheError: A frame was modified after it was written, or cannot be read.
+    """
+    if device.type != "cuda":
+        return frames
+    free, _ = torch.cuda.mem_get_info(device)
+    return hold_frames(frames, device) if stored_bytes(frames) <= LARGEST_SHARE * free else frames
+
+
+def hold_frames(frames: PairedFrames, device: torch.device) -> DeviceFrames:
+    """Copy the stored bytes of a split to a device; errors as in `place_frames`."""
+    positions, image_rows = np.arange(len(frames)), drawable_images(frames)
+    events = read_in_blocks(read_events, frames, positions, device)
+    images = read_in_blocks(read_images, frames, image_rows, device) if len(image_rows) else None
+    rest = FrameStore(events, *read_planes(frames, positions), read_divisors(frames, positions), images)
+    return DeviceFrames(frames, device, copy_store(rest, device), image_rows, Assembler(frames, device))
+
+
+def copy_ahead(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device, to a GPU through pinned memory and without waiting."""
+    return pinned(tensor, device).to(device, non_blocking=True)
+
+
+def pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor in pinned memory if it is to be copied from the CPU to a GPU."""
+    is_copied = tensor.device.type == "cpu" and device.type == "cuda" and torch.cuda.is_available()
+    return tensor.pin_memory() if is_copied else tensor
+
+
+def copy_store(store: FrameStore, device: torch.device) -> FrameStore:
+    """Copy every part of a store to a device, channels last in memory."""
+    return store.each(lambda part: copy_ahead(part, device).contiguous())
