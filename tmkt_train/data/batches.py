@@ -103,23 +103,33 @@ def training_batches(
         device: Where the tensors go.
     """
     split = frames.frames if isinstance(frames, DeviceFrames) else frames
-    seed, epoch = plan.seed, plan.epoch
-    split.set_epoch(epoch)
-    order = epoch_order(
-        split.uids, split.labels, seed=seed, epoch=epoch, sampler=train.sampler, num_draws=plan.num_draws
-    )
-    keys = DrawKeys(seed, epoch, split.uids[order.indices], order.occurrences)
-    slices = batch_slices(len(order.indices), train.batch_size, drop_last=train.drop_last, first=plan.first_batch)
+    draws = epoch_draws(split, train, plan)
+    slices = batch_slices(len(draws.indices), train.batch_size, drop_last=train.drop_last, first=plan.first_batch)
     if isinstance(frames, DeviceFrames) or device.type != "cpu":
-        return _batches_on(device, frames, Draws(order.indices, keys, train), slices)
+        return _batches_on(device, frames, draws, slices)
 
     def read(rows: slice) -> Batch:
-        found = split.read(order.indices[rows], order.occurrences[rows])
-        here = keys.part(rows)
-        events = augment(found.events, here, crop_padding=train.crop_padding, flip=train.flip, rotation=train.rotation)
-        return _to_batch(found._replace(events=events), here, with_image=split.pairing != "none")
+        indices, keys, _ = draws.part(rows)
+        found = split.read(indices, keys.occurrences)
+        events = augment(found.events, keys, crop_padding=train.crop_padding, flip=train.flip, rotation=train.rotation)
+        return _to_batch(found._replace(events=events), keys, with_image=split.pairing != "none")
 
     return read_ahead(read, slices)
+
+
+def epoch_draws(frames: PairedFrames, train: TrainTable, plan: EpochPlan) -> Draws:
+    """Draw the samples of a whole training epoch, and set the epoch of the split."""
+    frames.set_epoch(plan.epoch)
+    order = epoch_order(
+        frames.uids,
+        frames.labels,
+        seed=plan.seed,
+        epoch=plan.epoch,
+        sampler=train.sampler,
+        num_draws=plan.num_draws,
+    )
+    keys = DrawKeys(plan.seed, plan.epoch, frames.uids[order.indices], order.occurrences)
+    return Draws(order.indices, keys, train)
 
 
 def evaluation_batches(

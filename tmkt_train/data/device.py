@@ -28,7 +28,7 @@ from tmkt_train.data.stored import (
 if TYPE_CHECKING:
     from tmkt_train.recipe.schema import TrainTable
 
-LARGEST_SHARE = 0.4
+LARGEST_SHARE = 0.25
 """Share of the free memory of a device that one split may take."""
 
 
@@ -121,8 +121,13 @@ def place_frames(frames: PairedFrames, device: torch.device) -> PairedFrames | D
     """
     if device.type != "cuda":
         return frames
+    return hold_frames(frames, device) if stored_bytes(frames) <= LARGEST_SHARE * free_bytes(device) else frames
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the free memory of a GPU, with what torch has reserved and does not use."""
     free, _ = torch.cuda.mem_get_info(device)
-    return hold_frames(frames, device) if stored_bytes(frames) <= LARGEST_SHARE * free else frames
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
 def hold_frames(frames: PairedFrames, device: torch.device) -> DeviceFrames:

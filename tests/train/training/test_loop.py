@@ -6,6 +6,7 @@ import torch
 
 from tmkt_data import PairedFrames
 from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batches
+from tmkt_train.data.device import hold_frames
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.errors import NonFiniteError, RunError
 from tmkt_train.recipe.schema import LossTable
@@ -19,10 +20,10 @@ from ..conftest import make_recipe
 CPU = torch.device("cpu")
 
 
-def run_epoch(setup, recipe, **changes):
+def run_epoch(setup, recipe, *, source=None, **changes):
     """Train for one epoch; return the steps and the means."""
     train = recipe.train.model_copy(update={"sampler": "shuffled"})
-    batches = training_batches(setup.frames, train, EpochPlan(recipe.seed, 0), CPU)
+    batches = training_batches(source or setup.frames, train, EpochPlan(recipe.seed, 0), CPU)
     state = TrainingState(EpochMeans(CPU))
     steps = list(train_one_epoch(setup, state, batches, num_epochs=1, **changes))
     assert state.batch == setup.batches_per_epoch
@@ -111,3 +112,15 @@ def test_evaluation_of_nothing_is_refused(tiny_cache):
 def test_prediction_averages_the_steps():
     logits = torch.tensor([[[0.0, 1.0]], [[3.0, 0.0]]])
     assert predict(logits).tolist() == [0]
+
+
+@pytest.mark.parametrize("name", ["tmkt", "kt", "fine-tune", "event-only"])
+def test_every_method_takes_frames_made_from_stored_bytes(tiny_cache, name):
+    # They are channels last, and images are views over the steps: equal values, in another order in memory.
+    recipe = make_recipe(method={"name": name})
+    losses = []
+    for hold in (lambda frames: frames, lambda frames: hold_frames(frames, CPU)):
+        setup = build_setup(recipe, tiny_cache, CPU)
+        _, means = run_epoch(setup, recipe, source=hold(setup.frames))
+        losses.append(means.means()["train_loss"])
+    assert losses[0] == losses[1]
