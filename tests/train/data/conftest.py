@@ -1,28 +1,47 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
+import trees
 
-from tmkt_data import Cache
-from tmkt_data.datasets.digits import open_digits
+from tmkt_data import Cache, default_spec
+from tmkt_data.datasets.registry import open_catalogue
+from tmkt_data.events.events import validate_events
+from tmkt_data.events.formats.atis import write_atis
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import plan_prepare
-from tmkt_data.spec import PrepareSpec
 
 SPECS = {
-    "bytes": PrepareSpec(time_bins=3, size=13, bake="poisson"),
-    "overflow": PrepareSpec(time_bins=2, size=4, bake="repeat"),
-    "halves": PrepareSpec(time_bins=3, size=12, resize="bilinear"),
-    "voxels": PrepareSpec(time_bins=3, size=12, representation="voxel"),
+    "bytes": {"time_bins": 3, "size": 13, "bake": "poisson"},
+    "overflow": {"time_bins": 2, "size": 4, "bake": "repeat"},
+    "halves": {"time_bins": 3, "size": 12, "resize": "bilinear"},
+    "voxels": {"time_bins": 3, "size": 12, "representation": "voxel"},
 }
 
 
 @pytest.fixture(scope="session")
-def stored_caches(digits_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cache]:
+def stored_caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cache]:
     """One cache for each type that event frames are stored as, and one with counts above 255."""
-    folder = tmp_path_factory.mktemp("stored")
-    for name, spec in SPECS.items():
-        for _ in prepare_cache(plan_prepare(open_digits(digits_root), spec, folder / f"{name}.h5")):
-            pass
-    return {name: Cache(folder / f"{name}.h5") for name in SPECS}
+    root = trees.write_nmnist(tmp_path_factory.mktemp("stored"), per_digit=18, test_per_digit=6, digits=4)
+    for number, path in enumerate(sorted(root.glob("N-MNIST/*/*/*.bin"))[::3]):
+        _add_dense_corner(path, number)
+    return {name: _prepare(root, name, choices) for name, choices in SPECS.items()}
+
+
+def _add_dense_corner(path: Path, number: int) -> None:
+    """Replace a recording by one with 3000 events, most of them in one corner."""
+    draw = np.random.default_rng(number)
+    t = np.sort(draw.integers(0, 300_000, 3000))
+    x, y = draw.integers(0, 34, (2, 3000)) // np.where(draw.random(3000) < 0.8, 5, 1)
+    write_atis(path, validate_events(t, x, y, draw.random(3000) < 0.7))
+
+
+def _prepare(root: Path, name: str, choices: dict[str, object]) -> Cache:
+    path = root / f"{name}.h5"
+    spec = dataclasses.replace(default_spec("nmnist"), **choices)
+    for _ in prepare_cache(plan_prepare(open_catalogue("nmnist", root), spec, path)):
+        pass
+    return Cache(path)
