@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
-from numba.core import cgutils, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -40,7 +41,7 @@ def word_at(_context: Any, data: Any, at: Any) -> Any:  # noqa: ARG001 - its typ
         data: Contiguous bytes, uint8; `at + 3` is not checked to lie inside.
         at: Byte, uint64.
     """
-    signature = types.uint32(data, types.uint64)
+    signature = numba.types.uint32(data, numba.types.uint64)
 
     def generate(context: Any, builder: Any, given: Any, values: Any) -> Any:
         array = context.make_array(given.args[0])(context, builder, values[0])

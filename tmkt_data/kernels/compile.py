@@ -1,4 +1,8 @@
-"""How every kernel is compiled: without the interpreter lock, and cached on disk where that is possible."""
+"""How every kernel is compiled: without the interpreter lock, and cached on disk where that is possible.
+
+Threads import kernels when they first need them. A module that takes names from a part of numba imports `numba` itself
+first: that waits where another thread is importing it, while `from numba.core import x` alone does not.
+"""
 
 from __future__ import annotations
 

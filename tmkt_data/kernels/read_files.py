@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from tmkt_data.kernels.compile import kernel
 
+types = numba.types
 # POSIX, https://pubs.opengroup.org/onlinepubs/9699919799/functions/open.html; resolved by name in the process.
 _open = types.ExternalFunction("open", types.int32(types.voidptr, types.int32))
 _read = types.ExternalFunction("read", types.intp(types.int32, types.voidptr, types.uintp))
