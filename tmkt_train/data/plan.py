@@ -25,6 +25,8 @@ NUM_COLUMNS = KEY_HIGH + 1
 class SamplePlan(NamedTuple):
     """Everything that was drawn for some samples.
 
+    A CUDA graph is replayed for other samples by copying their rows into the table that it was captured with.
+
     Attributes:
         table: One row a sample, shape (B, NUM_COLUMNS), int64.
         moves: Whether event frames are cropped, mirrored or rotated.

@@ -8,9 +8,11 @@ import torch
 
 from tmkt_data import PairedFrames
 from tmkt_data.spec import EventScale
+from tmkt_train.data import device
 from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batches
-from tmkt_train.data.device import DeviceFrames, hold_frames, place_frames
+from tmkt_train.data.device import DeviceFrames, free_bytes, hold_frames, place_frames
 from tmkt_train.data.sampling import DrawKeys
+from tmkt_train.data.stored import stored_bytes
 
 from .test_device import CACHES, CPU, MOVES, require_equal, train_table
 
@@ -59,6 +61,12 @@ def test_images_are_equal(stored_caches, name, encoder, pairing):
     expected = list(training_batches(frames, train, plan, CPU))
     require_equal(training_batches(hold_frames(frames, GPU), train, plan, GPU), expected)
     require_equal(training_batches(frames, train, plan, GPU), expected)
+
+
+def test_a_split_beyond_its_share_of_the_memory_is_not_held(stored_caches, monkeypatch):
+    frames = PairedFrames(stored_caches["bytes"])
+    monkeypatch.setattr(device, "LARGEST_SHARE", 0.9 * stored_bytes(frames) / free_bytes(GPU))
+    assert place_frames(frames, GPU) is frames
 
 
 def test_a_small_split_is_held_and_evaluates_alike(stored_caches):
