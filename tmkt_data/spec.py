@@ -46,6 +46,8 @@ Bake = Literal["none", "repeat", "poisson"]
 PolarityRule = Literal["as-is", "inverted"]
 Side = Literal["recordings", "images", ""]
 """A side of a dataset; empty for neither."""
+PrepareStage = Literal["recordings", "images", "writing"]
+"""What `prepare` is doing; the unit of its progress."""
 Sync = Literal["nothing", "content", "name"]
 """What is forced to disk before a written file counts as written."""
 MarkKind = Literal["fill", "edge", "marker"]

@@ -176,18 +176,18 @@ def random_words(x, y, z, w):
     return tuple(v)
 
 
-def poisson_frames(intensities, num_steps, num_channels, key):
+def poisson_frames(intensities, num_time_bins, num_channels, key):
     """16 bits decide one pixel: a spike where they lie below 65536 * intensity / 255, rounded half up."""
     flat = [int(value) for value in intensities.ravel()]
     limits = [math.floor(Fraction(value * 65536, 255) + Fraction(1, 2)) for value in flat]
     spikes = []
-    for frame in range(num_steps * num_channels):
+    for frame in range(num_time_bins * num_channels):
         for pixel, limit in enumerate(limits):
             block, rest = divmod(pixel, 128)
             half, lane = divmod(rest, 16)
             word = random_words(16 * block + lane, frame, key & MASK_32, key >> 32)[half // 2]
             spikes.append(float((word & 0xFFFF if half % 2 else word >> 16) < limit))
-    return np.array(spikes, np.float32).reshape(num_steps, num_channels, *intensities.shape)
+    return np.array(spikes, np.float32).reshape(num_time_bins, num_channels, *intensities.shape)
 
 
 def triangle_shares(extent, targets):

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from tmkt_data.errors import SpecError
 
 
-def repeat_frames(intensities: NDArray[np.uint8], num_steps: int, num_channels: int = 2) -> NDArray[np.float32]:
+def repeat_frames(intensities: NDArray[np.uint8], num_time_bins: int, num_channels: int = 2) -> NDArray[np.float32]:
     """Repeat intensities over all time steps and channels, as a read-only view.
 
     Args:
         intensities: Shape (..., H, W), uint8.
-        num_steps: Time steps, T.
+        num_time_bins: Number of time bins, T.
         num_channels: Channels, C.
 
     Returns:
@@ -26,12 +26,12 @@ def repeat_frames(intensities: NDArray[np.uint8], num_steps: int, num_channels: 
     scaled = np.asarray(intensities, np.float32) / np.float32(255)
     lead = intensities.shape[:-2]
     spread = scaled.reshape(*lead, 1, 1, *intensities.shape[-2:])
-    return np.broadcast_to(spread, (*lead, num_steps, num_channels, *intensities.shape[-2:]))
+    return np.broadcast_to(spread, (*lead, num_time_bins, num_channels, *intensities.shape[-2:]))
 
 
 def poisson_frames(
     intensities: NDArray[np.uint8],
-    num_steps: int,
+    num_time_bins: int,
     num_channels: int = 2,
     *,
     key: int | np.uint64 | NDArray[np.uint64],
@@ -43,7 +43,7 @@ def poisson_frames(
 
     Args:
         intensities: Shape (H, W), or (B, H, W) for several samples at once; uint8.
-        num_steps: Time steps, T.
+        num_time_bins: Number of time bins, T.
         num_channels: Channels, C.
         key: 64-bit key of the sample, see `random_keys.draw_key`; the same key gives the same spikes. For several
             samples their keys, shape (B,), uint64.
@@ -65,18 +65,18 @@ def poisson_frames(
 
     if intensities.dtype != np.uint8:
         raise SpecError(f"intensities: found {intensities.dtype}, expected uint8, 0 to 255; scale and convert them")
-    if num_steps < 1 or num_channels < 1:
-        raise SpecError(f"frames: found {num_steps} steps of {num_channels} channels, expected 1 or more of each")
+    if num_time_bins < 1 or num_channels < 1:
+        raise SpecError(f"frames: found {num_time_bins} steps of {num_channels} channels, expected 1 or more of each")
     lead = intensities.shape[:-2]
     keys = _keys(key, lead)
-    shape = (*lead, num_steps, num_channels, *intensities.shape[-2:])
+    shape = (*lead, num_time_bins, num_channels, *intensities.shape[-2:])
     if out is None:
         out = np.empty(shape, np.float32)
     elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
         raise SpecError(f"out: found {out.dtype} of shape {out.shape}, expected contiguous float32 of shape {shape}")
     num_pixels = intensities.shape[-2] * intensities.shape[-1]
     flat = np.ascontiguousarray(intensities).reshape(len(keys), num_pixels)
-    frames = out.reshape(len(keys), num_steps * num_channels, num_pixels)
+    frames = out.reshape(len(keys), num_time_bins * num_channels, num_pixels)
     poisson_spikes(flat, keys, np.empty(num_pixels, np.uint32), frames)
     return out
 

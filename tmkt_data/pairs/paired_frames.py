@@ -254,7 +254,7 @@ class PairedFrames:
     def _images(
         self, positions: NDArray[np.int64], occurrences: NDArray[np.int64], image_rows: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        shape = (len(positions), self.num_steps, self.num_channels, *self.size)
+        shape = (len(positions), self.num_time_bins, self.num_channels, *self.size)
         if self.pairing == "none":
             return np.broadcast_to(np.zeros((), np.float32), shape)
         if self.encoder == "baked":
@@ -262,9 +262,9 @@ class PairedFrames:
             return spikes.astype(np.float32) / np.float32(255 if self.spec.bake == "repeat" else 1)
         intensities = self.cache.image_frames(image_rows)
         if self.encoder == "repeat":
-            return repeat_frames(intensities, self.num_steps, self.num_channels)
+            return repeat_frames(intensities, self.num_time_bins, self.num_channels)
         keys = draw_key(self.seed, self.epoch, self.uids[positions], occurrences, Purpose.POISSON)
-        return poisson_frames(intensities, self.num_steps, self.num_channels, key=np.atleast_1d(keys))
+        return poisson_frames(intensities, self.num_time_bins, self.num_channels, key=np.atleast_1d(keys))
 
     @property
     def spec(self) -> PrepareSpec:
@@ -282,9 +282,14 @@ class PairedFrames:
         return len(self.cache.class_names)
 
     @property
-    def num_steps(self) -> int:
-        """Time steps, T."""
+    def num_time_bins(self) -> int:
+        """Number of time bins, T."""
         return self.spec.time_bins
+
+    @property
+    def num_steps(self) -> int:
+        """The earlier name of `num_time_bins`."""
+        return self.num_time_bins
 
     @property
     def num_channels(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,9 @@ from tmkt_data.datasets.recording_reader import files_beside
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.files import checksum
-from tmkt_data.spec import PrepareSpec, RecordingKind
+from tmkt_data.spec import PrepareSpec, PrepareStage, RecordingKind
 
-Stage = Literal["recordings", "images", "writing"]
-STAGES: dict[str, Stage] = {"events": "recordings", "images": "images"}
+STAGES: dict[str, PrepareStage] = {"events": "recordings", "images": "images"}
 """The stage of `prepare` that fills a side of the cache."""
 
 
@@ -56,7 +55,7 @@ class Block(NamedTuple):
     kind: RecordingKind
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> PrepareStage:
         """What its progress counts for."""
         return STAGES[self.place.side]
 

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from tmkt_data.cache.build_folder import BuildFolder, open_build_folder
 from tmkt_data.datasets.image_reader import Archives
-from tmkt_data.prepare.blocks import Block, Stage, UnreadableSourcesError
+from tmkt_data.prepare.blocks import Block, UnreadableSourcesError
 from tmkt_data.prepare.finish import describe_cache
 from tmkt_data.prepare.images import convert_images
 from tmkt_data.prepare.plan import PreparePlan
 from tmkt_data.prepare.recordings import convert_recordings
+from tmkt_data.spec import PrepareStage
 
 
 class Progress(NamedTuple):
@@ -27,7 +28,7 @@ class Progress(NamedTuple):
         resumed: Samples that an earlier run had done.
     """
 
-    stage: Stage
+    stage: PrepareStage
     done: int
     total: int
     resumed: int

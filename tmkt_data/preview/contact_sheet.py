@@ -55,14 +55,14 @@ def build_sheet(
         >>> write_preview(Path("digits.png"), draw_sheet(sheet))  # doctest: +SKIP
     """
     chosen = _choose_positions(len(frames), positions, num_samples)
-    num_steps = frames.num_steps
-    if replacement is not None and not 1 <= replacement <= num_steps + 1:
-        raise SpecError(f"replacement point: found {replacement}, expected 1 to {num_steps + 1}")
+    num_time_bins = frames.num_time_bins
+    if replacement is not None and not 1 <= replacement <= num_time_bins + 1:
+        raise SpecError(f"replacement point: found {replacement}, expected 1 to {num_time_bins + 1}")
     if replacement is None:
-        points = preview_points(frames.seed, frames.epoch, frames.uids[chosen], num_steps)
+        points = preview_points(frames.seed, frames.epoch, frames.uids[chosen], num_time_bins)
     else:
         points = np.full(len(chosen), replacement, np.int64)
-    steps = np.unique(np.linspace(0, num_steps - 1, min(num_steps, MAX_COLUMNS)).round().astype(np.int64))
+    steps = np.unique(np.linspace(0, num_time_bins - 1, min(num_time_bins, MAX_COLUMNS)).round().astype(np.int64))
     batch = frames.read(chosen)
     return Sheet(
         title=frames.dataset,
@@ -87,7 +87,7 @@ def write_preview(path: Path, image: Image.Image) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def preview_points(seed: int, epoch: int, uids: NDArray[np.uint64], num_steps: int) -> NDArray[np.int64]:
+def preview_points(seed: int, epoch: int, uids: NDArray[np.uint64], num_time_bins: int) -> NDArray[np.int64]:
     """Draw a replacement point for each sample of a sheet, distinct if there are enough steps.
 
     Unlike in training, each side shows at least a fifth of the steps if there are several; a single step is an event
@@ -97,7 +97,7 @@ def preview_points(seed: int, epoch: int, uids: NDArray[np.uint64], num_steps: i
         seed: Seed of the pairs.
         epoch: Epoch of the pairs.
         uids: Hashes of the sample ids, shape (B,), uint64.
-        num_steps: Time steps, T.
+        num_time_bins: Number of time bins, T.
 
     Returns:
         First event step of each sample, shape (B,), int64.
@@ -106,8 +106,8 @@ def preview_points(seed: int, epoch: int, uids: NDArray[np.uint64], num_steps: i
         >>> sorted(preview_points(0, 0, np.arange(7, dtype=np.uint64), 10).tolist())
         [3, 4, 5, 6, 7, 8, 9]
     """
-    least = max(1, num_steps // 5)
-    candidates = np.arange(1 + least, num_steps + 2 - least) if num_steps > 1 else np.ones(1, np.int64)
+    least = max(1, num_time_bins // 5)
+    candidates = np.arange(1 + least, num_time_bins + 2 - least) if num_time_bins > 1 else np.ones(1, np.int64)
     points: list[int] = []
     free: set[int] = set()
     for uid in uids:
@@ -160,14 +160,14 @@ def _group(frames: PairedFrames, batch: PairedBatch, at: int, point: int, steps:
 def _mixed_row(
     frames: PairedFrames, image: NDArray[np.uint8], events: NDArray[np.uint8], point: int, steps: NDArray[np.int64]
 ) -> SheetRow:
-    is_event = np.arange(1, frames.num_steps + 1) >= point
+    is_event = np.arange(1, frames.num_time_bins + 1) >= point
     return SheetRow(
         label="mixed",
         details=("image spikes," if _shows_spikes(frames) else "image repeated,", "then events"),
         cells=np.where(is_event[:, None, None, None], events, image)[steps],
         is_event=tuple(is_event[steps].tolist()),
         marker=int((~is_event[steps]).sum()),
-        marker_text=f"t* = {point}" if point <= frames.num_steps else "no event step",
+        marker_text=f"t* = {point}" if point <= frames.num_time_bins else "no event step",
     )
 
 
@@ -180,16 +180,18 @@ def _spikes(frames: PairedFrames, batch: PairedBatch, at: int, levels: NDArray[n
     if _shows_spikes(frames):
         return np.asarray(batch.image[at], np.float32)
     key = draw_key(frames.seed, frames.epoch, frames.uids[batch.indices[at]], 0, Purpose.POISSON)
-    return poisson_frames(levels, frames.num_steps, frames.num_channels, key=np.uint64(key))
+    return poisson_frames(levels, frames.num_time_bins, frames.num_channels, key=np.uint64(key))
 
 
 def _step_times_ms(frames: PairedFrames, position: int) -> list[tuple[float, float]]:
     """Return start and end of each step, in ms after the first event; equal for points of a voxel grid."""
     first, last = (int(_table(frames, position, f"t_{end}_us")) for end in ("first", "last"))
     if frames.spec.representation == "voxel":
-        edges = np.linspace(0, last - first, frames.num_steps).repeat(2)
+        edges = np.linspace(0, last - first, frames.num_time_bins).repeat(2)
         return list(zip((edges[::2] / 1000).tolist(), (edges[1::2] / 1000).tolist(), strict=True))
-    return list(pairwise(((bin_edges(first, last, frames.num_steps, frames.spec.bin_rule) - first) / 1000).tolist()))
+    return list(
+        pairwise(((bin_edges(first, last, frames.num_time_bins, frames.spec.bin_rule) - first) / 1000).tolist())
+    )
 
 
 def _table(frames: PairedFrames, position: int, name: str) -> int:
@@ -237,7 +239,7 @@ def _color_keys(frames: PairedFrames) -> tuple[Key, ...]:
 
 
 def _notes(frames: PairedFrames, num_shown: int) -> tuple[str, ...]:
-    steps = f"{num_shown} of {frames.num_steps} steps, evenly chosen" if num_shown < frames.num_steps else ""
+    steps = f"{num_shown} of {frames.num_time_bins} steps, evenly chosen" if num_shown < frames.num_time_bins else ""
     has_two_channels = frames.pairing != "none" and frames.num_channels == 2
     spikes = "image spikes: white where both channels spike, gray where one does" if has_two_channels else ""
     notes = (steps, "times after the first event", "event colors scaled to each recording", spikes)

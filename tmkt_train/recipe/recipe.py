@@ -266,8 +266,8 @@ def _check_crop(train: TrainTable, data: DataTable) -> Iterator[str]:
 def _check_mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterator[str]:
     if mix.law != "renormalised" or not mix.time_step or not _uses(method, "mix.law"):
         return
-    num_steps = data.prepare.time_bins
-    floor = (num_steps + 1) / (2 * num_steps)
+    num_time_bins = data.prepare.time_bins
+    floor = (num_time_bins + 1) / (2 * num_time_bins)
     if mix.ratio == "by-count":
         yield "mix.ratio: found 'by-count', expected a number with mix.law = 'renormalised', which has a floor"
         return
@@ -276,7 +276,7 @@ def _check_mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterat
         ratios["end_ratio"] = mix.end_ratio
     for name, ratio in ratios.items():
         if ratio < floor:
-            limit = f"at least {floor:.4g} with mix.law = 'renormalised' and T = {num_steps}"
+            limit = f"at least {floor:.4g} with mix.law = 'renormalised' and T = {num_time_bins}"
             yield f"mix.{name}: found {ratio}, expected {limit}"
 
 

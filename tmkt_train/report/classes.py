@@ -78,7 +78,7 @@ class Sample(NamedTuple):
     label: str | None
     prediction: str | None
     switch: int | None
-    num_steps: int
+    num_time_steps: int
     is_mixed: bool
 
 

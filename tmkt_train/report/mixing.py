@@ -60,22 +60,22 @@ def replacement_points(run: RunRecord) -> Drawing | None:
 def _distributions(run: RunRecord) -> list[Float64Array | None]:
     """Return the expected distribution of t* in each epoch, shape (T + 1,); None without TSM alone."""
     stored, steps = run.diagnostics.get("replacement_histogram", ()), run.text("time_bins") or ""
-    num_steps = len(stored) - 1 if len(stored) > 1 else int(steps) if steps.isdecimal() else 0
-    if run.method != "tmkt" or not num_steps:
+    num_time_steps = len(stored) - 1 if len(stored) > 1 else int(steps) if steps.isdecimal() else 0
+    if run.method != "tmkt" or not num_time_steps:
         return [None] * len(run.epochs)
     name = run.text("law") or "sequential"
-    return [_distribution(ratio, num_steps, name) for ratio in run.column("mix_ratio")]
+    return [_distribution(ratio, num_time_steps, name) for ratio in run.column("mix_ratio")]
 
 
 @functools.lru_cache(maxsize=1024)
-def _distribution(ratio: float, num_steps: int, name: str) -> Float64Array | None:
+def _distribution(ratio: float, num_time_steps: int, name: str) -> Float64Array | None:
     sequential, renormalised = get_args(MixDistribution)
     law: MixDistribution = sequential if name == sequential else renormalised
     try:
-        probability = replacement_probability(ratio, num_steps, law)
+        probability = replacement_probability(ratio, num_time_steps, law)
     except SpecError:
         return None
-    return point_distribution(probability, num_steps, renormalised=law == renormalised)
+    return point_distribution(probability, num_time_steps, renormalised=law == renormalised)
 
 
 def modality(run: RunRecord) -> Drawing | None:
@@ -114,8 +114,8 @@ def coefficients(run: RunRecord) -> Drawing | None:
     """Draw the learned weight of alignment at the first, a middle and the last time step."""
     by_epoch = [e.get("coefficients") for e in run.epochs]
     rows = [c if isinstance(c, list) and c and all(isinstance(v, float) for v in c) else None for c in by_epoch]
-    num_steps = min((len(row) for row in rows if row), default=0)
-    shown = sorted({0, num_steps // 2, num_steps - 1}) if num_steps else []
+    num_time_steps = min((len(row) for row in rows if row), default=0)
+    shown = sorted({0, num_time_steps // 2, num_time_steps - 1}) if num_time_steps else []
     x, looks = epochs_of(run), (("event", "-"), ("extra", "--"), ("image", ":"))
     lines = [
         Line(f"step {step + 1}", x, [row[step] if row else math.nan for row in rows], *look)

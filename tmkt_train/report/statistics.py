@@ -31,12 +31,12 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def point_distribution(probability: float, num_steps: int, *, renormalised: bool = False) -> Float64Array:
+def point_distribution(probability: float, num_time_steps: int, *, renormalised: bool = False) -> Float64Array:
     """Return the distribution of the replacement point: P(t* = 1), ..., P(t* = T), P(never).
 
     Args:
         probability: Probability of the switch at each step, in [0, 1].
-        num_steps: T.
+        num_time_steps: Number of time steps, T.
         renormalised: Whether to condition on a switch within the T steps.
 
     Returns:
@@ -46,10 +46,10 @@ def point_distribution(probability: float, num_steps: int, *, renormalised: bool
         >>> point_distribution(0.5, 2).tolist(), point_distribution(0.5, 2, renormalised=True).round(3).tolist()
         ([0.5, 0.25, 0.25], [0.667, 0.333, 0.0])
     """
-    never = (1 - probability) ** num_steps
+    never = (1 - probability) ** num_time_steps
     if renormalised and never == 1:
-        return np.append(np.full(num_steps, 1 / num_steps), 0.0)
-    points = probability * (1 - probability) ** np.arange(num_steps)
+        return np.append(np.full(num_time_steps, 1 / num_time_steps), 0.0)
+    points = probability * (1 - probability) ** np.arange(num_time_steps)
     return np.append(points / (1 - never), 0.0) if renormalised else np.append(points, never)
 
 

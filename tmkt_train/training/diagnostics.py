@@ -149,7 +149,7 @@ def _strips(
     batch = pairs.read(chosen)
     keys = DrawKeys(recipe.seed, 0, pairs.uids[chosen], np.zeros(len(chosen), np.int64))
     points = setup.method.mixer.points(keys, 0.0)
-    masks = mix_mask(torch.from_numpy(points), pairs.num_steps).numpy()
+    masks = mix_mask(torch.from_numpy(points), pairs.num_time_bins).numpy()
     strips = [
         sample_strip(image, events, masks[:, at])
         for at, (image, events) in enumerate(zip(batch.image, batch.events, strict=True))

@@ -111,7 +111,7 @@ def build_network(recipe: Recipe, frames: PairedFrames) -> SpikingNetwork:
     model = recipe.model
     return build_model(
         model.backbone,
-        FrameShape(frames.num_steps, frames.num_channels, frames.size),
+        FrameShape(frames.num_time_bins, frames.num_channels, frames.size),
         Heads(frames.num_classes, separate=model.separate_heads and recipe.has_two_streams),
         LayerChoices(model.batch_norm, model.eval_statistics if recipe.has_two_streams else "shared", model.surrogate),
     )
@@ -119,7 +119,7 @@ def build_network(recipe: Recipe, frames: PairedFrames) -> SpikingNetwork:
 
 def _build_mixer(recipe: Recipe, frames: PairedFrames) -> Mixer:
     start = _start_ratio(recipe, frames) if recipe.mixes_time_steps else None
-    return Mixer(frames.num_steps, recipe.mix, start, recipe.slide)
+    return Mixer(frames.num_time_bins, recipe.mix, start, recipe.slide)
 
 
 def _start_ratio(recipe: Recipe, frames: PairedFrames) -> float:

@@ -291,7 +291,7 @@ def test_trap_1_the_reference_pairs_labels_that_disagree(order, agreement):
 
 def test_trap_1_ours_agree_and_reach_no_test_image(tree, tmp_path):
     frames = PairedFrames(build("cepdvs", tree, tmp_path / "cep.h5"), "train", seed=2)
-    assert (frames.num_steps, frames.size, frames.num_classes) == (6, (48, 48), 20)
+    assert (frames.num_time_bins, frames.size, frames.num_classes) == (6, (48, 48), 20)
     image_labels = frames.cache.tables["images/label"]
     held_out = frames.cache.splits("images", "twin-disjoint") != SplitCode.TRAIN
     for epoch in range(20):

@@ -178,7 +178,7 @@ def test_a_stem_that_is_no_drawer_is_refused():
 
 def test_prepared_and_paired(tree, tmp_path):
     frames = PairedFrames(build("nomniglot", tree, tmp_path / "n.h5"), "train", pairing="twin", scale="step-max")
-    assert (frames.num_steps, frames.size, len(frames)) == (12, (28, 28), 5 * 13)
+    assert (frames.num_time_bins, frames.size, len(frames)) == (12, (28, 28), 5 * 13)
     batch = frames.read(np.arange(len(frames)))
     assert batch.image.min() < 0.5 < batch.image.max() == 1
     # The stroke is where its recording is: dark in the image, and events in the sum of the steps.

@@ -39,14 +39,14 @@ class TestRepeat:
 class TestPoisson:
     @settings(deadline=None, max_examples=25)
     @given(
-        height=st.integers(1, 5), width=st.integers(1, 5), num_steps=st.integers(1, 4),
+        height=st.integers(1, 5), width=st.integers(1, 5), num_time_bins=st.integers(1, 4),
         num_channels=st.integers(1, 3), key=st.integers(0, 2**64 - 1), seed=st.integers(0, 9),
     )  # fmt: skip
-    def test_equals_naive(self, height, width, num_steps, num_channels, key, seed):
+    def test_equals_naive(self, height, width, num_time_bins, num_channels, key, seed):
         values = noise(height, width, seed)[:, :, 0]
-        frames = poisson_frames(values, num_steps, num_channels, key=key)
+        frames = poisson_frames(values, num_time_bins, num_channels, key=key)
         assert frames.dtype == np.float32
-        np.testing.assert_array_equal(frames, naive.poisson_frames(values, num_steps, num_channels, key))
+        np.testing.assert_array_equal(frames, naive.poisson_frames(values, num_time_bins, num_channels, key))
 
     def test_channels_and_steps_are_drawn_apart(self):
         frames = poisson_frames(np.full((16, 16), 128, np.uint8), 4, 2, key=5).reshape(8, -1)

@@ -36,8 +36,14 @@ def test_a_sample_is_the_recording_beside_an_image_of_its_class(nmnist_root, nmn
         assert cache.tables["images/label"][sample.image_index] == sample.label
         image = cache.image_frames(np.array([sample.image_index]))[0]
         np.testing.assert_array_equal(sample.image, repeat_frames(image, 10))
-        assert sample.image.shape == sample.events.shape == (10, 2, 34, 34)
+        shape = (frames.num_time_bins, frames.num_channels, *frames.size)
+        assert sample.image.shape == sample.events.shape == shape == (10, 2, 34, 34)
         assert sample.image.dtype == sample.events.dtype == np.float32
+
+
+def test_the_earlier_name_of_the_time_bins_still_works(nmnist_cache):
+    frames = PairedFrames(nmnist_cache, "train")
+    assert frames.num_steps == frames.num_time_bins == frames.spec.time_bins == 10
 
 
 def test_a_batch_is_its_samples(nmnist_cache):

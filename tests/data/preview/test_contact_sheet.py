@@ -208,17 +208,17 @@ def test_points_differ_per_sample(cache):
 
 
 @given(st.integers(0, 2**40), st.integers(1, 60), st.integers(1, 12))
-def test_points_show_both_sides(seed, num_steps, num_samples):
+def test_points_show_both_sides(seed, num_time_bins, num_samples):
     uids = np.arange(num_samples, dtype=np.uint64)
-    points = preview_points(seed, 0, uids, num_steps)
-    assert np.array_equal(points[: num_samples // 2], preview_points(seed, 0, uids[: num_samples // 2], num_steps))
-    if num_steps == 1:
+    points = preview_points(seed, 0, uids, num_time_bins)
+    assert np.array_equal(points[: num_samples // 2], preview_points(seed, 0, uids[: num_samples // 2], num_time_bins))
+    if num_time_bins == 1:
         assert (points == 1).all()
         return
     assert points.min() >= 2
-    assert points.max() <= num_steps
-    least = max(1, num_steps // 5)
-    assert len(set(points.tolist())) == min(num_samples, num_steps + 1 - 2 * least)
+    assert points.max() <= num_time_bins
+    least = max(1, num_time_bins // 5)
+    assert len(set(points.tolist())) == min(num_samples, num_time_bins + 1 - 2 * least)
 
 
 def test_spikes_of_encoder_poisson_are_the_ones_in_the_mixed_row(cache):

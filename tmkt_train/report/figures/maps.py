@@ -154,10 +154,10 @@ def strip(about: About, frames: NDArray[np.float32], names: Sequence[str]) -> Dr
 
     def draw(figure: FigureBase) -> None:
         axes, _, _ = place_axes(figure, right, left, height, top, 2)
-        num_rows, num_steps = frames.shape[:2]
-        axes.imshow(sheet, interpolation="none", aspect="auto", extent=(0, num_steps, num_rows, 0))
+        num_rows, num_time_steps = frames.shape[:2]
+        axes.imshow(sheet, interpolation="none", aspect="auto", extent=(0, num_time_steps, num_rows, 0))
         axes.xaxis.tick_top()
-        axes.set_xticks(np.arange(num_steps) + 0.5, [str(t + 1) for t in range(num_steps)])
+        axes.set_xticks(np.arange(num_time_steps) + 0.5, [str(t + 1) for t in range(num_time_steps)])
         axes.set_yticks(np.arange(num_rows) + 0.5, names)
         _clear(axes)
 
@@ -169,7 +169,7 @@ def strip_sheet(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
 
     Values are clipped to [0, 1], NaN is 0. Frames are enlarged by an integer factor so that viewers do not blur them.
     """
-    num_rows, num_steps, height, width, _ = frames.shape
+    num_rows, num_time_steps, height, width, _ = frames.shape
     factor = max(1, -(-_LEAST_FRAME_PX // max(height, width)))
     pixels = np.round(np.clip(np.nan_to_num(frames), 0, 1) * 255).astype(np.uint8)
     large = pixels.repeat(factor, axis=2).repeat(factor, axis=3)
@@ -177,4 +177,4 @@ def strip_sheet(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
     colors = np.pad(large, (*padded, (0, 0)))
     alpha = np.pad(np.full(large.shape[:4], 255, np.uint8), padded)[..., None]
     sheet = np.concatenate([colors, alpha], axis=4).transpose(0, 2, 1, 3, 4)
-    return sheet.reshape(num_rows * sheet.shape[1], num_steps * sheet.shape[3], 4)[:-_GAP_PX, :-_GAP_PX]
+    return sheet.reshape(num_rows * sheet.shape[1], num_time_steps * sheet.shape[3], 4)[:-_GAP_PX, :-_GAP_PX]
