@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from tmkt_data import PairedFrames
 from tmkt_train.data.assemble import Assembled, Assembler
+from tmkt_train.data.cache import open_frames, selection_split
 from tmkt_train.data.plan import SamplePlan, draw_plan
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.data.stored import (
@@ -26,6 +28,7 @@ from tmkt_train.data.stored import (
 )
 
 if TYPE_CHECKING:
+    from tmkt_train.recipe.recipe import Recipe
     from tmkt_train.recipe.schema import TrainTable
 
 LARGEST_SHARE = 0.25
@@ -128,6 +131,16 @@ def free_bytes(device: torch.device) -> int:
     """Return the free memory of a GPU, with what torch has reserved and does not use."""
     free, _ = torch.cuda.mem_get_info(device)
     return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+
+
+def data_bytes(recipe: Recipe, cache: Path) -> int:
+    """Return how many bytes both splits of a training take on a GPU if it holds them; reads no frames.
+
+    Raises:
+        TmktError: The cache cannot be opened, or does not fit the recipe.
+    """
+    train = open_frames(recipe, cache, "train")
+    return stored_bytes(train) + stored_bytes(open_frames(recipe, train.cache, selection_split(recipe)))
 
 
 def hold_frames(frames: PairedFrames, device: torch.device) -> DeviceFrames:

@@ -14,10 +14,13 @@ from tmkt_data.images.encode import poisson_frames
 from tmkt_data.spec import EventScale
 from tmkt_train.data.assemble import Assembler, poisson_spikes
 from tmkt_train.data.batches import Draws, EpochPlan, _streamed_batches, evaluation_batches, training_batches
-from tmkt_train.data.device import StreamedFrames, hold_frames, place_frames
+from tmkt_train.data.device import StreamedFrames, data_bytes, hold_frames, place_frames
 from tmkt_train.data.sampling import DrawKeys, batch_slices
 from tmkt_train.data.stored import stored_bytes
 from tmkt_train.recipe.schema import TrainTable
+from tmkt_train.training.setup import build_setup
+
+from ..conftest import make_recipe
 
 CPU = torch.device("cpu")
 CACHES = ("bytes", "overflow", "halves", "voxels")
@@ -130,6 +133,14 @@ def test_the_size_of_a_split_is_known_before_it_is_read(stored_caches, name, enc
     frames = PairedFrames(stored_caches[name], encoder=encoder, scale=scale)
     held = hold_frames(frames, CPU).store
     assert stored_bytes(frames) == sum(part.nbytes for part in held if part is not None)
+
+
+def test_the_size_of_both_splits_of_a_recipe_is_known(tiny_cache):
+    recipe = make_recipe()
+    setup = build_setup(recipe, tiny_cache, CPU)
+    stores = [hold_frames(frames, CPU).store for frames in (setup.frames, setup.selection)]
+    held = sum(part.nbytes for store in stores for part in store if part is not None)
+    assert data_bytes(recipe, tiny_cache) == held
 
 
 def test_a_modified_frame_is_refused(stored_caches, tmp_path):
