@@ -61,7 +61,7 @@ class Assembler:
 
     def __init__(self, frames: PairedFrames, device: torch.device) -> None:
         self._frames = frames
-        self._steps = torch.arange(frames.num_steps, device=device)
+        self._steps = torch.arange(frames.num_time_bins, device=device)
         height, width = frames.size
         row, column = np.mgrid[:height, :width].reshape(2, 1, -1)
         self._row, self._column = _to(row, device), _to(column, device)
@@ -128,7 +128,7 @@ class Assembler:
 
     def _images(self, stored: Tensor, plan: SamplePlan) -> Tensor:
         frames, rows = self._frames, plan.table[:, IMAGE]
-        shape = (frames.num_steps, len(rows), frames.num_channels, *frames.size)
+        shape = (frames.num_time_bins, len(rows), frames.num_channels, *frames.size)
         match frames.encoder:
             case "baked":
                 return self._to_frames(self._levels[self._pick(stored, rows, None).int()])
@@ -137,7 +137,7 @@ class Assembler:
             case "poisson":
                 keys = plan.table[:, KEY_LOW], plan.table[:, KEY_HIGH]
                 limits = self._levels[stored[rows].int()]
-                return self._to_frames(poisson_spikes(limits, keys, frames.num_steps, frames.num_channels))
+                return self._to_frames(poisson_spikes(limits, keys, frames.num_time_bins, frames.num_channels))
 
     def _to_frames(self, pixels: Tensor) -> Tensor:
         """View (T, B, P, C) as (T, B, C, H, W)."""

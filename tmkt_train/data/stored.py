@@ -62,7 +62,7 @@ def stored_bytes(frames: PairedFrames) -> int:
     """Return how many bytes a split takes on a device; reads no frames."""
     cache, (height, width) = frames.cache, frames.size
     num_planes = len(_overflowing(frames, np.arange(len(frames)))[0])
-    per_step = frames.num_steps * frames.num_channels
+    per_step = frames.num_time_bins * frames.num_channels
     total = len(frames) * _row_bytes(frames, "events/frames")
     if num_planes:
         total += 4 * ((num_planes + 1) * height * width + len(frames) * per_step)
@@ -119,8 +119,8 @@ def read_planes(frames: PairedFrames, positions: NDArray[np.int64]) -> tuple[Ten
     at, plane = _overflowing(frames, positions)
     if not len(at):
         return None, None
-    num_steps, num_channels, (height, width) = frames.num_steps, frames.num_channels, frames.size
-    plane_of = np.zeros((len(positions), num_steps * num_channels), np.int32)
+    num_bins, num_channels, (height, width) = frames.num_time_bins, frames.num_channels, frames.size
+    plane_of = np.zeros((len(positions), num_bins * num_channels), np.int32)
     plane_of[at, plane] = np.arange(1, len(at) + 1)
     planes = np.zeros((len(at) + 1, height * width), np.float32)
     for _, part in _blocks(frames, np.unique(at)):
@@ -129,7 +129,7 @@ def read_planes(frames: PairedFrames, positions: NDArray[np.int64]) -> tuple[Ten
             scale_events(wide, frames.scale)
         kept = plane_of[part]
         planes[kept[kept > 0]] = wide.reshape(*kept.shape, -1)[kept > 0]
-    shape = (len(positions), num_steps, num_channels)
+    shape = (len(positions), num_bins, num_channels)
     return torch.from_numpy(planes), torch.from_numpy(plane_of.reshape(shape))
 
 
@@ -141,7 +141,7 @@ def _overflowing(frames: PairedFrames, positions: NDArray[np.int64]) -> tuple[ND
     at = np.repeat(np.arange(len(rows)), counts)
     within = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
     cells = tables["events/overflow_cell"][np.repeat(start[rows], counts) + within]
-    per_step = frames.num_steps * frames.num_channels
+    per_step = frames.num_time_bins * frames.num_channels
     return np.divmod(np.unique(at * per_step + cells // (frames.size[0] * frames.size[1])), per_step)
 
 
