@@ -149,7 +149,9 @@ def hold_frames(frames: PairedFrames, device: torch.device) -> DeviceFrames:
     events = read_in_blocks(read_events, frames, positions, device)
     images = read_in_blocks(read_images, frames, image_rows, device) if len(image_rows) else None
     rest = FrameStore(events, *read_planes(frames, positions), read_divisors(frames, positions), images)
-    return DeviceFrames(frames, device, copy_store(rest, device), image_rows, Assembler(frames, device))
+    # Copied once and from pageable memory: what torch pins, it keeps.
+    store = rest.each(lambda part: part.to(device).contiguous())
+    return DeviceFrames(frames, device, store, image_rows, Assembler(frames, device))
 
 
 def copy_ahead(tensor: Tensor, device: torch.device) -> Tensor:
