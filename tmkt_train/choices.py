@@ -1,4 +1,4 @@
-"""Every closed choice of training, as a `Literal`: recipes name them and all layers take them. Imports nothing."""
+"""Every training option with a fixed set of values, as a `Literal`; all layers use them. Imports nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Auto = Literal["auto"]
 All = Literal["all"]
 ByCount = Literal["by-count"]
 Default = Literal["default"]
-"""How a recipe writes None: the dataset decides."""
+"""None in a recipe: the dataset's own value."""
 
 Stream = Literal["image", "event"]
 Head = Stream
@@ -21,7 +21,7 @@ MethodName = Literal["event-only", "fine-tune", "kt", "kt+tsm", "tmkt"]
 SlideSchedule = Literal["off", "cubic", "step"]
 MixSchedule = Literal["constant", "linear", "cubic"]
 MixDistribution = Literal["sequential", "renormalised"]
-"""Distribution of t*: "sequential" may never replace a step, "renormalised" always replaces the last one at least.
+"""Distribution of t*: "sequential" may never replace a step, "renormalised" replaces at least the last one.
 
 The default "sequential" is the rule as stated; "renormalised" is an alternative reading (inferred).
 """

@@ -39,7 +39,7 @@ def _parse_shares(_context: click.Context, _parameter: click.Parameter, text: st
     type=click.IntRange(1, 1000),
     default=3,
     show_default=True,
-    help="Number of seeds, from that of the first recipe on.",
+    help="Number of seeds, starting at that of the first recipe.",
 )
 @click.option(
     "--event-share",
@@ -48,7 +48,7 @@ def _parse_shares(_context: click.Context, _parameter: click.Parameter, text: st
     metavar="SHARES",
     help="Shares of the training recordings, such as 0.1,0.3,1.0.  [default: those of the recipes]",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Number of concurrent runs.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Number of parallel runs.")
 @SET
 @CACHE
 @out_option("runs/compare-RECIPE")

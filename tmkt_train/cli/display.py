@@ -1,4 +1,4 @@
-"""What the training commands share: options, progress displays, and the request to stop."""
+"""Options, progress displays and stop handling of the training commands."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 RECIPE = click.argument("name", metavar="RECIPE")
 RUN = click.argument("run", type=click.Path(path_type=Path))
-CACHE = click.option("--cache", type=click.Path(path_type=Path), help="Cache to use.  [default: the one that fits]")
-RUN_CACHE = click.option("--cache", type=click.Path(path_type=Path), help="The cache of the run, if it was moved.")
+CACHE = click.option("--cache", type=click.Path(path_type=Path), help="Cache to use.  [default: the one that matches]")
+RUN_CACHE = click.option("--cache", type=click.Path(path_type=Path), help="New path of the cache, if it was moved.")
 SET = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as train.epochs=3."
 )

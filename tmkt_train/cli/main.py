@@ -139,7 +139,7 @@ def resume(run: Path, cache: Path | None) -> None:
 
     folder = RunFolder(run)
     if folder.is_finished:
-        click.echo(f"{run}: finished already")
+        click.echo(f"{run}: already finished")
         _show_result(run, folder.read_recipe(), folder.read_result())
         return
     _train(lambda training: training.resume_run(run, cache=cache))
@@ -151,7 +151,7 @@ def resume(run: Path, cache: Path | None) -> None:
 def evaluate(run: Path, cache: Path | None) -> None:
     """Evaluate a finished run on the test split again.
 
-    Fails if the selected weights give another accuracy than the recorded one.
+    Fails if the accuracy differs from the recorded one.
     """
     from tmkt_train.training.folder import RunFolder
     from tmkt_train.training.result import evaluate_run
@@ -179,9 +179,9 @@ def evaluate(run: Path, cache: Path | None) -> None:
     help="File to write.  [default: report.html in the run; ./report.html for several runs]",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Write the report of one run, or of several side by side.
+    """Write the report of one run, or a comparison of several.
 
-    Without --out, the figures of one run are written as PDF and PNG files into its folder figures/ as well.
+    Without --out, the figures of a single run are also written as PDF and PNG files to figures/ in its folder.
     """
     from tmkt_train.report.page import write_report
     from tmkt_train.training.folder import RunFolder

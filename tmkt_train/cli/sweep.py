@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def sweep(name: str, over: tuple[str, ...], trials: int, seeds: int, grid: bool, **options: Any) -> None:
     """Search settings of a recipe by validation accuracy.
 
-    RECIPE is a name or a file. The test split is never looked at.
+    RECIPE is a name or a file. The test split is never used.
 
     After Ctrl-C, run the same command again: finished runs are kept, interrupted ones resume. Several processes that
     run the same command at the same time share the trials.

@@ -25,7 +25,7 @@ _NORMAL_95 = 1.959964
 
 @dataclass(frozen=True)
 class Episodes:
-    """What episodes are drawn.
+    """Settings of the episodes.
 
     Attributes:
         queries: Recordings to classify per class.
@@ -124,8 +124,8 @@ def evaluate_few_shot(
         path: Folder of the run.
         ways: Classes per episode.
         shots: Examples per class.
-        episodes: What is drawn.
-        cache: Where the cache lies now, if it was moved.
+        episodes: Settings of the episodes.
+        cache: New path of the cache, if it was moved.
 
     Returns:
         Content of the file.
@@ -154,7 +154,7 @@ def evaluate_few_shot(
 
 @torch.no_grad()
 def _features(run: FinishedRun) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    # The feature before the head, averaged over the time steps.
+    # Inputs of the head, averaged over the time steps.
     splits = list(open_held_out(run.recipe, run.test.cache)) if run.recipe.data.held_out_classes else [run.test]
     run.model.eval()
     features = [

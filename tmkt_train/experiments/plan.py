@@ -1,4 +1,4 @@
-"""Plan an experiment: resolve its recipes, choose its caches, and look at which of its runs exist already."""
+"""Plan an experiment: resolve its recipes, choose its caches, and find the runs that exist already."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RunOptions:
 
     Attributes:
         settings: `key=value` overrides of the recipe, later ones win.
-        cache: Cache of every run; None searches the one that fits each recipe.
+        cache: Cache of every run; None finds the matching one of each recipe.
         out: Folder of the experiment; None for the default under `runs`.
     """
 
@@ -110,13 +110,13 @@ def plan_comparison(
     Raises:
         RecipeError: A recipe is missing or invalid.
         RunError: Two recipes share a name or differ in their test recordings, the folder is not writable or holds
-            other runs, or concurrent runs leave the number of threads open.
+            other runs, or parallel runs do not fix the number of threads.
     """
     options = options or RunOptions()
     sources = [find_recipe(name) for name in names]
     recipes = [load_recipe(source, options.settings) for source in sources]
     if shares and any(split_setting(setting)[0] == "data.event_share" for setting in options.settings):
-        raise RunError("--set data.event_share: found beside --event-share, expected one of the two; leave one out")
+        raise RunError("--set data.event_share: found together with --event-share, expected only one of them")
     _require_different(names, recipes)
     _require_threads(recipes, num_jobs)
     caches = [choose_cache(recipe, options.cache) for recipe in recipes]
@@ -186,11 +186,11 @@ def _require_different(names: Sequence[str], recipes: Sequence[Recipe]) -> None:
     seen: dict[str, str] = {}
     for name, recipe in zip(names, recipes, strict=True):
         if name in seen.values():
-            raise RunError(f"{name}: found twice, expected each recipe once; leave one out")
+            raise RunError(f"{name}: found twice, expected each recipe once; omit one")
         if recipe.name in seen:
             raise RunError(
-                f"{name}: its name is {recipe.name!r} like that of {seen[recipe.name]}, expected recipes of different "
-                "names; leave one out, or change `name` in a copy"
+                f"{name}: has the same name {recipe.name!r} as {seen[recipe.name]}, expected recipes of different "
+                "names; omit one, or change `name` in a copy"
             )
         seen[recipe.name] = name
 

@@ -24,7 +24,7 @@ _FIXED = {
     **dict.fromkeys(WORDS, "it only names the recipe"),
     **dict.fromkeys(
         ("data.dataset", "data.protocol", *(f"data.prepare.{name}" for name in _SPLITS)),
-        "it changes the validation split, so that the values could not be compared",
+        "it changes the validation split, so the values cannot be compared",
     ),
 }
 
@@ -95,7 +95,7 @@ Dimension = Range | Choices
 
 
 def parse_dimensions(texts: Sequence[str], source: RecipePath, settings: Sequence[str]) -> tuple[Dimension, ...]:
-    """Parse what a sweep varies, and validate it against the recipe.
+    """Parse the varied keys of a sweep and their values, and validate them against the recipe.
 
     Args:
         texts: One or more of `KEY=LOW:HIGH`, `KEY=LOW:HIGH:log` and `KEY=VALUE,VALUE`.
@@ -115,7 +115,7 @@ def parse_dimensions(texts: Sequence[str], source: RecipePath, settings: Sequenc
         if keys.count(key) > 1:
             raise RunError(f"--over {key}: found twice, expected each key once")
         if key in fixed:
-            raise RunError(f"--over {key}: found in --set as well, expected one of the two")
+            raise RunError(f"--over {key}: also found in --set, expected only one of them")
     for dimension in dimensions:
         _require_accepted(dimension, source, settings)
     _require_used(dimensions, recipe, source, settings)
@@ -148,7 +148,7 @@ def _require_known(key: str, recipe: Recipe) -> None:
         leaves = {name.rpartition(".")[2]: name for name in reversed(keys)}
         near = difflib.get_close_matches(key, [*keys, *leaves], n=1)
         hint = f"did you mean {leaves.get(near[0], near[0])}?" if near else "`tmkt-train check` lists the keys"
-        raise RunError(f"--over {key}: no key of the recipe; {hint}")
+        raise RunError(f"--over {key}: not a key of the recipe; {hint}")
 
 
 def _parse_range(key: str, given: str) -> Range:

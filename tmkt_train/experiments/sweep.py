@@ -26,11 +26,11 @@ class Sweep:
         source: The recipe as it was found.
         settings: `key=value` overrides of every run.
         recipe: The recipe with these settings.
-        dimensions: What is varied.
+        dimensions: The varied keys.
         num_trials: Number of trials; the grid of an integer range may have fewer.
         num_seeds: Seeds per trial: that of the recipe and the following ones.
         is_grid: Whether the values are evenly spaced instead of searched.
-        cache: Cache of every run; None searches the one that fits each trial.
+        cache: Cache of every run; None finds the matching one of each trial.
     """
 
     out: Path
@@ -94,7 +94,7 @@ def plan_sweep(
 
     Args:
         name: Recipe, by name or file.
-        over: What is varied, see `search_space.parse_dimensions`.
+        over: The varied keys and their values, see `search_space.parse_dimensions`.
         options: Options of all runs; the default folder is `runs/sweep-<recipe>-<keys>`.
         num_trials: Number of trials, 1 or more; at least 2 for the grid of a range.
         num_seeds: Seeds per trial, 1 or more.
@@ -116,7 +116,7 @@ def plan_sweep(
         )
     dimensions = parse_dimensions(over, source, settings)
     if is_grid and len(dimensions) > 1:
-        raise RunError(f"--grid: found {len(dimensions)} keys, expected one --over; leave --grid out to search them")
+        raise RunError(f"--grid: found {len(dimensions)} keys, expected one --over; omit --grid to search them")
     if is_grid and num_trials < 2 and not isinstance(dimensions[0], Choices):
         raise RunError("--grid: found 1 trial, expected 2 or more; raise --trials")
     if importlib.util.find_spec("optuna") is None:
@@ -155,18 +155,18 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
 
 
 def sweep_notes(sweep: Sweep, trials: Sequence[Trial]) -> list[str]:
-    """Return what limits the answer, one line each."""
+    """Return the limitations of the result, one line each."""
     best = best_trial(trials)
     if best is None:
         return ["no trial has a value"]
     others = [trial for trial in trials if trial.value is not None and trial.values != best.values]
     tied = [trial for trial in others if trial.value == best.value]
     if tied and len(tied) == len(others):
-        return ["all values do equally well: with these settings, or on so few recordings, they change nothing"]
+        return ["all values perform equally: they have no effect with these settings or this number of recordings"]
     if tied:
-        return [f"as good as the best: {len(tied)} more of {len(trials)} trials; the earliest is named"]
+        return [f"tied with the best: {len(tied)} other of {len(trials)} trials; the earliest is shown"]
     return [
-        f"the best {dimension.key} lies at the end of its range; a wider range may hold a better one"
+        f"the best {dimension.key} is at the end of its range; a wider range may contain a better one"
         for dimension in sweep.dimensions
         if isinstance(dimension, Range) and best.values[dimension.key] in dimension.ends
     ]

@@ -76,9 +76,9 @@ class _Attempt(NamedTuple):
 class _Journal:
     """The trials of a sweep in a journal of Optuna.
 
-    Whoever trains a trial holds the lock of its values. A running trial whose lock is free was left by a process that
-    stopped; it is marked as failed and queued again, as by Optuna's `RetryFailedTrialCallback`. The last attempt at a
-    trial counts. Trials are taken by one process at a time.
+    The process that trains a trial holds the lock of its values. A running trial whose lock is free was left by a
+    process that stopped; it is marked as failed and queued again, as by Optuna's `RetryFailedTrialCallback`. The last
+    attempt at a trial counts. Trials are taken by one process at a time.
     """
 
     def __init__(self, sweep: Sweep) -> None:
@@ -110,7 +110,7 @@ class _Journal:
             while (attempt := self._ask()) is not None:
                 if self._lock(attempt.values, held):
                     return attempt
-                # Another process trains the same values: whoever comes by when it is done takes their result.
+                # Another process trains the same values; its result is taken when it is done.
         return None
 
     def tell(self, attempt: _Attempt, trial: Trial) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words: one line for each mistake, with file, table and key."""
+"""Explain the mistakes in a recipe: one line each, with file, table and key."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _NO_BOUND = 1e15
 
 
 class Layer(NamedTuple):
-    """What one file, or one variant in it, writes.
+    """The tables of one file, or of one variant in it.
 
     Attributes:
-        place: What stands before its keys in messages: `x.toml: `, or `x.toml: variants.kt.`.
+        place: Prefix of its keys in messages: `x.toml: `, or `x.toml: variants.kt.`.
         tables: The tables as written.
         variant: Name of the variant; empty for the file itself.
     """
@@ -39,12 +39,12 @@ def explain(
 ) -> list[str]:
     """Turn the errors of a validation into lines `place: key: found ..., expected ...`.
 
-    Cross-field checks are among them wherever the tables that they read are valid.
+    Cross-field problems are included if the tables involved are valid.
 
     Args:
-        error: What pydantic found.
+        error: The error of pydantic.
         tables: The tables that were validated.
-        layers: What they were merged from, from the lowest to the topmost.
+        layers: The layers they were merged from, lowest first.
         overridden: Dotted keys that came from `--set`.
 
     Returns:
@@ -73,7 +73,7 @@ def explain(
 
 
 def _valid_tables(tables: Mapping[str, Any]) -> dict[str, Table]:
-    """Validate each table by itself and return those that are valid."""
+    """Validate each table separately and return the valid ones."""
     valid: dict[str, Table] = {}
     for name, field in Recipe.model_fields.items():
         model = field.annotation
@@ -84,7 +84,7 @@ def _valid_tables(tables: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def _place(path: Sequence[str], layers: Sequence[Layer], overridden: Sequence[str]) -> str:
-    """Return where a key was written: `--set`, otherwise the topmost layer with it, otherwise the file."""
+    """Return where a key was set: `--set`, otherwise the topmost layer with it, otherwise the file."""
     if any(path[: len(name.split("."))] == name.split(".") for name in overridden):
         return "--set "
     file = [layer for layer in layers if not layer.variant][-1]
@@ -92,7 +92,7 @@ def _place(path: Sequence[str], layers: Sequence[Layer], overridden: Sequence[st
 
 
 def _existing_path(loc: Sequence[str | int], tables: Mapping[str, Any]) -> list[str]:
-    """Cut the branch names of unions and the positions in lists off an error's location."""
+    """Drop the branch names of unions and the indices of lists from an error's location."""
     path: list[str] = []
     value: Any = tables
     for step in loc:
@@ -114,7 +114,7 @@ def _shown(path: Sequence[str], tables: dict[str, Any]) -> str:
 
 
 def accepted_values() -> dict[str, str]:
-    """Say what each key of a recipe accepts, by dotted key; the recipe itself is the empty key."""
+    """Describe the accepted values of each dotted key of a recipe; the empty key is the recipe itself."""
     root = Recipe.model_json_schema()
     return dict(_accepted("", root, root))
 

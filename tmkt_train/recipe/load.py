@@ -1,4 +1,4 @@
-"""Recipe files: finding them, their variants, what they extend, and reading one with settings over it."""
+"""Find and read recipe files: variants, `extends`, and overrides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tmkt_train.recipe.recipe import Recipe
 
 _MAX_BYTES = 1_000_000
 _MAX_DEPTH = 20
-_TOO_DEEP = f"tables or lists more than {_MAX_DEPTH} deep, expected those of a recipe"
+_TOO_DEEP = f"tables or lists nested too deeply, expected at most {_MAX_DEPTH} levels"
 _BARE_WORD = re.compile(r"[A-Za-z0-9_./:+ -]*")
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _VARIANT = re.compile(r"[A-Za-z0-9_-]+")
@@ -34,7 +34,7 @@ class RecipePath(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it can be named by where its file is found by name."""
+        """Name of the recipe in a recipe folder: that of the file, with the variant appended."""
         return f"{self.file.stem}_{self.variant}" if self.variant else self.file.stem
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class RecipePath(NamedTuple):
 
 
 def recipe_folders() -> list[Path]:
-    """Return the folders that are searched for a recipe: here, in the package, in the checkout."""
+    """Return the existing recipe folders in search order: `./recipes`, the installed package, the checkout."""
     packaged = Path(str(resources.files("tmkt_train").joinpath("recipes")))
     checkout = Path(__file__).resolve().parents[2] / "recipes"
     seen: dict[Path, Path] = {}
@@ -100,7 +100,7 @@ def _named(folders: Sequence[Path]) -> dict[str, RecipePath]:
 
 
 def list_recipes() -> Iterator[tuple[RecipePath, Recipe | RecipeError]]:
-    """Yield every recipe that can be named, or what is wrong with it; the variants of a file follow it."""
+    """Yield every recipe of the recipe folders, or its error; variants follow their file."""
     for path in sorted(_named(recipe_folders()).values(), key=lambda path: (path.file.stem, path.variant != "")):
         try:
             yield path, load_recipe(path)
@@ -109,16 +109,16 @@ def list_recipes() -> Iterator[tuple[RecipePath, Recipe | RecipeError]]:
 
 
 def load_recipe(source: Path | RecipePath, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe over the one that it extends, put the settings over both, and check everything.
+    """Read a recipe, merge it over the one that it extends, apply overrides, and validate the result.
 
     Args:
-        source: TOML file, or a variant in one. The tables of `[variants.NAME]` go over those of the file. With
-            `extends = "other"` at the top, the file goes over another recipe: a name, or a path beside the file. One
-            level: that recipe extends nothing.
-        settings: `key=value` texts, see `apply_overrides`.
+        source: TOML file, or a variant in one. The tables of `[variants.NAME]` override those of the file. With
+            `extends = "other"` at the top, the file overrides another recipe: a name, or a path relative to the file.
+            That recipe must not extend another one.
+        settings: `key=value` overrides, see `apply_overrides`.
 
     Raises:
-        RecipeError: A file cannot be read, is no TOML, or holds mistakes; lists all of them.
+        RecipeError: A file cannot be read, is not valid TOML, or is invalid; lists all mistakes.
     """
     layers = _read_layers(source if isinstance(source, RecipePath) else RecipePath(source))
     merged: dict[str, Any] = {}
@@ -174,7 +174,7 @@ def _read_extended(file: Path, given: object) -> list[Layer]:
             return _read_layers(base)
     except RecipeError as error:
         raise RecipeError([f"{file}: extends: {problem}" for problem in error.problems]) from None
-    raise RecipeError(f"{file}: extends {given}, which extends {further!r}; expected one level, so extend that one")
+    raise RecipeError(f"{file}: extends {given}, which extends {further!r}; expected one level, so extend {further!r}")
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,10 +186,10 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_tables(path: Path) -> dict[str, Any]:
-    """Read a TOML file as it is, without checking that it is a recipe.
+    """Read a TOML file without validating it as a recipe.
 
     Raises:
-        RecipeError: The file cannot be read, or is no TOML.
+        RecipeError: The file cannot be read, or is not valid TOML.
     """
     try:
         num_bytes = path.stat().st_size
@@ -200,15 +200,15 @@ def read_tables(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: no valid TOML: {error}") from None
+        raise RecipeError(f"{path}: not valid TOML: {error}") from None
 
 
 def parse_toml(text: str, place: str) -> dict[str, Any]:
-    """Parse TOML; `place` says in messages where it stands.
+    """Parse TOML; `place` names its location in messages.
 
     Raises:
-        RecipeError: Integers beyond the 64 bits of TOML, or tables and lists nested beyond reason.
-        TOMLDecodeError: It is no TOML.
+        RecipeError: Integers beyond the 64 bits of TOML, or tables and lists nested too deeply.
+        TOMLDecodeError: The text is not valid TOML.
     """
     try:
         tables = tomllib.loads(text)
@@ -234,10 +234,10 @@ def _check_values(value: object, place: str, depth: int) -> None:
 
 
 def split_setting(setting: str) -> tuple[str, Any]:
-    """Split `key=value`; the value is TOML, and a bare word that is no TOML stands for itself.
+    """Split `key=value`; the value is TOML, and a bare word needs no quotes.
 
     Raises:
-        RecipeError: No `=`, no key, or a value that is neither.
+        RecipeError: No `=`, no key, or a value that is neither TOML nor a bare word.
 
     Example:
         >>> split_setting("mix.ratio=0.8"), split_setting("method.name=event-only")
@@ -259,11 +259,11 @@ def split_setting(setting: str) -> tuple[str, Any]:
 
 
 def apply_overrides(tables: dict[str, Any], settings: Sequence[str]) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Put `key=value` settings over the tables of a recipe, which stay as they are; later settings win.
+    """Apply `key=value` overrides to a copy of the tables of a recipe; later ones win.
 
     Returns:
-        New tables; the keys that were set; a line for each setting that is left out because it cannot be split,
-        or goes through a value that is no table.
+        The new tables; the overridden keys; one line for each override that was skipped because it cannot be parsed,
+        or leads through a value that is not a table.
 
     Example:
         >>> apply_overrides({"train": {"epochs": 9}}, ["train.epochs=3"])

@@ -1,4 +1,4 @@
-"""The recipe: everything that decides how one experiment runs, in one frozen record, with its cross-field checks."""
+"""The recipe: all settings of one experiment as one frozen model, with cross-field validation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _UNUSED: dict[str, tuple[str, ...]] = {
     "kt+tsm": (*_PERCEPTION, *_TWO_STAGES),
     "tmkt": _TWO_STAGES,
 }
-"""Keys that a method does not use, by their first letters."""
+"""Prefixes of the keys that a method does not use."""
 
 
 class Recipe(Table):
@@ -92,12 +92,12 @@ class Recipe(Table):
 
     @property
     def has_two_streams(self) -> bool:
-        """Whether an image stream runs beside the event stream."""
+        """Whether an image stream runs alongside the event stream."""
         return self.method.name in ("kt", "kt+tsm", "tmkt")
 
     @property
     def image_epochs(self) -> int:
-        """Epochs on images alone, before those on events."""
+        """Epochs on images only, before those on events."""
         if self.method.name != "fine-tune":
             return 0
         chosen = self.train.image_epochs
@@ -105,7 +105,7 @@ class Recipe(Table):
 
     @property
     def num_epochs(self) -> int:
-        """Epochs in all."""
+        """Total number of epochs."""
         return self.image_epochs + self.train.epochs
 
     @property
@@ -115,7 +115,7 @@ class Recipe(Table):
 
     @property
     def slide(self) -> SlideSchedule:
-        """The course of the sliding, with `auto` resolved."""
+        """The schedule of sliding, with `auto` resolved."""
         if not self.uses("mix.slide"):
             return "off"
         if self.mix.slide != "auto":
@@ -134,10 +134,10 @@ class Recipe(Table):
 
     @property
     def optimism(self) -> str:
-        """Why the test accuracy is optimistic, in words; empty where it is not."""
+        """Why the test accuracy is optimistic; empty if it is not."""
         reasons = []
         if self.selects_on_test:
-            reasons.append("the epoch is chosen on test")
+            reasons.append("the epoch is selected on test")
         if self.leaks:
             reasons.append("images of held-out recordings are within reach of training")
         return ", and ".join(reasons)
@@ -147,11 +147,11 @@ class Recipe(Table):
         return _uses(self.method, key)
 
     def warnings(self) -> Iterator[str]:
-        """Yield settings that are valid and hardly intended, one line each."""
+        """Yield settings that are valid but probably not intended, one line each."""
         if self.has_two_streams and self.loss.alignment == 0 and self.loss.coefficients == "learned":
             yield (
-                "loss.alignment is 0 while loss.coefficients are learned: they balance nothing and only take weight "
-                "from the event loss; set loss.coefficients=off"
+                "loss.alignment is 0 but loss.coefficients is learned: with nothing to balance, they only reduce the "
+                "weight of the event loss; set loss.coefficients=off"
             )
 
 
@@ -162,7 +162,7 @@ def _uses(method: MethodTable, key: str) -> bool:
 def flat_items(table: Table, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Yield every setting as `(dotted key, value, meaning)`, in the order of the tables.
 
-    The meaning ends with "(inferred)" where the TMKT papers leave the choice open.
+    The meaning ends with "(inferred)" if the TMKT papers leave the setting open.
     """
     for name, field in type(table).model_fields.items():
         value = getattr(table, name)
@@ -180,7 +180,7 @@ def inferred_choices(recipe: Recipe) -> list[str]:
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """Write a recipe out as TOML with every key; `load_recipe` reads the same recipe back."""
+    """Format a recipe as TOML with every key; `load_recipe` reads it back."""
     lines: list[str] = []
     table = ""
     for dotted, value, _ in flat_items(recipe):
@@ -193,7 +193,7 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def toml_value(value: object) -> str:
-    """Write one value as TOML.
+    """Format one value as TOML.
 
     Example:
         >>> toml_value(True), toml_value("a word"), toml_value((0.9, 1))
@@ -210,10 +210,10 @@ def toml_value(value: object) -> str:
 
 
 def cross_field_problems(tables: Mapping[str, Any]) -> Iterator[str]:
-    """Yield settings that are valid alone and not together, one line each: `key: found ..., expected ...`.
+    """Yield conflicts between settings that are valid on their own, one line each: `key: found ..., expected ...`.
 
     Args:
-        tables: Valid tables of a recipe by name; checks of a table that is absent are left out.
+        tables: Valid tables of a recipe by name; checks that need an absent table are skipped.
     """
     for check in (_check_data, _check_optim, _check_warmup, _check_crop, _check_mixing, _check_coefficients):
         names = list(inspect.signature(check).parameters)
@@ -227,10 +227,10 @@ def _check_data(data: DataTable) -> Iterator[str]:
     except SpecError as error:
         yield f"data.prepare.{error}"
     if data.image_encoding == "baked" and data.prepare.bake == "none":
-        yield "data.image_encoding: found 'baked', expected another one while data.prepare.bake = 'none'"
+        yield "data.image_encoding: found 'baked', expected 'repeat' or 'poisson' with data.prepare.bake = 'none'"
     if data.event_share < 1 and data.recordings_per_class != "all":
-        beside = f"beside data.recordings_per_class = {data.recordings_per_class}"
-        yield f"data.event_share: found {data.event_share} {beside}, expected one of the two"
+        other = f"data.recordings_per_class = {data.recordings_per_class}"
+        yield f"data.event_share: found {data.event_share} with {other}, expected only one of them"
     if data.image_pool != "split" and data.pairing == "twin":
         yield f"data.image_pool: found '{data.image_pool}', expected 'split' with data.pairing = 'twin'"
     if data.image_share < 1 and data.pairing == "twin":
@@ -269,7 +269,7 @@ def _check_mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterat
     num_time_bins = data.prepare.time_bins
     floor = (num_time_bins + 1) / (2 * num_time_bins)
     if mix.ratio == "by-count":
-        yield "mix.ratio: found 'by-count', expected a number with mix.law = 'renormalised', which has a floor"
+        yield "mix.ratio: found 'by-count', expected a number with mix.law = 'renormalised', whose ratio has a minimum"
         return
     ratios = {"ratio": mix.ratio}
     if mix.schedule in ("linear", "cubic"):
@@ -285,5 +285,5 @@ def _check_coefficients(loss: LossTable, method: MethodTable) -> Iterator[str]:
     if is_used and loss.classification == "mean-logits" and loss.coefficients != "off":
         yield (
             f"loss.coefficients: found '{loss.coefficients}', expected 'off' with loss.classification = 'mean-logits', "
-            "which has no loss per step to weigh"
+            "which has no loss per step to weight"
         )

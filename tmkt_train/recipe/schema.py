@@ -36,9 +36,9 @@ def key(default: Any = ..., source: str = OWN, *, unit: str = "", expected: str 
 
     Args:
         default: Default; without one, the key is required.
-        source: Where the default, or the choice itself, comes from; "inferred" where the TMKT papers leave it open.
+        source: Where the default, or the option itself, comes from; "inferred" if the TMKT papers leave it open.
         unit: Unit of a number.
-        expected: What the key takes, in words, where the type does not say it.
+        expected: Description of the accepted values, if the type does not tell.
         limits: Further arguments of `pydantic.Field`: `ge`, `le`, `min_length`, ...
     """
     remarks: JsonDict = {"source": source, "unit": unit, "expected": expected}
@@ -90,7 +90,7 @@ class PrepareTable(create_model("PrepareKeys", __base__=Table, **_prepare_keys()
         """Return the spec of the cache.
 
         Raises:
-            SpecError: Choices that exclude each other.
+            SpecError: Options that exclude each other.
         """
         written: dict[str, Any] = self.model_dump()
         values = {name: None if value == "default" else value for name, value in written.items()}
@@ -100,7 +100,7 @@ class PrepareTable(create_model("PrepareKeys", __base__=Table, **_prepare_keys()
 
 
 class DataTable(Table):
-    """Which samples are trained on, and which image stands beside a recording."""
+    """The samples to train on, and how images are paired with recordings."""
 
     dataset: str = key(min_length=1)
     """Name of the dataset, see `tmkt-data datasets`."""
@@ -108,15 +108,14 @@ class DataTable(Table):
     """Split rule. twin-disjoint: no image of a held-out recording is in training; kt-paper: that of KT, without a
     validation split, so that the epoch is selected on test (optimistic)."""
     pairing: ImagePairing = key("same-class", KT_INFERRED)
-    """Image beside a recording. same-class: any of its class, drawn anew each time; twin: the image that the recording
-    was made from."""
+    """Image paired with a recording. same-class: any of its class, drawn anew each time; twin: the image that the
+    recording was made from."""
     image_encoding: Encoder = key("repeat", KT_INFERRED)
     """Image to time steps. repeat: its intensity at every step; poisson: spikes drawn on reading; baked: spike frames
     stored in the cache."""
     event_scale: EventScale = key("raw", KT_INFERRED)
-    """Scale of event frames beside images in [0, 1]. raw: counts; clip1: at most 1; log1p: log(1 + count); max:
-    divided by the maximum of the sample and channel; step-max: of each time step too; binary: 1 where there are
-    events."""
+    """Scaling of event frames; images are in [0, 1]. raw: counts; clip1: at most 1; log1p: log(1 + count); max: divided
+    by the maximum of the sample and channel; step-max: also per time step; binary: 1 where there are events."""
     recordings_per_class: Annotated[int, Field(ge=1)] | choices.All = key("all", unit="recordings")
     """Training recordings kept per class; all images are kept."""
     event_share: Share = key(1.0, unit="share")
@@ -141,7 +140,7 @@ class ModelTable(Table):
     """Statistics of batch norm. per-step: of each time step and stream; fused: over all time steps; none: no batch
     norm."""
     eval_statistics: choices.EvalStatistics = key("shared", KT_INFERRED)
-    """Running statistics of batch norm. shared: of both streams; event: of the event stream alone, for evaluation."""
+    """Running statistics of batch norm. shared: of both streams; event: of the event stream only, for evaluation."""
     surrogate: choices.Surrogate | choices.Auto = key("auto", KT_INFERRED)
     """Surrogate gradient of the spike. auto: rectangle for scnn, triangle for the other networks."""
     separate_heads: bool = key(True, KT_INFERRED)
@@ -152,13 +151,13 @@ class MethodTable(Table):
     """What is trained."""
 
     name: choices.MethodName = key(source=TMKT)
-    """event-only: the event stream alone; fine-tune: images first, then events; kt: image sequences slide into events,
+    """event-only: the event stream only; fine-tune: images first, then events; kt: image sequences slide into events,
     sample by sample, aligned with the event stream; kt+tsm: kt with time-step mixup; tmkt: time-step mixup with
     modality guidance and ratio perception."""
 
 
 class MixTable(Table):
-    """What becomes of the image stream. Unused by event-only and fine-tune; kt uses `slide` alone."""
+    """How the image stream is mixed. Unused by event-only and fine-tune; kt uses only `slide`."""
 
     time_step: bool = key(True, TMKT)
     """Time-step mixup: image frames first, event frames from a step on."""
@@ -169,13 +168,13 @@ class MixTable(Table):
     end_ratio: float = key(1.0, unit="share", ge=0, le=1)
     """Expected share of event steps at the end; used by the schedules linear and cubic."""
     schedule: choices.MixSchedule = key("constant", INFERRED)
-    """Course of the ratio over the iterations of training."""
+    """Schedule of the ratio over the training iterations."""
     law: choices.MixDistribution = key("sequential", INFERRED)
     """Distribution of the replacement point t*, the first event step. sequential: as stated, may replace no step;
     renormalised: replaces at least the last step."""
     slide: choices.SlideSchedule | choices.Auto = key("auto", KT_INFERRED)
     """Probability that a recording replaces the whole image sequence. cubic: third power of the progress; step: 0,
-    then 1 from half-way on; auto: cubic in kt and kt+tsm, off in tmkt."""
+    then 1 from halfway on; auto: cubic in kt and kt+tsm, off in tmkt."""
 
 
 class LossTable(Table):
@@ -183,7 +182,7 @@ class LossTable(Table):
 
     classification: choices.Classification = key("tet", KT_INFERRED)
     """tet: cross-entropy and margin at every time step; mean-logits: cross-entropy of the logits averaged over time,
-    as KT on N-Omniglot."""
+    as in KT on N-Omniglot."""
     margin_weight: float = key(1e-3, KT_INFERRED, unit="share", ge=0, le=1)
     """Share of the margin term in TET."""
     margin: float = key(0.5, KT_INFERRED)
@@ -195,11 +194,11 @@ class LossTable(Table):
     modality: float = key(0.1, INFERRED, ge=0)
     """Weight of modality guidance."""
     modality_streams: choices.ModalityStreams = key("mixed", INFERRED)
-    """Streams whose frames modality guidance tells apart."""
+    """Streams whose frames modality guidance classifies."""
     ratio: float = key(0.1, INFERRED, ge=0)
     """Weight of mix-ratio perception."""
     coefficients: choices.CoefficientMode = key("learned", KT_INFERRED)
-    """Balance of alignment and event classification at each time step."""
+    """Coefficients that balance alignment and event classification at each time step."""
     coefficient: float = key(0.5, unit="share", ge=0, le=1)
     """Share c of alignment at every time step, 1 - c of event classification; used by fixed."""
 
@@ -210,13 +209,13 @@ class OptimTable(Table):
     name: choices.OptimizerName = key("adamw", KT_INFERRED)
     """Optimizer."""
     learning_rate: float = key(source=KT_INFERRED, gt=0, le=1e30)
-    """Peak learning rate, used as written: no batch size rescales it. KT: 5e-3 * batch / 1024."""
+    """Peak learning rate, not rescaled by the batch size. KT: 5e-3 * batch / 1024."""
     min_learning_rate: float = key(1e-5, KT_INFERRED, ge=0)
     """Learning rate at the end of the cosine."""
     schedule: choices.LearningRateSchedule = key("cosine", KT_INFERRED)
-    """Course of the learning rate over the epochs."""
+    """Schedule of the learning rate over the epochs."""
     step_epochs: tuple[Annotated[int, Field(ge=1)], ...] = key((), KT, unit="epochs", strict=False)
-    """Epochs from which the learning rate is multiplied by step_factor once more; used by step."""
+    """Epochs at which the learning rate is multiplied by step_factor; used by step."""
     step_factor: float = key(0.1, KT, gt=0, le=1)
     """Factor of each step; used by step."""
     warmup_epochs: int = key(5, KT_INFERRED, unit="epochs", ge=0)
@@ -224,9 +223,9 @@ class OptimTable(Table):
     warmup_learning_rate: float = key(1e-6, KT_INFERRED, gt=0)
     """Learning rate of the first warm-up epoch."""
     weight_decay: float = key(0.01, KT_INFERRED, ge=0)
-    """Weight decay; parameters of one dimension have none."""
+    """Weight decay; not applied to one-dimensional parameters."""
     betas: tuple[float, float] = key((0.9, 0.999), KT_INFERRED, strict=False)
-    """Decay rates of the moments, each in [0, 1)."""
+    """Decay rates of the moment estimates, each in [0, 1)."""
 
 
 class TrainTable(Table):
@@ -237,13 +236,13 @@ class TrainTable(Table):
     image_epochs: Annotated[int, Field(ge=1)] | choices.Auto = key("auto", unit="epochs")
     """Epochs on images before those on events, used by fine-tune; auto: as many as `epochs`."""
     steps_per_epoch: Annotated[int, Field(ge=1, le=10**6)] | choices.Auto = key("auto", unit="batches")
-    """Batches per epoch, however few the recordings; auto: one pass over the training split."""
+    """Batches per epoch, regardless of the number of recordings; auto: one pass over the training split."""
     batch_size: int = key(source=KT_INFERRED, unit="samples", ge=1)
     """Samples per batch; alignment and batch norm depend on it."""
     sampler: choices.Sampler = key("class-balanced", KT_INFERRED)
-    """class-balanced: with replacement, weight 1 / class size; shuffled: each sample once before any again."""
+    """class-balanced: with replacement, weight 1 / class size; shuffled: each sample once per pass."""
     drop_last: bool = key(True, KT_INFERRED)
-    """Drop a last batch that is not full."""
+    """Drop the last batch if it is smaller."""
     crop_padding: int = key(4, KT_INFERRED, unit="cells", ge=0)
     """Zero padding of event frames before the random crop; 0: off."""
     flip: bool = key(False, KT_INFERRED)
@@ -253,8 +252,8 @@ class TrainTable(Table):
     eval_batch_size: int = key(128, unit="samples", ge=1)
     """Samples per batch of evaluation; results agree up to rounding."""
     device: choices.Device = key("auto")
-    """auto: the GPU where there is one."""
+    """auto: the GPU if there is one."""
     precision: choices.Precision = key("float32")
     """tf32: convolutions on a GPU round their inputs to 10 bits, faster and with other last digits."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | choices.Auto = key("auto", unit="threads")
-    """CPU threads; auto: as many as torch takes. Another number may change the last digits."""
+    """CPU threads; auto: torch's default. Another number may change the last digits."""

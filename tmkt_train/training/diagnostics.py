@@ -39,17 +39,17 @@ def gather_diagnostics(
     test: Evaluation,
     rows: Sequence[Row],
 ) -> tuple[Arrays, list[str]]:
-    """Compute the arrays of the report for a finished training.
+    """Compute the arrays of the report after training.
 
     Args:
         recipe: The recipe.
-        setup: What was trained, with the selected weights.
+        setup: The training setup, with the selected weights.
         test_frames: The test split.
         test: The evaluation of the selected weights on it.
         rows: Metrics, one row per epoch.
 
     Returns:
-        The arrays by name, and what could not be shown, one line each.
+        The arrays by name, and warnings about what is missing, one line each.
     """
     strips, warnings = _strips(recipe, setup, test_frames, test)
     arrays: Arrays = {
@@ -128,7 +128,7 @@ def _replacement_histogram(recipe: Recipe, setup: TrainingSetup, mixer: Mixer) -
 def _strips(
     recipe: Recipe, setup: TrainingSetup, test_frames: PairedFrames, test: Evaluation
 ) -> tuple[Arrays, list[str]]:
-    """Draw some test samples, spread over the split, each beside an image of its own split where there is one."""
+    """Draw some test samples, spread over the split, each with an image of its own split if there is one."""
     chosen = np.unique(np.linspace(0, len(test_frames) - 1, min(NUM_STRIPS, len(test_frames))).round().astype(int))
     names = np.array(test_frames.class_names, dtype=np.str_)
     arrays: Arrays = {
@@ -163,7 +163,7 @@ def sample_strip(image: Float32Array, events: Float32Array, mask: NDArray[np.boo
     Args:
         image: Image frames, shape (T, C, H, W), in [0, 1].
         events: Event frames, same shape.
-        mask: Steps that are replaced, shape (T,).
+        mask: Steps replaced by event frames, shape (T,).
 
     Returns:
         Colors, shape (4, T, H, W, 3), float32 in [0, 1].

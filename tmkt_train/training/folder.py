@@ -62,7 +62,7 @@ class RunFolder:
     Attributes:
         path: The folder.
         recipe: The resolved recipe; written last when a run is created, so it marks a run that can be resumed.
-        environment: What the run was started in: versions, device, cache.
+        environment: The environment of the run: versions, device, cache.
         metrics: One JSON object per finished epoch.
         last: The checkpoint to resume from.
         best: The selected weights.
@@ -94,13 +94,13 @@ class RunFolder:
 
         Raises:
             RunError: The folder holds no run.
-            RecipeError: The file is not a valid recipe any more.
+            RecipeError: The file is not a valid recipe.
         """
         self._require_run()
         return load_recipe(self.recipe)
 
     def read_recipe_tables(self) -> dict[str, Any]:
-        """Read the recipe of the run as it was written, also by a version with other keys.
+        """Read the tables of the recipe without validation, also of a version with other keys.
 
         Raises:
             RunError: The folder holds no run, or the file is damaged.
@@ -112,10 +112,10 @@ class RunFolder:
             raise RunError(str(error)) from None
 
     def read_environment(self) -> dict[str, Any]:
-        """Read the environment that the run was started in.
+        """Read the environment of the run.
 
         Raises:
-            RunError: It is missing, damaged, or lacks what every run has.
+            RunError: It is missing or damaged, or a required value is missing.
         """
         return _read_json(self.environment, _ENVIRONMENT)
 
@@ -123,7 +123,7 @@ class RunFolder:
         """Read the result; `best_epoch` counts from 0.
 
         Raises:
-            RunError: It is missing, damaged, or lacks what every result has.
+            RunError: It is missing or damaged, or a required value is missing.
         """
         return _read_json(self.result, _RESULT)
 
@@ -132,7 +132,7 @@ class RunFolder:
         _write_json(self.environment, values)
 
     def write_result(self, values: Mapping[str, Any]) -> None:
-        """Write the result, which makes the run a finished one."""
+        """Write the result; this marks the run as finished."""
         _write_json(self.result, values)
 
     def write_few_shot(self, values: Mapping[str, Any]) -> None:
@@ -140,7 +140,7 @@ class RunFolder:
         _write_json(self.few_shot, values)
 
     def append_metrics(self, row: Row) -> None:
-        """Append the metrics of one epoch; they are on disk when this returns.
+        """Append the metrics of one epoch and flush them to disk.
 
         Raises:
             RunError: They cannot be written.
@@ -157,7 +157,7 @@ class RunFolder:
         """Read the metrics of the finished epochs.
 
         Returns:
-            One row per epoch, and whether a last line was left out that was cut off while being written.
+            One row per epoch, and whether a truncated last line was ignored.
 
         Raises:
             RunError: The file is damaged.
@@ -168,22 +168,22 @@ class RunFolder:
         return rows, is_cut
 
     def keep_metrics(self, num_epochs: int) -> list[Row]:
-        """Cut the metrics back to the first `num_epochs` epochs and return them.
+        """Truncate the metrics to the first `num_epochs` epochs and return them.
 
         Raises:
-            RunError: There are fewer whole ones, or the file cannot be written.
+            RunError: There are fewer complete epochs, or the file cannot be written.
         """
         rows, _, _ = self._parse_metrics()
         if len(rows) < num_epochs:
             raise RunError(
-                f"{self.metrics}: found {len(rows)} whole epochs, expected {num_epochs} as in last.pt; {_DAMAGED}"
+                f"{self.metrics}: found {len(rows)} complete epochs, expected {num_epochs} as in last.pt; {_DAMAGED}"
             )
         kept = rows[:num_epochs]
         _write(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
         return kept
 
     def _parse_metrics(self) -> tuple[list[Row], str, bool]:
-        """Return the rows before the first bad line, what is wrong with that line, and whether it was cut off."""
+        """Return the rows before the first bad line, its problem, and whether it is truncated."""
         rows: list[Row] = []
         try:
             text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
@@ -191,7 +191,7 @@ class RunFolder:
             raise RunError(f"{self.metrics}: cannot be read ({error.strerror or error})") from None
         for line in text.splitlines(keepends=True):
             if not line.endswith("\n"):
-                return rows, "the line is cut off", True
+                return rows, "the line is truncated", True
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
@@ -208,7 +208,7 @@ class RunFolder:
         _write(self.diagnostics, buffer.getbuffer())
 
     def read_diagnostics(self) -> Arrays:
-        """Read the arrays of the final evaluation; none where the file is missing.
+        """Read the arrays of the final evaluation; empty if the file is missing.
 
         Raises:
             RunError: The file is damaged, or an array has another shape than the others imply.
@@ -227,7 +227,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from training in this folder for as long as the context lasts.
+        """Lock the folder, so that no other process trains in it.
 
         Raises:
             RunError: Another process is training in it.
@@ -242,7 +242,7 @@ class RunFolder:
     def _require_run(self) -> None:
         if not self.recipe.is_file():
             found = "no recipe.toml" if self.path.is_dir() else "no such folder"
-            raise RunError(f"{self.path}: {found}, expected the folder of a run; name one that `tmkt-train` made")
+            raise RunError(f"{self.path}: {found}, expected a run folder; give one that `tmkt-train` created")
 
 
 def _read_json(path: Path, kinds: _Kinds) -> dict[str, Any]:
@@ -277,14 +277,14 @@ def _check_shapes(path: Path, arrays: Arrays) -> None:
 
 
 def cache_of(environment: Mapping[str, Any]) -> Path:
-    """Return the cache that a run was started with.
+    """Return the path of the cache that a run was started with.
 
     Raises:
-        RunError: It is missing.
+        RunError: There is no such file.
     """
     path = Path(str(environment["cache"]))
     if not path.is_file():
-        raise RunError(f"{path}: the cache of this run is missing; give its new place with --cache FILE")
+        raise RunError(f"{path}: the cache of this run was not found; give its new path with --cache")
     return path
 
 
@@ -294,10 +294,10 @@ def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str
     Args:
         recipe: The resolved recipe.
         out: Folder to create; None for `runs/<recipe>-<method>-seed<seed>`, with a number if that is taken.
-        environment: What the run is started in.
+        environment: Environment of the run.
 
     Raises:
-        RunError: The folder holds something already, is being created by another process, or cannot be created.
+        RunError: The folder is not empty, is being created by another process, or cannot be created.
     """
     try:
         folder = RunFolder(_make_numbered(recipe) if out is None else _make_given(out))
@@ -306,7 +306,7 @@ def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str
             folder.write_environment(environment)
             _write(folder.recipe, recipe_text(recipe).encode())
     except OSError as error:
-        raise RunError(f"{out or 'runs'}: the folder cannot be made ({error}); choose another with --out") from None
+        raise RunError(f"{out or 'runs'}: the folder cannot be created ({error}); choose another with --out") from None
     return folder
 
 

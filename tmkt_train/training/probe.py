@@ -1,4 +1,4 @@
-"""What goes on inside a network: how often its layers fire, what that costs, and how similar both sides are in it."""
+"""Activity of a network: firing rates, cost of the arithmetic, and similarity of both sides, by layer."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SYNAPSES = (nn.Conv2d, nn.Linear)
 MAC_PJ, AC_PJ = 4.6, 0.9
 """Energy of a multiply-accumulate and of an accumulate in 32-bit floating point at 45 nm, picojoules.
 
-Source: Horowitz, ISSCC 2014; the usual estimate, of arithmetic alone.
+Source: Horowitz, ISSCC 2014; arithmetic only, as usual.
 """
 
 
 class LayerActivity(NamedTuple):
-    """What the layers of a network did in one pass of one side.
+    """Activity of the layers in one forward pass of one side.
 
     Attributes:
         layers: Names of the L layers of neurons, from input to output.
@@ -38,7 +38,7 @@ class LayerActivity(NamedTuple):
         synapses: Names of the S convolutions and linear layers, in order of definition.
         density: Share of their inputs that is not 0, shape (S,), in [0, 1].
         spiking: Whether all their inputs are spikes, or averages of 2 x 2 spikes, shape (S,), bool.
-        features: Feature before the head, averaged over the time steps, shape (B, D_f).
+        features: Input of the head, averaged over the time steps, shape (B, D_f).
     """
 
     layers: tuple[str, ...]
@@ -74,7 +74,7 @@ def observe_pass(model: SpikingNetwork, frames: Tensor, head: Head = "event") ->
 
     Args:
         model: The network; unchanged.
-        frames: Shape (T, B, C, H, W); Gram matrices need B of 2 or more to say anything.
+        frames: Shape (T, B, C, H, W); Gram matrices are meaningful from B = 2 on.
         head: Side of the frames.
     """
     with (
@@ -123,7 +123,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def count_macs(model: SpikingNetwork) -> dict[str, int]:
     """Count the multiply-accumulates of each convolution and linear layer for one sample and one time step.
 
-    Bias, batch norm, pooling and the update of the neurons are left out, as is usual; so is the image head.
+    Bias, batch norm, pooling and neurons are not counted, as usual, nor is the image head.
 
     Args:
         model: The network; unchanged.
@@ -143,11 +143,11 @@ def count_macs(model: SpikingNetwork) -> dict[str, int]:
 
 
 def synaptic_cost(model: SpikingNetwork, activity: LayerActivity) -> SynapticCost:
-    """Estimate what a pass costs: synaptic operations and energy by layer, for one sample.
+    """Estimate the cost of a forward pass: synaptic operations and energy by layer, for one sample.
 
-    An input of 0 costs nothing; the share of inputs that are not 0 stands for all positions of a layer alike, padding
-    included. Averages of spikes count as spikes, as is usual, though a chip would have to multiply, or to pool after
-    the weights. Memory, neurons and batch norm are left out.
+    Inputs of 0 cost nothing. The density of a layer is applied to all of its positions, padding included. Averages of
+    spikes count as spikes, as usual, though hardware would have to multiply, or to pool after the weights. Memory,
+    neurons and batch norm are not counted.
     """
     # spikingjelly's SynOpCounter does not count averages of spikes.
     macs_of = count_macs(model)

@@ -1,4 +1,4 @@
-"""What a run folder holds, as one record for the report; everything but the recipe may be missing."""
+"""A run folder as one record for the report; everything except the recipe may be missing."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _NOTHING: Record = {}
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run as its files tell it.
+    """One run, as read from its files.
 
     Attributes:
         path: The folder.
         recipe: The tables of the resolved recipe.
         recipe_text: The same, as written.
-        environment: Versions and machine; empty where the file is missing.
+        environment: Versions and machine; empty if the file is missing.
         epochs: One record per finished epoch.
         result: The result; None for an unfinished run.
-        diagnostics: Arrays of the evaluation; empty where the file is missing.
-        is_cut: Whether a last line of the metrics is left out that was cut off while being written.
+        diagnostics: Arrays of the evaluation; empty if the file is missing.
+        is_cut: Whether a truncated last line of the metrics was ignored.
     """
 
     path: Path
@@ -41,19 +41,19 @@ class RunRecord:
     is_cut: bool
 
     def text(self, key: str) -> str | None:
-        """Return a fact of the run as text: from the result, else from whichever table of the recipe has the key."""
+        """Return a value of the run as text: from the result, otherwise from the recipe table that has the key."""
         value = (self.result or _NOTHING).get(key)
         if value is None:
             value = next((v for path, v in flatten(self.recipe) if path.rpartition(".")[2] == key), None)
         return None if value is None or isinstance(value, (dict, list)) else str(value)
 
     def number(self, key: str) -> float | None:
-        """Return a number of the result; None where it is missing or not a number."""
+        """Return a number of the result; None if it is missing or not a number."""
         return number(self.result or _NOTHING, key)
 
     @property
     def is_optimistic(self) -> bool:
-        """Whether the test accuracy is optimistic, of an unfinished run as well."""
+        """Whether the test accuracy is optimistic, or will be once the run is finished."""
         return (self.result or _NOTHING).get("optimistic") is True or self.selects_on_test
 
     @property
@@ -62,14 +62,14 @@ class RunRecord:
         return self.text("selected_on") == "test" or self.text("protocol") == "kt-paper"
 
     def epoch_text(self, key: str) -> str | None:
-        """Return an epoch of the result, which counts from 0, as `n of N` counted from 1."""
+        """Return an epoch of the result, stored from 0, as `n of N` counted from 1."""
         epoch, planned = self.number(key), self.text("epochs")
         if epoch is None or not math.isfinite(epoch):
             return None
         return f"{epoch + 1:,.0f} of {planned}" if planned else f"{epoch + 1:,.0f}"
 
     def column(self, key: str, inner: str | None = None) -> list[float]:
-        """Return one value per epoch, NaN where it is missing; `inner` is a key inside the record at `key`."""
+        """Return one value per epoch, NaN if it is missing; `inner` is a key inside the record at `key`."""
         values: list[float] = []
         for epoch in self.epochs:
             record, name = (epoch.get(key), inner) if inner else (epoch, key)
@@ -90,7 +90,7 @@ class RunRecord:
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes; their numbers where the names are missing."""
+        """Names of the classes; their labels if the names are missing."""
         names = [str(name) for name in self.diagnostics.get("class_names", np.empty(0, str))]
         confusion = self.diagnostics.get("confusion")
         return names or [str(i) for i in range(0 if confusion is None else len(confusion))]
@@ -121,7 +121,7 @@ def read_run(path: Path) -> RunRecord:
     """Read a run folder.
 
     Args:
-        path: The folder; it must hold `recipe.toml`, the other files are read where they exist.
+        path: The folder; it must contain `recipe.toml`, other files are read if they exist.
 
     Raises:
         RunError: The folder is not a run, or one of its files is damaged.

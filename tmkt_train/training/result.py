@@ -1,4 +1,4 @@
-"""The result of a run: the selected weights evaluated on the test split, recorded, and opened again."""
+"""The result of a run: evaluate the selected weights on the test split, write it, and load a finished run."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tmkt_train.training.state import TrainingState
 
 
 class FinishedRun(NamedTuple):
-    """A finished run, opened again.
+    """A finished run, loaded for evaluation.
 
     Attributes:
         recipe: The resolved recipe.
-        result: What result.json holds.
+        result: Content of result.json.
         test: The test split.
         model: The network with the selected weights, in evaluation mode, on the device.
-        device: Where it runs.
+        device: Device of the network.
     """
 
     recipe: Recipe
@@ -46,11 +46,11 @@ class FinishedRun(NamedTuple):
 
 @contextmanager
 def open_finished(path: Path, *, cache: Path | None = None) -> Iterator[FinishedRun]:
-    """Open a finished run, with the numerics that it was trained with for as long as it is open.
+    """Open a finished run; while it is open, torch has the numerical settings of its training.
 
     Args:
         path: Folder of the run.
-        cache: Where the cache lies now, if it was moved.
+        cache: New path of the cache, if it was moved.
 
     Raises:
         RunError: The run is not finished, or the cache is not the one it was trained on.
@@ -81,7 +81,7 @@ def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, 
 
     Args:
         path: Folder of the run.
-        cache: Where the cache lies now, if it was moved.
+        cache: New path of the cache, if it was moved.
 
     Returns:
         The evaluation, and the accuracy that the run recorded.
@@ -106,14 +106,14 @@ def result_record(
 
     Args:
         recipe: The recipe.
-        setup: What was trained.
+        setup: The training setup.
         state: The training state at the end.
         rows: Metrics, one row per epoch.
         test: The evaluation of the selected weights on the test split.
-        environment: What the run was started in.
+        environment: Environment of the run.
 
     Raises:
-        RunError: The checkpoint or the metrics lack what every run has at its end.
+        RunError: The checkpoint has no best epoch, or the metrics have no accuracy.
     """
     if state.best is None:
         raise RunError("result: found no best epoch, expected one; the checkpoint is damaged, start a new run")
@@ -179,22 +179,22 @@ def _pair_report(frames: PairedFrames) -> tuple[dict[str, Any], list[str]]:
 def write_end(
     folder: RunFolder, result: dict[str, Any], diagnostics: Callable[[], tuple[Arrays, list[str]]]
 ) -> dict[str, Any]:
-    """Write the result, then the diagnostics; nothing that fails in the diagnostics undoes the result.
+    """Write the result, then the diagnostics; an error in the diagnostics becomes a warning of the result.
 
     Args:
         folder: The run.
         result: The content of result.json.
-        diagnostics: Returns the arrays of the report and what could not be shown.
+        diagnostics: Returns the arrays of the report, and warnings about what is missing.
 
     Returns:
-        The result, with warnings on what is missing.
+        The result, with these warnings.
     """
     folder.write_result(result)
     try:
         arrays, warnings = diagnostics()
         folder.write_diagnostics(arrays)
     except Exception as error:  # noqa: BLE001 - the training is done, whatever is wrong here
-        warnings = [f"{folder.diagnostics.name} is not written ({type(error).__name__}: {error})"]
+        warnings = [f"{folder.diagnostics.name} was not written ({type(error).__name__}: {error})"]
     if warnings:
         result = result | {"warnings": [*result["warnings"], *warnings]}
         folder.write_result(result)

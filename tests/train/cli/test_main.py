@@ -96,7 +96,7 @@ def test_report_of_one_run_and_of_two(here):
 def test_resume_of_a_finished_run_shows_its_result():
     code, out, err = call("resume", "run")
     assert (code, err) == (0, "")
-    assert "finished already" in out
+    assert "already finished" in out
     assert "test accuracy" in out
 
 
@@ -270,11 +270,11 @@ def test_stopped_process_resumes_to_the_same_run(here, whole, tiny_cache, number
 def test_choosing_on_test_is_marked_everywhere():
     code, out, _ = call("recipe", "tiny", "--set", "train.epochs=2", "--set", "data.protocol=kt-paper", "--out", "run")
     assert code == 0
-    assert "  optimistic        the epoch is chosen on test" in out
+    assert "  optimistic        the epoch is selected on test" in out
     assert "test (optimistic) " in out
     code, out, _ = call("evaluate", "run")
     assert code == 0
-    assert "of 10 recordings, optimistic: the epoch is chosen on test\n" in out
+    assert "of 10 recordings, optimistic: the epoch is selected on test\n" in out
 
 
 def test_printed_commands_can_be_typed(here):

@@ -299,7 +299,7 @@ def test_other_seed_is_a_note(recipes, tiny_cache, tmp_path):
     [
         (("tiny", "tiny"), {}, RunError, "found twice, expected each recipe once"),
         (("tiny",), {"settings": ["train.num_threads=auto"], "num_jobs": 2}, RunError, "add --set train.num_threads=1"),
-        (("tiny",), {"settings": ["data.event_share=0.3"]}, RunError, "found beside --event-share"),
+        (("tiny",), {"settings": ["data.event_share=0.3"]}, RunError, "found together with --event-share"),
         (("tiny",), {"settings": ["train.epoch=3"]}, RecipeError, "did you mean epochs"),
         (("tiny",), {"settings": ["data.recordings_per_class=3"]}, RecipeError, "data.event_share"),
         (("tiny", "absent"), {}, RecipeError, "no such recipe file"),

@@ -44,9 +44,9 @@ def test_dimensions_are_read_as_written(recipe):
     [
         ("mix.ratio", RunError, "--over mix.ratio: expected KEY=LOW:HIGH, KEY=LOW:HIGH:log or"),
         ("mix.ratio=", RunError, "expected KEY=LOW:HIGH"),
-        ("mix.ratioo=0:1", RunError, "--over mix.ratioo: no key of the recipe; did you mean mix.ratio"),
+        ("mix.ratioo=0:1", RunError, "--over mix.ratioo: not a key of the recipe; did you mean mix.ratio"),
         ("epochs=1:3", RunError, r"did you mean train\.epochs"),
-        ("mix=0:1", RunError, "no key of the recipe"),
+        ("mix=0:1", RunError, "not a key of the recipe"),
         ("mix.ratio=0.5:0.5", RunError, "found an empty range, expected LOW below HIGH"),
         ("mix.ratio=0.9:0.1", RunError, "found an empty range"),
         ("mix.ratio=nan:1", RunError, "found an empty range"),
@@ -67,7 +67,7 @@ def test_dimensions_are_read_as_written(recipe):
         ("title=a,b", RunError, "cannot be varied; it only names the recipe"),
         ("data.protocol=kt-paper,twin-disjoint", RunError, "cannot be varied; it changes the validation split"),
         ("train.image_epochs=1:3", RunError, "train.image_epochs: tmkt does not use it"),
-        ("train.epochs=3:5", RunError, "found in --set as well"),
+        ("train.epochs=3:5", RunError, "also found in --set"),
     ],
 )
 def test_bad_dimensions_are_one_line(recipe, over, error, message):

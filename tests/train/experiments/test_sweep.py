@@ -48,10 +48,10 @@ def test_notes_and_the_best(grid):
     assert best_trial(peaked).number == 2
     assert sweep_notes(sweep, peaked) == []
     rising = [*peaked[:1], trial(2, 0.6, mix__ratio=0.5), trial(3, 0.7, mix__ratio=0.9)]
-    assert "lies at the end of its range" in sweep_notes(sweep, rising)[0]
+    assert "is at the end of its range" in sweep_notes(sweep, rising)[0]
     tied = [*peaked, trial(4, 0.9, mix__ratio=0.6)]
     assert best_trial(tied).number == 2
-    assert sweep_notes(sweep, tied) == ["as good as the best: 1 more of 4 trials; the earliest is named"]
+    assert sweep_notes(sweep, tied) == ["tied with the best: 1 other of 4 trials; the earliest is shown"]
     flat = [trial(1, 0.5, mix__ratio=0.1), trial(2, 0.5, mix__ratio=0.5)]
     assert "they change nothing" in sweep_notes(sweep, flat)[0]
     failed = Trial(1, {"mix.ratio": 0.1}, {}, "why")

@@ -51,7 +51,7 @@ def test_all_mistakes_come_at_once_each_with_file_and_key(tmp_path):
         ("train.crop_padding=25", "train.crop_padding: found 25, expected at most half of data.prepare.size = 48"),
         (
             "data.image_encoding=baked",
-            "data.image_encoding: found 'baked', expected another one while data.prepare.bake = 'none'",
+            "data.image_encoding: found 'baked', expected 'repeat' or 'poisson' with data.prepare.bake = 'none'",
         ),
     ],
 )

@@ -107,7 +107,7 @@ def test_variant_of_a_broken_file_is_not_hidden_by_it(tmp_path, monkeypatch):
     broken = write(tmp_path / "recipes", "x = = 1", "scnn_digits.toml")
     assert find_recipe("scnn_digits_kt").file.resolve() != broken
     assert find_recipe("scnn_digits").file.resolve() == broken
-    with pytest.raises(RecipeError, match="no valid TOML"):
+    with pytest.raises(RecipeError, match="not valid TOML"):
         find_recipe("scnn_digits_kx")
 
 
@@ -168,7 +168,7 @@ def test_all_bad_settings_come_at_once_and_the_tables_stay():
 
 
 def test_no_toml_and_no_file_are_one_line_each(tmp_path):
-    assert "no valid TOML" in problems(write(tmp_path, "a = = 3"))[0]
+    assert "not valid TOML" in problems(write(tmp_path, "a = = 3"))[0]
     assert "cannot be read" in problems(tmp_path)[0]
     (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
     assert "cannot be read" in problems(tmp_path / "latin.toml")[0]

@@ -38,7 +38,7 @@ def test_cross_field_problems_come_all_at_once(tmp_path):
     [
         (
             ["data.event_share=0.1", "data.recordings_per_class=3"],
-            "data.event_share: found 0.1 beside data.recordings_per_class = 3, expected one of the two",
+            "data.event_share: found 0.1 with data.recordings_per_class = 3, expected only one of them",
         ),
         (
             ["data.image_share=0.1", "data.pairing=twin"],
@@ -57,12 +57,12 @@ def test_cross_field_problems_come_all_at_once(tmp_path):
             ["loss.classification=mean-logits"],
             (
                 "loss.coefficients: found 'learned', expected 'off' with loss.classification = 'mean-logits', "
-                "which has no loss per step to weigh"
+                "which has no loss per step to weight"
             ),
         ),
         (
             ["mix.law=renormalised", "mix.ratio=by-count"],
-            "mix.ratio: found 'by-count', expected a number with mix.law = 'renormalised', which has a floor",
+            "mix.ratio: found 'by-count', expected a number with mix.law = 'renormalised', whose ratio has a minimum",
         ),
         (
             ["data.image_pool=all", "data.pairing=twin"],

@@ -229,7 +229,7 @@ def test_an_optimistic_protocol_is_marked(tmp_path):
 
 def test_a_leak_is_told_beside_the_selection_on_test(tmp_path):
     text = (
-        "test_accuracy is optimistic: the epoch is chosen on test, and images of held-out recordings are within reach"
+        "test_accuracy is optimistic: the epoch is selected on test, and images of held-out recordings are within reach"
     )
     leaking = make_bare_run(tmp_path / "a", optimistic=True, selected_on="test", warnings=[text])
     page = page_of(leaking, out=tmp_path / "a.html").text
@@ -370,7 +370,7 @@ def test_pickled_arrays_are_refused(tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(RunError, match=r"no recipe\.toml, expected the folder of a run"):
+    with pytest.raises(RunError, match=r"no recipe\.toml, expected a run folder"):
         write_report([tmp_path], tmp_path / "report.html")
     with pytest.raises(RunError, match="no such folder"):
         write_report([tmp_path / "none"], tmp_path / "report.html")

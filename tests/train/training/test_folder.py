@@ -22,7 +22,7 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
     folder.metrics.write_bytes(whole + b'{"epoch": 3, "x"')
     assert [row["epoch"] for row in folder.keep_metrics(2)] == [0, 1]
     assert folder.metrics.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
-    with pytest.raises(RunError, match="found 2 whole epochs, expected 3"):
+    with pytest.raises(RunError, match="found 2 complete epochs, expected 3"):
         folder.keep_metrics(3)
 
 

@@ -70,7 +70,7 @@ def test_result_stands_whatever_is_wrong_with_the_diagnostics(finished, tmp_path
         raise ZeroDivisionError("by zero")
 
     found = write_end(folder, result, broken)
-    assert found["warnings"] == ["diagnostics.npz is not written (ZeroDivisionError: by zero)"]
+    assert found["warnings"] == ["diagnostics.npz was not written (ZeroDivisionError: by zero)"]
     assert folder.read_result() == found
 
 

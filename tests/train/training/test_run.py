@@ -388,7 +388,7 @@ def test_folders_get_numbers_and_taken_ones_are_refused(tmp_path, monkeypatch, f
         create_run_folder(recipe, tmp_path / "full", {})
     with pytest.raises(RunError, match="a file, expected a new folder"):
         create_run_folder(recipe, tmp_path / "full" / "x", {})
-    with pytest.raises(RunError, match="cannot be made"):
+    with pytest.raises(RunError, match="cannot be created"):
         create_run_folder(recipe, tmp_path / "full" / "x" / "y", {})
 
 
@@ -406,7 +406,7 @@ def test_folder_that_is_no_run_or_is_damaged_is_one_line(finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished, out)
     (out / "metrics.jsonl").write_text("", encoding="utf-8")
-    with pytest.raises(RunError, match="found 0 whole epochs, expected 3"):
+    with pytest.raises(RunError, match="found 0 complete epochs, expected 3"):
         list(resume_run(out).train())
     (out / "environment.json").write_text("[", encoding="utf-8")
     with pytest.raises(RunError, match=r"environment\.json: cannot be read"):
