@@ -53,7 +53,7 @@ def test_notes_and_the_best(grid):
     assert best_trial(tied).number == 2
     assert sweep_notes(sweep, tied) == ["tied with the best: 1 other of 4 trials; the earliest is shown"]
     flat = [trial(1, 0.5, mix__ratio=0.1), trial(2, 0.5, mix__ratio=0.5)]
-    assert "they change nothing" in sweep_notes(sweep, flat)[0]
+    assert "have no effect with these settings" in sweep_notes(sweep, flat)[0]
     failed = Trial(1, {"mix.ratio": 0.1}, {}, "why")
     assert best_trial([failed]) is None
     assert sweep_notes(sweep, [failed]) == ["no trial has a value"]
