@@ -91,7 +91,7 @@ class Cache:
             self.header = _read_header(file, path)
             self.tables = _read_tables(file, path)
             if content_digest(self.header, self.tables) != block.digest:
-                raise CacheError(f"{path.name}: the tables were altered after they were written; prepare it again")
+                raise CacheError(f"{path.name}: the tables were changed after they were written; prepare it again")
             self.info = _info(path, self.header, block, file)
             self.arrays: dict[str, StoredFrames] = {}
             for array in frame_arrays(self.info.spec, 0, 0):
@@ -146,7 +146,7 @@ class Cache:
         """
         if not self.has_spikes:
             raise CacheError(
-                f"{self.info.path.name}: holds no spike frames; prepare it with --bake, or draw them while reading"
+                f"{self.info.path.name}: no spike frames; prepare it with `tmkt-data prepare --bake`, or draw them"
             )
         return np.asarray(self.arrays["images/spikes"].rows(np.asarray(rows, np.int64)), np.uint8)
 

@@ -63,7 +63,7 @@ class StoredFrames:
     def _check(self, stored: NDArray[Any], row: int) -> None:
         if checksum(stored) != int(self._checksums[row]):
             raise CacheError(
-                f"{self._path.name}: row {row} of {self._name} was altered after it was written; "
+                f"{self._path.name}: row {row} of {self._name} was changed after it was written; "
                 "restore the file or prepare it again"
             )
         self._checked[row] = True

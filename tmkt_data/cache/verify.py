@@ -41,4 +41,4 @@ def verify_cache(path: str | Path) -> Iterator[tuple[int, int]]:
         if cache.has_spikes:
             cache.image_spikes(rows)
     if digest != block.pieces:
-        raise CacheError(f"{path.name}: the file was altered after it was written; restore it or prepare it again")
+        raise CacheError(f"{path.name}: the file was changed after it was written; restore it or prepare it again")

@@ -58,7 +58,7 @@ def open_dvsgesture(root: Path | None = None, events: Path | None = None, images
     Source: Amir et al., CVPR 2017.
     """
     if images is not None:
-        raise CatalogueError("dvsgesture: has no images; omit --images and add --allow-unpaired")
+        raise CatalogueError("dvsgesture: has no images; omit --images")
     start = events if events is not None else root
     folders = [] if start is None else [start / name for name in _ROOTS]
     notes: list[str] = []

@@ -40,7 +40,7 @@ def keep_recordings(
     if per_class is not None and per_class < 1:
         raise SpecError(f"recordings per class: found {per_class}, expected 1 or more, or None for all")
     if per_class is not None and share < 1:
-        raise SpecError(f"event share: found {share} beside {per_class} recordings per class; give one of the two")
+        raise SpecError(f"event share: found {share} with {per_class} recordings per class; give only one of them")
     _check_share("event share", share)
     if per_class is None:
         return _keep_share(rows, labels, ids, seed, _RECORDINGS, share)

@@ -25,7 +25,7 @@ def _parse_numbers(_context: click.Context, _parameter: click.Parameter, text: s
 @click.option(
     "--episodes", "num", default=1000, show_default=True, type=click.IntRange(2, 10**6), help="Number of episodes."
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the episodes.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Seed of the episodes.")
 @RUN_CACHE
 def few_shot(run: Path, ways: tuple[int, ...], shots: tuple[int, ...], cache: Path | None, **episodes: int) -> None:
     """Evaluate a finished run on few-shot episodes.

@@ -111,7 +111,7 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None) -> None:
 
 @main.command()
 @RECIPE
-@click.option("--seed", type=click.IntRange(0), help="Seed.  [default: that of the recipe]")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed.  [default: that of the recipe]")
 @SET
 @CACHE
 @out_option("a new one under runs/")

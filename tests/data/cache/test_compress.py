@@ -77,7 +77,7 @@ def test_a_damaged_row_is_named(compressed, tmp_path):
     (tmp_path / "bad.h5").write_bytes(data)
     cache = Cache(tmp_path / "bad.h5")
     assert cache.event_frames([6]).any()
-    with pytest.raises(CacheError, match=r"^bad\.h5: row 7 of events/frames (cannot be read|was altered)"):
+    with pytest.raises(CacheError, match=r"^bad\.h5: row 7 of events/frames (cannot be read|was changed)"):
         cache.event_frames([7])
     with pytest.raises(CacheError, match="row 7 of events/frames"):
         compress(tmp_path / "bad.h5", tmp_path / "back.h5", undo=True)

@@ -140,7 +140,7 @@ def test_every_flip_anywhere_is_one_clear_error(nmnist_cache, tmp_path):
             verify(path)
 
 
-def test_an_altered_frame_is_found_when_it_is_read_and_not_before(nmnist_cache, tmp_path):
+def test_a_changed_frame_is_found_when_it_is_read_and_not_before(nmnist_cache, tmp_path):
     with h5py.File(nmnist_cache) as file:
         start = file["events/frames"].id.get_offset()
         bytes_each = file["events/frames"][0].nbytes
@@ -150,7 +150,7 @@ def test_an_altered_frame_is_found_when_it_is_read_and_not_before(nmnist_cache, 
     path.write_bytes(data)
     cache = Cache(path)
     cache.event_frames(np.array([0, 1, 2, 4]))
-    with pytest.raises(CacheError, match="row 3 of events/frames was altered after it was written"):
+    with pytest.raises(CacheError, match="row 3 of events/frames was changed after it was written"):
         cache.event_frames(np.array([2, 3]))
 
 

@@ -213,7 +213,7 @@ def test_image_share_keeps_a_share_of_the_images_and_all_recordings(nmnist_cache
     [
         ({"event_share": 0.0}, "event share: found 0.0, expected above 0 and at most 1"),
         ({"image_share": 1.5}, "image share: found 1.5, expected above 0 and at most 1"),
-        ({"event_share": 0.5, "per_class": 2}, "event share: found 0.5 beside 2 recordings per class"),
+        ({"event_share": 0.5, "per_class": 2}, "event share: found 0.5 with 2 recordings per class"),
         ({"image_share": 0.5, "pairing": "twin"}, "image share: found 0.5 with pairing 'twin'"),
     ],
 )
@@ -253,7 +253,7 @@ def test_unknown_choices_are_one_line(nmnist_cache, options, message):
 def test_what_the_cache_lacks_is_said(nmnist_cache):
     with pytest.raises(CacheError, match="found protocol 'official', expected one of kt-paper, twin-disjoint"):
         PairedFrames(nmnist_cache, protocol="official")
-    with pytest.raises(CacheError, match="holds no spike frames"):
+    with pytest.raises(CacheError, match="no spike frames"):
         PairedFrames(nmnist_cache, encoder="baked")
     with pytest.raises(PairingError, match="no recording in split 'val' of kt-paper"):
         PairedFrames(nmnist_cache, "val", protocol="kt-paper")

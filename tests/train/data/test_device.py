@@ -151,9 +151,9 @@ def test_a_modified_frame_is_refused(stored_caches, tmp_path):
     data[offset + int(frames.rows[3]) * 3 * 2 * 13 * 13] ^= 1
     path.write_bytes(data)
     damaged = PairedFrames(path, seed=1)
-    with pytest.raises(CacheError, match=f"row {frames.rows[3]} of events/frames was altered"):
+    with pytest.raises(CacheError, match=f"row {frames.rows[3]} of events/frames was changed"):
         hold_frames(damaged, CPU)
-    with pytest.raises(CacheError, match="was altered"):
+    with pytest.raises(CacheError, match="was changed"):
         StreamedFrames(damaged, CPU, Assembler(damaged, CPU)).read(
             np.array([3]), DrawKeys(1, 0, damaged.uids[3:4], np.zeros(1, np.int64))
         )

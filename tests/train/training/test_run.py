@@ -312,7 +312,7 @@ def test_test_part_is_read_at_the_end_only(tiny_cache, tmp_path, split, num_epoc
     shutil.copy(tiny_cache, cache)
     alter_recording(cache, rows_of(cache, split)[0])
     seen = []
-    with pytest.raises(CacheError, match="altered"):
+    with pytest.raises(CacheError, match="was changed"):
         seen.extend(start_run(make_recipe(), cache=cache, out=tmp_path / "run").train())
     assert len(RunFolder(tmp_path / "run").read_metrics()[0]) == num_epochs_done
 
