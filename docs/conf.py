@@ -48,6 +48,7 @@ _LONG_NAMES = (
     ),
 )
 _SESSION = re.compile(r"^(```pycon\n.*?)\n+```$", re.DOTALL | re.MULTILINE)
+_INTERVAL = re.compile(r"(\[[+-][\d.]+), ([+-][\d.]+\])")
 
 
 def plain_bars(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
@@ -71,13 +72,17 @@ def short_names(
     return shortened[0], shortened[1]
 
 
-def without_last_blank(_app: Any, _page: str, source: list[str]) -> None:
-    """Drop the blank line that ends a session for doctest."""
+def tidy_source(_app: Any, page: str, source: list[str]) -> None:
+    """Drop the blank line that ends a session for doctest, and keep the numbers of a result on one line."""
     source[0] = _SESSION.sub(r"\1\n```", source[0])
+    if page == "results":
+        source[0] = _INTERVAL.sub("\\1,\N{NO-BREAK SPACE}\\2", source[0]).replace(
+            " ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
+        )
 
 
 def setup(app: Any) -> None:
     """Hook into autodoc, before napoleon rewrites the docstrings, and into the reading of pages."""
     app.connect("autodoc-process-docstring", plain_bars, priority=100)
     app.connect("autodoc-process-signature", short_names)
-    app.connect("source-read", without_last_blank)
+    app.connect("source-read", tidy_source)
