@@ -178,7 +178,7 @@ def test_moved_cache_is_asked_for_and_remembered(tiny_cache, tmp_path):
     next(training)
     training.close()
     moved = cache.rename(tmp_path / "there.h5")
-    with pytest.raises(RunError, match=r"here\.h5: the cache of this run is missing; .*--cache FILE"):
+    with pytest.raises(RunError, match=r"here\.h5: the cache of this run was not found; .*--cache"):
         resume_run(tmp_path / "run")
     list(resume_run(tmp_path / "run", cache=moved).train())
     assert RunFolder(tmp_path / "run").read_environment()["cache"] == str(moved)
