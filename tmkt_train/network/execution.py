@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -43,6 +44,10 @@ def _kernels(device: torch.device) -> Kernels | None:
             from tmkt_train.network.cpu import door as cpu
 
             return cpu.run_stage
+        case "cuda" if find_spec("triton"):
+            from tmkt_train.network.cuda import door as cuda
+
+            return cuda.run_stage
         case _:
             return None
 

@@ -1,0 +1,150 @@
+"""Compile the Triton kernels for GPUs that are not there, and read their registers and spills.
+
+Run as a script, it compiles what VGG-SNN, ResNet-18 and SCNN need in every dtype, mode and surrogate:
+
+    python tests/tools/compile_kernels.py --arch 80 90 --steps 4 6 10 12 16
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from tmkt_train.network.cuda.kernels import launch
+from tmkt_train.network.cuda.kernels.launch import Launch, Parameters, Surroundings
+
+DTYPES = {
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.int64: "*i64",
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a compiled kernel takes: registers of a thread, and bytes of its stack, where spills lie."""
+
+    name: str
+    registers: int
+    stack: int
+
+
+def compile_launch(one: Launch, arch: int) -> Resources:
+    """Compile the kernel of a launch as Triton would for its arguments."""
+    signature, constants, attributes = {}, dict(one.constants), {}
+    for position, name in enumerate(one.kernel.arg_names):
+        if name in one.constants:
+            signature[name] = "constexpr"
+            continue
+        value = one.arguments[name]
+        if isinstance(value, torch.Tensor):
+            signature[name] = DTYPES[value.dtype]
+            attributes[position,] = [["tt.divisibility", 16]]
+        elif isinstance(value, float):
+            signature[name] = "fp32"
+        elif value == 1:
+            signature[name], constants[name] = "constexpr", 1
+        else:
+            signature[name] = "i32"
+            if value % 16 == 0:
+                attributes[position,] = [["tt.divisibility", 16]]
+    source = ASTSource(fn=one.kernel, signature=signature, constexprs=constants, attrs=attributes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": launch.NUM_WARPS})
+    return Resources(one.kernel.__name__, *_usage(compiled.asm["cubin"]))
+
+
+def _usage(cubin: bytes) -> tuple[int, int]:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(cubin)
+        done = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
+    found = re.search(r"REG:(\d+) STACK:(\d+)", done.stdout)
+    if found is None:
+        raise RuntimeError(f"cuobjdump: found {done.stdout!r}, expected REG and STACK")
+    return int(found[1]), int(found[2])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layer."""
+
+    steps: int
+    channels: int
+    dtype: torch.dtype = torch.float16
+    mode: str = "per-step"
+    streams: int = 2
+    is_triangle: bool = True
+    is_pooled: bool = False
+    keeps: bool = False
+    size: int = 12
+
+
+def launches(case: Case) -> Iterator[Launch]:
+    """Yield every launch of a layer, forward and backward, on meta tensors."""
+    wide = torch.float64 if case.dtype == torch.float64 else torch.float32
+
+    def empty(*shape: int, dtype: torch.dtype = wide) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    values = empty(case.steps, case.streams * 120, case.size, case.size, case.channels, dtype=case.dtype)
+    found = [empty(case.streams, case.steps, case.channels) for _ in range(3)]
+    affine = [empty(case.channels) for _ in range(4)]
+    parameters = Parameters(found[0], found[2], *affine[:2])
+    if case.mode in ("per-step", "fused"):
+        running, count = (*affine, *affine)[: 2 * case.streams], empty(dtype=torch.int64)
+        yield from launch.batch_statistics(
+            values, (found[0], found[1], found[2]), running, count, case.steps, 0.1, 1e-5, case.mode == "fused"
+        )
+    elif case.mode == "none":
+        parameters = Parameters(*[empty(0) for _ in range(4)])
+    half = case.size // 2
+    spikes = empty(*values.shape[:2], half, half, case.channels, dtype=case.dtype) if case.is_pooled else values
+    yield from launch.fire(
+        values, parameters, spikes, values if case.keeps else values[:0], case.streams, case.is_pooled
+    )
+    how = Surroundings(
+        case.streams, case.is_triangle, case.is_pooled, case.mode in ("per-step", "fused"), case.mode == "fused"
+    )
+    membranes = values if case.keeps else None
+    yield from launch.fire_gradient(values, parameters, spikes, membranes, how, values, affine[2], affine[3])
+
+
+def main() -> None:
+    """Compile everything, and print the kernels that spill and the most registers of each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", type=int, nargs="+", default=[80, 90])
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 6, 10, 12, 16])
+    parser.add_argument("--channels", type=int, nargs="+", default=[15, 40, 64, 128, 256, 512])
+    given = parser.parse_args()
+    most: dict[tuple[int, int, str], int] = {}
+    dtypes = (torch.float16, torch.bfloat16, torch.float32)
+    modes = ("per-step", "fused", "evaluation", "none")
+    forms = ((False, False), (True, False), (False, True))
+    for arch, steps, channels in itertools.product(given.arch, given.steps, given.channels):
+        for dtype, mode, is_triangle, (is_pooled, keeps) in itertools.product(dtypes, modes, (True, False), forms):
+            case = Case(steps, channels, dtype, mode, 2, is_triangle, is_pooled, keeps)
+            for one in launches(case):
+                used = compile_launch(one, arch)
+                key = arch, steps, used.name
+                most[key] = max(most.get(key, 0), used.registers)
+                if used.stack:
+                    print("spills:", arch, case, used)
+    for key, registers in sorted(most.items()):
+        print(*key, registers)
+
+
+if __name__ == "__main__":
+    main()

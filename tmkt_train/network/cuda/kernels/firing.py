@@ -1,0 +1,158 @@
+"""Norm and neurons over all steps, with average pooling over 2 x 2 pixels where asked."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from tmkt_train.network.cuda.kernels.lanes import LEAST, lane_channels, load_steps
+
+
+@triton.jit
+def _charge(v, values, offset, mask, mean, inverse, weight, bias, HAS_NORM: tl.constexpr):
+    """Return the charge h of one step."""
+    x = tl.load(values + offset, mask=mask, other=0.0).to(v.dtype)
+    if HAS_NORM:
+        x = weight * ((x - mean) * inverse) + bias
+    return v + (x - v) * 0.5
+
+
+@triton.jit
+def fire(
+    values,
+    spikes,
+    potentials,
+    mean,
+    inverse,
+    weight,
+    bias,
+    num_rows,
+    num_groups,
+    span,
+    plane,
+    T: tl.constexpr,
+    C: tl.constexpr,
+    FOLD: tl.constexpr,
+    BLOCK: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    KEEPS: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Write the spikes, and with KEEPS the potentials after reset.
+
+    A program has a range of groups of rows, a stream and a block of channels.
+
+    Args:
+        values: Input of the norm, shape (T, S P, C).
+        spikes: Written: shape (T, S P, C).
+        potentials: Written: shape (T, S P, C).
+        mean: Shape (S T, C).
+        inverse: Shape (S T, C).
+        weight: Shape (C,).
+        bias: Shape (C,).
+        num_rows: Rows P of a stream.
+        num_groups: Groups of FOLD rows.
+        span: Groups of a program.
+        plane: Values of a step.
+    """
+    stream, block = tl.program_id(1), tl.program_id(2)
+    _, channel, valid = lane_channels(block, C, FOLD, BLOCK)
+    means, inverses, w, b = (), (), 0.0, 0.0
+    if HAS_NORM:
+        means = load_steps(mean, stream * T, channel, valid, T, C)
+        inverses = load_steps(inverse, stream * T, channel, valid, T, C)
+        w = tl.load(weight + channel, mask=valid, other=0.0)
+        b = tl.load(bias + channel, mask=valid, other=0.0)
+    start = tl.program_id(0) * span
+    for group in range(start, tl.minimum(start + span, num_groups)):
+        flat = group * (FOLD * C) + block * BLOCK + tl.arange(0, BLOCK)
+        mask = valid & (flat < num_rows * C)
+        offset = stream * num_rows * C + flat
+        v = tl.full((BLOCK,), 0.0, WIDE)
+        for t in tl.static_range(T):
+            if HAS_NORM:
+                h = _charge(v, values, offset + t * plane, mask, means[t], inverses[t], w, b, HAS_NORM)
+            else:
+                h = _charge(v, values, offset + t * plane, mask, 0.0, 0.0, 0.0, 0.0, HAS_NORM)
+            fires = h >= LEAST
+            v = tl.where(fires, 0.0, h)
+            tl.store(spikes + offset + t * plane, fires.to(spikes.dtype.element_ty), mask=mask)
+            if KEEPS:
+                tl.store(potentials + offset + t * plane, v.to(potentials.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def fire_and_pool(
+    values,
+    pooled,
+    mean,
+    inverse,
+    weight,
+    bias,
+    num_rows,
+    num_pooled,
+    num_groups,
+    span,
+    plane,
+    pooled_plane,
+    height,
+    width,
+    T: tl.constexpr,
+    C: tl.constexpr,
+    FOLD: tl.constexpr,
+    BLOCK: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Write the spikes averaged over 2 x 2 pixels; an odd last row or column is dropped.
+
+    Args:
+        values: Input of the norm, shape (T, S P, C).
+        pooled: Written: shape (T, S Q, C).
+        mean: Shape (S T, C).
+        inverse: Shape (S T, C).
+        weight: Shape (C,).
+        bias: Shape (C,).
+        num_rows: Rows P of a stream.
+        num_pooled: Rows Q of a stream after pooling.
+        num_groups: Groups of FOLD rows after pooling.
+        span: Groups of a program.
+        plane: Values of a step.
+        pooled_plane: Values of a step after pooling.
+        height: H.
+        width: W.
+    """
+    stream, block = tl.program_id(1), tl.program_id(2)
+    sub, channel, valid = lane_channels(block, C, FOLD, BLOCK)
+    means, inverses, w, b = (), (), 0.0, 0.0
+    if HAS_NORM:
+        means = load_steps(mean, stream * T, channel, valid, T, C)
+        inverses = load_steps(inverse, stream * T, channel, valid, T, C)
+        w = tl.load(weight + channel, mask=valid, other=0.0)
+        b = tl.load(bias + channel, mask=valid, other=0.0)
+    per_row, per_frame = width // 2, (height // 2) * (width // 2)
+    start = tl.program_id(0) * span
+    for group in range(start, tl.minimum(start + span, num_groups)):
+        row = group * FOLD + sub
+        mask = valid & (row < num_pooled)
+        frame, place = row // per_frame, row % per_frame
+        pixel = (frame * height + 2 * (place // per_row)) * width + 2 * (place % per_row)
+        offset = (stream * num_rows + pixel) * C + channel
+        out = (stream * num_pooled + row) * C + channel
+        a00 = tl.full((BLOCK,), 0.0, WIDE)
+        a01, a10, a11 = a00, a00, a00
+        for t in tl.static_range(T):
+            m, r = 0.0, 0.0
+            if HAS_NORM:
+                m, r = means[t], inverses[t]
+            here = offset + t * plane
+            a00 = _charge(a00, values, here, mask, m, r, w, b, HAS_NORM)
+            a01 = _charge(a01, values, here + C, mask, m, r, w, b, HAS_NORM)
+            a10 = _charge(a10, values, here + width * C, mask, m, r, w, b, HAS_NORM)
+            a11 = _charge(a11, values, here + width * C + C, mask, m, r, w, b, HAS_NORM)
+            f00, f01, f10, f11 = a00 >= LEAST, a01 >= LEAST, a10 >= LEAST, a11 >= LEAST
+            number = f00.to(tl.int32) + f01.to(tl.int32) + f10.to(tl.int32) + f11.to(tl.int32)
+            share = number.to(WIDE) * 0.25
+            tl.store(pooled + out + t * pooled_plane, share.to(pooled.dtype.element_ty), mask=mask)
+            a00, a01 = tl.where(f00, 0.0, a00), tl.where(f01, 0.0, a01)
+            a10, a11 = tl.where(f10, 0.0, a10), tl.where(f11, 0.0, a11)

@@ -1,0 +1,333 @@
+"""The gradient through neurons, pooling and norm: sums over the rows first, then the values."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from tmkt_train.network.cuda.kernels.lanes import LEAST, lane_channels, load_steps, unit_charges
+
+
+@triton.jit
+def _spike_offset(stream, row, channel, mask, num_rows, height, width, C: tl.constexpr, IS_POOLED: tl.constexpr):
+    """Return where the gradient of a neuron's spikes lies, and whether it has one."""
+    if not IS_POOLED:
+        return (stream * num_rows + row) * C + channel, mask
+    per_frame = height * width
+    frame, place = row // per_frame, row % per_frame
+    i, j = place // width // 2, place % width // 2
+    num_pooled = num_rows // per_frame * ((height // 2) * (width // 2))
+    pooled = (frame * (height // 2) + i) * (width // 2) + j
+    return (stream * num_pooled + pooled) * C + channel, mask & (i < height // 2) & (j < width // 2)
+
+
+@triton.jit
+def _neuron_gradient(
+    charge,
+    later,
+    spike_grad,
+    spike_offset,
+    spike_mask,
+    membrane_grad,
+    offset,
+    mask,
+    IS_TRIANGLE: tl.constexpr,
+    IS_POOLED: tl.constexpr,
+    HAS_SPIKES: tl.constexpr,
+    HAS_MEMBRANES: tl.constexpr,
+):
+    """Return dx of one step, which the step before takes as `later`.
+
+    With z = h - threshold and the surrogate g'(z):
+    dh_t = g_t g'(z_t) + (gv_t + dh_{t+1} / 2) (1 - s_t), and dx_t = dh_t / 2.
+    """
+    if HAS_MEMBRANES:
+        later += tl.load(membrane_grad + offset, mask=mask, other=0.0).to(later.dtype)
+    found = tl.where(charge >= LEAST, 0.0, later)
+    if HAS_SPIKES:
+        z = tl.abs(charge - LEAST)
+        grad = tl.load(spike_grad + spike_offset, mask=spike_mask, other=0.0).to(later.dtype)
+        if IS_POOLED:
+            grad = grad * 0.25
+        if IS_TRIANGLE:
+            found += grad * tl.maximum(2.0 - 4.0 * z, 0.0)
+        else:
+            found += tl.where(z < 0.5, grad, 0.0)
+    return found * 0.5
+
+
+@triton.jit
+def gradient_sums(
+    values,
+    spike_grad,
+    membrane_grad,
+    partial,
+    mean,
+    inverse,
+    weight,
+    bias,
+    num_rows,
+    num_groups,
+    span,
+    plane,
+    spike_plane,
+    height,
+    width,
+    T: tl.constexpr,
+    C: tl.constexpr,
+    FOLD: tl.constexpr,
+    BLOCK: tl.constexpr,
+    IS_TRIANGLE: tl.constexpr,
+    IS_POOLED: tl.constexpr,
+    HAS_SPIKES: tl.constexpr,
+    HAS_MEMBRANES: tl.constexpr,
+):
+    """Write sums of dx and of dx (y - mean) inverse of each tile and lane; program (tile, stream, block of channels).
+
+    Args:
+        values: Input y of the norm, shape (T, S P, C).
+        spike_grad: Gradient of the spikes, shape (T, S P, C), or of their averages, (T, S Q, C).
+        membrane_grad: Gradient of the potentials after reset, shape (T, S P, C).
+        partial: Written: shape (S T, tiles, 2, LANES).
+        mean: Shape (S T, C).
+        inverse: Shape (S T, C).
+        weight: Shape (C,).
+        bias: Shape (C,).
+        num_rows: Rows P of a stream.
+        num_groups: Groups of FOLD rows.
+        span: Groups of a tile.
+        plane: Values of a step.
+        spike_plane: Values of a step of `spike_grad`.
+        height: H.
+        width: W.
+    """
+    tile, stream, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    wide: tl.constexpr = partial.dtype.element_ty
+    sub, channel, valid = lane_channels(block, C, FOLD, BLOCK)
+    means = load_steps(mean, stream * T, channel, valid, T, C)
+    inverses = load_steps(inverse, stream * T, channel, valid, T, C)
+    w = tl.load(weight + channel, mask=valid, other=0.0)
+    b = tl.load(bias + channel, mask=valid, other=0.0)
+    sums, products = (), ()
+    for _ in tl.static_range(T):
+        sums = sums + (tl.full((BLOCK,), 0.0, wide),)
+        products = products + (tl.full((BLOCK,), 0.0, wide),)
+    start = tile * span
+    for group in range(start, tl.minimum(start + span, num_groups)):
+        flat = group * (FOLD * C) + block * BLOCK + tl.arange(0, BLOCK)
+        mask = valid & (flat < num_rows * C)
+        offset = stream * num_rows * C + flat
+        at, spike_mask = _spike_offset(stream, group * FOLD + sub, channel, mask, num_rows, height, width, C, IS_POOLED)
+        charges = unit_charges(values, offset, mask, plane, means, inverses, w, b, T, True, wide)
+        later = tl.full((BLOCK,), 0.0, wide)
+        new_sums, new_products = (), ()
+        for i in tl.static_range(T):
+            here = offset + (T - 1 - i) * plane
+            later = _neuron_gradient(
+                charges[T - 1 - i],
+                later,
+                spike_grad,
+                at + (T - 1 - i) * spike_plane,
+                spike_mask,
+                membrane_grad,
+                here,
+                mask,
+                IS_TRIANGLE,
+                IS_POOLED,
+                HAS_SPIKES,
+                HAS_MEMBRANES,
+            )
+            y = tl.load(values + here, mask=mask, other=0.0).to(wide)
+            new_sums = (sums[T - 1 - i] + later,) + new_sums
+            new_products = (
+                products[T - 1 - i] + later * ((y - means[T - 1 - i]) * inverses[T - 1 - i]),
+            ) + new_products
+        sums, products = new_sums, new_products
+    lanes = tl.num_programs(2) * BLOCK
+    for t in tl.static_range(T):
+        out = partial + ((stream * T + t) * tl.num_programs(0) + tile) * 2 * lanes + block * BLOCK + tl.arange(0, BLOCK)
+        tl.store(out, sums[t])
+        tl.store(out + lanes, products[t])
+
+
+@triton.jit
+def combine_gradient(
+    partial,
+    sums,
+    num_tiles,
+    size,
+    C: tl.constexpr,
+    FOLD: tl.constexpr,
+    LANES: tl.constexpr,
+    PARTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Add the tiles of each (stream, step) in float64, in a fixed order; program (s T + t, block of channels).
+
+    Args:
+        partial: See `gradient_sums`.
+        sums: Written: shape (2, S T, C).
+        num_tiles: Number of tiles.
+        size: S T C.
+    """
+    step = tl.program_id(0)
+    channel = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    part = tl.arange(0, PARTS)
+    first = tl.full((PARTS, WIDTH), 0.0, tl.float64)
+    second = tl.full((PARTS, WIDTH), 0.0, tl.float64)
+    for start in range(0, num_tiles * FOLD, PARTS):
+        tile, sub = (start + part) // FOLD, (start + part) % FOLD
+        mask = (tile < num_tiles)[:, None] & (channel < C)[None, :]
+        source = partial + (step * num_tiles + tile)[:, None] * (2 * LANES) + (sub * C)[:, None] + channel[None, :]
+        first += tl.load(source, mask=mask, other=0.0).to(tl.float64)
+        second += tl.load(source + LANES, mask=mask, other=0.0).to(tl.float64)
+    out = sums + step * C + channel
+    tl.store(out, tl.sum(first, axis=0).to(sums.dtype.element_ty), mask=channel < C)
+    tl.store(out + size, tl.sum(second, axis=0).to(sums.dtype.element_ty), mask=channel < C)
+
+
+@triton.jit
+def affine_gradient(
+    sums,
+    weight_grad,
+    bias_grad,
+    num_rows,
+    size,
+    S: tl.constexpr,
+    T: tl.constexpr,
+    C: tl.constexpr,
+    IS_FUSED: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Write the gradients of weight and bias, and turn sums into means over what the statistics were taken of.
+
+    Args:
+        sums: Changed: shape (2, S T, C).
+        weight_grad: Written: shape (C,).
+        bias_grad: Written: shape (C,).
+        num_rows: Values per stream, step and channel.
+        size: S T C.
+    """
+    channel = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
+    mask = channel < C
+    wide: tl.constexpr = sums.dtype.element_ty
+    for which in tl.static_range(2):
+        everything = tl.full((WIDTH,), 0.0, tl.float64)
+        for s in tl.static_range(S):
+            found = ()
+            total = tl.full((WIDTH,), 0.0, tl.float64)
+            for t in tl.static_range(T):
+                one = tl.load(sums + which * size + (s * T + t) * C + channel, mask=mask, other=0.0).to(tl.float64)
+                found = found + (one,)
+                total += one
+            everything += total
+            for t in tl.static_range(T):
+                share = found[t]
+                if IS_FUSED:
+                    share = total / T
+                out = sums + which * size + (s * T + t) * C + channel
+                tl.store(out, (share / num_rows).to(wide), mask=mask)
+        if which == 0:
+            tl.store(bias_grad + channel, everything.to(wide), mask=mask)
+        else:
+            tl.store(weight_grad + channel, everything.to(wide), mask=mask)
+
+
+@triton.jit
+def input_gradient(
+    values,
+    spike_grad,
+    membrane_grad,
+    out,
+    means_of_grad,
+    mean,
+    inverse,
+    weight,
+    bias,
+    num_rows,
+    num_groups,
+    span,
+    plane,
+    spike_plane,
+    height,
+    width,
+    size,
+    T: tl.constexpr,
+    C: tl.constexpr,
+    FOLD: tl.constexpr,
+    BLOCK: tl.constexpr,
+    IS_TRIANGLE: tl.constexpr,
+    IS_POOLED: tl.constexpr,
+    HAS_SPIKES: tl.constexpr,
+    HAS_MEMBRANES: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    HAS_STATISTICS: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Write the gradient of the input of the norm; program (range of groups, stream, block of channels).
+
+    dy = weight inverse (dx - mean of dx - x' mean of dx x') with x' = (y - mean) inverse; without batch statistics the
+    means are 0.
+
+    Args:
+        values: Input y of the norm, shape (T, S P, C).
+        spike_grad: Gradient of the spikes, shape (T, S P, C), or of their averages, (T, S Q, C).
+        membrane_grad: Gradient of the potentials after reset, shape (T, S P, C).
+        out: Written: shape (T, S P, C); may be `spike_grad` where that is not pooled.
+        means_of_grad: See `affine_gradient`, shape (2, S T, C).
+        mean: Shape (S T, C).
+        inverse: Shape (S T, C).
+        weight: Shape (C,).
+        bias: Shape (C,).
+        num_rows: Rows P of a stream.
+        num_groups: Groups of FOLD rows.
+        span: Groups of a program.
+        plane: Values of a step.
+        spike_plane: Values of a step of `spike_grad`.
+        height: H.
+        width: W.
+        size: S T C.
+    """
+    stream, block = tl.program_id(1), tl.program_id(2)
+    sub, channel, valid = lane_channels(block, C, FOLD, BLOCK)
+    means, inverses, grads, products, w, b = (), (), (), (), 0.0, 0.0
+    if HAS_NORM:
+        means = load_steps(mean, stream * T, channel, valid, T, C)
+        inverses = load_steps(inverse, stream * T, channel, valid, T, C)
+        w = tl.load(weight + channel, mask=valid, other=0.0)
+        b = tl.load(bias + channel, mask=valid, other=0.0)
+    if HAS_STATISTICS:
+        grads = load_steps(means_of_grad, stream * T, channel, valid, T, C)
+        products = load_steps(means_of_grad + size, stream * T, channel, valid, T, C)
+    start = tl.program_id(0) * span
+    for group in range(start, tl.minimum(start + span, num_groups)):
+        flat = group * (FOLD * C) + block * BLOCK + tl.arange(0, BLOCK)
+        mask = valid & (flat < num_rows * C)
+        offset = stream * num_rows * C + flat
+        at, spike_mask = _spike_offset(stream, group * FOLD + sub, channel, mask, num_rows, height, width, C, IS_POOLED)
+        charges = unit_charges(values, offset, mask, plane, means, inverses, w, b, T, HAS_NORM, WIDE)
+        later = tl.full((BLOCK,), 0.0, WIDE)
+        for i in tl.static_range(T):
+            here = offset + (T - 1 - i) * plane
+            later = _neuron_gradient(
+                charges[T - 1 - i],
+                later,
+                spike_grad,
+                at + (T - 1 - i) * spike_plane,
+                spike_mask,
+                membrane_grad,
+                here,
+                mask,
+                IS_TRIANGLE,
+                IS_POOLED,
+                HAS_SPIKES,
+                HAS_MEMBRANES,
+            )
+            found = later
+            if HAS_STATISTICS:
+                y = tl.load(values + here, mask=mask, other=0.0).to(WIDE)
+                away = (y - means[T - 1 - i]) * inverses[T - 1 - i]
+                found = found - grads[T - 1 - i] - away * products[T - 1 - i]
+            if HAS_NORM:
+                found = found * (w * inverses[T - 1 - i])
+            tl.store(out + here, found.to(out.dtype.element_ty), mask=mask)
