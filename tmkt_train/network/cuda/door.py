@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from tmkt_train.network.batch_norm import StreamBatchNorm2d
-from tmkt_train.network.cuda.fused import FiringLayer, Geometry, channels_last, convolve, fire, fire_and_convolve
+from tmkt_train.network.cuda.convolution import Convolution, channels_last, convolve
+from tmkt_train.network.cuda.fused import FiringLayer, fire, fire_and_convolve
 from tmkt_train.network.cuda.normalization import normalization, streams_of
 from tmkt_train.network.neurons import (
     is_plain_convolution,
@@ -48,19 +49,18 @@ def run_stage(stage: Stage, signal: Signal) -> Signal | None:
     is_flat = signal.values.ndim == 3
     values = channels_last(signal.values[..., None, None] if is_flat else signal.values)
     norm = stage.norm if isinstance(stage.norm, StreamBatchNorm2d) else None
-    found = normalization(norm, values)
     keeps = keeps_membrane(stage.neurons)
     pools = stage.pooling is not None and not keeps
-    layer = FiringLayer(found.mode, found.num_streams, surrogate, pools)
+    layer = FiringLayer(normalization(norm, values), surrogate, pools)
     if stage.convolution is not None and not keeps:
-        return Signal(fire_and_convolve(layer, norm, found, stage.convolution, values))
-    spikes, potentials = fire(layer, norm, found, keeps, values)
+        return Signal(fire_and_convolve(layer, norm, stage.convolution, values))
+    spikes, potentials = fire(layer, norm, keeps, values)
     if potentials is not None:
         store_membrane(stage.neurons, potentials[..., 0, 0] if is_flat else potentials)
     if stage.pooling is not None and keeps:
         spikes = stage.pooling(spikes)
     if stage.convolution is not None:
-        spikes = convolve(Geometry.of(stage.convolution), stage.convolution.weight, spikes)
+        spikes = convolve(Convolution.of(stage.convolution), stage.convolution.weight, spikes)
     return Signal(spikes[..., 0, 0] if is_flat else spikes)
 
 
@@ -69,7 +69,7 @@ def _convolve(stage: Stage, signal: Signal) -> Signal | None:
     conv = stage.convolution
     if conv is None or stage.norm is not None or stage.pooling is not None:
         return None
-    return Signal(convolve(Geometry.of(conv), conv.weight, signal.values))
+    return Signal(convolve(Convolution.of(conv), conv.weight, signal.values))
 
 
 def _is_supported(stage: Stage, values: Tensor) -> bool:

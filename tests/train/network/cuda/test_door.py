@@ -12,8 +12,10 @@ import pytest
 pytest.importorskip("triton")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_stages_equal_the_oracle_under_the_interpreter():
-    """Run `interpreted_stages.py` in a process of its own: Triton has to be imported with the interpreter switched on."""
+    """Run `interpreted_stages.py` in a process of its own, where Triton is imported with its interpreter on."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", Path(__file__).with_name("interpreted_stages.py")],
         env={**os.environ, "TRITON_INTERPRET": "1"},

@@ -65,6 +65,7 @@ def test_a_stage_equals_its_plain_layers(mode, surrogate):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF])
 def test_a_stage_in_a_graph_without_synchronization(dtype):
     case = Case(10, 64, 4, (24, 24), streams=BOTH, dtype=dtype, is_pooled=True, outputs=32)
