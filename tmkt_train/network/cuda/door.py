@@ -78,7 +78,7 @@ def _is_supported(stage: Stage, values: Tensor) -> bool:
     wide = torch.float64 if values.dtype == torch.float64 else torch.float32
     return (
         values.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-        and not torch.is_autocast_enabled(values.device.type)
+        and not _autocasts(values.device.type)
         and 0 < values.numel() < 2**31
         and len(values) <= _MOST_STEPS
         and all(weight.dtype == wide for layer in stage.layers() for weight in layer.parameters())
@@ -87,6 +87,10 @@ def _is_supported(stage: Stage, values: Tensor) -> bool:
         and (stage.convolution is None or is_plain_convolution(stage.convolution))
         and not (_trains(stage) and values[0].numel() == values.shape[2])
     )
+
+
+def _autocasts(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _trains(stage: Stage) -> bool:

@@ -114,7 +114,7 @@ class _FireAndConvolve(torch.autograd.Function):
         call: tuple[FiringLayer, Convolution],
     ) -> Tensor:
         layer, conv = ctx.call = call
-        spikes = layer.spikes(values, (norm_weight, norm_bias), values[:0])
+        spikes = layer.spikes(values, (norm_weight, norm_bias), values.new_empty(0))
         kept = [spikes] if values.dtype.itemsize == 2 else []
         ctx.save_for_backward(values, norm_weight, norm_bias, weight, *kept)
         return conv.forward(spikes, weight).permute(0, 1, 4, 2, 3)
@@ -125,7 +125,7 @@ class _FireAndConvolve(torch.autograd.Function):
         values, norm_weight, norm_bias, weight, *kept = ctx.saved_tensors
         layer, conv = ctx.call
         affine = norm_weight, norm_bias
-        spikes = kept[0] if kept else layer.spikes(values, affine, values[:0])
+        spikes = kept[0] if kept else layer.spikes(values, affine, values.new_empty(0))
         spike_grad, weight_grad = conv.backward(channels_last(grad), spikes, weight, ctx.needs_input_grad[3])
         del spikes, kept
         out = torch.empty_like(values) if layer.is_pooled else spike_grad
