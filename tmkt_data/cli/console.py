@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 STOPPED = 130
 """Exit code of an interrupted command: 128 + SIGINT, as in shells."""
+_READER_OPTION = re.compile(r" \(--(columns|unit|orientation|keys|chip)\b([^)]*)\)|--(keys)\b")
+"""How readers name options that only `events` and `convert` have."""
 
 
 class GuardedGroup(click.Group):
@@ -118,6 +121,23 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
 def megabytes(num_bytes: int) -> str:
     """Return a size as text, in decimal MB or GB."""
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.2f} GB"
+
+
+def dataset_advice(problem: str, dataset: str) -> str:
+    """Replace the options that readers name by those of a dataset: keys of `tmkt.toml`, or an option of `prepare`.
+
+    Example:
+        >>> dataset_advice("x.npz: t is float64 without a unit; give unit='s' or another (--unit s)", "folder")
+        "x.npz: t is float64 without a unit; give unit='s' or another (unit in tmkt.toml)"
+    """
+
+    def known(found: re.Match[str]) -> str:
+        name = found[1] or found[3]
+        if dataset == "folder":
+            return f" ({name} in tmkt.toml)" if found[1] else f"{name} in tmkt.toml"
+        return f" (prepare --time-unit{found[2]})" if name == "unit" else ""
+
+    return _READER_OPTION.sub(known, problem)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from tmkt_data.cli.console import FILE, SENSOR, STOPPED, fail, megabytes, progress_bar, say
+from tmkt_data.cli.console import FILE, SENSOR, STOPPED, dataset_advice, fail, megabytes, progress_bar, say
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import CatalogueError, counted
 from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, PrepareSpec
@@ -102,7 +102,7 @@ def prepare(name: str, root: Path | None, events: Path | None, images: Path | No
     try:
         _run(plan, options["workers"], skip_bad=skip_bad, fresh=force)
     except UnreadableSourcesError as unreadable:
-        _fail_unreadable(unreadable.problems)
+        _fail_unreadable(unreadable.problems, name)
     _report_cache(plan)
     _print_next(plan.path, name, spec)
 
@@ -188,9 +188,9 @@ def _kept_when_stopped() -> Iterator[None]:
         sys.exit(STOPPED)
 
 
-def _fail_unreadable(problems: dict[str, str]) -> None:
+def _fail_unreadable(problems: dict[str, str], name: str) -> None:
     for line in list(problems.values())[:_MAX_PROBLEMS]:
-        say(f"  {line}", err=True)
+        say(f"  {dataset_advice(line, name)}", err=True)
     more = f", the first {_MAX_PROBLEMS} above" if len(problems) > _MAX_PROBLEMS else ""
     fail(
         f"cannot read {counted(len(problems), 'file')}{more}; fix them and run again (finished work is kept), "

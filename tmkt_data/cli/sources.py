@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import FILE, fail, print_rows, progress_bar, say
+from tmkt_data.cli.console import FILE, dataset_advice, fail, print_rows, progress_bar, say
 from tmkt_data.errors import CatalogueError, counted
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def doctor(
             task = bar.add_task("decode", total=found.recordings + found.images)
             for done in decode_all(catalogue, found):
                 bar.update(task, completed=done)
+        found.problems = [dataset_advice(problem, name) for problem in found.problems]
     if digests is not None or against is not None:
         _digests(catalogue, found, folders, digests, against)
     if as_json:

@@ -8,11 +8,14 @@ import sys
 import time
 from typing import get_args
 
+import h5py
+import numpy as np
 import pytest
 import trees
 from click.testing import CliRunner
 
 from tmkt_data.cache.reader import Cache, read_cache_info
+from tmkt_data.cli.console import dataset_advice
 from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, PrepareSpec
 
 from ..test_spec import OTHER_VALUES
@@ -75,6 +78,40 @@ def test_no_data_exits_with_1_and_tells_the_tree(tmp_path):
     assert one_line(result).startswith("error: ncaltech101: no recordings")
     for text in (str(tmp_path), "ROOT/Caltech101/airplanes/image_0001.bin", "CC BY 4.0", "tmkt-data prepare digits"):
         assert text in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "advice"),
+    [
+        ("x.aedat", b"#!AER-DAT2.0\r\n\0\0\0\1\0\0\0\2", "give chip='DVS128' or another (chip in tmkt.toml)"),
+        ("x.h5", None, "give their paths, keys='t=PATH,x=PATH,y=PATH,p=PATH' (keys in tmkt.toml)"),
+    ],
+)
+def test_advice_on_a_folder_names_keys_of_its_settings(tmp_path, file, content, advice):
+    own = tmp_path / "own" / "events" / "a" / file
+    own.parent.mkdir(parents=True)
+    if content is None:
+        with h5py.File(own, "w") as other:
+            other["other/t"] = [1, 2]
+    else:
+        own.write_bytes(content)
+    (tmp_path / "own" / "images" / "a").mkdir(parents=True)
+    trees.random_picture(tmp_path / "own" / "images" / "a" / "x.png", np.random.default_rng(0), 16, 16)
+    (tmp_path / "own" / "tmkt.toml").write_text("sensor_size = [128, 128]\n")
+    for command in (("prepare", "folder", "--out", tmp_path / "a.h5"), ("doctor", "folder", "--deep")):
+        result = run(*command, "--root", tmp_path / "own")
+        assert result.exit_code == 1
+        assert advice in result.output
+        assert not re.search("--(chip|keys)", result.output)
+
+
+def test_advice_of_readers_is_that_of_the_dataset():
+    problem = "01.mat: ts has fractions, expected whole numbers; give their unit, unit='s' or another (--unit s)"
+    assert dataset_advice(problem, "cepdvs").endswith("or another (prepare --time-unit s)")
+    assert dataset_advice("a.h5: no dataset 'x', expected one; check --keys", "folder").endswith(
+        "check keys in tmkt.toml"
+    )
+    assert dataset_advice("a.bin: 3 bytes left", "folder") == "a.bin: 3 bytes left"
 
 
 def test_unreadable_files_are_listed_and_can_be_left_out(root, tmp_path):
