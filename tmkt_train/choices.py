@@ -16,6 +16,8 @@ Backbone = Literal["vgg-snn", "resnet18", "scnn"]
 BatchNormMode = Literal["per-step", "fused", "none"]
 EvalStatistics = Literal["shared", "event"]
 Surrogate = Literal["triangle", "rectangle"]
+Computed = Literal["kernels", "plain"]
+"""Who computed a layer: kernels that fuse several layers, or the layer itself."""
 
 MethodName = Literal["event-only", "fine-tune", "kt", "kt+tsm", "tmkt"]
 SlideSchedule = Literal["off", "cubic", "step"]

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as modules
 
+from tmkt_train.choices import Computed
 from tmkt_train.network.neurons import jelly_implementation
 from tmkt_train.network.stages import Signal, Stage, run_plain
 
@@ -22,9 +23,10 @@ Kernels = Callable[[Stage, Signal], Signal | None]
 def run_stage(stage: Stage, signal: Signal, *, plain: bool = False) -> Signal:
     """Compute a stage: the one function that chooses who does.
 
-    Kernels compute the layers of a stage in one go where they can: on a CPU in float32 and float64. They do not call
-    the layers, so a stage that somebody observes runs its plain layers instead: any forward or backward hook on one of
-    its layers, or on all modules of the process, is called as usual. The results are the same up to rounding.
+    Kernels compute the layers of a stage in one go where they can: on a CPU in float32 and float64, on a GPU where
+    Triton is installed. They do not call the layers, so a stage that somebody observes runs its plain layers instead:
+    any forward or backward hook on one of its layers, or on all modules of the process, is called as usual. The results
+    are the same up to rounding. `who_ran` tells what became of a layer.
 
     Args:
         stage: The layers.
@@ -34,7 +36,22 @@ def run_stage(stage: Stage, signal: Signal, *, plain: bool = False) -> Signal:
     """
     kernels = None if plain or _has_hooks(stage) else _kernels(signal.values.device)
     found = None if kernels is None else kernels(stage, signal)
+    for layer in stage.layers():
+        _ran[layer] = "plain" if found is None else "kernels"
     return run_plain(stage, signal) if found is None else found
+
+
+_ran: WeakKeyDictionary[nn.Module, Computed] = WeakKeyDictionary()
+
+
+def who_ran(net: nn.Module) -> dict[str, Computed]:
+    """Return who computed each layer in the last pass, by module name; layers that were never in a stage are missing.
+
+    Example:
+        >>> who_ran(nn.Sequential(nn.Linear(2, 2)))
+        {}
+    """
+    return {name: _ran[module] for name, module in net.named_modules() if module in _ran}
 
 
 def _kernels(device: torch.device) -> Kernels | None:

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import tmkt_train
 from tmkt_train.network import execution
 from tmkt_train.network.backbones import build_model
-from tmkt_train.network.execution import lif_implementation, run_stage
+from tmkt_train.network.execution import lif_implementation, run_stage, who_ran
 from tmkt_train.network.network import FrameShape, Heads
 from tmkt_train.network.neurons import avg_pool, conv2d, lif, reset
 from tmkt_train.network.stages import LayerChoices, Signal, Stage, run_plain
@@ -167,6 +167,22 @@ def test_a_layer_that_was_replaced_is_replaced_in_its_stage():
     after = network(x).features
     assert not torch.equal(after, before)
     torch.testing.assert_close(after, network(x, plain=True).features)
+
+
+def test_who_ran_names_every_layer_of_a_stage():
+    network = build()
+    assert who_ran(network) == {}
+    network(frames())
+    assert set(who_ran(network).values()) == {"kernels"}
+    names = [f"body.{layer}{number}" for number in (1, 2) for layer in ("conv", "norm", "lif", "pool")]
+    assert set(who_ran(network)) == {*names, "body.lif3"}
+    handle = network.body.lif2.register_forward_hook(lambda *_: None)
+    network(frames())
+    handle.remove()
+    plain = {name for name, who in who_ran(network).items() if who == "plain"}
+    assert plain == {"body.norm2", "body.lif2", "body.pool2"}
+    network(frames(), plain=True)
+    assert set(who_ran(network).values()) == {"plain"}
 
 
 def test_implementation_by_device():

@@ -70,8 +70,8 @@ def normalization(norm: StreamBatchNorm2d | None, values: Tensor) -> Normalizati
 
 def streams_of(norm: StreamBatchNorm2d) -> tuple[Stream, ...]:
     """Return the streams that the next pass carries, in their order along the batch."""
-    streams: tuple[Stream, ...] = getattr(norm, "streams", (norm.stream,))
-    return streams
+    streams: tuple[Stream, ...] | None = getattr(norm, "streams", None)
+    return (norm.stream,) if streams is None else streams
 
 
 def _has_image_statistics(norm: StreamBatchNorm2d, stream: Stream) -> bool:
