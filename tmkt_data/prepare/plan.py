@@ -146,7 +146,7 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
     if cache.info.skipped and not skip_bad:
         raise CacheError(
             f"{plan.path}: was prepared without {len(cache.info.skipped)} unreadable files, such as "
-            f"{cache.info.skipped[0]['id']}; mend them and give --force, or give --skip-bad to take it as it is"
+            f"{cache.info.skipped[0]['id']}; fix them and give --force, or give --skip-bad to use it as it is"
         )
     return cache.info
 
