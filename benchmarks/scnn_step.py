@@ -48,6 +48,10 @@ class Plain(nn.Module):
         output: NetworkOutput = self.model(frames, head=head, tap=tap, plain=True)
         return output
 
+    def forward_pair(self, mixed: Tensor, events: Tensor, *, tap: bool = False) -> tuple[NetworkOutput, NetworkOutput]:
+        """Run both streams."""
+        return self(mixed, "image", tap), self(events, "event", tap)
+
 
 class Contender:
     """A network with its optimizer."""

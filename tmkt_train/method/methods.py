@@ -130,9 +130,7 @@ class TwoStreams(Method):
             raise RunError("batch: found no replacement points, expected those that the method draws")
         mixed = mix(_images_of(batch), batch.events, draws.points)
         tap = self.loss.alignment > 0 and len(batch) >= MIN_ALIGNMENT_ROWS[self.loss.cka]
-        # Order matters: batch norm sees the mixed stream before the event stream.
-        image = model(mixed.frames, head="image", tap=tap)
-        event = model(batch.events, head="event", tap=tap)
+        image, event = model.forward_pair(mixed.frames, batch.events, tap=tap)
         sigma = self.coefficients()
         loss, terms = self._classify(image, event, batch.labels, sigma)
         metrics: Metrics = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from tmkt_data.errors import SpecError
-from tmkt_train.choices import Head
-from tmkt_train.network.batch_norm import set_stream
+from tmkt_train.choices import Head, Stream
+from tmkt_train.network.batch_norm import set_streams
 from tmkt_train.network.execution import run_stage
 from tmkt_train.network.neurons import keep_membrane, membrane, reset, spiking_layers
 from tmkt_train.network.stages import RunStage, Signal
@@ -97,6 +98,8 @@ class SpikingNetwork(nn.Module):
         alignment_size: Width D of what the streams are aligned by.
         spiking_layer_names: Names of the layers of neurons in the body, from input to output.
         frame_shape: Frames that the network takes.
+        compute_dtype: Dtype of what passes between the layers, such as bfloat16 on a GPU; None for that of the frames.
+            Parameters, statistics and heads stay in theirs.
     """
 
     def __init__(self, body: Body, frame_shape: FrameShape, heads: Heads) -> None:
@@ -106,6 +109,7 @@ class SpikingNetwork(nn.Module):
         self.event_head = nn.Linear(body.feature_size, heads.num_classes)
         self.image_head = nn.Linear(body.feature_size, heads.num_classes) if heads.separate else None
         self.frame_shape = frame_shape
+        self.compute_dtype: torch.dtype | None = None
         self.feature_size = body.feature_size
         self.alignment_size = body.alignment_size
         self.spiking_layer_names = list(spiking_layers(body))
@@ -133,20 +137,57 @@ class SpikingNetwork(nn.Module):
             SpecError: The frames do not have the shape that the network was built for.
         """
         self._check(frames)
+        features, alignment = self._run(frames, (head,), tap=tap, plain=plain)
+        return self._classify(features, alignment, head)
+
+    def forward_pair(
+        self, mixed: Tensor, events: Tensor, *, tap: bool = False, merged: bool | None = None
+    ) -> tuple[NetworkOutput, NetworkOutput]:
+        """Run the mixed stream with the image head, and the event stream with the event head.
+
+        Args:
+            mixed: Shape (T, B, C, H, W), float32.
+            events: Same shape.
+            tap: See `forward`.
+            merged: Whether both streams run in one pass. Results are those of two passes, up to rounding; running
+                statistics are updated by the mixed stream first. None: on every device but a CPU.
+
+        Returns:
+            The outputs of both streams, see `forward`, which also says what it raises.
+        """
+        if merged is None:
+            merged = events.device.type != "cpu"
+        if not merged:
+            return self(mixed, head="image", tap=tap), self(events, head="event", tap=tap)
+        self._check(mixed)
+        self._check(events)
+        features, alignment = self._run(torch.cat([mixed, events], dim=1), ("image", "event"), tap=tap)
+        taps = (None, None) if alignment is None else alignment.chunk(2, dim=1)
+        image, event = features.chunk(2, dim=1)
+        return self._classify(image, taps[0], "image"), self._classify(event, taps[1], "event")
+
+    def _run(
+        self, frames: Tensor, streams: tuple[Stream, ...], *, tap: bool, plain: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the features of some streams, one behind the other in dimension 1, and their tap."""
         reset(self)
-        set_stream(self, head)
+        set_streams(self, streams)
         neurons = self.body.tapped
         if neurons is not None:
             keep_membrane(neurons, tap)
-        if frames.device.type == "cpu":
-            # Channels last in memory: kernels need it, and oneDNN's first convolution is seven times faster with it.
-            frames = frames.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        frames = frames.to(self.compute_dtype or frames.dtype)
+        # Channels last in memory: kernels need it, and oneDNN's first convolution is seven times faster with it.
+        frames = frames.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
         features: Tensor = self.body(Signal(frames), partial(run_stage, plain=plain))
+        features = features.to(self.event_head.weight.dtype)
         alignment = None
         if tap:
             alignment = features if neurons is None else membrane(neurons).flatten(2)
         # State kept by the neurons would hold the graph of this pass until the next one.
         reset(self)
+        return features, alignment
+
+    def _classify(self, features: Tensor, alignment: Tensor | None, head: Head) -> NetworkOutput:
         chosen = self.image_head if head == "image" and self.image_head is not None else self.event_head
         return NetworkOutput(chosen(features), features, alignment)
 

@@ -51,7 +51,7 @@ class Scnn(Body):
         signal = run(Stage(convolution=self.conv1), frames)
         signal = run(Stage(self.norm1, self.lif1, self.pool1, self.conv2), signal)
         signal = run(Stage(self.norm2, self.lif2, self.pool2), signal)
-        signal = Signal(self.linear(signal.values.flatten(2)))
+        signal = Signal(self.linear(signal.values.flatten(2).to(self.linear.weight.dtype)))
         return run(Stage(neurons=self.lif3), signal).values
 
     @staticmethod

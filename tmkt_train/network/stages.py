@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from tmkt_train.choices import Auto, BatchNormMode, EvalStatistics, Surrogate
@@ -72,11 +73,19 @@ RunStage = Callable[[Stage, Signal], Signal]
 
 
 def run_plain(stage: Stage, signal: Signal) -> Signal:
-    """Compute a stage by calling its layers one after the other: the reference, on any device and in any dtype."""
-    values = signal.values
-    for layer in stage.layers():
-        values = layer(values)
-    return Signal(values)
+    """Compute a stage by calling its layers one after the other: the reference, on any device and in any dtype.
+
+    In half precision only convolutions compute in it; norm, neurons and pooling take and give float32.
+    """
+    values, dtype = signal.values, signal.values.dtype
+    if dtype not in (torch.float16, torch.bfloat16):
+        for layer in stage.layers():
+            values = layer(values)
+        return Signal(values)
+    with torch.autocast(values.device.type, dtype):
+        for layer in stage.layers():
+            values = layer(values.float())
+    return Signal(values.to(dtype))
 
 
 @dataclass(frozen=True, slots=True)

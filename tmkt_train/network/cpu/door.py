@@ -37,8 +37,9 @@ def run_stage(stage: Stage, signal: Signal) -> Signal | None:
 
     Returns:
         The result; None where these kernels do not compute what the layers do: dtypes other than float32 and float64,
-        autocast, layers of another type or with other settings than those that the networks are built with, neurons
-        that carry state, and a batch with a single value per channel, which batch norm itself refuses.
+        autocast, several streams in one pass, layers of another type or with other settings than those that the
+        networks are built with, neurons that carry state, and a batch with a single value per channel, which batch norm
+        itself refuses.
     """
     if not _is_supported(stage, signal):
         return None
@@ -91,6 +92,7 @@ def _is_supported(stage: Stage, signal: Signal) -> bool:
         and values.numel() > 0
         and all(weight.dtype == values.dtype for weight in weights)
         and (stage.norm is None or type(stage.norm) in (StreamBatchNorm2d, nn.Identity))
+        and (not isinstance(stage.norm, StreamBatchNorm2d) or len(stage.norm.streams) == 1)
         and (stage.pooling is None or is_plain_pooling(stage.pooling))
         and (stage.convolution is None or is_plain_convolution(stage.convolution))
         and not (trains and has_single_value)

@@ -61,7 +61,9 @@ def normalization(norm: StreamBatchNorm2d | None, inputs: Tensor, threads: Worke
     if norm.training:
         mean, variance = _batch_statistics(norm, values, threads)
     else:
-        mean, variance = (_wide(buffer)[None].repeat(num_time_steps, axis=0) for buffer in norm.running())
+        mean, variance = (
+            _wide(buffer)[None].repeat(num_time_steps, axis=0) for buffer in norm.running(norm.streams[0])
+        )
     inverse = (1.0 / np.sqrt(variance + norm.eps)).astype(values.dtype)
     mean = mean.astype(values.dtype)
     scale = _array(norm.weight) * inverse
@@ -107,11 +109,11 @@ def _step_statistics(values: Floats, threads: Workers) -> tuple[NDArray[np.float
 def _update_running(norm: StreamBatchNorm2d, means: NDArray[np.float64], variances: NDArray[np.float64]) -> None:
     """Update the running statistics by means and unbiased variances, shape (calls, C), of calls one after the other."""
     factor = norm.momentum or 0.0
-    for running, found in zip(norm.running(), (means, variances), strict=True):
+    for running, found in zip(norm.running(norm.streams[0]), (means, variances), strict=True):
         values = running.numpy()
         for step in found:
             values[:] = (1.0 - factor) * values + factor * step
-    if norm.num_batches_tracked is not None and not norm.has_image_statistics:
+    if norm.num_batches_tracked is not None and not norm.has_own_statistics(norm.streams[0]):
         norm.num_batches_tracked += len(means)
 
 

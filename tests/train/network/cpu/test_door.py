@@ -9,7 +9,7 @@ from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import nn
 
 from tmkt_train.network.backbones import build_model
-from tmkt_train.network.batch_norm import batch_norm, set_stream
+from tmkt_train.network.batch_norm import batch_norm, set_streams
 from tmkt_train.network.cpu import door, firing, workers
 from tmkt_train.network.cpu.kernels.batch_norm import step_statistics
 from tmkt_train.network.network import FrameShape, Heads
@@ -102,8 +102,8 @@ def assert_same(net, other, x, streams=("image", "event")):
     y = x.detach().clone().requires_grad_()
     x = x.detach().clone().requires_grad_()
     for seed, stream in enumerate(streams):
-        set_stream(net, stream)
-        set_stream(other, stream)
+        set_streams(net, (stream,))
+        set_streams(other, (stream,))
         found, expected = in_one_go(net, x * (1 + seed)), one_after_the_other(other, y * (1 + seed))
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-11)
         outward = draw(*found.shape, seed=seed)

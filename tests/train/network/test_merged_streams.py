@@ -1,0 +1,89 @@
+"""Both streams in one pass against two passes, in float64 on the plain layers, so that rounding decides no spike."""
+
+import copy
+
+import pytest
+import torch
+
+from tmkt_train.method.losses import cka, tet_loss
+from tmkt_train.network.backbones import build_model
+from tmkt_train.network.network import FrameShape, Heads
+from tmkt_train.network.stages import LayerChoices
+
+TOLERANCE = 1e-10
+
+
+def make(backbone, num_time_steps, batch_norm, statistics, *, separate=True):
+    torch.manual_seed(0)
+    shape = FrameShape(num_time_steps, 2, (20, 18) if backbone == "scnn" else (16, 17))
+    return build_model(backbone, shape, Heads(5, separate=separate), LayerChoices(batch_norm, statistics)).double()
+
+
+def draw(net, batch, seed):
+    shape = net.frame_shape
+    generator = torch.Generator().manual_seed(seed)
+    size = shape.num_time_steps, batch, shape.num_channels, *shape.size
+    return 3 * torch.rand(size, generator=generator, dtype=torch.float64)
+
+
+def losses(net, merged):
+    net.train()
+    total = 0
+    for seed in (1, 3):
+        mixed, events = draw(net, 4, seed), draw(net, 4, seed + 1)
+        image, event = net.forward_pair(mixed, events, tap=True, merged=merged)
+        labels = torch.tensor([0, 4, 2, 2])
+        aligned = 1 - cka(image.alignment, event.alignment).abs().mean()
+        total = total + tet_loss(image.logits, labels).mean() + tet_loss(event.logits, labels).mean() + aligned
+        total = total + image.features.square().mean()
+    total.backward()
+    return total
+
+
+@pytest.mark.parametrize("num_time_steps", [4, 10])
+@pytest.mark.parametrize(
+    ("backbone", "batch_norm", "statistics"),
+    [
+        ("scnn", "per-step", "shared"),
+        ("scnn", "per-step", "event"),
+        ("scnn", "fused", "shared"),
+        ("scnn", "fused", "event"),
+        ("scnn", "none", "shared"),
+        ("vgg-snn", "per-step", "shared"),
+        ("resnet18", "per-step", "event"),
+    ],
+)
+def test_one_pass_gives_loss_gradients_and_buffers_of_two(backbone, batch_norm, statistics, num_time_steps):
+    two = make(backbone, num_time_steps, batch_norm, statistics)
+    one = copy.deepcopy(two)
+    expected, found = losses(two, merged=False), losses(one, merged=True)
+    torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    for (name, here), (_, there) in zip(one.named_parameters(), two.named_parameters(), strict=True):
+        torch.testing.assert_close(here.grad, there.grad, rtol=1e-8, atol=TOLERANCE, msg=name)
+    for (name, here), (_, there) in zip(one.named_buffers(), two.named_buffers(), strict=True):
+        torch.testing.assert_close(here, there, rtol=TOLERANCE, atol=TOLERANCE, msg=name)
+    assert any(name.endswith("num_batches_tracked") for name, _ in one.named_buffers()) == (batch_norm != "none")
+
+
+@pytest.mark.parametrize("statistics", ["shared", "event"])
+def test_one_pass_in_evaluation_uses_the_statistics_of_each_stream(statistics):
+    net = make("scnn", 4, "per-step", statistics)
+    losses(net, merged=False)
+    net.eval()
+    mixed, events = draw(net, 3, 5), draw(net, 3, 6)
+    with torch.no_grad():
+        for found, expected in zip(
+            net.forward_pair(mixed, events, tap=True, merged=True),
+            net.forward_pair(mixed, events, tap=True),
+            strict=True,
+        ):
+            torch.testing.assert_close(found.logits, expected.logits, rtol=TOLERANCE, atol=TOLERANCE)
+            torch.testing.assert_close(found.alignment, expected.alignment, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_one_head_classifies_both_streams():
+    net = make("scnn", 4, "per-step", "shared", separate=False)
+    mixed = draw(net, 2, 1)
+    image, event = net.forward_pair(mixed, mixed, merged=True)
+    torch.testing.assert_close(image.logits, event.logits)
+    assert image.alignment is None
