@@ -161,7 +161,9 @@ class SpikingNetwork(nn.Module):
             return self(mixed, head="image", tap=tap), self(events, head="event", tap=tap)
         self._check(mixed)
         self._check(events)
-        features, alignment = self._run(torch.cat([mixed, events], dim=1), ("image", "event"), tap=tap)
+        # Channels last before both are put together, as torch.cat keeps the order in memory of four dimensions only.
+        frames = torch.cat([mixed.permute(0, 1, 3, 4, 2), events.permute(0, 1, 3, 4, 2)], dim=1)
+        features, alignment = self._run(frames.permute(0, 1, 4, 2, 3), ("image", "event"), tap=tap)
         taps = (None, None) if alignment is None else alignment.chunk(2, dim=1)
         image, event = features.chunk(2, dim=1)
         return self._classify(image, taps[0], "image"), self._classify(event, taps[1], "event")

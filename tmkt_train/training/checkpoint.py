@@ -24,6 +24,7 @@ from tmkt_train.recipe.load import parse_toml
 from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.metrics import EpochMeans
+from tmkt_train.training.optimizer import load_optimizer
 from tmkt_train.training.record import flatten
 from tmkt_train.training.setup import TrainingSetup
 from tmkt_train.training.state import TrainingState
@@ -97,7 +98,7 @@ def last_values(recipe: Recipe, setup: TrainingSetup, state: TrainingState) -> d
     """
     weights = [*setup.model.state_dict().items(), *setup.method.state_dict().items()]
     require_finite(weights, f"epoch {state.epoch + (state.batch > 0)}")
-    return {
+    values = {
         "position": state.state_dict(),
         "model": setup.model.state_dict(),
         "method": setup.method.state_dict(),
@@ -105,6 +106,7 @@ def last_values(recipe: Recipe, setup: TrainingSetup, state: TrainingState) -> d
         "generator": torch.get_rng_state(),
         "recipe": recipe_text(recipe),
     }
+    return values | {"scaler": setup.scaler.state_dict()} if setup.scaler.is_enabled() else values
 
 
 def restore(folder: RunFolder, setup: TrainingSetup) -> TrainingState:
@@ -116,11 +118,14 @@ def restore(folder: RunFolder, setup: TrainingSetup) -> TrainingState:
     last = folder.last
     if not last.is_file():
         return TrainingState(EpochMeans(setup.device))
-    values = load_checkpoint(last, setup.device)
+    # To the CPU first: AdamW would wait in every step for counters that were loaded to a GPU with its other state.
+    values = load_checkpoint(last)
     load_weights(setup.model, values.get("model"), last)
     load_weights(setup.method, values.get("method"), last)
     try:
-        setup.optimizer.load_state_dict(values["optimizer"])
+        load_optimizer(setup.optimizer, values["optimizer"])
+        if setup.scaler.is_enabled():
+            setup.scaler.load_state_dict(values["scaler"])
         torch.set_rng_state(values["generator"].cpu())
         state = TrainingState.from_state_dict(values["position"], setup.device)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tmkt_train.choices import Precision
 from tmkt_train.errors import RunError
 from tmkt_train.network.execution import lif_implementation
 from tmkt_train.recipe.recipe import Recipe
@@ -32,9 +33,33 @@ def choose_device(recipe: Recipe) -> torch.device:
     return torch.device("cuda" if has_gpu and recipe.train.device != "cpu" else "cpu")
 
 
+def choose_precision(recipe: Recipe, device: torch.device) -> Precision:
+    """Return the precision that a recipe computes in on a device, `auto` resolved.
+
+    Raises:
+        RunError: The device does not compute in it.
+    """
+    wanted, found = recipe.train.precision, f"train.precision: found '{recipe.train.precision}'"
+    if device.type != "cuda":
+        if wanted in ("float16", "bfloat16"):
+            raise RunError(f"{found}, but this training runs on a CPU, in float32; set train.precision=auto")
+        return "float32"
+    if wanted == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        name = torch.cuda.get_device_name(device)
+        raise RunError(f"{found}, but {name} computes in float16 at most; set train.precision=float16")
+    return "tf32" if wanted == "auto" else wanted
+
+
+def compute_dtype(precision: Precision) -> torch.dtype:
+    """Return the dtype of what passes between the layers of a network."""
+    return {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(precision, torch.float32)
+
+
 @contextmanager
 def numerics(recipe: Recipe, num_threads: int | None = None) -> Iterator[None]:
     """Make torch reproducible for as long as the context lasts.
+
+    TF32 is for convolutions alone, as in the references; other products of float32 stay in it.
 
     Args:
         recipe: Sets the precision and the number of threads.
@@ -46,29 +71,46 @@ def numerics(recipe: Recipe, num_threads: int | None = None) -> Iterator[None]:
     threads = torch.get_num_threads()
     was_deterministic = torch.are_deterministic_algorithms_enabled()
     fills_memory = memory.fill_uninitialized_memory
-    allows_tf32 = torch.backends.cudnn.allow_tf32
+    conv_precision = _conv_precision()
     chosen = recipe.train.num_threads
     torch.set_num_threads((num_threads or threads) if chosen == "auto" else chosen)
     torch.use_deterministic_algorithms(True)
     # Filling only helps code that reads memory before writing it, and takes an eighth of the time on a CPU.
     memory.fill_uninitialized_memory = False
-    torch.backends.cudnn.allow_tf32 = recipe.train.precision == "tf32"
+    _set_conv_precision("ieee" if recipe.train.precision == "float32" else "tf32")
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(was_deterministic)
         memory.fill_uninitialized_memory = fills_memory
-        torch.backends.cudnn.allow_tf32 = allows_tf32
+        _set_conv_precision(conv_precision)
 
 
-def describe_environment(device: torch.device, cache: Path, cache_digest: str) -> dict[str, Any]:
+def _conv_precision() -> str:
+    cudnn: Any = torch.backends.cudnn
+    # The older name raises once a caller has used the newer one for a part of cuDNN.
+    if hasattr(cudnn, "conv"):
+        return str(cudnn.conv.fp32_precision)
+    return "tf32" if cudnn.allow_tf32 else "ieee"
+
+
+def _set_conv_precision(value: str) -> None:
+    cudnn: Any = torch.backends.cudnn
+    if hasattr(cudnn, "conv"):
+        cudnn.conv.fp32_precision = value
+    else:
+        cudnn.allow_tf32 = value == "tf32"
+
+
+def describe_environment(recipe: Recipe, device: torch.device, cache: Path, cache_digest: str) -> dict[str, Any]:
     """Return what a result depends on apart from the recipe: versions, machine, cache."""
     return {
         **{name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "precision": choose_precision(recipe, device),
         "num_threads": torch.get_num_threads(),
         "lif_implementation": lif_implementation(device),
         "cache": str(cache.resolve()),
@@ -79,9 +121,9 @@ def describe_environment(device: torch.device, cache: Path, cache_digest: str) -
 def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return what may change the last digits of a resumed run, one line each."""
     return [
-        f"{name} was {before.get(name)} and is {now[name]}: the last digits may differ"
-        for name in (*_PACKAGES, "python", "device", "num_threads")
-        if before.get(name) != now[name]
+        f"{name} was {before[name]} and is {now[name]}: the last digits may differ"
+        for name in (*_PACKAGES, "python", "device", "precision", "num_threads")
+        if name in before and before[name] != now[name]
     ]
 
 

@@ -15,8 +15,8 @@ from tmkt_train.errors import RunError
 from tmkt_train.method.objective import classification_losses
 from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.schema import LossTable
+from tmkt_train.training.iteration import Iteration, predict
 from tmkt_train.training.metrics import LOSS
-from tmkt_train.training.setup import TrainingSetup
 from tmkt_train.training.state import TrainingState
 
 TOP = 5
@@ -41,7 +41,7 @@ class Evaluation(NamedTuple):
 
 
 def train_one_epoch(
-    setup: TrainingSetup,
+    iteration: Iteration,
     state: TrainingState,
     batches: Iterable[Batch],
     *,
@@ -51,7 +51,7 @@ def train_one_epoch(
     """Train on the batches of one epoch; stop between any two batches by closing the generator.
 
     Args:
-        setup: Network, method and optimizer, changed in place; the optimizer has the learning rate of this epoch.
+        iteration: Trains on a batch; the optimizer of its setup has the learning rate of this epoch.
         state: Training state at the first batch; updated after each batch.
         batches: Batches of the epoch, from number `state.batch` on.
         num_epochs: Epochs of the training.
@@ -63,23 +63,21 @@ def train_one_epoch(
     Raises:
         NonFiniteError: A loss is NaN or infinite.
     """
-    means, num_batches = state.means, setup.batches_per_epoch
+    setup, means = iteration.setup, state.means
+    num_batches = setup.batches_per_epoch
     setup.model.train()
     setup.method.train()
     for number, batch in enumerate(batches, start=state.batch):
         progress = (state.epoch * num_batches + number) / (num_epochs * num_batches)
-        setup.optimizer.zero_grad(set_to_none=True)
-        objective = setup.method(setup.model, batch, progress)
-        means.watch(number, objective.loss)
-        if (number + 1) % check_every == 0:
-            means.check(state.epoch)
-        objective.loss.backward()
-        setup.optimizer.step()
-        accuracy = (predict(objective.logits) == batch.labels).double().mean()
-        terms = {f"loss_terms.{name}": value for name, value in objective.terms.items()}
-        metrics = {LOSS: objective.loss, "train_accuracy": accuracy, **terms, **objective.metrics}
-        means.add(metrics, weight=len(batch))
-        means.num_skipped += objective.num_skipped
+
+        def check(loss: Tensor, number: int = number) -> None:
+            means.watch(number, loss)
+            if (number + 1) % check_every == 0:
+                means.check(state.epoch)
+
+        step = iteration(batch, progress, check)
+        means.add({LOSS: step.loss, **step.metrics}, weight=len(batch))
+        means.num_skipped += step.num_skipped
         state.batch = number + 1
         yield state.batch
     means.check(state.epoch)
@@ -126,8 +124,3 @@ def evaluate(
     true = torch.cat(labels).cpu().numpy()
     top5 = torch.cat(among_top).double().mean().item()
     return Evaluation(float(np.mean(predicted == true)), total / count, predicted, true, top5)
-
-
-def predict(logits: Tensor) -> Tensor:
-    """Return the class of the largest mean logit over the steps: (T, B, K) to (B,), int64."""
-    return logits.detach().mean(dim=0).argmax(dim=1)

@@ -31,20 +31,46 @@ class EpochMeans:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._sums: dict[str, tuple[Tensor, float]] = {}
+        self._sums: dict[str, Tensor | float] = {}
+        self._weights: dict[str, float] = {}
+        self._names: tuple[str, ...] = ()
+        self._vector: Tensor | None = None
         self._unchecked: list[tuple[int, Tensor]] = []
         self.num_skipped = 0
 
     def add(self, values: Mapping[str, Tensor | float], *, weight: float) -> None:
-        """Add the means of one batch of `weight` samples; scalars."""
+        """Add the means of one batch of `weight` samples; scalars.
+
+        Tensors are added as one vector: a GPU gets three small kernels a batch, and is not waited for.
+        """
+        tensors = {name: value.detach() for name, value in values.items() if isinstance(value, Tensor)}
+        if tensors:
+            vector = torch.stack([value.double() for value in tensors.values()]) * weight
+            self._vector = self._vector_of(tuple(tensors)) + vector
         for name, value in values.items():
-            mean = torch.as_tensor(value, device=self._device).detach().double() * weight
-            total, weights = self._sums.get(name, (0.0, 0.0))
-            self._sums[name] = total + mean, weights + weight
+            if not isinstance(value, Tensor):
+                self._sums[name] = self._sums.get(name, 0.0) + value * weight
+            self._weights[name] = self._weights.get(name, 0.0) + weight
+
+    def _vector_of(self, names: tuple[str, ...]) -> Tensor:
+        """Return the sums of some names as a vector, in which they go on."""
+        if self._vector is None or self._names != names:
+            self._unpack()
+            self._names = names
+            sums = [self._sums.pop(name, 0.0) for name in names]
+            if not any(isinstance(total, Tensor) for total in sums):
+                return torch.tensor(sums, dtype=torch.float64).to(self._device, non_blocking=True)
+            return torch.stack([torch.as_tensor(total, dtype=torch.float64, device=self._device) for total in sums])
+        return self._vector
+
+    def _unpack(self) -> None:
+        if self._vector is not None:
+            self._sums |= dict(zip(self._names, self._vector, strict=True))
+        self._vector = None
 
     def watch(self, batch: int, loss: Tensor) -> None:
-        """Keep the loss of a batch, counted from 0, for `check`."""
-        self._unchecked.append((batch, loss.detach()))
+        """Keep a copy of the loss of a batch, counted from 0, for `check`."""
+        self._unchecked.append((batch, loss.detach().clone()))
 
     def check(self, epoch: int) -> None:
         """Check the losses since the last check; this waits for the GPU.
@@ -65,20 +91,25 @@ class EpochMeans:
 
     def means(self) -> dict[str, float]:
         """Return the mean of every metric."""
-        return {name: float(total) / weights for name, (total, weights) in self._sums.items()}
+        return {name: total / self._weights[name] for name, total in self._totals().items()}
+
+    def _totals(self) -> dict[str, float]:
+        names = () if self._vector is None else self._names
+        totals = dict(zip(names, [] if self._vector is None else self._vector.tolist(), strict=True))
+        totals |= {name: float(total) for name, total in self._sums.items()}
+        return {name: totals[name] for name in self._weights}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the exact sums so far, as plain numbers."""
-        sums = {name: [float(total), weights] for name, (total, weights) in self._sums.items()}
+        sums = {name: [total, self._weights[name]] for name, total in self._totals().items()}
         return {"sums": sums, "num_skipped": self.num_skipped}
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         sums: dict[str, list[float]] = values["sums"]
-        self._sums = {
-            name: (torch.tensor(total, dtype=torch.float64, device=self._device), weights)
-            for name, (total, weights) in sums.items()
-        }
+        self._vector, self._names = None, ()
+        self._sums = {name: total for name, (total, _) in sums.items()}
+        self._weights = {name: weight for name, (_, weight) in sums.items()}
         self.num_skipped = int(values["num_skipped"])
 
 

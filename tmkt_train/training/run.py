@@ -28,9 +28,10 @@ from tmkt_train.training.checkpoint import (
 from tmkt_train.training.diagnostics import gather_diagnostics
 from tmkt_train.training.environment import choose_device, describe_environment, environment_changes, numerics
 from tmkt_train.training.folder import Row, RunFolder, cache_of, create_run_folder
+from tmkt_train.training.iteration import Iteration, build_iteration
 from tmkt_train.training.loop import Evaluation, evaluate, train_one_epoch
 from tmkt_train.training.metrics import epoch_row
-from tmkt_train.training.optimizer import learning_rate_of
+from tmkt_train.training.optimizer import learning_rate_of, set_learning_rate
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
 from tmkt_train.training.result import count_parameters, result_record, write_end
 from tmkt_train.training.saving import CheckpointSaver, checkpoint_interval_s
@@ -55,7 +56,7 @@ def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = N
     device = choose_device(recipe)
     with numerics(recipe):
         setup = build_setup(recipe, info.path, device)
-        environment = describe_environment(device, info.path, setup.frames.cache_digest)
+        environment = describe_environment(recipe, device, info.path, setup.frames.cache_digest)
     environment["recipe_digest"] = recipe_digest(parse_toml(recipe_text(recipe), recipe.name))
     folder = create_run_folder(recipe, out, environment)
     return Run(recipe, folder, info.path, setup, tuple(recipe.warnings()), checkpoint_interval_s(device))
@@ -79,7 +80,7 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
     device = choose_device(recipe)
     with numerics(recipe, environment["num_threads"]):
         setup = build_setup(recipe, source, device)
-        now = describe_environment(device, source, setup.frames.cache_digest)
+        now = describe_environment(recipe, device, source, setup.frames.cache_digest)
     if now["cache_digest"] != environment["cache_digest"]:
         raise RunError(
             f"{source}: cache digest {now['cache_digest']}, expected {environment['cache_digest']} as when "
@@ -137,6 +138,8 @@ class Run:
     def _train_epochs(
         self, state: TrainingState, rows: list[Row], saver: CheckpointSaver, should_stop: Callable[[], bool]
     ) -> Iterator[Progress]:
+        iteration = build_iteration(self.setup)
+
         def stop_if_asked() -> None:
             if should_stop():
                 state.means.check(state.epoch)
@@ -147,7 +150,7 @@ class Run:
         num_epochs = self.recipe.num_epochs
         try:
             while state.epoch < num_epochs:
-                yield from self._train_epoch(state, stop_if_asked)
+                yield from self._train_epoch(iteration, state, stop_if_asked)
                 rows.append(self._end_epoch(state, stop_if_asked))
                 saver.save_epoch(state, is_last=state.epoch == num_epochs)
                 yield EpochDone(rows[-1], state.is_best_just_done, num_epochs)
@@ -183,17 +186,18 @@ class Run:
             notes=self.notes,
         )
 
-    def _train_epoch(self, state: TrainingState, stop_if_asked: Callable[[], None]) -> Iterator[Progress]:
+    def _train_epoch(
+        self, iteration: Iteration, state: TrainingState, stop_if_asked: Callable[[], None]
+    ) -> Iterator[Progress]:
         setup = self.setup
         if state.batch == 0 and state.epoch == self.recipe.image_epochs:
             # Each stage starts with a fresh optimizer; before the first epoch it is fresh anyway.
             setup.optimizer.state.clear()
-        for group in setup.optimizer.param_groups:
-            group["lr"] = learning_rate_of(self.recipe, state.epoch)
+        set_learning_rate(setup.optimizer, learning_rate_of(self.recipe, state.epoch))
         plan = EpochPlan(self.recipe.seed, state.epoch, setup.num_draws, state.batch)
         batches = training_batches(setup.train_source, self.recipe.train, plan, setup.device)
         check_every = 1 if setup.device.type == "cpu" else _CHECK_EVERY_ON_GPU
-        steps = train_one_epoch(setup, state, batches, num_epochs=self.recipe.num_epochs, check_every=check_every)
+        steps = train_one_epoch(iteration, state, batches, num_epochs=self.recipe.num_epochs, check_every=check_every)
         with closing(batches), closing(steps):
             for batch in steps:
                 stop_if_asked()

@@ -20,6 +20,7 @@ from tmkt_train.network.backbones import build_model
 from tmkt_train.network.network import FrameShape, Heads, SpikingNetwork
 from tmkt_train.network.stages import LayerChoices
 from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.training.environment import choose_precision, compute_dtype
 from tmkt_train.training.optimizer import build_optimizer
 
 
@@ -35,6 +36,7 @@ class TrainingSetup:
         model: Network, on the device.
         method: Objectives, on the device.
         optimizer: Optimizer over the parameters of both.
+        scaler: Scales the loss in float16, whose gradients would be too small otherwise; does nothing elsewhere.
         batches_per_epoch: Batches of an epoch.
         num_draws: Samples of an epoch.
         device: Where the training runs.
@@ -47,6 +49,7 @@ class TrainingSetup:
     model: SpikingNetwork
     method: Method
     optimizer: AdamW
+    scaler: torch.amp.GradScaler
     batches_per_epoch: int
     num_draws: int
     device: torch.device
@@ -73,7 +76,7 @@ def build_setup(recipe: Recipe, cache: Path, device: torch.device) -> TrainingSe
     )
     model.to(device)
     method.to(device)
-    optimizer = build_optimizer(recipe.optim, model, method)
+    model.compute_dtype = compute_dtype(choose_precision(recipe, device))
     return TrainingSetup(
         frames=frames,
         selection=selection,
@@ -81,7 +84,8 @@ def build_setup(recipe: Recipe, cache: Path, device: torch.device) -> TrainingSe
         selection_source=place_frames(selection, device),
         model=model,
         method=method,
-        optimizer=optimizer,
+        optimizer=build_optimizer(recipe.optim, model, method),
+        scaler=torch.amp.GradScaler(device.type, enabled=model.compute_dtype == torch.float16),
         batches_per_epoch=batches_per_epoch,
         num_draws=num_draws,
         device=device,

@@ -10,7 +10,8 @@ from tmkt_train.data.device import hold_frames
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.errors import NonFiniteError, RunError
 from tmkt_train.recipe.schema import LossTable
-from tmkt_train.training.loop import evaluate, predict, train_one_epoch
+from tmkt_train.training.iteration import Iteration, predict
+from tmkt_train.training.loop import evaluate, train_one_epoch
 from tmkt_train.training.metrics import EpochMeans, epoch_row
 from tmkt_train.training.setup import build_setup
 from tmkt_train.training.state import TrainingState
@@ -25,7 +26,7 @@ def run_epoch(setup, recipe, *, source=None, **changes):
     train = recipe.train.model_copy(update={"sampler": "shuffled"})
     batches = training_batches(source or setup.frames, train, EpochPlan(recipe.seed, 0), CPU)
     state = TrainingState(EpochMeans(CPU))
-    steps = list(train_one_epoch(setup, state, batches, num_epochs=1, **changes))
+    steps = list(train_one_epoch(Iteration(setup), state, batches, num_epochs=1, **changes))
     assert state.batch == setup.batches_per_epoch
     return steps, state.means
 

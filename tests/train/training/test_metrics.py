@@ -44,3 +44,23 @@ def test_row_has_the_spread_of_the_ratio_which_rounding_cannot_make_imaginary(sq
         "epoch": 3, "lr": 0.1, "mix_ratio": 0.4, "realised_ratio": 0.5, "train_loss": 1.0, "loss_terms": {"a": 2.0},
         "train_accuracy": 0.5, "val_accuracy": 0.6, "cka": 0.7,
     }  # fmt: skip
+
+
+def test_means_add_the_same_sums_in_the_same_order_whatever_names_come_together():
+    values = torch.rand(12, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    means, expected = EpochMeans(CPU), {"a": 0.0, "b": 0.0, "gauge": 0.0}
+    for number, (a, b) in enumerate(values):
+        batch = {"a": a, "gauge": 0.1 * number} | ({"b": b} if number % 5 else {})
+        means.add(batch, weight=number + 1)
+        for name, value in batch.items():
+            expected[name] += float(value) * (number + 1)
+    assert {name: total for name, (total, _) in means.state_dict()["sums"].items()} == expected
+    assert means.state_dict()["sums"]["b"][1] == sum(number + 1 for number in range(12) if number % 5)
+
+
+def test_a_loss_that_is_overwritten_after_its_batch_is_still_checked():
+    means, loss = EpochMeans(CPU), torch.tensor(float("inf"))
+    means.watch(0, loss)
+    loss.fill_(1.0)
+    with pytest.raises(NonFiniteError, match="epoch 1, step 1"):
+        means.check(0)
