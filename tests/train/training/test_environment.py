@@ -1,6 +1,8 @@
+import pytest
 import torch
 
-from tmkt_train.training.environment import environment_changes, numerics
+from tmkt_train.errors import RunError
+from tmkt_train.training.environment import choose_precision, compute_dtype, environment_changes, numerics
 
 from ..conftest import make_recipe
 
@@ -21,4 +23,37 @@ def test_only_what_may_change_digits_is_noted_when_a_run_is_resumed():
     assert found == [
         "torch was 2.9 and is 2.10: the last digits may differ",
         "num_threads was 1 and is 2: the last digits may differ",
+    ]
+
+
+def test_precision_of_a_cpu_is_float32_and_half_precision_is_refused_in_one_line():
+    cpu = torch.device("cpu")
+    for name in ("auto", "float32", "tf32"):
+        assert choose_precision(make_recipe(train__precision=name), cpu) == "float32"
+    for name in ("float16", "bfloat16"):
+        message = (
+            f"train.precision: found '{name}', but this training runs on a CPU, in float32; set train.precision=auto"
+        )
+        with pytest.raises(RunError, match=f"^{message}$"):
+            choose_precision(make_recipe(train__precision=name), cpu)
+    assert compute_dtype("tf32") == compute_dtype("float32") == torch.float32
+    assert compute_dtype("bfloat16") == torch.bfloat16
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", "ieee"), ("tf32", "tf32"), ("auto", "tf32")])
+def test_convolutions_get_tf32_unless_float32_is_asked_for_and_the_setting_comes_back(precision, expected):
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    for mine in ("ieee", "tf32", before):
+        conv.fp32_precision = mine
+        with numerics(make_recipe(train__precision=precision)):
+            assert conv.fp32_precision == expected
+        assert conv.fp32_precision == mine
+
+
+def test_a_run_from_before_precisions_were_recorded_gets_no_note():
+    now = {"torch": "2.9", "precision": "float32"}
+    assert environment_changes({"torch": "2.9"}, now) == []
+    assert environment_changes({"torch": "2.9", "precision": "tf32"}, now) == [
+        "precision was tf32 and is float32: the last digits may differ"
     ]

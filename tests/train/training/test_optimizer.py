@@ -6,7 +6,13 @@ from torch import nn
 
 from tmkt_data.errors import SpecError
 from tmkt_train.recipe.schema import OptimTable
-from tmkt_train.training.optimizer import build_optimizer, learning_rate_at, learning_rate_of
+from tmkt_train.training.optimizer import (
+    build_optimizer,
+    learning_rate_at,
+    learning_rate_of,
+    load_optimizer,
+    set_learning_rate,
+)
 
 from ..conftest import make_recipe
 
@@ -86,3 +92,21 @@ def test_parameters_of_one_dimension_have_no_weight_decay():
     assert [p.shape for p in decayed["params"]] == [torch.Size([2, 3])]
     assert len(plain["params"]) == 3
     assert {group["lr"] for group in optimizer.param_groups} == {CALTECH.learning_rate}
+
+
+def test_a_state_that_was_saved_on_a_gpu_is_loaded_as_this_device_wants_it():
+    module = nn.Linear(3, 2)
+    first, second = (build_optimizer(OptimTable(learning_rate=0.1), module) for _ in range(2))
+    module(torch.ones(1, 3)).sum().backward()
+    first.step()
+    set_learning_rate(first, 0.05)
+    saved = first.state_dict()
+    for group in saved["param_groups"]:
+        group |= {"lr": torch.tensor(0.05), "fused": True, "capturable": True}
+    load_optimizer(second, saved)
+    for group in second.param_groups:
+        assert (group["fused"], group["capturable"]) == (None, False)
+        assert group["lr"] == pytest.approx(0.05)
+        assert isinstance(group["lr"], float)
+    assert all(state["step"].item() == 1 for state in second.state.values())
+    second.step()
