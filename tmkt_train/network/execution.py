@@ -34,7 +34,7 @@ def run_stage(stage: Stage, signal: Signal, *, plain: bool = False) -> Signal:
         plain: Run the plain layers in any case: for double backward, which kernels refuse, and for whatever observes
             a pass by other means than hooks.
     """
-    kernels = None if plain or _has_hooks(stage) else _kernels(signal.values.device)
+    kernels = None if plain or _has_hooks(stage) else _kernels(signal.values.device.type)
     found = None if kernels is None else kernels(stage, signal)
     for layer in stage.layers():
         _ran[layer] = "plain" if found is None else "kernels"
@@ -54,14 +54,14 @@ def who_ran(net: nn.Module) -> dict[str, Computed]:
     return {name: _ran[module] for name, module in net.named_modules() if module in _ran}
 
 
-def _kernels(device: torch.device) -> Kernels | None:
-    """Return the kernels for a device; they are imported when they are first needed."""
-    match device.type:
+def _kernels(device_type: str) -> Kernels | None:
+    """Return the kernels for a kind of device; they are imported when they are first needed."""
+    match device_type:
         case "cpu":
             from tmkt_train.network.cpu import door as cpu
 
             return cpu.run_stage
-        case "cuda" if find_spec("triton"):
+        case "cuda" if _has_triton():
             from tmkt_train.network.cuda import door as cuda
 
             return cuda.run_stage
@@ -69,9 +69,14 @@ def _kernels(device: torch.device) -> Kernels | None:
             return None
 
 
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
 def lif_implementation(device: torch.device) -> str:
     """Name the implementation of neurons on a device: "tmkt" where there are kernels, else one of spikingjelly's."""
-    return jelly_implementation(device) if _kernels(device) is None else "tmkt"
+    return jelly_implementation(device) if _kernels(device.type) is None else "tmkt"
 
 
 # torch has no function that says whether a module has hooks. But a handle knows the table that its hook went to, so one

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tmkt_train.network.batch_norm import StreamBatchNorm2d
 from tmkt_train.network.cuda.convolution import Convolution, channels_last, convolve
 from tmkt_train.network.cuda.fused import FiringLayer, fire, fire_and_convolve
-from tmkt_train.network.cuda.normalization import normalization, streams_of
+from tmkt_train.network.cuda.normalization import normalization
 from tmkt_train.network.neurons import (
     is_plain_convolution,
     is_plain_pooling,
@@ -100,7 +100,7 @@ def _trains(stage: Stage) -> bool:
 def _is_supported_norm(norm: nn.Module, values: Tensor) -> bool:
     if type(norm) is not StreamBatchNorm2d:
         return type(norm) is nn.Identity
-    num_streams, num_frames = len(streams_of(norm)), values.shape[1]
+    num_streams, num_frames = len(norm.streams), values.shape[1]
     num_values = values[0, : num_frames // num_streams].numel() // values.shape[2]
     return (
         num_streams <= 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tmkt_train.choices import BatchNormMode, Stream
+from tmkt_train.choices import BatchNormMode
 from tmkt_train.network.batch_norm import StreamBatchNorm2d
 from tmkt_train.network.cuda.kernels import operators
 from tmkt_train.network.cuda.kernels.launch import wide_dtype
@@ -43,15 +43,15 @@ def normalization(norm: StreamBatchNorm2d | None, values: Tensor) -> Normalizati
     if norm is None:
         empty = values.new_empty(0, dtype=wide_dtype(values))
         return Normalization(empty, empty, "none", 1)
-    streams = streams_of(norm)
-    running = [part for stream in streams for part in _running(norm, stream)]
+    streams = norm.streams
+    running = [part for stream in streams for part in norm.running(stream)]
     num_streams = len(streams)
     if not norm.training:
         mean = torch.stack(running[0::2])[:, None].expand(-1, num_time_steps, -1).contiguous()
         inverse = (torch.stack(running[1::2]) + norm.eps).rsqrt()[:, None].expand(-1, num_time_steps, -1).contiguous()
         return Normalization(mean, inverse, "none", num_streams)
     mean, variance, inverse = values.new_empty(3, num_streams, num_time_steps, num_channels, dtype=wide_dtype(values))
-    counted = sum(1 for stream in streams if not _has_image_statistics(norm, stream))
+    counted = sum(1 for stream in streams if not norm.has_own_statistics(stream))
     updates = counted * (num_time_steps if norm.per_step else 1)
     operators.batch_statistics(
         values,
@@ -66,22 +66,3 @@ def normalization(norm: StreamBatchNorm2d | None, values: Tensor) -> Normalizati
         not norm.per_step,
     )
     return Normalization(mean, inverse, "per-step" if norm.per_step else "fused", num_streams)
-
-
-def streams_of(norm: StreamBatchNorm2d) -> tuple[Stream, ...]:
-    """Return the streams that the next pass carries, in their order along the batch."""
-    streams: tuple[Stream, ...] | None = getattr(norm, "streams", None)
-    return (norm.stream,) if streams is None else streams
-
-
-def _has_image_statistics(norm: StreamBatchNorm2d, stream: Stream) -> bool:
-    return norm.separate and stream == "image"
-
-
-def _running(norm: StreamBatchNorm2d, stream: Stream) -> tuple[Tensor, Tensor]:
-    if _has_image_statistics(norm, stream):
-        return norm.image_mean, norm.image_var
-    mean, var = norm.running_mean, norm.running_var
-    if mean is None or var is None:
-        raise TypeError("batch norm: found no running statistics, expected those that it was built with")
-    return mean, var
