@@ -1,8 +1,9 @@
 """Compile the Triton kernels for GPUs that are not there, and read their registers and spills.
 
-Run as a script, it compiles what VGG-SNN, ResNet-18 and SCNN need in every dtype, mode and surrogate:
+Run as a script, it compiles every variant for the given architectures, numbers of steps and of channels, and fails if
+one spills; a variant takes a second or two:
 
-    python tests/tools/compile_kernels.py --arch 80 90 --steps 4 6 10 12 16
+    python tests/tools/compile_kernels.py --arch 80 90 --steps 12 --channels 15 64 512
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import itertools
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,8 +44,8 @@ class Resources:
     stack: int
 
 
-def compile_launch(one: Launch, arch: int) -> Resources:
-    """Compile the kernel of a launch as Triton would for its arguments."""
+def source_of(one: Launch) -> ASTSource:
+    """Return what Triton would compile for the arguments of a launch."""
     signature, constants, attributes = {}, dict(one.constants), {}
     for position, name in enumerate(one.kernel.arg_names):
         if name in one.constants:
@@ -61,9 +63,13 @@ def compile_launch(one: Launch, arch: int) -> Resources:
             signature[name] = "i32"
             if value % 16 == 0:
                 attributes[position,] = [["tt.divisibility", 16]]
-    source = ASTSource(fn=one.kernel, signature=signature, constexprs=constants, attrs=attributes)
+    return ASTSource(fn=one.kernel, signature=signature, constexprs=constants, attrs=attributes)
+
+
+def compile_source(source: ASTSource, arch: int) -> Resources:
+    """Compile for an architecture, such as 90."""
     compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": launch.NUM_WARPS})
-    return Resources(one.kernel.__name__, *_usage(compiled.asm["cubin"]))
+    return Resources(source.fn.__name__, *_usage(compiled.asm["cubin"]))
 
 
 def _usage(cubin: bytes) -> tuple[int, int]:
@@ -122,29 +128,42 @@ def launches(case: Case) -> Iterator[Launch]:
     yield from launch.fire_gradient(values, parameters, spikes, membranes, how, values, affine[2], affine[3])
 
 
-def main() -> None:
-    """Compile everything, and print the kernels that spill and the most registers of each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--arch", type=int, nargs="+", default=[80, 90])
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 6, 10, 12, 16])
-    parser.add_argument("--channels", type=int, nargs="+", default=[15, 40, 64, 128, 256, 512])
-    given = parser.parse_args()
-    most: dict[tuple[int, int, str], int] = {}
+def variants(steps: list[int], channels: list[int]) -> Iterator[Case]:
+    """Yield layers that need every variant of the kernels."""
     dtypes = (torch.float16, torch.bfloat16, torch.float32)
     modes = ("per-step", "fused", "evaluation", "none")
     forms = ((False, False), (True, False), (False, True))
-    for arch, steps, channels in itertools.product(given.arch, given.steps, given.channels):
-        for dtype, mode, is_triangle, (is_pooled, keeps) in itertools.product(dtypes, modes, (True, False), forms):
-            case = Case(steps, channels, dtype, mode, 2, is_triangle, is_pooled, keeps)
-            for one in launches(case):
-                used = compile_launch(one, arch)
-                key = arch, steps, used.name
-                most[key] = max(most.get(key, 0), used.registers)
-                if used.stack:
-                    print("spills:", arch, case, used)
-    for key, registers in sorted(most.items()):
-        print(*key, registers)
+    for num_steps, num_channels, dtype, mode in itertools.product(steps, channels, dtypes, modes):
+        for is_triangle, (is_pooled, keeps) in itertools.product((True, False), forms):
+            yield Case(num_steps, num_channels, dtype, mode, 2, is_triangle, is_pooled, keeps)
+
+
+def main() -> int:
+    """Compile everything, print the kernels that spill and the most registers of each; return 1 if one spills."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", type=int, nargs="+", default=[80, 90])
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 6, 10, 12])
+    parser.add_argument("--channels", type=int, nargs="+", default=[15, 40, 64, 128, 256, 512])
+    given = parser.parse_args()
+    most: dict[tuple[int, int, str], int] = {}
+    seen, spills = set(), 0
+    for case in variants(given.steps, given.channels):
+        for source, arch in itertools.product(map(source_of, launches(case)), given.arch):
+            key = arch, source.hash()
+            if key in seen:
+                continue
+            seen.add(key)
+            used = compile_source(source, arch)
+            row = arch, case.steps, used.name
+            most[row] = max(most.get(row, 0), used.registers)
+            if used.stack:
+                spills += 1
+                print("spills:", arch, case, used)
+    for row, registers in sorted(most.items()):
+        print(*row, registers)
+    print(f"{len(seen)} variants, {spills} with spills")
+    return int(spills > 0)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

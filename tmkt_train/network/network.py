@@ -118,11 +118,10 @@ class SpikingNetwork(nn.Module):
     def forward(self, frames: Tensor, head: Head = "event", tap: bool = False, plain: bool = False) -> NetworkOutput:
         """Run one stream from rest.
 
-        On a CPU, kernels compute several layers in one go where they can, and do not call the layers themselves. You
-        can still observe a layer: stages with hooks on their layers run the plain layers, so hooks are always
-        called. Ask for plain layers throughout with `plain` where you need double backward, or want to observe a pass
-        by other means than hooks. Other devices, autocast and other dtypes than float32 and float64 run plain layers
-        anyway.
+        Kernels compute several layers in one go where they can, and do not call the layers themselves. You can still
+        observe a layer: stages with hooks on their layers run the plain layers, so hooks are always called. Ask for
+        plain layers throughout with `plain` where you need double backward, or want to observe a pass by other means
+        than hooks. Plain layers run anyway under autocast, and where there are no kernels for a device or dtype.
 
         Args:
             frames: Shape (T, B, C, H, W), float32.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -149,12 +149,13 @@ def run(case: Case, device: str, *, stage_runner=None) -> Result:
 
 
 def check(case: Case, device: str) -> None:
-    """Compare a case with the oracle, and with itself when it runs again."""
+    """Compare a case with the oracle."""
     with poisoned():
-        found, again = run(case, device), run(case, device)
-        spikes = run(replace(case, is_pooled=False, outputs=0), device).values
-    for one, other in zip(found.tensors(), again.tensors(), strict=True):
-        assert torch.equal(one, other)
+        found = run(case, device)
+        spikes = found.values
+        if case.is_pooled or case.outputs:
+            stage = Layers(case, device).stage._replace(pooling=None, convolution=None)
+            spikes = door.run_stage(stage, Signal(draw(case, device)[0])).values.detach()
     layers, (x, of_membranes) = Layers(case, device), draw(case, device)
     x = x.double().requires_grad_()
     buffers = {name: buffer.double() for name, buffer in layers.norm.named_buffers()}

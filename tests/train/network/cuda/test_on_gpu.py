@@ -46,8 +46,11 @@ def _strict_float32():
 
 
 @pytest.mark.parametrize("case", NETWORKS, ids=str)
-def test_a_stage_equals_the_oracle(case):
+def test_a_stage_equals_the_oracle_and_itself(case):
     check(case, "cuda")
+    found, again = run(case, "cuda"), run(case, "cuda")
+    for one, other in zip(found.tensors(), again.tensors(), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("dtype", HALF)
