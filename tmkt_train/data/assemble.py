@@ -193,7 +193,7 @@ def _log_table(stored: np.dtype[Any]) -> NDArray[np.float32]:
 
 
 def _image_table(frames: PairedFrames) -> NDArray[np.float32] | NDArray[np.int64]:
-    """Return what each stored byte of an image becomes: an intensity, or the limit of its spikes."""
+    """Return the intensity, or the spike limit, for each value of a stored byte of an image."""
     bytes_ = np.arange(256, dtype=np.uint8)
     if frames.encoder == "poisson":
         from tmkt_data.kernels.poisson import spike_limits

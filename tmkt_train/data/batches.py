@@ -54,7 +54,7 @@ class Batch:
 
 
 class EpochPlan(NamedTuple):
-    """Which batches of which epoch are read.
+    """The batches of an epoch to read.
 
     Attributes:
         seed: Seed of the run.

@@ -1,4 +1,4 @@
-"""Which cache a recipe trains on, and how its splits are opened."""
+"""Choose the cache of a recipe, and open its splits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def choose_cache(recipe: Recipe, given: Path | None = None) -> CacheInfo:
 
     Args:
         recipe: The recipe.
-        given: File that the user named.
+        given: File given by the user.
 
     Raises:
         RunError: None fits, or several do; names the command or the option that helps.

@@ -54,12 +54,12 @@ class DeviceFrames:
     assembler: Assembler
 
     def plan(self, indices: NDArray[np.int64], keys: DrawKeys, train: TrainTable | None = None) -> SamplePlan:
-        """Draw everything for some samples, such as an epoch, and copy it to the device without waiting.
+        """Make all random draws of some samples, such as an epoch, and copy them to the device asynchronously.
 
         Args:
             indices: Indices in the split, shape (N,).
             keys: Keys of the samples; the epoch of the split is set.
-            train: Augmentation; None for events alone, as they are.
+            train: Augmentation; None for events only, without augmentation.
         """
         images = None
         if train is not None and self.frames.pairing != "none":
@@ -117,7 +117,7 @@ class StreamedFrames:
 
 
 def place_frames(frames: PairedFrames, device: torch.device) -> PairedFrames | DeviceFrames:
-    """Hold a split on a GPU if it fits in `LARGEST_SHARE` of its free memory; else, and on a CPU, return it as it is.
+    """Store a split on a GPU if it fits in `LARGEST_SHARE` of the free memory; otherwise, and on a CPU, return it.
 
     Raises:
         CacheError: A frame was modified after it was written, or cannot be read.

@@ -1,4 +1,4 @@
-"""The draws of some samples as one table of integers, small enough to copy to a GPU for a whole epoch."""
+"""The random draws of some samples as one integer table, small enough to copy to a GPU for a whole epoch."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NUM_COLUMNS = KEY_HIGH + 1
 
 
 class SamplePlan(NamedTuple):
-    """Everything that was drawn for some samples.
+    """All random draws of some samples.
 
-    A CUDA graph is replayed for other samples by copying their rows into the table that it was captured with.
+    To replay a CUDA graph for other samples, copy their rows into the table that it was captured with.
 
     Attributes:
-        table: One row a sample, shape (B, NUM_COLUMNS), int64.
+        table: One row per sample, shape (B, NUM_COLUMNS), int64.
         moves: Whether event frames are cropped, mirrored or rotated.
         rotates: Whether they are rotated.
         with_image: Whether the samples have images.
@@ -51,7 +51,7 @@ def draw_plan(
     keys: DrawKeys,
     train: TrainTable | None,
 ) -> SamplePlan:
-    """Draw everything for N samples.
+    """Make all random draws of N samples.
 
     Args:
         frames: Their split; its epoch is set.

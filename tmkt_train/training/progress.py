@@ -1,4 +1,4 @@
-"""The progress values that a run yields; plain values for whoever shows them."""
+"""The progress values that a run yields, for display."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Started(NamedTuple):
         selected_on: That split: val or test.
         batches_per_epoch: Batches of an epoch.
         num_parameters: Parameters of the network.
-        device: Where it runs, in words.
+        device: Description of the device.
         first_epoch: Epochs that are done already.
         first_batch: Batches of the next epoch that are done already.
-        notes: Warnings, and what differs from when the run was started.
+        notes: Warnings, and changes since the run was started.
     """
 
     run: Path
@@ -65,7 +65,7 @@ class EpochDone(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The run is done; `result` is what result.json holds."""
+    """The run is done; `result` is the content of result.json."""
 
     result: dict[str, Any]
 
