@@ -1,4 +1,4 @@
-"""Who computes a stage: the plain layers, or the kernels for a device."""
+"""Choice of what computes a stage: the plain layers, or the kernels of a device."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from tmkt_train.network.neurons import jelly_implementation
 from tmkt_train.network.stages import Signal, Stage, run_plain
 
 Kernels = Callable[[Stage, Signal], Signal | None]
-"""Compute a stage, or return None where the kernels do not compute what its layers do."""
+"""Compute a stage, or return None if the kernels would not compute the same as its layers."""
 
 
 def run_stage(stage: Stage, signal: Signal, *, plain: bool = False) -> Signal:
-    """Compute a stage: the one function that chooses who does.
+    """Compute a stage with the kernels of the device if possible, otherwise with its plain layers.
 
-    Kernels compute the layers of a stage in one go where they can: on a CPU in float32 and float64, on a GPU where
-    Triton is installed. They do not call the layers, so a stage that somebody observes runs its plain layers instead:
-    any forward or backward hook on one of its layers, or on all modules of the process, is called as usual. The results
-    are the same up to rounding. `who_ran` tells what became of a layer.
+    Kernels fuse the layers of a stage: on a CPU in float32 and float64, on a GPU if Triton is installed. They do not
+    call the layers, so a stage with a forward or backward hook on one of its layers, or with a global module hook, runs
+    its plain layers. The results are the same up to rounding. `who_ran` reports what computed each layer.
 
     Args:
         stage: The layers.
         signal: Their input.
-        plain: Run the plain layers in any case: for double backward, which kernels refuse, and for whatever observes
-            a pass by other means than hooks.
+        plain: Always run the plain layers: for double backward, which kernels refuse, and for observers that use no
+            hooks.
     """
     kernels = None if plain or _has_hooks(stage) else _kernels(signal.values.device.type)
     found = None if kernels is None else kernels(stage, signal)
@@ -45,7 +44,7 @@ _ran: WeakKeyDictionary[nn.Module, Computed] = WeakKeyDictionary()
 
 
 def who_ran(net: nn.Module) -> dict[str, Computed]:
-    """Return who computed each layer in the last pass, by module name; layers that were never in a stage are missing.
+    """Return what computed each layer in the last pass, by module name; layers outside of stages are missing.
 
     Example:
         >>> who_ran(nn.Sequential(nn.Linear(2, 2)))
@@ -55,7 +54,7 @@ def who_ran(net: nn.Module) -> dict[str, Computed]:
 
 
 def _kernels(device_type: str) -> Kernels | None:
-    """Return the kernels for a kind of device; they are imported when they are first needed."""
+    """Return the kernels of a device type, imported on first use."""
     match device_type:
         case "cpu":
             from tmkt_train.network.cpu import door as cpu
@@ -75,7 +74,7 @@ def _has_triton() -> bool:
 
 
 def lif_implementation(device: torch.device) -> str:
-    """Name the implementation of neurons on a device: "tmkt" where there are kernels, else one of spikingjelly's."""
+    """Name the implementation of neurons on a device: "tmkt" with kernels, otherwise one of spikingjelly's."""
     return jelly_implementation(device) if _kernels(device.type) is None else "tmkt"
 
 

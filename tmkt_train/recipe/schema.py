@@ -254,7 +254,7 @@ class TrainTable(Table):
     device: choices.Device = key("auto")
     """auto: the GPU if there is one."""
     precision: choices.Precision = key("auto")
-    """auto: float32 on a CPU, tf32 on a GPU as the references. tf32: convolutions round their inputs to 10 bits;
-    float16 and bfloat16: what passes between layers has 10 or 7 bits, in half the memory, on a GPU only."""
+    """auto: float32 on a CPU, tf32 on a GPU, as the references. tf32: convolutions round their inputs to 10 mantissa
+    bits; float16, bfloat16: activations between layers have 10 or 7 mantissa bits and half the size, on a GPU only."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | choices.Auto = key("auto", unit="threads")
     """CPU threads; auto: torch's default. Another number may change the last digits."""
