@@ -43,7 +43,7 @@ def datasets() -> None:
     for info in DATASETS.values():
         click.secho(info.name, bold=True)
         say(f"  {info.title}")
-        say(f"  license: {info.licence}")
+        say(f"  license: {info.license}")
         for cache in find_caches(info.name):
             say(f"  prepared: {cache.path} ({megabytes(cache.num_bytes)})")
     click.echo()

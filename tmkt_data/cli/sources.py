@@ -40,7 +40,7 @@ def download(name: str, folder: Path, yes: bool) -> None:
 
     info = dataset_info(name)
     say(info.title)
-    say(f"license: {info.licence}")
+    say(f"license: {info.license}")
     if not any("://" in home for home in info.homes):
         root = ["--root", str(folder)] if name == "folder" else []
         say(f"{name}: nothing to download; next: {shlex.join(['tmkt-data', 'prepare', name, *root])}")

@@ -19,7 +19,7 @@ INFO = DatasetInfo(
         "images: https://data.caltech.edu/records/mzrjq-6wc02 (caltech-101.zip)",
         "recordings: simulated on the first prepare",
     ),
-    licence="images CC BY 4.0; recordings made by tmkt",
+    license="images CC BY 4.0; recordings made by tmkt",
     tree=("ROOT/101_ObjectCategories/airplanes/image_0001.jpg   (any classes, any number of photographs)",),
     size=32,
     recipe="scnn_caltech_twins",

@@ -37,7 +37,7 @@ INFO = DatasetInfo(
     name="cepdvs",
     title="CEP-DVS: 10000 recordings of CIFAR-100 pictures in 20 classes, and the pictures",
     homes=("both: https://1drv.ms/f/s!AvsXtwnFBhV9hgKc6QWxc42O0Vxx (SuppDoc/EventKD)",),
-    licence="none published; ask its authors (Deng et al., IEEE TIP 2021)",
+    license="none published; ask its authors (Deng et al., IEEE TIP 2021)",
     tree=(
         "ROOT/pathFile.csv                 a header, then one row per number, starting at 0",
         "ROOT/data/MAT/img/01891.mat       recording of number 1891",

@@ -27,7 +27,7 @@ INFO = DatasetInfo(
         "recordings: https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671 (airplane.zip and nine more)",
         "images: https://www.cs.toronto.edu/~kriz/cifar.html (cifar-10-binary.tar.gz or cifar-10-python.tar.gz)",
     ),
-    licence="CIFAR10-DVS see figshare; CIFAR-10 none stated",
+    license="CIFAR10-DVS see figshare; CIFAR-10 none stated",
     tree=(
         "ROOT/CIFAR10DVS/airplane/cifar10_airplane_0.aedat   (or .aedat4, or .npz with t, x, y and p)",
         "ROOT/cifar-10-batches-bin/data_batch_1.bin   or   ROOT/cifar-10-batches-py/data_batch_1",

@@ -25,7 +25,7 @@ INFO = DatasetInfo(
     name="dvsgesture",
     title="DVS128 Gesture: 1464 recordings of 11 gestures; no images, for event-only training",
     homes=("recordings: https://research.ibm.com/interactive/dvsgesture (DvsGesture.tar.gz)",),
-    licence="CC BY 4.0",
+    license="CC BY 4.0",
     tree=(
         "ROOT/DvsGesture/user01_led.aedat and user01_led_labels.csv, trials_to_train.txt, trials_to_test.txt",
         "or as tonic unpacks it: ROOT/ibmGestureTrain/user01_led/0.npy and ROOT/ibmGestureTest/...",

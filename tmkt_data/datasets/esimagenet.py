@@ -33,7 +33,7 @@ INFO = DatasetInfo(
         "recordings: https://github.com/lyh983012/ES-imagenet-master (25 rar parts)",
         "images: https://image-net.org (ILSVRC 2012, after registration)",
     ),
-    licence="ES-ImageNet see its page; ImageNet for research, its own terms",
+    license="ES-ImageNet see its page; ImageNet for research, its own terms",
     tree=(
         "ROOT/ES-imagenet-0.18/train/class0/n01440764_10026.npz, .../val/..., trainlabel.txt and vallabel.txt",
         "ROOT/ILSVRC2012/train/n01440764/n01440764_10026.JPEG",

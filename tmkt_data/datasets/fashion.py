@@ -22,7 +22,7 @@ INFO = DatasetInfo(
         "images: apt install dataset-fashion-mnist, or https://github.com/zalandoresearch/fashion-mnist (data/fashion)",
         "recordings: simulated while the cache is prepared",
     ),
-    licence="images MIT; recordings made by tmkt",
+    license="images MIT; recordings made by tmkt",
     tree=("ROOT/train-images-idx3-ubyte.gz and the three others   (or below fashion-mnist, FashionMNIST/raw)",),
     size=34,
     recipe="scnn_fashion",

@@ -27,7 +27,7 @@ INFO = DatasetInfo(
     name="folder",
     title="your own recordings and images, in folders by class",
     homes=("your own; settings in tmkt.toml are documented in docs/how-to/folder.md",),
-    licence="yours",
+    license="yours",
     tree=(
         "ROOT/tmkt.toml                      sensor_size = [240, 180]",
         "ROOT/events/wave/first.aedat4       bin, bs2, aedat, aedat4, dat, raw, es, npy, npz, mat or h5",

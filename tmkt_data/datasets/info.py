@@ -35,7 +35,7 @@ class DatasetInfo:
         name: Name, as in `tmkt-data prepare NAME`.
         title: One line.
         homes: Where to get it, one line per side.
-        licence: License of the data.
+        license: License of the data.
         tree: Expected folder layout below the root.
         size: Default height and width of a frame.
         recipe: Recipe that trains on the default cache.
@@ -47,7 +47,7 @@ class DatasetInfo:
     name: str
     title: str
     homes: tuple[str, ...]
-    licence: str
+    license: str
     tree: tuple[str, ...]
     size: int
     recipe: str
@@ -73,7 +73,7 @@ def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path], found: Si
         *(f"    {line}" for line in info.tree),
         "  get it from:",
         *(f"    {line}" for line in info.homes),
-        f"  license: {info.licence}",
+        f"  license: {info.license}",
         "  to try without it: tmkt-data prepare digits",
     ]
     return MissingDataError(*lines, found=found)

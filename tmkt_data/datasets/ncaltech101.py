@@ -27,7 +27,7 @@ INFO = DatasetInfo(
         "recordings: https://www.garrickorchard.com/datasets/n-caltech101 (Mendeley record cy6cvx3ryv)",
         "images: https://data.caltech.edu/records/mzrjq-6wc02 (caltech-101.zip)",
     ),
-    licence="CC BY 4.0, both",
+    license="CC BY 4.0, both",
     tree=(
         "ROOT/Caltech101/airplanes/image_0001.bin   (or N-Caltech101/{training,validation,testing}/airplanes/*.npy)",
         "ROOT/101_ObjectCategories/airplanes/image_0001.jpg   (or caltech101/101_ObjectCategories/...)",

@@ -28,7 +28,7 @@ INFO = DatasetInfo(
         "recordings: https://www.garrickorchard.com/datasets/n-mnist (Mendeley record 468j46mzdv)",
         "images: http://yann.lecun.com/exdb/mnist (train-images-idx3-ubyte.gz and three more)",
     ),
-    licence="N-MNIST CC BY-SA 4.0; MNIST commonly given as CC BY-SA 3.0",
+    license="N-MNIST CC BY-SA 4.0; MNIST commonly given as CC BY-SA 3.0",
     tree=(
         "ROOT/N-MNIST/Train/5/00001.bin   and   ROOT/N-MNIST/Test/7/00001.bin",
         "ROOT/MNIST_png/Train/5/00001.png   or   ROOT/MNIST/raw/train-images-idx3-ubyte[.gz]",

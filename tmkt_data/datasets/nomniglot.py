@@ -30,7 +30,7 @@ INFO = DatasetInfo(
         "recordings: https://figshare.com/articles/dataset/N-Omniglot/16821427",
         "images: https://github.com/brendenlake/omniglot (images_background.zip, images_evaluation.zip)",
     ),
-    licence="N-Omniglot see figshare; Omniglot MIT",
+    license="N-Omniglot see figshare; Omniglot MIT",
     tree=(
         "ROOT/dvs_background/<Alphabet>/characterNN/0709.aedat4 and 0709.csv   (and dvs_evaluation/...)",
         "or as unpacked by its code: ROOT/events_npy/{background,evaluation}/<Alphabet>/characterNN/0709_01.npy",

@@ -196,7 +196,7 @@ def test_missing_data_says_where_it_looked_what_it_wants_and_where_to_get_it(tmp
         open_catalogue(name, tmp_path)
     text = str(caught.value)
     assert str(tmp_path) in text
-    for line in (*DATASETS[name].tree, *DATASETS[name].homes, DATASETS[name].licence):
+    for line in (*DATASETS[name].tree, *DATASETS[name].homes, DATASETS[name].license):
         assert line in text
     assert "tmkt-data prepare digits" in text
 

@@ -169,8 +169,8 @@ def face(real_data):
     counts = np.zeros((1, 1, 173, 151), np.float32)
     np.add.at(counts[0, 0], (events.y, events.x), 1)
     rgb = read_image(real_data / "caltech101/101_ObjectCategories/Faces_easy/image_0001.jpg")
-    grey = Image.fromarray(rgb).convert("L").resize((151, 173), Image.Resampling.BILINEAR)
-    return counts, np.asarray(grey)
+    gray = Image.fromarray(rgb).convert("L").resize((151, 173), Image.Resampling.BILINEAR)
+    return counts, np.asarray(gray)
 
 
 FLIPS = {
@@ -193,17 +193,17 @@ FLIPS = {
 )
 def test_the_face_correlates_as_the_reference_says(face, flip, best, unmoved):
     # DATASETS 9.3, with its own widths of the two filters.
-    counts, grey = face
+    counts, gray = face
     density = ndimage.gaussian_filter(counts[0, 0].astype(np.float64), 1.0)
-    gradient = ndimage.gaussian_gradient_magnitude(FLIPS[flip](grey).astype(np.float64), 1.2)[None]
+    gradient = ndimage.gaussian_gradient_magnitude(FLIPS[flip](gray).astype(np.float64), 1.2)[None]
     assert best_correlation(density, gradient, 8)[0] == pytest.approx(best, abs=0.006)
     assert best_correlation(density, gradient, 0)[0] == pytest.approx(unmoved, abs=0.006)
 
 
 @pytest.mark.real_data
 def test_the_face_lies_upright_on_its_image(face):
-    counts, grey = face
-    gradients = np.stack([image_gradient(np.ascontiguousarray(flip(grey))) for flip in FLIPS.values()])
+    counts, gray = face
+    gradients = np.stack([image_gradient(np.ascontiguousarray(flip(gray))) for flip in FLIPS.values()])
     scores = best_correlation(event_density(counts), gradients, 8)
     assert scores.argmax() == 0
     assert scores[0] > 0.4
