@@ -168,7 +168,7 @@ class TestCommand:
         monkeypatch.setitem(downloads.DOWNLOADS, "fashion", entries)
 
     @pytest.mark.usefixtures("known")
-    def test_the_licence_comes_first_and_no_is_taken_for_an_answer(self, server, tmp_path):
+    def test_the_license_comes_first_and_no_is_taken_for_an_answer(self, server, tmp_path):
         result = CliRunner().invoke(main, ["download", "fashion", "--to", str(tmp_path)], input="n\n")
         assert result.exit_code == 1
         assert "license: images MIT" in result.output
