@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.build_folder import BlockPlace
-from tmkt_data.cache.find import cache_directory
+from tmkt_data.cache.find import default_cache_path
 from tmkt_data.cache.format import FORMAT, FORMAT_VERSION, FrameArray, frame_arrays
 from tmkt_data.cache.reader import Cache, CacheInfo
 from tmkt_data.datasets.catalogue import Catalogue
@@ -101,8 +101,8 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
         for lines in _lines_of(side, sources):
             key.update(lines)
     digest = key.hexdigest()
-    name = f"{catalogue.name}-t{spec.time_bins}-{spec.size}x{spec.size}-{spec.resize}-{digest[:8]}.h5"
-    return PreparePlan(catalogue, spec, Path(out) if out is not None else cache_directory() / name, digest)
+    path = default_cache_path(catalogue.name, spec, digest) if out is None else Path(out)
+    return PreparePlan(catalogue, spec, path, digest)
 
 
 def _lines_of(side: str, sources: SourceTable) -> Iterator[bytes]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tmkt_data.files import write_bytes
-from tmkt_train.errors import RunError
 from tmkt_train.experiments.plan import WORDS, Comparison
 from tmkt_train.experiments.table import GroupRow, RunRow, groups_csv, runs_csv, share_text
 from tmkt_train.recipe.recipe import flat_items, toml_value
@@ -14,7 +12,7 @@ from tmkt_train.report.figures.axes import Axis
 from tmkt_train.report.figures.bars import dot_chart
 from tmkt_train.report.figures.drawing import About, Drawing
 from tmkt_train.report.figures.lines import Line, line_chart
-from tmkt_train.report.page import render
+from tmkt_train.report.page import render, write_files
 from tmkt_train.report.palette import SERIES
 
 _LOG_FROM = 5.0
@@ -42,7 +40,7 @@ def write_comparison(
     """
     figure, seeds = comparison_figure(groups), sorted({row.run.recipe.seed for row in rows})
     page = render(
-        "comparison.html.j2",
+        "compare.html.j2",
         comparison=comparison,
         rows=rows,
         groups=groups,
@@ -61,9 +59,7 @@ def write_comparison(
         "figure.pdf": pdf,
         "report.html": page.html.encode(),
     }
-    for name, data in contents.items():
-        write_bytes(comparison.out / name, data, error=RunError)
-    return [comparison.out / name for name in contents]
+    return write_files(comparison.out, contents)
 
 
 def comparison_figure(groups: Sequence[GroupRow]) -> Drawing:

@@ -12,9 +12,10 @@ from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RunError
 from tmkt_train.experiments.plan import RunOptions, require_writable
 from tmkt_train.experiments.search_space import Choices, Dimension, Range, Value, parse_dimensions, setting_of
-from tmkt_train.experiments.table import csv_text, spread
+from tmkt_train.experiments.table import csv_text
 from tmkt_train.recipe.load import RecipePath, find_recipe, load_recipe
 from tmkt_train.recipe.recipe import Recipe, toml_value
+from tmkt_train.report.statistics import spread
 
 
 @dataclass(frozen=True)

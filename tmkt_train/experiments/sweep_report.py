@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tmkt_data.files import write_bytes
-from tmkt_train.errors import RunError
 from tmkt_train.experiments.search_space import Choices, Dimension
 from tmkt_train.experiments.sweep import Sweep, Trial, best_trial, sweep_csv, sweep_notes
-from tmkt_train.experiments.table import spread
 from tmkt_train.recipe.recipe import toml_value
 from tmkt_train.report.figures.axes import Axis
 from tmkt_train.report.figures.drawing import About, Drawing, side_by_side
 from tmkt_train.report.figures.lines import Line, line_chart
-from tmkt_train.report.page import render
+from tmkt_train.report.page import render, write_files
+from tmkt_train.report.statistics import spread
 
 _TITLE = "validation accuracy (%)"
 
@@ -25,9 +23,7 @@ def write_trials(sweep: Sweep, trials: Sequence[Trial]) -> Path:
     Raises:
         RunError: It cannot be written.
     """
-    path = sweep.out / "sweep.csv"
-    write_bytes(path, sweep_csv(sweep, trials).encode(), error=RunError)
-    return path
+    return write_files(sweep.out, {"sweep.csv": sweep_csv(sweep, trials).encode()})[0]
 
 
 def write_sweep(sweep: Sweep, trials: Sequence[Trial]) -> list[Path]:
@@ -56,9 +52,7 @@ def write_sweep(sweep: Sweep, trials: Sequence[Trial]) -> list[Path]:
         toml_value=toml_value,
     )
     contents = {"figure.png": png, "figure.pdf": pdf, "report.html": page.html.encode()}
-    for name, data in contents.items():
-        write_bytes(sweep.out / name, data, error=RunError)
-    return [*files, *(sweep.out / name for name in contents)]
+    return [*files, *write_files(sweep.out, contents)]
 
 
 def _panel(sweep: Sweep, dimension: Dimension, trials: Sequence[Trial]) -> Drawing:

@@ -12,21 +12,7 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 from tmkt_train.experiments.plan import Comparison, PlannedRun
-from tmkt_train.report.statistics import mean_sd
-
-
-class Spread(NamedTuple):
-    """Number, mean and standard deviation of some values.
-
-    Attributes:
-        num: Number of values, n.
-        mean: Mean; None if n = 0.
-        sd: Standard deviation with divisor n - 1; None if n < 2.
-    """
-
-    num: int
-    mean: float | None
-    sd: float | None
+from tmkt_train.report.statistics import Spread, spread
 
 
 class Difference(NamedTuple):
@@ -41,16 +27,6 @@ class Difference(NamedTuple):
     by_seed: dict[int, float]
     mean: float | None
     interval: tuple[float, float] | None
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Return number, mean and standard deviation.
-
-    Example:
-        >>> spread([1.0, 2.0, 3.0]), spread([])
-        (Spread(num=3, mean=2.0, sd=1.0), Spread(num=0, mean=None, sd=None))
-    """
-    return Spread(len(values), *mean_sd(values)) if values else Spread(0, None, None)
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tmkt_train.report.figures.axes import Axis
 from tmkt_train.report.figures.bars import bar_chart, column_chart
 from tmkt_train.report.figures.drawing import About, Drawing
-from tmkt_train.report.figures.maps import MOST_NUMBERED, confusion_matrix, strip
+from tmkt_train.report.figures.maps import MOST_NUMBERED, confusion_map, strip
 from tmkt_train.report.numbers import count, percent
 from tmkt_train.report.statistics import wilson_interval
 from tmkt_train.training.record import RunRecord
@@ -33,7 +33,7 @@ def confusion(counts: Counts, names: list[str]) -> Drawing:
     worst = "".join(f"; {names[t]} taken for {names[p]} {n} times" for t, p, n in worst_confusions(counts, 5))
     right = percent(float(np.trace(counts) / counts.sum()))
     about = f"Confusion matrix of {len(counts)} classes and {count(counts.sum())} test samples"
-    return confusion_matrix(About("confusion", f"{about}, {right} on the diagonal{worst}."), counts, names)
+    return confusion_map(About("confusion", f"{about}, {right} on the diagonal{worst}."), counts, names)
 
 
 def worst_confusions(counts: Counts, limit: int = _NUM_WORST) -> list[tuple[int, int, int]]:

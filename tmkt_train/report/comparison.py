@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tmkt_train.report.figures.bars import dot_chart
 from tmkt_train.report.figures.drawing import About, Drawing
 from tmkt_train.report.palette import SERIES
-from tmkt_train.report.statistics import mean_sd
+from tmkt_train.report.statistics import spread
 from tmkt_train.training.record import RunRecord, flatten
 
 _NO_SETTING = frozenset(
@@ -41,9 +41,7 @@ class Group:
 
     def mean_text(self, key: str) -> str | None:
         """Return mean ± standard deviation of a share of the results in percent; None if no run has it."""
-        percents = self.percents(key)
-        mean, sd = mean_sd(percents) if percents else (None, None)
-        return None if mean is None else f"{mean:.2f}" + ("" if sd is None else f" ± {sd:.2f}")
+        return spread(self.percents(key)).text
 
 
 def group_runs(runs: Sequence[RunRecord]) -> list[Group]:

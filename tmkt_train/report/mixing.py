@@ -35,7 +35,7 @@ def mix_ratio(run: RunRecord) -> Drawing | None:
     return curves("mix-ratio", [realized, planned], Axis("share of event steps", 0.0, 1.0))
 
 
-def replacement_points(run: RunRecord) -> Drawing | None:
+def point_histogram(run: RunRecord) -> Drawing | None:
     """Draw the distribution of t* in the last epoch, beside the expected one if the method mixes by TSM alone."""
     stored = run.diagnostics.get("replacement_histogram")
     if stored is None or len(stored) < 2 or not np.asarray(stored, np.float64).sum():

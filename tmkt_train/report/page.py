@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +12,14 @@ from markupsafe import Markup
 
 from tmkt_data.files import write_bytes, write_failure
 from tmkt_train.errors import RunError
-from tmkt_train.report import classes, comparison, internals, mixing, numbers, overview, setup
+from tmkt_train.report import classes, comparison, internals, mixing, numbers, overview, settings
 from tmkt_train.report.figures.drawing import Drawing
 from tmkt_train.report.palette import CSS
 from tmkt_train.training.record import read_run
 
 _FORMS = ("percent", "points", "count", "decimal", "duration", "size")
 _FILTERS = {name: getattr(numbers, name) for name in _FORMS}
-_SECTIONS = {"overview": overview, "mixing": mixing, "internals": internals, "classes": classes, "setup": setup}
+_SECTIONS = {"overview": overview, "mixing": mixing, "internals": internals, "classes": classes, "settings": settings}
 
 
 class Page(NamedTuple):
@@ -52,20 +52,28 @@ def write_report(run_dirs: Sequence[Path], out: Path, *, figures: Path | None = 
     runs = [read_run(path) for path in reversed(different.values())]
     template = "run.html.j2" if len(runs) == 1 else "runs.html.j2"
     page = render(template, run=runs[0], runs=runs, comparison=comparison, **_SECTIONS)
-    _write(out, page.html.encode("utf-8", "replace"))
+    write_files(out.parent, {out.name: page.html.encode("utf-8", "replace")})
     if figures is not None:
         for drawing in page.drawings:
-            for kind, data in zip(("pdf", "png"), drawing.saved("pdf", "png"), strict=True):
-                _write(figures / f"{drawing.about.name}.{kind}", data)
+            pdf, png = drawing.saved("pdf", "png")
+            write_files(figures, {f"{drawing.about.name}.pdf": pdf, f"{drawing.about.name}.png": png})
     return out
 
 
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(write_failure(path, error)) from None
-    write_bytes(path, data, error=RunError)
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files by name, each atomically, into a folder that is created if needed.
+
+    Raises:
+        RunError: A file cannot be written; an earlier file of that name is kept.
+    """
+    paths = [folder / name for name in contents]
+    for path, data in zip(paths, contents.values(), strict=True):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(write_failure(path, error)) from None
+        write_bytes(path, data, error=RunError)
+    return paths
 
 
 def render(template: str, **values: object) -> Page:

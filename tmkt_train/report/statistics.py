@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,34 @@ def wilson_interval(num_hits: int, num_trials: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean, and the standard deviation with divisor n - 1; None for fewer than two values."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+class Spread(NamedTuple):
+    """Number, mean and standard deviation of some values.
+
+    Attributes:
+        num: Number of values, n.
+        mean: Mean; None if n = 0.
+        sd: Standard deviation with divisor n - 1; None if n < 2.
+    """
+
+    num: int
+    mean: float | None
+    sd: float | None
+
+    @property
+    def text(self) -> str | None:
+        """Mean ± standard deviation, as far as they exist."""
+        return None if self.mean is None else f"{self.mean:.2f}" + ("" if self.sd is None else f" ± {self.sd:.2f}")
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return number, mean and standard deviation.
+
+    Example:
+        >>> spread([1.0, 2.0, 3.0]), spread([])
+        (Spread(num=3, mean=2.0, sd=1.0), Spread(num=0, mean=None, sd=None))
+    """
+    mean = statistics.fmean(values) if values else None
+    return Spread(len(values), mean, statistics.stdev(values) if len(values) > 1 else None)
 
 
 def point_distribution(probability: float, num_time_steps: int, *, renormalised: bool = False) -> Float64Array:

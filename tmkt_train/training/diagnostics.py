@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from tmkt_train.method.methods import TwoStreams
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import mix_mask
 from tmkt_train.recipe.recipe import Recipe
-from tmkt_train.training.folder import Row
+from tmkt_train.training.folder import Arrays, Row
 from tmkt_train.training.loop import Evaluation
 from tmkt_train.training.probe import observe_pass, principal_components, side_similarity, synaptic_cost
 from tmkt_train.training.setup import TrainingSetup
@@ -29,7 +28,6 @@ NUM_RATE_SAMPLES = 64
 _LEAST_PAIRS = 4
 
 Float32Array = NDArray[np.float32]
-Arrays = dict[str, NDArray[Any]]
 
 
 def gather_diagnostics(

@@ -22,7 +22,7 @@ from tmkt_train.recipe.recipe import Recipe, recipe_text
 
 Row = dict[str, Any]
 """The metrics of one epoch."""
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = dict[str, NDArray[Any]]
 _Kinds = Mapping[type | tuple[type, ...], tuple[str, ...]]
 
 _DAMAGED = "the run is damaged, start a new one"

@@ -3,7 +3,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tmkt_data.cache.find import cache_directory, find_caches
+from tmkt_data.cache.find import cache_directory, default_cache_path, find_caches
+from tmkt_data.spec import PrepareSpec
 
 
 def test_caches_are_found_by_dataset_and_damaged_ones_passed_over(nmnist_cache, tmp_path):
@@ -17,3 +18,9 @@ def test_caches_are_found_by_dataset_and_damaged_ones_passed_over(nmnist_cache, 
 def test_the_home_folder_is_understood(monkeypatch):
     monkeypatch.setenv("TMKT_CACHES", "~/caches")
     assert cache_directory() == Path.home() / "caches"
+
+
+def test_a_cache_is_named_by_what_it_holds(monkeypatch):
+    monkeypatch.setenv("TMKT_CACHES", "here")
+    path = default_cache_path("digits", PrepareSpec(time_bins=4, size=48), "0123456789abcdef")
+    assert path == Path("here/digits-t4-48x48-sum-01234567.h5")

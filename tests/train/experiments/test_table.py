@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from tmkt_train.experiments.compare_report import short_labels
-from tmkt_train.experiments.table import paired_difference, spread, t_interval
+from tmkt_train.experiments.table import paired_difference, t_interval
+from tmkt_train.report.statistics import spread
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from tmkt_train.report.statistics import (
     best_modality_guess,
     best_ratio_error,
     chi_square,
-    mean_sd,
     point_distribution,
+    spread,
     wilson_interval,
 )
 
@@ -58,8 +58,8 @@ def test_wilson_interval_against_hand_values(hits, trials, low, high):
 
 def test_mean_and_standard_deviation_by_hand():
     # Deviations -1, 0, 1: sum of squares 2, over n - 1 = 2.
-    assert mean_sd([1.0, 2.0, 3.0]) == (2.0, 1.0)
-    assert mean_sd([0.5]) == (0.5, None)
+    assert spread([1.0, 2.0, 3.0]) == (3, 2.0, 1.0)
+    assert (spread([0.5]), spread([0.5]).text, spread([]).text) == ((1, 0.5, None), "0.50", None)
 
 
 def test_chi_square_by_hand_and_where_it_does_not_hold():

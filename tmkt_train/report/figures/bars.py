@@ -23,7 +23,7 @@ from tmkt_train.report.figures.axes import (
 )
 from tmkt_train.report.figures.drawing import WIDTH, About, Drawing
 from tmkt_train.report.palette import LIGHT
-from tmkt_train.report.statistics import mean_sd
+from tmkt_train.report.statistics import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,8 +108,8 @@ def _set_rows(axes: Axes, axis: Axis, height: float) -> None:
 
 def dot_chart(about: About, groups: Sequence[tuple[str, Sequence[float], str]], title: str) -> Drawing:
     """Draw one dot per value, and mean ± standard deviation, of each group (name, values, color)."""
-    spreads = [mean_sd(values) for _, values, _ in groups]
-    texts = [f"{mean:.2f}" + ("" if sd is None else f" ± {sd:.2f}") for mean, sd in spreads]
+    spreads = [spread(values) for _, values, _ in groups]
+    texts = [found.text or "" for found in spreads]
     names = [textwrap.wrap(drawable(name, 200), _LETTERS) or [""] for name, _, _ in groups]
     ends = np.cumsum([_GROUP + _LINE * len(lines) for lines in names]).tolist()
     height = _TOP + (ends[-1] if ends else _GROUP) + BOTTOM
@@ -118,11 +118,12 @@ def dot_chart(about: About, groups: Sequence[tuple[str, Sequence[float], str]], 
         room = 14 + text_width(texts)
         axes, width, inner = place_axes(figure, room, 6, height, _TOP)
         to_width = axes.get_yaxis_transform()
-        for lines, (_, values, color), (mean, sd), text, end in zip(names, groups, spreads, texts, ends, strict=True):
+        for lines, (_, values, color), found, text, end in zip(names, groups, spreads, texts, ends, strict=True):
             at = end - 0.45 * _GROUP
             for k, line in enumerate(reversed(lines)):
                 axes.text(0, end - _GROUP - _LINE * k, line, transform=to_width)
-            axes.errorbar(mean, at, 6, sd or 0.0, ecolor=LIGHT[color], fmt="none", capsize=0, elinewidth=1.2)
+            mean, sd = found.mean or 0.0, found.sd or 0.0
+            axes.errorbar(mean, at, 6, sd, ecolor=LIGHT[color], fmt="none", capsize=0, elinewidth=1.2)
             axes.plot(values, [at] * len(values), "o", color=LIGHT[color], alpha=0.5, markersize=5.5, clip_on=False)
             axes.text(1 + (room - 2) / width, at - MIDDLE, text, ha="right", transform=to_width)
         _set_rows(axes, Axis(title), inner)

@@ -76,7 +76,7 @@ def _clear(axes: Axes) -> None:
     axes.tick_params(axis="both", length=0)
 
 
-def confusion_matrix(about: About, counts: NDArray[np.int64], names: Sequence[str]) -> Drawing:
+def confusion_map(about: About, counts: NDArray[np.int64], names: Sequence[str]) -> Drawing:
     """Draw counts, shape (K, K) with true classes as rows; the shade is the share of the row."""
     num, is_small = len(counts), len(counts) <= MOST_NUMBERED
     step = 1 if is_small else 10 if num <= 120 else 10 ** (len(str(num)) - 1)

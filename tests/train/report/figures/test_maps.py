@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tmkt_train.report.figures.drawing import About
-from tmkt_train.report.figures.maps import confusion_matrix, heat_map, strip, strip_sheet
+from tmkt_train.report.figures.maps import confusion_map, heat_map, strip, strip_sheet
 
 ABOUT = About("map", "a map")
 
@@ -36,7 +36,7 @@ def test_confusion_matrix_of_any_size_is_small(num_classes):
     hits = np.eye(num_classes, dtype=np.int64)
     counts = 8 * hits + (num_classes > 1) * np.roll(hits, 1, axis=1)
     names = [f"a class of a rather long name {i}" for i in range(num_classes)]
-    drawing = confusion_matrix(ABOUT, counts, names)
+    drawing = confusion_map(ABOUT, counts, names)
     text = drawing.svg("map")
     assert len(text) < 30_000 + 150 * num_classes
     assert (">8<" in text) == (num_classes <= 20)
