@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,6 +114,14 @@ def _identity_tables(plan: PreparePlan, recordings: SourceTable, images: SourceT
     return tables
 
 
+def _own_version() -> str:
+    try:
+        return version("tmkt")
+    except PackageNotFoundError:
+        # The packages are imported from a checkout that nobody installed.
+        return "unknown"
+
+
 def _header(plan: PreparePlan, skipped: list[dict[str, Any]]) -> dict[str, str]:
     catalogue, window = plan.catalogue, plan.catalogue.window
     canvas, placement = canvas_of(catalogue, plan.spec)
@@ -135,6 +143,6 @@ def _header(plan: PreparePlan, skipped: list[dict[str, Any]]) -> dict[str, str]:
         "facts": json.dumps(facts, sort_keys=True),
         "notes": json.dumps([*catalogue.notes, *catalogue.unmatched_notes()]),
         "skipped": json.dumps(skipped),
-        "tool_version": version("tmkt"),
+        "tool_version": _own_version(),
         "plan": plan.key,
     }

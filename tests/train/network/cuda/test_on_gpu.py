@@ -38,11 +38,15 @@ NETWORKS = [
 
 
 @pytest.fixture(autouse=True)
-def _strict_float32():
+def _numerics_of_a_run():
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    # Else cuDNN may sum the gradient of a weight in another order each time.
+    torch.use_deterministic_algorithms(True)
     yield
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+    torch.use_deterministic_algorithms(was_deterministic)
 
 
 @pytest.mark.parametrize("case", NETWORKS, ids=str)
@@ -65,7 +69,8 @@ def test_a_stage_equals_its_plain_layers(mode, surrogate):
     case = Case(10, 64, 4, (24, 24), mode=mode, surrogate=surrogate, dtype=torch.float64, is_pooled=True, outputs=32)
     found, expected = run(case, "cuda"), run(case, "cuda", stage_runner=run_plain)
     for one, other in zip(found.tensors(), expected.tensors(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
+        # Triton takes momentum and epsilon in float32.
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
@@ -79,7 +84,7 @@ def test_a_stage_in_a_graph_without_synchronization(dtype):
 
     def step():
         values = door.run_stage(layers.stage, Signal(x)).values
-        return [values, *torch.autograd.grad(values, [x, *weights], grad)]
+        return [values.detach(), *torch.autograd.grad(values, [x, *weights], grad)]
 
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
