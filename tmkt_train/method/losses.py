@@ -107,6 +107,38 @@ def cka(x: Tensor, y: Tensor, estimator: CkaEstimator = "biased") -> Tensor:
         Kornblith et al., ICML 2019; the biased estimator, as used by He et al., AAAI 2024. The debiased one is that
         of Song et al., JMLR 2012.
     """
+    return _of_grams(*_grams(x, y, estimator), estimator)
+
+
+def cka_and_floor(
+    x: Tensor, y: Tensor, estimator: CkaEstimator = "biased", *, shared: bool | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return `cka` and `shuffled_cka` of the same features.
+
+    Args:
+        x: Features of one stream, shape (T, B, D), B at least 2.
+        y: Features of the other, shape (T, B, D').
+        estimator: As in `cka`.
+        shared: Whether the rows of `y` are shifted in its Gram matrices instead of computing them again; the floor
+            then differs in its last digits. None: on every device but a CPU.
+
+    Returns:
+        Alignment and floor, shape (T,) each; the floor without gradient.
+
+    Raises:
+        SpecError: As in `cka`.
+    """
+    if shared is None:
+        shared = x.device.type != "cpu"
+    if not shared:
+        return cka(x, y, estimator), shuffled_cka(x, y, estimator)
+    k, l = _grams(x, y, estimator)  # noqa: E741
+    shifted = l.detach().roll((1, 1), dims=(1, 2))
+    return _of_grams(k, l, estimator), _of_grams(k.detach(), shifted, estimator)
+
+
+def _grams(x: Tensor, y: Tensor, estimator: CkaEstimator) -> tuple[Tensor, Tensor]:
+    """Return the Gram matrices that an estimator compares, shape (T, B, B) each; raises as `cka` says."""
     least = MIN_ALIGNMENT_ROWS[estimator]
     if x.ndim != 3 or x.shape[:2] != y.shape[:2] or x.shape[1] < least:
         message = (
@@ -114,10 +146,13 @@ def cka(x: Tensor, y: Tensor, estimator: CkaEstimator = "biased") -> Tensor:
             f"B, B at least {least}; skip the alignment loss for a smaller batch"
         )
         raise SpecError(message)
+    gram = _hollow_gram if estimator == "debiased" else centered_gram
     with torch.autocast(device_type=x.device.type, enabled=False):
-        if estimator == "debiased":
-            return _debiased_cka(_full_precision(x), _full_precision(y))
-        return cka_of_grams(centered_gram(x), centered_gram(y))
+        return gram(x), gram(y)
+
+
+def _of_grams(k: Tensor, l: Tensor, estimator: CkaEstimator) -> Tensor:  # noqa: E741
+    return _debiased_cka_of_grams(k, l) if estimator == "debiased" else cka_of_grams(k, l)
 
 
 def cka_of_grams(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
@@ -127,8 +162,7 @@ def cka_of_grams(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
     return alignment
 
 
-def _debiased_cka(x: Tensor, y: Tensor) -> Tensor:
-    k, l = _hollow_gram(x), _hollow_gram(y)  # noqa: E741
+def _debiased_cka_of_grams(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
     norms = _unbiased_hsic(k, k).clamp_min(0) * _unbiased_hsic(l, l).clamp_min(0)
     # Epsilon under the root keeps the gradient of zero features finite.
     return _unbiased_hsic(k, l) / ((norms + _CKA_EPS**2).sqrt())

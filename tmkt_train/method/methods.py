@@ -22,10 +22,9 @@ from tmkt_train.method.auxiliary import AuxiliaryHeads, RegularizationCoefficien
 from tmkt_train.method.losses import (
     MIN_ALIGNMENT_ROWS,
     alignment_loss,
-    cka,
+    cka_and_floor,
     modality_guidance_loss,
     ratio_perception_loss,
-    shuffled_cka,
     weighted_event_loss,
 )
 from tmkt_train.method.mixer import Mixer
@@ -168,10 +167,10 @@ class TwoStreams(Method):
         if image.alignment is None or event.alignment is None:
             raise RunError("alignment: found no tap, expected one on each stream; run them with tap=True")
         estimator = self.loss.cka
-        alignment = cka(image.alignment, event.alignment, estimator)
+        alignment, floor = cka_and_floor(image.alignment, event.alignment, estimator)
         terms["alignment"] = alignment_loss(alignment, estimator=estimator)
         metrics["cka"] = alignment.detach().abs().mean()
-        metrics["cka_shuffled"] = shuffled_cka(image.alignment, event.alignment, estimator).abs().mean()
+        metrics["cka_shuffled"] = floor.abs().mean()
         return self.loss.alignment * alignment_loss(alignment, sigma, estimator)
 
     def _perceive(

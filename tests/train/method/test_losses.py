@@ -13,6 +13,7 @@ from tmkt_train.method.auxiliary import RegularizationCoefficients
 from tmkt_train.method.losses import (
     alignment_loss,
     cka,
+    cka_and_floor,
     mean_logits_loss,
     modality_guidance_loss,
     ratio_perception_loss,
@@ -162,6 +163,33 @@ def test_cka_of_independent_wide_features_is_high():
     # Isotropic Gaussian features: about D / (D + B), measured .81 at D = 512, B = 120.
     found = cka(normal(2, 120, 512), normal(2, 120, 512, seed=1))
     np.testing.assert_allclose(found, [0.81, 0.81], atol=0.01)
+
+
+@pytest.mark.parametrize("estimator", ["biased", "debiased"])
+@pytest.mark.parametrize("rows", [4, 7])
+def test_shared_gram_matrices_give_alignment_floor_and_gradient_of_separate_ones(estimator, rows):
+    generator = torch.Generator().manual_seed(rows)
+    x, y = (torch.randn(3, rows, width, dtype=torch.float64, generator=generator) for width in (5, 11))
+    x.requires_grad_()
+    gradients = []
+    for shared in (False, True):
+        found, floor = cka_and_floor(x, y, estimator, shared=shared)
+        assert not floor.requires_grad
+        assert torch.equal(found, cka(x, y, estimator))
+        torch.testing.assert_close(floor, shuffled_cka(x, y, estimator), rtol=1e-12, atol=1e-14)
+        gradients.append(torch.autograd.grad(found.sum(), x)[0])
+    assert torch.equal(*gradients)
+    assert torch.equal(cka_and_floor(x, y, estimator)[1], shuffled_cka(x, y, estimator))
+
+
+def test_gram_matrices_of_half_precision_features_are_summed_in_float32():
+    # Partial sums of 4096 equal products in float16 would overflow 65504, and in bfloat16 stop growing at 256 of them.
+    x = torch.full((1, 4, 4096), 16.0)
+    x[:, ::2] = -16.0
+    for dtype in (torch.float16, torch.bfloat16):
+        found, floor = cka_and_floor(x.to(dtype), x.to(dtype), shared=True)
+        assert found.dtype == floor.dtype == torch.float32
+        torch.testing.assert_close(found, cka(x, x), rtol=1e-6, atol=0)
 
 
 def test_shuffled_cka_moves_rows_by_one():
