@@ -50,6 +50,15 @@ def choose_precision(recipe: Recipe, device: torch.device) -> Precision:
     return "tf32" if wanted == "auto" else wanted
 
 
+def describe_device(recipe: Recipe, device: torch.device, name: str) -> str:
+    """Describe in words where a training computes, with how many threads, and in which precision unless float32."""
+    num_threads, precision = torch.get_num_threads(), choose_precision(recipe, device)
+    words = [name, f"{num_threads} thread{'s' if num_threads > 1 else ''}"]
+    if precision != "float32":
+        words.append(f"{precision} (train.precision = auto)" if recipe.train.precision == "auto" else precision)
+    return ", ".join(words)
+
+
 def compute_dtype(precision: Precision) -> torch.dtype:
     """Return the dtype of what passes between the layers of a network."""
     return {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(precision, torch.float32)
@@ -125,6 +134,17 @@ def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str
         for name in (*_PACKAGES, "python", "device", "precision", "num_threads")
         if name in before and before[name] != now[name]
     ]
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Measure the peak memory of a GPU from here on; that of a process cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_reserved_bytes(device: torch.device) -> int:
+    """Return the peak memory that torch has taken from a GPU so far, free blocks included; 0 on a CPU."""
+    return int(torch.cuda.max_memory_reserved(device)) if device.type == "cuda" else 0
 
 
 def peak_memory_bytes(device: torch.device) -> int:

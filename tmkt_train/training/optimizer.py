@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from tmkt_data.errors import SpecError
+from tmkt_train.errors import NonFiniteError
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.recipe.schema import OptimTable
 
@@ -48,6 +49,21 @@ def load_optimizer(optimizer: AdamW, values: Mapping[str, Any]) -> None:
         lr = group["lr"].fill_(rate) if isinstance(group["lr"], Tensor) else rate
         groups.append({**saved, "lr": lr, "fused": group["fused"], "capturable": group["capturable"]})
     optimizer.load_state_dict({**values, "param_groups": groups})
+
+
+def require_loss_scale(scaler: torch.amp.GradScaler, place: str) -> None:
+    """Refuse to go on where gradients overflow however little the loss is scaled, so that no step changes a weight.
+
+    Each overflow skips a step and halves the scale, which starts at 65536; this waits for the GPU.
+
+    Raises:
+        NonFiniteError: The scale has fallen below 1.
+    """
+    if scaler.is_enabled() and scaler.get_scale() < 1.0:
+        raise NonFiniteError(
+            f"{place}: gradients overflow float16 at a loss scale of {scaler.get_scale():g}, expected 1 or more; "
+            "set train.precision=bfloat16 or tf32, or lower optim.learning_rate"
+        )
 
 
 def learning_rate_at(epoch: int, num_epochs: int, optim: OptimTable) -> float:

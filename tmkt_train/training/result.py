@@ -19,7 +19,7 @@ from tmkt_train.errors import RunError, command
 from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.recipe import Recipe, inferred_choices
 from tmkt_train.training.checkpoint import load_best, require_same_recipe
-from tmkt_train.training.environment import choose_device, numerics
+from tmkt_train.training.environment import choose_device, choose_precision, compute_dtype, numerics
 from tmkt_train.training.folder import Arrays, Row, RunFolder, cache_of
 from tmkt_train.training.loop import TOP, Evaluation, evaluate
 from tmkt_train.training.setup import TrainingSetup, build_network
@@ -71,6 +71,9 @@ def open_finished(path: Path, *, cache: Path | None = None) -> Iterator[Finished
                 "as in training; give that cache with --cache"
             )
         model = build_network(recipe, frames).to(device)
+        if device.type == "cuda":
+            # A CPU evaluates in float32 what a GPU trained in half precision.
+            model.compute_dtype = compute_dtype(choose_precision(recipe, device))
         load_best(folder, model, device, result["best_epoch"])
         model.eval()
         yield FinishedRun(recipe, result, frames, model, device)
@@ -165,6 +168,7 @@ def result_record(
         "environment": dict(environment),
         "wall_s": round(state.wall_s, 3),
         "peak_memory_bytes": state.peak_bytes,
+        **({"peak_reserved_bytes": state.reserved_bytes} if state.reserved_bytes else {}),
     }
 
 

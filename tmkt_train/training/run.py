@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tmkt_data import PairedFrames
 from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
@@ -26,12 +24,19 @@ from tmkt_train.training.checkpoint import (
     restore,
 )
 from tmkt_train.training.diagnostics import gather_diagnostics
-from tmkt_train.training.environment import choose_device, describe_environment, environment_changes, numerics
+from tmkt_train.training.environment import (
+    choose_device,
+    describe_device,
+    describe_environment,
+    environment_changes,
+    numerics,
+    reset_peak_memory,
+)
 from tmkt_train.training.folder import Row, RunFolder, cache_of, create_run_folder
 from tmkt_train.training.iteration import Iteration, build_iteration
 from tmkt_train.training.loop import Evaluation, evaluate, train_one_epoch
 from tmkt_train.training.metrics import epoch_row
-from tmkt_train.training.optimizer import learning_rate_of, set_learning_rate
+from tmkt_train.training.optimizer import learning_rate_of, require_loss_scale, set_learning_rate
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
 from tmkt_train.training.result import count_parameters, result_record, write_end
 from tmkt_train.training.saving import CheckpointSaver, checkpoint_interval_s
@@ -128,6 +133,7 @@ class Run:
         with self.folder.lock(), saver:
             environment = self._read_environment()
             with numerics(self.recipe, environment["num_threads"]):
+                reset_peak_memory(self.setup.device)
                 state = restore(self.folder, self.setup)
                 rows = self.folder.keep_metrics(state.epoch)
                 yield self._started(state, environment)
@@ -169,7 +175,7 @@ class Run:
         return environment
 
     def _started(self, state: TrainingState, environment: dict[str, Any]) -> Started:
-        setup, num_threads = self.setup, torch.get_num_threads()
+        setup = self.setup
         return Started(
             run=self.folder.path,
             cache=self.cache,
@@ -180,7 +186,7 @@ class Run:
             selected_on=selection_split(self.recipe),
             batches_per_epoch=setup.batches_per_epoch,
             num_parameters=count_parameters(setup.model),
-            device=f"{environment['device']}, {num_threads} thread{'s' if num_threads > 1 else ''}",
+            device=describe_device(self.recipe, setup.device, environment["device"]),
             first_epoch=state.epoch,
             first_batch=state.batch,
             notes=self.notes,
@@ -207,6 +213,7 @@ class Run:
         setup = self.setup
         state.tick(setup.device)
         train_s = state.epoch_s
+        require_loss_scale(setup.scaler, f"epoch {state.epoch + 1}")
         selection = self._select(f"epoch {state.epoch + 1}", stop_if_asked)
         state.tick(setup.device)
         name = selection_split(self.recipe)

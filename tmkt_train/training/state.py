@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tmkt_train.training.environment import peak_memory_bytes
+from tmkt_train.training.environment import peak_memory_bytes, peak_reserved_bytes
 from tmkt_train.training.metrics import EpochMeans
 
 
@@ -43,6 +43,7 @@ class TrainingState:
         epoch_s: Seconds spent on the current epoch.
         wall_s: Seconds spent on the run, over all its sessions.
         peak_bytes: Peak memory use, over all its sessions.
+        reserved_bytes: Peak memory taken from the GPU, over all its sessions; 0 on a CPU.
     """
 
     means: EpochMeans
@@ -53,6 +54,7 @@ class TrainingState:
     epoch_s: float = 0.0
     wall_s: float = 0.0
     peak_bytes: int = 0
+    reserved_bytes: int = 0
     _since: float = field(default_factory=time.perf_counter)
 
     @property
@@ -67,6 +69,7 @@ class TrainingState:
         self.wall_s += now - self._since
         self._since = now
         self.peak_bytes = max(self.peak_bytes, peak_memory_bytes(device))
+        self.reserved_bytes = max(self.reserved_bytes, peak_reserved_bytes(device))
 
     def finish_epoch(self, device: torch.device, accuracy: float, loss: float, *, may_be_best: bool = True) -> bool:
         """Move on to the next epoch; return whether the finished one is the best so far, if it may be."""
@@ -88,6 +91,7 @@ class TrainingState:
             "epoch_s": self.epoch_s,
             "wall_s": self.wall_s,
             "peak_bytes": self.peak_bytes,
+            **({"reserved_bytes": self.reserved_bytes} if self.reserved_bytes else {}),
         }
 
     @classmethod
@@ -108,4 +112,5 @@ class TrainingState:
             epoch_s=float(values["epoch_s"]),
             wall_s=float(values["wall_s"]),
             peak_bytes=int(values["peak_bytes"]),
+            reserved_bytes=int(values.get("reserved_bytes", 0)),
         )

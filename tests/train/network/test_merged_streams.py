@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from tmkt_train.method.losses import cka, tet_loss
 from tmkt_train.network.backbones import build_model
@@ -87,3 +88,23 @@ def test_one_head_classifies_both_streams():
     image, event = net.forward_pair(mixed, mixed, merged=True)
     torch.testing.assert_close(image.logits, event.logits)
     assert image.alignment is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_passes_between_layers_and_heads_and_gradients_are_float32(dtype):
+    net = make("scnn", 4, "per-step", "shared").float()
+    net.compute_dtype = dtype
+    seen = set()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _, __, result: seen.add(result.dtype))
+    image, event = net.forward_pair(draw(net, 4, 1).float(), draw(net, 4, 2).float(), tap=True, merged=True)
+    loss = tet_loss(image.logits, torch.arange(4)).mean() - cka(image.alignment, event.alignment).mean()
+    loss.backward()
+    assert seen == {dtype}
+    assert {part.dtype for output in (image, event) for part in (output.logits, output.features, output.alignment)} == {
+        torch.float32
+    }
+    assert {parameter.grad.dtype for parameter in net.body.parameters()} == {torch.float32}
+    assert all(parameter.grad.isfinite().all() for parameter in net.body.parameters())
+    assert all(buffer.isfinite().all() for buffer in net.buffers())

@@ -2,7 +2,13 @@ import pytest
 import torch
 
 from tmkt_train.errors import RunError
-from tmkt_train.training.environment import choose_precision, compute_dtype, environment_changes, numerics
+from tmkt_train.training.environment import (
+    choose_precision,
+    compute_dtype,
+    describe_device,
+    environment_changes,
+    numerics,
+)
 
 from ..conftest import make_recipe
 
@@ -57,3 +63,12 @@ def test_a_run_from_before_precisions_were_recorded_gets_no_note():
     assert environment_changes({"torch": "2.9", "precision": "tf32"}, now) == [
         "precision was tf32 and is float32: the last digits may differ"
     ]
+
+
+def test_the_line_of_the_device_says_a_precision_that_is_not_float32_and_who_chose_it():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda", 0)
+    torch.set_num_threads(1)
+    assert describe_device(make_recipe(), cpu, "cpu") == "cpu, 1 thread"
+    assert describe_device(make_recipe(train__precision="float32"), cuda, "X") == "X, 1 thread"
+    assert describe_device(make_recipe(train__precision="float16"), cuda, "X") == "X, 1 thread, float16"
+    assert describe_device(make_recipe(), cuda, "X") == "X, 1 thread, tf32 (train.precision = auto)"

@@ -5,12 +5,14 @@ import torch
 from torch import nn
 
 from tmkt_data.errors import SpecError
+from tmkt_train.errors import NonFiniteError
 from tmkt_train.recipe.schema import OptimTable
 from tmkt_train.training.optimizer import (
     build_optimizer,
     learning_rate_at,
     learning_rate_of,
     load_optimizer,
+    require_loss_scale,
     set_learning_rate,
 )
 
@@ -110,3 +112,23 @@ def test_a_state_that_was_saved_on_a_gpu_is_loaded_as_this_device_wants_it():
         assert isinstance(group["lr"], float)
     assert all(state["step"].item() == 1 for state in second.state.values())
     second.step()
+
+
+def test_gradients_that_overflow_at_every_loss_scale_stop_the_run():
+    module = nn.Linear(3, 2)
+    optimizer, scaler = build_optimizer(OptimTable(learning_rate=0.1), module), torch.amp.GradScaler("cpu")
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    for number in range(17):
+        require_loss_scale(scaler, f"epoch {number}")
+        scaler.scale((module(torch.ones(1, 3)) * float("inf")).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    message = (
+        "^epoch 18: gradients overflow float16 at a loss scale of 0.5, expected 1 or more; "
+        r"set train.precision=bfloat16 or tf32, or lower optim.learning_rate$"
+    )
+    with pytest.raises(NonFiniteError, match=message):
+        require_loss_scale(scaler, "epoch 18")
+    assert all(torch.equal(*pair) for pair in zip(module.parameters(), before, strict=True))
+    require_loss_scale(torch.amp.GradScaler("cpu", enabled=False), "epoch 1")

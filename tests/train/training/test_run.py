@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -185,6 +186,24 @@ def test_stopped_at_every_step_equals_uninterrupted(tiny_cache, tmp_path, method
             run = resume_run(out)
     assert num_stops >= 5
     assert_same_run(out, tmp_path / "whole")
+
+
+def with_loss_scale(run):
+    """Scale the loss as a run in float16 does, and often enough that the scale changes in each epoch."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=4)
+    return replace(run, setup=replace(run.setup, scaler=scaler))
+
+
+def test_scale_of_the_loss_goes_on_where_a_run_was_stopped(tiny_cache, tmp_path):
+    whole = with_loss_scale(start_run(make_recipe(), cache=tiny_cache, out=tmp_path / "whole"))
+    list(whole.train())
+    out = tmp_path / "cut"
+    with pytest.raises(RunInterruptedError):
+        list(with_loss_scale(start_run(make_recipe(), cache=tiny_cache, out=out)).train(StopAfter(3)))
+    assert load_checkpoint(out / "last.pt")["scaler"]["_growth_tracker"] != 0
+    list(with_loss_scale(resume_run(out)).train())
+    assert_same_run(out, tmp_path / "whole")
+    assert load_checkpoint(out / "last.pt")["scaler"]["scale"] > 64.0
 
 
 def test_fine_tune_starts_anew_on_events(tiny_cache, tmp_path):

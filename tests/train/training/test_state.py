@@ -20,6 +20,13 @@ def test_training_state_comes_back_from_its_values():
     assert list(values) == ["epoch", "step", "best", "means", "num_skipped", "epoch_s", "wall_s", "peak_bytes"]
 
 
+def test_memory_taken_from_a_gpu_is_kept_where_there_is_one():
+    state = TrainingState(EpochMeans(CPU), reserved_bytes=9)
+    assert TrainingState.from_state_dict(state.state_dict(), CPU).reserved_bytes == 9
+    state.tick(CPU)
+    assert state.reserved_bytes == 9
+
+
 def test_best_epoch_is_the_most_accurate_then_the_lowest_loss_then_the_first():
     state = TrainingState(EpochMeans(CPU))
     outcomes = [(0.5, 2.0), (0.6, 3.0), (0.6, 2.5), (0.6, 2.5), (0.4, 0.1)]

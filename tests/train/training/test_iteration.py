@@ -1,0 +1,154 @@
+"""Iterations without a GPU, on tensors that have shapes, dtypes and devices but no values.
+
+Forward and loss run on fake tensors of a GPU. Autograd refuses those where there is none, so the whole iteration runs
+on meta tensors as well. Kernels need values: a hook on all modules lets the plain layers run.
+"""
+
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tmkt_train.data.batches import Batch
+from tmkt_train.data.sampling import DrawKeys
+from tmkt_train.method.methods import build_method
+from tmkt_train.method.mixer import Mixer
+from tmkt_train.network.backbones import build_model
+from tmkt_train.network.network import FrameShape, Heads
+from tmkt_train.network.stages import LayerChoices
+from tmkt_train.recipe.load import find_recipe, load_recipe
+from tmkt_train.training.metrics import LOSS, EpochMeans
+from tmkt_train.training.optimizer import build_optimizer
+
+from ..recipe.test_shipped_recipes import NAMES
+
+# The protocol changes nothing that runs on the device.
+RECIPES = [name for name in NAMES if not name.endswith("paper")]
+NUM_TIME_STEPS = 4
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "is_nonzero", "equal"}
+COPIES = {"_to_copy", "copy_"}
+
+
+class Watch(TorchDispatchMode):
+    """Refuses operations that mix devices or wait for the GPU; numbers are no tensors here."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        devices = {tensor.device.type for tensor in tensors if tensor.ndim or tensor.device.type != "cpu"}
+        if len(devices) > 1:
+            is_async = name in COPIES and (kwargs or {}).get("non_blocking", args[-1] is True)
+            assert is_async, f"{func} mixes {devices}"
+        if devices - {"cpu"}:
+            assert name not in WAITS, f"{func} waits for the device"
+        return result
+
+
+@contextmanager
+def plain_layers():
+    handle = register_module_forward_hook(lambda *_: None)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def build(recipe):
+    shape = FrameShape(NUM_TIME_STEPS, 2, (recipe.data.prepare.size,) * 2)
+    model = build_model(
+        recipe.model.backbone,
+        shape,
+        Heads(7, separate=recipe.model.separate_heads and recipe.has_two_streams),
+        # For the rectangle, spikingjelly asks the driver which GPU there is.
+        LayerChoices(recipe.model.batch_norm, recipe.model.eval_statistics, "triangle"),
+    )
+    start = 0.5 if recipe.mixes_time_steps else None
+    method = build_method(
+        recipe.method.name,
+        recipe.loss,
+        mixer=Mixer(NUM_TIME_STEPS, recipe.mix, start, recipe.slide),
+        feature_size=model.feature_size,
+        image_epochs=recipe.image_epochs,
+    )
+    return model, method
+
+
+def move(module, device):
+    """Give a module tensors on a device; `Module.to` cannot do that with fake ones."""
+    for part in module.modules():
+        for name, tensor in list(part.named_parameters(recurse=False)):
+            setattr(part, name, nn.Parameter(torch.empty(tensor.shape, device=device)))
+        for name, tensor in list(part.named_buffers(recurse=False)):
+            setattr(part, name, torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
+
+
+def draw(recipe, device, batch_size=4):
+    size = recipe.data.prepare.size
+    frames = torch.empty(NUM_TIME_STEPS, batch_size, 2, size, size, device=device)
+    indices = np.arange(batch_size)
+    keys = DrawKeys(0, 0, indices.astype(np.uint64), np.zeros(batch_size, np.int64))
+    labels = torch.empty(batch_size, dtype=torch.int64, device=device)
+    return Batch(frames if recipe.needs_images else None, frames, labels, indices, keys)
+
+
+def run_on_fake_gpu(recipe):
+    model, method = build(recipe)
+    device = torch.device("cuda:0")
+    with FakeTensorMode(), plain_layers():
+        move(model, device)
+        move(method, device)
+        batch, means = draw(recipe, device), EpochMeans(device)
+        draws = method.draw(batch.keys, 0.5)
+        with Watch():
+            objective = method.compute(model, batch, draws)
+            for _ in range(2):
+                means.add({LOSS: objective.loss, **objective.metrics, **draws.gauges}, weight=len(batch))
+    return objective
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_forward_pass_on_a_gpu_mixes_no_devices_and_does_not_wait(name):
+    objective = run_on_fake_gpu(load_recipe(find_recipe(name)))
+    assert objective.loss.device == torch.device("cuda:0")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda x: x + torch.ones(3),
+        lambda x: x.nonzero(),
+        lambda x: x.sum().item(),
+        lambda x: x.cpu(),
+        lambda x: torch.from_numpy(np.ones(3)).to(x.device),
+    ],
+)
+def test_what_mixes_devices_or_waits_is_found(spoil):
+    with Watch(), pytest.raises((AssertionError, RuntimeError, NotImplementedError)):
+        spoil(torch.empty(3, device="meta"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_iteration_mixes_no_devices_and_does_not_wait(name, monkeypatch):
+    # There is no autocast of meta tensors; the losses only ask for none.
+    monkeypatch.setattr(torch, "autocast", lambda **_: nullcontext())
+    recipe = load_recipe(find_recipe(name))
+    model, method = build(recipe)
+    device = torch.device("meta")
+    move(model, device)
+    move(method, device)
+    optimizer = build_optimizer(recipe.optim, model, method)
+    batch, means = draw(recipe, device), EpochMeans(device)
+    draws = method.draw(batch.keys, 0.5)
+    with plain_layers(), Watch():
+        objective = method.compute(model, batch, draws)
+        objective.loss.backward()
+        optimizer.step()
+        means.add({LOSS: objective.loss, **objective.metrics, **draws.gauges}, weight=len(batch))
+    assert {parameter.grad.device for parameter in model.parameters()} == {device}
