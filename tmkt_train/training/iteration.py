@@ -144,7 +144,8 @@ class ReplayedIteration(Iteration):
         static = Batch(image, events, labels, batch.indices, batch.keys)
         self.setup.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Threads that read batches or write a checkpoint may call CUDA meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             step = super()._run(static, draws._replace(points=points), lambda _: None)
         return _Recording(graph, inputs, step)
 
