@@ -5,16 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from tmkt_train.network.cuda.kernels.lanes import LEAST, lane_channels, load_steps
-
-
-@triton.jit
-def _charge(v, values, offset, mask, mean, inverse, weight, bias, HAS_NORM: tl.constexpr):
-    """Return the charge h of one step."""
-    x = tl.load(values + offset, mask=mask, other=0.0).to(v.dtype)
-    if HAS_NORM:
-        x = weight * ((x - mean) * inverse) + bias
-    return v + (x - v) * 0.5
+from tmkt_train.network.cuda.kernels.lanes import LEAST, charge, lane_channels, load_all, load_steps
 
 
 @triton.jit
@@ -68,16 +59,13 @@ def fire(
         flat = group * (FOLD * C) + block * BLOCK + tl.arange(0, BLOCK)
         mask = valid & (flat < num_rows * C)
         offset = stream * num_rows * C + flat
-        v = tl.full((BLOCK,), 0.0, WIDE)
+        y = load_all(values, offset, mask, plane, T)
+        h = charge(y, means, inverses, w, b, T, HAS_NORM, WIDE)
         for t in tl.static_range(T):
-            if HAS_NORM:
-                h = _charge(v, values, offset + t * plane, mask, means[t], inverses[t], w, b, HAS_NORM)
-            else:
-                h = _charge(v, values, offset + t * plane, mask, 0.0, 0.0, 0.0, 0.0, HAS_NORM)
-            fires = h >= LEAST
-            v = tl.where(fires, 0.0, h)
+            fires = h[t] >= LEAST
             tl.store(spikes + offset + t * plane, fires.to(spikes.dtype.element_ty), mask=mask)
             if KEEPS:
+                v = tl.where(fires, 0.0, h[t])
                 tl.store(potentials + offset + t * plane, v.to(potentials.dtype.element_ty), mask=mask)
 
 
@@ -139,20 +127,16 @@ def fire_and_pool(
         pixel = (frame * height + 2 * (place // per_row)) * width + 2 * (place % per_row)
         offset = (stream * num_rows + pixel) * C + channel
         out = (stream * num_pooled + row) * C + channel
-        a00 = tl.full((BLOCK,), 0.0, WIDE)
-        a01, a10, a11 = a00, a00, a00
+        number = ()
+        for _ in tl.static_range(T):
+            number = number + (tl.full((BLOCK,), 0, tl.int32),)
+        for corner in tl.static_range(4):
+            y = load_all(values, offset + (corner // 2 * width + corner % 2) * C, mask, plane, T)
+            h = charge(y, means, inverses, w, b, T, HAS_NORM, WIDE)
+            counted = ()
+            for t in tl.static_range(T):
+                counted = counted + (number[t] + (h[t] >= LEAST).to(tl.int32),)
+            number = counted
         for t in tl.static_range(T):
-            m, r = 0.0, 0.0
-            if HAS_NORM:
-                m, r = means[t], inverses[t]
-            here = offset + t * plane
-            a00 = _charge(a00, values, here, mask, m, r, w, b, HAS_NORM)
-            a01 = _charge(a01, values, here + C, mask, m, r, w, b, HAS_NORM)
-            a10 = _charge(a10, values, here + width * C, mask, m, r, w, b, HAS_NORM)
-            a11 = _charge(a11, values, here + width * C + C, mask, m, r, w, b, HAS_NORM)
-            f00, f01, f10, f11 = a00 >= LEAST, a01 >= LEAST, a10 >= LEAST, a11 >= LEAST
-            number = f00.to(tl.int32) + f01.to(tl.int32) + f10.to(tl.int32) + f11.to(tl.int32)
-            share = number.to(WIDE) * 0.25
+            share = number[t].to(tl.float32) * 0.25
             tl.store(pooled + out + t * pooled_plane, share.to(pooled.dtype.element_ty), mask=mask)
-            a00, a01 = tl.where(f00, 0.0, a00), tl.where(f01, 0.0, a01)
-            a10, a11 = tl.where(f10, 0.0, a10), tl.where(f11, 0.0, a11)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from tmkt_train.network.cuda.kernels.lanes import LEAST, lane_channels, load_steps, unit_charges
+from tmkt_train.network.cuda.kernels.lanes import LEAST, charge, lane_channels, load_all, load_steps
 
 
 @triton.jit
@@ -23,37 +23,39 @@ def _spike_offset(stream, row, channel, mask, num_rows, height, width, C: tl.con
 
 @triton.jit
 def _neuron_gradient(
-    charge,
-    later,
-    spike_grad,
-    spike_offset,
-    spike_mask,
-    membrane_grad,
-    offset,
-    mask,
+    charges,
+    grads,
+    membranes,
+    T: tl.constexpr,
     IS_TRIANGLE: tl.constexpr,
     IS_POOLED: tl.constexpr,
     HAS_SPIKES: tl.constexpr,
     HAS_MEMBRANES: tl.constexpr,
 ):
-    """Return dx of one step, which the step before takes as `later`.
+    """Return the gradient dx of the input of the neurons at all steps, from those of spikes g and potentials gv.
 
     With z = h - threshold and the surrogate g'(z):
     dh_t = g_t g'(z_t) + (gv_t + dh_{t+1} / 2) (1 - s_t), and dx_t = dh_t / 2.
     """
-    if HAS_MEMBRANES:
-        later += tl.load(membrane_grad + offset, mask=mask, other=0.0).to(later.dtype)
-    found = tl.where(charge >= LEAST, 0.0, later)
-    if HAS_SPIKES:
-        z = tl.abs(charge - LEAST)
-        grad = tl.load(spike_grad + spike_offset, mask=spike_mask, other=0.0).to(later.dtype)
-        if IS_POOLED:
-            grad = grad * 0.25
-        if IS_TRIANGLE:
-            found += grad * tl.maximum(2.0 - 4.0 * z, 0.0)
-        else:
-            found += tl.where(z < 0.5, grad, 0.0)
-    return found * 0.5
+    found = ()
+    later = tl.full(charges[0].shape, 0.0, charges[0].dtype)
+    for i in tl.static_range(T):
+        h = charges[T - 1 - i]
+        if HAS_MEMBRANES:
+            later += membranes[T - 1 - i].to(h.dtype)
+        later = tl.where(h >= LEAST, 0.0, later)
+        if HAS_SPIKES:
+            z = tl.abs(h - LEAST)
+            grad = grads[T - 1 - i].to(h.dtype)
+            if IS_POOLED:
+                grad = grad * 0.25
+            if IS_TRIANGLE:
+                later += grad * tl.maximum(2.0 - 4.0 * z, 0.0)
+            else:
+                later += tl.where(z < 0.5, grad, 0.0)
+        later = later * 0.5
+        found = (later,) + found
+    return found
 
 
 @triton.jit
@@ -118,30 +120,18 @@ def gradient_sums(
         mask = valid & (flat < num_rows * C)
         offset = stream * num_rows * C + flat
         at, spike_mask = _spike_offset(stream, group * FOLD + sub, channel, mask, num_rows, height, width, C, IS_POOLED)
-        charges = unit_charges(values, offset, mask, plane, means, inverses, w, b, T, True, wide)
-        later = tl.full((BLOCK,), 0.0, wide)
+        y = load_all(values, offset, mask, plane, T)
+        grads, membranes = (), ()
+        if HAS_SPIKES:
+            grads = load_all(spike_grad, at, spike_mask, spike_plane, T)
+        if HAS_MEMBRANES:
+            membranes = load_all(membrane_grad, offset, mask, plane, T)
+        h = charge(y, means, inverses, w, b, T, True, wide)
+        d = _neuron_gradient(h, grads, membranes, T, IS_TRIANGLE, IS_POOLED, HAS_SPIKES, HAS_MEMBRANES)
         new_sums, new_products = (), ()
-        for i in tl.static_range(T):
-            here = offset + (T - 1 - i) * plane
-            later = _neuron_gradient(
-                charges[T - 1 - i],
-                later,
-                spike_grad,
-                at + (T - 1 - i) * spike_plane,
-                spike_mask,
-                membrane_grad,
-                here,
-                mask,
-                IS_TRIANGLE,
-                IS_POOLED,
-                HAS_SPIKES,
-                HAS_MEMBRANES,
-            )
-            y = tl.load(values + here, mask=mask, other=0.0).to(wide)
-            new_sums = (sums[T - 1 - i] + later,) + new_sums
-            new_products = (
-                products[T - 1 - i] + later * ((y - means[T - 1 - i]) * inverses[T - 1 - i]),
-            ) + new_products
+        for t in tl.static_range(T):
+            new_sums = new_sums + (sums[t] + d[t],)
+            new_products = new_products + (products[t] + d[t] * ((y[t].to(wide) - means[t]) * inverses[t]),)
         sums, products = new_sums, new_products
     lanes = tl.num_programs(2) * BLOCK
     for t in tl.static_range(T):
@@ -305,29 +295,18 @@ def input_gradient(
         mask = valid & (flat < num_rows * C)
         offset = stream * num_rows * C + flat
         at, spike_mask = _spike_offset(stream, group * FOLD + sub, channel, mask, num_rows, height, width, C, IS_POOLED)
-        charges = unit_charges(values, offset, mask, plane, means, inverses, w, b, T, HAS_NORM, WIDE)
-        later = tl.full((BLOCK,), 0.0, WIDE)
-        for i in tl.static_range(T):
-            here = offset + (T - 1 - i) * plane
-            later = _neuron_gradient(
-                charges[T - 1 - i],
-                later,
-                spike_grad,
-                at + (T - 1 - i) * spike_plane,
-                spike_mask,
-                membrane_grad,
-                here,
-                mask,
-                IS_TRIANGLE,
-                IS_POOLED,
-                HAS_SPIKES,
-                HAS_MEMBRANES,
-            )
-            found = later
+        y = load_all(values, offset, mask, plane, T)
+        grad, membranes = (), ()
+        if HAS_SPIKES:
+            grad = load_all(spike_grad, at, spike_mask, spike_plane, T)
+        if HAS_MEMBRANES:
+            membranes = load_all(membrane_grad, offset, mask, plane, T)
+        h = charge(y, means, inverses, w, b, T, HAS_NORM, WIDE)
+        d = _neuron_gradient(h, grad, membranes, T, IS_TRIANGLE, IS_POOLED, HAS_SPIKES, HAS_MEMBRANES)
+        for t in tl.static_range(T):
+            found = d[t]
             if HAS_STATISTICS:
-                y = tl.load(values + here, mask=mask, other=0.0).to(WIDE)
-                away = (y - means[T - 1 - i]) * inverses[T - 1 - i]
-                found = found - grads[T - 1 - i] - away * products[T - 1 - i]
+                found = found - grads[t] - (y[t].to(WIDE) - means[t]) * inverses[t] * products[t]
             if HAS_NORM:
-                found = found * (w * inverses[T - 1 - i])
-            tl.store(out + here, found.to(out.dtype.element_ty), mask=mask)
+                found = found * (w * inverses[t])
+            tl.store(out + offset + t * plane, found.to(out.dtype.element_ty), mask=mask)

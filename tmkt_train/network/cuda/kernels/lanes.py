@@ -29,24 +29,24 @@ def load_steps(source, first, channel, valid, T: tl.constexpr, C: tl.constexpr):
 
 
 @triton.jit
-def unit_charges(
-    values,
-    offset,
-    mask,
-    plane,
-    mean,
-    inverse,
-    weight,
-    bias,
-    T: tl.constexpr,
-    HAS_NORM: tl.constexpr,
-    WIDE: tl.constexpr,
-):
+def load_all(source, offset, mask, plane, T: tl.constexpr):
+    """Return the values of all steps as a tuple.
+
+    Kernels load everything that they need of a group before they store anything: no load may overtake a store.
+    """
+    steps = ()
+    for t in tl.static_range(T):
+        steps = steps + (tl.load(source + offset + t * plane, mask=mask, other=0.0),)
+    return steps
+
+
+@triton.jit
+def charge(values, mean, inverse, weight, bias, T: tl.constexpr, HAS_NORM: tl.constexpr, WIDE: tl.constexpr):
     """Return the charges h of all steps, from rest: x = weight (y - mean) inverse + bias; h = v + (x - v) / 2."""
     charges = ()
-    v = tl.full(offset.shape, 0.0, WIDE)
+    v = tl.full(values[0].shape, 0.0, WIDE)
     for t in tl.static_range(T):
-        x = tl.load(values + offset + t * plane, mask=mask, other=0.0).to(WIDE)
+        x = values[t].to(WIDE)
         if HAS_NORM:
             x = weight * ((x - mean[t]) * inverse[t]) + bias
         h = v + (x - v) * 0.5
