@@ -37,6 +37,7 @@ def few_programs(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     Rows of 512 channels are cut into two blocks, as on a GPU.
     """
     monkeypatch.setattr(launch, "BLOCK", 256 if case.channels > 256 else 1024)
+    monkeypatch.setattr(launch, "GRADIENT_BLOCK", launch.BLOCK)
     monkeypatch.setattr(launch, "_UNROLL", 2)
     monkeypatch.setattr(launch, "_SUMMING", 12)
     monkeypatch.setattr(launch, "_WRITING", 4)

@@ -83,12 +83,12 @@ def fire_and_pool(
     span,
     plane,
     pooled_plane,
-    height,
-    width,
     T: tl.constexpr,
     C: tl.constexpr,
     FOLD: tl.constexpr,
     BLOCK: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
     HAS_NORM: tl.constexpr,
     WIDE: tl.constexpr,
 ):
@@ -107,8 +107,6 @@ def fire_and_pool(
         span: Groups of a program.
         plane: Values of a step.
         pooled_plane: Values of a step after pooling.
-        height: H.
-        width: W.
     """
     stream, block = tl.program_id(1), tl.program_id(2)
     sub, channel, valid = lane_channels(block, C, FOLD, BLOCK)
@@ -118,20 +116,19 @@ def fire_and_pool(
         inverses = load_steps(inverse, stream * T, channel, valid, T, C)
         w = tl.load(weight + channel, mask=valid, other=0.0)
         b = tl.load(bias + channel, mask=valid, other=0.0)
-    per_row, per_frame = width // 2, (height // 2) * (width // 2)
     start = tl.program_id(0) * span
     for group in range(start, tl.minimum(start + span, num_groups)):
         row = group * FOLD + sub
         mask = valid & (row < num_pooled)
-        frame, place = row // per_frame, row % per_frame
-        pixel = (frame * height + 2 * (place // per_row)) * width + 2 * (place % per_row)
+        frame, place = row // ((HEIGHT // 2) * (WIDTH // 2)), row % ((HEIGHT // 2) * (WIDTH // 2))
+        pixel = (frame * HEIGHT + 2 * (place // (WIDTH // 2))) * WIDTH + 2 * (place % (WIDTH // 2))
         offset = (stream * num_rows + pixel) * C + channel
         out = (stream * num_pooled + row) * C + channel
         number = ()
         for _ in tl.static_range(T):
             number = number + (tl.full((BLOCK,), 0, tl.int32),)
         for corner in tl.static_range(4):
-            y = load_all(values, offset + (corner // 2 * width + corner % 2) * C, mask, plane, T)
+            y = load_all(values, offset + (corner // 2 * WIDTH + corner % 2) * C, mask, plane, T)
             h = charge(y, means, inverses, w, b, T, HAS_NORM, WIDE)
             counted = ()
             for t in tl.static_range(T):

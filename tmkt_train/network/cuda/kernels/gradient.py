@@ -1,4 +1,4 @@
-"""The gradient through neurons, pooling and norm: sums over the rows first, then the values."""
+"""The gradient through neurons, pooling and norm: sums over the rows, and then the gradient of the values."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from tmkt_train.network.cuda.kernels.lanes import LEAST, charge, lane_channels, 
 
 
 @triton.jit
-def _spike_offset(stream, row, channel, mask, num_rows, height, width, C: tl.constexpr, IS_POOLED: tl.constexpr):
+def _spike_offset(
+    stream,
+    row,
+    channel,
+    mask,
+    num_rows,
+    C: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    IS_POOLED: tl.constexpr,
+):
     """Return where the gradient of a neuron's spikes lies, and whether it has one."""
     if not IS_POOLED:
         return (stream * num_rows + row) * C + channel, mask
-    per_frame = height * width
-    frame, place = row // per_frame, row % per_frame
-    i, j = place // width // 2, place % width // 2
-    num_pooled = num_rows // per_frame * ((height // 2) * (width // 2))
-    pooled = (frame * (height // 2) + i) * (width // 2) + j
-    return (stream * num_pooled + pooled) * C + channel, mask & (i < height // 2) & (j < width // 2)
+    frame, place = row // (HEIGHT * WIDTH), row % (HEIGHT * WIDTH)
+    i, j = place // WIDTH // 2, place % WIDTH // 2
+    num_pooled = num_rows // (HEIGHT * WIDTH) * ((HEIGHT // 2) * (WIDTH // 2))
+    pooled = (frame * (HEIGHT // 2) + i) * (WIDTH // 2) + j
+    return (stream * num_pooled + pooled) * C + channel, mask & (i < HEIGHT // 2) & (j < WIDTH // 2)
 
 
 @triton.jit
@@ -73,12 +82,12 @@ def gradient_sums(
     span,
     plane,
     spike_plane,
-    height,
-    width,
     T: tl.constexpr,
     C: tl.constexpr,
     FOLD: tl.constexpr,
     BLOCK: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
     IS_TRIANGLE: tl.constexpr,
     IS_POOLED: tl.constexpr,
     HAS_SPIKES: tl.constexpr,
@@ -100,8 +109,6 @@ def gradient_sums(
         span: Groups of a tile.
         plane: Values of a step.
         spike_plane: Values of a step of `spike_grad`.
-        height: H.
-        width: W.
     """
     tile, stream, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     wide: tl.constexpr = partial.dtype.element_ty
@@ -119,7 +126,7 @@ def gradient_sums(
         flat = group * (FOLD * C) + block * BLOCK + tl.arange(0, BLOCK)
         mask = valid & (flat < num_rows * C)
         offset = stream * num_rows * C + flat
-        at, spike_mask = _spike_offset(stream, group * FOLD + sub, channel, mask, num_rows, height, width, C, IS_POOLED)
+        at, spike_mask = _spike_offset(stream, group * FOLD + sub, channel, mask, num_rows, C, HEIGHT, WIDTH, IS_POOLED)
         y = load_all(values, offset, mask, plane, T)
         grads, membranes = (), ()
         if HAS_SPIKES:
@@ -141,89 +148,6 @@ def gradient_sums(
 
 
 @triton.jit
-def combine_gradient(
-    partial,
-    sums,
-    num_tiles,
-    size,
-    C: tl.constexpr,
-    FOLD: tl.constexpr,
-    LANES: tl.constexpr,
-    PARTS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
-    """Add the tiles of each (stream, step) in float64, in a fixed order; program (s T + t, block of channels).
-
-    Args:
-        partial: See `gradient_sums`.
-        sums: Written: shape (2, S T, C).
-        num_tiles: Number of tiles.
-        size: S T C.
-    """
-    step = tl.program_id(0)
-    channel = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
-    part = tl.arange(0, PARTS)
-    first = tl.full((PARTS, WIDTH), 0.0, tl.float64)
-    second = tl.full((PARTS, WIDTH), 0.0, tl.float64)
-    for start in range(0, num_tiles * FOLD, PARTS):
-        tile, sub = (start + part) // FOLD, (start + part) % FOLD
-        mask = (tile < num_tiles)[:, None] & (channel < C)[None, :]
-        source = partial + (step * num_tiles + tile)[:, None] * (2 * LANES) + (sub * C)[:, None] + channel[None, :]
-        first += tl.load(source, mask=mask, other=0.0).to(tl.float64)
-        second += tl.load(source + LANES, mask=mask, other=0.0).to(tl.float64)
-    out = sums + step * C + channel
-    tl.store(out, tl.sum(first, axis=0).to(sums.dtype.element_ty), mask=channel < C)
-    tl.store(out + size, tl.sum(second, axis=0).to(sums.dtype.element_ty), mask=channel < C)
-
-
-@triton.jit
-def affine_gradient(
-    sums,
-    weight_grad,
-    bias_grad,
-    num_rows,
-    size,
-    S: tl.constexpr,
-    T: tl.constexpr,
-    C: tl.constexpr,
-    IS_FUSED: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
-    """Write the gradients of weight and bias, and turn sums into means over what the statistics were taken of.
-
-    Args:
-        sums: Changed: shape (2, S T, C).
-        weight_grad: Written: shape (C,).
-        bias_grad: Written: shape (C,).
-        num_rows: Values per stream, step and channel.
-        size: S T C.
-    """
-    channel = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
-    mask = channel < C
-    wide: tl.constexpr = sums.dtype.element_ty
-    for which in tl.static_range(2):
-        everything = tl.full((WIDTH,), 0.0, tl.float64)
-        for s in tl.static_range(S):
-            found = ()
-            total = tl.full((WIDTH,), 0.0, tl.float64)
-            for t in tl.static_range(T):
-                one = tl.load(sums + which * size + (s * T + t) * C + channel, mask=mask, other=0.0).to(tl.float64)
-                found = found + (one,)
-                total += one
-            everything += total
-            for t in tl.static_range(T):
-                share = found[t]
-                if IS_FUSED:
-                    share = total / T
-                out = sums + which * size + (s * T + t) * C + channel
-                tl.store(out, (share / num_rows).to(wide), mask=mask)
-        if which == 0:
-            tl.store(bias_grad + channel, everything.to(wide), mask=mask)
-        else:
-            tl.store(weight_grad + channel, everything.to(wide), mask=mask)
-
-
-@triton.jit
 def input_gradient(
     values,
     spike_grad,
@@ -239,13 +163,13 @@ def input_gradient(
     span,
     plane,
     spike_plane,
-    height,
-    width,
     size,
     T: tl.constexpr,
     C: tl.constexpr,
     FOLD: tl.constexpr,
     BLOCK: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
     IS_TRIANGLE: tl.constexpr,
     IS_POOLED: tl.constexpr,
     HAS_SPIKES: tl.constexpr,
@@ -274,8 +198,6 @@ def input_gradient(
         span: Groups of a program.
         plane: Values of a step.
         spike_plane: Values of a step of `spike_grad`.
-        height: H.
-        width: W.
         size: S T C.
     """
     stream, block = tl.program_id(1), tl.program_id(2)
@@ -294,7 +216,7 @@ def input_gradient(
         flat = group * (FOLD * C) + block * BLOCK + tl.arange(0, BLOCK)
         mask = valid & (flat < num_rows * C)
         offset = stream * num_rows * C + flat
-        at, spike_mask = _spike_offset(stream, group * FOLD + sub, channel, mask, num_rows, height, width, C, IS_POOLED)
+        at, spike_mask = _spike_offset(stream, group * FOLD + sub, channel, mask, num_rows, C, HEIGHT, WIDTH, IS_POOLED)
         y = load_all(values, offset, mask, plane, T)
         grad, membranes = (), ()
         if HAS_SPIKES:

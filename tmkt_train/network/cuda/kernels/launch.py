@@ -10,14 +10,16 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from tmkt_train.network.cuda.kernels import firing, gradient, statistics
+from tmkt_train.network.cuda.kernels import affine, firing, gradient, statistics
 
 BLOCK = 256
 """Lanes of a program; with 4 warps each thread has 2."""
+GRADIENT_BLOCK = 128
+"""Lanes of a program that computes gradients: one a thread, as each keeps several numbers of every step."""
 NUM_WARPS = 4
 _UNROLL = 16
-_SUMMING = 1056
-"""Programs that each write sums: eight for each multiprocessor of an H100; their buffer is a few MB."""
+_SUMMING = 2112
+"""Programs that each write sums: sixteen for each multiprocessor of an H100; their buffer is a few MB."""
 _WRITING = 4224
 _LEAST_GROUPS = 8
 """Groups of rows that a program has at least, so that loading its parameters pays."""
@@ -58,7 +60,7 @@ class Extent(NamedTuple):
 
     @classmethod
     def of(cls, values: Tensor, num_streams: int) -> Extent:
-        """Return the shape of values (T, S B, H, W, C)."""
+        """Return that of values (T, S B, H, W, C)."""
         steps, frames, height, width, channels = values.shape
         return cls(steps, num_streams, frames // num_streams, height, width, channels)
 
@@ -74,7 +76,10 @@ class Extent(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """How rows are shared out: `num_tiles` programs with `span` each of `num_groups` groups of `fold` rows."""
+    """How rows are shared out: `num_tiles` programs with `span` each of `num_groups` groups of `fold` rows.
+
+    There are `blocks` blocks of channels.
+    """
 
     fold: int
     blocks: int
@@ -83,12 +88,12 @@ class Tiles(NamedTuple):
     num_tiles: int
 
     @classmethod
-    def of(cls, num_rows: int, num_channels: int, target: int) -> Tiles:
-        """Share out rows among about `target` programs, all blocks of channels counted."""
-        fold = max(1, BLOCK // num_channels)
+    def of(cls, num_rows: int, num_channels: int, target: int, block: int) -> Tiles:
+        """Share out rows among about `target` programs of `block` lanes, all blocks of channels counted."""
+        fold = max(1, block // num_channels)
         if num_channels % 8 and fold > 8:
             fold -= fold % 8  # Groups then start at multiples of 16 bytes.
-        blocks = -(-num_channels // BLOCK)
+        blocks = -(-num_channels // block)
         num_groups = -(-num_rows // fold)
         count = max(1, min(target // blocks, num_groups // _LEAST_GROUPS))
         span = -(-num_groups // count)
@@ -143,7 +148,7 @@ def batch_statistics(
     mean, variance, inverse = found
     extent = Extent.of(values, mean.shape[0])
     steps, streams, channels = extent.num_time_steps, extent.num_streams, extent.num_channels
-    tiles = Tiles.of(extent.num_rows, channels, max(1, 2 * _SUMMING // (steps * streams)))
+    tiles = Tiles.of(extent.num_rows, channels, max(1, _SUMMING // (steps * streams)), BLOCK)
     lanes = tiles.blocks * BLOCK
     partial = mean.new_empty(steps * streams, tiles.num_tiles, 2, lanes)
     rows = {"num_rows": extent.num_rows, "num_groups": tiles.num_groups, "span": tiles.span}
@@ -189,7 +194,7 @@ def fire(
     """
     extent = Extent.of(values, num_streams)
     rows = extent.num_pooled if is_pooled else extent.num_rows
-    tiles = Tiles.of(rows, extent.num_channels, max(1, _WRITING // num_streams))
+    tiles = Tiles.of(rows, extent.num_channels, max(1, _WRITING // num_streams), BLOCK)
     common = {"values": values, **parameters._asdict(), "num_rows": extent.num_rows}
     common |= {"num_groups": tiles.num_groups, "span": tiles.span, "plane": values[0].numel()}
     constants = {"T": extent.num_time_steps, "C": extent.num_channels, "FOLD": tiles.fold, "BLOCK": BLOCK}
@@ -200,8 +205,8 @@ def fire(
         yield Launch(firing.fire, grid, {**common, "spikes": spikes, "potentials": potentials}, constants | keeps)
     elif spikes.numel() > 0:
         pooled = {"pooled": spikes, "num_pooled": rows, "pooled_plane": spikes[0].numel()}
-        size = {"height": extent.height, "width": extent.width}
-        yield Launch(firing.fire_and_pool, grid, common | pooled | size, constants)
+        constants |= {"HEIGHT": extent.height, "WIDTH": extent.width}
+        yield Launch(firing.fire_and_pool, grid, common | pooled, constants)
 
 
 class Surroundings(NamedTuple):
@@ -246,8 +251,8 @@ def fire_gradient(
     """
     extent = Extent.of(values, how.num_streams)
     steps, streams, channels = extent.num_time_steps, extent.num_streams, extent.num_channels
-    tiles = Tiles.of(extent.num_rows, channels, max(1, _SUMMING // streams))
-    lanes, width = tiles.blocks * BLOCK, -(-channels // _WIDTH)
+    tiles = Tiles.of(extent.num_rows, channels, max(1, _SUMMING // streams), GRADIENT_BLOCK)
+    lanes, width = tiles.blocks * GRADIENT_BLOCK, -(-channels // _WIDTH)
     wide, size = wide_dtype(values), steps * streams * channels
     sums = values.new_empty(2, steps * streams, channels, dtype=wide)
     spikes = values if spike_grad is None else spike_grad
@@ -259,35 +264,31 @@ def fire_gradient(
         "num_rows": extent.num_rows,
         "plane": values[0].numel(),
         "spike_plane": spikes[0].numel(),
-        "height": extent.height,
-        "width": extent.width,
     }
-    constants = {"T": steps, "C": channels, "FOLD": tiles.fold, "BLOCK": BLOCK, "IS_TRIANGLE": how.is_triangle}
-    constants |= {"IS_POOLED": how.is_pooled and spike_grad is not None}
+    constants = {"T": steps, "C": channels, "FOLD": tiles.fold, "BLOCK": GRADIENT_BLOCK}
+    is_pooled = how.is_pooled and spike_grad is not None
+    constants |= {"IS_TRIANGLE": how.is_triangle, "IS_POOLED": is_pooled}
+    constants |= {"HEIGHT": extent.height if is_pooled else 1, "WIDTH": extent.width if is_pooled else 1}
     constants |= {"HAS_SPIKES": spike_grad is not None, "HAS_MEMBRANES": membrane_grad is not None}
     if parameters.exist:
         partial = values.new_empty(steps * streams, tiles.num_tiles, 2, lanes, dtype=wide)
         span = {"num_groups": tiles.num_groups, "span": tiles.span}
+        grid = tiles.num_tiles, streams, tiles.blocks
+        yield Launch(gradient.gradient_sums, grid, {**common, **span, "partial": partial}, constants)
         yield Launch(
-            gradient.gradient_sums,
-            (tiles.num_tiles, streams, tiles.blocks),
-            {**common, **span, "partial": partial},
-            constants,
-        )
-        yield Launch(
-            gradient.combine_gradient,
+            affine.combine_gradient,
             (steps * streams, width),
             {"partial": partial, "sums": sums, "num_tiles": tiles.num_tiles, "size": size},
             {"C": channels, "FOLD": tiles.fold, "LANES": lanes, "PARTS": _PARTS, "WIDTH": _WIDTH},
         )
         yield Launch(
-            gradient.affine_gradient,
+            affine.affine_gradient,
             (width,),
             {"sums": sums, "weight_grad": weight_grad, "bias_grad": bias_grad}
             | {"num_rows": extent.num_rows, "size": size},
             {"S": streams, "T": steps, "C": channels, "IS_FUSED": how.is_fused, "WIDTH": _WIDTH},
         )
-    tiles = Tiles.of(extent.num_rows, channels, max(1, _WRITING // streams))
+    tiles = Tiles.of(extent.num_rows, channels, max(1, 2 * _WRITING // streams), GRADIENT_BLOCK)
     yield Launch(
         gradient.input_gradient,
         (tiles.num_tiles, streams, tiles.blocks),
