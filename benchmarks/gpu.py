@@ -48,12 +48,15 @@ class Step(NamedTuple):
 STEPS: dict[str, Step] = {
     "versions": Step("gpu_checks", 60, "versions, device, and which parts of tmkt and of the machine are there"),
     "ceilings": Step("gpu_ceilings", 30, "copy on the device, and matrix products per precision"),
+    "kernels": Step("gpu_kernels", 75, "kernels compiled by many processes, so that nothing later waits for them"),
     "step": Step("gpu_step", 120, "a training step at the paper's size beside the reference: time, memory, waiting"),
     "profile": Step("gpu_profile", 60, "where a step spends the GPU, by class of kernels, and its busy share"),
     "convolutions": Step("gpu_ceilings", 45, "cuDNN: layer x pass x precision x memory order"),
     "exactness": Step("gpu_checks", 60, "one step in float64 on the GPU beside the CPU: loss and gradients"),
     "tests": Step("gpu_checks", 120, "pytest -m gpu"),
     "networks": Step("gpu_step", 60, "the steps of SCNN and ResNet-18"),
+    "training": Step("gpu_training", 150, "epochs of a recipe; stopped and resumed; minutes for 300 epochs"),
+    "curves": Step("gpu_training", 150, "loss and accuracy of a short training, precisions x seeds"),
 }
 
 
@@ -101,7 +104,8 @@ def run_step(name: str, limit_s: float, cpu: bool, part: Path) -> dict[str, Any]
         lines = errors.read().strip().splitlines()
     found: dict[str, Any] = json.loads(part.read_text()) if part.is_file() else {}
     if error is None and process.returncode != 0:
-        error = next((line for line in reversed(lines) if line.strip()), f"exit code {process.returncode}")
+        error = next((line for line in reversed(lines) if line.strip()), "")
+        error = f"exit code {process.returncode}: {error}"
         found["stderr"] = lines[-30:]
     if error is not None:
         found["error"] = error

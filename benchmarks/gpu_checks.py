@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
+import json
 import os
 import platform
 import subprocess
@@ -14,10 +15,9 @@ import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import torch
-from gpu_work import Work, line_of, synchronize
+from gpu_work import Work, synchronize
 
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("torch", "triton", "spikingjelly", "numpy", "numba", "h5py", "pydantic", "filelock", "pytest")
@@ -126,34 +126,45 @@ def run_tests(work: Work) -> None:
     files = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text())
     work.put("files", [str(path.relative_to(ROOT)) for path in files])
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        # Warnings of versions that nobody has tested here are no failures of the tests.
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default", f"--junitxml={report}"]
-        command += ["--collect-only"] if work.is_tiny else []
-        limit_s = work.left_s() - 2
+        failures = Path(folder) / "failures.jsonl"
         try:
-            done = subprocess.run(
-                [*command, *map(str, files)], cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            output = error.stdout.decode() if isinstance(error.stdout, bytes) else ""
-            work.put("output", output.splitlines()[-40:])
+            lines, code = _run_pytest(files, work, failures)
+        finally:
+            work.put("failures", _failures(failures))
+        work.put("summary", lines[-1] if lines else "")
+        work.put("exit_code", code)
+        work.put("output", lines[-30:])
+
+
+def _run_pytest(files: list[Path], work: Work, failures: Path) -> tuple[list[str], int]:
+    """Return the lines of pytest and its exit code; several processes compile kernels faster."""
+    # Warnings of versions that nobody has tested here are no failures of the tests.
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "gpu_report", "--tb=short"]
+    if work.is_tiny:
+        command.append("--collect-only")
+    elif importlib.util.find_spec("xdist") is not None:
+        command += ["-n", str(min(8, os.cpu_count() or 1))]
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"TMKT_FAILURES": str(failures), "PYTHONPATH": paths}
+    limit_s = work.left_s() - 2
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            [*command, *map(str, files)], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            code = process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
             raise SystemExit(f"pytest took more than {limit_s:.0f} s") from None
-        lines = done.stdout.strip().splitlines()
-        work.put("summary", lines[-1] if lines else line_of(RuntimeError(done.stderr)))
-        work.put("exit_code", done.returncode)
-        work.put("output", lines[-60:])
-        if report.is_file():
-            work.put("failures", _failures(report))
+        output.seek(0)
+        return output.read().strip().splitlines(), code
 
 
-def _failures(report: Path) -> dict[str, str]:
-    """Return the tests that failed, with the line of each."""
-    found: dict[str, str] = {}
-    for case in ET.parse(report).iter("testcase"):
-        for kind in ("failure", "error"):
-            problem = case.find(kind)
-            if problem is not None:
-                name = f"{case.get('classname')}::{case.get('name')}"
-                found[name] = (problem.get("message") or "").strip()[:600]
-    return found
+def _failures(path: Path) -> dict[str, Any]:
+    """Return the failures that were written down: how many, the tests by message, and a traceback of each message."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    found: dict[str, Any] = {}
+    for row in rows:
+        one = found.setdefault(f"{row['when']}: {row['message']}", {"tests": [], "traceback": row["traceback"]})
+        one["tests"].append(row["test"])
+    return {"count": len(rows), "by_message": found}

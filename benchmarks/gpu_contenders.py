@@ -91,6 +91,13 @@ Take = Callable[[], Tensor]
 """Train for one step; return the loss."""
 
 
+class Running(NamedTuple):
+    """A contender at work: what trains for a step, and its network."""
+
+    take: Take
+    network: nn.Module
+
+
 @contextmanager
 def settings_of(contender: Contender, system: System) -> Iterator[None]:
     """Set what torch takes from the process: for ours as a run sets it, for the reference as its script does."""
@@ -101,8 +108,8 @@ def settings_of(contender: Contender, system: System) -> Iterator[None]:
         yield
 
 
-def build(contender: Contender, system: System, batch: Batch) -> Take:
-    """Build a contender with the weights that all have; call it, and what it returns, in `settings_of`.
+def build(contender: Contender, system: System, batch: Batch) -> Running:
+    """Build a contender with the weights that all have; call this, and its steps, in `settings_of`.
 
     Raises:
         NotThereError: This version of tmkt cannot do it.
@@ -114,7 +121,8 @@ def build(contender: Contender, system: System, batch: Batch) -> Take:
     if contender.who == "reference":
         if system.backbone != "vgg-snn":
             raise NotThereError("the reference is a VGG-SNN")
-        return _build_reference(Reference(model).to(device), batch)
+        network = Reference(model).to(device)
+        return Running(_build_reference(network, batch), network)
     model.to(device)
     if device.type == "cpu" and (contender.is_graph or dtype_of(contender.precision) != torch.float32):
         raise NotThereError("on a GPU only")
@@ -122,13 +130,13 @@ def build(contender: Contender, system: System, batch: Batch) -> Take:
         raise NotThereError("iterations cannot be recorded in this version")
     take = _build_ours(contender, system, model, batch)
     if contender.who != "plain" or contender.precision in ("float32", "tf32") or hasattr(model, "compute_dtype"):
-        return take
+        return Running(take, model)
 
     def cast() -> Tensor:
         with torch.autocast(device.type, dtype_of(contender.precision)):
             return take()
 
-    return cast
+    return Running(cast, model)
 
 
 def _build_reference(network: nn.Module, batch: Batch) -> Take:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from gpu_contenders import (
     small,
 )
 from gpu_work import Work, line_of, release, run_ms, synchronize
+from torch import nn
 
 from tmkt_train.data.batches import Batch
+from tmkt_train.network.execution import who_ran
 
 ROOT = Path(__file__).resolve().parents[1]
 _WARM_UP = 4
@@ -74,17 +77,26 @@ def _start(work: Work, contender: Contender, system: System, batch: Batch) -> tu
     """Build a contender and warm it up; return what it takes to run it, and its memory, first step and waiting."""
     release(work.device)
     before = _memory(work, reset=True)
-    take = build(contender, system, batch)
+    take, network = build(contender, system, batch)
     first_ms = run_ms(work.device, take)
     losses = [float(take()) for _ in range(_WARM_UP)]
+    alone = statistics.median(run_ms(work.device, take) for _ in range(_STEPS_A_ROUND))
     after = _memory(work)
     row = {
         "first_step_ms": first_ms,
+        "ms": alone,
+        "samples_per_s": len(batch) / alone * 1e3,
         "loss": losses[-1],
         "allocated_gb": (after[0] - before[0]) / 1e9,
         "reserved_gb": (after[1] - before[1]) / 1e9,
+        "layers": _who_ran(network),
     }
     return take, row | {"waits": waits(work, take)}
+
+
+def _who_ran(network: nn.Module) -> dict[str, int]:
+    """Return how many layers were computed by whom."""
+    return dict(Counter(map(str, who_ran(network).values())))
 
 
 def _memory(work: Work, *, reset: bool = False) -> tuple[int, int]:
@@ -108,7 +120,7 @@ def waits(work: Work, take: Take) -> list[str]:
             take()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    places = [f"{one.filename}:{one.lineno}" for one in found if "synchroniz" in str(one.message)]
+    places = [f"{one.filename}:{one.lineno}" for one in found if "called a synchronizing" in str(one.message)]
     return [place.removeprefix(f"{ROOT}/") for place in places]
 
 

@@ -58,8 +58,8 @@ def test_a_step_that_takes_too_long_keeps_what_it_found(tmp_path, bench, monkeyp
 
 def test_a_step_that_fails_says_its_last_line(tmp_path, bench):
     found = bench("gpu").run_step("ceilings", 60, True, tmp_path / "no" / "folder.json")
-    assert found["error"].startswith("FileNotFoundError")
-    assert found["stderr"][-1] == found["error"]
+    assert found["error"].startswith("exit code 1: FileNotFoundError")
+    assert found["error"].endswith(found["stderr"][-1])
 
 
 def test_figures_of_a_failed_part_do_not_stop_a_step(tmp_path, bench):
@@ -101,3 +101,27 @@ def test_the_summary_of_a_profile_is_per_step(bench):
 def test_every_step_has_a_function(bench):
     for name, step in bench("gpu").STEPS.items():
         assert callable(getattr(bench(step.module), f"run_{name}"))
+
+
+def test_failures_of_tests_are_written_down_as_they_happen(tmp_path, bench):
+    failing = tmp_path / "test_failing.py"
+    failing.write_text("def test_one():\n    raise ValueError('found 1')\n\ndef test_two(missing): ...\n")
+    environment = {"TMKT_FAILURES": str(tmp_path / "failures"), "PYTHONPATH": str(ROOT / "benchmarks")}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "gpu_report", "-c", "/dev/null", str(failing)]
+    done = subprocess.run(command, env=environment, capture_output=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    found = bench("gpu_checks")._failures(tmp_path / "failures")
+    assert found["count"] == 2
+    first = found["by_message"]["call: ValueError: found 1"]
+    assert first["tests"] == ["test_failing.py::test_one"]
+    assert "fixture 'missing' not found" in " ".join(found["by_message"])
+
+
+def test_epochs_are_summed_up_without_the_first_and_the_profiled(bench):
+    rows = [{"epoch": n, "wall_s": wall, "samples_per_s": 100.0} for n, wall in enumerate((9.0, 4.0, 8.0, 4.0))]
+    found = bench("gpu_training")._summarize(rows, 300, 2)
+    assert found["epoch_s"] == 4.0
+    assert found["train_s"] == 3.0
+    assert found["share_outside_training"] == 0.25
+    assert found["minutes_for_300_epochs"] == 20.0
+    assert found["steady_epochs"] == 2
