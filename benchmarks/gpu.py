@@ -164,7 +164,9 @@ def main(words: list[str] | None = None) -> int:
 
         work = Work(given.part, given.seconds, given.cpu)
         getattr(importlib.import_module(STEPS[given.step].module), f"run_{given.step}")(work)
-        return 0
+        sys.stdout.flush()
+        # All figures are written; torch's profiler has been seen to crash while a process ends.
+        os._exit(0)
     figures = run_all(given)
     print("\n".join(table(figures)))
     return 0
