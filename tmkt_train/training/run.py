@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tmkt_data import PairedFrames
 from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
@@ -127,7 +129,8 @@ class Run:
         Raises:
             RunInterruptedError: `should_stop` returned True.
             NonFiniteError: The loss or a weight is NaN or infinite.
-            RunError: The folder is in use, its files do not belong together, or cannot be written.
+            RunError: The folder is in use, its files do not belong together, or cannot be written; or the GPU is out
+                of memory.
         """
         saver = CheckpointSaver(self.folder, self.recipe, self.setup, self.checkpoint_interval_s)
         with self.folder.lock(), saver:
@@ -161,9 +164,18 @@ class Run:
                 saver.save_epoch(state, is_last=state.epoch == num_epochs)
                 yield EpochDone(rows[-1], state.is_best_just_done, num_epochs)
         except NonFiniteError as error:
-            saver.wait()
-            kept = "the last good checkpoint is kept" if self.folder.last.is_file() else "nothing is saved yet"
-            raise NonFiniteError(f"{error}; {kept}") from None
+            raise NonFiniteError(f"{error}; {self._kept(saver)}") from None
+        except torch.OutOfMemoryError as error:
+            train = self.recipe.train
+            raise RunError(
+                f"epoch {state.epoch + 1}: {str(error).split('. ')[0]} with train.batch_size = {train.batch_size} and "
+                f"train.eval_batch_size = {train.eval_batch_size}; start a new run with lower ones, or with "
+                f"train.precision=bfloat16; {self._kept(saver)}"
+            ) from None
+
+    def _kept(self, saver: CheckpointSaver) -> str:
+        saver.wait()
+        return "the last good checkpoint is kept" if self.folder.last.is_file() else "nothing is saved yet"
 
     def _read_environment(self) -> dict[str, Any]:
         """Read the environment, and update the path of the cache in it if that was moved."""

@@ -386,6 +386,22 @@ def test_weights_that_explode_stop_the_run_and_keep_the_checkpoint(tiny_cache, t
         list(resume_run(out).train())
 
 
+def test_gpu_without_memory_is_one_line_that_names_the_batch_sizes(tiny_cache, tmp_path):
+    run = start_run(make_recipe(), cache=tiny_cache, out=tmp_path / "run")
+
+    def fail(*_):
+        # How torch begins its message; several sentences follow.
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
+
+    run.setup.model.register_forward_hook(fail)
+    message = (
+        "^epoch 1: CUDA out of memory with train.batch_size = 24 and train.eval_batch_size = 128; start a new run with "
+        "lower ones, or with train.precision=bfloat16; nothing is saved yet$"
+    )
+    with pytest.raises(RunError, match=message):
+        list(run.train())
+
+
 def test_folder_in_use_is_refused(tiny_cache, tmp_path):
     run = start_run(make_recipe(), cache=tiny_cache, out=tmp_path / "run")
     with run.folder.lock(), pytest.raises(RunError, match="another process is training here"):
