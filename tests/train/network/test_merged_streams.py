@@ -1,15 +1,22 @@
 """Both streams in one pass against two passes, in float64 on the plain layers, so that rounding decides no spike."""
 
 import copy
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from tmkt_train.data.batches import Batch
+from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.method.losses import cka, tet_loss
+from tmkt_train.method.methods import build_method
+from tmkt_train.method.mixer import Mixer
 from tmkt_train.network.backbones import build_model
 from tmkt_train.network.network import FrameShape, Heads
 from tmkt_train.network.stages import LayerChoices
+from tmkt_train.recipe.schema import LossTable, MixTable
 
 TOLERANCE = 1e-10
 
@@ -64,6 +71,26 @@ def test_one_pass_gives_loss_gradients_and_buffers_of_two(backbone, batch_norm, 
     for (name, here), (_, there) in zip(one.named_buffers(), two.named_buffers(), strict=True):
         torch.testing.assert_close(here, there, rtol=TOLERANCE, atol=TOLERANCE, msg=name)
     assert any(name.endswith("num_batches_tracked") for name, _ in one.named_buffers()) == (batch_norm != "none")
+
+
+@pytest.mark.parametrize(("name", "estimator"), [("kt", "biased"), ("kt+tsm", "biased"), ("tmkt", "debiased")])
+def test_one_pass_gives_the_loss_and_the_gradients_of_each_method(name, estimator):
+    net = make("scnn", 4, "per-step", "event")
+    loss = LossTable(cka=estimator, coefficients="learned")
+    method = build_method(name, loss, mixer=Mixer(4, MixTable(), 0.5, "cubic"), feature_size=net.feature_size).double()
+    rows = np.arange(4)
+    keys = DrawKeys(0, 0, rows.astype(np.uint64), np.zeros(4, np.int64))
+    batch = Batch(draw(net, 4, 1), draw(net, 4, 2), torch.tensor([0, 4, 2, 2]), rows, keys)
+    found = []
+    for merged in (False, True):
+        one = copy.deepcopy(net)
+        one.forward_pair = partial(one.forward_pair, merged=merged)
+        method.zero_grad()
+        objective = method(one, batch, 0.5)
+        objective.loss.backward()
+        parameters = [*one.parameters(), *method.parameters()]
+        found.append((objective.loss, objective.terms, [parameter.grad.clone() for parameter in parameters]))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("statistics", ["shared", "event"])
