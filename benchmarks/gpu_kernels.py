@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 import torch
-from gpu_contenders import VGG_SNN, small
+from gpu_contenders import RESNET18, SCNN, VGG_SNN, Contender, build, draw_batch, settings_of, small
 from gpu_work import Work, dtype_of, line_of
 
 from tmkt_train.network.backbones import build_model
@@ -21,23 +21,40 @@ from tmkt_train.network.stages import LayerChoices, Signal, Stage
 
 
 def run_kernels(work: Work) -> None:
-    """Run every stage of VGG-SNN forward and back in each dtype; what is compiled, later steps find on the disk."""
+    """Run every stage of VGG-SNN, and a step of the other networks, in each dtype.
+
+    What is compiled here, later steps find on the disk.
+    """
     precisions = ("tf32",) if work.is_tiny else ("bfloat16", "tf32", "float16")
-    jobs = [(precision, number) for precision in precisions for number in range(9)]
+    # The longest jobs go first.
+    others = [(name, precision) for precision in precisions for name in ("resnet18", "scnn")]
+    stages = [(number, precision) for precision in precisions for number in range(9)]
+    jobs: list[tuple[str | int, str]] = stages[:2] if work.is_tiny else [*others, *stages]
     num_processes = 1 if work.is_tiny else min(os.cpu_count() or 1, len(jobs))
     work.put("processes", num_processes)
     started, rows = time.perf_counter(), {}
     with ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn")) as pool:
-        waiting = {
-            pool.submit(compile_stage, str(work.device), *job): job for job in jobs[: 2 if work.is_tiny else None]
-        }
+        waiting = {}
+        for what, precision in jobs:
+            run = compile_network if isinstance(what, str) else compile_stage
+            waiting[pool.submit(run, str(work.device), precision, what)] = f"{precision}, {what}"
         for future in as_completed(waiting):
-            precision, number = waiting[future]
             error = future.exception()
-            rows[f"{precision}, stage {number}"] = future.result() if error is None else {"error": line_of(error)}
-            work.put("stages", rows)
+            rows[waiting[future]] = future.result() if error is None else {"error": line_of(error)}
+            work.put("jobs", rows)
     work.put("wall_s", time.perf_counter() - started)
     work.put("sum_s", sum(row.get("seconds", 0.0) for row in rows.values()))
+
+
+def compile_network(device: str, precision: str, name: str) -> dict[str, Any]:
+    """Take one training step of a network; return seconds and who ran."""
+    system = {"resnet18": RESNET18, "scnn": SCNN}[name]
+    contender = Contender("ours", precision)
+    started = time.perf_counter()
+    with settings_of(contender, system):
+        take, network = build(contender, system, draw_batch(system, torch.device(device)))
+        take().item()
+    return {"seconds": time.perf_counter() - started, "who": sorted(set(map(str, who_ran(network).values())))}
 
 
 def compile_stage(device: str, precision: str, number: int) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 import time
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,8 +27,6 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 CLASSES = {
-    "stages, ours": r"^(fire|fire_and_pool|gradient_sums|combine_gradient|affine_gradient|input_gradient"
-    r"|tile_statistics|combine_statistics|update_running)\b",
     "neurons, spikingjelly": r"lif|LIF|spik|neuron",
     "change of memory order": r"nchwToNhwc|nhwcToNchw|nchw2nhwc|nhwc2nchw|transpose|convertTensor|permute",
     "convolution, grad weight": r"wgrad|bwd_filter|backward_filter|BwdFilter",
@@ -101,8 +102,25 @@ def kernels_of(profiler: profile, device: torch.device) -> Kernels:
     ]
 
 
+@cache
+def our_kernels() -> frozenset[str]:
+    """Return the names of the kernels in tmkt; none where Triton is missing."""
+    try:
+        from tmkt_train.network.cuda import kernels
+    except ImportError:
+        return frozenset()
+    modules = [
+        importlib.import_module(f"{kernels.__name__}.{one.name}") for one in pkgutil.iter_modules(kernels.__path__)
+    ]
+    return frozenset(
+        name for module in modules for name, value in vars(module).items() if "JITFunction" in type(value).__name__
+    )
+
+
 def class_of(name: str) -> str:
     """Return the class of a kernel by its name."""
+    if name.split("(")[0] in our_kernels():
+        return "stages, ours"
     return next((kind for kind, pattern in CLASSES.items() if re.search(pattern, name)), "other")
 
 

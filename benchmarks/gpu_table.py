@@ -52,6 +52,8 @@ def _plain(found: dict[str, Any]) -> Iterator[str]:
     for name, value in found.items():
         if name in ("error", "seconds", "stderr"):
             continue
+        if name == "jobs" and isinstance(value, dict):
+            value = {key: job for key, job in value.items() if job.get("who") != ["kernels"]} or "all by kernels"
         if isinstance(value, dict):
             value = {key: part for key, part in value.items() if key != "kernels"}
         yield f"{name:<34}{_short(value)}"
