@@ -105,12 +105,13 @@ class Result:
 @contextmanager
 def poisoned() -> Iterator[None]:
     """Fill all memory that is allocated with NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.use_deterministic_algorithms(before)
 
 
 def draw(case: Case, device: str) -> tuple[Tensor, Tensor]:

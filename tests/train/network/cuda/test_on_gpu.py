@@ -69,8 +69,7 @@ def test_a_stage_equals_its_plain_layers(mode, surrogate):
     case = Case(10, 64, 4, (24, 24), mode=mode, surrogate=surrogate, dtype=torch.float64, is_pooled=True, outputs=32)
     found, expected = run(case, "cuda"), run(case, "cuda", stage_runner=run_plain)
     for one, other in zip(found.tensors(), expected.tensors(), strict=True):
-        # Triton takes momentum and epsilon in float32.
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")

@@ -163,8 +163,8 @@ def batch_statistics(
         statistics.combine_statistics,
         (steps * streams, -(-channels // _WIDTH)),
         {"partial": partial, "mean": mean, "variance": variance, "inverse": inverse, **rows}
-        | {"num_tiles": tiles.num_tiles, "eps": eps},
-        {**layout, "LANES": lanes, "PARTS": _PARTS, "WIDTH": _WIDTH},
+        | {"num_tiles": tiles.num_tiles},
+        {**layout, "LANES": lanes, "PARTS": _PARTS, "WIDTH": _WIDTH, "EPS": eps},
     )
     names = ("running_mean", "running_var", "other_mean", "other_var")
     yield Launch(
@@ -173,9 +173,9 @@ def batch_statistics(
         {"mean": mean, "variance": variance, "inverse": inverse}
         | dict(zip(names, (*running, *running)[:4], strict=True))
         | {"num_batches": mean if num_batches is None else num_batches, "num_counted": num_counted}
-        | {"num_rows": extent.num_rows, "momentum": momentum, "eps": eps},
+        | {"num_rows": extent.num_rows},
         {"S": streams, "T": steps, "C": channels, "IS_FUSED": is_fused, "HAS_COUNT": num_batches is not None}
-        | {"WIDTH": _WIDTH},
+        | {"WIDTH": _WIDTH, "MOMENTUM": momentum, "EPS": eps},
     )
 
 

@@ -76,12 +76,12 @@ def combine_statistics(
     num_groups,
     span,
     num_tiles,
-    eps,
     C: tl.constexpr,
     FOLD: tl.constexpr,
     LANES: tl.constexpr,
     PARTS: tl.constexpr,
     WIDTH: tl.constexpr,
+    EPS: tl.constexpr,
 ):
     """Combine the tiles of each (stream, step) in float64, in a fixed order; program (s T + t, block of channels).
 
@@ -94,7 +94,6 @@ def combine_statistics(
         num_groups: Groups of FOLD rows.
         span: Groups of a tile.
         num_tiles: Number of tiles.
-        eps: Added to the variance.
     """
     step = tl.program_id(0)
     channel = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
@@ -118,7 +117,7 @@ def combine_statistics(
     out = step * C + channel
     tl.store(mean + out, center.to(mean.dtype.element_ty), mask=channel < C)
     tl.store(variance + out, spread.to(mean.dtype.element_ty), mask=channel < C)
-    tl.store(inverse + out, (1.0 / tl.sqrt(spread + eps)).to(mean.dtype.element_ty), mask=channel < C)
+    tl.store(inverse + out, (1.0 / tl.sqrt(spread + EPS)).to(mean.dtype.element_ty), mask=channel < C)
 
 
 @triton.jit
@@ -133,14 +132,14 @@ def update_running(
     num_batches,
     num_counted,
     num_rows,
-    momentum,
-    eps,
     S: tl.constexpr,
     T: tl.constexpr,
     C: tl.constexpr,
     IS_FUSED: tl.constexpr,
     HAS_COUNT: tl.constexpr,
     WIDTH: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    EPS: tl.constexpr,
 ):
     """Update the running statistics, stream after stream and step after step; with IS_FUSED, join the steps first.
 
@@ -155,8 +154,6 @@ def update_running(
         num_batches: Number of updates so far, int64, shape (); `num_counted` is added.
         num_counted: Updates of the set that is counted.
         num_rows: Values per stream, step and channel.
-        momentum: Share of the new statistics in an update.
-        eps: Added to the variance.
     """
     channel = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
     mask = channel < C
@@ -181,18 +178,18 @@ def update_running(
                 away = means[t] - center
                 spread += (variances[t] + away * away) / T
             count = num_rows.to(tl.float64) * T
-            new_mean += momentum * (center - new_mean)
-            new_var += momentum * (spread * (count / (count - 1.0)) - new_var)
+            new_mean += MOMENTUM * (center - new_mean)
+            new_var += MOMENTUM * (spread * (count / (count - 1.0)) - new_var)
             for t in tl.static_range(T):
                 at = (s * T + t) * C + channel
                 tl.store(mean + at, center.to(wide), mask=mask)
                 tl.store(variance + at, spread.to(wide), mask=mask)
-                tl.store(inverse + at, (1.0 / tl.sqrt(spread + eps)).to(wide), mask=mask)
+                tl.store(inverse + at, (1.0 / tl.sqrt(spread + EPS)).to(wide), mask=mask)
         else:
             count = num_rows.to(tl.float64)
             for t in tl.static_range(T):
-                new_mean += momentum * (means[t] - new_mean)
-                new_var += momentum * (variances[t] * (count / (count - 1.0)) - new_var)
+                new_mean += MOMENTUM * (means[t] - new_mean)
+                new_var += MOMENTUM * (variances[t] * (count / (count - 1.0)) - new_var)
         tl.store(to_mean + channel, new_mean.to(wide), mask=mask)
         tl.store(to_var + channel, new_var.to(wide), mask=mask)
     if HAS_COUNT and tl.program_id(0) == 0:
