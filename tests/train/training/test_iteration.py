@@ -42,7 +42,11 @@ class Watch(TorchDispatchMode):
         name = func.overloadpacket.__name__
         result = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
-        devices = {tensor.device.type for tensor in tensors if tensor.ndim or tensor.device.type != "cpu"}
+        # A kernel takes a number on the CPU as an argument; a copy of it is a copy.
+        is_number = [name not in COPIES and tensor.ndim == 0 for tensor in tensors]
+        devices = {
+            t.device.type for t, skip in zip(tensors, is_number, strict=True) if not skip or t.device.type != "cpu"
+        }
         if len(devices) > 1:
             is_async = name in COPIES and (kwargs or {}).get("non_blocking", args[-1] is True)
             assert is_async, f"{func} mixes {devices}"
@@ -132,6 +136,11 @@ def test_forward_pass_on_a_gpu_mixes_no_devices_and_does_not_wait(name):
 def test_what_mixes_devices_or_waits_is_found(spoil):
     with Watch(), pytest.raises((AssertionError, RuntimeError, NotImplementedError)):
         spoil(torch.empty(3, device="meta"))
+
+
+def test_number_that_is_copied_to_a_gpu_is_found():
+    with FakeTensorMode(), Watch(), pytest.raises(AssertionError, match="mixes"):
+        torch.as_tensor(0.5, device="cuda:0")
 
 
 @pytest.mark.parametrize("name", RECIPES)
