@@ -132,7 +132,7 @@ def variants(steps: list[int], channels: list[int]) -> Iterator[Case]:
     """Yield layers that need every variant of the kernels."""
     dtypes = (torch.float16, torch.bfloat16, torch.float32)
     modes = ("per-step", "fused", "evaluation", "none")
-    forms = ((False, False), (True, False), (False, True))
+    forms = ((False, False), (True, False), (False, True), (True, True))
     for num_steps, num_channels, dtype, mode in itertools.product(steps, channels, dtypes, modes):
         for is_triangle, (is_pooled, keeps) in itertools.product((True, False), forms):
             yield Case(num_steps, num_channels, dtype, mode, 2, is_triangle, is_pooled, keeps)

@@ -36,8 +36,8 @@ def run_stage(stage: Stage, signal: Signal) -> Signal | None:
         The result; None where these kernels do not compute what the layers do: dtypes other than float32, float16,
         bfloat16 and float64, parameters that are not float32 (float64 for a float64 signal), autocast, layers of
         another type or with other settings than those that the networks are built with, neurons that carry state,
-        streams of different size, a single value per stream and channel, which batch norm itself refuses, more than 32
-        time steps, and 2^31 values or more.
+        streams of different size, a single value per stream and channel, which batch norm itself refuses, frames too
+        small to pool, more than 32 time steps, and 2^31 values or more.
     """
     if not _is_supported(stage, signal.values):
         return None
@@ -50,15 +50,12 @@ def run_stage(stage: Stage, signal: Signal) -> Signal | None:
     values = channels_last(signal.values[..., None, None] if is_flat else signal.values)
     norm = stage.norm if isinstance(stage.norm, StreamBatchNorm2d) else None
     keeps = keeps_membrane(stage.neurons)
-    pools = stage.pooling is not None and not keeps
-    layer = FiringLayer(normalization(norm, values), surrogate, pools)
+    layer = FiringLayer(normalization(norm, values), surrogate, stage.pooling is not None)
     if stage.convolution is not None and not keeps:
         return Signal(fire_and_convolve(layer, norm, stage.convolution, values))
     spikes, potentials = fire(layer, norm, keeps, values)
     if potentials is not None:
         store_membrane(stage.neurons, potentials[..., 0, 0] if is_flat else potentials)
-    if stage.pooling is not None and keeps:
-        spikes = stage.pooling(spikes)
     if stage.convolution is not None:
         spikes = convolve(Convolution.of(stage.convolution), stage.convolution.weight, spikes)
     return Signal(spikes[..., 0, 0] if is_flat else spikes)
@@ -83,7 +80,7 @@ def _is_supported(stage: Stage, values: Tensor) -> bool:
         and len(values) <= _MOST_STEPS
         and all(weight.dtype == wide for layer in stage.layers() for weight in layer.parameters())
         and (stage.norm is None or _is_supported_norm(stage.norm, values))
-        and (stage.pooling is None or is_plain_pooling(stage.pooling))
+        and (stage.pooling is None or (is_plain_pooling(stage.pooling) and min(values.shape[-2:]) > 1))
         and (stage.convolution is None or is_plain_convolution(stage.convolution))
         and not (_trains(stage) and values[0].numel() == values.shape[2])
     )

@@ -75,7 +75,7 @@ def fire(
     Args:
         layer: The layer.
         norm: Gets the gradient of weight and bias.
-        keeps_membrane: Whether to return the membrane potentials; not with pooling.
+        keeps_membrane: Whether to return the membrane potentials.
         values: Input of the norm, shape (T, N, H, W, C).
     """
     spikes, potentials = _Fire.apply(values, *_affine(norm, values), layer, keeps_membrane)

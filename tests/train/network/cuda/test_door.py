@@ -111,6 +111,7 @@ def test_other_layers_are_declined(change):
         (values(3, 2, 4, 5, 5), Stage(norm=batch_norm(4, "per-step").to("meta"))),
         (values(3, 2, 4, 5, 5), Stage(pooling=avg_pool())),
         (values(3, 2, 4), Stage(neurons=lif(), pooling=avg_pool())),
+        (values(3, 2, 4, 1, 5), Stage(neurons=lif(), pooling=avg_pool())),
         (values(3, 2, 4, 5, 5), Stage()),
     ],
 )

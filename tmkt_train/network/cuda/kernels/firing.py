@@ -26,10 +26,11 @@ def fire(
     FOLD: tl.constexpr,
     BLOCK: tl.constexpr,
     HAS_NORM: tl.constexpr,
+    HAS_SPIKES: tl.constexpr,
     KEEPS: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Write the spikes, and with KEEPS the potentials after reset.
+    """Write the spikes with HAS_SPIKES, and with KEEPS the potentials after reset.
 
     A program has a range of groups of rows, a stream and a block of channels.
 
@@ -63,7 +64,8 @@ def fire(
         h = charge(y, means, inverses, w, b, T, HAS_NORM, WIDE)
         for t in tl.static_range(T):
             fires = h[t] >= LEAST
-            tl.store(spikes + offset + t * plane, fires.to(spikes.dtype.element_ty), mask=mask)
+            if HAS_SPIKES:
+                tl.store(spikes + offset + t * plane, fires.to(spikes.dtype.element_ty), mask=mask)
             if KEEPS:
                 v = tl.where(fires, 0.0, h[t])
                 tl.store(potentials + offset + t * plane, v.to(potentials.dtype.element_ty), mask=mask)

@@ -29,14 +29,7 @@ _WIDTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One launch of a kernel.
-
-    Attributes:
-        kernel: The kernel.
-        grid: Number of programs.
-        arguments: Tensors and numbers by name.
-        constants: Compile-time constants by name.
-    """
+    """One launch: kernel, number of programs, tensors and numbers by name, and compile-time constants by name."""
 
     kernel: Any
     grid: tuple[int, ...]
@@ -188,25 +181,32 @@ def fire(
         values: Input of the norm.
         parameters: Of the norm.
         spikes: Written: shape (T, S B, H, W, C), or (T, S B, H // 2, W // 2, C).
-        potentials: Written unless it is empty: potentials after reset, shape (T, S B, H, W, C); empty with pooling.
+        potentials: Written unless it is empty: potentials after reset, shape (T, S B, H, W, C).
         num_streams: S.
         is_pooled: Whether to pool.
     """
     extent = Extent.of(values, num_streams)
-    rows = extent.num_pooled if is_pooled else extent.num_rows
-    tiles = Tiles.of(rows, extent.num_channels, max(1, _WRITING // num_streams), BLOCK)
-    common = {"values": values, **parameters._asdict(), "num_rows": extent.num_rows}
-    common |= {"num_groups": tiles.num_groups, "span": tiles.span, "plane": values[0].numel()}
-    constants = {"T": extent.num_time_steps, "C": extent.num_channels, "FOLD": tiles.fold, "BLOCK": BLOCK}
+    target = max(1, _WRITING // num_streams)
+    common = {"values": values, **parameters._asdict(), "num_rows": extent.num_rows, "plane": values[0].numel()}
+    constants = {"T": extent.num_time_steps, "C": extent.num_channels, "BLOCK": BLOCK}
     constants |= {"HAS_NORM": parameters.exist, "WIDE": _wide(values)}
-    grid = (tiles.num_tiles, num_streams, tiles.blocks)
-    if not is_pooled:
-        keeps = {"KEEPS": potentials.numel() > 0}
-        yield Launch(firing.fire, grid, {**common, "spikes": spikes, "potentials": potentials}, constants | keeps)
-    elif spikes.numel() > 0:
-        pooled = {"pooled": spikes, "num_pooled": rows, "pooled_plane": spikes[0].numel()}
-        constants |= {"HEIGHT": extent.height, "WIDTH": extent.width}
-        yield Launch(firing.fire_and_pool, grid, common | pooled, constants)
+    if is_pooled:
+        tiles = Tiles.of(extent.num_pooled, extent.num_channels, target, BLOCK)
+        yield Launch(
+            firing.fire_and_pool,
+            (tiles.num_tiles, num_streams, tiles.blocks),
+            {**common, "num_groups": tiles.num_groups, "span": tiles.span, "pooled": spikes}
+            | {"num_pooled": extent.num_pooled, "pooled_plane": spikes[0].numel()},
+            {**constants, "FOLD": tiles.fold, "HEIGHT": extent.height, "WIDTH": extent.width},
+        )
+    if not is_pooled or potentials.numel() > 0:
+        tiles = Tiles.of(extent.num_rows, extent.num_channels, target, BLOCK)
+        yield Launch(
+            firing.fire,
+            (tiles.num_tiles, num_streams, tiles.blocks),
+            {**common, "num_groups": tiles.num_groups, "span": tiles.span, "spikes": spikes, "potentials": potentials},
+            {**constants, "FOLD": tiles.fold, "HAS_SPIKES": not is_pooled, "KEEPS": potentials.numel() > 0},
+        )
 
 
 class Surroundings(NamedTuple):
