@@ -27,7 +27,7 @@ from tmkt_train.training.progress import EpochDone, Finished, StepDone
 from tmkt_train.training.run import start_run
 
 ROOT = Path(__file__).resolve().parents[1]
-_EPOCHS, _ITERATIONS = 4, 65
+_EPOCHS, _ITERATIONS = 5, 65
 _PAPER_EPOCHS = 300
 _PROFILED = 2
 """The epoch that is profiled, from 0."""
@@ -136,8 +136,11 @@ class _EpochWatch:
 
 
 def _summarize(rows: list[dict[str, Any]], num_draws: int, profiled: int) -> dict[str, Any]:
-    """Return medians over the epochs that are neither the first, which warms up, nor profiled."""
-    steady = [row for row in rows if row["epoch"] not in (0, profiled)] or rows[-1:]
+    """Return medians over the epochs that are neither the first, which warms up, nor profiled.
+
+    The epoch after the profiled one is left out, too: the profile is evaluated in it.
+    """
+    steady = [row for row in rows if row["epoch"] not in (0, profiled, profiled + 1)] or rows[-1:]
     epoch_s = statistics.median(row["wall_s"] for row in steady)
     train_s = statistics.median(num_draws / row["samples_per_s"] for row in steady)
     return {

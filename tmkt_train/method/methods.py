@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 Metrics = dict[str, Tensor | float]
 
 
-class Draws(NamedTuple):
+class BatchDraws(NamedTuple):
     """What a method draws for a batch on the CPU, before anything is computed.
 
     Attributes:
         phase: What the computation depends on beside its tensors; the same calls are made for the same phase.
         points: Replacement points t*, shape (B,), int64; None for a method without.
-        gauges: Metrics that are known beforehand.
+        metrics: Metrics that are known beforehand.
     """
 
     phase: str
     points: Tensor | None = None
-    gauges: Mapping[str, float] = MappingProxyType({})
+    metrics: Mapping[str, float] = MappingProxyType({})
 
 
 class Method(nn.Module):
@@ -59,11 +59,11 @@ class Method(nn.Module):
     that a GPU can replay it.
     """
 
-    def draw(self, keys: DrawKeys, progress: float) -> Draws:
+    def draw(self, keys: DrawKeys, progress: float) -> BatchDraws:
         """Draw on the CPU what a batch with some keys needs, at a training progress in [0, 1]."""
         raise NotImplementedError
 
-    def compute(self, model: SpikingNetwork, batch: Batch, draws: Draws) -> Objective:
+    def compute(self, model: SpikingNetwork, batch: Batch, draws: BatchDraws) -> Objective:
         """Compute the loss of a batch."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ class Method(nn.Module):
         """
         draws = self.draw(batch.keys, progress)
         objective = self.compute(model, batch, draws)
-        return objective._replace(metrics={**objective.metrics, **draws.gauges})
+        return objective._replace(metrics={**objective.metrics, **draws.metrics})
 
     def learned_metrics(self) -> dict[str, list[float]]:
         """Return what is learned apart from the weights of the network."""
@@ -93,11 +93,11 @@ class SingleStream(Method):
         self.loss = loss
         self.image_epochs = image_epochs
 
-    def draw(self, keys: DrawKeys, progress: float) -> Draws:  # noqa: ARG002
+    def draw(self, keys: DrawKeys, progress: float) -> BatchDraws:  # noqa: ARG002
         """Choose the stream that the epoch is for."""
-        return Draws("image" if keys.epoch < self.image_epochs else "event")
+        return BatchDraws("image" if keys.epoch < self.image_epochs else "event")
 
-    def compute(self, model: SpikingNetwork, batch: Batch, draws: Draws) -> Objective:
+    def compute(self, model: SpikingNetwork, batch: Batch, draws: BatchDraws) -> Objective:
         """Run that stream."""
         frames = _images_of(batch) if draws.phase == "image" else batch.events
         output = model(frames, head="event")
@@ -118,12 +118,12 @@ class TwoStreams(Method):
         self.heads = AuxiliaryHeads(feature_size) if loss.modality or loss.ratio else None
         self.coefficients = RegularizationCoefficients(mixer.num_time_steps, loss.coefficients, loss.coefficient)
 
-    def draw(self, keys: DrawKeys, progress: float) -> Draws:
+    def draw(self, keys: DrawKeys, progress: float) -> BatchDraws:
         """Draw the replacement points."""
         points = torch.from_numpy(self.mixer.points(keys, progress))
-        return Draws("both", points, {"mix_ratio": self.mixer.ratio(progress)})
+        return BatchDraws("both", points, {"mix_ratio": self.mixer.ratio(progress)})
 
-    def compute(self, model: SpikingNetwork, batch: Batch, draws: Draws) -> Objective:
+    def compute(self, model: SpikingNetwork, batch: Batch, draws: BatchDraws) -> Objective:
         """Mix, run both streams, and weigh the terms."""
         if draws.points is None:
             raise RunError("batch: found no replacement points, expected those that the method draws")

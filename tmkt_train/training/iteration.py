@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tmkt_train.data.batches import Batch
-from tmkt_train.method.methods import Draws
+from tmkt_train.method.methods import BatchDraws
 from tmkt_train.method.objective import Objective
 from tmkt_train.training.setup import TrainingSetup
 
@@ -64,9 +64,9 @@ class Iteration:
         """
         draws = self.setup.method.draw(batch.keys, progress)
         step = self._run(batch, draws, check)
-        return step._replace(metrics={**step.metrics, **draws.gauges})
+        return step._replace(metrics={**step.metrics, **draws.metrics})
 
-    def _run(self, batch: Batch, draws: Draws, check: Check) -> Step:
+    def _run(self, batch: Batch, draws: BatchDraws, check: Check) -> Step:
         setup = self.setup
         setup.optimizer.zero_grad(set_to_none=True)
         objective = setup.method.compute(setup.model, batch, draws)
@@ -115,7 +115,7 @@ class ReplayedIteration(Iteration):
             return f"call by call, as recording failed: {self._problem}"
         return "CUDA graph" if self._recordings else "call by call"
 
-    def _run(self, batch: Batch, draws: Draws, check: Check) -> Step:
+    def _run(self, batch: Batch, draws: BatchDraws, check: Check) -> Step:
         key = (draws.phase, batch.events.shape, batch.image is None, draws.points is None)
         if key not in self._recordings and not self._may_record(key, batch, draws):
             return super()._run(batch, draws, check)
@@ -123,21 +123,26 @@ class ReplayedIteration(Iteration):
         check(step.loss)
         return step
 
-    def _may_record(self, key: tuple[Any, ...], batch: Batch, draws: Draws) -> bool:
+    def _may_record(self, key: tuple[Any, ...], batch: Batch, draws: BatchDraws) -> bool:
         """Record an iteration if that is due and works; return whether it did."""
         seen = self._seen[key] = self._seen.get(key, 0) + 1
         # One size is recorded in each phase: one that comes once an epoch is not worth the memory.
         is_other_size = any(other[0] == draws.phase for other in self._recordings)
         if seen <= _WARM_UP or is_other_size or self._problem is not None:
             return False
+        # A phase that is over never comes back, and its recording holds the memory of an iteration.
+        self._recordings.clear()
         try:
             self._recordings[key] = self._record(batch, draws)
         except RuntimeError as error:
             self._problem = str(error).splitlines()[0]
+            if self.setup.scaler.is_enabled():
+                # It may have taken the step for done; the same scale again makes it forget that.
+                self.setup.scaler.update(self.setup.scaler.get_scale())
             return False
         return True
 
-    def _record(self, batch: Batch, draws: Draws) -> _Recording:
+    def _record(self, batch: Batch, draws: BatchDraws) -> _Recording:
         """Record an iteration; nothing of it is computed yet."""
         inputs = tuple(tensor.to(batch.events.device, copy=True) for tensor in _inputs(batch, draws))
         image, events, labels, points = _place(inputs, batch, draws)
@@ -150,12 +155,12 @@ class ReplayedIteration(Iteration):
         return _Recording(graph, inputs, step)
 
 
-def _inputs(batch: Batch, draws: Draws) -> tuple[Tensor, ...]:
+def _inputs(batch: Batch, draws: BatchDraws) -> tuple[Tensor, ...]:
     return tuple(part for part in (batch.image, batch.events, batch.labels, draws.points) if part is not None)
 
 
 def _place(
-    inputs: tuple[Tensor, ...], batch: Batch, draws: Draws
+    inputs: tuple[Tensor, ...], batch: Batch, draws: BatchDraws
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None]:
     """Return inputs as image, events, labels and points."""
     rest = list(inputs)

@@ -16,6 +16,7 @@ from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batc
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
 from tmkt_train.data.device import DeviceFrames
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
+from tmkt_train.network.execution import who_ran
 from tmkt_train.recipe.load import parse_toml
 from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.checkpoint import (
@@ -140,15 +141,19 @@ class Run:
                 state = restore(self.folder, self.setup)
                 rows = self.folder.keep_metrics(state.epoch)
                 yield self._started(state, environment)
-                yield from self._train_epochs(state, rows, saver, should_stop)
+                iteration = build_iteration(self.setup)
+                yield from self._train_epochs(iteration, state, rows, saver, should_stop)
                 saver.wait()
-                yield Finished(self._finish(state, rows, environment, should_stop))
+                yield Finished(self._finish(iteration, state, rows, environment, should_stop))
 
     def _train_epochs(
-        self, state: TrainingState, rows: list[Row], saver: CheckpointSaver, should_stop: Callable[[], bool]
+        self,
+        iteration: Iteration,
+        state: TrainingState,
+        rows: list[Row],
+        saver: CheckpointSaver,
+        should_stop: Callable[[], bool],
     ) -> Iterator[Progress]:
-        iteration = build_iteration(self.setup)
-
         def stop_if_asked() -> None:
             if should_stop():
                 state.means.check(state.epoch)
@@ -259,7 +264,12 @@ class Run:
         return evaluate(self.setup.model, batches, self.recipe.loss, stop_if_asked)
 
     def _finish(
-        self, state: TrainingState, rows: list[Row], environment: dict[str, Any], should_stop: Callable[[], bool]
+        self,
+        iteration: Iteration,
+        state: TrainingState,
+        rows: list[Row],
+        environment: dict[str, Any],
+        should_stop: Callable[[], bool],
     ) -> dict[str, Any]:
         recipe, folder, setup = self.recipe, self.folder, self.setup
         if state.best is None:
@@ -275,4 +285,5 @@ class Run:
         test = self._evaluate(frames, stop_if_asked)
         state.tick(setup.device)
         result = result_record(recipe, setup, state, rows, test, environment)
+        result |= {"iterations": iteration.description, "computed_by": who_ran(setup.model)}
         return write_end(folder, result, lambda: gather_diagnostics(recipe, setup, frames, test, rows))

@@ -113,7 +113,7 @@ def run_on_fake_gpu(recipe):
         with Watch():
             objective = method.compute(model, batch, draws)
             for _ in range(2):
-                means.add({LOSS: objective.loss, **objective.metrics, **draws.gauges}, weight=len(batch))
+                means.add({LOSS: objective.loss, **objective.metrics, **draws.metrics}, weight=len(batch))
     return objective
 
 
@@ -159,5 +159,5 @@ def test_iteration_mixes_no_devices_and_does_not_wait(name, monkeypatch):
         objective = method.compute(model, batch, draws)
         objective.loss.backward()
         optimizer.step()
-        means.add({LOSS: objective.loss, **objective.metrics, **draws.gauges}, weight=len(batch))
+        means.add({LOSS: objective.loss, **objective.metrics, **draws.metrics}, weight=len(batch))
     assert {parameter.grad.device for parameter in model.parameters()} == {device}

@@ -107,6 +107,9 @@ def test_folder_holds_what_was_promised(finished, tiny_cache):
     assert result["pair_report"]["num_reachable_heldout"] == 0
     assert result["optimistic"] is False
     assert result["peak_memory_bytes"] > 10**7
+    assert result["iterations"] == "call by call"
+    assert set(result["computed_by"].values()) == {"kernels"}
+    assert {"body.conv1", "body.lif1", "body.norm2"} <= set(result["computed_by"])
     assert PairedFrames(tiny_cache, split="train").cache_digest == result["cache_digest"]
 
 
