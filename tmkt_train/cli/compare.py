@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
-from tmkt_train.cli.display import CACHE, SET, RunsDisplay, asked_to_stop, out_option
+from tmkt_train.cli.display import CACHE, DEVICES, JOBS, SET, RunsDisplay, asked_to_stop, out_option
 from tmkt_train.cli.text import comparison_lines
 from tmkt_train.errors import RunInterruptedError
 
 if TYPE_CHECKING:
     from tmkt_train.experiments.plan import Comparison
+    from tmkt_train.experiments.slots import Slots
 
 
 def _parse_shares(_context: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[float, ...]:
@@ -48,11 +49,12 @@ def _parse_shares(_context: click.Context, _parameter: click.Parameter, text: st
     metavar="SHARES",
     help="Shares of the training recordings, such as 0.1,0.3,1.0.  [default: those of the recipes]",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Number of parallel runs.")
+@JOBS
+@DEVICES
 @SET
 @CACHE
 @out_option("runs/compare-RECIPE")
-def compare(recipes: tuple[str, ...], seeds: int, shares: tuple[float, ...], jobs: int, **options: Any) -> None:
+def compare(recipes: tuple[str, ...], seeds: int, shares: tuple[float, ...], **options: Any) -> None:
     """Train several recipes and compare their test accuracy.
 
     Each RECIPE, a name or a file, is trained at each share of the event data with each seed. The first one is the
@@ -61,15 +63,17 @@ def compare(recipes: tuple[str, ...], seeds: int, shares: tuple[float, ...], job
     After Ctrl-C, run the same command again: finished runs are kept, interrupted ones resume.
     """
     from tmkt_train.experiments.plan import RunOptions, plan_comparison
+    from tmkt_train.experiments.slots import choose_slots
 
-    comparison = plan_comparison(recipes, RunOptions(**options), num_seeds=seeds, shares=shares, num_jobs=jobs)
-    problems = _train(comparison, jobs)
+    slots = choose_slots(options.pop("jobs"), options.pop("devices"))
+    comparison = plan_comparison(recipes, RunOptions(**options, slots=slots), num_seeds=seeds, shares=shares)
+    problems = _train(comparison, slots)
     _show(comparison, problems)
     if problems:
         fail(f"{len(problems)} of {len(comparison.runs)} runs failed; run the same command again to retry them")
 
 
-def _train(comparison: Comparison, num_jobs: int) -> dict[Path, str]:
+def _train(comparison: Comparison, slots: Slots) -> dict[Path, str]:
     from tmkt_train.experiments.compare import train_runs
 
     statuses = [run.status for run in comparison.runs]
@@ -78,7 +82,7 @@ def _train(comparison: Comparison, num_jobs: int) -> dict[Path, str]:
     click.echo(f"{runs}: {counts[0]} finished, {counts[1]} to resume, {counts[2]} to start")
     try:
         with asked_to_stop() as should_stop, RunsDisplay(len(statuses), counts[0]) as display:
-            for progress in train_runs(comparison.runs, should_stop, num_jobs=num_jobs):
+            for progress in train_runs(comparison.runs, should_stop, slots):
                 display.show(progress)
     except (RunInterruptedError, KeyboardInterrupt):
         click.echo("stopped; run the same command again to resume", err=True)

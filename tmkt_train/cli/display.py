@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from tmkt_train.choices import All
 from tmkt_train.cli.text import duration, epoch_line, percent, started_lines
 
 if TYPE_CHECKING:
@@ -23,6 +24,35 @@ CACHE = click.option("--cache", type=click.Path(path_type=Path), help="Cache to 
 RUN_CACHE = click.option("--cache", type=click.Path(path_type=Path), help="New path of the cache, if it was moved.")
 SET = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as train.epochs=3."
+)
+JOBS = click.option(
+    "--jobs", type=click.IntRange(1, 256), help="Number of parallel runs.  [default: 1, or one per device of --devices]"
+)
+
+
+def _parse_devices(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> tuple[int, ...] | All | None:
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
+    numbers: list[int] = []
+    for word in text.split(","):
+        if not (word.strip().isascii() and word.strip().isdecimal()):
+            raise click.BadParameter(f"found {word!r}, expected numbers of GPUs such as 0,1, or all")
+        number = int(word)
+        if number in numbers:
+            raise click.BadParameter(f"found {number} twice, expected each GPU once; for more runs on it, raise --jobs")
+        numbers.append(number)
+    return tuple(numbers)
+
+
+DEVICES = click.option(
+    "--devices",
+    callback=_parse_devices,
+    metavar="NUMBERS",
+    help="GPUs to spread the runs over, such as 0,1, or all.  [default: all with --jobs, else one]",
 )
 
 

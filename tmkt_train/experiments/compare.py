@@ -9,18 +9,19 @@ from tmkt_data.errors import TmktError
 from tmkt_train.errors import RunInterruptedError
 from tmkt_train.experiments.jobs import RunAdvanced, RunEnded, RunsProgress, RunStarted, train_in_processes
 from tmkt_train.experiments.plan import PlannedRun
+from tmkt_train.experiments.slots import Slots
 from tmkt_train.training.progress import Progress
 
 
 def train_runs(
-    runs: Sequence[PlannedRun], should_stop: Callable[[], bool] = lambda: False, *, num_jobs: int = 1
+    runs: Sequence[PlannedRun], should_stop: Callable[[], bool] = lambda: False, slots: Slots | None = None
 ) -> Generator[RunsProgress, None, None]:
     """Train every run that is not finished; a run that fails does not stop the others.
 
     Args:
         runs: The runs.
         should_stop: Polled between steps; once it returns True, running runs save a checkpoint and stop.
-        num_jobs: Number of concurrent runs; 1 trains in this process, more in child processes.
+        slots: How many runs train at once, and on which GPUs; the default trains one after the other in this process.
 
     Yields:
         Progress of the runs; nothing for finished ones.
@@ -29,8 +30,8 @@ def train_runs(
         RunInterruptedError: `should_stop` returned True before the last run ended.
     """
     unfinished = [run for run in runs if run.status != "finished"]
-    if num_jobs > 1:
-        yield from train_in_processes(unfinished, should_stop, num_jobs)
+    if slots is not None and not slots.is_single:
+        yield from train_in_processes(unfinished, should_stop, slots)
         return
     for run in unfinished:
         if should_stop():

@@ -1,16 +1,18 @@
-"""Train planned runs in child processes, several at once, and report their progress."""
+"""Train planned runs in child processes, several at once, on the GPUs that are there, and report their progress."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
-from typing import IO, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import IO, NamedTuple, Self
 
 from tmkt_train.errors import RunInterruptedError
 from tmkt_train.experiments.plan import PlannedRun
+from tmkt_train.experiments.slots import Slots, next_device
 from tmkt_train.training.progress import Progress
 
 _POLL_S = 0.05
@@ -42,19 +44,64 @@ RunsProgress = RunStarted | RunAdvanced | RunEnded
 
 class _Child(NamedTuple):
     run: PlannedRun
+    device: str | None
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
 
 
+class Jobs:
+    """Runs in child processes, each started by the command that trains or resumes a single run.
+
+    A context manager: when it exits, the children that still run are asked to save a checkpoint and stop.
+
+    Args:
+        slots: How many runs train at once, and on which GPUs.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._children: list[_Child] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _stop(self._children)
+
+    @property
+    def running(self) -> list[PlannedRun]:
+        """The runs that train, in the order of their start."""
+        return [child.run for child in self._children]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no slot is free."""
+        return len(self._children) >= self._slots.num_jobs
+
+    def start(self, run: PlannedRun) -> None:
+        """Start or resume a run, on the GPU with the fewest runs unless its recipe trains on the CPU."""
+        device = None
+        if run.recipe.train.device != "cpu":
+            device = next_device(self._slots.devices, [child.device for child in self._children])
+        self._children.append(_start(run, device))
+
+    def wait(self) -> Iterator[RunEnded]:
+        """Wait for a moment, and return the runs that have ended."""
+        for child in [child for child in self._children if child.process.poll() is not None]:
+            self._children.remove(child)
+            yield RunEnded(child.run, _problem(child))
+        time.sleep(_POLL_S)
+
+
 def train_in_processes(
-    runs: Sequence[PlannedRun], should_stop: Callable[[], bool], num_jobs: int
+    runs: Sequence[PlannedRun], should_stop: Callable[[], bool], slots: Slots
 ) -> Generator[RunsProgress, None, None]:
-    """Train runs in child processes, each by the command that trains or resumes a single run.
+    """Train runs in child processes, as many at once as there are slots.
 
     Args:
         runs: Unfinished runs.
         should_stop: Polled; once it returns True, the children are asked to save a checkpoint and stop.
-        num_jobs: Number of concurrent processes.
+        slots: How many runs train at once, and on which GPUs.
 
     Yields:
         Starts and ends of runs, in the order in which they happen.
@@ -63,24 +110,18 @@ def train_in_processes(
         RunInterruptedError: `should_stop` returned True before the last run ended.
     """
     waiting = list(reversed(runs))
-    children: list[_Child] = []
-    try:
-        while waiting or children:
+    with Jobs(slots) as jobs:
+        while waiting or jobs.running:
             if should_stop():
-                raise RunInterruptedError((children[0].run if children else waiting[-1]).folder)
-            while waiting and len(children) < num_jobs:
+                raise RunInterruptedError((jobs.running or waiting[::-1])[0].folder)
+            while waiting and not jobs.is_full:
                 run = waiting.pop()
                 yield RunStarted(run, is_resumed=run.status == "interrupted")
-                children.append(_start(run))
-            for child in [child for child in children if child.process.poll() is not None]:
-                children.remove(child)
-                yield RunEnded(child.run, _problem(child))
-            time.sleep(_POLL_S)
-    finally:
-        _stop(children)
+                jobs.start(run)
+            yield from jobs.wait()
 
 
-def _start(run: PlannedRun) -> _Child:
+def _start(run: PlannedRun, device: str | None) -> _Child:
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the child has ended
     # In a session of its own, a child does not receive Ctrl-C of the terminal; this process asks it once to stop.
     process = subprocess.Popen(
@@ -89,8 +130,10 @@ def _start(run: PlannedRun) -> _Child:
         stdout=subprocess.DEVNULL,
         stderr=errors,
         start_new_session=True,
+        # The child sees one GPU only, and calls it 0.
+        env=None if device is None else {**os.environ, "CUDA_VISIBLE_DEVICES": device},
     )
-    return _Child(run, process, errors)
+    return _Child(run, device, process, errors)
 
 
 def _arguments(run: PlannedRun) -> list[str]:

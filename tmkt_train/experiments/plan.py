@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tmkt_data import CacheInfo, PairedFrames
 from tmkt_train.choices import RunStatus
 from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RunError
+from tmkt_train.experiments.slots import Slots
 from tmkt_train.recipe.load import RecipePath, find_recipe, load_recipe, split_setting
 from tmkt_train.recipe.recipe import Recipe, flat_items, toml_value
 from tmkt_train.training.checkpoint import require_same_recipe
@@ -29,11 +30,13 @@ class RunOptions:
         settings: `key=value` overrides of the recipe, later ones win.
         cache: Cache of every run; None finds the matching one of each recipe.
         out: Folder of the experiment; None for the default under `runs`.
+        slots: How many runs train at once, and on which GPUs.
     """
 
     settings: tuple[str, ...] = ()
     cache: Path | None = None
     out: Path | None = None
+    slots: Slots = field(default_factory=Slots)
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,6 @@ def plan_comparison(
     *,
     num_seeds: int,
     shares: Sequence[float] = (),
-    num_jobs: int = 1,
 ) -> Comparison:
     """Plan a comparison and validate the runs that its folder holds already; nothing is trained.
 
@@ -105,12 +107,11 @@ def plan_comparison(
         options: Options of all runs.
         num_seeds: Number of seeds: that of the baseline and the following ones, the same for every recipe.
         shares: Shares of the training recordings, each in (0, 1]; empty for the share of each recipe.
-        num_jobs: Number of concurrent runs.
 
     Raises:
         RecipeError: A recipe is missing or invalid.
         RunError: Two recipes share a name or differ in their test recordings, the folder is not writable or holds
-            other runs, or parallel runs do not fix the number of threads.
+            other runs, or a recipe does not fit the slots.
     """
     options = options or RunOptions()
     sources = [find_recipe(name) for name in names]
@@ -118,7 +119,8 @@ def plan_comparison(
     if shares and any(split_setting(setting)[0] == "data.event_share" for setting in options.settings):
         raise RunError("--set data.event_share: found together with --event-share, expected only one of them")
     _require_different(names, recipes)
-    _require_threads(recipes, num_jobs)
+    for recipe in recipes:
+        options.slots.require_fit(recipe)
     caches = [choose_cache(recipe, options.cache) for recipe in recipes]
     _require_same_test(recipes, caches)
     out = options.out or Path("runs") / f"compare-{recipes[0].name}"
@@ -193,16 +195,6 @@ def _require_different(names: Sequence[str], recipes: Sequence[Recipe]) -> None:
                 "names; omit one, or change `name` in a copy"
             )
         seen[recipe.name] = name
-
-
-def _require_threads(recipes: Sequence[Recipe], num_jobs: int) -> None:
-    # Runs that share the processor get fewer threads from torch, and rounding depends on their number.
-    for recipe in recipes:
-        if num_jobs > 1 and recipe.train.num_threads == "auto":
-            raise RunError(
-                f"{recipe.name}: train.num_threads is 'auto' with --jobs {num_jobs}, expected a number, so that the "
-                "results do not depend on --jobs; add --set train.num_threads=1"
-            )
 
 
 def _require_same_test(recipes: Sequence[Recipe], caches: Sequence[CacheInfo]) -> None:

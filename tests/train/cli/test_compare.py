@@ -9,6 +9,7 @@ from tmkt_train.errors import RunInterruptedError
 from tmkt_train.experiments.compare import train_runs
 from tmkt_train.experiments.jobs import RunEnded
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
+from tmkt_train.experiments.slots import Slots
 from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
@@ -68,6 +69,10 @@ def test_failed_run_makes_the_command_fail(here):
         ([], 2, "Missing argument 'RECIPE...'"),
         (["tiny", "--seeds", "0"], 2, "0 is not in the range"),
         (["tiny", "--jobs", "0"], 2, "0 is not in the range"),
+        (["tiny", "--devices", "0,one"], 2, "found 'one', expected numbers of GPUs such as 0,1, or all"),
+        (["tiny", "--devices", "0,-1"], 2, "found '-1', expected numbers of GPUs"),
+        (["tiny", "--devices", ""], 2, "found '', expected numbers of GPUs"),
+        (["tiny", "--devices", "1,0,1"], 2, "found 1 twice, expected each GPU once; for more runs on it, raise --jobs"),
         (["tiny", "--event-share", "0"], 2, "found 0, expected shares above 0 and at most 1"),
         (["tiny", "--event-share", "0.1,1.5"], 2, "found 1.5, expected"),
         (["tiny", "--event-share", "nan"], 2, "found nan, expected"),
@@ -76,6 +81,7 @@ def test_failed_run_makes_the_command_fail(here):
         (["tinny"], 1, "error: tinny: no recipe of this name; did you mean tiny?\n"),
         (["tiny", "tiny"], 1, "error: tiny: found twice"),
         (["tiny", "--out", "recipes/tiny.toml"], 1, "error: recipes/tiny.toml: cannot be written (File exists)"),
+        (["tiny", "--devices", "99"], 1, "error: --devices 99: "),
         (["tiny", "--cache", "none.h5"], 1, "error: none.h5: "),
         (["tiny", "--set", "train.epoch=3"], 1, "error: --set train.epoch: found an unknown key"),
     ],
@@ -139,7 +145,7 @@ def test_process_that_fails_is_told_in_one_line(here):
     comparison = plan_comparison(["tiny"], RunOptions(out=here / "out"), num_seeds=1)
     # A cache that vanishes after planning.
     (here / "caches" / "digits-tiny.h5").unlink()
-    ended = [p for p in train_runs(comparison.runs, num_jobs=2) if isinstance(p, RunEnded)]
+    ended = [p for p in train_runs(comparison.runs, slots=Slots(2)) if isinstance(p, RunEnded)]
     assert [p.problem for p in ended] == [
         f"{comparison.runs[0].cache.path}: no such file; make it with tmkt-data prepare"
     ]

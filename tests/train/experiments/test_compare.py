@@ -11,6 +11,7 @@ from tmkt_train.experiments.compare import train_runs
 from tmkt_train.experiments.compare_report import write_comparison
 from tmkt_train.experiments.jobs import RunEnded, RunStarted
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
+from tmkt_train.experiments.slots import Slots
 from tmkt_train.experiments.table import group_rows, run_rows
 from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.folder import RunFolder
@@ -32,7 +33,7 @@ def recipes(tmp_path_factory):
 
 
 def plan(recipes, out, cache, names=("tiny_event_only", "tiny"), settings=SHORT, **others):
-    options = RunOptions(tuple(settings), cache, out)
+    options = RunOptions(tuple(settings), cache, out, others.pop("slots", Slots()))
     others = {"num_seeds": 2, "shares": (0.3, 1.0)} | others
     return plan_comparison([str(recipes / f"{name}.toml") for name in names], options, **others)
 
@@ -298,7 +299,18 @@ def test_other_seed_is_a_note(recipes, tiny_cache, tmp_path):
     ("names", "options", "error", "message"),
     [
         (("tiny", "tiny"), {}, RunError, "found twice, expected each recipe once"),
-        (("tiny",), {"settings": ["train.num_threads=auto"], "num_jobs": 2}, RunError, "add --set train.num_threads=1"),
+        (
+            ("tiny",),
+            {"settings": ["train.num_threads=auto"], "slots": Slots(2)},
+            RunError,
+            "'auto' with 2 runs at once, expected a number.*add --set train.num_threads=1",
+        ),
+        (
+            ("tiny",),
+            {"slots": Slots(1, ("0",), is_chosen=True)},
+            RunError,
+            "tiny: train.device is 'cpu', expected 'auto' or 'cuda' with --devices; omit --devices, or add --set",
+        ),
         (("tiny",), {"settings": ["data.event_share=0.3"]}, RunError, "found together with --event-share"),
         (("tiny",), {"settings": ["train.epoch=3"]}, RecipeError, "did you mean epochs"),
         (("tiny",), {"settings": ["data.recordings_per_class=3"]}, RecipeError, "data.event_share"),

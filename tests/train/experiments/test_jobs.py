@@ -1,0 +1,80 @@
+"""Child processes and the GPUs that they see, read from the environment that each of them really gets."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tmkt_train.experiments.compare import train_runs
+from tmkt_train.experiments.jobs import Jobs, RunEnded, train_in_processes
+from tmkt_train.experiments.plan import RunOptions, plan_comparison
+from tmkt_train.experiments.slots import Slots
+from tmkt_train.recipe.recipe import recipe_text
+
+from ..conftest import make_recipe
+
+# Python imports it at its start, from the path of the environment.
+NOTE = """
+import os, pathlib, sys
+place = pathlib.Path(os.environ["NOTES"])
+if "tmkt_train" in sys.orig_argv:
+    note = f"{sys.orig_argv[-1]}\\n{os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}"
+    (place / str(os.getpid())).write_text(note)
+"""
+
+
+@pytest.fixture
+def notes(tmp_path, monkeypatch):
+    """What child processes wrote at their start: their recipe and `CUDA_VISIBLE_DEVICES`."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(NOTE)
+    (tmp_path / "notes").mkdir()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), str(Path(__file__).parents[3])]))
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return lambda: [tuple(path.read_text().splitlines()) for path in (tmp_path / "notes").iterdir()]
+
+
+def plan(folder, cache, num_seeds, **devices):
+    for name, device in devices.items():
+        recipe = make_recipe(name=name, train__device=device, train__epochs=1, optim__warmup_epochs=0)
+        (folder / f"{name}.toml").write_text(recipe_text(recipe), encoding="utf-8")
+    names = [str(folder / f"{name}.toml") for name in devices]
+    return plan_comparison(names, RunOptions(cache=cache, out=folder / "out"), num_seeds=num_seeds).runs
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="names a GPU that is not there, so that the run trains on the CPU"
+)
+def test_run_sees_one_gpu_and_one_of_the_cpu_sees_what_this_process_does(notes, tiny_cache, tmp_path):
+    runs = plan(tmp_path, tiny_cache, 1, any="auto", cpu="cpu")
+    ended = [step for step in train_in_processes(runs, lambda: False, Slots(2, ("7",))) if isinstance(step, RunEnded)]
+    assert [step.problem for step in ended] == [None, None]
+    assert {Path(recipe).stem: device for recipe, device in notes()} == {"any": "7", "cpu": "unset"}
+    assert len(notes()) == 2
+
+
+def test_free_gpu_is_taken_again(notes, tiny_cache, tmp_path):
+    runs = plan(tmp_path, tiny_cache, 3, gpu="cuda")
+    problems = []
+    with Jobs(Slots(2, ("98", "99"))) as jobs:
+        for run in runs:
+            while jobs.is_full:
+                # There is no GPU of these names: each run ends with one line.
+                problems += [step.problem for step in jobs.wait()]
+            jobs.start(run)
+            assert jobs.running[-1] == run
+            assert jobs.is_full == (len(jobs.running) == 2)
+        while jobs.running:
+            problems += [step.problem for step in jobs.wait()]
+    assert problems == ["train.device: found 'cuda', but torch finds no GPU here; set train.device=auto"] * 3
+    assert {device for _, device in notes()} == {"98", "99"}
+    assert len(notes()) == 3
+
+
+def test_single_run_on_a_named_gpu_is_a_process_of_its_own(notes, tiny_cache, tmp_path):
+    runs = plan(tmp_path, tiny_cache, 1, gpu="cuda")
+    ended = [step for step in train_runs(runs, slots=Slots(1, ("98",))) if isinstance(step, RunEnded)]
+    assert [step.problem is None for step in ended] == [False]
+    assert [device for _, device in notes()] == ["98"]
