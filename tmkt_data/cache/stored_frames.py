@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -19,8 +19,26 @@ ZSTD = 32015
 """Registered HDF5 filter number of Zstandard."""
 
 
+class _FileState(NamedTuple):
+    number: tuple[int, int]
+    size: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> _FileState | None:
+        """Return the state of a file; None where it cannot be looked at."""
+        try:
+            found = os.stat(path)  # noqa: PTH116 - a third of the time of Path.stat, once a read
+        except OSError:
+            return None
+        return cls((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
+
+
 class StoredFrames:
     """Rows of one array; the checksum of each is verified on first read.
+
+    Threads may read at the same time, and so may processes, forked ones included. A file that is overwritten while it
+    is open is refused at the next read; one that is replaced by another of its name, as `prepare` does, is read on.
 
     Attributes:
         shape: Shape of the array; rows are the first axis.
@@ -33,13 +51,15 @@ class StoredFrames:
         self.dtype: np.dtype[Any] = dataset.dtype
         self._checksums = checksums
         self._checked = np.zeros(self.shape[0], bool)
+        self._file = _FileState.of(self._path)
 
     def rows(self, rows: NDArray[np.int64], dtype: Any = None) -> NDArray[Any]:
         """Return rows, shape (B, ...), as stored or converted to `dtype`; owned by the caller.
 
         Raises:
-            CacheError: A row was modified after it was written, or does not exist.
+            CacheError: A row was modified after it was written, or does not exist; or the file was overwritten.
         """
+        self._require_unchanged()
         if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
             raise CacheError(
                 f"{self._path.name}: {self._name} has rows 0 to {self.shape[0] - 1}, asked for {rows.max()}"
@@ -57,8 +77,17 @@ class StoredFrames:
         return found
 
     def _row(self, row: int) -> NDArray[Any]:
-        """Return one row as stored, read-only and valid until the next call."""
+        """Return one row as stored, read-only."""
         raise NotImplementedError
+
+    def _require_unchanged(self) -> None:
+        now = _FileState.of(self._path)
+        # Another file of the same name leaves the open one as it is.
+        if now is not None and self._file is not None and now.number == self._file.number and now != self._file:
+            raise CacheError(
+                f"{self._path.name}: was overwritten while it was open; open it again, and replace a cache by a file "
+                "that is renamed to it, never by writing into it"
+            )
 
     def _check(self, stored: NDArray[Any], row: int) -> None:
         if checksum(stored) != int(self._checksums[row]):
@@ -95,7 +124,6 @@ class CompressedFrames(StoredFrames):
 
     def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
         super().__init__(path, name, dataset, checksums)
-        self._buffer = np.empty(self.shape[1:], self.dtype)
         self._dataset: h5py.Dataset | None = None
         self._process = -1
 
@@ -103,14 +131,16 @@ class CompressedFrames(StoredFrames):
         try:
             if self._dataset is None or self._process != os.getpid():
                 self._dataset, self._process = h5py.File(self._path, "r")[self._name], os.getpid()
-            self._dataset.read_direct(self._buffer, np.s_[row])
+            # A buffer that all calls share would give one thread the row of another.
+            found = np.empty(self.shape[1:], self.dtype)
+            self._dataset.read_direct(found, np.s_[row])
         except (OSError, RuntimeError, KeyError) as broken:
             reason = str(broken).split("\n")[0]
             raise CacheError(
                 f"{self._path.name}: row {row} of {self._name} cannot be read ({reason}); "
                 "restore the file or prepare it again"
             ) from broken
-        return self._buffer
+        return found
 
 
 def open_frames(path: Path, file: h5py.File, expected: FrameArray, checksums: Table, file_bytes: int) -> StoredFrames:
