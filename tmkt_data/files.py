@@ -151,8 +151,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def lock(path: Path, refusal: TmktError) -> Iterator[None]:
-    """Hold a lock file while the block runs; whoever else asks for it meanwhile is refused at once.
+def lock(path: Path, refusal: TmktError, *, wait_s: float = 0) -> Iterator[None]:
+    """Hold a lock file while the block runs; whoever else asks for it meanwhile is refused.
 
     The lock ends with the process that holds it. Where the file system has no locks, a marker file with host and
     process id takes their place: one that a killed process left is ignored on the same host, elsewhere it has to be
@@ -161,12 +161,13 @@ def lock(path: Path, refusal: TmktError) -> Iterator[None]:
     Args:
         path: The lock file; its folder is made where it is missing. The holder removes the file.
         refusal: Raised where another process, or another part of this one, holds the lock.
+        wait_s: How long to wait for its holder, in seconds; by default not at all.
 
     Raises:
         TmktError: `refusal`, or another error of its class where the lock file cannot be made.
     """
     try:
-        held = _acquire(path, refusal)
+        held = _acquire(path, refusal, wait_s)
     except OSError as broken:
         raise type(refusal)(write_failure(path, broken)) from broken
     try:
@@ -178,14 +179,14 @@ def lock(path: Path, refusal: TmktError) -> Iterator[None]:
         held.release()
 
 
-def _acquire(path: Path, refusal: TmktError) -> BaseFileLock:
+def _acquire(path: Path, refusal: TmktError, wait_s: float) -> BaseFileLock:
     # Imported late: this takes a tenth of a second.
     from filelock import FileLock, SoftFileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         held: BaseFileLock = FileLock(path, thread_local=False, fallback_to_soft=False)
-        held.acquire(blocking=False)
+        held.acquire(timeout=wait_s)
     except Timeout as busy:
         raise refusal from busy
     except OSError as broken:
@@ -193,7 +194,7 @@ def _acquire(path: Path, refusal: TmktError) -> BaseFileLock:
             raise
         held = SoftFileLock(path.with_name(f"{path.name}.soft"), thread_local=False)
         try:
-            held.acquire(blocking=False)
+            held.acquire(timeout=wait_s)
         except Timeout as busy:
             raise type(refusal)(f"{refusal} (if there is none, remove {held.lock_file})") from busy
     return held

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shlex
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from tmkt_data.cli.console import FILE, dataset_advice, fail, print_rows, progre
 from tmkt_data.errors import CatalogueError, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tmkt_data.datasets.catalogue import Catalogue
     from tmkt_data.datasets.info import DatasetInfo
@@ -102,17 +103,17 @@ def doctor(
     from tmkt_data.sources.doctor import decode_all, diagnose
 
     dataset_info(name)
-    catalogue, folders = _find(name, say if not as_json else lambda _: None, **given)
-    options = [text for side, path in given.items() if path is not None for text in (f"--{side}", str(path))]
-    found = diagnose(catalogue, options, folders)
-    if deep:
-        with progress_bar() as bar:
-            task = bar.add_task("decode", total=found.recordings + found.images)
-            for done in decode_all(catalogue, found):
-                bar.update(task, completed=done)
-        found.problems = [dataset_advice(problem, name) for problem in found.problems]
-    if digests is not None or against is not None:
-        _digests(catalogue, found, folders, digests, against)
+    with _find(name, say if not as_json else lambda _: None, **given) as (catalogue, folders):
+        options = [text for side, path in given.items() if path is not None for text in (f"--{side}", str(path))]
+        found = diagnose(catalogue, options, folders)
+        if deep:
+            with progress_bar() as bar:
+                task = bar.add_task("decode", total=found.recordings + found.images)
+                for done in decode_all(catalogue, found):
+                    bar.update(task, completed=done)
+            found.problems = [dataset_advice(problem, name) for problem in found.problems]
+        if digests is not None or against is not None:
+            _digests(catalogue, found, folders, digests, against)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found) | {"is_complete": found.is_complete}, indent=2))
     else:
@@ -120,7 +121,8 @@ def doctor(
     sys.exit(0 if found.is_complete else 1)
 
 
-def _find(name: str, told: Callable[[str], None], **given: Path | None) -> tuple[Catalogue, Sequence[Path]]:
+@contextmanager
+def _find(name: str, told: Callable[[str], None], **given: Path | None) -> Iterator[tuple[Catalogue, Sequence[Path]]]:
     """Find a dataset and the folders of its sides."""
     from tmkt_data.cache.find import cache_directory
     from tmkt_data.datasets.registry import MADE_IN, open_made
@@ -129,8 +131,10 @@ def _find(name: str, told: Callable[[str], None], **given: Path | None) -> tuple
     places = Locations(**given)
     if name in MADE_IN and places.events is None:
         catalogue, folder = open_made(name, places.root, places.images, cache_directory())
-        return catalogue, [folder, *(path for path in (places.root, places.images) if path is not None)]
-    return find_sources(name, places, unpack_to=cache_directory() / "sources", say=told)
+        yield catalogue, [folder, *(path for path in (places.root, places.images) if path is not None)]
+        return
+    with find_sources(name, places, unpack_to=cache_directory() / "sources", say=told) as found:
+        yield found
 
 
 def _digests(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.files import lock
 from tmkt_data.sources.archive_members import CHUNK, DAMAGE, ArchiveLimits, Budget, archive_members, safe_name
+from tmkt_data.sources.unpacked import complete, unpacking
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 Check = Callable[[Path, Path], object]
@@ -45,23 +44,19 @@ def unpack_archives(
     """
     if target.is_dir():
         return
-    partial = target.with_name(f".{target.name}.partial")
-    busy = CatalogueError(f"{target}: another process is unpacking there; wait for it to end")
     archive = next(iter(archives))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with lock(target.with_name(f".{target.name}.lock"), busy):
-            try:
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir()
-                done = 0
-                for archive, folder in archives.items():
-                    for _ in _unpack(archive, partial / folder, Budget(archive, limits or ArchiveLimits()), check):
-                        done += 1
-                        yield done
-                partial.rename(target)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+        with unpacking(target) as partial:
+            if target.is_dir():
+                # Another process was faster.
+                return
+            done = 0
+            for archive, folder in archives.items():
+                for _ in _unpack(archive, partial / folder, Budget(archive, limits or ArchiveLimits()), check):
+                    done += 1
+                    yield done
+            complete(partial, target)
     except OSError as broken:
         raise _failure(archive, target, broken) from broken
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ from tmkt_data.datasets.info import MissingDataError
 from tmkt_data.datasets.registry import open_catalogue
 from tmkt_data.errors import CatalogueError, counted, printable
 from tmkt_data.sources.archives import is_archive, unpack_archives
+from tmkt_data.sources.unpacked import in_use, is_recorded, remove_unused, require_whole
 from tmkt_data.sources.urls import check_inside, check_known, known_file
 from tmkt_data.spec import ClassSet, Side
 
@@ -58,12 +59,14 @@ class Locations(NamedTuple):
     images: Path | None = None
 
 
+@contextmanager
 def find_sources(
     name: str, given: Locations, class_set: ClassSet = "all", *, unpack_to: Path, say: Say = lambda _: None
-) -> Sources:
+) -> Iterator[Sources]:
     """Find a dataset in folders, in archives, or below a parent folder.
 
-    If a folder contains archives of one side and files of the other, both are used.
+    If a folder contains archives of one side and files of the other, both are used. While the block runs, no other
+    process removes what the archives were unpacked into.
 
     Args:
         name: Name of the dataset.
@@ -72,26 +75,37 @@ def find_sources(
         unpack_to: Folder that archives are unpacked into; earlier unpacked archives are reused.
         say: Called with messages about unpacking and where data was found.
 
+    Yields:
+        The dataset.
+
     Raises:
-        CatalogueError: The dataset is not found, or an archive cannot be unpacked.
+        CatalogueError: The dataset is not found, an archive cannot be unpacked, or files are gone from the folder that
+            it was unpacked into.
     """
-    finder = _Finder(name, class_set, unpack_to, say)
-    sides: tuple[Side, ...] = ("", "recordings", "images")
-    places = [finder.places(path, side) for path, side in zip(given, sides, strict=True)]
-    found = finder.find(*places)
-    if found is not None:
-        for hint in finder.hints:
-            say(f"note: {hint}")
-        return found
-    finder.remove_useless(place.folder for side in places for place in side if place.is_foreign)
+    with ExitStack() as held:
+        finder = _Finder(name, class_set, unpack_to, say, held)
+        sides: tuple[Side, ...] = ("", "recordings", "images")
+        places = [finder.places(path, side) for path, side in zip(given, sides, strict=True)]
+        found = finder.find(*places)
+        unpacked = [place.folder for side in places for place in side if place.is_foreign]
+        for folder in unpacked:
+            # Checked after the files were listed: those that go later are missed when they are read.
+            require_whole(folder)
+        if found is not None:
+            for hint in finder.hints:
+                say(f"note: {hint}")
+            yield found
+            return
+    finder.remove_useless(unpacked)
     raise finder.missing()
 
 
 class _Finder:
     """Tries folders until one contains the dataset, and records why the others do not."""
 
-    def __init__(self, name: str, class_set: ClassSet, unpack_to: Path, say: Say) -> None:
+    def __init__(self, name: str, class_set: ClassSet, unpack_to: Path, say: Say, held: ExitStack) -> None:
         self._name, self._class_set, self._unpack_to, self._say = name, class_set, unpack_to, say
+        self._held = held
         self._failures: list[MissingDataError] = []
         self.hints: list[str] = []
 
@@ -220,10 +234,9 @@ class _Finder:
         return MissingDataError(*nearest.lines, *(f"  note: {hint}" for hint in self.hints), found=nearest.found)
 
     def remove_useless(self, folders: Iterable[Path]) -> None:
-        """Remove unpacked folders without any data of the dataset."""
+        """Remove unpacked folders without any data of the dataset, unless others use them."""
         for folder in folders:
-            if not any(self._holds_any(place) for place in (folder, *folders_below(folder))):
-                shutil.rmtree(folder, ignore_errors=True)
+            if not any(self._holds_any(place) for place in (folder, *folders_below(folder))) and remove_unused(folder):
                 self._hint(f"{printable(str(folder))}: unpacked, has no data of the dataset, removed")
 
     def _holds_any(self, folder: Path) -> bool:
@@ -243,8 +256,16 @@ class _Finder:
                 f"{archive.absolute()}|{status.st_size}|{status.st_mtime_ns}\n".encode(errors="surrogateescape")
             )
         target = self._unpack_to / f"{self._name}-{digest.hexdigest()[:12]}"
-        if target.is_dir():
-            return _Place(target, is_foreign=True)
+        if target.is_dir() and not is_recorded(target):
+            self._say(f"unpacking again, since an earlier version unpacked {target}")
+            if not remove_unused(target):
+                raise CatalogueError(f"{target}: another process is using this folder; wait for it to end")
+        if not target.is_dir():
+            self._unpack_to_folder(archives, target)
+        self._held.enter_context(in_use(target))
+        return _Place(target, is_foreign=True)
+
+    def _unpack_to_folder(self, archives: Sequence[Path], target: Path) -> None:
         folders: dict[Path, str] = {}
         for archive in archives:
             known, digest_there = known_file(self._name, archive.name), check_known(self._name, archive)
@@ -253,7 +274,6 @@ class _Finder:
             self._say(f"unpacking {archive} to {target}{as_published}")
         for _ in unpack_archives(folders, target, check=partial(check_inside, self._name)):
             pass
-        return _Place(target, is_foreign=True)
 
 
 def folders_below(folder: Path, depth: int = MAX_DEPTH, *, limit: int = MAX_FOLDERS) -> Iterator[Path]:

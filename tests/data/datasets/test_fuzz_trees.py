@@ -80,10 +80,12 @@ def test_any_tree_is_listed_or_refused(tmp_path_factory, name, files, links, sid
     root = tmp_path_factory.mktemp("tree")
     grow(root, files, links)
     given_folders = {"events": root, "images": root} if sides else {"root": root}
-    for opened in (
-        lambda: open_catalogue(name, **given_folders),
-        lambda: find_sources(name, Locations(**given_folders), unpack_to=root / "out").catalogue,
-    ):
+
+    def found():
+        with find_sources(name, Locations(**given_folders), unpack_to=root / "out") as sources:
+            return sources.catalogue
+
+    for opened in (lambda: open_catalogue(name, **given_folders), found):
         try:
             catalogue, text = opened(), ""
         except TmktError as refused:
