@@ -162,6 +162,12 @@ def open_frames(path: Path, file: h5py.File, expected: FrameArray, checksums: Ta
         raise CacheError(f"{path.name}: {name} is not a dataset; the file is damaged, restore it or prepare it again")
     if dataset.shape != expected.shape:
         raise CacheError(f"{path.name}: {name} has shape {dataset.shape}, expected {expected.shape}; prepare it again")
+    # All of the type, as byte order and sign decide what the bytes of a row mean.
+    if dataset.id.get_type() != h5py.h5t.py_create(expected.dtype, logical=True):
+        raise CacheError(
+            f"{path.name}: {name} is not stored as {expected.dtype}, as it was written; the file is damaged, "
+            "restore it or prepare it again"
+        )
     if dataset.chunks is None:
         offset = dataset.id.get_offset()
         if dataset.size and (offset is None or offset + dataset.nbytes > file_bytes):

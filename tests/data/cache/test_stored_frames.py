@@ -4,8 +4,10 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import h5py
 import numpy as np
 import pytest
+from conftest import build
 
 from tmkt_data.cache.compress import compress_cache
 from tmkt_data.cache.reader import Cache
@@ -13,6 +15,8 @@ from tmkt_data.errors import CacheError
 from tmkt_data.pairs.paired_frames import PairedFrames
 
 NUM_THREADS, NUM_BATCHES = 8, 400
+HEADER_BYTES = 160
+"""Bytes of the object header of an array: shape, type, storage."""
 
 
 @pytest.fixture(scope="module", params=["mapped", "compressed"])
@@ -88,3 +92,28 @@ def test_a_file_that_is_replaced_or_removed_while_it_is_open_is_read_on(stored, 
     np.testing.assert_array_equal(cache.event_frames(rows), before)
     path.unlink()
     np.testing.assert_array_equal(cache.event_frames(rows), before)
+
+
+@pytest.mark.parametrize(("dtype", "choices"), [("uint8", {}), ("float32", {"representation": "voxel"})])
+def test_no_bit_of_the_description_of_an_array_changes_its_values_unnoticed(nmnist_root, tmp_path, dtype, choices):
+    path = build("nmnist", nmnist_root, tmp_path / "a.h5", **choices)
+    cache, rows = Cache(path), np.array([7, 2])
+    assert cache.arrays["events/frames"].dtype == dtype
+    expected = cache.event_frames(rows)
+    with h5py.File(path) as file:
+        start = h5py.h5o.get_info(file["events/frames"].id).addr
+    whole, refused, equal = path.read_bytes(), 0, 0
+    for bit in range(8 * start, 8 * (start + HEADER_BYTES)):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        other = tmp_path / "changed.h5"
+        other.write_bytes(changed)
+        try:
+            found = Cache(other).event_frames(rows)
+        except CacheError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(found, expected, err_msg=f"bit {bit - 8 * start}")
+            equal += 1
+    assert refused > 200
+    assert equal > 0
