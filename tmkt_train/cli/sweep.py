@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
-from tmkt_train.cli.display import CACHE, RECIPE, SET, RunsDisplay, asked_to_stop, out_option
+from tmkt_train.cli.display import CACHE, DEVICES, JOBS, RECIPE, SET, RunsDisplay, asked_to_stop, out_option
 from tmkt_train.cli.text import percent
 from tmkt_train.errors import RunInterruptedError, command
 
 if TYPE_CHECKING:
+    from tmkt_train.experiments.slots import Slots
     from tmkt_train.experiments.sweep import Sweep, Trial
 
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 @click.option("--trials", type=click.IntRange(1, 10_000), default=9, show_default=True, help="Number of trials.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Seeds per trial.")
 @click.option("--grid", is_flag=True, help="Try evenly spaced values of one setting instead of searching.")
+@JOBS
+@DEVICES
 @SET
 @CACHE
 @out_option("runs/sweep-RECIPE-KEY")
@@ -40,17 +43,21 @@ def sweep(name: str, over: tuple[str, ...], trials: int, seeds: int, grid: bool,
     run the same command at the same time share the trials.
     """
     from tmkt_train.experiments.plan import RunOptions
+    from tmkt_train.experiments.slots import choose_slots
     from tmkt_train.experiments.sweep import plan_sweep
 
-    planned = plan_sweep(name, over, RunOptions(**options), num_trials=trials, num_seeds=seeds, is_grid=grid)
-    done = _train(planned)
+    slots = choose_slots(options.pop("jobs"), options.pop("devices"))
+    planned = plan_sweep(
+        name, over, RunOptions(**options, slots=slots), num_trials=trials, num_seeds=seeds, is_grid=grid
+    )
+    done = _train(planned, slots)
     _show(planned, name, done)
     failed = [trial for trial in done if trial.problem]
     if failed:
         fail(f"{len(failed)} of {len(done)} trials failed; {planned.out / 'sweep.csv'} says why")
 
 
-def _train(planned: Sweep) -> list[Trial]:
+def _train(planned: Sweep, slots: Slots) -> list[Trial]:
     from tmkt_train.experiments.jobs import RunEnded
     from tmkt_train.experiments.sweep import Trial
     from tmkt_train.experiments.sweep_report import write_trials
@@ -59,7 +66,7 @@ def _train(planned: Sweep) -> list[Trial]:
     trials: list[Trial] = []
     try:
         with asked_to_stop() as should_stop, RunsDisplay() as display:
-            for progress in run_sweep(planned, should_stop):
+            for progress in run_sweep(planned, should_stop, slots):
                 if isinstance(progress, Trial):
                     trials = sorted([*trials, progress], key=lambda trial: trial.number)
                     write_trials(planned, trials)

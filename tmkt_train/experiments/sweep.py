@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tmkt_data import CacheInfo, PairedFrames
 from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RunError
-from tmkt_train.experiments.plan import RunOptions, require_writable
+from tmkt_train.experiments.plan import PlannedRun, RunOptions, plan_run, require_writable
 from tmkt_train.experiments.search_space import Choices, Dimension, Range, Value, parse_dimensions, setting_of
 from tmkt_train.experiments.table import csv_text
 from tmkt_train.recipe.load import RecipePath, find_recipe, load_recipe
@@ -104,12 +105,13 @@ def plan_sweep(
     Raises:
         RecipeError: The recipe is invalid, or does not accept a value.
         RunError: A key cannot be varied, the protocol has no validation split, a grid has several keys, the folder is
-            not writable, or Optuna is not installed.
+            not writable, the recipe does not fit the slots, or Optuna is not installed.
         TmktError: No cache fits the recipe or a value.
     """
     options = options or RunOptions()
     source, settings = find_recipe(name), options.settings
     recipe = load_recipe(source, settings)
+    options.slots.require_fit(recipe)
     if recipe.selects_on_test:
         raise RunError(
             f"{recipe.name}: {recipe.data.protocol} has no validation split, and a sweep never selects on test; add "
@@ -147,6 +149,40 @@ def _require_same_validation(sweep: Sweep) -> None:
 
 def _validation(info: CacheInfo, recipe: Recipe) -> frozenset[str]:
     return frozenset(PairedFrames(info.path, "val", pairing="none", protocol=recipe.data.protocol).ids)
+
+
+def plan_trial(sweep: Sweep, number: int, values: Mapping[str, Value]) -> list[PlannedRun]:
+    """Plan the runs of a trial, one per seed.
+
+    Args:
+        sweep: The sweep.
+        number: Number of the trial, from 0.
+        values: Value of each varied key.
+
+    Raises:
+        RecipeError: The values are valid one by one, but not together.
+        RunError: A folder holds another run, or the cache is missing.
+    """
+    varied = [setting_of(key, value) for key, value in values.items()]
+    runs = []
+    for seed in sweep.seeds:
+        settings = [*sweep.settings, *varied, f"seed={seed}"]
+        cache = choose_cache(load_recipe(sweep.source, settings), sweep.cache)
+        label = f"trial {number + 1} ({', '.join(varied)}) seed {seed}"
+        runs.append(plan_run(label, sweep.source, settings, cache, trial_folder(sweep, values) / f"seed-{seed}"))
+    return runs
+
+
+def trial_folder(sweep: Sweep, values: Mapping[str, Value]) -> Path:
+    """Return the folder of the runs of some values."""
+    # Named by the values, not by a number: another grid, or more trials, find the runs that exist.
+    names = [re.sub(r"[^A-Za-z0-9_.+=-]", "_", setting_of(key, value)) for key, value in values.items()]
+    return sweep.out.joinpath("runs", *names)
+
+
+def trial_accuracies(runs: Sequence[PlannedRun]) -> dict[int, float]:
+    """Return the best validation accuracy of each finished run by seed, in [0, 1]."""
+    return {run.recipe.seed: float(result["val_accuracy"]) for run in runs if (result := run.result())}
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:

@@ -27,6 +27,14 @@ def test_command_from_start_to_end_and_its_errors(tiny_cache, tmp_path, monkeypa
         (("--over", "mix.ratio=0:1", "--seeds", "0"), 2, "0 is not in the range"),
         (("--over", "mix.ratio=0:1", "--trials", "0"), 2, "0 is not in the range"),
         ((), 2, "Missing option '--over'"),
+        (("--over", "mix.ratio=0:1", "--jobs", "0"), 2, "0 is not in the range"),
+        (("--over", "mix.ratio=0:1", "--devices", "0,x"), 2, "found 'x', expected numbers of GPUs"),
+        (("--over", "mix.ratio=0:1", "--devices", "99"), 1, "error: --devices 99: "),
+        (
+            ("--over", "mix.ratio=0:1", "--jobs", "2", "--set", "train.num_threads=auto"),
+            1,
+            "error: tiny: train.num_threads is 'auto' with 2 runs at once, expected a number",
+        ),
         (("--over", "mix.ratio=0:1", "--out", recipe), 1, "cannot be written (File exists)"),
     ):
         code, _, err = call(*words, *arguments)

@@ -8,11 +8,14 @@ from optuna.samplers import RandomSampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import get_all_study_names
 
+from tmkt_data.files import lock
 from tmkt_train.errors import RunError, RunInterruptedError
-from tmkt_train.experiments.jobs import RunStarted
+from tmkt_train.experiments.jobs import RunEnded, RunStarted
+from tmkt_train.experiments.journal import Attempt, Journal
+from tmkt_train.experiments.slots import Slots
 from tmkt_train.experiments.sweep import Trial, best_trial
 from tmkt_train.experiments.sweep_report import write_sweep
-from tmkt_train.experiments.trials import _Attempt, _Journal, _train, run_sweep
+from tmkt_train.experiments.trials import _train, run_sweep
 from tmkt_train.training.folder import RunFolder
 
 from ..cli.test_main import PROGRAM, call_program
@@ -24,7 +27,7 @@ from .test_sweep import read_csv
 
 def search(sweep, score, num=None, ended=()):
     """Let Optuna propose values, and tell it a score instead of training."""
-    journal, tried = _Journal(sweep), []
+    journal, tried = Journal(sweep), []
     journal._ended.update(ended)
     while len(tried) != num and not journal.is_complete:
         with ExitStack() as held:
@@ -143,7 +146,7 @@ def test_values_that_contradict_each_other_fail_alone(recipe, tiny_cache, tmp_pa
     # Each end is fine with the other key as the recipe has it; a rate below the least one is not.
     over = ("optim.learning_rate=1e-4:3e-3:log", "optim.min_learning_rate=1e-5,1e-4")
     sweep = plan(recipe, tiny_cache, tmp_path / "out", *over, num_trials=1)
-    attempt = _Attempt(0, {"optim.learning_rate": 5e-5, "optim.min_learning_rate": 1e-4}, None)
+    attempt = Attempt(0, {"optim.learning_rate": 5e-5, "optim.min_learning_rate": 1e-4}, None)
     with pytest.raises(StopIteration) as stop:
         next(_train(sweep, attempt, lambda: False))
     assert "optim.min_learning_rate: found 0.0001, expected at most" in stop.value.value.problem
@@ -162,7 +165,7 @@ def test_killed_trials_are_taken_again_and_change_no_proposal(recipe, tiny_cache
     sweep = plan(recipe, tiny_cache, tmp_path / "cut", *OVER, num_trials=10)
     tried = []
     for number in range(10):
-        journal = _Journal(sweep)
+        journal = Journal(sweep)
         journal._ended.update(range(number))
         if number % 3 == 0:
             # Killed while it trains.
@@ -187,7 +190,7 @@ def test_trial_that_failed_is_tried_again_by_the_next_session(grid, recipe, tiny
     assert [value for _, value in search(sweep, lambda _: None)] == [None] * 3
     for _ in range(2):
         assert list(run_sweep(sweep)) == grid[1]
-    states = Counter(trial.state.name for trial in _Journal(sweep)._study.get_trials())
+    states = Counter(trial.state.name for trial in Journal(sweep)._study.get_trials())
     assert states == {"COMPLETE": 3, "FAIL": 3}
 
 
@@ -218,15 +221,46 @@ def test_two_processes_share_the_trials(recipe, tiny_cache, tmp_path):
     assert [row["trial"] for row in read_csv(tmp_path / "out" / "sweep.csv")] == ["1", "2", "3"]
 
 
+def test_trials_that_train_at_once_are_those_of_one_after_the_other(grid, recipe, tiny_cache, tmp_path):
+    sweep = plan(recipe, tiny_cache, tmp_path / "out", "mix.ratio=0.1:0.9", num_trials=3, num_seeds=2, is_grid=True)
+    shutil.copytree(grid[0].out / "runs" / "mix.ratio=0.5", sweep.out / "runs" / "mix.ratio=0.5")
+    progress, at_once, most = list(run_sweep(sweep, slots=Slots(3))), 0, 0
+    for step in progress:
+        at_once += isinstance(step, RunStarted) - isinstance(step, RunEnded)
+        most = max(most, at_once)
+    assert sorted(trials_of(progress), key=lambda trial: trial.number) == grid[1]
+    assert [isinstance(step, RunStarted) for step in progress].count(True) == 4
+    # More than the two seeds of a trial: trials, too, train at once.
+    assert most == 3
+    for folder in (path.parent for path in grid[0].out.glob("runs/**/result.json")):
+        assert_same_run(sweep.out / folder.relative_to(grid[0].out), folder)
+    assert list(run_sweep(sweep, slots=Slots(3))) == grid[1]
+
+
+def test_trials_that_train_at_once_stop_and_free_their_values(recipe, tiny_cache, tmp_path):
+    over = "optim.learning_rate=1e30,0.002"
+    sweep = plan(recipe, tiny_cache, tmp_path / "out", over, is_grid=True)
+    with pytest.raises(RunInterruptedError):
+        list(run_sweep(sweep, StopAfter(8), Slots(2)))
+    folders = list(sweep.out.glob("runs/*"))
+    assert len(folders) == 2
+    for folder in folders:
+        with lock(folder / ".lock", RunError("held")):
+            pass
+    trials = sorted(trials_of(run_sweep(sweep, slots=Slots(2))), key=lambda trial: trial.number)
+    assert [trial.value is None for trial in trials] == [True, False]
+    assert "NaN or infinite" in trials[0].problem
+
+
 def test_equal_values_are_trained_by_one_process_at_a_time(recipe, tiny_cache, tmp_path):
     sweep = plan(recipe, tiny_cache, tmp_path, "mix.schedule=constant,linear", num_trials=8)
-    first, second = _Journal(sweep), _Journal(sweep)
+    first, second = Journal(sweep), Journal(sweep)
     with ExitStack() as held, ExitStack() as other:
         one = first.take(held)
         two = second.take(other)
         assert one.values != two.values
         # Whatever is proposed now is in training.
-        assert _Journal(sweep).take(ExitStack()) is None
+        assert Journal(sweep).take(ExitStack()) is None
         first.tell(one, Trial(one.number + 1, one.values, {3: 0.5}))
         second.tell(two, Trial(two.number + 1, two.values, {3: 0.6}))
     assert len(search(sweep, lambda _: 0.5, None, (one.number, two.number))) == 6
