@@ -6,11 +6,11 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import xxhash
 
@@ -20,10 +20,15 @@ from tmkt_data.spec import Sync
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+_File = TypeVar("_File")
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Opening a pipe without O_NONBLOCK waits for a writer."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+_REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EWOULDBLOCK, errno.EIO, errno.EMFILE, errno.ENFILE),
+    *(errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, *_NO_FLOCK),
+)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -102,8 +107,10 @@ def atomic_write(path: Path, *, sync: Sync = "content", error: type[TmktError] =
         A binary file, to be written and read.
 
     Raises:
-        TmktError: Of class `error`: the disk is full, or the folder cannot be written. The earlier file is untouched.
+        TmktError: Of class `error`: the disk is full, the folder cannot be written, or a pipe or a device has the name
+            of the file. The earlier file is untouched.
     """
+    require_replaceable(path, error)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("x+b") as file:
@@ -128,6 +135,46 @@ def write_bytes(
     """Write a file as `atomic_write` does; errors as there."""
     with atomic_write(path, sync=sync, error=error) as file:
         file.write(data)
+
+
+def open_hdf5(opener: Callable[..., _File], path: Path) -> _File:
+    """Open a finished HDF5 file for reading, also where HDF5 cannot lock it; nobody writes it any more.
+
+    Unlocked at once, it could not be opened beside the handles of others in this process: HDF5 wants one setting.
+
+    Args:
+        opener: `h5py.File`.
+        path: The file.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    try:
+        return opener(path, "r")
+    except OSError as broken:
+        if "lock" not in str(broken):
+            raise
+        return opener(path, "r", locking=False)
+
+
+def is_refused(broken: BaseException) -> bool:
+    """Return whether the system refused to open or read a file, which says nothing about its content."""
+    return isinstance(broken, OSError) and broken.errno in _REFUSALS
+
+
+def require_replaceable(path: Path, error: type[TmktError]) -> None:
+    """Check that a file may be renamed to a path: nothing is there, or a file; also behind a link.
+
+    Raises:
+        TmktError: Of class `error`: a pipe or a device is there, which the renaming would remove.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        # Nothing is there, or what is wrong is said by who opens it.
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise error(f"{path}: a pipe or a device, expected a file; name another")
 
 
 def write_failure(path: Path, broken: OSError) -> str:

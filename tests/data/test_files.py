@@ -16,7 +16,7 @@ import pytest
 import xxhash
 
 from tmkt_data.errors import CacheError, TmktError
-from tmkt_data.files import atomic_write, checksum, file_digest, lock, locked_folder, write_bytes
+from tmkt_data.files import atomic_write, checksum, file_digest, is_refused, lock, locked_folder, write_bytes
 
 NO_FLOCK = [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK]
 HOLD = """
@@ -229,3 +229,31 @@ class TestDigests:
     def test_a_missing_file_is_one_line(self, tmp_path):
         with pytest.raises(CacheError, match="none: no such file; check the path"):
             file_digest(tmp_path / "none", "sha256", error=CacheError)
+
+
+class TestRefusals:
+    def test_a_pipe_or_a_device_is_not_replaced(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "link").symlink_to("/dev/null")
+        for name in ("pipe", "link"):
+            with pytest.raises(CacheError, match=f"{name}: a pipe or a device, expected a file; name another"):
+                write_bytes(tmp_path / name, b"new", error=CacheError)
+        assert names(tmp_path) == ["link", "pipe"]
+        assert (tmp_path / "pipe").is_fifo()
+        assert (tmp_path / "link").is_char_device()
+
+    def test_what_the_system_refuses_is_told_from_what_a_file_holds(self):
+        assert all(is_refused(OSError(number, "")) for number in (errno.EAGAIN, errno.EIO, errno.EMFILE, *NO_FLOCK))
+        assert not any(map(is_refused, (OSError("damaged"), OSError(errno.EINVAL, ""), ValueError())))
+
+    def test_a_lock_is_waited_for(self, tmp_path):
+        path = tmp_path / "lock"
+        code = HOLD.replace("sys.stdin.read()", "import time; time.sleep(1)")
+        with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            with pytest.raises(CacheError, match="busy"), lock(path, CacheError("busy"), wait_s=0.05):
+                pass
+            with lock(path, CacheError("busy"), wait_s=30):
+                pass
+        assert names(tmp_path) == []

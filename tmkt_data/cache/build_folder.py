@@ -7,28 +7,22 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.format import FrameArray, Table
-from tmkt_data.cache.writer import FramesFile, seal, write_tables, writing
+from tmkt_data.cache.side_rows import BlockArrays, SideRows
+from tmkt_data.cache.writer import FramesFile, seal, write_tables
 from tmkt_data.errors import CacheError
-from tmkt_data.files import checksum, lock, write_bytes, write_failure
+from tmkt_data.files import checksum, lock, require_replaceable, write_bytes, write_failure
 
-BlockArrays = dict[str, NDArray[Any]]
-"""What a block is made of, by name: `rows`, one structured row a source; its frames; and other arrays.
-
-A row begins with `signature`, uint64, which tells its source from an edited one, and `is_kept`, uint8. The checksum of
-its frames is in `NAME_xxh3`.
-"""
 CacheContent = tuple[Mapping[str, str], Iterable[tuple[str, Table]]]
 """The header of a cache, and its tables by name, in order; each is made when it is asked for."""
 _FRAMES, _SHORT, _TABLED, _PLAN, _LOCK = "frames.h5", "short.h5", "tabled.h5", "plan.json", "lock"
-_CHUNK = 1 << 16
 
 
 class BlockPlace(NamedTuple):
@@ -43,53 +37,6 @@ class BlockPlace(NamedTuple):
     name: str
     side: str
     first: int
-
-
-class SideRows:
-    """What the blocks of one side hold beside their frames. The rows are on disk: a large dataset has too many.
-
-    Attributes:
-        is_kept: Which sources are in the cache, shape (num_sources,), bool.
-        pieces: The other arrays by name, one of each block that has it.
-    """
-
-    def __init__(self, path: Path, blocks: Iterable[BlockArrays]) -> None:
-        """Collect the rows of some blocks in a file.
-
-        Raises:
-            CacheError: The disk is full.
-        """
-        self._path, self._dtype = path, np.dtype([])
-        self.pieces: dict[str, list[NDArray[Any]]] = {}
-        is_kept = []
-        with writing(path), path.open("wb") as file:
-            for block in blocks:
-                rows = block.pop("rows")
-                file.write(np.ascontiguousarray(rows).data)
-                self._dtype = rows.dtype
-                is_kept.append(rows["is_kept"].astype(bool))
-                for name, values in block.items():
-                    self.pieces.setdefault(name, []).append(values)
-        self.is_kept = np.concatenate(is_kept)
-
-    def column(self, name: str) -> NDArray[Any]:
-        """Return one value of every source, kept or not, shape (num_sources,), owned by the caller.
-
-        Raises:
-            CacheError: The file cannot be read.
-        """
-        num_rows = len(self.is_kept)
-        values = np.zeros(num_rows, self._dtype[name])
-        with writing(self._path), self._path.open("rb") as file:
-            for first in range(0, num_rows, _CHUNK):
-                rows = np.fromfile(file, self._dtype, min(_CHUNK, num_rows - first))
-                values[first : first + len(rows)] = rows[name]
-        return values
-
-    def kept_column(self, name: str) -> NDArray[Any]:
-        """Return one value of every source that is in the cache; errors as `column`."""
-        values: NDArray[Any] = self.column(name)[self.is_kept]
-        return values
 
 
 class BuildFolder:
@@ -178,7 +125,8 @@ class BuildFolder:
             self._frames.close()
             path = self._frames.path.replace(self.path / _TABLED)
             seal(path, self._cache_path, write_tables(path, header, tables), self._frames.digests)
-        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            _drop_blocks(self.path)
 
     def close(self) -> None:
         """Close the files; what is in the folder stays."""
@@ -239,8 +187,8 @@ def open_build_folder(
         CacheError: Another process builds the same cache, the folder cannot be written, or there is too little space.
     """
     folder = _folder_of(cache_path)
-    busy = CacheError(f"{folder}: another tmkt-data prepare is building this cache; wait for it to end")
-    with lock(folder / _LOCK, busy):
+    require_replaceable(cache_path, CacheError)
+    with _locked(folder):
         try:
             if fresh or _stored_key(folder) != key:
                 _drop_blocks(folder)
@@ -253,6 +201,34 @@ def open_build_folder(
             yield build
 
 
+def drop_left(cache_path: Path, key: str) -> None:
+    """Remove the build folder of a finished cache, which a run leaves that is killed while it removes it.
+
+    A folder that another process is building in, or that holds blocks of another plan, stays.
+
+    Args:
+        cache_path: The cache.
+        key: Key of its plan.
+    """
+    folder = _folder_of(cache_path)
+    if folder.is_dir():
+        with suppress(CacheError, OSError), _locked(folder):
+            if _stored_key(folder) in (None, key):
+                _drop_blocks(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    busy = CacheError(f"{folder}: another tmkt-data prepare is building this cache; wait for it to end")
+    try:
+        with lock(folder / _LOCK, busy):
+            yield
+    finally:
+        # Last and only if it is empty: removed earlier, it would take along the lock, which others may then hold, too.
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def _folder_of(cache_path: Path) -> Path:
     return cache_path.with_name(f"{cache_path.name}.building")
 
@@ -260,12 +236,14 @@ def _folder_of(cache_path: Path) -> Path:
 def _stored_key(folder: Path) -> str | None:
     try:
         return str(json.loads((folder / _PLAN).read_text())["plan"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        # Other errors of the system are no reason to drop what is done.
         return None
 
 
 def _drop_blocks(folder: Path) -> None:
-    for path in folder.iterdir():
+    # The plan goes last: whoever is stopped before leaves a folder that is known to be of this plan.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == _PLAN):
         if not path.name.startswith(_LOCK):
             path.unlink()
 
@@ -278,7 +256,7 @@ def _require_space(folder: Path, num_bytes: int) -> None:
     if free >= needed:
         return
     if not taken:
-        shutil.rmtree(folder, ignore_errors=True)
+        _drop_blocks(folder)
     raise CacheError(
         f"{folder.parent}: {free / 1e6:.0f} MB free, needed {needed / 1e6:.0f} MB; "
         "free some space or give another --out"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tmkt_data.cache.reader import Cache
 from tmkt_data.cache.stored_frames import require_zstd
 from tmkt_data.cache.writer import LIBVER, FramesFile, seal, write_tables, writing
 from tmkt_data.errors import CacheError
+from tmkt_data.files import lock
 
 LEVEL = 3
 _ROWS = 256
@@ -38,21 +38,32 @@ def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> 
         CacheError: The cache is damaged, `out` already exists or is not writable, or hdf5plugin is missing.
     """
     cache, out = Cache(path), Path(out)
-    if out.exists():
-        raise CacheError(f"{out}: already exists; remove it or give another --out")
     arrays = [FrameArray(name, frames.shape, frames.dtype) for name, frames in cache.arrays.items()]
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        pieces = yield from (_write_contiguous if undo else _write_compressed)(cache, arrays, temporary)
-        seal(temporary, out, write_tables(temporary, cache.header, sorted(cache.tables.items())), pieces)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Named without a process or a chance: what a killed run left is removed by the next one, which holds the lock.
+    temporary = out.with_name(f".{out.name}.tmp")
+    if out.exists():
+        raise _taken(out)
+    with lock(
+        out.with_name(f".{out.name}.lock"), CacheError(f"{out}: another process is writing it; wait for it to end")
+    ):
+        try:
+            temporary.unlink(missing_ok=True)
+            if out.exists():
+                raise _taken(out)
+            pieces = yield from (_write_contiguous if undo else _write_compressed)(cache, arrays, temporary)
+            seal(temporary, out, write_tables(temporary, cache.header, sorted(cache.tables.items())), pieces)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _taken(out: Path) -> CacheError:
+    return CacheError(f"{out}: already exists; remove it or give another --out")
 
 
 def _write_compressed(cache: Cache, arrays: list[FrameArray], path: Path) -> _Writing:
     zstd = require_zstd(cache.info.path.name).Zstd(clevel=LEVEL)
     done, total = 0, sum(array.shape[0] for array in arrays)
-    with writing(path), h5py.File(path, "w", userblock_size=LEADING_BYTES, libver=LIBVER) as file:
+    with writing(path), h5py.File(path, "w", userblock_size=LEADING_BYTES, libver=LIBVER, locking=False) as file:
         for array in arrays:
             choices = {"chunks": (1, *array.shape[1:]), **zstd} if 0 not in array.shape else {}
             dataset = file.create_dataset(array.name, shape=array.shape, dtype=array.dtype, **choices)

@@ -30,6 +30,7 @@ from tmkt_data.cache.format import (
 )
 from tmkt_data.cache.stored_frames import StoredFrames, open_frames
 from tmkt_data.errors import CacheError, SpecError
+from tmkt_data.files import is_refused, open_hdf5
 from tmkt_data.spec import PrepareSpec
 
 _HEADER = ("format", "format_version", "dataset", "spec", "facts", "notes", "skipped", "tool_version", "plan")
@@ -212,13 +213,15 @@ def _leading_block(path: Path) -> LeadingBlock:
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(h5py.File, path) as file:
             yield file
     except (
         *(OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError, MemoryError),
         SpecError,
     ) as broken:
         reason = str(broken).split("\n")[0]
+        if is_refused(broken):
+            raise CacheError(f"{path}: cannot be read ({reason}); check the file and its disk") from broken
         raise CacheError(f"{path.name}: damaged cache ({reason}); restore the file or prepare it again") from broken
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.format import FrameArray, Table
 from tmkt_data.errors import CacheError
-from tmkt_data.files import checksum
+from tmkt_data.files import checksum, is_refused, open_hdf5
 
 ZSTD = 32015
 """Registered HDF5 filter number of Zstandard."""
@@ -130,15 +130,16 @@ class CompressedFrames(StoredFrames):
     def _row(self, row: int) -> NDArray[Any]:
         try:
             if self._dataset is None or self._process != os.getpid():
-                self._dataset, self._process = h5py.File(self._path, "r")[self._name], os.getpid()
+                file = open_hdf5(h5py.File, self._path)
+                self._dataset, self._process = file[self._name], os.getpid()
             # A buffer that all calls share would give one thread the row of another.
             found = np.empty(self.shape[1:], self.dtype)
             self._dataset.read_direct(found, np.s_[row])
         except (OSError, RuntimeError, KeyError) as broken:
             reason = str(broken).split("\n")[0]
+            advice = "check the file and its disk" if is_refused(broken) else "restore the file or prepare it again"
             raise CacheError(
-                f"{self._path.name}: row {row} of {self._name} cannot be read ({reason}); "
-                "restore the file or prepare it again"
+                f"{self._path.name}: row {row} of {self._name} cannot be read ({reason}); {advice}"
             ) from broken
         return found
 

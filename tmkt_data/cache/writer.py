@@ -25,6 +25,7 @@ from tmkt_data.cache.format import (
     encode_leading_block,
 )
 from tmkt_data.errors import CacheError
+from tmkt_data.files import is_refused, require_replaceable
 
 LIBVER = ("earliest", "v110")
 _PIECE = 1 << 23
@@ -167,7 +168,7 @@ def write_tables(path: Path, header: Mapping[str, str], tables: Iterable[tuple[s
         CacheError: The file cannot be written.
     """
     digest = ContentDigest(header)
-    with writing(path), h5py.File(path, "r+", libver=LIBVER) as file:
+    with writing(path), h5py.File(path, "r+", libver=LIBVER, locking=False) as file:
         for name, table in tables:
             digest.add(name, table)
             file.create_dataset(name, data=table)
@@ -189,6 +190,7 @@ def seal(temporary: Path, final: Path, digest: str, pieces: PieceDigests) -> Non
     Raises:
         CacheError: The file cannot be written; nothing has the final name then.
     """
+    require_replaceable(final, CacheError)
     with writing(final):
         with temporary.open("r+b", buffering=0) as handle, ThreadPoolExecutor(1) as disk:
             # The disk writes while the rest is hashed; only the leading block is left for the second flush.
@@ -235,7 +237,7 @@ def _pieces(array: FrameArray) -> Iterator[tuple[int, int]]:
 
 def _create(path: Path, arrays: Sequence[FrameArray]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with h5py.File(temporary, "w", userblock_size=LEADING_BYTES, libver=LIBVER) as file:
+    with h5py.File(temporary, "w", userblock_size=LEADING_BYTES, libver=LIBVER, locking=False) as file:
         for array in arrays:
             choices = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             choices.set_layout(h5py.h5d.CONTIGUOUS)
@@ -256,10 +258,13 @@ def _offsets(path: Path, arrays: Sequence[FrameArray]) -> dict[str, int] | None:
     if not path.exists():
         return None
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             found = {array.name: file[array.name] for array in arrays}
             if any((found[a.name].shape, found[a.name].dtype) != (a.shape, a.dtype) for a in arrays):
                 return None
             return {name: int(dataset.id.get_offset() or 0) for name, dataset in found.items()}
-    except (OSError, RuntimeError, KeyError, ValueError):
+    except (OSError, RuntimeError, KeyError, ValueError) as broken:
+        if is_refused(broken):
+            # Begun anew, the file would lose what is done.
+            raise CacheError(f"{path}: cannot be read ({broken}); check the file and its disk") from broken
         return None

@@ -102,6 +102,7 @@ def _sources(name: str, given: tuple[Path | None, Path | None, Path | None], spe
 
 
 def _prepare(name: str, catalogue: Catalogue, spec: PrepareSpec, options: dict[str, Any]) -> None:
+    from tmkt_data.cache.build_folder import drop_left
     from tmkt_data.prepare.blocks import UnreadableSourcesError
     from tmkt_data.prepare.plan import find_prepared, plan_prepare
 
@@ -109,6 +110,7 @@ def _prepare(name: str, catalogue: Catalogue, spec: PrepareSpec, options: dict[s
     plan = plan_prepare(catalogue, spec, options["out"])
     prepared = None if force else find_prepared(plan, skip_bad=skip_bad)
     if prepared is not None:
+        drop_left(plan.path, plan.key)
         say(f"already prepared: {plan.path} ({megabytes(prepared.num_bytes)}), nothing to do")
         _print_next(plan.path, name, spec)
         return

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.build_folder import BlockArrays, BlockPlace
+from tmkt_data.cache.build_folder import BlockPlace
 from tmkt_data.cache.format import (
     EVENT_TABLES,
     FILTER_TABLES,
@@ -19,6 +19,7 @@ from tmkt_data.cache.format import (
     frame_arrays,
     text_table,
 )
+from tmkt_data.cache.side_rows import BlockArrays
 from tmkt_data.datasets.recording_reader import files_beside
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError

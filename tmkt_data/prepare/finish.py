@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.build_folder import CacheContent, SideRows
+from tmkt_data.cache.build_folder import CacheContent
 from tmkt_data.cache.format import FORMAT, FORMAT_VERSION, Table, table_text, text_table
+from tmkt_data.cache.side_rows import SideRows
 from tmkt_data.datasets.recording_reader import canvas_of
 from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import PROTOCOLS, SplitRule, split_images, split_recordings

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.build_folder import BlockArrays
+from tmkt_data.cache.side_rows import BlockArrays
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.image_reader import Archives, read_pixels
 from tmkt_data.datasets.recording_reader import canvas_of

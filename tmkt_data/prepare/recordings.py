@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.build_folder import BlockArrays
+from tmkt_data.cache.side_rows import BlockArrays
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.recording_reader import RecordingReader, canvas_of
 from tmkt_data.datasets.source_table import Source

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
-from tmkt_data.cache.build_folder import BlockPlace, BuildFolder, SideRows, open_build_folder
+from tmkt_data.cache.build_folder import BlockPlace, BuildFolder, drop_left, open_build_folder
 from tmkt_data.cache.format import FrameArray, text_table
+from tmkt_data.cache.side_rows import SideRows
 from tmkt_data.errors import CacheError
 from tmkt_data.files import checksum
 
@@ -137,3 +141,56 @@ def test_a_second_builder_is_refused_until_the_first_has_ended(tmp_path):
         opened(tmp_path).__enter__()
     with opened(tmp_path):
         pass
+
+
+class TestLeftovers:
+    def finished(self, tmp_path: Path) -> Path:
+        with opened(tmp_path) as folder:
+            fill(folder)
+            folder.finish([*EVENTS, IMAGES], lambda *_: ({}, []))
+        return tmp_path / "a.h5.building"
+
+    def test_what_a_killed_run_left_of_a_finished_cache_is_removed(self, tmp_path):
+        left = self.finished(tmp_path)
+        assert not left.exists()
+        code = (
+            "import os, signal, sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[2])\n"
+            "import test_build_folder as tests\n"
+            "with tests.opened(Path(sys.argv[1])) as folder:\n    tests.fill(folder)\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        subprocess.run([sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)], check=False)
+        assert (left / "lock").exists()
+        drop_left(tmp_path / "a.h5", "of another plan")
+        assert (left / "recordings-000000.npz").exists()
+        drop_left(tmp_path / "a.h5", "key")
+        assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+    def test_a_folder_that_lost_its_plan_first_is_none_that_stays_for_ever(self, tmp_path):
+        left = self.finished(tmp_path)
+        left.mkdir()
+        (left / "frames.h5").touch()
+        drop_left(tmp_path / "a.h5", "key")
+        assert not left.exists()
+
+    def test_a_folder_in_use_stays(self, tmp_path):
+        with opened(tmp_path) as folder:
+            folder.fill(EVENTS[0], block_of(EVENTS[0], (True,) * 3))
+            drop_left(tmp_path / "a.h5", "key")
+            assert not is_missing(folder, EVENTS[0])
+
+    def test_the_lock_is_held_until_nothing_else_is_left(self, tmp_path):
+        with opened(tmp_path) as folder:
+            fill(folder)
+            folder.finish([*EVENTS, IMAGES], lambda *_: ({}, []))
+            assert [path.name for path in folder.path.iterdir()] == ["lock"]
+            with pytest.raises(CacheError, match="another tmkt-data prepare is building"), opened(tmp_path):
+                pass
+        assert not folder.path.exists()
+
+    def test_a_pipe_in_place_of_the_cache_is_not_replaced(self, tmp_path):
+        os.mkfifo(tmp_path / "a.h5")
+        with pytest.raises(CacheError, match=r"a\.h5: a pipe or a device, expected a file"), opened(tmp_path):
+            pass
+        assert (tmp_path / "a.h5").is_fifo()
+        assert not (tmp_path / "a.h5.building").exists()

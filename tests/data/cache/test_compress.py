@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -120,3 +124,50 @@ def test_the_command_says_what_it_saved(nmnist_cache, tmp_path):
     back = CliRunner().invoke(main, ["compress", str(tmp_path / "a.zstd.h5"), "--undo"])
     assert back.exit_code == 0, back.output
     assert (tmp_path / "a.plain.h5").read_bytes() == path.read_bytes()
+
+
+def test_what_a_killed_run_left_is_removed_and_two_do_not_write_one_file(nmnist_cache, tmp_path):
+    out = tmp_path / "small.h5"
+    code = (
+        "import os, signal, sys\nfrom tmkt_data.cache.compress import compress_cache\n"
+        "steps = compress_cache(sys.argv[1], sys.argv[2])\nnext(steps)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(nmnist_cache), str(out)], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    writing = compress_cache(nmnist_cache, out)
+    next(writing)
+    with pytest.raises(CacheError, match=r"small\.h5: another process is writing it; wait for it to end"):
+        compress(nmnist_cache, out)
+    for _ in writing:
+        pass
+    assert list(tmp_path.iterdir()) == [out]
+    assert read_cache_info(out).digest == read_cache_info(nmnist_cache).digest
+
+
+@pytest.mark.parametrize("storage", ["contiguous", "compressed"])
+def test_a_lock_on_the_file_is_no_damage(nmnist_cache, compressed, tmp_path, storage):
+    path = Path(shutil.copy(nmnist_cache if storage == "contiguous" else compressed, tmp_path / "a.h5"))
+    command = [sys.executable, "-m", "tmkt_data", "verify", str(path)]
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        # With this variable HDF5 asks for its lock, whatever it is told.
+        asking = os.environ | {"HDF5_USE_FILE_LOCKING": "TRUE"}
+        refused = subprocess.run(command, capture_output=True, text=True, check=False, env=asking)
+    assert refused.returncode == 1
+    assert "cannot be read ([Errno 11]" in refused.stderr
+    assert "damaged" not in refused.stderr
+
+
+def test_others_in_the_process_may_have_the_file_open(compressed):
+    rows = np.arange(3)
+    for locking in (None, False):
+        with h5py.File(compressed, "r", locking=locking) as file:
+            cache = Cache(compressed)
+            np.testing.assert_array_equal(cache.event_frames(rows), file["events/frames"][:3])
+        del cache
+    held = Cache(compressed)
+    held.event_frames(rows)
+    with h5py.File(compressed, "r") as file:
+        assert file["events/frames"].shape[0] > 3

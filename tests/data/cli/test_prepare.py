@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -223,3 +224,22 @@ def test_help_says_what_every_option_means_takes_and_does_by_default(name):
     after = text.partition(OPTIONS[name].text)[2].partition("[default: ")[2]
     assert re.match(rf"{re.escape(str(default))}( or the dataset's)?(; |\])", after)
     assert all(len(line) <= 80 for line in result.output.splitlines())
+
+
+def test_a_device_is_not_replaced_and_a_finished_cache_leaves_no_folder_of_its_build(root, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    # A link to the device: where this goes wrong, only the link is lost.
+    (tmp_path / "null").symlink_to("/dev/null")
+    for out in (tmp_path / "pipe", tmp_path / "null"):
+        said = one_line(run("prepare", "nmnist", "--root", root, "--out", out, "--force"))
+        assert said == f"error: {out}: a pipe or a device, expected a file; name another"
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "null").is_char_device()
+    out = tmp_path / "a.h5"
+    assert run("prepare", "nmnist", "--root", root, "--out", out).exit_code == 0
+    # As a run leaves it that is killed when the cache has its name.
+    (tmp_path / "a.h5.building").mkdir()
+    (tmp_path / "a.h5.building" / "lock").touch()
+    (tmp_path / "a.h5.building" / "events.rows").touch()
+    assert "already prepared" in run("prepare", "nmnist", "--root", root, "--out", out).stdout
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("a.h5")) == ["a.h5"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import SensorSize
+from tmkt_data.files import is_refused, open_hdf5
 
 MAX_RATIO = 200
 """Columns may have this many times the size of the file, plus `FREE_BYTES`."""
@@ -71,7 +72,7 @@ def read_columns(path: Path, keys: str | None, part: Part | None = None) -> Foun
     """
     place = path.name
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(h5py.File, path) as file:
             reader = _Reader(file, path.stat().st_size, place, part)
             if keys is not None:
                 columns, table = reader.by_keys(_parse_keys(keys, place))
@@ -83,6 +84,8 @@ def read_columns(path: Path, keys: str | None, part: Part | None = None) -> Foun
         raise
     except _DAMAGE as broken:
         reason = (str(broken).splitlines() or [type(broken).__name__])[0][:100]
+        if is_refused(broken):
+            raise EventError(f"{path}: cannot be read ({reason}); check the file and its disk") from None
         raise EventError(f"{place}: cannot be read as HDF5 ({reason}); it is damaged, fetch it again") from None
 
 

@@ -3,6 +3,7 @@
 DSEC, Prophesee and MATLAB 7.3 lay their files out so by their documentation (DATASETS [S]); no original was at hand.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -303,3 +304,16 @@ def test_a_reader_that_is_killed_is_one_line_and_the_next_read_has_another(tmp_p
     assert first.poll() is not None
     assert read_events(path).tolist() == ROWS
     assert worker._child.pid != first.pid
+
+
+def test_a_lock_on_the_file_is_no_damage(tmp_path):
+    path = write(tmp_path / "a.h5", LAYOUTS["root"])
+    command = [sys.executable, "-c", "import sys, tmkt_data; print(len(tmkt_data.read_events(sys.argv[1])))", str(path)]
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert subprocess.run(command, capture_output=True, text=True, check=False).stdout == "4\n"
+        # With this variable HDF5 asks for its lock, whatever it is told.
+        asking = os.environ | {"HDF5_USE_FILE_LOCKING": "TRUE"}
+        refused = subprocess.run(command, capture_output=True, text=True, check=False, env=asking)
+    assert "a.h5: cannot be read ([Errno 11]" in refused.stderr
+    assert "damaged" not in refused.stderr
