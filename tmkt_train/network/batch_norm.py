@@ -38,10 +38,12 @@ class StreamBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize (T, N, C, H, W)."""
-        if len(self.streams) == 1 and (input.device.type == "cpu" or not (self.training and self.per_step)):
-            if self.training and self.per_step:
-                return torch.stack([self._normalize(step, self.streams[0]) for step in input])
-            return self._normalize(input.flatten(0, 1), self.streams[0]).view(input.shape)
+        first, *others = self.streams
+        takes_steps = self.training and self.per_step
+        if not others and not takes_steps:
+            return self._normalize(input.flatten(0, 1), first).view(input.shape)
+        if not others and input.device.type == "cpu":
+            return torch.stack([self._normalize(step, first) for step in input])
         if self.training:
             return self._normalize_groups(input)
         parts = zip(input.chunk(len(self.streams), dim=1), self.streams, strict=True)
@@ -59,15 +61,6 @@ class StreamBatchNorm2d(nn.BatchNorm2d):
         if mean is None or var is None:
             raise TypeError("batch norm: found no running statistics, expected those that it was built with")
         return mean, var
-
-    def statistics_sets(self) -> list[tuple[Stream, slice]]:
-        """Return the sets of running statistics that a pass updates: a stream that has the set, and its groups.
-
-        Groups are numbered stream by stream; the slice is in units of streams.
-        """
-        if not self.separate:
-            return [(self.streams[0], slice(0, len(self.streams)))]
-        return [(name, slice(at, at + 1)) for at, name in enumerate(self.streams)]
 
     def _normalize(self, frames: Tensor, stream: Stream) -> Tensor:
         if not self.has_own_statistics(stream):
@@ -96,15 +89,15 @@ class StreamBatchNorm2d(nn.BatchNorm2d):
     def _update_running(self, means: Tensor, variances: Tensor) -> None:
         """Update running statistics by those of the groups, shape (S, groups of a stream, C), one after the other."""
         factor = self.momentum or 0.0
-        for stream, streams in self.statistics_sets():
-            for running, found in zip(self.running(stream), (means[streams], variances[streams]), strict=True):
-                groups = found.flatten(0, 1)
-                powers = torch.arange(len(groups) - 1, -1, -1, device=groups.device, dtype=torch.float64)
-                shares = factor * (1.0 - factor) ** powers
+        num_groups = means.shape[1]
+        powers = torch.arange(num_groups - 1, -1, -1, device=means.device, dtype=torch.float64)
+        shares = factor * (1.0 - factor) ** powers
+        for stream, *found in zip(self.streams, means, variances, strict=True):
+            for running, groups in zip(self.running(stream), found, strict=True):
                 moved = (shares[:, None] * groups.double()).sum(dim=0)
-                running.copy_(running.double() * (1.0 - factor) ** len(groups) + moved)
+                running.copy_(running.double() * (1.0 - factor) ** num_groups + moved)
             if self.num_batches_tracked is not None and not self.has_own_statistics(stream):
-                self.num_batches_tracked.add_(means[streams].shape[:2].numel())
+                self.num_batches_tracked.add_(num_groups)
 
 
 def set_streams(net: nn.Module, streams: tuple[Stream, ...]) -> None:
