@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +12,16 @@ _CHUNK = 1 << 16
 
 Ids = Sequence[str] | NDArray[np.bytes_]
 """Ids as text, or as UTF-8 bytes as in cache tables."""
+
+
+def normal_name(name: str) -> str:
+    """Return a name in Unicode normalization form C, so a copy made by macOS (form D) has the same name.
+
+    Example:
+        >>> normal_name("cafe\u0301") == "caf\u00e9"
+        True
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def encode_id(sample_id: str) -> bytes:

@@ -74,3 +74,39 @@ def write_ncaltech(root: Path, counts: dict[str, int], *, images: dict[str, int]
                 path, rng, int(rng.integers(80, 300)), int(rng.integers(80, 300)), "L" if number == 2 else "RGB"
             )
     return root
+
+
+def scene(number: int, height: int = 30, width: int = 40) -> np.ndarray:
+    """Return a grey picture of a few rectangles, shape (H, W), uint8; another number is another picture."""
+    rng = np.random.default_rng([number, 14])
+    picture = np.full((height, width), 40, np.uint8)
+    for _ in range(4):
+        top, left = int(rng.integers(0, height - 10)), int(rng.integers(0, width - 10))
+        picture[top : top + int(rng.integers(5, 14)), left : left + int(rng.integers(5, 14))] = rng.integers(80, 256)
+    return picture
+
+
+def write_scene(path: Path, number: int) -> None:
+    """Write the picture of a number, or the recording of its edges, by the suffix of the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = scene(number)
+    if path.suffix != ".bin":
+        Image.fromarray(picture).save(path)
+        return
+    rng = np.random.default_rng([number, 15])
+    rows, columns = np.gradient(picture.astype(float))
+    edges = np.flatnonzero(np.hypot(rows, columns).reshape(-1) > 10)
+    at = rng.choice(edges, 600)
+    t = np.sort(rng.integers(0, 100_000, len(at)))
+    y, x = np.divmod(at, picture.shape[1])
+    write_atis(path, validate_events(t, x, y, rng.random(len(at)) < 0.5))
+
+
+def write_folder(root: Path, recordings: dict[str, int], images: dict[str, int]) -> Path:
+    """Write a dataset `folder`: ids such as `"wave/first"`, each with the number of its scene."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "tmkt.toml").write_text("sensor_size = [40, 30]\n")
+    for side, suffix, scenes in (("events", "bin", recordings), ("images", "png", images)):
+        for name, number in scenes.items():
+            write_scene(root / side / f"{name}.{suffix}", number)
+    return root

@@ -26,8 +26,8 @@ INFO = DatasetInfo(
     canvas="tight",
 )
 
-_IMAGE = re.compile(r"image_\d{4}\.jpg")
-_RECORDING = re.compile(r"image_\d{4}\.bin")
+_IMAGE = re.compile(r"image_[0-9]{4}\.jpg")
+_RECORDING = re.compile(r"image_[0-9]{4}\.bin")
 _LEAST_PHOTOGRAPHS = 3
 _OTHER_CROPS = "Faces"
 """Other crops of the photographs in Faces_easy; including them would leak held-out faces into training."""

@@ -16,7 +16,7 @@ from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize, Window
 from tmkt_data.events.read import NOTHING_GIVEN, Reading
 from tmkt_data.images.frames import Placement
-from tmkt_data.sample_ids import first_disorder, rows_of
+from tmkt_data.sample_ids import first_disorder, normal_name, rows_of
 from tmkt_data.spec import Motion, RecordingKind, SplitLayout
 
 
@@ -210,6 +210,13 @@ def is_plain(name: str) -> bool:
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
-    """Join the first few names for a message, with control characters escaped."""
-    shown = ", ".join(name if is_plain(name) else ascii(name) for name in names[:limit])
+    """Join the first few names for a message, escaped where they look like another name."""
+    shown = ", ".join(_shown(name) for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def _shown(name: str) -> str:
+    if name.isascii():
+        return name if is_plain(name) and name == name.strip() else repr(name)
+    hidden = not name.isprintable() or any(c.isdecimal() and not c.isascii() for c in name)
+    return ascii(name) if hidden or name != name.strip() or name != normal_name(name) else name

@@ -9,6 +9,7 @@ from pathlib import Path
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, find_folder, scan_folder, some
 from tmkt_data.datasets.completeness import Declared, completeness, count_note, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.look_alikes import alike_notes
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize
@@ -97,6 +98,7 @@ def _recordings(folder: Path, notes: list[str]) -> SourceTable:
     left_out: list[str] = []
     for name in class_folders(folder):
         if name not in CLASS_NAMES:
+            notes += alike_notes("recordings", [name], CLASS_NAMES)
             continue
         files, others = scan_folder(folder / name, _RECORDING)
         left_out += [f"{name}/{other}" for other in others]

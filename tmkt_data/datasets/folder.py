@@ -7,7 +7,6 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +14,14 @@ import numpy as np
 
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, holds_classes, is_plain, scan_folder, some
 from tmkt_data.datasets.info import DatasetInfo, MissingDataError, missing_data
+from tmkt_data.datasets.look_alikes import difference, equal_when_normal, look_alikes
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
-from tmkt_data.errors import CatalogueError
+from tmkt_data.errors import CatalogueError, counted
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import Reading
 from tmkt_data.files import read_bytes
 from tmkt_data.images.frames import Placement
+from tmkt_data.sample_ids import normal_name, rows_of
 from tmkt_data.spec import AEDAT2_LAYOUTS, TIME_UNITS, Side
 
 INFO = DatasetInfo(
@@ -132,8 +133,8 @@ def open_folder(
 ) -> Catalogue:
     """List a folder of class folders.
 
-    Classes are the folder names of both sides, sorted bytewise. Hidden files and folders, and folders without any
-    sample, are excluded and noted.
+    Classes are the folder names of both sides in Unicode form C, sorted bytewise. Hidden files and folders, and folders
+    without any sample, are excluded and noted.
 
     Args:
         root: Folder that contains `tmkt.toml` and both sides.
@@ -145,7 +146,8 @@ def open_folder(
         The catalogue; ids look like `"wave/first"`. Images cover the whole sensor.
 
     Raises:
-        CatalogueError: Settings or a side are missing, or two recordings or images share class and stem.
+        CatalogueError: Settings or a side are missing, two recordings or images share class and stem, or names of the
+            two sides differ only in what a reader does not see or mean, see `look_alikes`.
     """
     if root is None:
         raise missing_data(INFO, "folder", [])
@@ -156,9 +158,11 @@ def open_folder(
     if images is not None or settings.images != "":
         image_folder = images or _stated(root, "images", settings.images, IMAGE_NAME, is_foreign)
         sides.append(_Side("images", image_folder, IMAGE_NAME, "" if settings.twins == "stem" else "~"))
-    folders = sorted({name for side in sides for name in class_folders(side.folder)}, key=os.fsencode)
+    folders = sorted({normal_name(name) for side in sides for name in class_folders(side.folder)}, key=os.fsencode)
     recordings, *rest = (_list_side(side, folders, notes) for side in sides)
     pictures = rest[0] if rest else NO_SOURCES
+    if rest:
+        _require_alike(root, folders, recordings, pictures)
     used = np.union1d(recordings.labels, pictures.labels)
     names = [folders[label] for label in used.tolist()]
     empty = [name for name in folders if name not in names and not name.startswith(".")]
@@ -185,11 +189,22 @@ def _stated(root: Path, side: str, stated: str | None, pattern: re.Pattern[str],
             f"{SETTINGS_NAME}: {side}: found {stated!r}, which points outside the archive; unpack it yourself if "
             "you trust it"
         )
-    if not holds_classes(root / stated, pattern):
+    folder = _as_spelled(root, stated)
+    if not holds_classes(folder, pattern):
         raise CatalogueError(
             f"{root / SETTINGS_NAME}: {side}: found {stated!r}, expected a folder of class folders with {side}; fix it"
         )
-    return root / stated
+    return folder
+
+
+def _as_spelled(root: Path, stated: str) -> Path:
+    """Return a path below the root as the disk spells it, which may be in another Unicode form."""
+    found = root
+    for part in Path(stated).parts:
+        if not part.isascii() and not (found / part).exists():
+            part = next((name for name in class_folders(found) if normal_name(name) == normal_name(part)), part)
+        found /= part
+    return found
 
 
 class _Side(NamedTuple):
@@ -208,6 +223,7 @@ def _list_side(side: _Side, folders: Sequence[str], notes: list[str]) -> SourceT
         raise missing_data(INFO, _WHAT[side.name], [side.folder], found=found)
     builder = TableBuilder()
     label_of = {name: label for label, name in enumerate(folders)}
+    _require_single(side.folder, class_folders(side.folder), "two folders of one name")
     ignored: list[str] = []
     hidden: list[str] = []
     for name in class_folders(side.folder):
@@ -218,8 +234,9 @@ def _list_side(side: _Side, folders: Sequence[str], notes: list[str]) -> SourceT
             raise CatalogueError(f"{side.folder}: folder {name!a} has control characters in its name; rename it")
         files, others = scan_folder(side.folder / name, side.pattern)
         ignored.extend(f"{name}/{other}" for other in others)
-        _require_single_stems(side.folder / name, [stem for stem, _, _ in files])
-        builder.extend(Source(f"{name}/{side.mark}{stem}", label_of[name], file, size) for stem, file, size in files)
+        _require_single(side.folder / name, [stem for stem, _, _ in files], "two files of one stem")
+        label = label_of[normal_name(name)]
+        builder.extend(Source(f"{name}/{side.mark}{stem}", label, file, size) for stem, file, size in files)
     if ignored:
         notes.append(f"{side.name}: left out: {some(ignored)}")
     if hidden:
@@ -227,9 +244,28 @@ def _list_side(side: _Side, folders: Sequence[str], notes: list[str]) -> SourceT
     return builder.sorted_table()
 
 
-def _require_single_stems(folder: Path, stems: list[str]) -> None:
-    for earlier, later in pairwise(stems):
-        if earlier == later:
-            raise CatalogueError(
-                f"{folder}: two files with the stem {later!r}, expected one; rename or remove one of them"
-            )
+def _require_single(folder: Path, names: Sequence[str], what: str) -> None:
+    """Refuse names of one folder that are equal, as stems may be, or become so after Unicode normalization."""
+    again = equal_when_normal(names)
+    if again is not None:
+        same = f"two files with the stem {again[1]!r}, expected one" if again[0] == again[1] else what
+        how = "" if again[0] == again[1] else f": {difference(*again)}"
+        raise CatalogueError(f"{folder}: {same}{how}; rename or remove one of them")
+
+
+def _require_alike(root: Path, folders: Sequence[str], recordings: SourceTable, images: SourceTable) -> None:
+    """Refuse class folders and twins that would miss each other by a difference that is hard to see."""
+    here, there = ({folders[label] for label in np.unique(side.labels).tolist()} for side in (recordings, images))
+    for one, other in (
+        *look_alikes(sorted(here - there), sorted(there)),
+        *look_alikes(sorted(there - here), sorted(here)),
+    ):
+        raise CatalogueError(f"{root}: class folders {difference(one, other)}; rename one of them as the other")
+    alone = recordings.take(rows_of(recordings.ids, images.ids) < 0)
+    free = images.take(rows_of(images.ids, recordings.ids) < 0)
+    alike = list(look_alikes([source.id for source in alone], (source.id for source in free))) if len(free) else []
+    if alike:
+        raise CatalogueError(
+            f"{root}: {counted(len(alike), 'recording')} without a twin, but an image looks as if it was: "
+            f"{difference(*alike[0])}; rename one of them as the other"
+        )

@@ -8,6 +8,7 @@ from pathlib import Path
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, find_folder, scan_folder, some
 from tmkt_data.datasets.completeness import Declared, completeness, count_note, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.look_alikes import alike_notes
 from tmkt_data.datasets.ncaltech101_est import find_est, list_est
 from tmkt_data.datasets.source_table import Source, SourceTable, TableBuilder
 from tmkt_data.events.events import SensorSize
@@ -52,8 +53,8 @@ IMAGE_FOLDERS = (
     "Caltech-101/101_ObjectCategories",
     "Caltech101/101_ObjectCategories",
 )
-_RECORDING = re.compile(r"image_\d{4}\.bin")
-_IMAGE = re.compile(r"image_\d{4}\.jpg")
+_RECORDING = re.compile(r"image_[0-9]{4}\.bin")
+_IMAGE = re.compile(r"image_[0-9]{4}\.jpg")
 
 NUM_RECORDINGS: dict[str, int] = {
     "BACKGROUND_Google": 467,
@@ -236,6 +237,7 @@ def _list_side(
     strangers = [name for name in present if name not in names]
     if strangers:
         notes.append(f"{side}: folders left out: {some(strangers)}")
+        notes += alike_notes(side, strangers, names)
     builder = TableBuilder()
     ignored: list[str] = []
     for label, name in enumerate(names):

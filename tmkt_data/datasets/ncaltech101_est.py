@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tmkt_data.datasets.catalogue import class_folders, holds_classes, scan_folder, some
+from tmkt_data.datasets.look_alikes import alike_notes
 from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.formats.npy import read_npy_header
@@ -20,7 +21,7 @@ from tmkt_data.spec import TimeUnit
 PARTS = {"training": "train", "validation": "val", "testing": "test"}
 RECORDING_NAME = re.compile(r".+\.npy")
 ROOTS = (".", "N-Caltech101", "N-Caltech101_EST", "EST/N-Caltech101")
-_NUMBER = re.compile(r"image_(\d{4})")
+_NUMBER = re.compile(r"image_([0-9]{4})")
 _LONGEST_S = 10.0
 """Recordings last a third of a second; larger end times are not in seconds."""
 
@@ -58,6 +59,7 @@ def list_est(folder: Path, class_names: Sequence[str], notes: list[str]) -> tupl
         for name in class_folders(folder / part):
             if name not in class_names:
                 left_out.append(f"{part}/{name}")
+                notes += alike_notes(f"recordings of {part}", [name], class_names)
                 continue
             files, others = scan_folder(folder / part / name, RECORDING_NAME)
             left_out += [f"{part}/{name}/{other}" for other in others]

@@ -9,6 +9,7 @@ from pathlib import Path
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, holds_classes, scan_folder, some
 from tmkt_data.datasets.completeness import Declared, completeness, notes_of
 from tmkt_data.datasets.info import DatasetInfo, missing_data
+from tmkt_data.datasets.look_alikes import alike_notes
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize
@@ -40,8 +41,8 @@ INFO = DatasetInfo(
 _EVENT_FOLDERS = ("N-MNIST", "NMNIST", "nmnist/N-MNIST", "nmnist")
 _PNG_FOLDERS = ("MNIST_png", "nmnist/MNIST_png", "mnist_png", "MNIST-png")
 _IDX_FOLDERS = (".", "MNIST/raw", "MNIST", "mnist", "raw", "nmnist/MNIST")
-RECORDING_NAME = re.compile(r"\d{5}\.(bin|bs2)")
-IMAGE_NAME = re.compile(r"\d{5}\.png")
+RECORDING_NAME = re.compile(r"[0-9]{5}\.(bin|bs2)")
+IMAGE_NAME = re.compile(r"[0-9]{5}\.png")
 _IDX_NAMES = {"Train": "train", "Test": "t10k"}
 _NUM_RECORDINGS = {"Train": 60_000, "Test": 10_000}
 
@@ -106,6 +107,7 @@ def list_parts(folder: Path, pattern: re.Pattern[str], side: str, notes: list[st
         for digit in class_folders(folder / part):
             if digit not in DIGITS:
                 ignored.append(f"{part}/{digit}")
+                notes += alike_notes(f"{side} of {part}", [digit], DIGITS)
                 continue
             files, others = scan_folder(folder / part / digit, pattern)
             builder.extend(

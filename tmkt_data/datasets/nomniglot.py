@@ -46,9 +46,9 @@ _ARRAY_PARTS = ("events_npy/background", "events_npy/evaluation")
 _IMAGE_PARTS = ("images_background", "images_evaluation")
 _EVENT_ROOTS = (".", "N-Omniglot", "n-omniglot")
 _IMAGE_ROOTS = (".", "omniglot-py", "omniglot", "Omniglot")
-_RECORDING = re.compile(r"\d{4}\.aedat4")
-_ARRAY = re.compile(r"\d{4}_\d{2}\.(npy|npz)")
-_IMAGE = re.compile(r"\d{4}_\d{2}\.png")
+_RECORDING = re.compile(r"[0-9]{4}\.aedat4")
+_ARRAY = re.compile(r"[0-9]{4}_[0-9]{2}\.(npy|npz)")
+_IMAGE = re.compile(r"[0-9]{4}_[0-9]{2}\.png")
 
 
 def open_nomniglot(root: Path | None = None, events: Path | None = None, images: Path | None = None) -> Catalogue:
@@ -118,7 +118,7 @@ def _find_parts(
 
 def _recordings(parts: Sequence[Path], notes: list[str]) -> Iterator[Source]:
     without: list[str] = []
-    for stem, file, size in _files(parts, _RECORDING):
+    for stem, file, size in _files(parts, _RECORDING, notes):
         path = Path(file)
         if not path.with_suffix(".csv").is_file():
             without.append(path.name)
@@ -131,7 +131,7 @@ def _recordings(parts: Sequence[Path], notes: list[str]) -> Iterator[Source]:
 
 def _drawings(parts: Sequence[Path], notes: list[str], pattern: re.Pattern[str]) -> Iterator[Source]:
     strange: list[str] = []
-    for stem, path, size in _files(parts, pattern):
+    for stem, path, size in _files(parts, pattern, notes):
         character, _, drawer = stem.partition("_")
         if not 1 <= int(drawer) <= NUM_DRAWERS:
             strange.append(Path(path).name)
@@ -141,11 +141,16 @@ def _drawings(parts: Sequence[Path], notes: list[str], pattern: re.Pattern[str])
         notes.append(f"left out, of no drawer from 1 to {NUM_DRAWERS}: {some(strange)}")
 
 
-def _files(parts: Sequence[Path], pattern: re.Pattern[str]) -> Iterator[tuple[str, str, int]]:
+def _files(parts: Sequence[Path], pattern: re.Pattern[str], notes: list[str]) -> Iterator[tuple[str, str, int]]:
+    foreign: list[str] = []
     for part in parts:
         for alphabet in class_folders(part):
             for character in class_folders(part / alphabet):
-                yield from scan_folder(part / alphabet / character, pattern)[0]
+                files, others = scan_folder(part / alphabet / character, pattern)
+                foreign += [f"{alphabet}/{character}/{other}" for other in others if not other.isascii()]
+                yield from files
+    if foreign:
+        notes.append(f"left out, as their names are not in plain digits: {some(foreign)}")
 
 
 def _source(character: str, drawer: int, path: str | Path, size: int, item: int = -1) -> Source:

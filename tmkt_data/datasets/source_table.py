@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.sample_ids import decode_id, encode_id
+from tmkt_data.sample_ids import decode_id, encode_id, normal_name
 
 _CHUNK = 1 << 14
 
@@ -19,7 +19,7 @@ class Source(NamedTuple):
     """One recording or image on disk.
 
     Attributes:
-        id: `"class/stem"`; a recording and an image with the same id are twins.
+        id: `"class/stem"`; a recording and an image with the same id are twins. Tables hold it in Unicode form C.
         label: Index of the class in the catalogue's `class_names`.
         file: Path of the file as text (`os.fspath`).
         num_bytes: Size in bytes.
@@ -188,13 +188,14 @@ class TableBuilder:
         ids, names, parts = self._ids, self._names, self._parts
         start, length, label, name, middle, num_bytes, part, item, shift = self._columns
         for source in sources:
-            sample = encode_id(source.id)
-            before, common, after = _cut(source.file, source.id)
+            name_there = normal_name(source.id)
+            sample = encode_id(name_there)
+            before, common, after = _cut(source.file, name_there)
             start.append(len(ids))
             length.append(len(sample))
             label.append(source.label)
             name.append(names.setdefault((before, after), len(names)))
-            middle.append(len(sample) if common == len(source.id) else _width_of_end(source.id, common))
+            middle.append(len(sample) if common == len(name_there) else _width_of_end(name_there, common))
             num_bytes.append(source.num_bytes)
             part.append(parts.setdefault(source.part, len(parts)))
             item.append(source.item)

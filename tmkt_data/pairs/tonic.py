@@ -22,6 +22,7 @@ from tmkt_data.events.formats.columns import decode_columns
 from tmkt_data.events.write import write_events
 from tmkt_data.files import locked_folder, read_bytes, write_bytes
 from tmkt_data.pairs.paired_frames import PairedFrames
+from tmkt_data.sample_ids import normal_name
 from tmkt_data.spec import Pairing, TimeUnit
 
 MANIFEST_NAME = "from-tonic.json"
@@ -97,7 +98,7 @@ def from_tonic(
 
 def _require_images(folder: Path, images: Path) -> None:
     recordings, pictures = class_folders(folder / "events"), class_folders(images)
-    if not set(recordings) & set(pictures):
+    if not set(map(normal_name, recordings)) & set(map(normal_name, pictures)):
         raise CatalogueError(
             f"{images}: found folders {some(pictures) or 'none'}, expected those of classes ({some(recordings)}); "
             f"rename them, or write to another folder than {folder}"
@@ -191,7 +192,7 @@ class _Classes:
 
     def __init__(self, dataset: EventDataset, image_folders: Sequence[str]) -> None:
         self._classes, self._paths = getattr(dataset, "classes", None), getattr(dataset, "data", None)
-        self._folders = {name.lower(): name for name in reversed(image_folders)}
+        self._folders = {_key_of(name): name for name in reversed(image_folders)}
         numbers = {int(name): name for name in reversed(image_folders) if name.isascii() and name.isdigit()}
         # Folders numbered from 1 do not tell which number class 0 has.
         self._numbers = numbers if 0 in numbers else {}
@@ -223,8 +224,12 @@ class _Classes:
             path = self._paths[index]
             candidates += [Path(path).parent.name] if isinstance(path, (str, os.PathLike)) else []
         candidates += name.split()[:1]
-        by_name = next((self._folders[word.lower()] for word in candidates if word.lower() in self._folders), None)
+        by_name = next((self._folders[key] for key in map(_key_of, candidates) if key in self._folders), None)
         return by_name if by_name is not None or isinstance(target, str) else self._numbers.get(int(target))
+
+
+def _key_of(name: str) -> str:
+    return normal_name(name).lower()
 
 
 def _record_of(events: Any, size: SensorSize, unit: TimeUnit, place: str) -> Events:

@@ -28,6 +28,7 @@ DAMAGE = (
 )
 """What the standard library raises on invalid, truncated or unsupported archives."""
 _ENCRYPTED = 0x1
+_UTF8 = 0x800
 _Stream = IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
 
@@ -135,7 +136,17 @@ def _zip_members(archive: Path, budget: Budget) -> Iterator[Member]:
             if entry.flag_bits & _ENCRYPTED:
                 raise CatalogueError(f"{archive.name}: member {entry.filename[:80]!r} is encrypted; unpack it yourself")
             with packed.open(entry) as stream:
-                yield Member(entry.filename, stream)
+                yield Member(_zip_name(entry), stream)
+
+
+def _zip_name(entry: zipfile.ZipInfo) -> str:
+    """Return the name of a member; macOS and others write UTF-8 without the flag that says so."""
+    if entry.flag_bits & _UTF8 or entry.filename.isascii():
+        return entry.filename
+    try:
+        return entry.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return entry.filename
 
 
 def _tar_members(archive: Path, budget: Budget) -> Iterator[Member]:

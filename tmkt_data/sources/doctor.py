@@ -19,6 +19,7 @@ from tmkt_data.errors import CatalogueError, EventError, ImageError, counted
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT
 from tmkt_data.events.slices import slice_faults
 from tmkt_data.files import file_digest, read_bytes
+from tmkt_data.sample_ids import normal_name
 from tmkt_data.sources.misplaced import find_misplaced
 
 MAX_NAMED = 10
@@ -211,6 +212,7 @@ def read_digests(path: Path) -> dict[str, str]:
 
 def compare_digests(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
     """Return one line per kind of difference between two lists; none if they agree."""
+    here, there = ({normal_name(name): digest for name, digest in side.items()} for side in (here, there))
     kinds = {
         "changed": [name for name in there if name in here and here[name] != there[name]],
         "missing": [name for name in there if name not in here],

@@ -115,6 +115,16 @@ def test_images_meet_classes_by_name_number_first_word_or_folder_of_the_file(tmp
     assert catalogue.class_names == tuple(sorted(folders))
 
 
+def test_images_copied_by_macos_meet_their_classes(tmp_path):
+    change = {"classes": ("caf\u00e9", "th\u00e9"), "__getitem__": lambda _, i: (events_of(i), i % 2)}
+    for number in range(8):
+        path = tmp_path / "pictures" / ("cafe\u0301", "the\u0301")[number % 2] / f"{number:06d}.png"
+        trees.random_picture(path, np.random.default_rng(0), 40, 30)
+    catalogue = from_tonic(type("Recordings", (Recordings,), change)(), tmp_path / "own", images=tmp_path / "pictures")
+    assert catalogue.num_twins == 8
+    assert catalogue.class_names == ("caf\u00e9", "th\u00e9")
+
+
 @pytest.mark.parametrize("folders", [("1", "2", "3", "4"), ("x", "y")])
 def test_images_of_no_class_are_said_and_not_guessed(tmp_path, folders):
     change = {"classes": ("a", "b", "c", "d"), "__getitem__": lambda _, i: (events_of(i), i % 4)}
