@@ -73,7 +73,7 @@ def main() -> None:
     net = Net(train.num_channels * height * width, train.num_classes)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     for epoch in range(given.epochs):
-        train.set_epoch(epoch)  # before the loader starts its workers
+        train.set_epoch(epoch)  # before the pass begins
         total = 0.0
         for sample in DataLoader(train, batch_size=32, shuffle=True, num_workers=given.workers):
             image, events = step_major(sample.image), step_major(sample.events)

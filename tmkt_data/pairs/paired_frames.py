@@ -14,6 +14,7 @@ from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.splits import SPLIT_CODES, split_digest
 from tmkt_data.errors import PairingError, SpecError
 from tmkt_data.images.encode import poisson_frames, repeat_frames
+from tmkt_data.pairs.epoch import SharedEpoch
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
 from tmkt_data.pairs.pools import (
     IMAGE_POOLS,
@@ -44,6 +45,7 @@ class PairedSample(NamedTuple):
         label: Class of both.
         position: Index of the recording in the split.
         image_index: Row of the image in the cache; -1 with pairing `none`.
+        epoch: Epoch that image and spikes were drawn for.
     """
 
     image: NDArray[np.float32]
@@ -51,6 +53,7 @@ class PairedSample(NamedTuple):
     label: int
     position: int
     image_index: int
+    epoch: int
 
 
 class PairedBatch(NamedTuple):
@@ -76,7 +79,7 @@ class PairedFrames:
     """Recordings of one split, each paired with an image of its class: a map-style dataset of NumPy arrays.
 
     `frames[i]` depends only on the cache, the arguments, the epoch and i: not on workers, batch size or order. It can
-    be used directly in a torch `DataLoader`, with forked or spawned workers.
+    be used directly in a torch `DataLoader`, with forked or spawned workers, which see every `set_epoch`.
 
     Args:
         path: A cache made by `tmkt-data prepare`, or an open one.
@@ -123,7 +126,7 @@ class PairedFrames:
     def __post_init__(self, path: str | Path | Cache) -> None:
         self._check_choices()
         self.cache = path if isinstance(path, Cache) else Cache(path)
-        self.epoch = 0
+        self._epoch = SharedEpoch()
         self._choose_recordings()
         self._choose_images()
         self._check()
@@ -196,20 +199,35 @@ class PairedFrames:
         position, occurrence = index if isinstance(index, tuple) else (index, 0)
         if not -len(self) <= position < len(self):
             raise IndexError(f"index {position}, expected {-len(self)} to {len(self) - 1}")
-        batch = self.read([position % len(self)], [occurrence])
+        epoch = self.epoch
+        batch = self._read(np.array([position % len(self)]), np.array([occurrence]), epoch)
         image = np.array(batch.image[0], np.float32)
         return PairedSample(
-            image, batch.events[0], int(batch.labels[0]), int(batch.indices[0]), int(batch.image_indices[0])
+            image, batch.events[0], int(batch.labels[0]), int(batch.indices[0]), int(batch.image_indices[0]), epoch
         )
+
+    @property
+    def epoch(self) -> int:
+        """Epoch that images and spikes are drawn for."""
+        return self._epoch.get()
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that images and spikes are drawn for; 0 or more.
 
-        Persistent DataLoader workers hold a copy: set the epoch before they start, or use `persistent_workers=False`.
+        Worker processes see it at once, persistent ones too. Set it before a pass begins: a DataLoader reads ahead, so
+        samples of a pass that has begun may be of either epoch; `PairedSample.epoch` says of which.
+
+        Raises:
+            SpecError: The epoch is out of range.
         """
         if not 0 <= epoch <= MAX_COUNTER:
             raise SpecError(f"epoch: found {epoch}, expected 0 to 2**63 - 1")
-        self.epoch = epoch
+        self._epoch.set(epoch)
+
+    def __copy__(self) -> PairedFrames:
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__, _epoch=SharedEpoch(self.epoch))
+        return copied
 
     def read(self, indices: ArrayLike, occurrences: ArrayLike | None = None) -> PairedBatch:
         """Read a batch of samples, each equal to `frames[i]`.
@@ -229,13 +247,22 @@ class PairedFrames:
         if len(positions) and (positions.min() < 0 or positions.max() >= len(self)):
             raise IndexError(f"indices {positions.min()} to {positions.max()}, expected 0 to {len(self) - 1}")
         repeats = np.zeros(len(positions), np.int64) if occurrences is None else np.asarray(occurrences, np.int64)
+        return self._read(positions, repeats, self.epoch)
+
+    def _read(self, positions: NDArray[np.int64], repeats: NDArray[np.int64], epoch: int) -> PairedBatch:
+        # One epoch for the whole batch: another process or thread may set the next one meanwhile.
         events = scale_events(self.cache.event_frames(self.rows[positions]), self.scale)
-        image_rows = self.image_rows(positions, repeats)
-        image = self._images(positions, repeats, image_rows)
+        image_rows = self._image_rows(positions, repeats, epoch)
+        image = self._images(positions, repeats, image_rows, epoch)
         return PairedBatch(image, events, self.labels[positions], positions, image_rows)
 
     def image_rows(self, positions: NDArray[np.int64], occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the image paired with each sample in this epoch: rows of the image side, shape (B,), int64."""
+        return self._image_rows(positions, occurrences, self.epoch)
+
+    def _image_rows(
+        self, positions: NDArray[np.int64], occurrences: NDArray[np.int64], epoch: int
+    ) -> NDArray[np.int64]:
         match self.pairing:
             case "none":
                 return np.full(len(positions), -1, np.int64)
@@ -248,11 +275,11 @@ class PairedFrames:
                     self.uids[positions],
                     occurrences,
                     seed=self.seed,
-                    epoch=self.epoch,
+                    epoch=epoch,
                 )
 
     def _images(
-        self, positions: NDArray[np.int64], occurrences: NDArray[np.int64], image_rows: NDArray[np.int64]
+        self, positions: NDArray[np.int64], occurrences: NDArray[np.int64], image_rows: NDArray[np.int64], epoch: int
     ) -> NDArray[np.float32]:
         shape = (len(positions), self.num_time_bins, self.num_channels, *self.size)
         if self.pairing == "none":
@@ -263,7 +290,7 @@ class PairedFrames:
         intensities = self.cache.image_frames(image_rows)
         if self.encoder == "repeat":
             return repeat_frames(intensities, self.num_time_bins, self.num_channels)
-        keys = draw_key(self.seed, self.epoch, self.uids[positions], occurrences, Purpose.POISSON)
+        keys = draw_key(self.seed, epoch, self.uids[positions], occurrences, Purpose.POISSON)
         return poisson_frames(intensities, self.num_time_bins, self.num_channels, key=np.atleast_1d(keys))
 
     @property

@@ -81,7 +81,7 @@ def test_poisson_frames_are_those_of_the_key(nmnist_cache):
 
 def collect(frames: PairedFrames, **options: object) -> list[np.ndarray]:
     parts = list(DataLoader(frames, batch_size=5, **options))
-    return [np.concatenate([np.asarray(part[field]) for part in parts]) for field in range(5)]
+    return [np.concatenate([np.asarray(part[field]) for part in parts]) for field in range(6)]
 
 
 @pytest.mark.parametrize("encoder", ["repeat", "poisson"])
