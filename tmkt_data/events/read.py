@@ -16,8 +16,9 @@ from tmkt_data.events.formats.atis import decode_atis
 from tmkt_data.events.formats.columns import decode_columns
 from tmkt_data.events.formats.event_stream import decode_event_stream
 from tmkt_data.events.formats.matlab import MAGIC, decode_matlab
+from tmkt_data.events.formats.percent_header import read_percent_header
 from tmkt_data.events.formats.pickles import read_pickled_npy
-from tmkt_data.events.formats.prophesee import decode_dat, decode_evt, read_percent_header
+from tmkt_data.events.formats.prophesee import decode_dat, decode_evt
 from tmkt_data.files import read_bytes
 from tmkt_data.spec import Aedat2Layout, EventFormat, TimeUnit
 

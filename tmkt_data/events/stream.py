@@ -14,9 +14,9 @@ from tmkt_data.events.formats import aedat2, atis, event_stream, prophesee
 from tmkt_data.events.formats.aedat3 import END, PACKET_HEAD_BYTES, decode_aedat3, packet_bytes
 from tmkt_data.events.formats.aedat4 import aedat4_pieces
 from tmkt_data.events.formats.arrays import decode_array, holds_columns, npz_pieces
-from tmkt_data.events.formats.clock import SLACK_US, Clock
-from tmkt_data.events.formats.columns import CLOCK_RANGE
+from tmkt_data.events.formats.clock import SLACK_US, WORD_RANGE, Clock
 from tmkt_data.events.formats.npy import read_npy_header
+from tmkt_data.events.formats.percent_header import read_percent_header
 from tmkt_data.events.read import Reading, recognize
 from tmkt_data.files import file_digest, read_bytes, read_chunks
 from tmkt_data.spec import EventFormat
@@ -162,7 +162,7 @@ def _atis(path: Path, reading: Reading, piece_bytes: int) -> Iterator[Events]:
 
 
 def _dat(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
-    head = start[: prophesee.read_percent_header(start).size + 2]
+    head = start[: read_percent_header(start).size + 2]
     prophesee.whole_dat_events(path.stat().st_size - len(head), path.name)
     clock = Clock(prophesee.DAT_CLOCK_RANGE_US)
     for chunk in read_chunks(path, len(head), prophesee.DAT_EVENT_BYTES, piece_bytes):
@@ -254,7 +254,7 @@ def _npy(path: Path, reading: Reading, piece_bytes: int) -> Iterator[Events]:
     if is_fortran and len(shape) > 1:
         raise EventError(f"{path.name}: an array in Fortran order, which is not read in pieces; save it in C order")
     step = max(1, int(np.prod(sides, dtype=np.int64)) * dtype.itemsize)
-    clock = Clock(CLOCK_RANGE)
+    clock = Clock(WORD_RANGE)
     for chunk in read_chunks(path, start, step, piece_bytes):
         array = np.frombuffer(chunk, dtype).reshape(-1, *sides)
         yield decode_array(array, reading.sensor_size, reading.columns, reading.unit, path.name, clock)

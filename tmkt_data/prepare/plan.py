@@ -25,6 +25,7 @@ from tmkt_data.datasets.splits import SPLIT_RULES
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.events.read import NOTHING_GIVEN
 from tmkt_data.prepare.blocks import STAGES, Block
+from tmkt_data.prepare.outdated import outdated_recordings
 from tmkt_data.sample_ids import encode_id, rows_of, texts_of
 from tmkt_data.spec import PrepareSpec, RecordingKind
 
@@ -123,8 +124,8 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
         skip_bad: Accept a cache from which unreadable files were left out.
 
     Raises:
-        CacheError: The file is damaged, of another plan, or lacks files that were unreadable; or a source has changed
-            since.
+        CacheError: The file is damaged, of another plan, or lacks files that were unreadable; a source has changed
+            since; or an earlier version read a recording wrongly.
     """
     if not plan.path.exists():
         return None
@@ -142,6 +143,12 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
         raise CacheError(
             f"{plan.path}: {changed[0]} has changed since it was prepared ({len(changed)} in all); "
             "give --force to prepare it again"
+        )
+    outdated = outdated_recordings(plan.catalogue, plan.spec, cache)
+    if outdated:
+        raise CacheError(
+            f"{plan.path}: {outdated[0]} is read differently now: an earlier version gave some events a wrong time "
+            f"({len(outdated)} in all); give --force to prepare it again"
         )
     if cache.info.skipped and not skip_bad:
         raise CacheError(

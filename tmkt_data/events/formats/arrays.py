@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError, printable
 from tmkt_data.events.events import DecoderReport, Events, SensorSize, validate_events
-from tmkt_data.events.formats.clock import Clock
+from tmkt_data.events.formats.clock import WORD_RANGE, Clock, unwrap_words
 from tmkt_data.events.formats.columns import (
-    CLOCK_RANGE,
     check_unit,
     column_names,
     decode_columns,
@@ -130,6 +129,7 @@ def _decode_sides(
     pos, neg = arrays["pos"], arrays["neg"]
     order = _order(columns, "xyt", place)
     both = {name: np.concatenate([pos[:, at], neg[:, at]]) for at, name in enumerate(order)}
+    both["t"], num_wraps = _side_times(pos[:, order.index("t")], neg[:, order.index("t")])
     both["p"] = np.repeat(np.array([True, False]), (len(pos), len(neg)))
     t = microseconds(both["t"], unit, place)
     x, y, p = pixels_and_polarities(both, place)
@@ -140,8 +140,22 @@ def _decode_sides(
         y[by_time],
         p[by_time],
         sensor_size=sensor_size,
-        report=DecoderReport(place, time_step_us=time_step_us(both["t"], unit)),
+        report=DecoderReport(place, num_wraps=num_wraps, time_step_us=time_step_us(both["t"], unit)),
     )
+
+
+def _side_times(pos: NDArray[Any], neg: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Return the times of both sides, unwrapped, and how often their clock wrapped."""
+    clocks = Clock(WORD_RANGE), Clock(WORD_RANGE)
+    sides = [unwrap_words(t, clock) for t, clock in zip((pos, neg), clocks, strict=True)]
+    num_wraps = max(clock.num_wraps for clock in clocks)
+    if num_wraps and len(pos) and len(neg):
+        # One side may begin after the first wrap.
+        ahead = round((int(sides[1][0]) - int(sides[0][0])) / WORD_RANGE)
+        late = 1 if ahead < 0 else 0
+        sides[late] = sides[late] + abs(ahead) * WORD_RANGE
+        num_wraps = max(clocks[late].num_wraps + abs(ahead), clocks[1 - late].num_wraps)
+    return np.concatenate(sides), num_wraps
 
 
 def _order(columns: str | None, letters: str, place: str) -> str:
@@ -230,7 +244,7 @@ def npz_pieces(
                 for letter, name in names.items()
             }
             length = _common_length({letter: column.length for letter, column in opened.items()}, place)
-            clock = Clock(CLOCK_RANGE)
+            clock = Clock(WORD_RANGE)
             for start in range(0, max(length, 1), num_events):
                 count = min(num_events, length - start)
                 columns = {letter: column.read(count) for letter, column in opened.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,3 +64,28 @@ class Clock:
         self.num_wraps = int(wraps[-1])
         unwrapped: NDArray[np.int64] = t + wraps * self._range
         return unwrapped
+
+
+WORD_RANGE = 1 << 32
+"""Where times that are integers of 32 bits wrap, in their unit: signed ones from the largest to the smallest."""
+
+
+def unwrap_words(t: NDArray[Any], clock: Clock) -> NDArray[Any]:
+    """Unwrap times that are integers of 32 bits; times of another type are returned as they are.
+
+    Args:
+        t: Times, shape (N,), in the order of the file.
+        clock: Clock of `WORD_RANGE`; updated.
+
+    Returns:
+        Times, shape (N,), int64 where they have 32 bits.
+
+    Example:
+        >>> import numpy as np
+        >>> unwrap_words(np.array([2**31 - 2, -(2**31) + 3], np.int32), Clock(WORD_RANGE)).tolist()
+        [2147483646, 2147483651]
+    """
+    if t.dtype.kind not in "iu" or t.dtype.itemsize != 4:
+        return t
+    least = np.iinfo(t.dtype).min
+    return clock.unwrap(t.astype(np.int64) - least) + least if least else clock.unwrap(t.astype(np.int64))

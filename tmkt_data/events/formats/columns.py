@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError, printable
 from tmkt_data.events.events import MAX_TIME_US, DecoderReport, Events, SensorSize, validate_events
-from tmkt_data.events.formats.clock import Clock
+from tmkt_data.events.formats.clock import WORD_RANGE, Clock, unwrap_words
 from tmkt_data.spec import TIME_UNITS, TimeUnit
 
-CLOCK_RANGE = 1 << 32
-"""Where times that are unsigned integers of 32 bits wrap, in their unit."""
 MAX_COORDINATE = 65535
 _NAMES: dict[str, tuple[str, ...]] = {
     "t": ("t", "ts", "time", "timestamp", "timestamps"),
@@ -45,11 +43,11 @@ def decode_columns(
         sensor_size: Size of the sensor; events outside are dropped.
         unit: Unit of the times, see `microseconds`.
         origin: Added to the times, in their unit.
-        clock: Clock of `CLOCK_RANGE` that earlier columns of the recording have advanced; updated. None: a new one.
+        clock: Clock of `WORD_RANGE` that earlier columns of the recording have advanced; updated. None: a new one.
         place: Prefix of error messages.
 
     Returns:
-        The validated record. Times that are unsigned integers of 32 bits are unwrapped.
+        The validated record. Times that are integers of 32 bits are unwrapped.
 
     Raises:
         EventError: Columns that are missing, of different length, or hold no events; or times whose unit is unknown.
@@ -57,10 +55,8 @@ def decode_columns(
     check_unit(unit, place)
     columns = {letter: arrays[name] for letter, name in column_names(arrays, place).items()}
     x, y, p = pixels_and_polarities(columns, place)
-    clock = clock or Clock(CLOCK_RANGE)
-    t = columns["t"]
-    if t.dtype.kind == "u" and t.dtype.itemsize == 4:
-        t = clock.unwrap(t.astype(np.int64))
+    clock = clock or Clock(WORD_RANGE)
+    t = unwrap_words(columns["t"], clock)
     if origin:
         t = t.astype(np.int64) + origin
     times = microseconds(t, unit, place)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import Events, SensorSize
-from tmkt_data.events.formats.clock import Clock
-from tmkt_data.events.formats.columns import CLOCK_RANGE, decode_columns
+from tmkt_data.events.formats.clock import WORD_RANGE, Clock
+from tmkt_data.events.formats.columns import decode_columns
 from tmkt_data.events.formats.matlab import matlab_events
 from tmkt_data.files import read_bytes
 from tmkt_data.spec import TimeUnit
@@ -79,14 +79,14 @@ def load_hdf5(
     Source: Gehrig et al., DSEC, RA-L 2021; Prophesee Metavision, HDF5 event file format.
     """
     is_matlab = _is_matlab(path)
-    return _events(_WORKER.read(path, keys, None), sensor_size, unit, path.name, is_matlab, Clock(CLOCK_RANGE))
+    return _events(_WORKER.read(path, keys, None), sensor_size, unit, path.name, is_matlab, Clock(WORD_RANGE))
 
 
 def hdf5_pieces(
     path: Path, num_events: int, *, sensor_size: SensorSize | None, keys: str | None, unit: TimeUnit | None
 ) -> Iterator[Events]:
     """Read a recording in pieces of about `num_events`; arguments and errors as `load_hdf5`."""
-    is_matlab, clock = _is_matlab(path), Clock(CLOCK_RANGE)
+    is_matlab, clock = _is_matlab(path), Clock(WORD_RANGE)
     start = 0
     while True:
         answer = _WORKER.read(path, keys, (start, num_events))
@@ -110,7 +110,7 @@ def _events(
     columns = answer.columns
     if is_matlab and set(columns) == {"t", "x", "y", "p"}:
         named = {"ts": columns["t"], **columns}
-        return matlab_events(named, sensor_size=sensor_size, unit=unit, place=place)
+        return matlab_events(named, sensor_size=sensor_size, unit=unit, clock=clock, place=place)
     return decode_columns(
         columns, sensor_size=sensor_size or answer.size, unit=unit, origin=answer.origin, clock=clock, place=place
     )

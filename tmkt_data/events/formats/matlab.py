@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import DecoderReport, Events, SensorSize, validate_events
+from tmkt_data.events.formats.clock import WORD_RANGE, Clock, unwrap_words
 from tmkt_data.events.formats.columns import microseconds, time_step_us
 from tmkt_data.spec import TimeUnit
 
@@ -80,8 +81,14 @@ def matlab_events(
     sensor_size: SensorSize | None,
     unit: TimeUnit | None,
     place: str,
+    clock: Clock | None = None,
 ) -> Events:
-    """Turn the variables `x`, `y`, `ts` and `p` of a MATLAB file of any version into events, see `decode_matlab`."""
+    """Turn the variables `x`, `y`, `ts` and `p` of a MATLAB file of any version into events, see `decode_matlab`.
+
+    Times that are stored as integers of 32 bits are unwrapped; `clock` is as in `decode_columns`.
+    """
+    clock = clock or Clock(WORD_RANGE)
+    found = {**found, "ts": unwrap_words(found["ts"], clock)}
     columns = {name: _whole_numbers(found[name], name, place) for name in ("x", "y", "p")}
     ts = found["ts"] if unit is not None else _whole_numbers(found["ts"], "ts", place)
     lengths = {name: len(columns.get(name, ts)) for name in _COLUMNS}
@@ -94,7 +101,8 @@ def matlab_events(
         raise EventError(f"{place}: polarities run from {span}, expected -1, 0 or 1; check which variable is p")
     return validate_events(
         microseconds(ts, unit, place), columns["x"], columns["y"], columns["p"] == 1,
-        sensor_size=sensor_size, report=DecoderReport(place, time_step_us=time_step_us(ts, unit)),
+        sensor_size=sensor_size,
+        report=DecoderReport(place, num_wraps=clock.num_new_wraps, time_step_us=time_step_us(ts, unit)),
     )  # fmt: skip
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import DecoderReport, Events, SensorSize, validate_events
 from tmkt_data.events.formats.clock import Clock
+from tmkt_data.events.formats.percent_header import PercentHeader, read_percent_header
 from tmkt_data.kernels.event_columns import EventColumns, empty_columns, first_events
 from tmkt_data.spec import EvtVersion
 
@@ -20,84 +20,17 @@ DAT_CLOCK_RANGE_US = 1 << 32
 _DAT_TYPES = (0x00, 0x0C)
 _DAT_EVENT = np.dtype([("t", "<u4"), ("data", "<u4")])
 
-_MAX_LINE = 4096
-_GEOMETRY = re.compile(r"^geometry\s+(\d{1,5})x(\d{1,5})$")
-_NUMBER = re.compile(r"^(\w+)\s+(\d{1,18})$")
-_FORMAT_PART = re.compile(r"(\w+)=(\w+)")
-
 _BY_FORMAT: dict[str, EvtVersion] = {"evt2": "2.0", "evt21": "2.1", "evt3": "3.0"}
+TIMELESS = "before the first time word"
+"""Reason in `Events.num_dropped`."""
+_TIME_HIGH = 8
+_SEARCHED_WORDS = 4096
 _TYPES_21 = np.array([0, 1, 8, 10, 14, 15], np.uint64)
 _WORDS: dict[EvtVersion, np.dtype[np.unsignedinteger]] = {
     "2.0": np.dtype("<u4"),
     "2.1": np.dtype("<u8"),
     "3.0": np.dtype("<u2"),
 }
-
-
-class PercentHeader(NamedTuple):
-    """A text header of lines that start with a percent sign.
-
-    Attributes:
-        lines: The lines without percent sign and surrounding space, in lower case.
-        size: Its size in bytes.
-    """
-
-    lines: tuple[str, ...]
-    size: int
-
-    def number(self, name: str) -> int | None:
-        """Return the number of a line such as `width 640`; None without that line."""
-        found = (_NUMBER.match(line) for line in self.lines)
-        return next((int(match[2]) for match in found if match and match[1] == name), None)
-
-    @property
-    def format_parts(self) -> dict[str, str]:
-        """The parts of a line such as `format EVT3;height=480;width=640`; the first one under the name `format`."""
-        line = next((line for line in self.lines if line.startswith("format ")), "")
-        parts = dict(_FORMAT_PART.findall(line))
-        return {"format": line[7:].split(";")[0].strip(), **parts} if line else {}
-
-    @property
-    def byte_order(self) -> str | None:
-        """The byte order that is declared; None without one."""
-        line = next((line.split(None, 1)[1] for line in self.lines if line.startswith("endianness ")), None)
-        return line or self.format_parts.get("endianness")
-
-    @property
-    def sensor_size(self) -> SensorSize | None:
-        """The size in the line `geometry`, in `format`, or in `width` and `height`; None without any of them."""
-        matches = (_GEOMETRY.match(line) for line in self.lines)
-        geometry = next((match for match in matches if match), None)
-        parts = self.format_parts
-        pairs = (
-            (int(geometry[1]), int(geometry[2])) if geometry else None,
-            tuple(int(parts[n]) if parts.get(n, "").isdecimal() else None for n in ("width", "height")),
-            (self.number("width"), self.number("height")),
-        )
-        for pair in pairs:
-            if pair and pair[0] and pair[1] and max(pair[0], pair[1]) <= 65536:
-                return SensorSize(pair[0], pair[1])
-        return None
-
-
-def read_percent_header(data: bytes) -> PercentHeader:
-    """Read the header of a file.
-
-    It ends with a line `% end`, or before the first line that does not start with a percent sign, is longer than 4096
-    bytes, or is no text: data may start with the byte of a percent sign, too.
-    """
-    lines: list[str] = []
-    at = 0
-    while data.startswith(b"%", at):
-        end = data.find(b"\n", at, at + _MAX_LINE)
-        line = data[at:end]
-        if end < 0 or not all(32 <= byte < 127 or byte in b"\t\r" for byte in line):
-            break
-        at = end + 1
-        lines.append(line[1:].decode("ascii").strip().lower())
-        if lines[-1] == "end":
-            break
-    return PercentHeader(tuple(lines), at)
 
 
 def decode_dat(
@@ -178,9 +111,10 @@ def decode_evt(
     r"""Decode a `.raw` file.
 
     Times are unwrapped where their upper part wraps. In EVT 3 the lower part of a time may lag behind the upper one for
-    a moment; such events keep the time that the words state, and are sorted. Events before the first time word count
-    from 0. Triggers and other words are skipped. Words of EVT 2.1 are little-endian or have their upper half first
-    (`legacy`); where the header does not say which, the types of the words do.
+    a moment; such events keep the time that the words state, and are sorted. Events before the first word with the
+    upper part of a time have no time: they are dropped and counted. Triggers and other words are skipped. Words of
+    EVT 2.1 are little-endian or have their upper half first (`legacy`); where the header does not say which, the types
+    of the words do.
 
     Args:
         data: The file.
@@ -209,17 +143,45 @@ def decode_evt(
         words = (words >> np.uint64(32)) | (words << np.uint64(32))
     state = new_evt_state() if state is None else state
     num_before = _num_wraps(state, version)
+    num_timeless, words = _skip_timeless(words, version, state)
     columns, num_beyond = _decode(words, version, state)
     num_wraps = _num_wraps(state, version) - num_before
-    report = DecoderReport(place, len(columns[0]) + num_beyond, {"beyond the largest column": num_beyond}, num_wraps)
+    dropped = {TIMELESS: num_timeless, "beyond the largest column": num_beyond}
+    report = DecoderReport(place, len(columns[0]) + sum(dropped.values()), dropped, num_wraps)
     return validate_events(*columns, sensor_size=sensor_size or header.sensor_size, report=report)
+
+
+def decode_evt_start(data: bytes) -> Events:
+    """Decode the first bytes of a `.raw` file, up to the last whole word; errors as `decode_evt`."""
+    header, _, dtype = read_evt_start(data, "raw bytes")
+    return decode_evt(data[: len(data) - (len(data) - header.size) % dtype.itemsize])
 
 
 def new_evt_state() -> NDArray[np.int64]:
     """Return the state before the first word of a file: no time, no row, no base column."""
     from tmkt_data.kernels.decode import EVT_STATE_SIZE
 
-    return np.zeros(EVT_STATE_SIZE, np.int64)
+    # Behind what kernels use: whether there has been a time word.
+    return np.zeros(EVT_STATE_SIZE + 1, np.int64)
+
+
+def _skip_timeless(
+    words: NDArray[np.unsignedinteger], version: EvtVersion, state: NDArray[np.int64]
+) -> tuple[int, NDArray[np.unsignedinteger]]:
+    """Return the number of events before the first time word of a file, and the words from there on."""
+    if state[-1]:
+        return 0, words
+    shift = words.dtype.type(8 * words.dtype.itemsize - 4)
+    first = len(words)
+    for start in range(0, len(words), _SEARCHED_WORDS):
+        found = np.flatnonzero(words[start : start + _SEARCHED_WORDS] >> shift == _TIME_HIGH)
+        if len(found):
+            first = start + int(found[0])
+            state[-1] = 1
+            break
+    # Decoded all the same, as rows and base columns hold on.
+    columns, num_beyond = _decode(words[:first], version, state) if first else ((), 0)
+    return len(columns[0]) + num_beyond if columns else 0, words[first:]
 
 
 def _num_wraps(state: NDArray[np.int64], version: EvtVersion) -> int:

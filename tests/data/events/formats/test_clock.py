@@ -76,6 +76,31 @@ def write_npz(path, rows):
     np.savez(path, t=(t % 2**32).astype("u4"), x=x, y=y, p=p)
 
 
+def signed(t):
+    """Signed words of 32 bits: the largest is followed by the smallest."""
+    return (np.array(t) % 2**32).astype("u4").view("i4")
+
+
+def write_signed_npy(path, rows):
+    t, x, y, p = zip(*rows, strict=True)
+    array = np.empty(len(rows), [("t", "<i4"), ("x", "u1"), ("y", "u1"), ("p", "?")])
+    array["t"], array["x"], array["y"], array["p"] = signed(t), x, y, p
+    np.save(path, array)
+
+
+def write_signed_npz(path, rows):
+    t, x, y, p = zip(*rows, strict=True)
+    np.savez(path, t=signed(t), x=x, y=y, p=p)
+
+
+def write_signed_sides(path, rows):
+    sides = {
+        side: np.column_stack([[row[1] for row in some], [row[2] for row in some], signed([row[0] for row in some])])
+        for side, some in (("pos", [row for row in rows if row[3]]), ("neg", [row for row in rows if not row[3]]))
+    }
+    np.savez(path, **{side: array.astype("i4") for side, array in sides.items()})
+
+
 WRITERS = {
     "a.bin": (write_atis, 2**23),
     "a.dat": (write_dat, 2**32),
@@ -105,6 +130,36 @@ def test_pieces_count_on_too(tmp_path, name, piece_bytes):
     assert [row for piece in pieces for row in naive.rows_of(piece)] == rows
     assert sum(piece.num_wraps for piece in pieces) == 3
     assert sum(piece.num_inversions for piece in pieces) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "options"),
+    [
+        ("a.npy", write_signed_npy, {}),
+        ("a.npz", write_signed_npz, {}),
+        ("sides.npz", write_signed_sides, {"columns": "xyt"}),
+    ],
+)
+def test_signed_times_count_on_too(tmp_path, name, write, options):
+    # From shortly before the largest signed time on.
+    rows = [(t - 2**31, x, y, p) for t, x, y, p in true_rows(2**32)]
+    write(tmp_path / name, rows)
+    events = load_events(tmp_path / name, **options)
+    assert naive.rows_of(events) == rows
+    assert (events.num_wraps, events.num_inversions) == (3, 0)
+    if name == "a.npy":
+        pieces = list(read_pieces(tmp_path / name, Reading(), 333))
+        assert [row for piece in pieces for row in naive.rows_of(piece)] == rows
+
+
+def test_signed_times_in_a_matlab_file_count_on(tmp_path):
+    scipy_io = pytest.importorskip("scipy.io")
+    rows = [(t - 2**31, x, y, p) for t, x, y, p in true_rows(2**32)]
+    t, x, y, p = zip(*rows, strict=True)
+    scipy_io.savemat(tmp_path / "a.mat", {"ts": signed(t), "x": np.array(x), "y": np.array(y), "p": np.array(p, "i1")})
+    events = load_events(tmp_path / "a.mat")
+    assert naive.rows_of(events) == rows
+    assert (events.num_wraps, events.num_inversions) == (3, 0)
 
 
 def test_late_events_around_the_end_are_put_in_order(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import SensorSize
-from tmkt_data.events.formats.prophesee import decode_dat, decode_evt
+from tmkt_data.events.formats.prophesee import decode_dat, decode_evt, new_evt_state
 
 ROWS = [(100, 1, 2, True), (100, 3, 4, False), (5000, 639, 479, True), (70000, 10, 20, False)]
 EVT2 = bytes.fromhex("01000080 02080019 04180009 4e000080 dff91312 45040080 1450000c")
@@ -82,6 +82,14 @@ def naive_evt3(words):
     return rows, beyond
 
 
+def timed(words, decode, shift):
+    """Decode from the first time word on; rows and base columns of earlier words hold on, events before it do not."""
+    first = next((at for at, word in enumerate(words) if word >> shift == 8), len(words))
+    before, beyond_before = decode(words[:first])
+    rows, beyond = decode(words)
+    return rows[len(before) :], beyond - beyond_before, len(before) + beyond_before
+
+
 CODES = {"2.0": ("I", 32, naive_evt2), "2.1": ("Q", 64, naive_evt21), "3.0": ("H", 16, naive_evt3)}
 TYPES_21 = [0, 1, 8, 10, 14, 15]
 
@@ -95,10 +103,34 @@ def test_decode_equals_a_plain_decoder_for_any_words(version, data):
     events = decode_evt(
         HEADS[version] + struct.pack(f"<{len(words)}{code}", *words), sensor_size=SensorSize(2048, 2048)
     )
-    rows, beyond = decode(words)
+    rows, beyond, timeless = timed(words, decode, bits - 4)
     assert naive.rows_of(events) == sorted(rows, key=lambda row: row[0])
-    assert events.num_dropped == ({"beyond the largest column": beyond} if beyond else {})
-    assert events.num_read == len(rows) + beyond
+    dropped = {"before the first time word": timeless, "beyond the largest column": beyond}
+    assert events.num_dropped == {reason: count for reason, count in dropped.items() if count}
+    assert events.num_read == len(rows) + beyond + timeless
+
+
+def test_events_before_the_first_time_word_have_no_time():
+    # By hand: an event at low time 5, then the times 50000000 * 64 + 5 and 50000100 * 64.
+    words = [
+        5 << 22 | 1 << 11 | 2,
+        8 << 28 | 50000000,
+        1 << 28 | 5 << 22 | 3 << 11 | 4,
+        8 << 28 | 50000100,
+        5 << 11 | 6,
+    ]
+    events = decode_evt(HEADS["2.0"] + struct.pack("<5I", *words))
+    assert naive.rows_of(events) == [(3200000005, 3, 4, True), (3200006400, 5, 6, False)]
+    assert (events.num_read, events.num_dropped) == (3, {"before the first time word": 1})
+    # In EVT 3 the row and the lower part of the time from before hold on.
+    words = [0x0007, 0x6005, 0x2001, 0x8400, 0x2802]
+    events = decode_evt(HEADS["3.0"] + struct.pack("<5H", *words))
+    assert naive.rows_of(events) == [(0x400005, 2, 7, True)]
+    assert events.num_dropped == {"before the first time word": 1}
+    state = new_evt_state()
+    pieces = [decode_evt(HEADS["3.0"] + struct.pack("<H", word), state=state) for word in words]
+    assert [row for piece in pieces for row in naive.rows_of(piece)] == [(0x400005, 2, 7, True)]
+    assert [piece.num_dropped for piece in pieces] == [{}, {}, {"before the first time word": 1}, {}, {}]
 
 
 def test_a_wrap_of_the_time_goes_on():

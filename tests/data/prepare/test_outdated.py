@@ -1,0 +1,72 @@
+"""Caches that an earlier version wrote from recordings that it read wrongly."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import numpy as np
+import pytest
+
+from tmkt_data.datasets.registry import default_spec, open_catalogue
+from tmkt_data.errors import CacheError
+from tmkt_data.prepare.build import prepare_cache
+from tmkt_data.prepare.plan import find_prepared, plan_prepare
+
+OTHER, TIME = 14 << 28, 8 << 28
+
+
+def event(low, x, y):
+    return 1 << 28 | low << 22 | x << 11 | y
+
+
+def evt2(*words):
+    return b"% evt 2.0\n% end\n" + struct.pack(f"<{len(words)}I", *words)
+
+
+def times(values):
+    rows = np.zeros(len(values), [("t", "<i4"), ("x", "u1"), ("y", "u1"), ("p", "?")])
+    rows["t"] = values
+    return rows
+
+
+def npy(tmp_path, values):
+    np.save(tmp_path / "some.npy", times(values))
+    return (tmp_path / "some.npy").read_bytes()
+
+
+def plan_of(root):
+    return plan_prepare(open_catalogue("folder", root), default_spec("folder"), root / "a.h5")
+
+
+@pytest.mark.parametrize("name", ["a.raw", "a.npy"])
+def test_a_cache_of_an_earlier_version_is_not_taken_for_one_of_now(tmp_path, name):
+    end = 2**31
+    if name == "a.raw":
+        now = evt2(OTHER, event(5, 1, 1), TIME | 50000000, event(5, 2, 2), TIME | 50000100, event(0, 3, 3))
+        # What an earlier version read of it: an event before the first time word at its low time.
+        as_read_before = evt2(TIME, event(5, 1, 1), TIME | 50000000, event(5, 2, 2), TIME | 50000100, event(0, 3, 3))
+    else:
+        steps = [1000 * step for step in range(20)]
+        before, after = [end - 20_000 + step for step in steps], [-end + step for step in steps]
+        now = npy(tmp_path, before + after)
+        # It sorted what had wrapped.
+        after[0], after[1] = after[1], after[0]
+        as_read_before = npy(tmp_path, after + before)
+    assert len(now) == len(as_read_before)
+    recording = tmp_path / "own" / "events" / "wave" / name
+    recording.parent.mkdir(parents=True)
+    (tmp_path / "own" / "tmkt.toml").write_text('sensor_size = [8, 8]\nimages = ""\n')
+    recording.write_bytes(as_read_before)
+    plan = plan_of(tmp_path / "own")
+    for _ in prepare_cache(plan):
+        pass
+    assert find_prepared(plan) is not None
+    recording.write_bytes(now)
+    os.utime(recording, (1, 1))
+    with pytest.raises(CacheError, match=r"wave/a is read differently now: .* \(1 in all\); give --force to prepare"):
+        find_prepared(plan_of(tmp_path / "own"))
+    for _ in prepare_cache(plan, fresh=True):
+        pass
+    info = find_prepared(plan)
+    assert info is not None

@@ -1,0 +1,68 @@
+"""Caches of earlier versions: which of their recordings are read differently now."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+
+from tmkt_data.cache.reader import Cache
+from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.recording_reader import RecordingReader
+from tmkt_data.datasets.source_table import Source
+from tmkt_data.errors import EventError
+from tmkt_data.events.formats.prophesee import TIMELESS, decode_evt_start
+from tmkt_data.files import read_bytes
+from tmkt_data.sample_ids import rows_of
+from tmkt_data.spec import PrepareSpec
+
+_LARGEST_LOW_US = 1 << 12
+"""Events without a time word were read with the lower part of a time only, at most 12 bits."""
+_HALF_RANGE = 1 << 31
+"""Signed times of 32 bits that wrapped were sorted, so that they seemed to span more than this."""
+_START_BYTES = 1 << 16
+_ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
+
+
+def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> list[str]:
+    """Return the ids of recordings that earlier versions read wrongly and that are read differently now.
+
+    Earlier versions gave events before the first time word of an EVT file a time near 0, and sorted signed times of 32
+    bits where they wrap. Only recordings whose times in the cache look like that are read again.
+
+    Args:
+        catalogue: The samples, with overrides applied.
+        spec: The choices of the cache.
+        cache: A cache of them.
+    """
+    if catalogue.kind != "files":
+        return []
+    tables = {
+        name: cache.tables[f"events/{name}"] for name in ("t_first_us", "t_last_us", "num_inversions", "num_kept")
+    }
+    is_early = np.abs(tables["t_first_us"] - spec.time_offset_us) < _LARGEST_LOW_US
+    is_sorted = (tables["num_inversions"] > 0) & (tables["t_last_us"] - tables["t_first_us"] >= _HALF_RANGE)
+    rows = rows_of(catalogue.recordings.ids, cache.tables["events/id"])
+    found: list[str] = []
+    reader = RecordingReader(catalogue, spec)
+    for at in np.flatnonzero((rows >= 0) & (is_early | is_sorted)[rows]).tolist():
+        source, row = catalogue.recordings[at], int(rows[at])
+        if not (_lacks_times(source) if is_early[row] else source.file.lower().endswith(_ARRAYS)):
+            continue
+        with contextlib.suppress(EventError):
+            facts = reader.open(source).facts
+            known = tuple(int(tables[name][row]) for name in ("t_first_us", "t_last_us", "num_kept"))
+            if (facts.t_first, facts.t_last, facts.num_kept) != known:
+                found.append(source.id)
+    return found
+
+
+def _lacks_times(source: Source) -> bool:
+    """Return whether the first words of an EVT file hold events before a time word."""
+    if not source.file.lower().endswith(".raw"):
+        return False
+    try:
+        events = decode_evt_start(read_bytes(source.path, limit=_START_BYTES))
+    except EventError:
+        return False
+    return TIMELESS in events.num_dropped
