@@ -24,3 +24,9 @@ def photograph(height, width, seed=0):
     pixels = np.asarray(coarse).copy()
     pixels[height // 3 : 2 * height // 3, width // 2 :] //= 3
     return Image.fromarray(pixels)
+
+
+def turned(pixels, orientation):
+    """Pixels as seen with an EXIF orientation, by the table of Exif 2.32, tag 274: where row 0 and column 0 lie."""
+    upside = {1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1]}
+    return upside[orientation] if orientation < 5 else upside[{5: 1, 6: 4, 7: 3, 8: 2}[orientation]].swapaxes(0, 1)

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tmkt_data.errors import ImageError
 from tmkt_data.files import read_bytes
+from tmkt_data.images.as_seen import SIDEWAYS, is_deep, may_be_turned, orientation_of, rgb_as_seen
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused; the largest one of Caltech-101 has 11.2 million pixels."""
@@ -31,6 +32,7 @@ _IDX_MAGIC = {1: 0x0801, 3: 0x0803}
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_COLORS = ("YCbCr", "Gray")
 _JPEG_SCALES = (8, 4, 2, 1)
+_JPEG_FORMATS = ("JPEG", "MPO")
 
 SmallestPixels = Callable[[int, int], tuple[int, int]]
 """Gives the smallest width and height to decode an image to, from its width and height."""
@@ -41,9 +43,9 @@ class DecodedImage(NamedTuple):
 
     Attributes:
         pixels: Shape (ceil(height / scale), ceil(width / scale), 3), uint8; red, green and blue.
-        height: Rows of the image in the file.
-        width: Columns of the image in the file.
-        scale: Pixels of the file along each side of a pixel here: 1, 2, 4 or 8.
+        height: Rows of the image at full size.
+        width: Columns of the image at full size.
+        scale: Pixels of the full size along each side of a pixel here: 1, 2, 4 or 8.
     """
 
     pixels: NDArray[np.uint8]
@@ -58,7 +60,10 @@ class DecodedImage(NamedTuple):
 
 
 def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8]:
-    """Decode an image file to RGB; gray and palette images are converted.
+    """Decode an image file to RGB as a viewer shows it.
+
+    Gray and palette images are converted, the EXIF orientation is applied, and transparent parts are laid over white
+    (see `rgb_as_seen`).
 
     Args:
         data: Bytes of an image in one of `FORMATS`, 8 bits a channel or fewer.
@@ -68,7 +73,7 @@ def decode_image(data: bytes, *, place: str = "image bytes") -> NDArray[np.uint8
         Shape (H, W, 3), uint8; read it only.
 
     Raises:
-        ImageError: No image, a truncated one, one of more than `MAX_PIXELS`, or one of 16 bits a channel.
+        ImageError: No image, a truncated one, one of more than `MAX_PIXELS`, or one of more than 8 bits a channel.
     """
     return decode_scaled(data, None, place=place).pixels
 
@@ -84,7 +89,7 @@ def decode_scaled(
         place: Prefix of error messages.
 
     Raises:
-        ImageError: No image, a truncated one, one of more than `MAX_PIXELS`, or one of 16 bits a channel.
+        ImageError: No image, a truncated one, one of more than `MAX_PIXELS`, or one of more than 8 bits a channel.
     """
     return decode_plain_jpeg(data, smallest) or decode_by_pillow(data, smallest, place)
 
@@ -94,7 +99,8 @@ def decode_plain_jpeg(
 ) -> DecodedImage | None:
     """Decode a valid JPEG in one call that releases the interpreter lock, or leave it to `decode_by_pillow`.
 
-    simplejpeg and Pillow both call libjpeg-turbo with the same settings, so their pixels are equal.
+    simplejpeg and Pillow both call libjpeg-turbo with the same settings, so their pixels are equal. Pillow also turns
+    images.
 
     Args:
         data: As in `decode_scaled`.
@@ -102,10 +108,10 @@ def decode_plain_jpeg(
         max_pixels: Limit of the size of the image.
 
     Returns:
-        The image; None for other formats, other colors than gray and YCbCr, larger images, and files that libjpeg warns
-        about.
+        The image; None for other formats, other colors than gray and YCbCr, images to turn, larger images, and files
+        that libjpeg warns about.
     """
-    if bytes(data[:3]) != _JPEG_START:
+    if bytes(data[:3]) != _JPEG_START or may_be_turned(data):
         return None
     try:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
@@ -133,23 +139,51 @@ def decode_by_pillow(data: bytes | NDArray[np.uint8], smallest: SmallestPixels |
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(bytes(data)), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise ImageError(
-                        f"{place}: {width} x {height} pixels, expected at most {MAX_PIXELS}; scale it down"
-                    )
-                if image.mode not in _BYTE_MODES:
-                    raise ImageError(f"{place}: pixels of type {image.mode}, expected 8 bits a channel; convert it")
-                # Only JPEG has a draft mode, which computes fewer pixels from each block of coefficients.
-                drafted = None if smallest is None else image.draft(None, smallest(width, height))
-                scale = 1 if drafted is None else round(width / drafted[1][2])
+                _require_readable(image, place)
+                width, height = _size_as_seen(image)
+                scale = 1 if smallest is None else _draft(image, smallest(width, height))
                 image.load()
-                rgb = image if image.mode == "RGB" else image.convert("RGB")
-                return DecodedImage(np.asarray(rgb, np.uint8), height, width, scale)
+                pixels = rgb_as_seen(image)
+                if scale == 1:
+                    # A PNG may state its orientation after its pixels.
+                    height, width = pixels.shape[:2]
+                return DecodedImage(pixels, height, width, scale)
     except UnidentifiedImageError as unknown:
         raise ImageError(f"{place}: no image that Pillow can read ({len(data)} bytes); fetch it again") from unknown
     except _DAMAGE as broken:
         raise ImageError(f"{place}: damaged image ({broken}); fetch it again") from broken
+
+
+def _require_readable(image: Image.Image, place: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{place}: {width} x {height} pixels, expected at most {MAX_PIXELS}; scale it down")
+    if image.mode not in _BYTE_MODES:
+        raise ImageError(f"{place}: pixels of type {image.mode}, expected 8 bits a channel; convert it")
+    if is_deep(image):
+        raise ImageError(f"{place}: more than 8 bits a channel, expected at most 8; convert it")
+
+
+def _size_as_seen(image: Image.Image) -> tuple[int, int]:
+    return image.size[::-1] if orientation_of(image) in SIDEWAYS else image.size
+
+
+def _draft(image: Image.Image, least: tuple[int, int]) -> int:
+    """Have a JPEG decoded at a reduced size of at least this width and height as seen, and return its scale.
+
+    Only JPEG has a draft mode, which computes fewer pixels from each block of coefficients.
+    """
+    if image.format not in _JPEG_FORMATS:
+        return 1
+    orientation = orientation_of(image)
+    width, height = image.size
+    scale = _scale_of(width, height, least[::-1] if orientation in SIDEWAYS else least)
+    if orientation != 1:
+        # A last pixel that is covered in part lies at the right and the bottom only while the image is not turned.
+        scale = next(step for step in _JPEG_SCALES if step <= scale and width % step == height % step == 0)
+    if scale > 1:
+        image.draft(None, (width // scale, height // scale))
+    return scale
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import encoded, photograph
+from pictures import encoded, photograph, turned
 from PIL import Image
 
 from tmkt_data.errors import ImageError
@@ -64,10 +64,6 @@ class TestDecode:
         image.putpalette([200, 100, 50, 1, 2, 3])
         image.putpixel((1, 0), 1)
         assert decode_image(encoded(image, "PNG")).tolist() == [[[200, 100, 50], [1, 2, 3]]]
-
-    def test_transparency_is_left_out(self):
-        rgba = np.dstack([RGB, np.full(RGB.shape[:2], 128, np.uint8)])
-        np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgba), "PNG")), RGB)
 
     def test_cmyk_is_converted(self):
         image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
@@ -317,11 +313,18 @@ class TestDecodeScaled:
         np.testing.assert_array_equal(image.pixels, decode_image(data))
 
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_the_orientation_of_a_camera_is_left_alone_as_in_the_full_size(self, orientation):
+    @pytest.mark.parametrize(("height", "width", "scale"), [(640, 800, 4), (642, 802, 2), (641, 800, 1)])
+    def test_a_turned_image_is_reduced_where_whole_pixels_result(self, orientation, height, width, scale):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        plain, marked = encoded(photograph(300, 400)), encoded(photograph(300, 400), exif=exif)
-        np.testing.assert_array_equal(decode_scaled(marked, TO_48).pixels, decode_scaled(plain, TO_48).pixels)
+        picture = photograph(height, width)
+        decoded = decode_scaled(encoded(picture, exif=exif), TO_48)
+        plain = decode_scaled(encoded(picture), TO_48)
+        assert decoded.scale == (plain.scale if orientation == 1 else scale)
+        assert decoded.pixels.shape[:2] == tuple(-(-side // decoded.scale) for side in (decoded.height, decoded.width))
+        assert (decoded.height, decoded.width) == ((width, height) if orientation > 4 else (height, width))
+        if decoded.scale == plain.scale:
+            np.testing.assert_array_equal(decoded.pixels, turned(plain.pixels, orientation))
 
     @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
     @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
