@@ -65,7 +65,7 @@ def may_be_turned(data: bytes | NDArray[np.uint8]) -> bool:
 
 def is_deep(image: Image.Image) -> bool:
     """Return whether the file of an opened image has more than 8 bits a channel; Pillow drops the others."""
-    return any(_deep_args(args if isinstance(args, tuple) else (args,)) for _, _, _, args in image.tile)
+    return any(_deep_args(args if isinstance(args, tuple) else (args,)) for *_, args in getattr(image, "tile", ()))
 
 
 def _deep_args(args: tuple[Any, ...]) -> bool:
