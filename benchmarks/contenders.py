@@ -78,9 +78,9 @@ def our_frames(side: tuple[int, int]) -> Callable[[Path], Any]:
 
     def run(path: Path) -> Any:
         data = np.frombuffer(path.read_bytes(), np.uint8)
-        _, _, x_last, y_last, first, last = kernels.atis_extent(data, room)
+        _, _, x_last, y_last, first, last, _ = kernels.atis_extent(data, room)
         out = np.empty((BINS, 2, height, width), np.uint32)
-        _, backwards = kernels.count_atis(data, bin_edges(first, last, BINS, "exact"), offsets, out.reshape(-1))
+        _, _, backwards = kernels.count_atis(data, bin_edges(first, last, BINS, "exact"), offsets, out.reshape(-1))
         if backwards or x_last >= WIDTH or y_last >= HEIGHT:
             raise ValueError(path)
         return out

@@ -44,6 +44,7 @@ ImageDecode = Literal["full", "scaled"]
 ClassSet = Literal["all", "objects"]
 Bake = Literal["none", "repeat", "poisson"]
 PolarityRule = Literal["as-is", "inverted"]
+TimeRange = Literal["whole", "robust"]
 Side = Literal["recordings", "images", ""]
 """A side of a dataset; empty for neither."""
 PrepareStage = Literal["recordings", "images", "writing"]
@@ -189,6 +190,11 @@ class PrepareSpec:
         "full: images are decoded at full size and resized by Pillow; scaled: JPEGs far larger than the frame are "
         "decoded at 1/2, 1/4 or 1/8 of their size, about twice as fast.",
         source="own choice; KT: full",
+    )
+    time_range: TimeRange = option(
+        "whole",
+        "Which events are binned. robust: those no farther from the 5th to the 95th percentile of the times than these "
+        "are apart, so that a few stray times do not stretch a recording; the others count as outside the bins.",
     )
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ OTHER_VALUES = {
     "refractory_us": 100,
     "background_us": 3000,
     "image_decode": "scaled",
+    "time_range": "robust",
 }
 SPECS = st.builds(
     PrepareSpec,
@@ -60,6 +61,7 @@ SPECS = st.builds(
     refractory_us=st.integers(0, 10**9),
     background_us=st.integers(0, 10**9),
     image_decode=st.sampled_from(["full", "scaled"]),
+    time_range=st.sampled_from(["whole", "robust"]),
 )
 
 
@@ -152,6 +154,7 @@ def test_choices_are_given_by_name():
         ("class_set", "all, objects"),
         ("bake", "none, repeat, poisson"),
         ("image_decode", "full, scaled"),
+        ("time_range", "whole, robust"),
     ],
 )
 @pytest.mark.parametrize("value", ["Sum", "", None, 3, ["sum"]])

@@ -62,22 +62,27 @@ def _pieces(file: Path, given: dict[str, Any]) -> Callable[[], Iterator[Events]]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def events(file: Path, out: Path | None, as_json: bool, **given: Any) -> None:
     """Summarize a recording: events, time, rate, polarity, extent, hot pixels."""
+    from tmkt_data.events.plausibility import summary_warnings
+    from tmkt_data.events.read import takes_unit
     from tmkt_data.events.summary import summarize_pieces, summary_rows
 
     pieces = _pieces(file, _reading(given))
     summary = summarize_pieces(pieces, place=file.name)
+    warnings = summary_warnings(summary, is_unit_open=given["unit"] is None and takes_unit(file))
     if out is not None:
         from tmkt_data.preview.contact_sheet import write_preview
         from tmkt_data.preview.recording_sheet import draw_pieces
 
         write_preview(out, draw_pieces(pieces, file.name))
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(summary), indent=2))
+        click.echo(json.dumps(dataclasses.asdict(summary) | {"warnings": warnings}, indent=2))
         return
     print_rows(summary_rows(summary))
     print_rows([("tenths of time", " ".join(f"{count:,}" for count in summary.events_per_step))])
     if out is not None:
         print_rows([("picture", str(out))])
+    for line in warnings:
+        say(f"warning: {line}")
 
 
 @click.command()

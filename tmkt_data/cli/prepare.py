@@ -110,7 +110,7 @@ def _prepare(name: str, catalogue: Catalogue, spec: PrepareSpec, options: dict[s
     plan = plan_prepare(catalogue, spec, options["out"])
     prepared = None if force else find_prepared(plan, skip_bad=skip_bad)
     if prepared is not None:
-        drop_left(plan.path, plan.key)
+        drop_left(plan.path, plan.build_key)
         say(f"already prepared: {plan.path} ({megabytes(prepared.num_bytes)}), nothing to do")
         _print_next(plan.path, name, spec)
         return
@@ -187,11 +187,15 @@ def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> Non
     started = time.perf_counter()
     with _kept_when_stopped(), progress_bar() as bar:
         tasks: dict[str, Any] = {}
+        suspicions: tuple[str, ...] = ()
         for step in prepare_cache(plan, workers=workers, skip_bad=skip_bad, fresh=fresh):
             if step.stage not in tasks:
                 tasks[step.stage] = bar.add_task(step.stage, total=step.total, completed=step.resumed)
             bar.update(tasks[step.stage], completed=step.done)
+            suspicions += step.suspicions
     say(f"done in {time.perf_counter() - started:.1f} s")
+    for line in suspicions:
+        say(f"warning: {line}")
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from tmkt_data.events.read import decode_recording, recognize
 from tmkt_data.events.slices import SliceReader, cut_window, slices_path
 from tmkt_data.events.stream import checksum_of, is_large, read_pieces
 from tmkt_data.events.summary import RecordingFacts, dropped_text
+from tmkt_data.events.time_range import cut_time, robust_range
 from tmkt_data.files import checksum, read_bytes
 from tmkt_data.images.frames import Placement
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
@@ -109,7 +110,7 @@ class RecordingReader:
                 f"{source.path.name}: none of {recording.facts.num_read} events is left after "
                 f"{', '.join(self._spec.filters)}, expected some; filter less"
             )
-        return recording
+        return recording if self._spec.time_range == "whole" else _without_strays(recording)
 
     def _open_large(self, source: Source) -> OpenedRecording:
         spec = self._spec
@@ -187,6 +188,17 @@ class RecordingReader:
         image = archive_of(source.path, self._archives)[source.item]
         key = int(draw_key(0, 0, sample_uid(source.id), 0, Purpose.SIMULATE))
         return simulate_recording(image, key=key, settings=NMNIST_SETTINGS)
+
+
+def _without_strays(recording: OpenedRecording) -> OpenedRecording:
+    bounds = robust_range(recording.pieces(), recording.facts.num_kept)
+    if bounds is None:
+        return recording
+
+    def pieces() -> Iterator[Events]:
+        return (cut_time(events, bounds) for events in recording.pieces())
+
+    return recording._replace(facts=RecordingFacts.of(pieces()), pieces=pieces)
 
 
 def require_plausible(facts: RecordingFacts, sensor_size: SensorSize, place: str) -> None:

@@ -224,6 +224,7 @@ class FrameBuilder:
         self._out = spec.zeros()
         self._bin = 0
         self._num_outside_bins = 0
+        self._per_bin = np.zeros(spec.num_bins, np.int64)
 
     def add(self, events: Events) -> None:
         """Count the next events.
@@ -241,6 +242,7 @@ class FrameBuilder:
         # numba loads only here, where there is something to count.
         from tmkt_data.kernels import frames as kernels
 
+        self._per_bin += np.diff(np.searchsorted(events.t, self._edges))
         origin = (box.x_first, box.y_first)
         across, down = self._tables
         if self._spec.representation == "voxel":
@@ -255,6 +257,11 @@ class FrameBuilder:
                 events.columns, self._edges, cells, origin, self._grid.taps, self._bin, self._grid.room, self._out
             )
         self._num_outside_bins += len(events) - counted
+
+    @property
+    def largest_bin(self) -> int:
+        """Number of events so far in the time bin that has most of them."""
+        return int(self._per_bin.max())
 
     def result(self) -> EventFrames:
         """Return the frames of all events so far."""

@@ -162,6 +162,11 @@ def recognize(data: bytes, path: Path) -> EventFormat:
     return by_suffix
 
 
+def takes_unit(path: Path) -> bool:
+    """Return whether the format of a recording leaves the unit of its times open; errors as `recognize`."""
+    return recognize(read_bytes(path, limit=_HEADER_LIMIT), path) in _TAKEN_BY["unit"]
+
+
 def check_reading(data: bytes, path: Path, reading: Reading) -> None:
     """Refuse options that the format of a recording does not have, rather than ignore them.
 

@@ -29,6 +29,7 @@ class RecordingFacts:
         num_kept: Events that are left.
         num_dropped: Dropped events by reason.
         num_inversions: Neighboring events whose time stepped back.
+        polarities: 1 for OFF events only, 2 for ON events only, 3 for both; 0 without events.
     """
 
     t_first: int = 0
@@ -38,6 +39,7 @@ class RecordingFacts:
     num_kept: int = 0
     num_dropped: dict[str, int] = field(default_factory=dict)
     num_inversions: int = 0
+    polarities: int = 0
 
     @classmethod
     def of(cls, pieces: Iterable[Events]) -> RecordingFacts:
@@ -59,6 +61,7 @@ class RecordingFacts:
             self.t_first = int(events.t[0])
         self.t_last = int(events.t[-1])
         self.num_kept += len(events)
+        self.polarities |= int(not events.p.all()) | int(events.p.any()) << 1
         here, there = events.extent, self.extent or events.extent
         self.extent = (*map(min, here[:2], there[:2]), *map(max, here[2:], there[2:]))  # type: ignore[assignment]
 

@@ -24,6 +24,8 @@ _ONE = np.uint64(1)
 _TIME = np.uint32(0x7FFFFF)
 _LINE = np.uint32(23)
 _SIGN = np.uint32(31)
+_ON = 128
+"""The third byte of an ON event is not smaller."""
 _PERIOD = 160
 """Bytes that are compared at once: a whole number of events and of vectors."""
 EXTENT_ROOM = (2, _PERIOD)
@@ -54,15 +56,16 @@ def word_at(_context: Any, data: Any, at: Any) -> Any:  # noqa: ARG001 - its typ
 
 
 @kernel
-def atis_extent(data: NDArray[np.uint8], room: NDArray[np.uint8]) -> tuple[int, int, int, int, int, int]:
-    """Return the smallest and largest coordinates, and the times of the first and last event in file order.
+def atis_extent(data: NDArray[np.uint8], room: NDArray[np.uint8]) -> tuple[int, int, int, int, int, int, int]:
+    """Return smallest and largest coordinates, times of the first and last event in file order, and polarities.
 
     Args:
         data: Whole events of 5 bytes, shape (5 N,), N at least 1.
         room: Overwritten: shape `EXTENT_ROOM`, uint8.
 
     Returns:
-        (x_first, y_first, x_last, y_last, t_first, t_last).
+        (x_first, y_first, x_last, y_last, t_first, t_last, polarities), the last 1 for OFF events only, 2 for ON events
+        only, 3 for both.
     """
     # Every byte is compared with the bytes a multiple of 5 away, in vectors; only coordinates are used at the end.
     low, high = room[0], room[1]
@@ -86,6 +89,7 @@ def atis_extent(data: NDArray[np.uint8], room: NDArray[np.uint8]) -> tuple[int, 
         int(high[1::5].max()),
         int(t_first),
         int(t_last),
+        int(low[2::5].min() < _ON) | int(high[2::5].max() >= _ON) << 1,
     )
 
 
@@ -151,7 +155,7 @@ def is_backwards(data: NDArray[np.uint8], first: int, last: int) -> int:
 @kernel
 def count_atis(
     data: NDArray[np.uint8], edges: NDArray[np.int64], offsets: Offsets, out: NDArray[np.uint32]
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """Count events per bin, polarity and target cell.
 
     Args:
@@ -161,18 +165,21 @@ def count_atis(
         out: Written to: shape (T * 2 * H * W,), uint32.
 
     Returns:
-        Number of events in a bin, and 1 where time steps back, else 0. Where it does, the counts are wrong.
+        Number of events in a bin, in the bin that has most of them, and 1 where time steps back, else 0. Where it does,
+        the counts are wrong.
     """
     out[:] = 0
     slab = out.size // (edges.size - 1)
     start = first_from(data, 0, edges[0])
     backwards = is_backwards(data, 0, start)
     at = start
+    most = 0
     for k in range(edges.size - 1):
         until = first_from(data, at, edges[k + 1])
         backwards |= count_bin(data, at, until, offsets, k * slab, out)
+        most = max(most, until - at)
         at = until
-    return at - start, backwards | is_backwards(data, at, data.size // 5)
+    return at - start, most, backwards | is_backwards(data, at, data.size // 5)
 
 
 @kernel
@@ -182,10 +189,10 @@ def store_atis(
     offsets: Offsets,
     out: NDArray[np.uint32],
     stored: NDArray[np.uint8],
-) -> tuple[int, int, int]:
+) -> tuple[int, int, int, int]:
     """Count as `count_atis`, and pack the counts into `stored` as `pack_counts`; return what both return."""
-    counted, backwards = count_atis(data, edges, offsets, out)
-    return counted, backwards, pack_counts(out, stored)
+    counted, most, backwards = count_atis(data, edges, offsets, out)
+    return counted, most, backwards, pack_counts(out, stored)
 
 
 @kernel
@@ -197,7 +204,7 @@ def store_atis_weighted(
     room: Room,
     out: NDArray[np.float32],
     stored: NDArray[np.uint16],
-) -> tuple[int, int, float]:
+) -> tuple[int, int, int, float]:
     """Count events per bin on the sampled pixels, resample the counts to the target cells, and pack as `pack_halves`.
 
     Args:
@@ -216,11 +223,13 @@ def store_atis_weighted(
     start = first_from(data, 0, edges[0])
     backwards = is_backwards(data, 0, start)
     at = start
+    most = 0
     for k in range(edges.size - 1):
         until = first_from(data, at, edges[k + 1])
+        most = max(most, until - at)
         flat[:] = 0
         backwards |= count_bin(data, at, until, offsets, 0, flat)
         resample(room, taps, out[k])
         at = until
     backwards |= is_backwards(data, at, data.size // 5)
-    return at - start, backwards, pack_halves(out.reshape(-1), stored)
+    return at - start, most, backwards, pack_halves(out.reshape(-1), stored)

@@ -37,6 +37,7 @@ def has_fast_path(catalogue: Catalogue, spec: PrepareSpec) -> bool:
         and catalogue.window is None
         and moved == (0, 0, "as-is", "as-is", 0)
         and not spec.filters
+        and spec.time_range == "whole"
         and spec.representation == "counts"
     )
 
@@ -55,12 +56,14 @@ class AtisFrames(NamedTuple):
         num_outside_bins: Number of events in no bin.
         frames: Its frames, flat, bit for bit those of `FrameBuilder`; overwritten by the next recording.
         largest: Their largest value.
+        largest_bin: Events of the time bin that has most of them.
     """
 
     facts: RecordingFacts
     num_outside_bins: int
     frames: NDArray[np.uint32] | NDArray[np.float32]
     largest: float
+    largest_bin: int
 
 
 class AtisCounter:
@@ -96,22 +99,23 @@ class AtisCounter:
         """
         if not data.size or data.size % BYTES_PER_EVENT or recognize(data[:_HEAD].tobytes(), _ATIS) != "atis":
             return None
-        x_first, y_first, x_last, y_last, t_first, t_last = self._extent_of(data, self._room)
+        x_first, y_first, x_last, y_last, t_first, t_last, polarities = self._extent_of(data, self._room)
         if x_last >= self._width or y_last >= self._height or t_last < t_first:
             return None
         num_events = data.size // BYTES_PER_EVENT
         extent = (x_first, y_first, x_last, y_last)
         box = canvas_box(extent, self._spec.canvas, self._sensor_size)
         edges = bin_edges(t_first, t_last, self._spec.time_bins, self._spec.bin_rule)
-        counted, backwards, largest = self._store(data, edges, box, stored.reshape(-1))
+        counted, largest_bin, backwards, largest = self._store(data, edges, box, stored.reshape(-1))
         if backwards:
             return None
         facts = RecordingFacts(t_first, t_last, extent, num_read=num_events, num_kept=num_events)
-        return AtisFrames(facts, num_events - counted, self._flat, largest)
+        facts.polarities = polarities
+        return AtisFrames(facts, num_events - counted, self._flat, largest, largest_bin)
 
     def _store(
         self, data: NDArray[np.uint8], edges: NDArray[np.int64], box: CanvasBox, stored: NDArray[Any]
-    ) -> tuple[int, int, float]:
+    ) -> tuple[int, int, int, float]:
         target = _target(box, self._spec.size, self._spec.resize)
         if target.sampled is None:
             return self._store_counts(data, edges, target.offsets, self._flat, stored)

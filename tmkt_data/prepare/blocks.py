@@ -28,6 +28,8 @@ from tmkt_data.spec import PrepareSpec, PrepareStage, RecordingKind
 
 STAGES: dict[str, PrepareStage] = {"events": "recordings", "images": "images"}
 """The stage of `prepare` that fills a side of the cache."""
+BUILD_COLUMNS = ("overflow_length", "largest_bin", "polarities")
+"""What is known of each recording while a cache is built, beside the tables of the finished one."""
 
 
 class UnreadableSourcesError(TmktError):
@@ -120,12 +122,12 @@ def empty_block(side: str, spec: PrepareSpec, num_sources: int) -> BlockArrays:
         num_sources: Sources of the block.
 
     Returns:
-        `rows`, with a column for each of `fact_tables`, and on the event side `overflow_length`; and its arrays of
+        `rows`, with a column for each of `fact_tables`, and on the event side of `BUILD_COLUMNS`; and its arrays of
         frames by name.
     """
     columns = [("signature", "<u8"), ("is_kept", "u1"), *fact_tables(side, spec).items()]
     if side == "events":
-        columns.append(("overflow_length", "<i8"))
+        columns += [(name, "<i8") for name in BUILD_COLUMNS]
     block: BlockArrays = {"rows": np.zeros(num_sources, np.dtype(columns))}
     arrays = frame_arrays(spec, num_sources, num_sources)
     return block | {array.kind: np.zeros(array.shape, array.dtype) for array in arrays if array.side == side}

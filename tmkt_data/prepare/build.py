@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import NamedTuple
 
-from tmkt_data.cache.build_folder import BuildFolder, open_build_folder
+from tmkt_data.cache.build_folder import BuildFolder, CacheContent, open_build_folder
+from tmkt_data.cache.side_rows import SideRows
 from tmkt_data.datasets.image_reader import Archives
 from tmkt_data.prepare.blocks import Block, UnreadableSourcesError
-from tmkt_data.prepare.finish import describe_cache
+from tmkt_data.prepare.finish import describe_cache, suspicions_of
 from tmkt_data.prepare.images import convert_images
 from tmkt_data.prepare.plan import PreparePlan
 from tmkt_data.prepare.recordings import convert_recordings
@@ -26,12 +26,14 @@ class Progress(NamedTuple):
         done: Samples of this stage that are done.
         total: Samples of this stage.
         resumed: Samples that an earlier run had done.
+        suspicions: What looks wrong with the recordings, one line a kind; at the end.
     """
 
     stage: PrepareStage
     done: int
     total: int
     resumed: int
+    suspicions: tuple[str, ...] = ()
 
 
 def prepare_cache(
@@ -50,12 +52,18 @@ def prepare_cache(
         CacheError: The disk is full or cannot be written, another process builds the same cache, or a source was
             changed meanwhile.
     """
-    with open_build_folder(plan.path, plan.key, plan.arrays, fresh=fresh) as folder:
+    found: list[str] = []
+
+    def describe(event_rows: SideRows, image_rows: SideRows) -> CacheContent:
+        found.extend(suspicions_of(plan, event_rows))
+        return describe_cache(plan, event_rows, image_rows)
+
+    with open_build_folder(plan.path, plan.build_key, plan.arrays, fresh=fresh) as folder:
         yield from _fill(plan, folder, max(1, workers), skip_bad)
         total = len(plan.catalogue.recordings) + len(plan.catalogue.images)
         yield Progress("writing", 0, total, 0)
-        folder.finish([block.place for block in plan.blocks], partial(describe_cache, plan))
-        yield Progress("writing", total, total, 0)
+        folder.finish([block.place for block in plan.blocks], describe)
+        yield Progress("writing", total, total, 0, tuple(found))
 
 
 def _fill(plan: PreparePlan, folder: BuildFolder, workers: int, skip_bad: bool) -> Iterator[Progress]:

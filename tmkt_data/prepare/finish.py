@@ -17,6 +17,7 @@ from tmkt_data.cache.side_rows import SideRows
 from tmkt_data.datasets.recording_reader import canvas_of
 from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import PROTOCOLS, SplitRule, split_images, split_recordings
+from tmkt_data.datasets.suspicions import RecordingTimes, suspicions
 from tmkt_data.errors import CacheError
 from tmkt_data.prepare.blocks import fact_tables
 from tmkt_data.prepare.plan import PreparePlan
@@ -67,6 +68,15 @@ def describe_cache(plan: PreparePlan, event_rows: SideRows, image_rows: SideRows
     for side in (events, images):
         _require_unchanged(plan, side)
     return _header(plan, [*events.left_out(), *images.left_out()]), _tables(plan, events, images)
+
+
+def suspicions_of(plan: PreparePlan, event_rows: SideRows) -> tuple[str, ...]:
+    """Return what looks wrong with the recordings, see `suspicions`; arguments as `describe_cache`."""
+    first, last, num_events, largest_bin, polarities = (
+        event_rows.kept_column(name) for name in ("t_first_us", "t_last_us", "num_kept", "largest_bin", "polarities")
+    )
+    times = RecordingTimes(last - first, num_events, largest_bin, polarities)
+    return suspicions(_Side("events", plan.catalogue.recordings, event_rows).kept, times, plan.catalogue, plan.spec)
 
 
 def _require_unchanged(plan: PreparePlan, side: _Side) -> None:

@@ -24,7 +24,7 @@ from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import SPLIT_RULES
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.events.read import NOTHING_GIVEN
-from tmkt_data.prepare.blocks import STAGES, Block
+from tmkt_data.prepare.blocks import BUILD_COLUMNS, STAGES, Block
 from tmkt_data.prepare.outdated import outdated_recordings
 from tmkt_data.sample_ids import encode_id, rows_of, texts_of
 from tmkt_data.spec import PrepareSpec, RecordingKind
@@ -60,6 +60,11 @@ class PreparePlan:
         """The work in blocks, recordings first; the same ones for equal plans, however often they are interrupted."""
         recordings = self._blocks("events", self.catalogue.recordings, self.catalogue.kind)
         return [*recordings, *self._blocks("images", self.catalogue.images, "files")]
+
+    @property
+    def build_key(self) -> str:
+        """What blocks of an interrupted run have to be of: this plan, and these columns of `BUILD_COLUMNS`."""
+        return f"{self.key}-{len(BUILD_COLUMNS)}"
 
     @property
     def num_bytes(self) -> int:

@@ -16,6 +16,7 @@ from tmkt_data.events.events import OUTSIDE
 from tmkt_data.events.filters import num_filtered
 from tmkt_data.events.frames import FrameBuilder, FrameSpec, canvas_box
 from tmkt_data.events.summary import RecordingFacts
+from tmkt_data.events.time_range import OUTSIDE_TIME
 from tmkt_data.files import checksum
 from tmkt_data.prepare.atis import AtisCounter, has_fast_path, may_take_fast_path
 from tmkt_data.prepare.blocks import Block, convert_all, empty_block
@@ -75,6 +76,7 @@ class _Counted(NamedTuple):
     num_outside_bins: int
     frames: NDArray[Any]
     largest: float
+    largest_bin: int
     num_bytes: int
     checksum: int
 
@@ -98,7 +100,8 @@ def _store(
         builder.add(events)
     frames, num_outside_bins = builder.result()
     largest = _pack(frames.reshape(-1), stored.reshape(-1))
-    return _Counted(facts, num_outside_bins, frames.reshape(-1), largest, recording.num_bytes, recording.checksum)
+    known = recording.num_bytes, recording.checksum
+    return _Counted(facts, num_outside_bins, frames.reshape(-1), largest, builder.largest_bin, *known)
 
 
 def _pack(frames: NDArray[Any], stored: NDArray[Any]) -> float:
@@ -116,17 +119,19 @@ def _pack(frames: NDArray[Any], stored: NDArray[Any]) -> float:
 def _facts(counted: _Counted, spec: PrepareSpec) -> dict[str, int]:
     facts = counted.facts
     filtered = num_filtered(facts.num_dropped) if spec.filters else {}
-    num_outside = facts.num_dropped.get(OUTSIDE, 0)
+    num_outside, num_strays = (facts.num_dropped.get(reason, 0) for reason in (OUTSIDE, OUTSIDE_TIME))
     return {
         "t_first_us": facts.t_first,
         "t_last_us": facts.t_last,
         "num_read": facts.num_read,
         "num_kept": facts.num_kept,
         "num_outside_sensor": num_outside,
-        "num_no_event": sum(facts.num_dropped.values()) - num_outside - sum(filtered.values()),
-        "num_outside_bins": counted.num_outside_bins,
+        "num_no_event": sum(facts.num_dropped.values()) - num_outside - num_strays - sum(filtered.values()),
+        "num_outside_bins": counted.num_outside_bins + num_strays,
         "num_inversions": facts.num_inversions,
         "source_bytes": counted.num_bytes,
         "source_xxh3": counted.checksum,
+        "largest_bin": counted.largest_bin,
+        "polarities": facts.polarities,
         **{f"num_{name}": count for name, count in filtered.items()},
     }

@@ -9,18 +9,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from tmkt_data.datasets.catalogue import Catalogue, some
 from tmkt_data.datasets.completeness import compare, torn_pairs
 from tmkt_data.datasets.image_reader import Archives, read_pixels
-from tmkt_data.datasets.recording_reader import RecordingReader
+from tmkt_data.datasets.recording_reader import OpenedRecording, RecordingReader
 from tmkt_data.datasets.registry import default_spec
 from tmkt_data.datasets.source_table import Source
+from tmkt_data.datasets.suspicions import RecordingTimes, suspicions
 from tmkt_data.errors import CatalogueError, EventError, ImageError, counted
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT
 from tmkt_data.events.slices import slice_faults
+from tmkt_data.events.time_bins import bin_edges
 from tmkt_data.files import file_digest, read_bytes
 from tmkt_data.sample_ids import normal_name
 from tmkt_data.sources.misplaced import find_misplaced
+from tmkt_data.spec import PrepareSpec
 
 MAX_NAMED = 10
 _MAX_LIST_BYTES = 1 << 28
@@ -140,7 +145,7 @@ def _suspicion(source: Source) -> str:
 
 
 def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
-    """Decode every recording and image; failures are added to the problems, suspicious rows to the notes.
+    """Decode every recording and image; failures are added to the problems, what looks wrong to the notes.
 
     Yields:
         Number of samples checked so far.
@@ -150,7 +155,9 @@ def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
             # An unreadable CSV is reported with its samples.
             with contextlib.suppress(EventError):
                 found.notes += slice_faults(path)
-    reader = RecordingReader(catalogue, default_spec(catalogue.name))
+    spec = default_spec(catalogue.name)
+    reader = RecordingReader(catalogue, spec)
+    read: list[tuple[Source, tuple[int, ...]]] = []
     archives: Archives = {}
     known = {problem.partition(":")[0] for problem in found.problems}
     done = 0
@@ -158,7 +165,7 @@ def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
         for source in sources:
             try:
                 if side == "recording":
-                    reader.open(source)
+                    read.append((source, _times_of(reader.open(source), spec)))
                 else:
                     read_pixels(source, archives)
             except (EventError, ImageError) as broken:
@@ -166,6 +173,17 @@ def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
                     found.problems.append(f"{side} {source.id}: {broken}")
             done += 1
             yield done
+        if side == "recording" and read:
+            times = RecordingTimes(*np.array([numbers for _, numbers in read], np.int64).T)
+            found.notes += suspicions([source for source, _ in read], times, catalogue, spec)
+
+
+def _times_of(recording: OpenedRecording, spec: PrepareSpec) -> tuple[int, ...]:
+    """Return the numbers of a recording in `RecordingTimes`."""
+    facts = recording.facts
+    edges = bin_edges(facts.t_first, facts.t_last, spec.time_bins, spec.bin_rule)
+    per_bin = sum(np.diff(np.searchsorted(events.t, edges)) for events in recording.pieces())
+    return facts.t_last - facts.t_first, facts.num_kept, int(np.max(per_bin)), facts.polarities
 
 
 def list_digests(catalogue: Catalogue, folders: Sequence[Path]) -> Iterator[tuple[str, str]]:

@@ -155,4 +155,5 @@ def test_the_extent_is_found_in_vectors_and_in_what_is_left_of_them(num_events, 
         y.max(),
         t_first,
         t_last,
+        (events[:, 2] < 128).any() | (events[:, 2] >= 128).any() << 1,
     )
