@@ -10,12 +10,13 @@ TEST_PROCESSES ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
-.PHONY: help demo test check install lint docs bench clean
+.PHONY: help demo test check faults install lint docs bench clean
 
 help:
 	@echo "make demo   install, prepare the embedded dataset, train a spiking network on it, show the report"
 	@echo "make test   install what tests need, check format, lint, types and import borders, run all tests"
 	@echo "make check  format, lint, types, import borders, and the tests of what changed: the inner loop"
+	@echo "make faults inject faults into whole commands, see docs/reliability.md; FAULTS='--tries 100 --seed 1' for more"
 	@echo "make bench  install tonic, measure tmkt beside it, spikingjelly, Pillow and a pass in C (half an hour)"
 	@echo "make docs   build the documentation into docs/_build/html"
 	@echo "make clean  remove .venv and what tools leave behind; caches/ and runs/ stay"
@@ -57,6 +58,9 @@ check: lint
 	@changed="$$($(BIN)/python tests/tools/tests_of_change.py $(SINCE))"; \
 	if [ -n "$$changed" ]; then $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --durations=0 $$changed; \
 	else echo "no tests belong to what changed since the last commit; make check SINCE=main compares with a branch"; fi
+
+faults: $(VENV)/installed-test
+	$(BIN)/python -m tests.faults --json faults.json $(FAULTS)
 
 $(VENV)/installed-bench: $(VENV)/installed
 	@$(BIN)/python -m pip install --editable '.[bench]'

@@ -120,7 +120,7 @@ def atomic_write(path: Path, *, sync: Sync = "content", error: type[TmktError] =
                 os.fsync(file.fileno())
         temporary.replace(path)
         if sync == "name":
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except BaseException as broken:
         with suppress(OSError):
             temporary.unlink()
@@ -183,7 +183,12 @@ def write_failure(path: Path, broken: OSError) -> str:
     return f"{path}: cannot be written ({broken.strerror or broken}); {advice}"
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to disk, where the system can.
+
+    Raises:
+        OSError: The disk is broken.
+    """
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.format import FrameArray, Table
+from tmkt_data.cache.hdf5_output import writing
+from tmkt_data.cache.read_back import read_back
 from tmkt_data.cache.side_rows import BlockArrays, SideRows
-from tmkt_data.cache.writer import FramesFile, seal, write_tables
+from tmkt_data.cache.writer import FramesFile, put_in_place, seal, write_tables
 from tmkt_data.errors import CacheError
-from tmkt_data.files import checksum, lock, require_replaceable, write_bytes, write_failure
+from tmkt_data.files import checksum, lock, require_replaceable, sync_folder, write_bytes, write_failure
 
 CacheContent = tuple[Mapping[str, str], Iterable[tuple[str, Table]]]
 """The header of a cache, and its tables by name, in order; each is made when it is asked for."""
@@ -124,7 +126,11 @@ class BuildFolder:
             self._frames.settle()
             self._frames.close()
             path = self._frames.path.replace(self.path / _TABLED)
-            seal(path, self._cache_path, write_tables(path, header, tables), self._frames.digests)
+            with writing(path):
+                sync_folder(self.path)
+            block = seal(path, write_tables(path, header, tables), self._frames.digests)
+            read_back(path, block, list(self._frames.arrays.values()))
+            put_in_place(path, self._cache_path)
         with suppress(OSError):
             _drop_blocks(self.path)
 

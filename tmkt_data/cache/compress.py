@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from tmkt_data.cache.digests import PieceDigests
-from tmkt_data.cache.format import LEADING_BYTES, FrameArray
+from tmkt_data.cache.format import FrameArray
+from tmkt_data.cache.hdf5_output import hdf5_output, writing
+from tmkt_data.cache.read_back import read_back
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cache.stored_frames import require_zstd
-from tmkt_data.cache.writer import LIBVER, FramesFile, seal, write_tables, writing
+from tmkt_data.cache.writer import FramesFile, put_in_place, seal, write_tables
 from tmkt_data.errors import CacheError
 from tmkt_data.files import lock
 
@@ -51,7 +52,9 @@ def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> 
             if out.exists():
                 raise _taken(out)
             pieces = yield from (_write_contiguous if undo else _write_compressed)(cache, arrays, temporary)
-            seal(temporary, out, write_tables(temporary, cache.header, sorted(cache.tables.items())), pieces)
+            digest = write_tables(temporary, cache.header, sorted(cache.tables.items()))
+            read_back(temporary, seal(temporary, digest, pieces), arrays, rows=True)
+            put_in_place(temporary, out)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -63,12 +66,20 @@ def _taken(out: Path) -> CacheError:
 def _write_compressed(cache: Cache, arrays: list[FrameArray], path: Path) -> _Writing:
     zstd = require_zstd(cache.info.path.name).Zstd(clevel=LEVEL)
     done, total = 0, sum(array.shape[0] for array in arrays)
-    with writing(path), h5py.File(path, "w", userblock_size=LEADING_BYTES, libver=LIBVER, locking=False) as file:
+    with hdf5_output(path, "w") as file:
+        before = None
         for array in arrays:
             choices = {"chunks": (1, *array.shape[1:]), **zstd} if 0 not in array.shape else {}
-            dataset = file.create_dataset(array.name, shape=array.shape, dtype=array.dtype, **choices)
+            with writing(path):
+                dataset = file.create_dataset(array.name, shape=array.shape, dtype=array.dtype, **choices)
+                if before is not None:
+                    # What an array that is let go still holds is written without a word when that fails.
+                    before.flush()
+            before = dataset
             for rows in _pieces(array.shape[0]):
-                dataset[rows[0] : rows[-1] + 1] = cache.arrays[array.name].rows(rows)
+                stored = cache.arrays[array.name].rows(rows)
+                with writing(path):
+                    dataset[rows[0] : rows[-1] + 1] = stored
                 done += len(rows)
                 yield done, total
     return PieceDigests()

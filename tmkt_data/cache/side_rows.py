@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.writer import writing
+from tmkt_data.cache.hdf5_output import writing
 
 BlockArrays = dict[str, NDArray[Any]]
 """What a block is made of, by name: `rows`, one structured row a source; its frames; and other arrays.

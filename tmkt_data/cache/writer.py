@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,16 @@ from numpy.typing import NDArray
 from tmkt_data.cache.digests import PieceDigests
 from tmkt_data.cache.format import (
     FORMAT_VERSION,
-    LEADING_BYTES,
     ContentDigest,
     FrameArray,
     LeadingBlock,
     Table,
     encode_leading_block,
 )
+from tmkt_data.cache.hdf5_output import hdf5_output, writing
 from tmkt_data.errors import CacheError
-from tmkt_data.files import is_refused, require_replaceable
+from tmkt_data.files import is_refused, require_replaceable, sync_folder
 
-LIBVER = ("earliest", "v110")
 _PIECE = 1 << 23
 
 
@@ -168,60 +166,51 @@ def write_tables(path: Path, header: Mapping[str, str], tables: Iterable[tuple[s
         CacheError: The file cannot be written.
     """
     digest = ContentDigest(header)
-    with writing(path), h5py.File(path, "r+", libver=LIBVER, locking=False) as file:
+    with hdf5_output(path, "r+") as file:
         for name, table in tables:
             digest.add(name, table)
-            file.create_dataset(name, data=table)
-        for name in sorted(header):
-            file.attrs[name] = np.bytes_(header[name].encode())
-        file.attrs["digest"] = np.bytes_(digest.hexdigest().encode())
+            with writing(path):
+                file.create_dataset(name, data=table)
+        with writing(path):
+            for name in sorted(header):
+                file.attrs[name] = np.bytes_(header[name].encode())
+            file.attrs["digest"] = np.bytes_(digest.hexdigest().encode())
     return digest.hexdigest()
 
 
-def seal(temporary: Path, final: Path, digest: str, pieces: PieceDigests) -> None:
-    """Write the leading block, flush the file to disk, and rename it.
+def seal(path: Path, digest: str, pieces: PieceDigests) -> LeadingBlock:
+    """Write the leading block of a file that is complete but for it, and force the file to disk.
 
     Args:
-        temporary: The file, complete but for the leading block.
-        final: Its name.
+        path: The file, under a temporary name.
         digest: Content digest.
         pieces: Digests of the pieces that are known; the others are read.
 
     Raises:
-        CacheError: The file cannot be written; nothing has the final name then.
+        CacheError: The file cannot be written.
+    """
+    with writing(path), path.open("r+b", buffering=0) as handle, ThreadPoolExecutor(1) as disk:
+        # The disk writes while the rest is hashed; only the leading block is left for the second flush.
+        on_disk = disk.submit(os.fsync, handle.fileno())
+        total = pieces.total(handle)
+        on_disk.result()
+        block = LeadingBlock(FORMAT_VERSION, os.fstat(handle.fileno()).st_size, total, digest)
+        handle.seek(0)
+        handle.write(encode_leading_block(block))
+        os.fsync(handle.fileno())
+    return block
+
+
+def put_in_place(temporary: Path, final: Path) -> None:
+    """Give a file that was sealed and read back its name, also on disk.
+
+    Raises:
+        CacheError: It cannot be renamed.
     """
     require_replaceable(final, CacheError)
     with writing(final):
-        with temporary.open("r+b", buffering=0) as handle, ThreadPoolExecutor(1) as disk:
-            # The disk writes while the rest is hashed; only the leading block is left for the second flush.
-            on_disk = disk.submit(os.fsync, handle.fileno())
-            total = pieces.total(handle)
-            on_disk.result()
-            block = LeadingBlock(FORMAT_VERSION, os.fstat(handle.fileno()).st_size, total, digest)
-            handle.seek(0)
-            handle.write(encode_leading_block(block))
-            os.fsync(handle.fileno())
         temporary.replace(final)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a file is written into an error of one line.
-
-    Raises:
-        CacheError: The file cannot be written, such as on a full disk.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError) as broken:  # HDF5 reports a failed flush as RuntimeError
-        raise CacheError(f"{path}: cannot be written ({_reason(broken)}); free some space and run it again") from broken
-
-
-def _reason(error: OSError | RuntimeError) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error).split("\n")[0]
-    return "File too large" if "File too large" in text else "No space left" if "No space left" in text else text
+        sync_folder(final.parent)
 
 
 def _bytes_of(values: NDArray[Any]) -> memoryview:
@@ -237,7 +226,7 @@ def _pieces(array: FrameArray) -> Iterator[tuple[int, int]]:
 
 def _create(path: Path, arrays: Sequence[FrameArray]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with h5py.File(temporary, "w", userblock_size=LEADING_BYTES, libver=LIBVER, locking=False) as file:
+    with hdf5_output(temporary, "w") as file, writing(path):
         for array in arrays:
             choices = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             choices.set_layout(h5py.h5d.CONTIGUOUS)
@@ -250,7 +239,11 @@ def _create(path: Path, arrays: Sequence[FrameArray]) -> None:
             kind = h5py.h5t.py_create(array.dtype, logical=True)
             space = h5py.h5s.create_simple(array.shape)
             h5py.h5d.create(file.require_group(group).id, name.encode(), kind, space, choices)
+    # Blocks are believed after a loss of power, so what their places follow from has to be on disk before them.
+    with temporary.open("r+b") as handle:
+        os.fsync(handle.fileno())
     temporary.replace(path)
+    sync_folder(path.parent)
 
 
 def _offsets(path: Path, arrays: Sequence[FrameArray]) -> dict[str, int] | None:
@@ -260,10 +253,15 @@ def _offsets(path: Path, arrays: Sequence[FrameArray]) -> dict[str, int] | None:
     try:
         with h5py.File(path, "r", locking=False) as file:
             found = {array.name: file[array.name] for array in arrays}
+            names: list[str] = []
+            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+            # Tables in it are those of a run that lost its power after it had renamed the file.
+            if set(names) != set(found) or len(file.attrs):
+                return None
             if any((found[a.name].shape, found[a.name].dtype) != (a.shape, a.dtype) for a in arrays):
                 return None
             return {name: int(dataset.id.get_offset() or 0) for name, dataset in found.items()}
-    except (OSError, RuntimeError, KeyError, ValueError) as broken:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as broken:
         if is_refused(broken):
             # Begun anew, the file would lose what is done.
             raise CacheError(f"{path}: cannot be read ({broken}); check the file and its disk") from broken
