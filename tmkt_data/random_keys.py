@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     SPLIT = 9
     SIMULATE = 10
     EPISODE = 11
+    SACCADE = 12
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

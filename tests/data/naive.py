@@ -267,3 +267,68 @@ def decodes_or_says_why(decode, place):
     assert text.startswith((f"{place}: ", f"{place}, ")), text
     assert "\n" not in text, text
     return None
+
+
+def moved(levels, box, row, column, step):
+    """Log intensity that a cell sees of an image moved by a step; float32, one operation at a time."""
+    top, bottom, left, right = box
+    across, down = -np.float32(step[0]), -np.float32(step[1])
+    x, y = math.floor(across), math.floor(down)
+    across, down = np.float32(across - np.float32(x)), np.float32(down - np.float32(y))
+
+    def at(r, c):
+        return levels[min(max(r, top), bottom - 1)][min(max(c, left), right - 1)]
+
+    lines = []
+    for r in (row + y, row + y + 1):
+        one, other = at(r, column + x), at(r, column + x + 1)
+        lines.append(one + across * (other - one))
+    return lines[0] + down * (lines[1] - lines[0])
+
+
+def path_changes(levels, box, path, num_time_bins, num_channels):
+    """Changes of log intensity in each bin of an image on a path, in 1 / 2048; OFF and ON, or their difference."""
+    height, width = len(levels), len(levels[0])
+    per_bin = (len(path) - 1) // num_time_bins
+    out = np.zeros((num_time_bins, num_channels, height, width), np.int64)
+    for row in range(height):
+        for column in range(width):
+            seen = [moved(levels, box, row, column, step) for step in path]
+            for time_bin in range(num_time_bins):
+                part = seen[time_bin * per_bin : (time_bin + 1) * per_bin + 1]
+                brighter = np.float32(0)
+                for before, after in pairwise(part):
+                    brighter += max(after - before, np.float32(0))
+                net = part[-1] - part[0]
+                values = [net] if num_channels == 1 else [brighter - net, brighter]
+                for channel, value in enumerate(values):
+                    zero = 0 if num_channels == 2 else 8 * 2048
+                    place = value * np.float32(2048) + np.float32(zero + 0.5)
+                    last = 8 * 2048 if num_channels == 2 else 2 * 8 * 2048
+                    out[time_bin, channel, row, column] = min(max(math.floor(place), 0), last) - zero
+    return out
+
+
+def gradient_changes(levels, box):
+    """Gradient magnitude of log intensity after a 3 x 3 binomial filter, in 1 / 2048 per cell."""
+    height, width = len(levels), len(levels[0])
+    top, bottom, left, right = box
+
+    def at(r, c):
+        return float(levels[min(max(r, top), bottom - 1)][min(max(c, left), right - 1)])
+
+    def smooth(r, c):
+        total = 0.0
+        for i in (-1, 0, 1):
+            for j in (-1, 0, 1):
+                total += (2 - abs(i)) * (2 - abs(j)) * at(r + i, c + j)
+        return total / 16
+
+    out = np.zeros((height, width), np.int64)
+    for row in range(height):
+        for column in range(width):
+            across = (smooth(row, column + 1) - smooth(row, column - 1)) / 2
+            along = (smooth(row + 1, column) - smooth(row - 1, column)) / 2
+            size = math.sqrt(across * across + along * along)
+            out[row, column] = min(math.floor(size * 2048 + 0.5), 8 * 2048)
+    return out

@@ -37,7 +37,7 @@ def test_mix64_of_zero_is_the_first_output_of_splitmix64():
 def test_numbers_of_the_purposes_are_fixed():
     assert {purpose.name: int(purpose) for purpose in Purpose} == {
         "MIX": 1, "SLIDE": 2, "PAIR": 3, "CROP": 4, "FLIP": 5, "ROTATE": 6, "POISSON": 7, "SAMPLER": 8,
-        "SPLIT": 9, "SIMULATE": 10, "EPISODE": 11,
+        "SPLIT": 9, "SIMULATE": 10, "EPISODE": 11, "SACCADE": 12,
     }  # fmt: skip
 
 

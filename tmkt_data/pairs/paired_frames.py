@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.splits import SPLIT_CODES, split_digest
 from tmkt_data.errors import PairingError, SpecError
-from tmkt_data.images.encode import poisson_frames, repeat_frames
 from tmkt_data.pairs.epoch import SharedEpoch
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
+from tmkt_data.pairs.image_side import GainRows, ImageSide
 from tmkt_data.pairs.pools import (
     IMAGE_POOLS,
     PAIRINGS,
@@ -26,7 +26,8 @@ from tmkt_data.pairs.pools import (
     require_twins,
 )
 from tmkt_data.pairs.subsets import keep_images, keep_recordings
-from tmkt_data.random_keys import Purpose, draw_key, sample_uid
+from tmkt_data.random_keys import sample_uid
+from tmkt_data.simulate.saccade import DrawnKeys
 from tmkt_data.spec import Encoder, EventScale, ImagePool, Pairing, PrepareSpec, Protocol, Split
 
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
@@ -40,7 +41,8 @@ class PairedSample(NamedTuple):
     """One recording and its paired image.
 
     Attributes:
-        image: Spike frames of the image, shape (T, C, H, W), float32, 0 to 1; zeros with pairing `none`.
+        image: Frames of the image, shape (T, C, H, W), float32; 0 to 1, or in the units of the event frames where the
+            encoder imitates events; zeros with pairing `none`.
         events: Frames of the recording, shape (T, C, H, W), float32.
         label: Class of both.
         position: Index of the recording in the split.
@@ -60,7 +62,7 @@ class PairedBatch(NamedTuple):
     """A batch of samples.
 
     Attributes:
-        image: Shape (B, T, C, H, W), float32, 0 to 1; with `repeat` a read-only view over T and C.
+        image: Shape (B, T, C, H, W), float32; with `repeat` and `gradient` a read-only view over T and C.
         events: Shape (B, T, C, H, W), float32, owned by the caller.
         labels: Shape (B,), int64.
         indices: Indices in the split, shape (B,), int64.
@@ -88,6 +90,9 @@ class PairedFrames:
             use; `twin`: the image that the recording was made from; `none`: no image.
         seed: Seed of all draws, 0 or more.
         encoder: `repeat`: intensity at every step; `poisson`: spikes drawn on reading; `baked`: stored spikes.
+            A choice of this project (inferred), in the units of the event frames and scaled like them: `gradient`:
+            edges of log intensity at every step; `saccade`: changes along the path of the dataset's camera;
+            `microsaccade`: along a path drawn anew each time.
         protocol: `twin-disjoint` or `kt-paper`.
         scale: Scale of event counts, see `scale_events`.
         per_class: Keep this many recordings of each class, drawn by `seed`; None keeps all. Images are kept.
@@ -100,7 +105,8 @@ class PairedFrames:
     Raises:
         CacheError: The cache cannot be opened, or lacks the protocol or the baked frames.
         PairingError: The split is empty, or a recording has no image to pair with.
-        SpecError: An unknown choice, a number out of range, or incompatible arguments.
+        SpecError: An unknown choice, a number out of range, incompatible arguments, or encoder `saccade` for a dataset
+            whose camera path is unknown.
 
     Example:
         >>> frames = PairedFrames("digits.h5", split="train", seed=1)  # doctest: +SKIP
@@ -130,6 +136,7 @@ class PairedFrames:
         self._choose_recordings()
         self._choose_images()
         self._check()
+        self.image_side = None if self.pairing == "none" else self._open_image_side()
 
     def _check_choices(self) -> None:
         _require_choice("split", self.split, tuple(SPLIT_CODES))
@@ -180,12 +187,18 @@ class PairedFrames:
                 f"{place}: no recording in split {self.split!r} of {self.protocol}; "
                 "prepare more recordings, or use another split or protocol"
             )
-        if self.encoder == "baked" and self.pairing != "none" and not self.cache.has_spikes:
-            self.cache.image_spikes(np.zeros(0, np.int64))
         if self.pairing == "same-class":
             require_images(self.pools, self.labels, self.class_names, place=place, split=self.split)
         elif self.pairing == "twin":
             require_twins(self.twins, self.ids, place=place, split=self.split)
+
+    def _open_image_side(self) -> ImageSide:
+        # The gain of an encoder must not depend on recordings that are held out.
+        events = self.rows
+        if self.split != "train":
+            events = np.flatnonzero(self.cache.splits("events", self.protocol) == SPLIT_CODES["train"])
+        images = np.unique(self.twins) if self.pairing == "twin" else self.pools.rows
+        return ImageSide(self.cache, self.encoder, self.scale, GainRows(events, images))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -281,17 +294,10 @@ class PairedFrames:
     def _images(
         self, positions: NDArray[np.int64], occurrences: NDArray[np.int64], image_rows: NDArray[np.int64], epoch: int
     ) -> NDArray[np.float32]:
-        shape = (len(positions), self.num_time_bins, self.num_channels, *self.size)
-        if self.pairing == "none":
+        if self.image_side is None:
+            shape = (len(positions), self.num_time_bins, self.num_channels, *self.size)
             return np.broadcast_to(np.zeros((), np.float32), shape)
-        if self.encoder == "baked":
-            spikes = self.cache.image_spikes(image_rows)
-            return spikes.astype(np.float32) / np.float32(255 if self.spec.bake == "repeat" else 1)
-        intensities = self.cache.image_frames(image_rows)
-        if self.encoder == "repeat":
-            return repeat_frames(intensities, self.num_time_bins, self.num_channels)
-        keys = draw_key(self.seed, epoch, self.uids[positions], occurrences, Purpose.POISSON)
-        return poisson_frames(intensities, self.num_time_bins, self.num_channels, key=np.atleast_1d(keys))
+        return self.image_side.frames(image_rows, DrawnKeys(self.seed, epoch, self.uids[positions], occurrences))
 
     @property
     def spec(self) -> PrepareSpec:

@@ -13,6 +13,7 @@ from tmkt_data.events.events import Events, SensorSize
 from tmkt_data.events.formats.atis import ATIS_SIZE, MAX_TIME_US
 from tmkt_data.kernels.event_columns import empty_columns, first_events
 from tmkt_data.random_keys import Purpose, draw_key, uniform
+from tmkt_data.simulate.brightness import log_brightness
 from tmkt_data.simulate.saccade import SaccadePath
 
 SIMULATOR_VERSION = 1
@@ -150,7 +151,7 @@ def simulate_recording(
     )
     steps, size = (dx + offset[0], dy + offset[1]), (sensor_size.width, sensor_size.height)
     shown = 255 - image if settings.negative else image
-    brightness = _log_brightness(shown, settings.black_level, settings.blur)
+    brightness = log_brightness(shown, settings.black_level, settings.blur)
     capacity = 16 * sensor_size.width * sensor_size.height
     while True:
         columns = empty_columns(capacity)
@@ -179,17 +180,6 @@ def _check_arguments(image: NDArray[np.uint8], sensor_size: SensorSize) -> None:
 def _round(value: float) -> float:
     """Round off the last bits, in which logarithms differ between machines."""
     return round(value * 2**24) / 2**24
-
-
-def _log_brightness(image: NDArray[np.uint8], black_level: float, blur: int) -> NDArray[np.float64]:
-    light = image.astype(np.float64)
-    for _ in range(blur):
-        for axis in (0, 1):
-            padded = np.pad(light, [(1, 1) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-            low, mid, high = (np.take(padded, np.arange(light.shape[axis]) + k, axis=axis) for k in (0, 1, 2))
-            light = low * 0.25 + mid * 0.5 + high * 0.25
-    level = np.log(black_level + (1.0 - black_level) * (light / 255.0))
-    return np.ascontiguousarray(np.round(level * 2.0**24) / 2.0**24)
 
 
 def _draw_pixels(

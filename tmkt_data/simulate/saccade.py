@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tmkt_data.errors import SpecError
+from tmkt_data.random_keys import Purpose, uniform
+
+LEAST_PARTS = 30
+"""Parts that a path is cut into at least, over all time bins: 10 ms of the published one."""
+
+
+class DrawnKeys(NamedTuple):
+    """What the random path of some samples is drawn by.
+
+    Attributes:
+        seed: Seed of the run.
+        epoch: Epoch.
+        uids: Hashes of the sample ids, shape (B,), uint64.
+        occurrences: Number of earlier draws of each in the epoch, shape (B,), int64.
+    """
+
+    seed: int
+    epoch: int
+    uids: NDArray[np.uint64]
+    occurrences: NDArray[np.int64]
+
+
+NO_KEYS = DrawnKeys(0, 0, np.zeros(0, np.uint64), np.zeros(0, np.int64))
+"""Stands for no samples: nothing is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +100,56 @@ class SaccadePath:
         corners = np.asarray(self.corners, dtype=np.float64)
         start, way = corners[leg], corners[leg + 1] - corners[leg]
         return start[..., 0] + share * way[..., 0], start[..., 1] + share * way[..., 1]
+
+
+def paths_in_cells(path: SaccadePath, num_time_bins: int, cells_per_px: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return a path about its mean position on frames of several scales.
+
+    Args:
+        path: The path; its duration is cut into the time bins.
+        num_time_bins: Number of time bins, T.
+        cells_per_px: Columns and rows of each frame that one sensor pixel covers, shape (B, 2).
+
+    Returns:
+        Displacement to the right and down, shape (B, T S + 1, 2), float32, in cells, with S parts in each time bin.
+
+    Example:
+        >>> path = SaccadePath(corners=((0, 0), (2, 0)))
+        >>> paths_in_cells(path, 30, np.array([[0.5, 0.5]]))[0, [0, 30], 0].tolist()
+        [-0.5, 0.5]
+    """
+    cells: NDArray[np.float32] = (_about_mean(path, num_time_bins) * cells_per_px[:, None]).astype(np.float32)
+    return cells
+
+
+def random_paths(
+    path: SaccadePath, num_time_bins: int, cells_per_px: NDArray[np.float64], keys: DrawnKeys
+) -> NDArray[np.float32]:
+    """Return a path of its own for each draw: turned by any angle, 0.5 to 1.5 times as long, half of them mirrored.
+
+    Args:
+        path: The path that is varied.
+        num_time_bins: Number of time bins, T.
+        cells_per_px: As in `paths_in_cells`.
+        keys: Seed, epoch, hashes of the sample ids, (B,), and numbers of earlier draws, (B,).
+
+    Returns:
+        As `paths_in_cells`.
+    """
+    draws = [uniform(*keys, Purpose.SACCADE, k) for k in range(3)]
+    angle, length, side = (np.atleast_1d(draw) for draw in draws)
+    # Rounded, so that machines whose sines differ in the last bits agree.
+    sine, cosine = (np.round(turn(2 * np.pi * angle) * 2.0**24) / 2.0**24 for turn in (np.sin, np.cos))
+    along, across = _about_mean(path, num_time_bins).T[:, None] * (0.5 + length)[:, None]
+    across = np.where(side[:, None] < 0.5, across, -across)
+    sine, cosine = sine[:, None], cosine[:, None]
+    turned = np.stack([cosine * along - sine * across, sine * along + cosine * across], axis=-1)
+    cells: NDArray[np.float32] = (turned * cells_per_px[:, None]).astype(np.float32)
+    return cells
+
+
+def _about_mean(path: SaccadePath, num_time_bins: int) -> NDArray[np.float64]:
+    parts = max(1, -(-LEAST_PARTS // num_time_bins))
+    times = np.linspace(0.0, path.duration_us, num_time_bins * parts + 1)
+    positions = np.stack(path.displacement(times), axis=1)
+    return np.asarray(positions - positions.mean(axis=0), np.float64)

@@ -41,7 +41,8 @@ class Assembled(NamedTuple):
     """Frames of a batch, step-major, channels last in memory.
 
     Attributes:
-        image: Shape (T, B, C, H, W), float32; with `repeat` a view of one frame a sample; None without images.
+        image: Shape (T, B, C, H, W), float32; with `repeat` and `gradient` a view of one frame a sample; None without
+            images.
         events: Shape (T, B, C, H, W), float32.
         labels: Shape (B,), int64; a view of the plan.
     """
@@ -70,6 +71,7 @@ class Assembler:
         has_table = frames.scale == "log1p" and stored != np.float32
         self._log = _to(_log_table(stored), device) if has_table else None
         self._levels = _to(_image_table(frames), device)
+        self._zero = 0 if frames.image_side is None or not frames.image_side.imitates_events else frames.image_side.zero
 
     def batch(self, store: FrameStore, plan: SamplePlan) -> Assembled:
         """Return the frames of the samples of a plan."""
@@ -134,10 +136,26 @@ class Assembler:
                 return self._to_frames(self._levels[self._pick(stored, rows, None).int()])
             case "repeat":
                 return self._levels[stored[rows].int()].view(1, len(rows), 1, *frames.size).expand(shape)
+            case "gradient":
+                return self._to_frames(self._imitated(stored[rows][None, :, :, None])).expand(shape)
+            case "saccade" | "microsaccade":
+                return self._to_frames(self._imitated(self._pick(stored, rows, None)))
             case "poisson":
                 keys = plan.table[:, KEY_LOW], plan.table[:, KEY_HIGH]
                 limits = self._levels[stored[rows].int()]
                 return self._to_frames(poisson_spikes(limits, keys, frames.num_time_bins, frames.num_channels))
+
+    def _imitated(self, changes: Tensor) -> Tensor:
+        """Turn changes of log intensity, shape (T, B, P, C) or repeated (1, B, P, 1), into values of event frames."""
+        values = self._levels[changes.int() + self._zero]
+        match self._frames.scale:
+            case "max":
+                largest = values.abs().amax(dim=(0, 2), keepdim=True)
+            case "step-max":
+                largest = values.abs().amax(dim=2, keepdim=True)
+            case _:
+                return values
+        return values / largest.clamp_min(1e-12)
 
     def _to_frames(self, pixels: Tensor) -> Tensor:
         """View (T, B, P, C) as (T, B, C, H, W)."""
@@ -193,8 +211,10 @@ def _log_table(stored: np.dtype[Any]) -> NDArray[np.float32]:
 
 
 def _image_table(frames: PairedFrames) -> NDArray[np.float32] | NDArray[np.int64]:
-    """Return the intensity, or the spike limit, for each value of a stored byte of an image."""
+    """Return the intensity, the spike limit or the value of a frame for each stored number of an image."""
     bytes_ = np.arange(256, dtype=np.uint8)
+    if frames.image_side is not None and frames.image_side.imitates_events:
+        return frames.image_side.response
     if frames.encoder == "poisson":
         from tmkt_data.kernels.poisson import spike_limits
 

@@ -101,7 +101,7 @@ class StreamedFrames:
         """
         frames, places = self.frames, np.arange(len(indices))
         has_images = train is not None and frames.pairing != "none"
-        images = read_images(frames, frames.image_rows(indices, keys.occurrences)) if has_images else None
+        images = read_images(frames, frames.image_rows(indices, keys.occurrences), keys) if has_images else None
         store = FrameStore(
             read_events(frames, indices), *read_planes(frames, indices), read_divisors(frames, indices), images
         )
@@ -119,12 +119,31 @@ class StreamedFrames:
 def place_frames(frames: PairedFrames, device: torch.device) -> PairedFrames | DeviceFrames:
     """Store a split on a GPU if it fits in `LARGEST_SHARE` of the free memory; otherwise, and on a CPU, return it.
 
+    A split whose image frames are drawn anew each time by the CPU cannot be stored.
+
     Raises:
         CacheError: A frame was modified after it was written, or cannot be read.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or (frames.encoder == "microsaccade" and frames.image_side is not None):
         return frames
     return hold_frames(frames, device) if stored_bytes(frames) <= LARGEST_SHARE * free_bytes(device) else frames
+
+
+def encoding_record(source: PairedFrames | DeviceFrames, device: torch.device) -> dict[str, str]:
+    """Return what a run records of who encodes its images: on a GPU, encoders that imitate events run on the CPU.
+
+    Args:
+        source: Training split, see `place_frames`.
+        device: Device of the training.
+
+    Returns:
+        `image_frames` and how they are made; empty where the device itself makes them of stored bytes.
+    """
+    frames = source.frames if isinstance(source, DeviceFrames) else source
+    if device.type == "cpu" or frames.image_side is None or not frames.image_side.imitates_events:
+        return {}
+    how = "once, kept on the GPU" if isinstance(source, DeviceFrames) else "batch by batch"
+    return {"image_frames": f"{frames.encoder}: encoded on the CPU, {how}"}
 
 
 def free_bytes(device: torch.device) -> int:

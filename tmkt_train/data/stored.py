@@ -12,6 +12,8 @@ from torch import Tensor
 
 from tmkt_data import PairedFrames
 from tmkt_data.pairs.event_scale import event_divisors, scale_events
+from tmkt_data.simulate.saccade import NO_KEYS, DrawnKeys
+from tmkt_train.data.sampling import DrawKeys
 
 _BLOCK_BYTES = 1 << 25
 """Bytes of float32 frames that are read at once while a split is copied."""
@@ -26,7 +28,8 @@ class FrameStore(NamedTuple):
             divisors; None where there are none.
         plane_of: Index of the plane that replaces a stored one, shape (N, T, C), int32; 0 for none.
         divisors: What frames are divided by, shape (N, T or 1, 1, C), float32; None for other scales.
-        images: Intensities, shape (M, P), or baked spikes, shape (M, T, P, C); uint8; None without images.
+        images: Intensities, shape (M, P), or baked spikes, shape (M, T, P, C); uint8. Of encoders that imitate events,
+            changes of log intensity, int16, in one of these shapes. None without images.
     """
 
     events: Tensor
@@ -68,8 +71,21 @@ def stored_bytes(frames: PairedFrames) -> int:
         total += 4 * ((num_planes + 1) * height * width + len(frames) * per_step)
     if frames.scale in ("max", "step-max") and cache.arrays["events/frames"].dtype != np.float32:
         total += 4 * len(frames) * (per_step if frames.scale == "step-max" else frames.num_channels)
-    kind = "images/spikes" if frames.encoder == "baked" else "images/frames"
-    return total + (len(drawable_images(frames)) * _row_bytes(frames, kind) if frames.pairing != "none" else 0)
+    return total + (len(drawable_images(frames)) * _image_bytes(frames) if frames.pairing != "none" else 0)
+
+
+def _image_bytes(frames: PairedFrames) -> int:
+    """Return the bytes of one image in a store."""
+    if frames.encoder == "baked":
+        return _row_bytes(frames, "images/spikes")
+    pixels = _row_bytes(frames, "images/frames")
+    match frames.encoder:
+        case "gradient":
+            return 2 * pixels
+        case "saccade" | "microsaccade":
+            return 2 * pixels * frames.num_time_bins * frames.num_channels
+        case _:
+            return pixels
 
 
 def _row_bytes(frames: PairedFrames, name: str) -> int:
@@ -107,8 +123,19 @@ def read_events(frames: PairedFrames, positions: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(found).flatten(-2).transpose(-2, -1)
 
 
-def read_images(frames: PairedFrames, rows: NDArray[np.int64]) -> Tensor:
-    """Read stored images, or baked spikes; see `FrameStore.images`."""
+def read_images(frames: PairedFrames, rows: NDArray[np.int64], keys: DrawKeys | None = None) -> Tensor:
+    """Read stored images, baked spikes, or what an encoder that imitates events makes; see `FrameStore.images`.
+
+    Args:
+        frames: Their split, with its epoch set.
+        rows: Rows of the images in the cache, shape (B,).
+        keys: Keys of their samples, for encoder `microsaccade`.
+    """
+    side = frames.image_side
+    if side is not None and side.imitates_events:
+        words = NO_KEYS if keys is None else DrawnKeys(frames.seed, frames.epoch, keys.uids, keys.occurrences)
+        changes = torch.from_numpy(side.changes(rows, words)).flatten(-2)
+        return changes[:, 0, 0] if frames.encoder == "gradient" else changes.transpose(-2, -1)
     if frames.encoder == "baked":
         return torch.from_numpy(frames.cache.image_spikes(rows)).flatten(-2).transpose(-2, -1)
     return torch.from_numpy(frames.cache.image_frames(rows)).flatten(-2)

@@ -112,7 +112,9 @@ class DataTable(Table):
     recording was made from."""
     image_encoding: Encoder = key("repeat", KT_INFERRED)
     """Image to time steps. repeat: its intensity at every step; poisson: spikes drawn on reading; baked: spike frames
-    stored in the cache."""
+    stored in the cache. Choices of this project (inferred), in the units of the event frames: gradient, edges of log
+    intensity at every step; saccade, changes along the path of the camera; microsaccade, along a path drawn anew each
+    time."""
     event_scale: EventScale = key("raw", KT_INFERRED)
     """Scaling of event frames; images are in [0, 1]. raw: counts; clip1: at most 1; log1p: log(1 + count); max: divided
     by the maximum of the sample and channel; step-max: also per time step; binary: 1 where there are events."""

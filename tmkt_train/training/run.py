@@ -14,7 +14,7 @@ import torch
 from tmkt_data import PairedFrames
 from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
-from tmkt_train.data.device import DeviceFrames
+from tmkt_train.data.device import DeviceFrames, encoding_record
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
 from tmkt_train.network.execution import who_ran
 from tmkt_train.recipe.load import parse_toml
@@ -65,6 +65,7 @@ def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = N
     with numerics(recipe):
         setup = build_setup(recipe, info.path, device)
         environment = describe_environment(recipe, device, info.path, setup.frames.cache_digest)
+    environment |= encoding_record(setup.train_source, device)
     environment["recipe_digest"] = recipe_digest(parse_toml(recipe_text(recipe), recipe.name))
     folder = create_run_folder(recipe, out, environment)
     return Run(recipe, folder, info.path, setup, tuple(recipe.warnings()), checkpoint_interval_s(device))

@@ -84,7 +84,7 @@ def collect(frames: PairedFrames, **options: object) -> list[np.ndarray]:
     return [np.concatenate([np.asarray(part[field]) for part in parts]) for field in range(6)]
 
 
-@pytest.mark.parametrize("encoder", ["repeat", "poisson"])
+@pytest.mark.parametrize("encoder", ["repeat", "poisson", "microsaccade"])
 def test_any_number_of_workers_forked_or_spawned_gives_the_same(nmnist_cache, encoder):
     frames = PairedFrames(nmnist_cache, "train", encoder=encoder, seed=2)
     frames.set_epoch(3)

@@ -1,0 +1,67 @@
+"""Cameras of the datasets, and the scale of their sensors on a frame."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tmkt_data.datasets.cameras import FrameLayout, camera_of, require_camera
+from tmkt_data.datasets.registry import DATASETS, default_spec
+from tmkt_data.errors import SpecError
+from tmkt_data.images.frames import Placement
+from tmkt_data.simulate.saccade import SaccadePath
+from tmkt_data.spec import PrepareSpec
+
+WIDE = np.array([[100, 200]])
+
+
+def layout(canvas, size=48):
+    return FrameLayout(PrepareSpec(canvas=canvas, size=size), (240, 180), Placement(3, 3, 227, 167))
+
+
+def test_a_tight_canvas_covers_the_image_and_its_motion():
+    found = layout("tight").cells_per_px(WIDE, SaccadePath())
+    # 200 x 100 is shown at 227 x 114, and moves by 7 pixels along both axes.
+    np.testing.assert_allclose(found, [[48 / 234, 48 / 121]])
+    assert layout("tight").boxes(WIDE) is None
+
+
+def test_a_fixed_canvas_covers_the_sensor():
+    found = layout("fixed").cells_per_px(WIDE, SaccadePath())
+    np.testing.assert_allclose(found, [[48 / 240, 48 / 180]])
+    # Columns 3 to 230 of 240 and rows 3 to 117 of 180, in fifths and in 3.75ths.
+    assert layout("fixed").boxes(WIDE).tolist() == [[1, 31, 1, 46]]
+
+
+def test_an_image_smaller_than_a_cell_covers_one():
+    tiny = FrameLayout(PrepareSpec(size=4), (240, 180), Placement(70, 70, 4, 4))
+    assert tiny.boxes(np.array([[1, 1]])).tolist() == [[2, 3, 2, 3]]
+
+
+def test_every_dataset_that_moves_by_saccades_has_a_camera():
+    known = {name for name in DATASETS if camera_of(name) is not None}
+    assert known == {"nmnist", "digits", "fashion", "ncaltech101", "caltech101-twins"}
+
+
+def test_polarity_and_length_of_the_path_belong_to_the_camera():
+    negative = {name: camera_of(name).is_negative for name in ("nmnist", "ncaltech101", "caltech101-twins")}
+    assert negative == {"nmnist": True, "ncaltech101": False, "caltech101-twins": False}
+    lengths = {name: max(camera_of(name).path.corners)[0] for name in negative}
+    assert lengths == pytest.approx({"nmnist": 0.8 * 7, "ncaltech101": 7, "caltech101-twins": 6})
+
+
+@pytest.mark.parametrize("name", ["dvsgesture", "cepdvs", "my-folder"])
+def test_an_unknown_path_is_one_clear_line(name):
+    spec = default_spec(name) if name in DATASETS else PrepareSpec()
+    with pytest.raises(
+        SpecError, match=f"found 'saccade' for {name}, whose camera path is unknown; use 'microsaccade'"
+    ):
+        require_camera(name, spec)
+
+
+def test_turned_recordings_do_not_fit_the_path():
+    spec = dataclasses.replace(default_spec("nmnist"), orientation="rotate-90")
+    with pytest.raises(SpecError, match="with orientation 'rotate-90', expected 'as-is'"):
+        require_camera("nmnist", spec)

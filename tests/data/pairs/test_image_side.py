@@ -1,0 +1,176 @@
+"""Encoders that imitate events: their units, their gain, and how they agree with recordings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trees
+from conftest import build
+
+from tmkt_data.cache.reader import Cache
+from tmkt_data.datasets.splits import SPLIT_CODES
+from tmkt_data.errors import SpecError
+from tmkt_data.images.log_intensity import Scene, saccade_frames
+from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
+from tmkt_data.pairs.image_side import IMITATORS, GainRows, ImageSide
+from tmkt_data.pairs.paired_frames import PairedFrames
+from tmkt_data.simulate.recording import NMNIST_SETTINGS
+from tmkt_data.simulate.saccade import DrawnKeys, paths_in_cells
+
+ALL = np.arange(20)
+
+
+def keys_of(count):
+    return DrawnKeys(0, 0, np.arange(count, dtype=np.uint64), np.zeros(count, np.int64))
+
+
+def correlation(frames, others):
+    return np.array([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in zip(frames, others, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def digits_cache(tmp_path_factory):
+    root = trees.write_nmnist(tmp_path_factory.mktemp("digits"), per_digit=12, test_per_digit=3, digits=4)
+    return build("nmnist", root, root / "small.h5", size=17, time_bins=5)
+
+
+@pytest.mark.parametrize("encoder", IMITATORS)
+def test_frames_are_counts_with_the_mean_of_the_recordings(nmnist_cache, encoder):
+    frames = PairedFrames(nmnist_cache, "train", encoder=encoder)
+    batch = frames.read(np.arange(len(frames)))
+    assert batch.image.dtype == np.float32
+    assert batch.image.shape == batch.events.shape
+    assert batch.image.min() >= 0
+    side = frames.image_side
+    images = side.frames(frames.pools.rows, keys_of(len(frames.pools.rows)))
+    # Paths of their own change more or less than the camera's, on which the gain is measured.
+    assert images.mean() == pytest.approx(batch.events.mean(), rel=0.25 if encoder == "microsaccade" else 0.01)
+
+
+@pytest.mark.parametrize("scale", EVENT_SCALES)
+@pytest.mark.parametrize("encoder", IMITATORS)
+def test_the_event_scale_means_the_same_on_both_sides(nmnist_cache, encoder, scale):
+    raw = PairedFrames(nmnist_cache, "train", encoder=encoder).read(ALL).image
+    found = PairedFrames(nmnist_cache, "train", encoder=encoder, scale=scale).read(ALL).image
+    expected = np.array(np.floor(raw + 0.5) if scale == "binary" else raw)
+    np.testing.assert_allclose(found, scale_events(expected, scale), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoder", ["repeat", "poisson"])
+def test_intensities_keep_their_meaning_at_every_event_scale(nmnist_cache, encoder):
+    raw = PairedFrames(nmnist_cache, "train", encoder=encoder).read(ALL).image
+    np.testing.assert_array_equal(raw, PairedFrames(nmnist_cache, encoder=encoder, scale="log1p").read(ALL).image)
+
+
+def test_saccades_are_the_changes_along_the_path_of_the_camera(nmnist_cache):
+    frames = PairedFrames(nmnist_cache, "train", pairing="twin", encoder="saccade")
+    batch = frames.read(ALL)
+    images = frames.cache.image_frames(batch.image_indices)
+    path = paths_in_cells(NMNIST_SETTINGS.path, 10, np.ones((20, 2)))
+    scene = Scene(np.tile(np.array([3, 31, 3, 31], np.int32), (20, 1)), is_negative=True)
+    expected = saccade_frames(images, path, 10, scene=scene) * np.float32(frames.image_side.gain)
+    np.testing.assert_array_equal(batch.image, expected)
+
+
+def test_the_gain_does_not_depend_on_held_out_recordings(nmnist_cache):
+    cache = Cache(nmnist_cache)
+    train, val = (PairedFrames(cache, split, encoder="saccade") for split in ("train", "val"))
+    is_training = cache.splits("events", "twin-disjoint") == SPLIT_CODES["train"]
+    mean = cache.event_frames(np.flatnonzero(is_training)).mean(dtype=np.float64)
+    changes = ImageSide(cache, "saccade", "raw", GainRows(np.zeros(0, np.int64), train.pools.rows))
+    assert changes.gain == 1
+    unit = changes.frames(train.pools.rows, keys_of(0)).mean(dtype=np.float64)
+    assert train.image_side.gain == pytest.approx(mean / unit, rel=1e-6)
+    few = PairedFrames(cache, "train", encoder="saccade", event_share=0.2)
+    own = cache.event_frames(few.rows).mean(dtype=np.float64)
+    assert few.image_side.gain == pytest.approx(own / unit, rel=1e-6)
+    of_val = changes.frames(val.pools.rows, keys_of(0)).mean(dtype=np.float64)
+    assert val.image_side.gain == pytest.approx(mean / of_val, rel=1e-6)
+
+
+def test_random_paths_change_with_epoch_and_occurrence_and_those_of_the_camera_do_not(nmnist_cache):
+    for encoder, changes in (("microsaccade", True), ("saccade", False), ("gradient", False)):
+        frames = PairedFrames(nmnist_cache, "train", pairing="twin", encoder=encoder)
+        first = frames.read(ALL).image
+        again = frames.read(ALL, np.ones(20, np.int64)).image
+        frames.set_epoch(1)
+        next_epoch = frames.read(ALL).image
+        assert (again != first).any() == (next_epoch != first).any() == changes
+        frames.set_epoch(0)
+        np.testing.assert_array_equal(frames.read(ALL[::-1]).image[::-1], first)
+
+
+def test_gradients_are_repeated_as_a_view(nmnist_cache):
+    image = PairedFrames(nmnist_cache, "train", encoder="gradient").read(ALL).image
+    assert image.strides[1:3] == (0, 0)
+    assert not image.flags.writeable
+
+
+def test_a_voxel_grid_has_signed_saccades(nmnist_root, tmp_path):
+    path = build("nmnist", nmnist_root, tmp_path / "voxels.h5", representation="voxel")
+    frames = PairedFrames(path, "train", pairing="twin", encoder="saccade")
+    batch = frames.read(ALL)
+    assert batch.image.shape == batch.events.shape == (20, 10, 1, 34, 34)
+    assert batch.image.min() < 0 < batch.image.max()
+    assert np.abs(batch.image).mean() == pytest.approx(np.abs(batch.events).mean(), rel=0.2)
+
+
+def test_inverted_recordings_have_inverted_saccades(nmnist_root, tmp_path):
+    for more in ({}, {"representation": "voxel"}):
+        plain = build("nmnist", nmnist_root, tmp_path / f"plain{len(more)}.h5", **more)
+        inverted = build("nmnist", nmnist_root, tmp_path / f"inverted{len(more)}.h5", polarity="inverted", **more)
+        one, other = (PairedFrames(path, "train", encoder="saccade").read(ALL).image for path in (plain, inverted))
+        np.testing.assert_array_equal(-one if more else one[:, :, ::-1], other)
+
+
+def test_other_sizes_and_bins_are_served(digits_cache):
+    for encoder in IMITATORS:
+        image = PairedFrames(digits_cache, "train", encoder=encoder).read(ALL).image
+        assert image.shape == (20, 5, 2, 17, 17)
+        assert image.any()
+
+
+def test_a_dataset_of_unknown_motion_is_refused_only_where_its_path_is_needed(nmnist_cache, monkeypatch):
+    monkeypatch.setattr("tmkt_data.datasets.cameras.camera_of", lambda _: None)
+    monkeypatch.setattr("tmkt_data.pairs.image_side.camera_of", lambda _: None)
+    text = "found 'saccade' for nmnist, whose camera path is unknown; use 'microsaccade'"
+    with pytest.raises(SpecError, match=text):
+        PairedFrames(nmnist_cache, encoder="saccade")
+    assert PairedFrames(nmnist_cache, encoder="saccade", pairing="none").read(ALL).image.max() == 0
+    assert PairedFrames(nmnist_cache, encoder="microsaccade").read(ALL).image.any()
+
+
+def test_recordings_that_were_turned_do_not_fit_the_path(nmnist_root, tmp_path):
+    path = build("nmnist", nmnist_root, tmp_path / "turned.h5", orientation="flip-x")
+    with pytest.raises(SpecError, match="found 'saccade' with orientation 'flip-x', expected 'as-is'"):
+        PairedFrames(path, encoder="saccade")
+
+
+@pytest.mark.real_data
+def test_saccades_agree_with_real_recordings_of_digits(real_data, tmp_path):
+    cache = Cache(build("nmnist", real_data / "nmnist", tmp_path / "nmnist.h5"))
+    rows = np.linspace(0, len(cache.event_ids) - 1, 120).astype(np.int64)
+    twins = cache.tables["events/twin"][rows]
+    events = scale_events(cache.event_frames(rows), "log1p")
+    found = {}
+    for encoder in ("repeat", "gradient", "saccade"):
+        side = ImageSide(cache, encoder, "log1p", GainRows(rows, twins))
+        found[encoder] = correlation(side.frames(twins, keys_of(120)), events).mean()
+    assert found == pytest.approx({"repeat": 0.314, "gradient": 0.378, "saccade": 0.798}, abs=0.005)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("canvas", "expected"), [("tight", 0.439), ("fixed", 0.466)])
+def test_saccades_agree_with_the_real_photograph(real_data, tmp_path, canvas, expected):
+    root = tmp_path / "both"
+    root.mkdir()
+    for name in ("ncaltech101", "caltech101"):
+        (root / name).symlink_to(real_data / name)
+    cache = Cache(build("ncaltech101", root, tmp_path / "face.h5", canvas=canvas, size=48))
+    images = np.arange(len(cache.image_ids))
+    events = scale_events(cache.event_frames([0]), "log1p")
+    twin = int(cache.tables["events/twin"][0])
+    side = ImageSide(cache, "saccade", "log1p", GainRows(np.zeros(1, np.int64), np.array([twin])))
+    scores = correlation(side.frames(images, keys_of(0)), np.broadcast_to(events, (len(images), *events.shape[1:])))
+    assert scores[twin] == pytest.approx(expected, abs=0.005)
+    assert np.argmax(scores) == twin

@@ -1,0 +1,121 @@
+"""How the camera of a dataset saw the images: the path it moved on, its polarity, and its scale on a frame."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import SpecError
+from tmkt_data.images.frames import Placement
+from tmkt_data.simulate.recording import DEFAULT_SETTINGS, NMNIST_SETTINGS
+from tmkt_data.simulate.saccade import SaccadePath
+from tmkt_data.spec import PrepareSpec
+
+
+class Camera(NamedTuple):
+    """What encoder `saccade` needs to know of a camera.
+
+    Attributes:
+        path: Motion of the image on the sensor.
+        is_negative: Whether ON and OFF events are those of the negative of the images, as in N-MNIST.
+    """
+
+    path: SaccadePath
+    is_negative: bool = False
+
+
+UNKNOWN = Camera(DEFAULT_SETTINGS.path)
+"""Stands for a camera that nothing is known of: the published path is varied."""
+
+
+def camera_of(dataset: str) -> Camera | None:
+    """Return the camera of a dataset by its name; None where its motion is unknown or is none.
+
+    N-MNIST: negative, 0.8 of the published path; N-Caltech101: as published (both inferred, see docs/method.md). The
+    simulated datasets have the settings of their simulator.
+    """
+    match dataset:
+        case "nmnist" | "digits" | "fashion":
+            return Camera(NMNIST_SETTINGS.path, NMNIST_SETTINGS.negative)
+        case "ncaltech101":
+            return Camera(DEFAULT_SETTINGS.path)
+        case "caltech101-twins":
+            # What writes these recordings loads only here.
+            from tmkt_data.datasets.caltech_twins_source import SETTINGS
+
+            return Camera(SETTINGS.path, SETTINGS.negative)
+        case _:
+            return None
+
+
+def require_camera(dataset: str, spec: PrepareSpec) -> Camera:
+    """Return the camera of a dataset as its recordings show it.
+
+    Raises:
+        SpecError: Its path is unknown, or recordings were rotated or flipped, and the path was not.
+    """
+    camera = camera_of(dataset)
+    if camera is None:
+        raise SpecError(
+            f"image encoder: found 'saccade' for {dataset}, whose camera path is unknown; use 'microsaccade' (a path "
+            "drawn anew each time) or 'gradient'"
+        )
+    if spec.orientation != "as-is":
+        raise SpecError(
+            f"image encoder: found 'saccade' with orientation {spec.orientation!r}, expected 'as-is', the orientation "
+            "of the known path; use 'microsaccade' or 'gradient'"
+        )
+    return camera
+
+
+class FrameLayout(NamedTuple):
+    """How the images of a cache lie on their frames.
+
+    Attributes:
+        spec: Canvas and size of the frames.
+        sensor_size: Width and height of the canvas, in sensor pixels.
+        placement: Where images lie on it.
+    """
+
+    spec: PrepareSpec
+    sensor_size: tuple[int, int]
+    placement: Placement
+
+    def boxes(self, sizes: NDArray[np.int64]) -> NDArray[np.int32] | None:
+        """Return the cells that each image covers completely.
+
+        Args:
+            sizes: Height and width of each image, shape (B, 2), in its own pixels.
+
+        Returns:
+            Top, bottom, left, right, shape (B, 4), bottom and right exclusive; None where every image fills its frame.
+        """
+        if self.spec.canvas == "tight":
+            return None
+        left, top, right, bottom = self._pixels(sizes)
+        width, height = self.sensor_size
+        first = [np.ceil(edge * self.spec.size / end) for edge, end in ((top, height), (left, width))]
+        last = [np.floor(edge * self.spec.size / end) for edge, end in ((bottom, height), (right, width))]
+        first = [np.clip(edge, 0, self.spec.size - 1) for edge in first]
+        last = [np.clip(edge, low + 1, self.spec.size) for edge, low in zip(last, first, strict=True)]
+        return np.stack([first[0], last[0], first[1], last[1]], axis=1).astype(np.int32)
+
+    def cells_per_px(self, sizes: NDArray[np.int64], path: SaccadePath) -> NDArray[np.float64]:
+        """Return the columns and rows that one sensor pixel covers, shape (B, 2).
+
+        A tight canvas is the extent of a recording: the image as it was shown, and its motion around it.
+        """
+        if self.spec.canvas == "fixed":
+            scale = self.spec.size / np.array(self.sensor_size, np.float64)
+            return np.broadcast_to(scale, (len(sizes), 2))
+        left, top, right, bottom = self._pixels(sizes)
+        corners = np.asarray(path.corners, np.float64)
+        motion = corners.max(axis=0) - corners.min(axis=0)
+        return np.asarray(self.spec.size / (np.stack([right - left, bottom - top], axis=1) + motion), np.float64)
+
+    def _pixels(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return left, top, right and bottom of each image on the sensor, shape (4, B)."""
+        found = [self.placement.box_of(int(width), int(height)) for height, width in sizes.tolist()]
+        return np.array(found, np.int64).reshape(-1, 4).T

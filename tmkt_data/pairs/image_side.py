@@ -1,0 +1,174 @@
+"""The image side of pairs: stored intensities to frames, by the encoder that a reader chose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.cache.reader import Cache
+from tmkt_data.datasets.cameras import UNKNOWN, Camera, FrameLayout, camera_of, require_camera
+from tmkt_data.images.encode import poisson_frames, repeat_frames
+from tmkt_data.images.frames import Placement
+from tmkt_data.images.log_intensity import Scene, change_response, gradient_frames, saccade_frames, unit_response
+from tmkt_data.pairs.event_scale import scale_events
+from tmkt_data.random_keys import Purpose, draw_key
+from tmkt_data.simulate.saccade import NO_KEYS, DrawnKeys, paths_in_cells, random_paths
+from tmkt_data.spec import Encoder, EventScale
+
+Value = TypeVar("Value", np.float32, np.int16)
+
+IMITATORS: tuple[Encoder, ...] = ("gradient", "saccade", "microsaccade")
+"""Encoders whose frames are in the units of event frames."""
+MAX_SAMPLES = 200
+"""Recordings, and images, that a gain is measured on at most."""
+_BLOCK = 32
+
+
+class GainRows(NamedTuple):
+    """Rows of the cache that the gain of an encoder is measured on: recordings and images, int64."""
+
+    events: NDArray[np.int64]
+    images: NDArray[np.int64]
+
+
+class ImageSide:
+    """Frames of the images of a cache.
+
+    Encoders `gradient`, `saccade` and `microsaccade` are in the units of event frames: changes of log intensity times
+    one gain, which makes their mean that of the event frames, then the event scale. They are a choice of this project
+    (inferred).
+
+    Args:
+        cache: The cache.
+        encoder: How an image becomes a sequence.
+        scale: Event scale, applied to encoders that imitate events.
+        measured: What the gain is measured on, at most `MAX_SAMPLES` of each, evenly spaced.
+
+    Raises:
+        CacheError: The cache has no baked frames.
+        SpecError: The camera path of the dataset is unknown.
+    """
+
+    def __init__(self, cache: Cache, encoder: Encoder, scale: EventScale, measured: GainRows) -> None:
+        self.cache, self.encoder, self.scale = cache, encoder, scale
+        self._measured = measured
+        spec, facts = cache.spec, cache.info.facts
+        self._layout = FrameLayout(spec, tuple(facts["sensor_size"]), Placement(*facts["placement"]))
+        if encoder == "baked" and not cache.has_spikes:
+            cache.image_spikes(np.zeros(0, np.int64))
+        dataset = cache.info.dataset
+        self.camera: Camera = require_camera(dataset, spec) if encoder == "saccade" else camera_of(dataset) or UNKNOWN
+
+    @property
+    def imitates_events(self) -> bool:
+        """Whether frames are in the units of event frames; otherwise they are intensities or spikes, 0 to 1."""
+        return self.encoder in IMITATORS
+
+    def frames(self, rows: NDArray[np.int64], keys: DrawnKeys) -> NDArray[np.float32]:
+        """Return frames, shape (B, T, C, H, W), float32; a read-only view over T and C where they repeat.
+
+        Args:
+            rows: Images, rows of the cache, shape (B,).
+            keys: What random encoders draw by.
+
+        Raises:
+            CacheError: A frame was modified after it was written.
+        """
+        cache, spec = self.cache, self.cache.spec
+        match self.encoder:
+            case "baked":
+                spikes = cache.image_spikes(rows)
+                return spikes.astype(np.float32) / np.float32(255 if spec.bake == "repeat" else 1)
+            case "repeat":
+                return repeat_frames(cache.image_frames(rows), spec.time_bins, spec.num_channels)
+            case "poisson":
+                words = np.atleast_1d(draw_key(*keys, Purpose.POISSON))
+                return poisson_frames(cache.image_frames(rows), spec.time_bins, spec.num_channels, key=words)
+            case "gradient":
+                still = self._of_whole_samples(self._encoded(rows, keys, self.response))
+                return np.broadcast_to(still, (len(rows), spec.time_bins, spec.num_channels, *still.shape[3:]))
+            case "saccade" | "microsaccade":
+                return self._of_whole_samples(self._encoded(rows, keys, self.response))
+
+    def changes(self, rows: NDArray[np.int64], keys: DrawnKeys) -> NDArray[np.int16]:
+        """Return what `response` is looked up by, minus `zero`: shape (B, T, C, H, W), or (B, 1, 1, H, W) repeated.
+
+        Raises:
+            CacheError: A frame was modified after it was written.
+        """
+        return self._encoded(rows, keys, change_response(self.cache.spec.num_channels))
+
+    @property
+    def zero(self) -> int:
+        """Index of no change in `response`."""
+        return len(self.response) // 2 if self.cache.spec.num_channels == 1 else 0
+
+    @cached_property
+    def response(self) -> NDArray[np.float32]:
+        """Value of a frame for each change of log intensity, with gain and the event scale of single cells."""
+        counts: NDArray[np.float32] = unit_response(self.cache.spec.num_channels) * np.float32(self.gain)
+        match self.scale:
+            case "max" | "step-max":
+                return counts
+            case "binary":
+                # Less than half an event is none.
+                np.copyto(counts, np.abs(counts) >= 0.5)
+                return counts
+            case _:
+                scale_events(counts.reshape(1, 1, 1, 1, -1), self.scale)
+                return counts
+
+    @cached_property
+    def gain(self) -> float:
+        """Events for a change of log intensity by 1: the mean of event frames over that of the changes.
+
+        1 where one of them is 0, such as images without contrast.
+        """
+        cache, unit = self.cache, unit_response(self.cache.spec.num_channels)
+        events = _mean_magnitude(cache.event_frames(part) for part in _blocks(self._measured.events))
+        changes = _mean_magnitude(self._encoded(part, NO_KEYS, unit) for part in _blocks(self._measured.images))
+        return events / changes if events and changes else 1.0
+
+    def _encoded(self, rows: NDArray[np.int64], keys: DrawnKeys, response: NDArray[Value]) -> NDArray[Value]:
+        """Look up a response for the changes of images; their path is the camera's where there are no keys."""
+        cache, spec = self.cache, self.cache.spec
+        sizes = np.stack([cache.tables[f"images/{side}_px"][rows] for side in ("height", "width")], axis=1)
+        scene = Scene(self._layout.boxes(sizes), self.camera.is_negative)
+        intensities = cache.image_frames(rows)
+        if self.encoder == "gradient":
+            edges = response[len(response) // 2 :] if spec.num_channels == 1 else response
+            return gradient_frames(intensities, response=edges, scene=scene)[:, None, None]
+        path, cells_per_px = self.camera.path, self._layout.cells_per_px(sizes, self.camera.path)
+        if self.encoder == "microsaccade" and len(keys.uids):
+            paths = random_paths(path, spec.time_bins, cells_per_px, keys)
+        else:
+            paths = paths_in_cells(path, spec.time_bins, cells_per_px)
+        is_swapped = spec.polarity == "inverted"
+        if is_swapped and spec.num_channels == 1:
+            response = np.ascontiguousarray(response[::-1])
+        found = saccade_frames(intensities, paths, spec.time_bins, spec.num_channels, response=response, scene=scene)
+        return np.ascontiguousarray(found[:, :, ::-1]) if is_swapped and spec.num_channels == 2 else found
+
+    def _of_whole_samples(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Apply the event scales that need all cells of a sample, in place."""
+        return scale_events(frames, self.scale) if self.scale in ("max", "step-max") else frames
+
+
+def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield blocks of at most `MAX_SAMPLES` rows, evenly spaced over all of them."""
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_SAMPLES)).astype(np.int64))]
+    for first in range(0, len(chosen), _BLOCK):
+        yield chosen[first : first + _BLOCK]
+
+
+def _mean_magnitude(blocks: Iterator[NDArray[np.float32]]) -> float:
+    """Return the mean magnitude over blocks of equal frames, 0 where there are none."""
+    total, count = 0.0, 0
+    for frames in blocks:
+        total += float(np.abs(frames).sum(dtype=np.float64))
+        count += frames.size
+    return total / count if count else 0.0
