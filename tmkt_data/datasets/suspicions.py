@@ -27,12 +27,14 @@ class RecordingTimes(NamedTuple):
         num_events: Kept events.
         largest_bin: Events of the time bin that has most of them.
         polarities: 1 for OFF events only, 2 for ON events only, 3 for both.
+        num_other_streams: Events of other event streams of the same file, which are not read.
     """
 
     duration_us: NDArray[np.int64]
     num_events: NDArray[np.int64]
     largest_bin: NDArray[np.int64]
-    polarities: NDArray[np.integer]
+    polarities: NDArray[np.int64]
+    num_other_streams: NDArray[np.int64]
 
 
 def suspicions(
@@ -62,6 +64,15 @@ def suspicions(
             [percent(value) for value in share[is_stretched][:1]],
         ),
     ]
+    is_one_of_some = times.num_other_streams > 0
+    lines.append(
+        shown.line(
+            is_one_of_some,
+            "a second stream of events, which is not read",
+            "record each camera in a file of its own",
+            [f"{count:,} events" for count in times.num_other_streams[is_one_of_some][:1].tolist()],
+        )
+    )
     for code, name in ((1, "OFF"), (2, "ON")):
         lines.append(
             shown.line(

@@ -148,6 +148,12 @@ def slice_faults(path: Path) -> list[str]:
     return faults
 
 
+def unread_streams(path: Path) -> list[str]:
+    """Return warnings about event streams of an N-Omniglot recording that are not read; errors as `read_aedat4`."""
+    others = read_aedat4(path).num_others if path.suffix == ".aedat4" else {}
+    return [f"{path.name}: {count:,} events {reason} are not read" for reason, count in others.items()]
+
+
 def _rows(rows: list[int]) -> str:
     shown = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
     return f"row {shown} begins" if len(rows) == 1 else f"each of rows {shown} begins"
@@ -156,7 +162,7 @@ def _rows(rows: list[int]) -> str:
 def _whole(path: Path) -> EventArray:
     if path.suffix != ".aedat4":
         return load_events(path).to_array()
-    events, _ = read_aedat4(path)
+    events = read_aedat4(path).events
     if (events["t"][1:] < events["t"][:-1]).any():
         events = events[np.argsort(events["t"], kind="stable")]
     return events

@@ -28,7 +28,7 @@ from tmkt_data.spec import PrepareSpec, PrepareStage, RecordingKind
 
 STAGES: dict[str, PrepareStage] = {"events": "recordings", "images": "images"}
 """The stage of `prepare` that fills a side of the cache."""
-BUILD_COLUMNS = ("overflow_length", "largest_bin", "polarities")
+BUILD_COLUMNS = ("overflow_length", "largest_bin", "polarities", "num_other_streams")
 """What is known of each recording while a cache is built, beside the tables of the finished one."""
 
 

@@ -72,10 +72,9 @@ def describe_cache(plan: PreparePlan, event_rows: SideRows, image_rows: SideRows
 
 def suspicions_of(plan: PreparePlan, event_rows: SideRows) -> tuple[str, ...]:
     """Return what looks wrong with the recordings, see `suspicions`; arguments as `describe_cache`."""
-    first, last, num_events, largest_bin, polarities = (
-        event_rows.kept_column(name) for name in ("t_first_us", "t_last_us", "num_kept", "largest_bin", "polarities")
-    )
-    times = RecordingTimes(last - first, num_events, largest_bin, polarities)
+    names = ("t_first_us", "t_last_us", "num_kept", "largest_bin", "polarities", "num_other_streams")
+    first, last, *others = (event_rows.kept_column(name) for name in names)
+    times = RecordingTimes(last - first, *others)
     return suspicions(_Side("events", plan.catalogue.recordings, event_rows).kept, times, plan.catalogue, plan.spec)
 
 

@@ -14,6 +14,7 @@ from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import OUTSIDE
 from tmkt_data.events.filters import num_filtered
+from tmkt_data.events.formats.aedat4 import num_of_other_streams
 from tmkt_data.events.frames import FrameBuilder, FrameSpec, canvas_box
 from tmkt_data.events.summary import RecordingFacts
 from tmkt_data.events.time_range import OUTSIDE_TIME
@@ -133,5 +134,6 @@ def _facts(counted: _Counted, spec: PrepareSpec) -> dict[str, int]:
         "source_xxh3": counted.checksum,
         "largest_bin": counted.largest_bin,
         "polarities": facts.polarities,
+        "num_other_streams": num_of_other_streams(facts.num_dropped),
         **{f"num_{name}": count for name, count in filtered.items()},
     }

@@ -19,8 +19,9 @@ from tmkt_data.datasets.registry import default_spec
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.datasets.suspicions import RecordingTimes, suspicions
 from tmkt_data.errors import CatalogueError, EventError, ImageError, counted
+from tmkt_data.events.formats.aedat4 import num_of_other_streams
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT
-from tmkt_data.events.slices import slice_faults
+from tmkt_data.events.slices import slice_faults, unread_streams
 from tmkt_data.events.time_bins import bin_edges
 from tmkt_data.files import file_digest, read_bytes
 from tmkt_data.sample_ids import normal_name
@@ -154,7 +155,7 @@ def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
         for path in sorted({source.path for source in catalogue.recordings}, key=os.fsencode):
             # An unreadable CSV is reported with its samples.
             with contextlib.suppress(EventError):
-                found.notes += slice_faults(path)
+                found.notes += [*unread_streams(path), *slice_faults(path)]
     spec = default_spec(catalogue.name)
     reader = RecordingReader(catalogue, spec)
     read: list[tuple[Source, tuple[int, ...]]] = []
@@ -183,7 +184,8 @@ def _times_of(recording: OpenedRecording, spec: PrepareSpec) -> tuple[int, ...]:
     facts = recording.facts
     edges = bin_edges(facts.t_first, facts.t_last, spec.time_bins, spec.bin_rule)
     per_bin = sum(np.diff(np.searchsorted(events.t, edges)) for events in recording.pieces())
-    return facts.t_last - facts.t_first, facts.num_kept, int(np.max(per_bin)), facts.polarities
+    num_others = num_of_other_streams(facts.num_dropped)
+    return facts.t_last - facts.t_first, facts.num_kept, int(np.max(per_bin)), facts.polarities, num_others
 
 
 def list_digests(catalogue: Catalogue, folders: Sequence[Path]) -> Iterator[tuple[str, str]]:

@@ -36,7 +36,7 @@ def recording_of(tree, number):
 
 def test_the_real_recording_reads_as_it_was_counted(real_data):
     # Facts of DATASETS section 9.6, on which aedat and faery agree.
-    events, _ = read_aedat4(real_data / "aedat4" / "sample.aedat4")
+    events = read_aedat4(real_data / "aedat4" / "sample.aedat4").events
     assert len(events) == 6676
     assert (events["x"].min(), events["x"].max(), events["y"].min(), events["y"].max()) == (14, 334, 8, 245)
     assert (int(events["p"].sum()), int((~events["p"]).sum())) == (3563, 3113)
@@ -50,7 +50,7 @@ def test_slices_of_the_real_recording(real_data, tmp_path):
     source = real_data / "aedat4" / "sample.aedat4"
     path = tmp_path / "0394.aedat4"
     shutil.copy(source, path)
-    events, _ = read_aedat4(source)
+    events = read_aedat4(source).events
     cuts = events["t"][np.linspace(0, len(events) - 1, 21).astype(int)]
     rows = [f"{at},{cuts[at]},{cuts[at + 1]}" for at in range(20)]
     path.with_suffix(".csv").write_text("index,start,end\n" + "\n".join(rows) + "\n")
@@ -69,7 +69,7 @@ def test_slices_of_the_real_recording(real_data, tmp_path):
 
 def test_a_written_recording_comes_back_sample_by_sample(tree):
     path = recording_of(tree, 964)
-    (whole, _), slices = read_aedat4(path), read_slices(path.with_suffix(".csv"))
+    whole, slices = read_aedat4(path).events, read_slices(path.with_suffix(".csv"))
     assert len(whole) == 20 * 300
     reader = SliceReader(WINDOW)
     for drawer in (0, 19, 7):

@@ -1,106 +1,119 @@
-"""AEDAT4 recordings, through the package `aedat`."""
+"""AEDAT4 recordings, through the package `aedat`.
+
+On some damaged headers that library aborts the process that it runs in, so it runs in a process of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import EVENT_DTYPE, DecoderReport, EventArray, Events, SensorSize, validate_events
+from tmkt_data.events.formats.worker import BYTES_PER_S, TIME_LIMIT_S, Answer, Worker
 from tmkt_data.files import read_bytes
 
 MAGIC = b"#!AER-DAT4.0\r\n"
+OTHER_STREAM = "of event stream "
+"""How reasons in `Events.num_dropped` begin for the events of another stream; its number follows."""
+_MODULE = "tmkt_data.events.formats.aedat4_worker"
+_WORKER = Worker(_MODULE, "AEDAT4")
+
+
+class Aedat4Events(NamedTuple):
+    """The events of an AEDAT4 file.
+
+    Attributes:
+        events: Shape (N,), `tmkt_data.EVENT_DTYPE`, in file order, with absolute microseconds; owned by the caller.
+        sensor_size: Size that the stream declares.
+        num_others: Number of events in other event streams, by the reason in `Events.num_dropped`.
+    """
+
+    events: EventArray
+    sensor_size: SensorSize
+    num_others: dict[str, int]
+
+
+def num_of_other_streams(num_dropped: Mapping[str, int]) -> int:
+    """Return the number of events of other streams among `Events.num_dropped`."""
+    return sum(count for reason, count in num_dropped.items() if reason.startswith(OTHER_STREAM))
 
 
 def load_aedat4(path: Path, sensor_size: SensorSize | None = None) -> Events:
-    """Read the first event stream of an AEDAT4 file into the validated record.
+    """Read the first event stream with events of an AEDAT4 file into the validated record.
 
     Args:
         path: The file.
         sensor_size: Size of the sensor; None takes the declared one. Events outside are dropped.
 
+    Returns:
+        The record; the events of other streams, such as those of a second camera, are counted as dropped.
+
     Raises:
         EventError: As `read_aedat4`.
     """
-    events, declared = read_aedat4(path)
-    return _validated(events, sensor_size or declared, path.name)
+    return _validated(_read(path), sensor_size, path.name)
 
 
-def read_aedat4(path: Path) -> tuple[EventArray, SensorSize]:
-    """Read all events of the first event stream of an AEDAT4 file, in file order and file time.
-
-    Returns:
-        Events, shape (N,), `tmkt_data.EVENT_DTYPE`, with absolute microseconds, owned by the caller; and the sensor
-        size that the stream declares.
+def read_aedat4(path: Path) -> Aedat4Events:
+    """Read all events of the first event stream with events of an AEDAT4 file.
 
     Raises:
-        EventError: The file is missing, no AEDAT4, truncated, without events, or the package `aedat` is not installed.
+        EventError: The file is missing, no AEDAT4, truncated, damaged, without events, or the package `aedat` is not
+            installed.
     """
-    packets: list[Any] = []
-    size = SensorSize(1, 1)
-    for size, packet in _event_packets(path):  # noqa: B007 - all packets have the same size
-        packets.append(packet)
-    if not packets:
-        raise EventError(f"{path.name}: no event stream with events, expected one; fetch it again")
-    return _joined(packets), size
+    answer = _read(path)
+    size, num_others = _streams(answer)
+    events = np.empty(len(answer.columns["t"]), EVENT_DTYPE)
+    for name, column in answer.columns.items():
+        events[name] = column
+    return Aedat4Events(events, size, num_others)
 
 
 def aedat4_pieces(path: Path, sensor_size: SensorSize | None, num_events: int) -> Iterator[Events]:
     """Read the first event stream in pieces of about `num_events`; arguments and errors as `load_aedat4`."""
-    held: list[Any] = []
-    count = 0
-    size = sensor_size or SensorSize(1, 1)
-    for declared, packet in _event_packets(path):
-        size = sensor_size or declared
-        held.append(packet)
-        count += len(packet)
-        if count >= num_events:
-            yield _validated(_joined(held), size, path.name)
-            held, count = [], 0
-    if held:
-        yield _validated(_joined(held), size, path.name)
+    _require_readable(path)
+    # A process for this file only: the shared one has to answer others before the last piece is asked for.
+    worker = Worker(_MODULE, "AEDAT4")
+    for number, answer in enumerate(worker.ask_for_pieces(path, [num_events], _limit_s(path))):
+        yield _validated(answer, sensor_size, path.name, is_first=number == 0)
 
 
-def _validated(events: EventArray, size: SensorSize, place: str) -> Events:
-    columns = (np.ascontiguousarray(events[name]) for name in "txyp")
-    return validate_events(*columns, sensor_size=size, report=DecoderReport(place))
+def _read(path: Path) -> Answer:
+    _require_readable(path)
+    answer = _WORKER.ask(path, [None], _limit_s(path))
+    if not len(answer.columns["t"]):
+        raise EventError(f"{path.name}: no event stream with events, expected one; fetch it again")
+    return answer
 
 
-def _joined(packets: list[Any]) -> EventArray:
-    events = np.empty(sum(len(packet) for packet in packets), EVENT_DTYPE)
-    for name, column in (("t", "t"), ("x", "x"), ("y", "y"), ("p", "on")):
-        events[name] = np.concatenate([packet[column] for packet in packets])
-    return events
+def _limit_s(path: Path) -> float:
+    return TIME_LIMIT_S + path.stat().st_size / BYTES_PER_S
 
 
-def _event_packets(path: Path) -> Iterator[tuple[SensorSize, Any]]:
-    """Yield the size of the first event stream and each of its packets."""
-    try:
-        import aedat
-    except ImportError as missing:
-        raise EventError(
-            f"{path.name}: AEDAT4 needs the package aedat; install it with: pip install 'tmkt[aedat4]'"
-        ) from missing
-    _check_start(path)
-    try:
-        decoder = aedat.Decoder(str(path))
-        about = {n: stream for n, stream in sorted(decoder.id_to_stream().items()) if stream["type"] == "events"}
-        first = next(iter(about), None)
-        for packet in decoder:
-            if first is not None and packet["stream_id"] == first:
-                yield SensorSize(about[first]["width"], about[first]["height"]), packet["events"]
-    except (KeyboardInterrupt, SystemExit, GeneratorExit, EventError):
-        raise
-    except BaseException as broken:
-        # On damaged files aedat raises RuntimeError and others, and panics, which do not derive from Exception.
-        raise EventError(f"{path.name}: no readable AEDAT4 file ({broken}); fetch it again") from broken
+def _streams(answer: Answer) -> tuple[SensorSize, dict[str, int]]:
+    streams, chosen = answer.about
+    size = next(SensorSize(width, height) for number, width, height, _ in streams if number == chosen)
+    others = {f"{OTHER_STREAM}{number}": count for number, _, _, count in streams if count and number != chosen}
+    return size, others
 
 
-def _check_start(path: Path) -> None:
-    """Refuse a file that is no AEDAT4, or ends within its header."""
+def _validated(answer: Answer, sensor_size: SensorSize | None, place: str, *, is_first: bool = True) -> Events:
+    size, others = _streams(answer)
+    others = others if is_first else {}
+    report = DecoderReport(place, len(answer.columns["t"]) + sum(others.values()), others)
+    t, x, y, p = (answer.columns[name] for name in "txyp")
+    return validate_events(t, x, y, p, sensor_size=sensor_size or size, report=report)
+
+
+def _require_readable(path: Path) -> None:
+    """Refuse a file that is no AEDAT4 or ends within its header, and any without the package that reads it."""
+    if find_spec("aedat") is None:
+        raise EventError(f"{path.name}: AEDAT4 needs the package aedat; install it with: pip install 'tmkt[aedat4]'")
     data = read_bytes(path, limit=len(MAGIC) + 4)
     if not data.startswith(MAGIC):
         raise EventError(f"{path.name}: starts with {data[:12]!r}, expected an AEDAT4 file; fetch it again")

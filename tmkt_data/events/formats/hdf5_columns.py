@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import SensorSize
+from tmkt_data.events.formats.worker import FREE_BYTES, MAX_RATIO
 from tmkt_data.files import is_refused, open_hdf5
 
-MAX_RATIO = 200
-"""Columns may have this many times the size of the file, plus `FREE_BYTES`."""
-FREE_BYTES = 1 << 20
 _GROUPS = ("events", "CD", "")
 _NAMES = {
     "t": ("t", "ts", "timestamp", "timestamps"),
