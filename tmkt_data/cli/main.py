@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, print_rows, progress_bar, say
+from tmkt_data.cli.encoders import print_encoders
 from tmkt_data.cli.events import convert, events
 from tmkt_data.cli.prepare import prepare, print_event_counts, print_skipped
 from tmkt_data.cli.sources import doctor, download
@@ -188,18 +189,22 @@ def preview(file: Path, out: Path | None, samples: int, **choices: Any) -> None:
 @click.argument("file", type=FILE)
 @_pair_options
 @click.option("--alignment/--no-alignment", default=True, show_default=True, help="Compare recordings with images.")
+@click.option("--encoders/--no-encoders", default=True, show_default=True, help="Compare the image encoders.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def pairs(file: Path, alignment: bool, as_json: bool, **choices: Any) -> None:
+def pairs(file: Path, alignment: bool, encoders: bool, as_json: bool, **choices: Any) -> None:
     """Check a pairing: label agreement, leaks of held-out images, alignment of twins."""
     import json
 
+    from tmkt_data.pairs.encoder_distance import compare_encoders
     from tmkt_data.pairs.paired_frames import PairedFrames
     from tmkt_data.pairs.report import report_pairs
 
     frames = PairedFrames(file, **choices)
     report = report_pairs(frames, alignment=alignment)
+    comparison = compare_encoders(frames) if encoders else None
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2))
+        told = {"encoders": None if comparison is None else comparison.to_dict()}
+        click.echo(json.dumps(report.to_dict() | told, indent=2))
         return
     print_rows(
         [
@@ -219,6 +224,8 @@ def pairs(file: Path, alignment: bool, as_json: bool, **choices: Any) -> None:
     )
     if report.alignment is not None:
         _print_alignment(report.alignment)
+    if comparison is not None:
+        print_encoders(comparison)
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -23,7 +23,12 @@ def test_inspect_verify_pairs_and_preview(nmnist_cache, tmp_path):
     report = json.loads(run("pairs", nmnist_cache, "--json", "--no-alignment").stdout)
     assert report["label_agreement"] == 1.0
     assert report["num_reachable_heldout"] == 0
-    assert "held-out images   0" in run("pairs", nmnist_cache).stdout
+    assert [found["encoder"] for found in report["encoders"]["encoders"]][-1] == "microsaccade"
+    assert json.loads(run("pairs", nmnist_cache, "--json", "--no-encoders").stdout)["encoders"] is None
+    text = run("pairs", nmnist_cache).stdout
+    assert "held-out images   0" in text
+    assert "saccade and microsaccade are a choice of this project (inferred)" in text
+    assert "image encoders" not in run("pairs", nmnist_cache, "--no-encoders").stdout
     out = tmp_path / "sheet.png"
     assert f"wrote {out}" in run("preview", nmnist_cache, "--out", out, "--samples", 2).stdout
     with Image.open(out) as sheet:

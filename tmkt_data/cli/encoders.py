@@ -1,0 +1,52 @@
+"""Print how far the image frames of each encoder are from the recordings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tmkt_data.cli.console import say
+
+if TYPE_CHECKING:
+    from tmkt_data.pairs.encoder_distance import Activity, EncoderComparison
+
+_COLUMNS = ("own", "same class", "others", "own best", "rate", "below 0.5", "ON", "profile off by")
+
+
+def print_encoders(comparison: EncoderComparison) -> None:
+    """Print one line for the recordings and one for each encoder."""
+    num_recordings, num_images = comparison.num_recordings, comparison.num_images
+    click.secho(
+        f"\nimage encoders: correlation of {num_recordings} recording{'s' * (num_recordings != 1)} with {num_images} "
+        f"image{'s' * (num_images != 1)}, over steps, channels and cells, at scale log1p",
+        bold=True,
+    )
+    say(_line("", _COLUMNS))
+    say(_line("recordings", ("", "", "", "", *_activity(comparison.events), "")))
+    for found in comparison.encoders:
+        correlations = (_figure(value) for value in (found.own, found.same_class, found.other_class))
+        best = _figure(found.own_is_best, ".0%")
+        say(
+            _line(
+                found.encoder, (*correlations, best, *_activity(found.activity), format(found.profile_distance, ".0%"))
+            )
+        )
+    say("  gradient, saccade and microsaccade are a choice of this project (inferred)")
+    for text in comparison.notes:
+        say(f"  left out: {text}")
+    for text in comparison.warnings:
+        say(f"warning: {text}")
+
+
+def _line(name: str, cells: tuple[str, ...]) -> str:
+    widths = (max(8, len(title)) + 2 for title in _COLUMNS)
+    return f"  {name:<14}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _activity(activity: Activity) -> tuple[str, str, str]:
+    return f"{activity.rate:.3f}", f"{activity.empty_share:.0%}", _figure(activity.on_share, ".0%")
+
+
+def _figure(value: float | None, form: str = ".3f") -> str:
+    return "-" if value is None else format(value, form)
