@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import os
@@ -40,6 +41,25 @@ def read_bytes(path: str | Path, *, limit: int = -1, error: type[TmktError] = Ev
     """
     with opened(path, error) as file:
         return file.read(limit)
+
+
+def decode_text(data: bytes, errors: str = "strict") -> str:
+    """Decode a text that someone wrote: UTF-8, or UTF-16 with a byte order mark, as some editors on Windows save it.
+
+    Args:
+        data: The bytes; a byte order mark is left out.
+        errors: As in `bytes.decode`.
+
+    Raises:
+        UnicodeDecodeError: It is neither, where `errors` is `"strict"`.
+
+    Example:
+        >>> decode_text(codecs.BOM_UTF8 + b"a = 1"), decode_text("a = 1".encode("utf-16"))
+        ('a = 1', 'a = 1')
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace" if errors == "surrogateescape" else errors)
+    return data.decode("utf-8-sig", errors)
 
 
 def open_file(path: str | Path, _: int = 0) -> int:

@@ -16,7 +16,7 @@ from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import load_events
-from tmkt_data.files import read_bytes
+from tmkt_data.files import decode_text, read_bytes
 from tmkt_data.images.frames import Placement
 from tmkt_data.spec import Side
 
@@ -126,7 +126,7 @@ def read_labels(path: Path) -> list[int]:
     data = read_bytes(path, error=CatalogueError)
     if len(data) > _MAX_CSV_BYTES:
         raise CatalogueError(f"{path}: {len(data):,} bytes, expected a list of at most {_MAX_CSV_BYTES:,}")
-    rows = data.decode("utf-8-sig", errors="replace").splitlines()[1:]
+    rows = decode_text(data, errors="replace").splitlines()[1:]
     while rows and not rows[-1].strip():
         rows.pop()
     return [_label(row, f"{path.name}, row {number}") for number, row in enumerate(rows)]

@@ -13,7 +13,7 @@ from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import NOTHING_GIVEN, Reading
 from tmkt_data.events.slices import read_slices, slices_path
-from tmkt_data.files import read_bytes
+from tmkt_data.files import decode_text, read_bytes
 from tmkt_data.images.frames import Placement
 
 CLASS_NAMES = (
@@ -92,7 +92,8 @@ def _slices(folder: Path, notes: list[str]) -> list[Source]:
         if not (folder / name).is_file():
             notes.append(f"recordings: {name} is missing, and with it the {part} part")
             continue
-        lines = read_bytes(folder / name, limit=1 << 20, error=CatalogueError).decode(errors="replace").split()
+        data = read_bytes(folder / name, limit=1 << 20, error=CatalogueError)
+        lines = decode_text(data, errors="replace").split()
         for line in lines:
             path = folder / Path(line).name
             if not re.fullmatch(r"[\w.-]+\.aedat", line) or not path.is_file():

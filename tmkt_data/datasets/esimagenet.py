@@ -19,7 +19,7 @@ from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, Tab
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import Reading
-from tmkt_data.files import read_bytes
+from tmkt_data.files import decode_text, read_bytes
 from tmkt_data.images.frames import Placement
 from tmkt_data.sample_ids import bytes_of, first_disorder, rows_of
 
@@ -164,6 +164,8 @@ def read_sizes(path: Path) -> SizeList:
     names: list[bytes] = []
     rows = array("h")
     data = read_bytes(path, limit=_MAX_LABELS, error=CatalogueError) if path.is_file() else b""
+    if not data.isascii():
+        data = decode_text(data, errors="surrogateescape").encode("utf-8", "surrogateescape")
     for number, line in enumerate(io.BytesIO(data), start=1):
         parts = line.split()
         if not parts:

@@ -19,7 +19,7 @@ from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, Tab
 from tmkt_data.errors import CatalogueError, counted
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import Reading
-from tmkt_data.files import read_bytes
+from tmkt_data.files import decode_text, read_bytes
 from tmkt_data.images.frames import Placement
 from tmkt_data.sample_ids import normal_name, rows_of
 from tmkt_data.spec import AEDAT2_LAYOUTS, TIME_UNITS, Side
@@ -97,7 +97,7 @@ def read_settings(path: Path) -> FolderSettings:
     if len(data) > _MAX_SETTINGS_BYTES:
         raise CatalogueError(f"{path}: {len(data):,} bytes, expected some lines of settings")
     try:
-        values = tomllib.loads(data.decode())
+        values = tomllib.loads(decode_text(data))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as broken:
         raise CatalogueError(f"{path}: not valid TOML ({str(broken).splitlines()[0]}); fix it") from None
     known = [field.name for field in dataclasses.fields(FolderSettings)]

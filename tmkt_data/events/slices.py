@@ -14,7 +14,7 @@ from tmkt_data.errors import EventError
 from tmkt_data.events.events import EVENT_DTYPE, DecoderReport, EventArray, Events, Window, validate_events
 from tmkt_data.events.formats.aedat4 import read_aedat4
 from tmkt_data.events.read import load_events
-from tmkt_data.files import read_bytes
+from tmkt_data.files import decode_text, read_bytes
 
 NUM_DRAWERS = 20
 """Number of samples of an N-Omniglot recording."""
@@ -46,7 +46,7 @@ def read_slices(path: Path) -> list[Slice]:
     Raises:
         EventError: No rows or more than 10 000, a row without three integers, or a start that is not before its end.
     """
-    text = read_bytes(path).decode("utf-8-sig", errors="replace")
+    text = decode_text(read_bytes(path), errors="replace")
     rows = [row for row in csv.reader(text.splitlines()[1:]) if row]
     if not 1 <= len(rows) <= MAX_ROWS:
         raise EventError(f"{path.name}: {len(rows)} rows, expected one for each sample; fetch it again")

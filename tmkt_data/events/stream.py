@@ -11,7 +11,7 @@ import numpy as np
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import DecoderReport, Events, validate_events
 from tmkt_data.events.formats import aedat2, atis, event_stream, prophesee
-from tmkt_data.events.formats.aedat3 import END, PACKET_HEAD_BYTES, decode_aedat3, packet_bytes
+from tmkt_data.events.formats.aedat3 import END, PACKET_HEAD_BYTES, decode_aedat3, packet_bytes, require_raw
 from tmkt_data.events.formats.aedat4 import aedat4_pieces
 from tmkt_data.events.formats.arrays import decode_array, holds_columns, npz_pieces
 from tmkt_data.events.formats.clock import SLACK_US, WORD_RANGE, Clock
@@ -206,6 +206,7 @@ def _aedat2(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Ite
 
 def _aedat3(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Iterator[Events]:
     head = start[: max(start.find(END), 0) + len(END)]
+    require_raw(head, path.name)
     num_before = 0
     for chunk in _packets(path, len(head), piece_bytes):
         yield decode_aedat3(head + chunk, sensor_size=reading.sensor_size, num_before=num_before, place=path.name)

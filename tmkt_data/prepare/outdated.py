@@ -11,6 +11,7 @@ from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.recording_reader import RecordingReader
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError
+from tmkt_data.events.formats.aedat2 import has_several_sensors
 from tmkt_data.events.formats.prophesee import TIMELESS, decode_evt_start
 from tmkt_data.files import read_bytes
 from tmkt_data.sample_ids import rows_of
@@ -27,8 +28,9 @@ _ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
 def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> list[str]:
     """Return the ids of recordings that earlier versions read wrongly and that are read differently now.
 
-    Earlier versions gave events before the first time word of an EVT file a time near 0, and sorted signed times of 32
-    bits where they wrap. Only recordings whose times in the cache look like that are read again.
+    Earlier versions gave events before the first time word of an EVT file a time near 0, sorted signed times of 32 bits
+    where they wrap, and read the sensors of a camera with several as one. Only recordings whose times in the cache look
+    like that are read again.
 
     Args:
         catalogue: The samples, with overrides applied.
@@ -43,7 +45,9 @@ def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -
     is_early = np.abs(tables["t_first_us"] - spec.time_offset_us) < _LARGEST_LOW_US
     is_sorted = (tables["num_inversions"] > 0) & (tables["t_last_us"] - tables["t_first_us"] >= _HALF_RANGE)
     rows = rows_of(catalogue.recordings.ids, cache.tables["events/id"])
-    found: list[str] = []
+    found = (
+        [source.id for source in catalogue.recordings if _mixes_sensors(source)] if catalogue.name == "folder" else []
+    )
     reader = RecordingReader(catalogue, spec)
     for at in np.flatnonzero((rows >= 0) & (is_early | is_sorted)[rows]).tolist():
         source, row = catalogue.recordings[at], int(rows[at])
@@ -57,12 +61,23 @@ def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -
     return found
 
 
+def _mixes_sensors(source: Source) -> bool:
+    """Return whether an AEDAT 2.0 file holds the events of several sensors, which were read as those of one."""
+    return source.file.lower().endswith(".aedat") and has_several_sensors(_start(source))
+
+
+def _start(source: Source) -> bytes:
+    with contextlib.suppress(EventError):
+        return read_bytes(source.path, limit=_START_BYTES)
+    return b""
+
+
 def _lacks_times(source: Source) -> bool:
     """Return whether the first words of an EVT file hold events before a time word."""
     if not source.file.lower().endswith(".raw"):
         return False
     try:
-        events = decode_evt_start(read_bytes(source.path, limit=_START_BYTES))
+        events = decode_evt_start(_start(source))
     except EventError:
         return False
     return TIMELESS in events.num_dropped

@@ -23,7 +23,7 @@ from tmkt_data.events.formats.aedat4 import num_of_other_streams
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT
 from tmkt_data.events.slices import slice_faults, unread_streams
 from tmkt_data.events.time_bins import bin_edges
-from tmkt_data.files import file_digest, read_bytes
+from tmkt_data.files import decode_text, file_digest, read_bytes
 from tmkt_data.sample_ids import normal_name
 from tmkt_data.sources.misplaced import find_misplaced
 from tmkt_data.spec import PrepareSpec
@@ -220,7 +220,8 @@ def read_digests(path: Path) -> dict[str, str]:
     Raises:
         CatalogueError: The file cannot be read, or a line is malformed.
     """
-    text = read_bytes(path, limit=_MAX_LIST_BYTES, error=CatalogueError).decode("utf-8", errors="surrogateescape")
+    data = read_bytes(path, limit=_MAX_LIST_BYTES, error=CatalogueError)
+    text = decode_text(data, errors="surrogateescape")
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         digest, gap, name = line[:64], line[64:66], line[66:]

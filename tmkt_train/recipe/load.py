@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from tmkt_data.files import decode_text
 from tmkt_train.errors import RecipeError
 from tmkt_train.recipe.explain import Layer, explain
 from tmkt_train.recipe.recipe import Recipe
@@ -195,8 +196,7 @@ def read_tables(path: Path) -> dict[str, Any]:
         num_bytes = path.stat().st_size
         if num_bytes > _MAX_BYTES:
             raise RecipeError(f"{path}: {num_bytes:,} bytes, expected a recipe of at most {_MAX_BYTES:,}")
-        # Some editors on Windows put a byte order mark first.
-        return parse_toml(path.read_text(encoding="utf-8-sig"), str(path))
+        return parse_toml(decode_text(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:

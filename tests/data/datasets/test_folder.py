@@ -12,7 +12,7 @@ from PIL import Image
 from tmkt_data import PairedFrames, PrepareSpec
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
-from tmkt_data.datasets.folder import open_folder
+from tmkt_data.datasets.folder import open_folder, read_settings
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize, validate_events
 from tmkt_data.events.write import write_events
@@ -153,6 +153,14 @@ def test_settings_that_cannot_be_are_one_line(tmp_path, settings, message):
     assert message in str(problem.value)
     assert "tmkt.toml: " in str(problem.value)
     assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_settings_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    path = tmp_path / "tmkt.toml"
+    path.write_text('# Größe\nsensor_size = [40, 30]\nunit = "ms"\n', encoding=encoding)
+    settings = read_settings(path)
+    assert (settings.sensor_size, settings.unit) == ((40, 30), "ms")
 
 
 def test_what_is_not_there_is_named(tmp_path):

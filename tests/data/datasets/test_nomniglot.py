@@ -106,6 +106,13 @@ def test_broken_times_are_one_line(tmp_path, rows, message):
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_csv_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    path = tmp_path / "0001.csv"
+    path.write_text("index,start,end\n1,10,20\n2,20,30\n", encoding=encoding)
+    assert read_slices(path) == [(1, 10, 20), (2, 20, 30)]
+
+
 def test_times_of_another_recording_are_named(tree, tmp_path):
     path = tmp_path / "0001.aedat4"
     shutil.copy(recording_of(tree, 1), path)

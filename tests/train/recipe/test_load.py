@@ -217,9 +217,10 @@ def test_toml_beyond_reason_is_one_line(tmp_path, text, found):
         assert found in left_out[0]
 
 
-def test_byte_order_mark_is_passed_over(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_mark_is_passed_over(tmp_path, encoding):
     path = tmp_path / "windows.toml"
-    path.write_text(PLAIN, encoding="utf-8-sig")
+    path.write_text(PLAIN, encoding=encoding)
     assert load_recipe(path).name == "plain"
 
 

@@ -20,6 +20,8 @@ CHIPS: dict[str, SensorSize] = {
     "DAVIS240": SensorSize(240, 180),
     "DAVIS346": SensorSize(346, 260),
 }
+_SEVERAL = ("multi", "stereo", "binocular")
+"""Words in the names of jAER's chips with more than one sensor, such as MultiDAVIS346BCamera."""
 _END = "#end of ascii header"
 _MAX_HEADER = 4 << 20
 CLOCK_RANGE_US = 1 << 32
@@ -49,7 +51,8 @@ def decode_aedat2(
         sensor_size: Size of the sensor; None takes that of the chip. Events outside are dropped.
         orientation: `raw`: addresses unchanged, polarity bit 1 is ON. `jaer`: x = W - 1 - x, y = H - 1 - y, and for
             DVS128 polarity bit 0 is ON. `cifar10dvs`, only DVS128: x = 127 - y, y = 127 - x, polarity bit 0 is ON.
-        chip: `DVS128`, `DAVIS240` or `DAVIS346`; None takes the one that the header names.
+        chip: `DVS128`, `DAVIS240` or `DAVIS346`; None takes the one that the header names, and DVS128 for `cifar10dvs`
+            where it names none.
         clock: Clock of `CLOCK_RANGE_US` that earlier pieces of the file have advanced; updated. None: a new one.
         place: Prefix of error messages.
 
@@ -58,8 +61,8 @@ def decode_aedat2(
         unwrapped where their 32 bits wrap.
 
     Raises:
-        EventError: Another version, an unknown chip, an orientation that the chip does not have, or the last word is
-            cut off.
+        EventError: Another version, an unknown chip or one of several sensors, an orientation that the chip does not
+            have, or the last word is cut off.
 
     Source: jAER's AEDAT 2.0 description; Li et al., 2017, as spikingjelly reads it (`cifar10dvs`).
 
@@ -71,7 +74,8 @@ def decode_aedat2(
     if not data.startswith(VERSION):
         raise EventError(f"{place}: starts with {data[:12]!r}, expected {VERSION!r}; AEDAT 1.0 is not read")
     lines, start = _header(data)
-    name = _chip(chip, lines, place)
+    # Only this chip has the orientation, and files of CIFAR10-DVS do not all name it.
+    name = _chip(chip, lines, place, default="DVS128" if orientation == "cifar10dvs" else None)
     if orientation not in AEDAT2_LAYOUTS or (orientation == "cifar10dvs" and name != "DVS128"):
         known = ", ".join(AEDAT2_LAYOUTS if name == "DVS128" else AEDAT2_LAYOUTS[:2])
         raise EventError(f"{place}: orientation: found {orientation!r}, expected one of {known} for {name}")
@@ -152,8 +156,14 @@ def _ends_later(data: bytes, at: int) -> bool:
     return False
 
 
-def _chip(given: str | None, lines: list[str], place: str) -> str:
-    named = given or next((line.partition(":")[2] for line in lines if line.startswith("# aechip:")), None)
+def _chip(given: str | None, lines: list[str], place: str, default: str | None) -> str:
+    stated = _stated_chip(lines)
+    if stated and _is_of_several(stated):
+        raise EventError(
+            f"{place}: chip: found {stated!r}, several sensors in one file, expected one; save the events of each "
+            "sensor in a file of its own"
+        )
+    named = given or stated or default
     found = next((name for name in CHIPS if named and name.lower() in named.lower()), None)
     if found is None:
         what = f"{named.strip()!r}" if named else "no line # AEChip"
@@ -161,6 +171,19 @@ def _chip(given: str | None, lines: list[str], place: str) -> str:
             f"{place}: chip: found {what}, expected {', '.join(CHIPS)}; give chip='DVS128' or another (--chip DVS128)"
         )
     return found
+
+
+def _stated_chip(lines: list[str]) -> str | None:
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("# aechip:")), None)
+
+
+def _is_of_several(chip: str) -> bool:
+    return any(word in chip.rpartition(".")[2] for word in _SEVERAL)
+
+
+def has_several_sensors(data: bytes) -> bool:
+    """Return whether the start of a file names a chip of several sensors, which is not read."""
+    return data.startswith(VERSION) and _is_of_several(_stated_chip(_header(data)[0]) or "")
 
 
 def _dvs128(address: NDArray[np.int64], t: NDArray[np.int64]) -> _Columns:

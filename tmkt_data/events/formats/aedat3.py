@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.errors import EventError
+from tmkt_data.errors import EventError, printable
 from tmkt_data.events.events import DecoderReport, Events, SensorSize, validate_events
 
 VERSION = b"#!AER-DAT3.1"
@@ -45,7 +45,8 @@ def decode_aedat3(
         packets of other types are skipped.
 
     Raises:
-        EventError: Another version, a header without an end, or a packet that is truncated or inconsistent.
+        EventError: Another version, packed packets (Serial-TS), a header without an end, or a packet that is truncated
+            or inconsistent.
 
     Source: iniVation's AEDAT 3.1 description.
 
@@ -60,6 +61,7 @@ def decode_aedat3(
     end = data.find(END)
     if end < 0:
         raise EventError(f"{place}: no line {END.strip().decode()} in the header; the file is truncated")
+    require_raw(data[:end], place)
     packets = [packet for packet in _packets(data, end + len(END), num_before, place) if packet.kind == _POLARITY]
     columns = [_events(data, packet) for packet in packets]
     num_read = sum(packet.number for packet in packets)
@@ -73,6 +75,21 @@ def decode_aedat3(
         sensor_size=sensor_size,
         report=DecoderReport(place, num_read, {"marked invalid": num_read - len(t)}),
     )
+
+
+def require_raw(header: bytes, place: str) -> None:
+    """Refuse a file whose packets are packed: their sizes are others than those of plain events.
+
+    Raises:
+        EventError: The header names such a format.
+    """
+    lines = header.decode("ascii", "replace").lower().splitlines()
+    found = next((line.partition(":")[2].strip() for line in lines if line.startswith("#format:")), "raw")
+    if "serial-ts" in found or "compressed" in found:
+        raise EventError(
+            f"{place}: packets of the format {printable(found[:40])}, expected raw ones; record it anew, or save it as "
+            "RAW"
+        )
 
 
 def packet_bytes(head: bytes) -> int:

@@ -158,7 +158,7 @@ def _coordinates(name: str, column: NDArray[Any], place: str) -> NDArray[np.uint
     if not len(column):
         return np.empty(0, np.uint16)
     if column.dtype.kind == "f" and not (np.isfinite(column).all() and (column == np.rint(column)).all()):
-        raise EventError(f"{place}: {name} has fractions, expected pixels; check the order of the columns")
+        raise EventError(_fractions(name, column, place))
     smallest, largest = (value.item() for value in (column.min(), column.max()))
     if not 0 <= smallest <= largest <= MAX_COORDINATE:
         raise EventError(
@@ -166,6 +166,17 @@ def _coordinates(name: str, column: NDArray[Any], place: str) -> NDArray[np.uint
             "of the columns"
         )
     return column.astype(np.uint16)
+
+
+def _fractions(name: str, column: NDArray[Any], place: str) -> str:
+    if not np.isfinite(column).all():
+        return f"{place}: {name} holds NaN or infinity, expected whole pixels; clean the recording first"
+    example = column[column != np.rint(column)][0].item()
+    if np.abs(column).max() <= 1:
+        what = "normalized coordinates, or times if the order of the columns is another; scale them to the sensor"
+    else:
+        what = "undistorted or resampled coordinates; take the raw recording, or round them"
+    return f"{place}: {name} has fractions, such as {example:g}, expected whole pixels; these are probably {what}"
 
 
 def _polarities(column: NDArray[Any], place: str) -> NDArray[np.bool_]:

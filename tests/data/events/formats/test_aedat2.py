@@ -88,6 +88,24 @@ def test_a_word_may_begin_like_a_line_of_the_header():
         assert naive.rows_of(events)[0] == (5, 7, 143, False)
 
 
+@pytest.mark.parametrize("chip", ["MultiDAVIS346BCamera", "MultiDVS128CameraChip", "DVS128StereoPair"])
+@pytest.mark.parametrize("given", [None, "DAVIS346"])
+def test_a_camera_of_several_sensors_is_refused(chip, given):
+    data = head(chip) + struct.pack(">2I", (14 << 22) | (7 << 12), 5)
+    with pytest.raises(
+        EventError, match=rf"^a\.aedat: chip: found '.*{chip.lower()}', several sensors in one file, exp"
+    ):
+        decode_aedat2(data, chip=given, place="a.aedat")
+
+
+def test_cifar10dvs_needs_no_name_of_the_chip():
+    words = bytes.fromhex("0000090b000003e8")
+    unnamed = decode_aedat2(b"#!AER-DAT2.0\r\n" + words, orientation="cifar10dvs")
+    named = decode_aedat2(head("DVS128") + words, orientation="cifar10dvs")
+    assert naive.rows_of(unnamed) == naive.rows_of(named) == [(1000, 118, 122, False)]
+    assert unnamed.sensor_size == (128, 128)
+
+
 def test_a_huge_header_and_no_events():
     long = b"".join(b"# <entry key='%d'/>\n" % number for number in range(2100))
     events = decode_aedat2(b"#!AER-DAT2.0\n" + long + b"# AEChip: DVS128\n")

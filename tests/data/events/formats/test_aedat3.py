@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.formats.aedat3 import decode_aedat3
+from tmkt_data.events.read import Reading
+from tmkt_data.events.stream import read_pieces
 
 MISFIT = "and overflow 0, expected sizes that fit; the file is damaged"
 HEAD = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"
@@ -52,6 +54,17 @@ def test_decode_gives_back_what_a_plain_encoder_wrote(packets):
     invalid = len(polarity) - len(rows)
     assert events.num_dropped == ({"marked invalid": invalid} if invalid else {})
     assert events.num_read == len(polarity)
+
+
+@pytest.mark.parametrize("name", ["Serial-TS", "Compressed", "Serial-TS,PNGFrames"])
+def test_packed_packets_are_refused_by_name(tmp_path, name):
+    data = HEAD.replace(b"RAW", name.encode()) + EXAMPLE[:-3]
+    message = rf"^a\.aedat: packets of the format {name.lower()}, expected raw ones; record it anew, or save it as RAW$"
+    with pytest.raises(EventError, match=message):
+        decode_aedat3(data, place="a.aedat")
+    (tmp_path / "a.aedat").write_bytes(data)
+    with pytest.raises(EventError, match=message):
+        list(read_pieces(tmp_path / "a.aedat", Reading()))
 
 
 @settings(deadline=None, max_examples=200)

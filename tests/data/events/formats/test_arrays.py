@@ -191,7 +191,21 @@ def test_two_members_of_one_name_are_refused():
         ),
         (
             npz(**columns(y=np.array([0.5, 2]))),
-            "y has fractions, expected pixels; check the order of the columns",
+            (
+                "y has fractions, such as 0.5, expected whole pixels; these are probably undistorted or resampled "
+                "coordinates; take the raw recording, or round them"
+            ),
+        ),
+        (
+            npz(**columns(x=np.array([0.25, 0.5]))),
+            (
+                "x has fractions, such as 0.25, expected whole pixels; these are probably normalized coordinates, or "
+                "times if the order of the columns is another; scale them to the sensor"
+            ),
+        ),
+        (
+            npz(**columns(x=np.array([np.nan, 2]))),
+            "x holds NaN or infinity, expected whole pixels; clean the recording first",
         ),
         (
             npz(**columns(p=np.array([0, 2]))),
