@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def _read_options(function: Any) -> Any:
     options = [
         click.option("--sensor", "sensor_size", type=SENSOR, metavar="WxH", help="Sensor; events outside are dropped."),
-        click.option("--columns", metavar="ORDER", help="Column order of a plain array, such as xytp."),
+        click.option("--columns", metavar="ORDER", help="Column order of a plain array or HDF5 table, such as xytp."),
         click.option("--unit", help="Time unit of NumPy, HDF5 and MATLAB files: s | ms | us | ns."),
         click.option("--orientation", help="AEDAT 2.0: raw | jaer | cifar10dvs.  [default: raw]"),
         click.option("--keys", help="Paths of HDF5 columns: t=PATH,x=PATH,y=PATH,p=PATH."),

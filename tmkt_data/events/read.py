@@ -82,7 +82,7 @@ class Reading(NamedTuple):
 
 NOTHING_GIVEN = Reading()
 _TAKEN_BY: dict[str, tuple[EventFormat, ...]] = {
-    "columns": ("npy", "npz"),
+    "columns": ("npy", "npz", "hdf5"),
     "unit": ("npy", "npz", "mat", "hdf5"),
     "orientation": ("aedat2",),
     "chip": ("aedat2",),
@@ -102,7 +102,8 @@ def read_events(path: str | Path, **options: Unpack[ReadOptions]) -> EventArray:
         **options: What the file leaves open, each optional.
 
             `sensor_size`: size of the sensor; events outside are dropped. Default: the size that the file declares.
-            `columns`: order of the columns of a plain array, such as `xytp`; it is never guessed.
+            `columns`: order of the columns of a plain array, or of an HDF5 table of shape (N, 4), such as `xytp`; it is
+            never guessed.
             `unit`: unit of the times of NumPy, MATLAB and HDF5 files, `s`, `ms`, `us` or `ns`. Default: `us` for
             integers; for floating-point times it is required.
             `orientation`: `raw` (default), `jaer` or `cifar10dvs` for AEDAT 2.0, see `decode_aedat2`.
@@ -223,6 +224,6 @@ def decode_recording(data: bytes, path: Path, reading: Reading) -> Events:
             # h5py takes long to load, and most recordings are none of its.
             from tmkt_data.events.formats.hdf5 import load_hdf5
 
-            return load_hdf5(path, sensor_size=size, keys=reading.keys, unit=reading.unit)
+            return load_hdf5(path, sensor_size=size, keys=reading.keys, unit=reading.unit, columns=reading.columns)
         case "mat":
             return decode_matlab(data, sensor_size=size, unit=reading.unit, place=place)

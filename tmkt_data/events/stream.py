@@ -149,7 +149,9 @@ def _decode_pieces(path: Path, reading: Reading, piece_bytes: int) -> Iterator[E
         case "hdf5":
             from tmkt_data.events.formats.hdf5 import hdf5_pieces
 
-            yield from hdf5_pieces(path, num_events, sensor_size=size, keys=reading.keys, unit=reading.unit)
+            yield from hdf5_pieces(
+                path, num_events, sensor_size=size, keys=reading.keys, unit=reading.unit, columns=reading.columns
+            )
         case "mat":
             raise EventError(f"{place}: MATLAB 5 files are not read in pieces; save it with -v7.3, which is")
 

@@ -38,18 +38,21 @@ def load_hdf5(
     sensor_size: SensorSize | None = None,
     keys: str | None = None,
     unit: TimeUnit | None = None,
+    columns: str | None = None,
 ) -> Events:
     """Read a recording from an HDF5 file.
 
     Layouts known without `keys`: columns t, x, y and p (or usual other names) in a group `events` (DSEC, with
-    `t_offset` added) or at the root (also MATLAB 7.3), and Prophesee's table `CD/events`. Nothing else is guessed.
+    `t_offset` added) or at the root (also MATLAB 7.3); Prophesee's table `CD/events`; and, where the order of its
+    columns is given, a table of shape (N, 4), such as those of v2e and MVSEC. Nothing else is guessed.
 
     Args:
         path: The file.
         sensor_size: Size of the sensor; events outside are dropped. None takes what the file declares, if it does.
         keys: Paths of the columns, such as `"t=raw/ts,x=raw/x,y=raw/y,p=raw/pol"`, or `"table=raw/events"` for one
-            table with fields.
+            table with fields or of shape (N, 4).
         unit: Unit of the times; integers are microseconds by default.
+        columns: Order of the columns of a table of shape (N, 4), such as `txyp`; it is never guessed.
 
     Returns:
         The validated record. Polarity may be bool, 0 and 1, or -1 and 1. The variables of a MATLAB 7.3 file are read as
@@ -62,17 +65,23 @@ def load_hdf5(
     Source: Gehrig et al., DSEC, RA-L 2021; Prophesee Metavision, HDF5 event file format.
     """
     is_matlab = _is_matlab(path)
-    return _events(_ask(path, keys, None), sensor_size, unit, path.name, is_matlab, Clock(WORD_RANGE))
+    return _events(_ask(path, keys, columns, None), sensor_size, unit, path.name, is_matlab, Clock(WORD_RANGE))
 
 
 def hdf5_pieces(
-    path: Path, num_events: int, *, sensor_size: SensorSize | None, keys: str | None, unit: TimeUnit | None
+    path: Path,
+    num_events: int,
+    *,
+    sensor_size: SensorSize | None,
+    keys: str | None,
+    unit: TimeUnit | None,
+    columns: str | None = None,
 ) -> Iterator[Events]:
     """Read a recording in pieces of about `num_events`; arguments and errors as `load_hdf5`."""
     is_matlab, clock = _is_matlab(path), Clock(WORD_RANGE)
     start = 0
     while True:
-        answer = _ask(path, keys, (start, num_events))
+        answer = _ask(path, keys, columns, (start, num_events))
         num_read = min(map(len, answer.columns.values()))
         yield _events(answer, sensor_size, unit, path.name, is_matlab, clock)
         start += num_read
@@ -105,7 +114,7 @@ def _events(
     )
 
 
-def _ask(path: Path, keys: str | None, part: tuple[int, int] | None) -> Answer:
+def _ask(path: Path, keys: str | None, order: str | None, part: tuple[int, int] | None) -> Answer:
     num_bytes = path.stat().st_size
     limit_s = TIME_LIMIT_S + (num_bytes if part is None else min(num_bytes, MAX_PART_BYTES)) / BYTES_PER_S
-    return _WORKER.ask(path, [keys, part], limit_s)
+    return _WORKER.ask(path, [keys, order, part], limit_s)

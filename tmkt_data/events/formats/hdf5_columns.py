@@ -23,6 +23,8 @@ _NAMES = {
     "y": ("y", "ys"),
     "p": ("p", "pol", "polarity", "polarities", "ps"),
 }
+_MOST_GROUPS = 256
+_DEEPEST = 4
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 """What h5py raises on damaged files, and on data that needs a missing filter."""
 
@@ -57,12 +59,13 @@ class Found(NamedTuple):
     length: int
 
 
-def read_columns(path: Path, keys: str | None, part: Part | None = None) -> Found:
+def read_columns(path: Path, keys: str | None, order: str | None = None, part: Part | None = None) -> Found:
     """Read the columns of a recording, or a part of them.
 
     Args:
         path: An HDF5 file.
         keys: As in `load_hdf5`.
+        order: As `columns` in `load_hdf5`.
         part: The events to read; None reads all.
 
     Raises:
@@ -72,11 +75,16 @@ def read_columns(path: Path, keys: str | None, part: Part | None = None) -> Foun
     try:
         with open_hdf5(h5py.File, path) as file:
             reader = _Reader(file, path.stat().st_size, place, part)
+            reader.order = _parse_order(order, place)
             if keys is not None:
                 columns, table = reader.by_keys(_parse_keys(keys, place))
                 origin = 0
             else:
                 columns, table, origin = reader.known()
+            if order is not None and not reader.is_plain:
+                raise EventError(
+                    f"{place}: columns: found {order!r}, expected none for columns with names; leave it out (--columns)"
+                )
             return Found(columns, reader.declared_size(table), origin, reader.length())
     except EventError:
         raise
@@ -85,6 +93,12 @@ def read_columns(path: Path, keys: str | None, part: Part | None = None) -> Foun
         if is_refused(broken):
             raise EventError(f"{path}: cannot be read ({reason}); check the file and its disk") from None
         raise EventError(f"{place}: cannot be read as HDF5 ({reason}); it is damaged, fetch it again") from None
+
+
+def _parse_order(order: str | None, place: str) -> str | None:
+    if order is not None and sorted(order) != sorted("txyp"):
+        raise EventError(f"{place}: columns: found {order!r}, expected the letters of 'txyp' in some order")
+    return order
 
 
 def _parse_keys(text: str, place: str) -> dict[str, str]:
@@ -105,6 +119,10 @@ class _Reader:
         self._num_bytes = num_bytes
         self._left = MAX_RATIO * num_bytes + FREE_BYTES
         self._lengths: dict[str, int] = {}
+        self.order: str | None = None
+        """Order of the columns of a table without names."""
+        self.is_plain = False
+        """Whether the events were read from such a table."""
 
     def by_keys(self, keys: Mapping[str, str]) -> tuple[Columns, str]:
         if "table" in keys:
@@ -122,11 +140,35 @@ class _Reader:
             if all(len(names) == 1 for names in found.values()):
                 columns = self._columns({letter: prefix + names[0] for letter, names in found.items()})
                 return columns, "", self._offset(columns["t"])
+        tables = self._plain_tables()
+        if len(tables) == 1:
+            return self._table(tables[0]), tables[0], 0
+        if tables:
+            raise EventError(
+                f"{self._place}: found {len(tables)} tables of four columns ({', '.join(map(ascii, tables[:4]))}), "
+                f"expected one; give its path, keys={f'table={tables[0]}'!a} (--keys)"
+            )
         held = ", ".join(sorted(map(ascii, self._file))[:6]) or "nothing"
         raise EventError(
             f"{self._place}: found {held}, expected events/t, x, y and p, or CD/events; give their paths, "
             "keys='t=PATH,x=PATH,y=PATH,p=PATH' (--keys)"
         )
+
+    def _plain_tables(self) -> list[str]:
+        """Return the paths of all tables of four columns without names, of which v2e writes one and MVSEC two."""
+        found: list[str] = []
+        groups = [""]
+        while groups and len(groups) < _MOST_GROUPS:
+            group = groups.pop()
+            for name in sorted(self._file[group or "/"].keys()):
+                path = f"{group}/{name}".strip("/")
+                link = self._file.get(path, getlink=True)
+                at = self._file[path] if isinstance(link, h5py.HardLink) else None
+                if isinstance(at, h5py.Group) and path.count("/") < _DEEPEST:
+                    groups.append(path)
+                elif isinstance(at, h5py.Dataset) and _is_plain(at):
+                    found.append(path)
+        return sorted(found)
 
     def declared_size(self, table: str) -> SensorSize | None:
         """Return the size in Prophesee's attribute `geometry` of a table or the file, such as `640x480`."""
@@ -194,14 +236,14 @@ class _Reader:
             )
         return found
 
-    def _read(self, path: str, found: Any, step: int) -> NDArray[Any]:
-        """Read a column or table, or the requested part of it."""
+    def _read(self, path: str, found: Any, step: int, axis: int) -> NDArray[Any]:
+        """Read a column or table, or the requested part of it along an axis."""
         if found.attrs.get("MATLAB_empty", 0):
             # In place of an empty variable MATLAB stores its sizes.
             self._lengths[path] = 0
             return np.empty(0, found.dtype)
-        self._lengths[path] = found.size
-        rows = self._rows(found, step)
+        self._lengths[path] = found.shape[axis] if found.shape else found.size
+        rows = self._rows(found, step, axis)
         try:
             return np.asarray(found[rows])
         except OSError as broken:
@@ -216,11 +258,10 @@ class _Reader:
                 "Prophesee's ECF; convert it without the filter, or take the .raw file"
             ) from None
 
-    def _rows(self, found: Any, step: int) -> Any:
+    def _rows(self, found: Any, step: int, axis: int) -> Any:
         """Return the index of the requested part, rounded up to whole steps."""
         if self._part is None or not found.shape:
             return ()
-        axis = _long_axis(found)
         count = -(-self._part.num_events // step) * step
         index: list[Any] = [slice(None)] * found.ndim
         index[axis] = slice(self._part.start, self._part.start + count)
@@ -234,14 +275,33 @@ class _Reader:
                     f"{self._place}: {paths[name]} has shape {column.shape}, expected one column; check --keys"
                 )
         step = max(map(_rows_unpacked_at_once, found.values()))
-        return {name: self._read(paths[name], column, step).reshape(-1) for name, column in found.items()}
+        return {
+            name: self._read(paths[name], column, step, _long_axis(column)).reshape(-1)
+            for name, column in found.items()
+        }
 
     def _table(self, path: str) -> Columns:
         found = self._dataset(path)
+        if _is_plain(found):
+            return self._plain_table(path, found)
         if found.dtype.names is None or found.ndim != 1:
             raise EventError(f"{self._place}: {path} is no table with fields, expected x, y, p and t; check --keys")
-        values = self._read(path, found, _rows_unpacked_at_once(found))
+        values = self._read(path, found, _rows_unpacked_at_once(found), 0)
         return {name: values[name] for name in found.dtype.names}
+
+    def _plain_table(self, path: str, found: Any) -> Columns:
+        if self.order is None:
+            raise EventError(
+                f"{self._place}: {path} has four columns without names; give their order, columns='txyp' or the like "
+                "(--columns txyp)"
+            )
+        self.is_plain = True
+        values = self._read(path, found, int(found.chunks[0]) if found.chunks else 1, 0)
+        return {letter: values[:, at] for at, letter in enumerate(self.order)}
+
+
+def _is_plain(found: Any) -> bool:
+    return bool(found.dtype.names is None and found.ndim == 2 and found.shape[1] == 4)
 
 
 def _long_axis(found: Any) -> int:

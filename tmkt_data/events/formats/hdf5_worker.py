@@ -19,7 +19,7 @@ def serve() -> None:
 
 
 def _answers(path: Path, question: list[Any]) -> Iterator[Answer]:
-    keys, part = question
+    keys, order, part = question
     limit_memory(path, 1 << 40 if part is None else _PART_BYTES)
-    found = read_columns(path, keys, None if part is None else Part(*part))
+    found = read_columns(path, keys, order, None if part is None else Part(*part))
     yield Answer(found.columns, [found.sensor_size, found.origin, found.length])

@@ -24,6 +24,8 @@ from tmkt_data.errors import EventError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.formats import hdf5
 from tmkt_data.events.formats.hdf5 import load_hdf5
+from tmkt_data.events.read import Reading
+from tmkt_data.events.stream import read_pieces
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
 import fuzz_hdf5
@@ -146,6 +148,51 @@ if pid:
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "4\n4\n"), done.stderr
+
+
+def four_columns(path, order="txyp", dtype="u4", unit_us=1, name="events", **options):
+    """Write events as v2e does, in uint32 microseconds, or as MVSEC, in float64 seconds and -1 or 1."""
+    by_letter = {"t": T / unit_us, "x": X, "y": Y, "p": P if dtype == "u4" else 2.0 * P - 1}
+    with h5py.File(path, "a") as file:
+        file.create_dataset(
+            name, data=np.column_stack([by_letter[letter] for letter in order]).astype(dtype), **options
+        )
+    return path
+
+
+def test_a_table_of_four_columns_is_read_in_the_order_that_is_given(tmp_path):
+    v2e = four_columns(tmp_path / "a.h5", chunks=(2, 4), maxshape=(None, 4), compression="gzip")
+    order = (
+        r"^a\.h5: events has four columns without names; give their order, columns='txyp' or the like \(--columns txyp"
+    )
+    for keys in (None, "table=events"):
+        with pytest.raises(EventError, match=order):
+            read_events(v2e, keys=keys)
+        assert read_events(v2e, columns="txyp", keys=keys).tolist() == ROWS
+    assert CliRunner().invoke(main, ["events", str(v2e), "--columns", "txyp"]).exit_code == 0
+    pieces = read_pieces(v2e, Reading(columns="txyp"), 16)
+    assert [row for piece in pieces for row in naive.rows_of(piece)] == ROWS
+    with pytest.raises(
+        EventError, match=r"^a\.h5: columns: found 'xyt', expected the letters of 'txyp' in some order$"
+    ):
+        read_events(v2e, columns="xyt")
+    with pytest.raises(
+        EventError, match=r"^b\.h5: columns: found 'txyp', expected none for columns with names; leave it"
+    ):
+        read_events(write(tmp_path / "b.h5", LAYOUTS["root"]), columns="txyp")
+
+
+def test_one_of_two_tables_has_to_be_named(tmp_path):
+    path = tmp_path / "a.h5"
+    for side in ("left", "right"):
+        four_columns(path, "xytp", "f8", 1e6, f"davis/{side}/events")
+    with pytest.raises(
+        EventError,
+        match=r"^a\.h5: found 2 tables of four columns \('davis/left/events', 'davis/right/events'\), expected one; "
+        r"give its path, keys='table=davis/left/events' \(--keys\)$",
+    ):
+        read_events(path, columns="xytp", unit="s")
+    assert read_events(path, keys="table=davis/right/events", columns="xytp", unit="s").tolist() == ROWS
 
 
 def test_any_other_layout_wants_its_keys(tmp_path):
