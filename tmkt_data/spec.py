@@ -45,12 +45,14 @@ ClassSet = Literal["all", "objects"]
 Bake = Literal["none", "repeat", "poisson"]
 PolarityRule = Literal["as-is", "inverted"]
 TimeRange = Literal["whole", "robust"]
+DuplicateRule = Literal["refuse", "together", "keep"]
 Side = Literal["recordings", "images", ""]
 """A side of a dataset; empty for neither."""
 PrepareStage = Literal["recordings", "images", "writing"]
 """What `prepare` is doing; the unit of its progress."""
 Sync = Literal["nothing", "content", "name"]
 """What is forced to disk before a written file counts as written."""
+Severity = Literal["warning", "error"]
 MarkKind = Literal["fill", "edge", "marker"]
 
 KT = "KT"
@@ -195,6 +197,12 @@ class PrepareSpec:
         "whole",
         "Which events are binned. robust: those no farther from the 5th to the 95th percentile of the times than these "
         "are apart, so that a few stray times do not stretch a recording; the others count as outside the bins.",
+    )
+    duplicates: DuplicateRule | None = option(
+        None,
+        "Recordings or images of equal content in different splits. refuse: an error; together: they move into one "
+        "split with their twins; keep: they stay, and are counted.",
+        absent="keep where the splits are published, otherwise refuse",
     )
 
     def __post_init__(self) -> None:

@@ -36,6 +36,7 @@ OTHER_VALUES = {
     "background_us": 3000,
     "image_decode": "scaled",
     "time_range": "robust",
+    "duplicates": "together",
 }
 SPECS = st.builds(
     PrepareSpec,

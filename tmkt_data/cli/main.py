@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,14 @@ import click
 from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, print_rows, progress_bar, say
 from tmkt_data.cli.encoders import print_encoders
 from tmkt_data.cli.events import convert, events
-from tmkt_data.cli.prepare import prepare, print_event_counts, print_skipped
+from tmkt_data.cli.prepare import duplicate_rows, prepare, print_event_counts, print_skipped
 from tmkt_data.cli.sources import doctor, download
 
 if TYPE_CHECKING:
-    from tmkt_data.cache.reader import CacheInfo
+    from tmkt_data.cache.reader import Cache, CacheInfo
+    from tmkt_data.pairs.class_fit import Interval
+    from tmkt_data.pairs.near_duplicates import NearDuplicates
+    from tmkt_data.pairs.report import Alignment, PairReport
 
 _MAX_PROBLEMS = 10
 
@@ -104,7 +108,8 @@ def _reading_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _print_splits(cache: Any) -> None:
+def _print_splits(cache: Cache) -> None:
+    from tmkt_data.datasets.duplicates import duplicates_in
     from tmkt_data.datasets.splits import PROTOCOLS, SPLIT_CODES, split_digest
 
     for protocol in PROTOCOLS:
@@ -115,6 +120,9 @@ def _print_splits(cache: Any) -> None:
         )
         digest = split_digest(cache.event_ids, codes["events"])
         say(f"  {protocol:<15} {', '.join(parts)}   digest {digest}")
+        copies = duplicates_in(cache.tables, protocol).text
+        if copies:
+            say(f"  {'':<15} {copies}")
 
 
 @main.command()
@@ -192,7 +200,10 @@ def preview(file: Path, out: Path | None, samples: int, **choices: Any) -> None:
 @click.option("--encoders/--no-encoders", default=True, show_default=True, help="Compare the image encoders.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def pairs(file: Path, alignment: bool, encoders: bool, as_json: bool, **choices: Any) -> None:
-    """Check a pairing: label agreement, leaks of held-out images, alignment of twins."""
+    """Check a pairing: label agreement, leaks, copies across splits, alignment of twins.
+
+    Exit code 1 if the pairing looks wrong.
+    """
     import json
 
     from tmkt_data.pairs.encoder_distance import compare_encoders
@@ -200,12 +211,21 @@ def pairs(file: Path, alignment: bool, encoders: bool, as_json: bool, **choices:
     from tmkt_data.pairs.report import report_pairs
 
     frames = PairedFrames(file, **choices)
-    report = report_pairs(frames, alignment=alignment)
+    report = report_pairs(frames, alignment=alignment, thorough=True)
     comparison = compare_encoders(frames) if encoders else None
     if as_json:
         told = {"encoders": None if comparison is None else comparison.to_dict()}
         click.echo(json.dumps(report.to_dict() | told, indent=2))
-        return
+    else:
+        _print_pairs(report)
+        if comparison is not None:
+            print_encoders(comparison)
+        _print_pair_verdicts(report)
+    if report.looks_wrong:
+        sys.exit(1)
+
+
+def _print_pairs(report: PairReport) -> None:
     print_rows(
         [
             ("pairing", f"{report.pairing}, {report.split} of {report.protocol}"),
@@ -220,19 +240,37 @@ def pairs(file: Path, alignment: bool, encoders: bool, as_json: bool, **choices:
                 f"{report.num_reachable_heldout} in the pool, with a recording in another split",
             ),
             ("twins drawn", f"{report.twin_share:.1%} of the pairs of epoch 0"),
+            *duplicate_rows(report.duplicates),
         ]
     )
+    if report.near_duplicates is not None:
+        _print_near_duplicates(report.near_duplicates)
     if report.alignment is not None:
         _print_alignment(report.alignment)
-    if comparison is not None:
-        print_encoders(comparison)
+
+
+def _print_pair_verdicts(report: PairReport) -> None:
+    click.echo()
+    for verdict in report.verdicts:
+        say(f"{verdict.severity}: {verdict.text}")
+    if not report.verdicts:
+        say("nothing found that speaks against training on these pairs")
+
+
+def _print_near_duplicates(near: NearDuplicates) -> None:
+    print_rows(
+        [("near-duplicates", f"{near.num_images} of {near.num_compared} val and test images, in earlier splits")]
+    )
+    for example in near.examples:
+        print_rows([("", example)])
 
 
 def _figure(value: float | None, form: str) -> str:
     return "nothing to compare" if value is None else format(value, form)
 
 
-def _print_alignment(alignment: Any) -> None:
+def _print_alignment(alignment: Alignment) -> None:
+    fit = alignment.own_above_class
     click.secho(f"\nalignment of {alignment.num_recordings} recordings (event density with image gradient)", bold=True)
     print_rows(
         [
@@ -240,8 +278,13 @@ def _print_alignment(alignment: Any) -> None:
                 "own image",
                 f"{alignment.own:.3f}   ({alignment.own_as_cached:.3f} as cached, motion left in, no shift)",
             ),
-            ("same class", f"{alignment.same_class:.3f}"),
-            ("other classes", f"{alignment.other_class:.3f}"),
-            ("own image is best", f"{alignment.own_is_best:.1%}"),
+            ("same class", _figure(alignment.same_class, ".3f")),
+            ("other classes", _figure(alignment.other_class, ".3f")),
+            ("own image is best", _figure(alignment.own_is_best, ".1%")),
+            ("own above class", "nothing to compare" if fit is None else _share_text(fit)),
         ]
     )
+
+
+def _share_text(fit: Interval) -> str:
+    return f"{fit.mean:.1%} of the others score lower   (99 % interval {fit.low:.1%} to {fit.high:.1%}, chance 50 %)"

@@ -22,6 +22,7 @@ from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, PrepareSpec
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
     from tmkt_data.datasets.catalogue import Catalogue
+    from tmkt_data.datasets.duplicates import Duplicates
     from tmkt_data.prepare.plan import PreparePlan
 
 _ANY = click.Path(path_type=Path)
@@ -217,6 +218,35 @@ def _fail_unreadable(problems: dict[str, str], name: str) -> None:
     )
 
 
+def duplicate_rows(found: Duplicates) -> list[tuple[str, str]]:
+    """Return what is printed of samples of equal content."""
+    if not found.repeated_recordings + found.repeated_images:
+        return [("equal content", "none, no recording or image is a copy of another one")]
+    here = f"{found.repeated_recordings} recordings and {found.repeated_images} images have the content of another one"
+    rows = [
+        ("equal content", f"{here}, {found.recordings} and {found.images} of val and test that of an earlier split")
+    ]
+    return rows + [("", example) for example in found.examples]
+
+
+def _print_verdicts(path: Path, name: str) -> None:
+    """Print what speaks against training on a cache."""
+    from tmkt_data.cache.format import table_text
+    from tmkt_data.cache.reader import Cache, read_cache_info, read_tables
+    from tmkt_data.pairs.verdicts import CacheTables, table_names, table_verdicts
+
+    tables = read_tables(path, ["class_names", *table_names("twin-disjoint")])
+    known = CacheTables(tables, table_text(tables["class_names"]), read_cache_info(path).spec)
+    verdicts = list(table_verdicts(known, "twin-disjoint"))
+    if name == "folder":
+        # Published datasets come with their pairing; `pairs` looks at the content of all.
+        from tmkt_data.pairs.report import swap_verdicts
+
+        verdicts += swap_verdicts(Cache(path))
+    for verdict in verdicts:
+        say(f"{verdict.severity}: {verdict.text}")
+
+
 def _report_cache(plan: PreparePlan) -> None:
     from tmkt_data.cache.format import FILTER_TABLES
     from tmkt_data.cache.reader import read_cache_info, read_tables
@@ -268,6 +298,7 @@ _COUNTS = ("num_read", "num_no_event", "num_outside_sensor", "num_outside_bins")
 
 
 def _print_next(path: Path, name: str, spec: PrepareSpec) -> None:
+    _print_verdicts(path, name)
     from tmkt_data.datasets.registry import dataset_info, default_spec
 
     quoted = shlex.quote(str(path))

@@ -11,11 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.reader import Cache
+from tmkt_data.datasets.duplicates import NO_DUPLICATES, Duplicates, duplicates_in
 from tmkt_data.datasets.splits import SplitCode
-from tmkt_data.pairs.alignment import best_correlation, event_density, image_gradient, saccade_displacement
+from tmkt_data.pairs.class_fit import (
+    LEAST_RECORDINGS,
+    WEAK,
+    Interval,
+    Scorer,
+    find_swapped_classes,
+    mean_share,
+    share_below,
+    some_others,
+)
+from tmkt_data.pairs.near_duplicates import NearDuplicates, find_near_duplicates
 from tmkt_data.pairs.paired_frames import PairedFrames
-
-OTHERS_PER_RECORDING = 8
+from tmkt_data.pairs.verdicts import CacheTables, Verdict, table_verdicts
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Alignment:
         same_class: With other images of the same class, computed like `own`.
         other_class: With images of other classes, computed like `own`.
         own_is_best: Share of recordings whose twin image scores higher than all others compared.
+        own_above_class: Mean share of the other images of the class that score lower than the twin image, with its
+            99 % interval; of the other classes where a class has one image. In a shuffled pairing it is near 0.5.
 
     A value is None if there was nothing to compare.
     """
@@ -39,6 +51,7 @@ class Alignment:
     same_class: float | None
     other_class: float | None
     own_is_best: float | None
+    own_above_class: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,9 @@ class PairReport:
             test; expected to be 0.
         twin_share: Share of pairs in one epoch that are twins.
         alignment: Alignment of twins; None if not requested or without twins.
+        duplicates: Samples of val and test whose content is in an earlier split too.
+        near_duplicates: Images of val and test that nearly equal one of an earlier split; None if not requested.
+        verdicts: What speaks against training on these pairs, errors first; empty for nothing.
     """
 
     protocol: str
@@ -71,18 +87,32 @@ class PairReport:
     num_reachable_heldout: int
     twin_share: float
     alignment: Alignment | None = None
+    duplicates: Duplicates = NO_DUPLICATES
+    near_duplicates: NearDuplicates | None = None
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def looks_wrong(self) -> bool:
+        """Whether a verdict is an error."""
+        return any(verdict.severity == "error" for verdict in self.verdicts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        values["duplicates"] = self.duplicates._asdict()
+        if self.alignment is not None and self.alignment.own_above_class is not None:
+            values["alignment"]["own_above_class"] = self.alignment.own_above_class._asdict()
+        return values
 
 
-def report_pairs(frames: PairedFrames, *, alignment: bool = False) -> PairReport:
+def report_pairs(frames: PairedFrames, *, alignment: bool = False, thorough: bool = False) -> PairReport:
     """Check every pair of the current epoch, and every image that could be drawn.
 
     Args:
         frames: Pairs of one split.
         alignment: Whether to measure alignment too, which takes a few seconds.
+        thorough: Whether to look for near-duplicates, and with `alignment` for swapped classes, which takes as long
+            again.
     """
     cache = frames.cache
     rows = frames.image_rows(np.arange(len(frames)), np.zeros(len(frames), np.int64))
@@ -91,6 +121,11 @@ def report_pairs(frames: PairedFrames, *, alignment: bool = False) -> PairReport
     paired = rows >= 0
     agreement = float((image_labels[rows[paired]] == frames.labels[paired]).mean()) if paired.any() else 1.0
     pool_sizes = frames.pools.sizes()[np.unique(frames.labels)]
+    measured = measure_alignment(cache) if alignment else None
+    num_heldout = _count_heldout(cache, frames, reachable)
+    leaks = _leak_verdicts(frames, agreement, num_heldout)
+    fits = [*(swap_verdicts(cache) if alignment and thorough else ()), *_fit_verdicts(measured)]
+    verdicts = [*leaks, *fits, *table_verdicts(CacheTables.of(cache), frames.protocol)]
     return PairReport(
         protocol=frames.protocol,
         split=frames.split,
@@ -100,9 +135,12 @@ def report_pairs(frames: PairedFrames, *, alignment: bool = False) -> PairReport
         pool_size=len(reachable),
         smallest_pool=int(pool_sizes.min()) if frames.pairing == "same-class" else len(reachable),
         label_agreement=agreement,
-        num_reachable_heldout=_count_heldout(cache, frames, reachable),
+        num_reachable_heldout=num_heldout,
         twin_share=float((rows[paired] == frames.twins[paired]).mean()) if paired.any() else 0.0,
-        alignment=measure_alignment(cache) if alignment else None,
+        alignment=measured,
+        duplicates=duplicates_in(cache.tables, frames.protocol),
+        near_duplicates=find_near_duplicates(cache, frames.protocol) if thorough else None,
+        verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.severity != "error")),
     )
 
 
@@ -130,6 +168,49 @@ def _count_heldout(cache: Cache, frames: PairedFrames, reachable: NDArray[np.int
     return int(np.isin(twins[held_out], reachable).sum())
 
 
+def _leak_verdicts(frames: PairedFrames, agreement: float, num_heldout: int) -> list[Verdict]:
+    found = []
+    if agreement < 1:
+        found.append(Verdict("error", f"{1 - agreement:.1%} of the pairs have two labels; prepare the cache again"))
+    if num_heldout:
+        text = f"{num_heldout} images of held-out recordings may be drawn for {frames.split}"
+        # Asked for with another pool, to measure the effect.
+        is_meant = frames.image_pool != "split"
+        found.append(Verdict("warning" if is_meant else "error", f"{text}; accuracy on them is optimistic"))
+    return found
+
+
+def _fit_verdicts(alignment: Alignment | None) -> list[Verdict]:
+    """Return whether the twins fit, from the interval of `own_above_class`."""
+    fit = None if alignment is None else alignment.own_above_class
+    if alignment is None or fit is None or alignment.own is None or fit.low > 0.5:
+        return []
+    figures = f"better than {fit.mean:.0%} of them, 99 % interval {fit.low:.0%} to {fit.high:.0%}, by chance 50 %"
+    if alignment.num_recordings < LEAST_RECORDINGS or fit.high >= WEAK:
+        return [Verdict("warning", f"whether the pairing is right cannot be told: own images fit {figures}")]
+    others = alignment.same_class if alignment.same_class is not None else alignment.other_class
+    return [
+        Verdict(
+            "error",
+            f"this pairing looks wrong: own images fit the recordings no better than others ({alignment.own:.3f} and "
+            f"{others:.3f}; {figures}); are names of one side mixed up, or is it rotated or mirrored (--orientation)?",
+        )
+    ]
+
+
+def swap_verdicts(cache: Cache) -> tuple[Verdict, ...]:
+    """Return a verdict for each class whose images look swapped with those of another, see `find_swapped_classes`."""
+    return tuple(
+        Verdict(
+            "error",
+            f"the images of class {found.name} look misplaced: its recordings fit those of {found.other} of the same "
+            f"names (better than {found.other_share:.0%} of that class), not their own ({found.own_share:.0%}, by "
+            "chance 50 %); are two class folders of one side swapped?",
+        )
+        for found in find_swapped_classes(cache)
+    )
+
+
 def measure_alignment(cache: Cache, max_recordings: int = 200) -> Alignment | None:
     """Compare recordings with their twin image and with others.
 
@@ -146,49 +227,28 @@ def measure_alignment(cache: Cache, max_recordings: int = 200) -> Alignment | No
         return None
     chosen = with_twin[np.unique(np.linspace(0, len(with_twin) - 1, max_recordings).astype(np.int64))]
     labels = cache.tables["images/label"]
+    scorer = Scorer(cache)
     own: list[float] = []
     cached: list[float] = []
     same: list[float] = []
     other: list[float] = []
     best: list[bool] = []
+    shares: list[float | None] = []
     for at, row in enumerate(chosen.tolist()):
         image_row = int(twins[row])
         is_same = labels == labels[image_row]
-        candidates = _some_others(np.flatnonzero(is_same), image_row, at)
-        strangers = _some_others(np.flatnonzero(~is_same), image_row, at)
-        gradients = _gradients(cache, np.concatenate([[image_row], candidates, strangers]))
-        frames = cache.event_frames(np.array([row]))[0]
-        scores = best_correlation(event_density(frames, *_motion(cache, row)), gradients)
+        candidates = some_others(np.flatnonzero(is_same), image_row, at)
+        strangers = some_others(np.flatnonzero(~is_same), image_row, at)
+        scores = scorer.scores(row, np.concatenate([[image_row], candidates, strangers]))
         own.append(scores[0])
-        cached.append(best_correlation(event_density(frames), gradients[:1], max_shift=0)[0])
+        cached.append(scorer.score_as_cached(row, image_row))
         same.extend(scores[1 : 1 + len(candidates)])
         other.extend(scores[1 + len(candidates) :])
+        shares.append(share_below(scores[0], scores[1 : 1 + len(candidates)] if len(candidates) else scores[1:]))
         if len(scores) > 1:
             best.append(bool((scores[0] > scores[1:]).all()))
-    return Alignment(len(chosen), _mean(own), _mean(cached), _mean(same), _mean(other), _mean(best))
-
-
-def _some_others(rows: NDArray[np.int64], own: int, at: int) -> NDArray[np.int64]:
-    others: NDArray[np.int64] = rows[rows != own]
-    if len(others) <= OTHERS_PER_RECORDING:
-        return others
-    return np.roll(others, -at * OTHERS_PER_RECORDING)[:OTHERS_PER_RECORDING]
-
-
-def _gradients(cache: Cache, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.stack([image_gradient(frame) for frame in cache.image_frames(rows)])
-
-
-def _motion(cache: Cache, row: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    if cache.info.facts["motion"] != "saccade":
-        return None, None
-    first, last = (int(cache.tables[f"events/{name}"][row]) for name in ("t_first_us", "t_last_us"))
-    spec = cache.spec
-    middles = first + (np.arange(spec.time_bins) + 0.5) * (last - first) / spec.time_bins
-    dx, dy = saccade_displacement(middles)
-    width, height = cache.info.facts["sensor_size"]
-    # With a tight canvas the scale differs per recording; that of the sensor is close enough for compensation.
-    return dx * spec.size / width, dy * spec.size / height
+    fit = mean_share([share for share in shares if share is not None])
+    return Alignment(len(chosen), _mean(own), _mean(cached), _mean(same), _mean(other), _mean(best), fit)
 
 
 def _mean(values: Sequence[float]) -> float | None:

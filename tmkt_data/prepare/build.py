@@ -11,6 +11,7 @@ from tmkt_data.cache.build_folder import BuildFolder, CacheContent, open_build_f
 from tmkt_data.cache.side_rows import SideRows
 from tmkt_data.datasets.image_reader import Archives
 from tmkt_data.prepare.blocks import Block, UnreadableSourcesError
+from tmkt_data.prepare.drawn_splits import refuse_early
 from tmkt_data.prepare.finish import describe_cache, suspicions_of
 from tmkt_data.prepare.images import convert_images
 from tmkt_data.prepare.plan import PreparePlan
@@ -49,9 +50,12 @@ def prepare_cache(
 
     Raises:
         UnreadableSourcesError: Sources that cannot be decoded, all of them; what could be converted is kept.
+        CatalogueError: Samples of equal content are in different splits, see `PrepareSpec.duplicates`.
         CacheError: The disk is full or cannot be written, another process builds the same cache, or a source was
             changed meanwhile.
     """
+    if not skip_bad:
+        refuse_early(plan.catalogue, plan.spec)
     found: list[str] = []
 
     def describe(event_rows: SideRows, image_rows: SideRows) -> CacheContent:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from tmkt_data.cache.build_folder import CacheContent
 from tmkt_data.cache.format import FORMAT, FORMAT_VERSION, Table, table_text, text_table
 from tmkt_data.cache.side_rows import SideRows
+from tmkt_data.datasets.duplicates import SideContents
 from tmkt_data.datasets.recording_reader import canvas_of
 from tmkt_data.datasets.source_table import SourceTable
-from tmkt_data.datasets.splits import PROTOCOLS, SplitRule, split_images, split_recordings
+from tmkt_data.datasets.splits import PROTOCOLS
 from tmkt_data.datasets.suspicions import RecordingTimes, suspicions
 from tmkt_data.errors import CacheError
 from tmkt_data.prepare.blocks import fact_tables
+from tmkt_data.prepare.drawn_splits import split_sides
 from tmkt_data.prepare.plan import PreparePlan
 from tmkt_data.sample_ids import rows_of
 
@@ -62,6 +64,7 @@ def describe_cache(plan: PreparePlan, event_rows: SideRows, image_rows: SideRows
 
     Raises:
         CacheError: A source has changed since its block was filled.
+        CatalogueError: Samples of equal content are in different splits, and that is to be refused.
     """
     events = _Side("events", plan.catalogue.recordings, event_rows)
     images = _Side("images", plan.catalogue.images, image_rows)
@@ -88,7 +91,7 @@ def _require_unchanged(plan: PreparePlan, side: _Side) -> None:
 
 def _tables(plan: PreparePlan, events: _Side, images: _Side) -> Iterator[tuple[str, Table]]:
     """Yield all tables, sorted by name; each is made when it is asked for."""
-    identities = _identity_tables(plan, events.kept, images.kept)
+    identities = _identity_tables(plan, events, images)
     tables: dict[str, Callable[[], Table]] = {"class_names": lambda: text_table(plan.catalogue.class_names)}
     tables |= {name: partial(identities.pop, name) for name in identities}
     for side in (events, images):
@@ -106,21 +109,28 @@ def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, "<i8"), np.cumsum(lengths, dtype="<i8")])
 
 
-def _identity_tables(plan: PreparePlan, recordings: SourceTable, images: SourceTable) -> dict[str, Table]:
-    catalogue, spec = plan.catalogue, plan.spec
-    event_ids, image_ids = recordings.ids, images.ids
+def _identity_tables(plan: PreparePlan, events: _Side, images: _Side) -> dict[str, Table]:
+    recordings, pictures = events.kept, images.kept
+    event_ids, image_ids = recordings.ids, pictures.ids
     tables: dict[str, Table] = {
         "events/id": event_ids,
         "images/id": image_ids,
         "events/label": recordings.labels.astype("<i4"),
-        "images/label": images.labels.astype("<i4"),
+        "images/label": pictures.labels.astype("<i4"),
         "events/twin": rows_of(event_ids, image_ids).astype("<i8"),
     }
+    contents = [
+        SideContents(
+            side_ids,
+            side.rows.kept_column("source_bytes"),
+            side.rows.kept_column("source_xxh3"),
+            np.zeros(len(side_ids), np.uint8),
+        )
+        for side, side_ids in ((events, event_ids), (images, image_ids))
+    ]
     for protocol in PROTOCOLS:
-        rule = SplitRule(protocol, catalogue.split_layout, spec.split_seed, spec.val_share, spec.test_share)
-        codes = split_recordings(event_ids, recordings.labels, recordings.parts, rule)
-        tables[f"events/split/{protocol}"] = codes
-        tables[f"images/split/{protocol}"] = split_images(image_ids, event_ids, codes)
+        codes = split_sides(plan.catalogue, plan.spec, protocol, recordings, contents)
+        tables[f"events/split/{protocol}"], tables[f"images/split/{protocol}"] = codes
     return tables
 
 

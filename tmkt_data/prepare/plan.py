@@ -18,6 +18,7 @@ from tmkt_data.cache.find import default_cache_path
 from tmkt_data.cache.format import FORMAT, FORMAT_VERSION, FrameArray, frame_arrays
 from tmkt_data.cache.reader import Cache, CacheInfo
 from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.duplicates import duplicates_in
 from tmkt_data.datasets.image_reader import source_checksum
 from tmkt_data.datasets.recording_reader import apply_overrides
 from tmkt_data.datasets.source_table import SourceTable
@@ -25,6 +26,7 @@ from tmkt_data.datasets.splits import SPLIT_RULES
 from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.events.read import NOTHING_GIVEN
 from tmkt_data.prepare.blocks import BUILD_COLUMNS, STAGES, Block
+from tmkt_data.prepare.drawn_splits import REFUSED, duplicate_rule, require_none
 from tmkt_data.prepare.outdated import outdated_recordings
 from tmkt_data.sample_ids import encode_id, rows_of, texts_of
 from tmkt_data.spec import PrepareSpec, RecordingKind
@@ -131,6 +133,7 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
     Raises:
         CacheError: The file is damaged, of another plan, or lacks files that were unreadable; a source has changed
             since; or an earlier version read a recording wrongly.
+        CatalogueError: It holds duplicates across splits, which are to be refused.
     """
     if not plan.path.exists():
         return None
@@ -160,6 +163,9 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
             f"{plan.path}: was prepared without {len(cache.info.skipped)} unreadable files, such as "
             f"{cache.info.skipped[0]['id']}; fix them and give --force, or give --skip-bad to use it as it is"
         )
+    if duplicate_rule(plan.catalogue, plan.spec) == "refuse":
+        # Caches of earlier versions may hold some.
+        require_none(plan.catalogue, duplicates_in(cache.tables, REFUSED))
     return cache.info
 
 

@@ -18,7 +18,7 @@ from tmkt_train.recipe.schema import Table
 
 Value = bool | int | float | str
 
-_SPLITS = ("class_set", "split_seed", "val_share", "test_share")
+_SPLITS = ("class_set", "split_seed", "val_share", "test_share", "duplicates")
 _FIXED = {
     "seed": "give --seeds instead",
     **dict.fromkeys(WORDS, "it only names the recipe"),

@@ -12,7 +12,10 @@ from tmkt_train.recipe.recipe import Recipe, flat_items
 from tmkt_train.report.numbers import decimal, percent
 from tmkt_train.training.record import RunRecord, flatten
 
-_SHARES = ("alignment.own_is_best", "twin_share", "label_agreement")
+_SHARES = (
+    *("alignment.own_is_best", "twin_share", "label_agreement"),
+    *(f"alignment.own_above_class.{name}" for name in ("mean", "low", "high")),
+)
 _NAMES = {
     "num_reachable_heldout": "held-out twins within reach of training",
     "num_with_twin": "recordings with a twin",
@@ -25,6 +28,15 @@ _NAMES = {
     "alignment.own_is_best": "recordings that align best with their own image",
     "alignment.same_class": "alignment with images of the class",
     "alignment.other_class": "alignment with images of other classes",
+    "alignment.own_above_class.mean": "other images of the class that align worse than the own one",
+    "alignment.own_above_class.low": "the same, from (99 % interval)",
+    "alignment.own_above_class.high": "the same, to (99 % interval)",
+    "duplicates.recordings": "val and test recordings with a copy in an earlier split",
+    "duplicates.images": "val and test images with a copy in an earlier split",
+    "duplicates.examples": "examples of these copies",
+    "duplicates.repeated_recordings": "recordings with the content of another one",
+    "duplicates.repeated_images": "images with the content of another one",
+    "verdicts": "what speaks against these pairs",
 }
 
 

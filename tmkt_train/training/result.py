@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tmkt_data import PairedFrames
+from tmkt_data.datasets.duplicates import duplicates_in
 from tmkt_data.errors import TmktError
 from tmkt_data.pairs.report import report_pairs
 from tmkt_train.data.batches import evaluation_batches
@@ -128,6 +129,9 @@ def result_record(
     frames = setup.frames
     frames.set_epoch(0)
     pair_report, pair_warnings = _pair_report(frames) if recipe.needs_images else (None, [])
+    copies = duplicates_in(frames.cache.tables, frames.protocol).text
+    if copies:
+        pair_warnings.append(f"{copies}; accuracy on them is no test")
     warnings = list(recipe.warnings())
     if state.num_skipped:
         warnings.append(f"alignment was skipped in {state.num_skipped} batches of one sample")
@@ -175,7 +179,8 @@ def result_record(
 def _pair_report(frames: PairedFrames) -> tuple[dict[str, Any], list[str]]:
     # The alignment also reads other splits; an error there must not undo a finished training.
     try:
-        return report_pairs(frames, alignment=True).to_dict(), []
+        report = report_pairs(frames, alignment=True)
+        return report.to_dict(), [verdict.text for verdict in report.verdicts if verdict.severity == "error"]
     except TmktError as error:
         return report_pairs(frames).to_dict(), [f"the alignment of the pairs was not measured: {error}"]
 

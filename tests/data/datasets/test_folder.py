@@ -113,9 +113,9 @@ def test_a_recording_of_another_sensor_is_named_and_the_advice_works(tmp_path, s
         "leave it out with --skip-bad"
     ) in out.output
     assert CliRunner().invoke(main, [*command, "--skip-bad"]).exit_code == 0
-    for path in (root / "events").rglob("*.*"):
+    for number, path in enumerate(sorted((root / "events").rglob("*.*"))):
         path.unlink()
-        write_events(path.with_suffix(".npz"), record(7, (400, 300)))
+        write_events(path.with_suffix(".npz"), record(number, (400, 300)))
     assert CliRunner().invoke(main, [*command, "--force", "--sensor-size", "400x300"]).exit_code == 0
 
 

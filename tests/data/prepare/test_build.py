@@ -200,7 +200,7 @@ def test_every_choice_leads_to_another_file(nmnist_root):
         "image_channel": "blue", "size": 48, "split_seed": 1, "val_share": 0.2, "test_share": 0.2, "bake": "poisson",
         "class_set": "objects", "sensor_size": (40, 36), "time_unit": "ms", "shift_x": 1, "shift_y": 1,
         "orientation": "flip-x", "polarity": "inverted", "time_offset_us": 7, "hot_pixels": 2, "refractory_us": 9,
-        "background_us": 9, "image_decode": "scaled", "time_range": "robust",
+        "background_us": 9, "image_decode": "scaled", "time_range": "robust", "duplicates": "together",
     }  # fmt: skip
     assert set(other) == set(base.to_dict())
     names = {
@@ -471,7 +471,8 @@ def test_words_that_are_no_events_are_told_from_events_outside(tmp_path):
     word = [(x << 1 | 1 | 60 << 8).to_bytes(4, "big") + x.to_bytes(4, "big") for x in range(50)]
     special = [0x8000.to_bytes(4, "big") + (50 + x).to_bytes(4, "big") for x in range(7)]
     for number in range(4):
-        (folder / f"{number}.aedat").write_bytes(b"#!AER-DAT2.0\r\n# AEChip: DVS128\r\n" + b"".join(word + special))
+        header = f"#!AER-DAT2.0\r\n# AEChip: DVS128\r\n# take {number}\r\n".encode()
+        (folder / f"{number}.aedat").write_bytes(header + b"".join(word + special))
     cache = Cache(build("folder", tmp_path / "set", tmp_path / "a.h5"))
     assert cache.tables["events/num_read"].tolist() == [57] * 4
     assert cache.tables["events/num_no_event"].tolist() == [7] * 4

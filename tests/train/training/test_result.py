@@ -61,6 +61,35 @@ def test_training_without_images_in_the_test_part_ends_with_a_warning(digits_roo
     assert warning.startswith("samples of the test split are shown without images: ")
 
 
+@pytest.mark.parametrize("method", ["kt", "event-only"])
+def test_copies_of_test_recordings_in_training_are_in_the_result(digits_root, tiny_cache, tmp_path, method):
+    frames = {split: PairedFrames(tiny_cache, split=split, pairing="none") for split in ("train", "test")}
+    train, test = (frames[split].ids[0] for split in ("train", "test"))
+    catalogue = open_digits(digits_root)
+    (source,) = (recording for recording in catalogue.recordings if recording.id == train)
+    copied = tuple(
+        other._replace(file=source.file, num_bytes=source.num_bytes) if other.id == test else other
+        for other in catalogue.recordings
+    )
+    spec = dataclasses.replace(TINY_SPEC, duplicates="keep")
+    cache = tmp_path / "cache.h5"
+    for _ in prepare_cache(plan_prepare(dataclasses.replace(catalogue, recordings=copied), spec, cache)):
+        pass
+    prepare = {"time_bins": 4, "size": 16, "duplicates": "keep"}
+    recipe = make_recipe(train__epochs=1, optim__warmup_epochs=0, method__name=method, data__prepare=prepare)
+    *_, end = start_run(recipe, cache=cache, out=tmp_path / "run").train()
+    assert (
+        f"1 recording of val or test has the content of one in another split, such as recording {test} (test) = "
+        f"{train} (train); accuracy on them is no test"
+    ) in end.result["warnings"]
+    if method == "kt":
+        assert end.result["pair_report"]["duplicates"]["recordings"] == 1
+        assert end.result["pair_report"]["verdicts"][0]["severity"] == "warning"
+    assert f"such as recording {test} (test)" in write_report([tmp_path / "run"], tmp_path / "report.html").read_text(
+        encoding="utf-8"
+    )
+
+
 def test_result_stands_whatever_is_wrong_with_the_diagnostics(finished, tmp_path):
     folder = RunFolder(tmp_path)
     result = RunFolder(finished).read_result()

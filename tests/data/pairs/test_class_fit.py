@@ -1,0 +1,189 @@
+"""Good pairs are not suspected; shuffled ones, and classes swapped on one side, are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import trees
+from click.testing import CliRunner
+from conftest import build
+
+from tmkt_data import PairedFrames
+from tmkt_data.cache.reader import Cache
+from tmkt_data.cli.main import main
+from tmkt_data.datasets.registry import default_spec, open_catalogue
+from tmkt_data.pairs.class_fit import SwappedClass, find_swapped_classes, mean_share, share_below
+from tmkt_data.pairs.report import measure_alignment, report_pairs
+from tmkt_data.prepare.build import prepare_cache
+from tmkt_data.prepare.plan import plan_prepare
+
+CLASSES = ("clap", "jump", "nod", "wave")
+PER_CLASS = 12
+OWN = {f"{name}/take {at}": 100 * label + at for label, name in enumerate(CLASSES) for at in range(PER_CLASS)}
+
+
+def shuffled(seed):
+    """Scenes of the images where each class is shuffled."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(PER_CLASS) for _ in CLASSES]
+    return {name: 100 * (scene // 100) + int(orders[scene // 100][scene % 100]) for name, scene in OWN.items()}
+
+
+def swapped(one, other):
+    """Scenes of the images where two classes are swapped."""
+    to = {one: other, other: one}
+    return {f"{to.get(name.split('/')[0], name.split('/')[0])}/{name.split('/')[1]}": at for name, at in OWN.items()}
+
+
+def cache_of(folder, images):
+    root = trees.write_folder(folder / "own", OWN, images)
+    return Cache(build("folder", root, folder / "own.h5", size=24, time_bins=3))
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return cache_of(tmp_path_factory.mktemp("good"), OWN)
+
+
+def errors(cache):
+    report = report_pairs(PairedFrames(cache), alignment=True, thorough=True)
+    return [verdict.text for verdict in report.verdicts if verdict.severity == "error"]
+
+
+def test_good_pairs_are_not_suspected(good):
+    report = report_pairs(PairedFrames(good), alignment=True, thorough=True)
+    assert report.verdicts == ()
+    assert not report.looks_wrong
+    assert report.alignment.own_above_class.low > 0.95
+    out = CliRunner().invoke(main, ["pairs", str(good.info.path)])
+    assert out.exit_code == 0
+    assert "nothing found that speaks against training on these pairs" in out.output
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_shuffled_pairing_looks_wrong_and_exits_with_one(tmp_path, seed):
+    cache = cache_of(tmp_path, shuffled(seed))
+    found = errors(cache)
+    assert len(found) == 1
+    assert found[0].startswith("this pairing looks wrong: own images fit the recordings no better than others (0.")
+    fit = measure_alignment(cache).own_above_class
+    assert 0.3 < fit.low < 0.5 < fit.high < 0.7
+    out = CliRunner().invoke(main, ["pairs", str(cache.info.path)])
+    assert out.exit_code == 1
+    assert f"error: {found[0]}" in out.output
+    shown = CliRunner().invoke(main, ["pairs", str(cache.info.path), "--json"])
+    assert shown.exit_code == 1
+    assert '"severity": "error"' in shown.output
+    assert '"own_above_class": {' in shown.output
+
+
+def test_two_classes_swapped_on_one_side_are_named_by_pairs_and_prepare(tmp_path):
+    cache = cache_of(tmp_path, swapped("jump", "wave"))
+    found = find_swapped_classes(cache)
+    assert {(item.name, item.other) for item in found} == {("jump", "wave"), ("wave", "jump")}
+    assert all(item.other_share == 1 and item.own_share < 0.85 for item in found)
+    assert any(text.startswith("the images of class jump look misplaced: its recordings fit") for text in errors(cache))
+    command = [
+        "prepare",
+        "folder",
+        "--root",
+        str(tmp_path / "own"),
+        "--out",
+        str(tmp_path / "again.h5"),
+        "--size",
+        "24",
+    ]
+    out = CliRunner().invoke(main, command)
+    assert out.exit_code == 0
+    assert "error: the images of class jump look misplaced" in out.output
+    assert out.output.index("error: the images of class jump") < out.output.index("train: ")
+
+
+def test_classes_with_stems_of_their_own_are_seen_to_be_swapped_by_name(tmp_path):
+    own = {f"{name}/{name} {at}": 100 * label + at for label, name in enumerate(CLASSES) for at in range(4)}
+    images = {
+        name.replace("jump/", "@/").replace("wave/", "jump/").replace("@/", "wave/"): at for name, at in own.items()
+    }
+    root = trees.write_folder(tmp_path / "own", own, images)
+    command = ["prepare", "folder", "--root", str(root), "--out", str(tmp_path / "own.h5"), "--size", "24"]
+    out = CliRunner().invoke(main, command)
+    assert out.exit_code == 0
+    assert (
+        "error: the images of class jump look misplaced: 4 of its recordings have no image of their name in it, but in "
+        "class wave; are two class folders of one side swapped?"
+    ) in out.output
+    assert CliRunner().invoke(main, ["pairs", str(tmp_path / "own.h5")]).exit_code == 1
+
+
+def test_pairs_of_too_few_recordings_are_not_judged(tmp_path):
+    names = {f"{name}/{at}": 10 * label + at for label, name in enumerate(CLASSES[:2]) for at in range(3)}
+    images = dict(zip(names, np.roll(list(names.values()), 1).tolist(), strict=True))
+    root = trees.write_folder(tmp_path / "own", names, images)
+    cache = Cache(build("folder", root, tmp_path / "own.h5", size=24, time_bins=3))
+    report = report_pairs(PairedFrames(cache), alignment=True, thorough=True)
+    assert not report.looks_wrong
+    assert any("whether the pairing is right cannot be told" in verdict.text for verdict in report.verdicts)
+
+
+def test_uniform_images_say_nothing(tmp_path):
+    images = {f"{name}/take {at}": 0 for name in CLASSES for at in range(PER_CLASS)}
+    root = trees.write_folder(tmp_path / "own", OWN, images)
+    for number, path in enumerate(sorted((root / "images").rglob("*.png"))):
+        trees.Image.fromarray(np.full((30, 40), number, np.uint8)).save(path)
+    cache = Cache(build("folder", root, tmp_path / "own.h5", size=24, time_bins=3))
+    assert measure_alignment(cache).own_above_class is None
+    assert not find_swapped_classes(cache)
+    assert not report_pairs(PairedFrames(cache), alignment=True, thorough=True).looks_wrong
+
+
+def test_the_interval_holds_its_level_where_own_and_others_are_exchangeable():
+    rng = np.random.default_rng(0)
+    outside = 0
+    for _ in range(1000):
+        scores = rng.random((30, 9))
+        fit = mean_share([share_below(row[0], row[1:]) for row in scores])
+        outside += not fit.low <= 0.5 <= fit.high
+    assert outside <= 25
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "share"), [(1.0, [0, 0], 1.0), (0.0, [1, 1, 0, 1], 0.125), (0.0, [0, 0], None), (1.0, [], None)]
+)
+def test_the_share_of_others_below(own, others, share):
+    assert share_below(own, np.array(others, float)) == share
+
+
+def test_one_share_has_no_interval():
+    assert mean_share([0.5]) is None
+    assert mean_share([0.0, 1.0]).low == 0
+
+
+def real_cache(catalogue, out):
+    for _ in prepare_cache(plan_prepare(catalogue, default_spec("nmnist"), out)):
+        pass
+    return Cache(out)
+
+
+def test_the_real_pairs_of_nmnist_are_good(real_data, tmp_path):
+    cache = real_cache(open_catalogue("nmnist", real_data / "nmnist"), tmp_path / "real.h5")
+    assert not errors(cache)
+    assert measure_alignment(cache).own_above_class.low > 0.95
+    assert not find_swapped_classes(cache)
+
+
+def test_real_images_in_a_wrong_order_within_each_digit_look_wrong(real_data, tmp_path):
+    catalogue = open_catalogue("nmnist", real_data / "nmnist")
+    wrong = []
+    for label in range(10):
+        own = [source for source in catalogue.images if source.label == label]
+        for source, other in zip(own, [own[-1], *own[:-1]], strict=True):
+            wrong.append(source._replace(file=other.file, num_bytes=other.num_bytes))
+    wrong.sort(key=lambda source: source.id.encode())
+    found = errors(real_cache(dataclasses.replace(catalogue, images=tuple(wrong)), tmp_path / "wrong.h5"))
+    assert any(text.startswith("this pairing looks wrong") for text in found)
+
+
+def test_swapped_classes_are_plain_values():
+    assert dataclasses.asdict(SwappedClass("a", "b", 0.5, 1.0))["other"] == "b"

@@ -1,0 +1,102 @@
+"""What is said before training: empty splits, classes of one recording, names that miss each other."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import trees
+from click.testing import CliRunner
+from conftest import build
+
+from tmkt_data.cache.reader import Cache
+from tmkt_data.cli.main import main
+from tmkt_data.pairs.verdicts import CacheTables, table_verdicts
+from tmkt_data.spec import PrepareSpec
+
+NO_VAL_OR_TEST = (
+    "val and test have no recording in twin-disjoint; there is nothing to select an epoch by or test on, add "
+    "recordings or use larger shares"
+)
+ONE_EACH = (
+    "3 classes of 1 recording (clap, nod, wave): a class is learned and tested only if it is in every split; add "
+    "recordings"
+)
+
+
+def tables_of(recordings, images, codes):
+    events, pictures = (np.array([name.encode() for name in side], "S20") for side in (recordings, images))
+    twins = [images.index(name) if name in images else -1 for name in recordings]
+    classes = sorted({name.split("/")[0] for name in (*recordings, *images)})
+    tables = {
+        "events/id": events,
+        "images/id": pictures,
+        "events/twin": np.array(twins),
+        "events/label": np.array([classes.index(name.split("/")[0]) for name in recordings]),
+        "events/split/twin-disjoint": np.array(codes, np.uint8),
+        "images/split/twin-disjoint": np.ones(len(images), np.uint8),
+    }
+    for side, names in (("events", recordings), ("images", images)):
+        tables |= {
+            f"{side}/source_bytes": np.arange(len(names)),
+            f"{side}/source_xxh3": np.zeros(len(names), np.uint64),
+        }
+    return CacheTables(tables, classes, PrepareSpec())
+
+
+def texts(known, protocol="twin-disjoint"):
+    return [(verdict.severity, verdict.text) for verdict in table_verdicts(known, protocol)]
+
+
+def test_one_recording_a_class_is_said_by_prepare_and_pairs(tmp_path):
+    own = {"clap/a": 1, "nod/a": 2, "wave/a": 3}
+    root = trees.write_folder(tmp_path / "own", own, own)
+    out = CliRunner().invoke(main, ["prepare", "folder", "--root", str(root), "--out", str(tmp_path / "a.h5")])
+    assert out.exit_code == 0, out.output
+    lines = out.output.splitlines()
+    told = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
+    assert told == [NO_VAL_OR_TEST, ONE_EACH]
+    assert lines.index(f"warning: {ONE_EACH}") < next(at for at, line in enumerate(lines) if line.startswith("train:"))
+    again = CliRunner().invoke(main, ["prepare", "folder", "--root", str(root), "--out", str(tmp_path / "a.h5")])
+    assert f"warning: {NO_VAL_OR_TEST}" in again.output
+    shown = CliRunner().invoke(main, ["pairs", str(tmp_path / "a.h5"), "--json", "--no-alignment"])
+    assert shown.exit_code == 0
+    assert json.loads(shown.output)["verdicts"] == [
+        {"severity": "warning", "text": text} for text in (NO_VAL_OR_TEST, ONE_EACH)
+    ]
+
+
+@pytest.mark.parametrize("options", [{"val_share": 0.0}, {"val_share": 0.0, "test_share": 0.0}])
+def test_splits_that_are_not_asked_for_are_not_missed(tmp_path, options):
+    own = {f"{name}/{at}": 10 * label + at for label, name in enumerate(("clap", "wave")) for at in range(4)}
+    root = trees.write_folder(tmp_path / "own", own, own)
+    cache = Cache(build("folder", root, tmp_path / "a.h5", size=8, time_bins=2, **options))
+    assert not table_verdicts(CacheTables.of(cache), "twin-disjoint")
+
+
+def test_a_class_that_a_split_lacks_is_named():
+    names = ["a/1", "a/2", "a/3", "b/1", "b/2"]
+    assert texts(tables_of(names, names, [1, 2, 3, 1, 2])) == [("warning", "test has no recording of 1 class (b)")]
+    assert not texts(tables_of(names, names, [1, 2, 3, 0, 0]))
+
+
+def test_names_of_a_cache_of_before_that_miss_each_other_are_an_error():
+    recordings = ["cafe\u0301/1", "cafe\u0301/2", "th/1", "th/2", "th/3"]
+    images = ["caf\u00e9/1", "caf\u00e9/2", "th/1", "th/2", "th/3"]
+    found = texts(tables_of(recordings, images, [1, 3, 1, 2, 3]))
+    assert found[0][0] == "error"
+    assert found[0][1] == (
+        "2 recordings without a twin, but an image looks as if it was, and may be drawn while its recording is held "
+        r"out: 'cafe\u0301/1' (NFD) and 'caf\xe9/1' (NFC) differ only in Unicode normalization; rename one of them and "
+        "prepare again"
+    )
+
+
+def test_stems_of_several_classes_and_single_strays_prove_nothing():
+    recordings = ["a/1", "a/2", "a/3", "b/1", "b/2"]
+    assert not [
+        text for kind, text in texts(tables_of(recordings, ["c/1", "d/1", "c/2", "d/2"], [1] * 5)) if kind == "error"
+    ]
+    one = ["a/1", "a/2", "b/3", "b/1", "b/2"]
+    assert not [text for kind, text in texts(tables_of(recordings, one, [1] * 5)) if kind == "error"]
