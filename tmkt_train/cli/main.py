@@ -133,13 +133,18 @@ def recipe(name: str, seed: int | None, settings: tuple[str, ...], cache: Path |
 def resume(run: Path, cache: Path | None) -> None:
     """Resume a stopped run.
 
-    The results equal those of an uninterrupted run.
+    The results equal those of an uninterrupted run. A damaged checkpoint is replaced by the one before it, and lost
+    metrics of a run, also of a finished one, are restored from the checkpoint.
     """
     from tmkt_train.training.folder import RunFolder
 
     folder = RunFolder(run)
     if folder.is_finished:
+        from tmkt_train.training.restore import repair_metrics
+
         click.echo(f"{run}: already finished")
+        for note in repair_metrics(folder):
+            click.echo(f"note: {note}")
         _show_result(run, folder.read_recipe(), folder.read_result())
         return
     _train(lambda training: training.resume_run(run, cache=cache))

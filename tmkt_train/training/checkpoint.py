@@ -1,6 +1,6 @@
 """The two checkpoints of a run: last.pt to resume from, best.pt with the selected weights.
 
-Both are written atomically and read without running code.
+Both are written atomically, keep the one before under another name, and are read without running code.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -17,14 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tmkt_data.files import write_bytes
+from tmkt_data.files import atomic_write, read_bytes
 from tmkt_train.errors import NonFiniteError, RecipeError, RunError
-from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.load import parse_toml
 from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.folder import RunFolder
-from tmkt_train.training.metrics import EpochMeans
-from tmkt_train.training.optimizer import load_optimizer
 from tmkt_train.training.record import flatten
 from tmkt_train.training.setup import TrainingSetup
 from tmkt_train.training.state import TrainingState
@@ -32,12 +30,14 @@ from tmkt_train.training.state import TrainingState
 FORMAT = 1
 
 
-def save_checkpoint(path: Path, values: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, values: Mapping[str, Any], *, previous: Path | None = None) -> None:
     """Write a checkpoint atomically.
 
     Args:
         path: File.
         values: Tensors, numbers, strings, and dicts and lists of them.
+        previous: Name, in the same folder, that the checkpoint which was there is kept under; None to replace it. Its
+            bytes are not written again.
 
     Raises:
         RunError: It cannot be written; the checkpoint that was there stays as it was.
@@ -45,19 +45,50 @@ def save_checkpoint(path: Path, values: Mapping[str, Any]) -> None:
     # In memory first: torch's own writer may abort the process when the disk is full.
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **values}, buffer)
-    write_bytes(path, buffer.getbuffer(), sync="name", error=RunError)
+    with atomic_write(path, sync="name", error=RunError) as file:
+        file.write(buffer.getbuffer())
+        if previous is not None:
+            # Before the older one gives way, the new one is on the disk.
+            file.flush()
+            os.fsync(file.fileno())
+            _keep(path, previous)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a checkpoint a second name, which stays when the first one is replaced."""
+    if not path.is_file():
+        return
+    second = path.with_name(f".{previous.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        second.hardlink_to(path)
+    except OSError:
+        # No hard links here. A process that dies before it has written the new one leaves the older name alone.
+        path.replace(previous)
+        return
+    second.replace(previous)
+    # Where both names were of one file already, POSIX renames nothing.
+    second.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, device: torch.device | None = None) -> dict[str, Any]:
     """Read a checkpoint; nothing in it is executed.
 
     Raises:
-        RunError: It is missing, cut off, altered, or of another version.
+        RunError: It is missing, cut off, altered, of another version, or cannot be read.
     """
     if not path.is_file():
         raise RunError(f"{path}: no such checkpoint; the run was stopped before it wrote one")
+    return parse_checkpoint(read_bytes(path, error=RunError), path, device)
+
+
+def parse_checkpoint(data: bytes, path: Path, device: torch.device | None = None) -> dict[str, Any]:
+    """Read a checkpoint from its bytes; nothing in it is executed.
+
+    Raises:
+        RunError: It is cut off, altered, or of another version.
+    """
     try:
-        file = io.BytesIO(path.read_bytes())
+        file = io.BytesIO(data)
         with zipfile.ZipFile(file) as archive:
             # Torch does not check the checksums of the members.
             altered = archive.testzip()
@@ -67,6 +98,8 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> dict[str,
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values = torch.load(file, map_location=device or "cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - damaged bytes raise about any error in zipfile and torch
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise RunError(f"{path}: not a readable checkpoint ({reason}); start a new run") from None
@@ -107,64 +140,6 @@ def last_values(recipe: Recipe, setup: TrainingSetup, state: TrainingState) -> d
         "recipe": recipe_text(recipe),
     }
     return values | {"scaler": setup.scaler.state_dict()} if setup.scaler.is_enabled() else values
-
-
-def restore(folder: RunFolder, setup: TrainingSetup) -> TrainingState:
-    """Restore a run from last.pt; without one, return the state at the start.
-
-    Raises:
-        RunError: last.pt or best.pt is damaged, of another run, or they do not belong together.
-    """
-    last = folder.last
-    if not last.is_file():
-        return TrainingState(EpochMeans(setup.device))
-    # To the CPU first: AdamW would wait in every step for counters that were loaded to a GPU with its other state.
-    values = load_checkpoint(last)
-    load_weights(setup.model, values.get("model"), last)
-    load_weights(setup.method, values.get("method"), last)
-    try:
-        load_optimizer(setup.optimizer, values["optimizer"])
-        if setup.scaler.is_enabled():
-            setup.scaler.load_state_dict(values["scaler"])
-        torch.set_rng_state(values["generator"].cpu())
-        state = TrainingState.from_state_dict(values["position"], setup.device)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        raise RunError(f"{last}: not what this version of tmkt saves ({error!r:.100}); start a new run") from None
-    if state.is_best_just_done and state.best is not None:
-        # The process may have died between the two writes; here last.pt has the weights of both.
-        save_checkpoint(folder.best, {"epoch": state.best.epoch, "model": setup.model.state_dict()})
-    elif state.best is not None and "best_model" in values:
-        save_checkpoint(folder.best, {"epoch": state.best.epoch, "model": values["best_model"]})
-    elif state.best is not None:
-        _require_epoch(folder, load_checkpoint(folder.best), state.best.epoch)
-    return state
-
-
-def load_best(folder: RunFolder, model: SpikingNetwork, device: torch.device, epoch: int) -> None:
-    """Load the selected weights into a network.
-
-    Args:
-        folder: The run.
-        model: Network, on the device.
-        device: Where it runs.
-        epoch: The selected epoch, from 0.
-
-    Raises:
-        RunError: They are missing, damaged, of another epoch, or of another network.
-    """
-    values = load_checkpoint(folder.best, device)
-    _require_epoch(folder, values, epoch)
-    load_weights(model, values.get("model"), folder.best)
-
-
-def _require_epoch(folder: RunFolder, values: Mapping[str, Any], epoch: int) -> None:
-    found = values.get("epoch")
-    if found != epoch:
-        shown = f"epoch {found + 1}" if isinstance(found, int) else "no epoch"
-        raise RunError(
-            f"{folder.best}: holds {shown}, expected epoch {epoch + 1} as this run selected; "
-            "restore the best.pt of this run, or start a new run"
-        )
 
 
 def load_weights(module: nn.Module, weights: Any, place: Path) -> None:
@@ -211,10 +186,12 @@ def require_same_recipe(folder: RunFolder, environment: Mapping[str, Any]) -> No
 
 
 def _changed_keys(folder: RunFolder, now: Mapping[str, Any]) -> list[str]:
-    try:
-        before = parse_toml(str(load_checkpoint(folder.last)["recipe"]), str(folder.last))
-    except (RunError, RecipeError, KeyError, ValueError):
-        return []
-    here, there = dict(flatten(now)), dict(flatten(before))
-    missing = object()
-    return [key for key in there | here if here.get(key, missing) != there.get(key, missing)]
+    for path in (folder.last, folder.last_previous):
+        try:
+            before = parse_toml(str(load_checkpoint(path)["recipe"]), str(path))
+        except (RunError, RecipeError, KeyError, ValueError):
+            continue
+        here, there = dict(flatten(now)), dict(flatten(before))
+        missing = object()
+        return [key for key in there | here if here.get(key, missing) != there.get(key, missing)]
+    return []

@@ -7,8 +7,8 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,7 @@ _AXES: dict[str, tuple[str, ...]] = {
     "N": ("strip_ids", "strip_labels", "strip_predictions"),
 }
 """The arrays in diagnostics.npz by their axes; a letter is one length in all of them, a digit is the length itself."""
-_LOCK = ".lock"
-_BEFORE_THE_RECIPE = {_LOCK, "environment.json"}
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -65,7 +64,9 @@ class RunFolder:
         environment: The environment of the run: versions, device, cache.
         metrics: One JSON object per finished epoch.
         last: The checkpoint to resume from.
+        last_previous: The one before it, in case that is damaged; removed when the run is finished.
         best: The selected weights.
+        best_previous: The ones before, which belong to `last_previous`; removed when the run is finished.
         result: The result; it marks a finished run.
         diagnostics: Arrays of the final evaluation, for the report.
         report: The report.
@@ -78,7 +79,9 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.last = path / "last.pt"
+        self.last_previous = path / "last.previous.pt"
         self.best = path / "best.pt"
+        self.best_previous = path / "best.previous.pt"
         self.result = path / "result.json"
         self.diagnostics = path / "diagnostics.npz"
         self.report = path / "report.html"
@@ -127,6 +130,10 @@ class RunFolder:
         """
         return _read_json(self.result, _RESULT)
 
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write the resolved recipe; this marks the run as one that can be resumed."""
+        _write(self.recipe, recipe_text(recipe).encode())
+
     def write_environment(self, values: Mapping[str, Any]) -> None:
         """Write the environment."""
         _write_json(self.environment, values)
@@ -164,7 +171,8 @@ class RunFolder:
         """
         rows, problem, is_cut = self._parse_metrics()
         if problem and not is_cut:
-            raise RunError(f"{self.metrics}:{len(rows) + 1}: {problem}; {_DAMAGED}")
+            again = command("tmkt-train", "resume", self.path)
+            raise RunError(f"{self.metrics}:{len(rows) + 1}: {problem}; restore it from last.pt with: {again}")
         return rows, is_cut
 
     def keep_metrics(self, num_epochs: int) -> list[Row]:
@@ -182,14 +190,44 @@ class RunFolder:
         _write(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
         return kept
 
+    def restore_metrics(self, rows: Sequence[Row]) -> str | None:
+        """Make the metrics those of the checkpoint; lines of epochs after it are removed, as these are trained again.
+
+        Args:
+            rows: The metrics of the finished epochs in the checkpoint.
+
+        Returns:
+            What was wrong with the lines of these epochs; None if they were whole.
+
+        Raises:
+            RunError: The file cannot be read or written.
+        """
+        lines = [json.dumps(row) + "\n" for row in rows]
+        found = self._metrics_text().splitlines(keepends=True)
+        if found != lines:
+            _write(self.metrics, "".join(lines).encode())
+        number = next((at for at, line in enumerate(lines) if found[at : at + 1] != [line]), None)
+        if number is None:
+            return None
+        wrong = "no line" if number == len(found) else "another line"
+        return f"{self.metrics}:{number + 1}: found {wrong}, expected that of epoch {number + 1} of {len(lines)}"
+
+    def drop_previous(self) -> None:
+        """Remove the older checkpoints, once nothing is to be resumed any more."""
+        for path in (self.last_previous, self.best_previous):
+            with suppress(OSError):
+                path.unlink()
+
+    def _metrics_text(self) -> str:
+        try:
+            return self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
+        except OSError as error:
+            raise RunError(f"{self.metrics}: cannot be read ({error.strerror or error})") from None
+
     def _parse_metrics(self) -> tuple[list[Row], str, bool]:
         """Return the rows before the first bad line, its problem, and whether it is truncated."""
         rows: list[Row] = []
-        try:
-            text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
-        except OSError as error:
-            raise RunError(f"{self.metrics}: cannot be read ({error.strerror or error})") from None
-        for line in text.splitlines(keepends=True):
+        for line in self._metrics_text().splitlines(keepends=True):
             if not line.endswith("\n"):
                 return rows, "the line is truncated", True
             try:
@@ -233,7 +271,7 @@ class RunFolder:
             RunError: Another process is training in it.
         """
         busy = RunError(f"{self.path}: another process is training here; wait for it to end")
-        with lock(self.path / _LOCK, busy):
+        with lock(self.path / LOCK, busy):
             for left in self.path.glob(".*.tmp"):
                 # Left by a process that was killed while writing.
                 left.unlink()
@@ -286,58 +324,3 @@ def cache_of(environment: Mapping[str, Any]) -> Path:
     if not path.is_file():
         raise RunError(f"{path}: the cache of this run was not found; give its new path with --cache")
     return path
-
-
-def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str, Any]) -> RunFolder:
-    """Create the folder of a new run.
-
-    Args:
-        recipe: The resolved recipe.
-        out: Folder to create; None for `runs/<recipe>-<method>-seed<seed>`, with a number if that is taken.
-        environment: Environment of the run.
-
-    Raises:
-        RunError: The folder is not empty, is being created by another process, or cannot be created.
-    """
-    try:
-        folder = RunFolder(_make_numbered(recipe) if out is None else _make_given(out))
-        with folder.lock():
-            _require_empty(folder)
-            folder.write_environment(environment)
-            _write(folder.recipe, recipe_text(recipe).encode())
-    except OSError as error:
-        raise RunError(f"{out or 'runs'}: the folder cannot be created ({error}); choose another with --out") from None
-    return folder
-
-
-def _make_numbered(recipe: Recipe) -> Path:
-    path = first = Path("runs") / f"{recipe.name}-{recipe.method.name}-seed{recipe.seed}"
-    number = 1
-    while True:
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-            path = first.with_name(f"{first.name}-{number}")
-        else:
-            return path
-
-
-def _make_given(out: Path) -> Path:
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out}: a file, expected a new folder; choose another with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    return out
-
-
-def _require_empty(folder: RunFolder) -> None:
-    out = folder.path
-    # A process that was killed before it wrote the recipe left no run.
-    if {path.name for path in out.iterdir()} <= _BEFORE_THE_RECIPE:
-        return
-    if folder.recipe.is_file() and folder.is_finished:
-        raise RunError(f"{out}: holds a finished run; choose another folder with --out")
-    if folder.recipe.is_file():
-        again = command("tmkt-train", "resume", out)
-        raise RunError(f"{out}: holds an unfinished run; resume it with: {again}")
-    raise RunError(f"{out}: not empty, expected a new folder; choose another with --out")

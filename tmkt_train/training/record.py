@@ -61,6 +61,11 @@ class RunRecord:
         """Whether the best epoch is selected on the test split."""
         return self.text("selected_on") == "test" or self.text("protocol") == "kt-paper"
 
+    @property
+    def num_lost_epochs(self) -> int:
+        """Number of epochs of a finished run that have no metrics."""
+        return max(0, int(self.number("epochs") or 0) - len(self.epochs))
+
     def epoch_text(self, key: str) -> str | None:
         """Return an epoch of the result, stored from 0, as `n of N` counted from 1."""
         epoch, planned = self.number(key), self.text("epochs")

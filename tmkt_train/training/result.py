@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,11 @@ from tmkt_train.data.cache import open_frames, selection_split
 from tmkt_train.errors import RunError, command
 from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.recipe import Recipe, inferred_choices
-from tmkt_train.training.checkpoint import load_best, require_same_recipe
+from tmkt_train.training.checkpoint import require_same_recipe
 from tmkt_train.training.environment import choose_device, choose_precision, compute_dtype, numerics
-from tmkt_train.training.folder import Arrays, Row, RunFolder, cache_of
+from tmkt_train.training.folder import Arrays, RunFolder, cache_of
 from tmkt_train.training.loop import TOP, Evaluation, evaluate
+from tmkt_train.training.restore import load_best
 from tmkt_train.training.setup import TrainingSetup, build_network
 from tmkt_train.training.state import TrainingState
 
@@ -102,7 +103,6 @@ def result_record(
     recipe: Recipe,
     setup: TrainingSetup,
     state: TrainingState,
-    rows: Sequence[Row],
     test: Evaluation,
     environment: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -112,7 +112,6 @@ def result_record(
         recipe: The recipe.
         setup: The training setup.
         state: The training state at the end.
-        rows: Metrics, one row per epoch.
         test: The evaluation of the selected weights on the test split.
         environment: Environment of the run.
 
@@ -123,7 +122,7 @@ def result_record(
         raise RunError("result: found no best epoch, expected one; the checkpoint is damaged, start a new run")
     selected_on = selection_split(recipe)
     on_test = selected_on == "test"
-    last = rows[-1].get(f"{selected_on}_accuracy")
+    last = state.rows[-1].get(f"{selected_on}_accuracy")
     if not isinstance(last, float):
         raise RunError(f"metrics.jsonl: no {selected_on}_accuracy in its last line; start a new run")
     frames = setup.frames

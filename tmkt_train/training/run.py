@@ -19,13 +19,7 @@ from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
 from tmkt_train.network.execution import who_ran
 from tmkt_train.recipe.load import parse_toml
 from tmkt_train.recipe.recipe import Recipe, recipe_text
-from tmkt_train.training.checkpoint import (
-    load_best,
-    recipe_digest,
-    require_finite,
-    require_same_recipe,
-    restore,
-)
+from tmkt_train.training.checkpoint import recipe_digest, require_finite, require_same_recipe
 from tmkt_train.training.diagnostics import gather_diagnostics
 from tmkt_train.training.environment import (
     choose_device,
@@ -35,12 +29,14 @@ from tmkt_train.training.environment import (
     numerics,
     reset_peak_memory,
 )
-from tmkt_train.training.folder import Row, RunFolder, cache_of, create_run_folder
+from tmkt_train.training.folder import Row, RunFolder, cache_of
 from tmkt_train.training.iteration import Iteration, build_iteration
 from tmkt_train.training.loop import Evaluation, evaluate, train_one_epoch
 from tmkt_train.training.metrics import epoch_row
+from tmkt_train.training.new_folder import create_run_folder
 from tmkt_train.training.optimizer import learning_rate_of, require_loss_scale, set_learning_rate
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
+from tmkt_train.training.restore import load_best, restore
 from tmkt_train.training.result import count_parameters, result_record, write_end
 from tmkt_train.training.saving import CheckpointSaver, checkpoint_interval_s
 from tmkt_train.training.setup import TrainingSetup, build_setup
@@ -139,19 +135,17 @@ class Run:
             environment = self._read_environment()
             with numerics(self.recipe, environment["num_threads"]):
                 reset_peak_memory(self.setup.device)
-                state = restore(self.folder, self.setup)
-                rows = self.folder.keep_metrics(state.epoch)
-                yield self._started(state, environment)
+                state, repairs = restore(self.folder, self.setup)
+                yield self._started(state, environment, repairs)
                 iteration = build_iteration(self.setup)
-                yield from self._train_epochs(iteration, state, rows, saver, should_stop)
+                yield from self._train_epochs(iteration, state, saver, should_stop)
                 saver.wait()
-                yield Finished(self._finish(iteration, state, rows, environment, should_stop))
+                yield Finished(self._finish(iteration, state, environment, should_stop))
 
     def _train_epochs(
         self,
         iteration: Iteration,
         state: TrainingState,
-        rows: list[Row],
         saver: CheckpointSaver,
         should_stop: Callable[[], bool],
     ) -> Iterator[Progress]:
@@ -166,9 +160,9 @@ class Run:
         try:
             while state.epoch < num_epochs:
                 yield from self._train_epoch(iteration, state, stop_if_asked)
-                rows.append(self._end_epoch(state, stop_if_asked))
+                row = self._end_epoch(state, stop_if_asked)
                 saver.save_epoch(state, is_last=state.epoch == num_epochs)
-                yield EpochDone(rows[-1], state.is_best_just_done, num_epochs)
+                yield EpochDone(row, state.is_best_just_done, num_epochs)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {self._kept(saver)}") from None
         except torch.OutOfMemoryError as error:
@@ -192,7 +186,7 @@ class Run:
             self.folder.write_environment(environment)
         return environment
 
-    def _started(self, state: TrainingState, environment: dict[str, Any]) -> Started:
+    def _started(self, state: TrainingState, environment: dict[str, Any], repairs: tuple[str, ...]) -> Started:
         setup = self.setup
         return Started(
             run=self.folder.path,
@@ -207,7 +201,7 @@ class Run:
             device=describe_device(self.recipe, setup.device, environment["device"]),
             first_epoch=state.epoch,
             first_batch=state.batch,
-            notes=self.notes,
+            notes=(*repairs, *self.notes),
         )
 
     def _train_epoch(
@@ -244,6 +238,7 @@ class Run:
         row |= setup.method.learned_metrics()
         row |= {"samples_per_s": round(setup.num_draws / train_s, 3), "wall_s": round(state.epoch_s, 3)}
         self.folder.append_metrics(row)
+        state.rows.append(row)
         may_be_best = state.epoch >= self.recipe.image_epochs
         state.finish_epoch(setup.device, selection.accuracy, selection.loss, may_be_best=may_be_best)
         return row
@@ -268,7 +263,6 @@ class Run:
         self,
         iteration: Iteration,
         state: TrainingState,
-        rows: list[Row],
         environment: dict[str, Any],
         should_stop: Callable[[], bool],
     ) -> dict[str, Any]:
@@ -285,6 +279,7 @@ class Run:
         frames = open_frames(recipe, setup.frames.cache, "test")
         test = self._evaluate(frames, stop_if_asked)
         state.tick(setup.device)
-        result = result_record(recipe, setup, state, rows, test, environment)
+        result = result_record(recipe, setup, state, test, environment)
         result |= {"iterations": iteration.description, "computed_by": who_ran(setup.model)}
-        return write_end(folder, result, lambda: gather_diagnostics(recipe, setup, frames, test, rows))
+        folder.drop_previous()
+        return write_end(folder, result, lambda: gather_diagnostics(recipe, setup, frames, test, state.rows))

@@ -32,7 +32,7 @@ class _Best(NamedTuple):
 
 
 class CheckpointSaver:
-    """Writes last.pt and best.pt; a context that waits for what is being written.
+    """Writes last.pt and best.pt, and keeps the ones before; a context that waits for what is being written.
 
     With an interval of 0, both are written before `save_epoch` returns. Otherwise the state is copied to the host, a
     thread writes it while the training goes on, and epochs that end sooner than the interval after the last checkpoint
@@ -118,9 +118,9 @@ def _write(
     if copied is not None:
         copied.synchronize()
     # In this order: best.pt can be restored from last.pt, and is never ahead of it.
-    save_checkpoint(folder.last, values)
+    save_checkpoint(folder.last, values, previous=folder.last_previous)
     if best is not None:
-        save_checkpoint(folder.best, {"epoch": best.epoch, "model": best.weights})
+        save_checkpoint(folder.best, {"epoch": best.epoch, "model": best.weights}, previous=folder.best_previous)
 
 
 def to_host(values: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class TrainingState:
         wall_s: Seconds spent on the run, over all its sessions.
         peak_bytes: Peak memory use, over all its sessions.
         reserved_bytes: Peak memory taken from the GPU, over all its sessions; 0 on a CPU.
+        rows: Metrics of the finished epochs, one dict each, as in metrics.jsonl.
     """
 
     means: EpochMeans
@@ -55,6 +57,7 @@ class TrainingState:
     wall_s: float = 0.0
     peak_bytes: int = 0
     reserved_bytes: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
     _since: float = field(default_factory=time.perf_counter)
 
     @property
@@ -92,6 +95,7 @@ class TrainingState:
             "wall_s": self.wall_s,
             "peak_bytes": self.peak_bytes,
             **({"reserved_bytes": self.reserved_bytes} if self.reserved_bytes else {}),
+            "metrics": [json.dumps(row) for row in self.rows],
         }
 
     @classmethod
@@ -113,4 +117,6 @@ class TrainingState:
             wall_s=float(values["wall_s"]),
             peak_bytes=int(values["peak_bytes"]),
             reserved_bytes=int(values.get("reserved_bytes", 0)),
+            # Checkpoints of earlier versions have none.
+            rows=[dict(json.loads(line)) for line in values.get("metrics", ())],
         )

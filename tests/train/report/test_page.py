@@ -511,3 +511,12 @@ def test_alignment_of_the_pairs_is_told_in_words(tmp_path):
     assert "other classes" not in text
     none = make_bare_run(tmp_path / "b", pair_report={"label_agreement": 1.0, "alignment": None})
     assert "alignment with" not in page_of(none, out=tmp_path / "b.html").text
+
+
+def test_lost_metrics_of_a_finished_run_are_a_notice(tmp_path):
+    run = make_run(tmp_path / "run", epochs=8)
+    assert "Incomplete metrics." not in page_of(run, out=tmp_path / "report.html").text
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:5]))
+    text = page_of(run, out=tmp_path / "report.html").text
+    assert "Incomplete metrics. Lines of metrics.jsonl are missing: 5 of 8 epochs." in text

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tmkt_train.errors import RunError
-from tmkt_train.training.folder import RunFolder, create_run_folder
+from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.new_folder import create_run_folder
 
 from ..conftest import make_recipe
 
@@ -39,7 +40,9 @@ def test_last_line_that_was_cut_off_is_left_out_and_said(tmp_path):
 def test_line_that_is_out_of_place_is_refused_and_ends_what_a_run_resumes_from(tmp_path, line):
     folder = RunFolder(tmp_path)
     folder.metrics.write_text(f'{{"epoch": 0}}\n{line}\n{{"epoch": 1}}\n', encoding="utf-8")
-    with pytest.raises(RunError, match=r"metrics\.jsonl:2: .*expected .*damaged") as caught:
+    with pytest.raises(
+        RunError, match=r"metrics\.jsonl:2: .*expected .*; restore it from last\.pt with: tmkt-train resume"
+    ) as caught:
         folder.read_metrics()
     assert "\n" not in str(caught.value)
     assert folder.keep_metrics(1) == [{"epoch": 0}]

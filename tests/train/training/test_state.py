@@ -13,11 +13,16 @@ def test_training_state_comes_back_from_its_values():
         EpochMeans(CPU), epoch=3, batch=5, best=Best(2, 0.5, 1.5), num_skipped=1, epoch_s=2.5, wall_s=9.0, peak_bytes=7
     )
     state.means.add({"x": torch.tensor(1.5)}, weight=2)
+    state.rows = [{"epoch": number, "x": 0.1 + number, "y": {"z": float("inf")}} for number in range(3)]
     values = json.loads(json.dumps(state.state_dict()))
     again = TrainingState.from_state_dict(values, CPU)
     assert again.state_dict() == state.state_dict() == values
-    # The names in last.pt, which earlier runs have as well.
-    assert list(values) == ["epoch", "step", "best", "means", "num_skipped", "epoch_s", "wall_s", "peak_bytes"]
+    assert again.rows == state.rows
+    # The names in last.pt, which earlier runs have as well, but for the metrics.
+    names = ["epoch", "step", "best", "means", "num_skipped", "epoch_s", "wall_s", "peak_bytes"]
+    assert list(values) == [*names, "metrics"]
+    del values["metrics"]
+    assert TrainingState.from_state_dict(values, CPU).rows == []
 
 
 def test_memory_taken_from_a_gpu_is_kept_where_there_is_one():
