@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from tmkt_data.errors import SpecError, TmktError, printable
+from tmkt_data.spec import OPTIONS
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -22,6 +23,14 @@ STOPPED = 130
 """Exit code of an interrupted command: 128 + SIGINT, as in shells."""
 _READER_OPTION = re.compile(r" \(--(columns|unit|orientation|keys|chip)\b([^)]*)\)|--(keys)\b")
 """How readers name options that only `events` and `convert` have."""
+_READER_ADVICE = re.compile(
+    r"; give (?:their order, columns|their paths, keys|its path, keys|chip)='[^']*'"
+    r"(?: or (?:another|the like))?(?= \(--|$)"
+)
+"""What readers advise that no option of `prepare` can give for a dataset whose files are known."""
+_PREPARE_OPTION = re.compile(
+    rf"(?<!prepare )--(?=(?:{'|'.join(name.replace('_', '-') for name in OPTIONS)}|skip-bad|allow-unpaired)\b)"
+)
 
 
 class GuardedGroup(click.Group):
@@ -135,9 +144,23 @@ def dataset_advice(problem: str, dataset: str) -> str:
         name = found[1] or found[3]
         if dataset == "folder":
             return f" ({name} in tmkt.toml)" if found[1] else f"{name} in tmkt.toml"
+        if found[3]:
+            return f"whether the file is of {dataset}"
         return f" (prepare --time-unit{found[2]})" if name == "unit" else ""
 
+    if dataset != "folder":
+        problem = _READER_ADVICE.sub(f"; no file of {dataset}, fetch it again", problem)
     return _READER_OPTION.sub(known, problem)
+
+
+def doctor_advice(text: str) -> str:
+    """Say of options of `prepare` in a text that they are, as `doctor` does not have them.
+
+    Example:
+        >>> doctor_advice("where all do, give --sensor-size 34x34, else leave it out with --skip-bad")
+        'where all do, give prepare --sensor-size 34x34, else leave it out with prepare --skip-bad'
+    """
+    return _PREPARE_OPTION.sub("prepare --", text)
 
 
 @contextmanager

@@ -267,7 +267,7 @@ def _report_cache(plan: PreparePlan) -> None:
 def print_skipped(info: CacheInfo) -> None:
     """Print the unreadable files that a cache excludes."""
     for entry in info.skipped[:_MAX_PROBLEMS]:
-        say(f"skipped: {entry['why']}")
+        say(f"skipped: {dataset_advice(entry['why'], info.dataset)}")
     if len(info.skipped) > _MAX_PROBLEMS:
         say(f"skipped: {len(info.skipped) - _MAX_PROBLEMS} more unreadable files")
 

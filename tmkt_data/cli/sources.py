@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import FILE, dataset_advice, fail, print_rows, progress_bar, say
+from tmkt_data.cli.console import FILE, dataset_advice, doctor_advice, fail, print_rows, progress_bar, say
 from tmkt_data.errors import CatalogueError, counted
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def doctor(
                 for done in decode_all(catalogue, found):
                     bar.update(task, completed=done)
             found.problems = [dataset_advice(problem, name) for problem in found.problems]
+        for lines in (found.problems, found.notes):
+            lines[:] = map(doctor_advice, lines)
         if digests is not None or against is not None:
             _digests(catalogue, found, folders, digests, against)
     if as_json:

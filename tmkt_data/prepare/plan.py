@@ -155,7 +155,7 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
     outdated = outdated_recordings(plan.catalogue, plan.spec, cache)
     if outdated:
         raise CacheError(
-            f"{plan.path}: {outdated[0]} is read differently now: an earlier version gave some events a wrong time "
+            f"{plan.path}: {outdated[0]} is read differently now: an earlier version read it wrongly "
             f"({len(outdated)} in all); give --force to prepare it again"
         )
     if cache.info.skipped and not skip_bad:

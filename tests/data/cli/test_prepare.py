@@ -113,6 +113,37 @@ def test_advice_of_readers_is_that_of_the_dataset():
         "check keys in tmkt.toml"
     )
     assert dataset_advice("a.bin: 3 bytes left", "folder") == "a.bin: 3 bytes left"
+    order = "a.npy: 4 columns without names; give their order, columns='txyp' or the like (--columns txyp)"
+    assert dataset_advice(order, "folder").endswith(
+        "give their order, columns='txyp' or the like (columns in tmkt.toml)"
+    )
+    assert dataset_advice(order, "cifar10dvs") == (
+        "a.npy: 4 columns without names; no file of cifar10dvs, fetch it again"
+    )
+    assert dataset_advice("a.h5: no dataset 'x', expected one; check --keys", "cifar10dvs").endswith(
+        "check whether the file is of cifar10dvs"
+    )
+
+
+def test_skipped_files_and_doctor_name_options_that_there_are(tmp_path):
+    own = tmp_path / "own"
+    for name, times in (("a", np.arange(40) / 1e3), ("b", np.arange(40))):
+        (own / "events" / "wave").mkdir(parents=True, exist_ok=True)
+        np.savez(own / "events" / "wave" / f"{name}.npz", t=times, x=np.zeros(40, int), y=np.zeros(40, int),
+                 p=np.arange(40) % 2, **({} if name == "a" else {"sensor_size": np.array([9, 9])}))  # fmt: skip
+    trees.random_recording(own / "events" / "wave" / "c.bin", np.random.default_rng(0), 8, 8, 50)
+    (own / "tmkt.toml").write_text('sensor_size = [8, 8]\nimages = ""\n')
+    out = tmp_path / "a.h5"
+    made = run("prepare", "folder", "--root", own, "--out", out, "--allow-unpaired", "--skip-bad")
+    assert made.exit_code == 0, made.output
+    for result in (made, run("inspect", out)):
+        assert "skipped: wave/a: a.npz: t is float64 without a unit; give unit='s' or another (unit in tmkt.toml)" in (
+            result.output
+        )
+        assert "--unit" not in result.output
+    found = run("doctor", "folder", "--root", own, "--deep").output
+    assert "give prepare --sensor-size 9x9, else leave it out with prepare --skip-bad" in found
+    assert not re.search("(?<!prepare )--(sensor-size|skip-bad|unit)", found.partition("next:")[0])
 
 
 def test_unreadable_files_are_listed_and_can_be_left_out(root, tmp_path):

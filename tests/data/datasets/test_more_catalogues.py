@@ -95,6 +95,14 @@ class TestCifar10Dvs:
         placed = image_frame(pixels, ImageTarget(128, 128), "value")
         np.testing.assert_array_equal(cache.image_frames([at])[0], placed)
 
+    def test_recordings_that_name_no_chip_are_read_as_those_that_do(self, tmp_path):
+        root = write_cifar10dvs(tmp_path)
+        named = Cache(build("cifar10dvs", root, tmp_path / "a.h5", size=128, time_bins=1)).event_frames([0])
+        for path in root.rglob("*.aedat"):
+            path.write_bytes(path.read_bytes().replace(b"# AEChip: DVS128\r\n", b""))
+        unnamed = Cache(build("cifar10dvs", root, tmp_path / "b.h5", size=128, time_bins=1)).event_frames([0])
+        np.testing.assert_array_equal(unnamed, named)
+
     def test_the_python_version_reads_as_the_binary_one(self, tmp_path):
         pixels = write_cifar(tmp_path / "a", [5, 0, 9])
         write_cifar(tmp_path / "b", [5, 0, 9], pickled=True)

@@ -39,13 +39,18 @@ def plan_of(root):
     return plan_prepare(open_catalogue("folder", root), default_spec("folder"), root / "a.h5")
 
 
-@pytest.mark.parametrize("name", ["a.raw", "a.npy"])
+@pytest.mark.parametrize("name", ["a.raw", "a.npy", "a.aedat"])
 def test_a_cache_of_an_earlier_version_is_not_taken_for_one_of_now(tmp_path, name):
     end = 2**31
     if name == "a.raw":
         now = evt2(OTHER, event(5, 1, 1), TIME | 50000000, event(5, 2, 2), TIME | 50000100, event(0, 3, 3))
         # What an earlier version read of it: an event before the first time word at its low time.
         as_read_before = evt2(TIME, event(5, 1, 1), TIME | 50000000, event(5, 2, 2), TIME | 50000100, event(0, 3, 3))
+    elif name == "a.aedat":
+        words = struct.pack(">4I", 1 << 22 | 2 << 12, 5, 3 << 22 | 4 << 12, 90)
+        # Its longer name was found to hold the shorter one.
+        now = b"#!AER-DAT2.0\n# AEChip: davis.MultiDAVIS240C\n" + words
+        as_read_before = b"#!AER-DAT2.0\n# AEChip: davis.DAVIS240C.....\n" + words
     else:
         steps = [1000 * step for step in range(20)]
         before, after = [end - 20_000 + step for step in steps], [-end + step for step in steps]
@@ -56,7 +61,7 @@ def test_a_cache_of_an_earlier_version_is_not_taken_for_one_of_now(tmp_path, nam
     assert len(now) == len(as_read_before)
     recording = tmp_path / "own" / "events" / "wave" / name
     recording.parent.mkdir(parents=True)
-    (tmp_path / "own" / "tmkt.toml").write_text('sensor_size = [8, 8]\nimages = ""\n')
+    (tmp_path / "own" / "tmkt.toml").write_text('sensor_size = [240, 180]\nimages = ""\n')
     recording.write_bytes(as_read_before)
     plan = plan_of(tmp_path / "own")
     for _ in prepare_cache(plan):
@@ -66,7 +71,7 @@ def test_a_cache_of_an_earlier_version_is_not_taken_for_one_of_now(tmp_path, nam
     os.utime(recording, (1, 1))
     with pytest.raises(CacheError, match=r"wave/a is read differently now: .* \(1 in all\); give --force to prepare"):
         find_prepared(plan_of(tmp_path / "own"))
-    for _ in prepare_cache(plan, fresh=True):
-        pass
-    info = find_prepared(plan)
-    assert info is not None
+    if name != "a.aedat":
+        for _ in prepare_cache(plan, fresh=True):
+            pass
+        assert find_prepared(plan) is not None
