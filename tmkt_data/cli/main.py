@@ -179,8 +179,9 @@ def _pair_options(command: Any) -> Any:
 @click.argument("file", type=FILE)
 @click.option("--out", type=FILE, help="PNG to write.  [default: next to the cache]")
 @click.option("--samples", default=4, show_default=True, type=click.IntRange(1, 32), help="Samples to show.")
+@click.option("--encoders", is_flag=True, help="Show each image by every encoder, below its own recording.")
 @_pair_options
-def preview(file: Path, out: Path | None, samples: int, **choices: Any) -> None:
+def preview(file: Path, out: Path | None, samples: int, encoders: bool, **choices: Any) -> None:
     """Draw a contact sheet: image, spikes, event frames and a mixed sequence, step by step."""
     from tmkt_data.pairs.paired_frames import PairedFrames
     from tmkt_data.preview.contact_sheet import build_sheet, write_preview
@@ -188,7 +189,7 @@ def preview(file: Path, out: Path | None, samples: int, **choices: Any) -> None:
 
     frames = PairedFrames(file, **choices)
     path = out if out is not None else file.with_suffix(".png")
-    sheet = draw_sheet(build_sheet(frames, num_samples=samples))
+    sheet = draw_sheet(build_sheet(frames, num_samples=samples, encoders=encoders))
     write_preview(path, sheet)
     say(f"wrote {path} ({sheet.width} x {sheet.height})")
 

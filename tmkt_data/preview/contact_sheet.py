@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tmkt_data.errors import SpecError
+from tmkt_data.errors import PairingError, SpecError
 from tmkt_data.events.time_bins import bin_edges
 from tmkt_data.files import write_bytes
 from tmkt_data.images.encode import poisson_frames
+from tmkt_data.pairs.image_side import ImageSide
 from tmkt_data.pairs.paired_frames import PairedBatch, PairedFrames
 from tmkt_data.preview.colors import BOTH, OFF, ON, event_colors, gray_colors, polarities
 from tmkt_data.preview.drawing import INK
+from tmkt_data.preview.image_rows import ShownImage, encoder_rows, image_colors, image_sides
 from tmkt_data.preview.sheet import EVENT_EDGE, IMAGE_EDGE, Key, Sheet, SheetGroup, SheetRow
 from tmkt_data.random_keys import Purpose, draw_key, uniform
 
@@ -30,6 +32,7 @@ def build_sheet(
     positions: Sequence[int] | None = None,
     num_samples: int = 4,
     replacement: int | None = None,
+    encoders: bool = False,
 ) -> Sheet:
     """Build a contact sheet of pairs: image, image spikes, event frames and a mixed sequence.
 
@@ -42,6 +45,7 @@ def build_sheet(
         num_samples: Maximum number of pairs to show if no positions are given.
         replacement: First event step t* of all mixed sequences, 1 to T, or T + 1 for none; None draws one per pair
             from seed, epoch and sample, distinct if there are enough steps.
+        encoders: Whether to show each image by every encoder, below the recording that was made of it.
 
     Returns:
         The sheet for `draw_sheet`, at most about 2000 pixels wide. Equal arguments give equal pixels.
@@ -64,11 +68,17 @@ def build_sheet(
         points = np.full(len(chosen), replacement, np.int64)
     steps = np.unique(np.linspace(0, num_time_bins - 1, min(num_time_bins, MAX_COLUMNS)).round().astype(np.int64))
     batch = frames.read(chosen)
+    groups = [_group(frames, batch, at, int(points[at]), steps) for at in range(len(chosen))]
+    if encoders:
+        sides = image_sides(frames)
+        images = [ShownImage(int(batch.image_indices[at]), frames.uids[chosen[at]]) for at in range(len(chosen))]
+        more = [encoder_rows(frames, sides, image, steps) if sides else () for image in images]
+        groups = [group._replace(rows=(*group.rows, *rows)) for group, rows in zip(groups, more, strict=True)]
     return Sheet(
         title=frames.dataset,
         facts=_sheet_facts(frames),
         keys=_color_keys(frames),
-        groups=tuple(_group(frames, batch, at, int(points[at]), steps) for at in range(len(chosen))),
+        groups=tuple(groups),
         notes=_notes(frames, len(steps)),
     )
 
@@ -143,7 +153,8 @@ def _group(frames: PairedFrames, batch: PairedBatch, at: int, point: int, steps:
         picture = gray_colors(levels.astype(np.float32) / np.float32(255))
         spikes = gray_colors(_spikes(frames, batch, at, levels).mean(axis=1))
         rows.insert(0, SheetRow("image spikes", ("Poisson draw",), spikes[steps]))
-        rows.append(_mixed_row(frames, gray_colors(batch.image[at].mean(axis=1)), events, point, steps))
+        shown = image_colors(_image_side(frames), batch.image[at])
+        rows.append(_mixed_row(frames, shown, events, point, steps))
     off, on = polarities(frames.cache.event_frames(frames.rows[position : position + 1])[0])
     return SheetGroup(
         name=frames.ids[position],
@@ -163,12 +174,24 @@ def _mixed_row(
     is_event = np.arange(1, frames.num_time_bins + 1) >= point
     return SheetRow(
         label="mixed",
-        details=("image spikes," if _shows_spikes(frames) else "image repeated,", "then events"),
+        details=(_shown_side(frames), "then events"),
         cells=np.where(is_event[:, None, None, None], events, image)[steps],
         is_event=tuple(is_event[steps].tolist()),
         marker=int((~is_event[steps]).sum()),
         marker_text=f"t* = {point}" if point <= frames.num_time_bins else "no event step",
     )
+
+
+def _image_side(frames: PairedFrames) -> ImageSide:
+    if frames.image_side is None:
+        raise PairingError("preview: found pairing 'none', expected images")
+    return frames.image_side
+
+
+def _shown_side(frames: PairedFrames) -> str:
+    if _image_side(frames).imitates_events:
+        return f"image {frames.encoder},"
+    return "image spikes," if _shows_spikes(frames) else "image repeated,"
 
 
 def _shows_spikes(frames: PairedFrames) -> bool:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tmkt_data.datasets.cameras import camera_of
 from tmkt_data.datasets.registry import DATASETS, default_spec
 from tmkt_data.spec import PrepareSpec
 from tmkt_train.recipe.load import find_recipe, list_recipes, load_recipe, read_tables
@@ -14,17 +15,17 @@ METHODS = ("event_only", "fine_tune", "kt", "kt_tsm")
 ABLATIONS = ("no_tsm", "no_cka", "no_mag", "no_mrp", "no_str")
 PROTOCOLS = ("paper", "kt_paper")
 SYSTEMS = {
-    "resnet18_cepdvs": (*METHODS, *PROTOCOLS),
-    "scnn_caltech_twins": METHODS,
+    "resnet18_cepdvs": (*METHODS, *PROTOCOLS, "microsaccade"),
+    "scnn_caltech_twins": (*METHODS, "saccade"),
     "scnn_cifar10dvs": ("event_only",),
-    "scnn_digits": METHODS,
+    "scnn_digits": (*METHODS, "saccade"),
     "scnn_dvsgesture": (),
     "scnn_esimagenet": (),
-    "scnn_fashion": ("event_only",),
+    "scnn_fashion": ("event_only", "saccade"),
     "scnn_folder": ("event_only", "kt"),
-    "scnn_nmnist": (*METHODS, *ABLATIONS),
-    "scnn_nomniglot": (*METHODS, *PROTOCOLS),
-    "vggsnn_ncaltech": (*METHODS, *ABLATIONS, *PROTOCOLS),
+    "scnn_nmnist": (*METHODS, *ABLATIONS, "saccade"),
+    "scnn_nomniglot": (*METHODS, *PROTOCOLS, "microsaccade"),
+    "vggsnn_ncaltech": (*METHODS, *ABLATIONS, *PROTOCOLS, "saccade", "kt_saccade", "fine_tune_saccade"),
 }
 NAMES = [name for system, variants in SYSTEMS.items() for name in (system, *(f"{system}_{v}" for v in variants))]
 CHANGES = {
@@ -37,12 +38,16 @@ CHANGES = {
     "no_mag": {"loss.modality": 0.0},
     "no_mrp": {"loss.ratio": 0.0},
     "no_str": {"loss.coefficients": "off"},
+    "saccade": {"data.image_encoding": "saccade"},
+    "kt_saccade": {"method.name": "kt", "data.image_encoding": "saccade"},
+    "fine_tune_saccade": {"method.name": "fine-tune", "data.image_encoding": "saccade"},
+    "microsaccade": {"data.image_encoding": "microsaccade"},
 }
 
 
 def test_every_name_is_listed_and_no_recipe_is_broken():
     recipes = {path.name: recipe for path, recipe in list_recipes() if path.file.resolve().parent == FOLDER}
-    assert len(NAMES) == 55
+    assert len(NAMES) == 64
     assert list(recipes) == NAMES
     assert all(isinstance(recipe, Recipe) and recipe.data.dataset in DATASETS for recipe in recipes.values())
 
@@ -70,6 +75,16 @@ def test_variants_have_words_of_their_own_and_the_settings_of_their_name(system)
             assert changed == (CHANGES["kt"] if name == "kt_paper" else {})
         else:
             assert changed == {key: value for key, value in CHANGES[name].items() if base[key] != value}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_repeat_images_unless_their_name_says_otherwise(name):
+    encoder = name.rpartition("_")[2]
+    expected = encoder if encoder in ("saccade", "microsaccade") else "repeat"
+    recipe = load_recipe(find_recipe(name))
+    assert recipe.data.image_encoding == expected
+    assert expected == "repeat" or "inferred" in recipe.description
+    assert expected != "saccade" or camera_of(recipe.data.dataset) is not None
 
 
 def test_paper_recipe_has_the_published_numbers():
