@@ -240,9 +240,9 @@ def _print_verdicts(path: Path, name: str) -> None:
     verdicts = list(table_verdicts(known, "twin-disjoint"))
     if name == "folder":
         # Published datasets come with their pairing; `pairs` looks at the content of all.
-        from tmkt_data.pairs.report import swap_verdicts
+        from tmkt_data.pairs.report import content_verdicts
 
-        verdicts += swap_verdicts(Cache(path))
+        verdicts += content_verdicts(Cache(path))
     for verdict in verdicts:
         say(f"{verdict.severity}: {verdict.text}")
 

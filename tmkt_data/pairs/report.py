@@ -18,7 +18,8 @@ from tmkt_data.pairs.class_fit import (
     WEAK,
     Interval,
     Scorer,
-    find_swapped_classes,
+    SwappedClass,
+    fit_classes,
     mean_share,
     share_below,
     some_others,
@@ -124,7 +125,7 @@ def report_pairs(frames: PairedFrames, *, alignment: bool = False, thorough: boo
     measured = measure_alignment(cache) if alignment else None
     num_heldout = _count_heldout(cache, frames, reachable)
     leaks = _leak_verdicts(frames, agreement, num_heldout)
-    fits = [*(swap_verdicts(cache) if alignment and thorough else ()), *_fit_verdicts(measured)]
+    fits = [*_swap_verdicts(fit_classes(cache).swapped if alignment and thorough else ()), *_fit_verdicts(measured)]
     verdicts = [*leaks, *fits, *table_verdicts(CacheTables.of(cache), frames.protocol)]
     return PairReport(
         protocol=frames.protocol,
@@ -185,21 +186,34 @@ def _fit_verdicts(alignment: Alignment | None) -> list[Verdict]:
     fit = None if alignment is None else alignment.own_above_class
     if alignment is None or fit is None or alignment.own is None or fit.low > 0.5:
         return []
-    figures = f"better than {fit.mean:.0%} of them, 99 % interval {fit.low:.0%} to {fit.high:.0%}, by chance 50 %"
+    figures = _figures(fit)
     if alignment.num_recordings < LEAST_RECORDINGS or fit.high >= WEAK:
         return [Verdict("warning", f"whether the pairing is right cannot be told: own images fit {figures}")]
     others = alignment.same_class if alignment.same_class is not None else alignment.other_class
-    return [
-        Verdict(
-            "error",
-            f"this pairing looks wrong: own images fit the recordings no better than others ({alignment.own:.3f} and "
-            f"{others:.3f}; {figures}); are names of one side mixed up, or is it rotated or mirrored (--orientation)?",
-        )
-    ]
+    return [_looks_wrong(f"{alignment.own:.3f} and {others:.3f}; {figures}")]
 
 
-def swap_verdicts(cache: Cache) -> tuple[Verdict, ...]:
-    """Return a verdict for each class whose images look swapped with those of another, see `find_swapped_classes`."""
+def _looks_wrong(figures: str) -> Verdict:
+    return Verdict(
+        "error",
+        f"this pairing looks wrong: own images fit the recordings no better than others ({figures}); are names of one "
+        "side mixed up, or is it rotated or mirrored (--orientation)?",
+    )
+
+
+def content_verdicts(cache: Cache) -> tuple[Verdict, ...]:
+    """Return what the frames say against the pairing, from a few recordings of each class; see `fit_classes`."""
+    fit = fit_classes(cache)
+    if fit.swapped or fit.overall is None or fit.overall.low > 0.5 or fit.overall.high >= WEAK:
+        return _swap_verdicts(fit.swapped)
+    return (_looks_wrong(_figures(fit.overall)),)
+
+
+def _figures(fit: Interval) -> str:
+    return f"better than {fit.mean:.0%} of them, 99 % interval {fit.low:.0%} to {fit.high:.0%}, by chance 50 %"
+
+
+def _swap_verdicts(swapped: Sequence[SwappedClass]) -> tuple[Verdict, ...]:
     return tuple(
         Verdict(
             "error",
@@ -207,7 +221,7 @@ def swap_verdicts(cache: Cache) -> tuple[Verdict, ...]:
             f"names (better than {found.other_share:.0%} of that class), not their own ({found.own_share:.0%}, by "
             "chance 50 %); are two class folders of one side swapped?",
         )
-        for found in find_swapped_classes(cache)
+        for found in swapped
     )
 
 

@@ -14,7 +14,7 @@ from tmkt_data import PairedFrames
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
 from tmkt_data.datasets.registry import default_spec, open_catalogue
-from tmkt_data.pairs.class_fit import SwappedClass, find_swapped_classes, mean_share, share_below
+from tmkt_data.pairs.class_fit import SwappedClass, fit_classes, mean_share, share_below
 from tmkt_data.pairs.report import measure_alignment, report_pairs
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import plan_prepare
@@ -73,6 +73,18 @@ def test_a_shuffled_pairing_looks_wrong_and_exits_with_one(tmp_path, seed):
     out = CliRunner().invoke(main, ["pairs", str(cache.info.path)])
     assert out.exit_code == 1
     assert f"error: {found[0]}" in out.output
+    command = [
+        "prepare",
+        "folder",
+        "--root",
+        str(tmp_path / "own"),
+        "--out",
+        str(tmp_path / "again.h5"),
+        "--size",
+        "24",
+    ]
+    told = CliRunner().invoke(main, command).output
+    assert "error: this pairing looks wrong: own images fit the recordings no better than others (better than" in told
     shown = CliRunner().invoke(main, ["pairs", str(cache.info.path), "--json"])
     assert shown.exit_code == 1
     assert '"severity": "error"' in shown.output
@@ -81,7 +93,7 @@ def test_a_shuffled_pairing_looks_wrong_and_exits_with_one(tmp_path, seed):
 
 def test_two_classes_swapped_on_one_side_are_named_by_pairs_and_prepare(tmp_path):
     cache = cache_of(tmp_path, swapped("jump", "wave"))
-    found = find_swapped_classes(cache)
+    found = fit_classes(cache).swapped
     assert {(item.name, item.other) for item in found} == {("jump", "wave"), ("wave", "jump")}
     assert all(item.other_share == 1 and item.own_share < 0.85 for item in found)
     assert any(text.startswith("the images of class jump look misplaced: its recordings fit") for text in errors(cache))
@@ -134,7 +146,7 @@ def test_uniform_images_say_nothing(tmp_path):
         trees.Image.fromarray(np.full((30, 40), number, np.uint8)).save(path)
     cache = Cache(build("folder", root, tmp_path / "own.h5", size=24, time_bins=3))
     assert measure_alignment(cache).own_above_class is None
-    assert not find_swapped_classes(cache)
+    assert not fit_classes(cache).swapped
     assert not report_pairs(PairedFrames(cache), alignment=True, thorough=True).looks_wrong
 
 
@@ -170,7 +182,7 @@ def test_the_real_pairs_of_nmnist_are_good(real_data, tmp_path):
     cache = real_cache(open_catalogue("nmnist", real_data / "nmnist"), tmp_path / "real.h5")
     assert not errors(cache)
     assert measure_alignment(cache).own_above_class.low > 0.95
-    assert not find_swapped_classes(cache)
+    assert not fit_classes(cache).swapped
 
 
 def test_real_images_in_a_wrong_order_within_each_digit_look_wrong(real_data, tmp_path):
