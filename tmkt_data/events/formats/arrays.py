@@ -153,7 +153,7 @@ def _side_times(pos: NDArray[Any], neg: NDArray[Any]) -> tuple[NDArray[Any], int
         # One side may begin after the first wrap.
         ahead = round((int(sides[1][0]) - int(sides[0][0])) / WORD_RANGE)
         late = 1 if ahead < 0 else 0
-        sides[late] = sides[late] + abs(ahead) * WORD_RANGE
+        sides[late] = sides[late].astype(np.int64) + abs(ahead) * WORD_RANGE
         num_wraps = max(clocks[late].num_wraps + abs(ahead), clocks[1 - late].num_wraps)
     return np.concatenate(sides), num_wraps
 

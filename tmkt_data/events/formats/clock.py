@@ -37,24 +37,29 @@ class Clock:
         self._last: NDArray[np.int64] = np.empty(0, np.int64)
         self.num_wraps = self.num_new_wraps = 0
 
-    def unwrap(self, t: NDArray[np.int64]) -> NDArray[np.int64]:
+    def unwrap(self, t: NDArray[Any], least: int = 0) -> NDArray[Any]:
         """Unwrap the next times.
 
         Args:
-            t: Times as the clock shows them, shape (N,), int64, 0 to `range_us` - 1, in the order of the file.
+            t: Times as the clock shows them, shape (N,), int64 or integers of 32 bits, `least` to
+                `least + range_us - 1`, in the order of the file.
+            least: The smallest time that the clock shows, the same in all calls.
 
         Returns:
-            Times, shape (N,), int64; `t` itself where the clock has not wrapped so far.
+            Times, shape (N,), int64; `t` itself, of its own type, where the clock has not wrapped so far.
         """
+        self.num_new_wraps = 0
+        if len(t) and not self.num_wraps and self._is_within_half(t):
+            self._last = np.concatenate([self._last, t[-2:]])[-2:]
+            return t
         num_seen = len(self._last)
         times = np.concatenate([self._last, t])
         self._last = times[-2:].copy()
-        self.num_new_wraps = 0
         begins = times[1:] < times[:-1] - self._range // 2
         if not len(t) or not (self.num_wraps or begins.any()):
             return t
         ahead = times[1:] > times[:-1] + self._range // 2
-        late = ahead & (times[:-1] < SLACK_US) & (times[1:] >= self._range - SLACK_US)
+        late = ahead & (times[:-1] < least + SLACK_US) & (times[1:] >= least + self._range - SLACK_US)
         begins[1:] &= ~((ahead & ~late)[:-1] & (times[2:] >= times[:-2]))
         turns = np.zeros(len(times), np.int8)
         turns[1:] = begins.astype(np.int8) - late
@@ -62,8 +67,13 @@ class Clock:
         wraps -= np.minimum(np.minimum.accumulate(wraps), 0)
         self.num_new_wraps = int(wraps[-1]) - self.num_wraps
         self.num_wraps = int(wraps[-1])
-        unwrapped: NDArray[np.int64] = t + wraps * self._range
+        unwrapped: NDArray[np.int64] = t.astype(np.int64, copy=False) + wraps * self._range
         return unwrapped
+
+    def _is_within_half(self, t: NDArray[Any]) -> bool:
+        """Return whether the next times and the last ones lie too close for a wrap."""
+        ends: list[int] = [int(t.min()), int(t.max()), *self._last.tolist()]
+        return max(ends) - min(ends) <= self._range // 2
 
 
 WORD_RANGE = 1 << 32
@@ -78,7 +88,7 @@ def unwrap_words(t: NDArray[Any], clock: Clock) -> NDArray[Any]:
         clock: Clock of `WORD_RANGE`; updated.
 
     Returns:
-        Times, shape (N,), int64 where they have 32 bits.
+        Times, shape (N,), int64 where the clock has wrapped.
 
     Example:
         >>> import numpy as np
@@ -87,5 +97,4 @@ def unwrap_words(t: NDArray[Any], clock: Clock) -> NDArray[Any]:
     """
     if t.dtype.kind not in "iu" or t.dtype.itemsize != 4:
         return t
-    least = np.iinfo(t.dtype).min
-    return clock.unwrap(t.astype(np.int64) - least) + least if least else clock.unwrap(t.astype(np.int64))
+    return clock.unwrap(t, int(np.iinfo(t.dtype).min))

@@ -152,6 +152,15 @@ def test_signed_times_count_on_too(tmp_path, name, write, options):
         assert [row for piece in pieces for row in naive.rows_of(piece)] == rows
 
 
+def test_a_side_that_begins_after_the_wrap_counts_on(tmp_path):
+    # One side ends before the clock wraps, the other begins after it.
+    rows = [(2**31 - 4, 1, 2, True), (2**31 - 3, 1, 2, True), (2**31 + 5, 3, 4, False), (2**31 + 9, 3, 4, True)]
+    write_signed_sides(tmp_path / "a.npz", rows)
+    events = load_events(tmp_path / "a.npz", columns="xyt")
+    assert naive.rows_of(events) == rows
+    assert events.num_wraps == 1
+
+
 def test_signed_times_in_a_matlab_file_count_on(tmp_path):
     scipy_io = pytest.importorskip("scipy.io")
     rows = [(t - 2**31, x, y, p) for t, x, y, p in true_rows(2**32)]
