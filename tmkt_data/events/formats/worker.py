@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
 
+START_LIMIT_S = 120.0
+"""How long a process may take to start, before it is asked anything."""
 TIME_LIMIT_S = 10.0
 BYTES_PER_S = 5e6
 """An answer may take `TIME_LIMIT_S` plus the time of the file at this rate, a twentieth of the usual one."""
@@ -120,7 +122,21 @@ class Worker:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
+            self._wait_for_start(self._child)
         return self._child
+
+    def _wait_for_start(self, child: subprocess.Popen[bytes]) -> None:
+        # Loading the library takes long on a busy machine, which says nothing of a file.
+        timer = threading.Timer(START_LIMIT_S, child.kill)
+        timer.start()
+        try:
+            assert child.stdout is not None
+            child.stdout.readline()
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            timer.cancel()
 
     def forget(self) -> None:
         """Leave the process to its parent: after a fork it is not ours to ask, kill or wait for."""
@@ -179,6 +195,8 @@ def serve_answers(answers_to: Callable[[Path, list[Any]], Iterable[Answer | None
             `EventError`.
     """
     out = sys.stdout.buffer
+    out.write(b"ready\n")
+    out.flush()
     for line in sys.stdin.buffer:
         name, *question = json.loads(line)
         try:
