@@ -58,7 +58,7 @@ def suspicions(
         shown.line(
             is_stretched,
             f"more than {LARGEST_SHARE:.0%} of their events in one of {spec.time_bins} time bins",
-            f"{STRAY_TIMES}: prepare with --time-range robust to leave them out"
+            f"{STRAY_TIMES}: prepare --time-range robust leaves them out"
             if spec.time_range == "whole"
             else STRAY_TIMES,
             [percent(value) for value in share[is_stretched][:1]],

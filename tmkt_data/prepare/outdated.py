@@ -42,7 +42,7 @@ def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -
     tables = {
         name: cache.tables[f"events/{name}"] for name in ("t_first_us", "t_last_us", "num_inversions", "num_kept")
     }
-    is_early = np.abs(tables["t_first_us"] - spec.time_offset_us) < _LARGEST_LOW_US
+    is_early = (catalogue.name == "folder") & (np.abs(tables["t_first_us"] - spec.time_offset_us) < _LARGEST_LOW_US)
     is_sorted = (tables["num_inversions"] > 0) & (tables["t_last_us"] - tables["t_first_us"] >= _HALF_RANGE)
     rows = rows_of(catalogue.recordings.ids, cache.tables["events/id"])
     found = (

@@ -37,8 +37,8 @@ SETS = {
         [
             (
                 "2 of 3 recordings have more than 90% of their events in one of 10 time bins, such as wave/b (99.8%); "
-                "a few stray times, such as those of an earlier clock, probably stretch the time: prepare with "
-                "--time-range robust to leave them out"
+                "a few stray times, such as those of an earlier clock, probably stretch the time: prepare "
+                "--time-range robust leaves them out"
             ),
             (
                 "1 of 3 recordings has a duration more than 10 times longer or shorter than the median of 3200 s, such "
