@@ -244,7 +244,9 @@ def _print_pairs(report: PairReport) -> None:
             *duplicate_rows(report.duplicates),
         ]
     )
-    if report.near_duplicates is not None:
+    if report.near_duplicates is None:
+        print_rows([("near-duplicates", "not searched, there are too many images")])
+    else:
         _print_near_duplicates(report.near_duplicates)
     if report.alignment is not None:
         _print_alignment(report.alignment)

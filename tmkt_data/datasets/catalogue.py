@@ -204,6 +204,20 @@ def class_folders(folder: Path) -> list[str]:
     return sorted((path.name for path in _folders(folder)), key=os.fsencode)
 
 
+def as_spelled(path: Path) -> Path:
+    """Return a path as the disk spells it, which may be in another Unicode form than it was typed in."""
+    if str(path).isascii() or path.exists():
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        named = part
+        if not part.isascii() and not (found / part).exists():
+            entries = found.iterdir() if found.is_dir() and os.access(found, os.R_OK) else ()
+            named = next((entry.name for entry in entries if normal_name(entry.name) == normal_name(part)), part)
+        found /= named
+    return found
+
+
 def is_plain(name: str) -> bool:
     """Return whether a name is free of control characters, such as a newline that would forge a line of output."""
     return name.isprintable() or not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)

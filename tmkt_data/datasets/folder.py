@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tmkt_data.datasets.catalogue import Catalogue, class_folders, holds_classes, is_plain, scan_folder, some
+from tmkt_data.datasets.catalogue import (
+    Catalogue,
+    as_spelled,
+    class_folders,
+    holds_classes,
+    is_plain,
+    scan_folder,
+    some,
+)
 from tmkt_data.datasets.info import DatasetInfo, MissingDataError, missing_data
 from tmkt_data.datasets.look_alikes import difference, equal_when_normal, look_alikes
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
@@ -189,22 +197,12 @@ def _stated(root: Path, side: str, stated: str | None, pattern: re.Pattern[str],
             f"{SETTINGS_NAME}: {side}: found {stated!r}, which points outside the archive; unpack it yourself if "
             "you trust it"
         )
-    folder = _as_spelled(root, stated)
+    folder = as_spelled(root / stated)
     if not holds_classes(folder, pattern):
         raise CatalogueError(
             f"{root / SETTINGS_NAME}: {side}: found {stated!r}, expected a folder of class folders with {side}; fix it"
         )
     return folder
-
-
-def _as_spelled(root: Path, stated: str) -> Path:
-    """Return a path below the root as the disk spells it, which may be in another Unicode form."""
-    found = root
-    for part in Path(stated).parts:
-        if not part.isascii() and not (found / part).exists():
-            part = next((name for name in class_folders(found) if normal_name(name) == normal_name(part)), part)
-        found /= part
-    return found
 
 
 class _Side(NamedTuple):

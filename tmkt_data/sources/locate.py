@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from tmkt_data.datasets.catalogue import Catalogue, some
+from tmkt_data.datasets.catalogue import Catalogue, as_spelled, some
 from tmkt_data.datasets.info import MissingDataError
 from tmkt_data.datasets.registry import open_catalogue
 from tmkt_data.errors import CatalogueError, counted, printable
@@ -85,7 +85,8 @@ def find_sources(
     with ExitStack() as held:
         finder = _Finder(name, class_set, unpack_to, say, held)
         sides: tuple[Side, ...] = ("", "recordings", "images")
-        places = [finder.places(path, side) for path, side in zip(given, sides, strict=True)]
+        spelled = (path if path is None else as_spelled(path) for path in given)
+        places = [finder.places(path, side) for path, side in zip(spelled, sides, strict=True)]
         found = finder.find(*places)
         unpacked = [place.folder for side in places for place in side if place.is_foreign]
         for folder in unpacked:

@@ -71,6 +71,13 @@ def test_a_folder_named_in_the_settings_is_found_in_either_form(tmp_path):
     assert open_folder(root).num_twins == 6
 
 
+def test_a_folder_that_is_typed_in_another_form_is_found(tmp_path):
+    write_pair(tmp_path / "mesures_e\u0301" / "own", per_class=3)
+    typed = Locations(tmp_path / "mesures_\u00e9" / "own")
+    with find_sources("folder", typed, unpack_to=tmp_path / "unpacked") as found:
+        assert found.catalogue.num_twins == 6
+
+
 def test_names_of_one_folder_that_become_equal_are_one_line(tmp_path):
     root = write_pair(tmp_path / "own", per_class=2)
     shutil.copy(root / "images" / CAFE / "prise é 0.png", root / "images" / CAFE / f"{CAFE_D}.png")

@@ -67,6 +67,14 @@ def test_one_recording_a_class_is_said_by_prepare_and_pairs(tmp_path):
     ]
 
 
+def test_classes_of_one_image_have_nothing_to_compare_with(tmp_path):
+    own = {"clap/a": 1, "nod/a": 2, "wave/a": 3}
+    build("folder", trees.write_folder(tmp_path / "own", own, own), tmp_path / "a.h5", size=24, time_bins=2)
+    out = CliRunner().invoke(main, ["pairs", str(tmp_path / "a.h5"), "--no-encoders"])
+    assert out.exit_code == 0, out.output
+    assert "same class        nothing to compare" in out.output
+
+
 @pytest.mark.parametrize("options", [{"val_share": 0.0}, {"val_share": 0.0, "test_share": 0.0}])
 def test_splits_that_are_not_asked_for_are_not_missed(tmp_path, options):
     own = {f"{name}/{at}": 10 * label + at for label, name in enumerate(("clap", "wave")) for at in range(4)}
