@@ -42,7 +42,7 @@ Representation = Literal["counts", "voxel"]
 ImageChannel = Literal["value", "luminance", "blue"]
 ImageDecode = Literal["full", "scaled"]
 ClassSet = Literal["all", "objects"]
-Bake = Literal["none", "repeat", "poisson"]
+Bake = Literal["none", "repeat", "poisson", "gradient", "saccade"]
 PolarityRule = Literal["as-is", "inverted"]
 TimeRange = Literal["whole", "robust"]
 DuplicateRule = Literal["refuse", "together", "keep"]
@@ -146,7 +146,7 @@ class PrepareSpec:
     bake: Bake = option(
         "none",
         "Spike frames of the images to store beside their intensity. Without them, spikes are drawn on reading, anew "
-        "in every epoch.",
+        "in every epoch. gradient, saccade: as the image encoders of that name, a choice of this project (inferred).",
     )
     sensor_size: tuple[int, int] | None = option(
         None,
@@ -217,6 +217,12 @@ class PrepareSpec:
             raise SpecError(
                 f"bin_rule: found {self.bin_rule!r} with representation 'voxel', which spreads events over bins "
                 "by time; leave bin_rule at 'exact'"
+            )
+
+        if self.representation == "voxel" and self.bake in ("gradient", "saccade"):
+            raise SpecError(
+                f"bake: found {self.bake!r} with representation 'voxel', whose frames are signed and take no bytes; "
+                f"choose image encoder {self.bake!r} on reading instead"
             )
 
     @property

@@ -153,7 +153,7 @@ def test_choices_are_given_by_name():
         ("representation", "counts, voxel"),
         ("image_channel", "value, luminance, blue"),
         ("class_set", "all, objects"),
-        ("bake", "none, repeat, poisson"),
+        ("bake", "none, repeat, poisson, gradient, saccade"),
         ("image_decode", "full, scaled"),
         ("time_range", "whole, robust"),
     ],

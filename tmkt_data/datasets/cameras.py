@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import SpecError
 from tmkt_data.images.frames import Placement
+from tmkt_data.images.log_intensity import Scene, gradient_frames, saccade_frames
 from tmkt_data.simulate.recording import DEFAULT_SETTINGS, NMNIST_SETTINGS
-from tmkt_data.simulate.saccade import SaccadePath
+from tmkt_data.simulate.saccade import NO_KEYS, DrawnKeys, SaccadePath, paths_in_cells, random_paths
 from tmkt_data.spec import PrepareSpec
+
+Value = TypeVar("Value", np.float32, np.int16, np.uint8)
 
 
 class Camera(NamedTuple):
@@ -119,3 +122,60 @@ class FrameLayout(NamedTuple):
         """Return left, top, right and bottom of each image on the sensor, shape (4, B)."""
         found = [self.placement.box_of(int(width), int(height)) for height, width in sizes.tolist()]
         return np.array(found, np.int64).reshape(-1, 4).T
+
+
+class CameraView(NamedTuple):
+    """Images of a cache as a camera sees them.
+
+    Attributes:
+        camera: The camera.
+        layout: How the images lie on their frames.
+    """
+
+    camera: Camera
+    layout: FrameLayout
+
+    def edges(
+        self, intensities: NDArray[np.uint8], sizes: NDArray[np.int64], response: NDArray[Value]
+    ) -> NDArray[Value]:
+        """Return values for the gradient of log intensity, shape (B, H, W); see `gradient_frames`.
+
+        Args:
+            intensities: Frames of the images, shape (B, H, W), uint8.
+            sizes: Height and width of each image, shape (B, 2), in its own pixels.
+            response: As in `changes`; for one channel, the half of brightening is used.
+        """
+        edges = response[len(response) // 2 :] if self.layout.spec.num_channels == 1 else response
+        return gradient_frames(intensities, response=edges, scene=self._scene(sizes))
+
+    def changes(
+        self,
+        intensities: NDArray[np.uint8],
+        sizes: NDArray[np.int64],
+        response: NDArray[Value],
+        keys: DrawnKeys = NO_KEYS,
+    ) -> NDArray[Value]:
+        """Return values for the changes along a path, shape (B, T, C, H, W); see `saccade_frames`.
+
+        Args:
+            intensities: As in `edges`.
+            sizes: As in `edges`.
+            response: Value for each change, see `unit_response`.
+            keys: Draws a path for each image; without samples, all are seen along the path of the camera.
+        """
+        spec, path = self.layout.spec, self.camera.path
+        cells_per_px = self.layout.cells_per_px(sizes, path)
+        if len(keys.uids):
+            paths = random_paths(path, spec.time_bins, cells_per_px, keys)
+        else:
+            paths = paths_in_cells(path, spec.time_bins, cells_per_px)
+        is_swapped = spec.polarity == "inverted"
+        if is_swapped and spec.num_channels == 1:
+            response = np.ascontiguousarray(response[::-1])
+        found = saccade_frames(
+            intensities, paths, spec.time_bins, spec.num_channels, response=response, scene=self._scene(sizes)
+        )
+        return np.ascontiguousarray(found[:, :, ::-1]) if is_swapped and spec.num_channels == 2 else found
+
+    def _scene(self, sizes: NDArray[np.int64]) -> Scene:
+        return Scene(self.layout.boxes(sizes), self.camera.is_negative)

@@ -35,7 +35,7 @@ class Scene(NamedTuple):
 
 WHOLE = Scene()
 
-Value = TypeVar("Value", np.float32, np.int16)
+Value = TypeVar("Value", np.float32, np.int16, np.uint8)
 
 
 def gradient_frames(
@@ -160,6 +160,25 @@ def change_response(num_channels: int) -> NDArray[np.int16]:
     from tmkt_data.kernels.contrast import CHANGES_PER_UNIT
 
     changes: NDArray[np.int16] = np.round(unit_response(num_channels) * CHANGES_PER_UNIT).astype(np.int16)
+    changes.flags.writeable = False
+    return changes
+
+
+@cache
+def stored_response() -> NDArray[np.uint8]:
+    """Return the byte that stands for each change in a cache, 255 sqrt(change / 8), as `unit_response(2)`.
+
+    The root keeps small changes apart: near 0.01, neighboring bytes differ by 3 %.
+    """
+    stored: NDArray[np.uint8] = np.rint(255 * np.sqrt(unit_response(2) / np.float32(8))).astype(np.uint8)
+    stored.flags.writeable = False
+    return stored
+
+
+@cache
+def stored_changes() -> NDArray[np.float32]:
+    """Return the change that each byte of `stored_response` stands for, shape (256,), float32, read-only."""
+    changes: NDArray[np.float32] = (8 * (np.arange(256) / 255) ** 2).astype(np.float32)
     changes.flags.writeable = False
     return changes
 

@@ -21,7 +21,7 @@ _ZERO = np.float32(0)
 _HALF = np.float32(0.5)
 _PER_UNIT = np.float32(CHANGES_PER_UNIT)
 
-Values = NDArray[np.float32] | NDArray[np.int16]
+Values = NDArray[np.float32] | NDArray[np.int16] | NDArray[np.uint8]
 Scratch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 """Working memory of one sample: `padded`, shape (H + 2 M, W + 2 M); `lines`, (H + 1, W); `seen`, `start` and
 `brighter`, (H W,)."""
@@ -110,7 +110,7 @@ def _respond(changes: NDArray[np.float32], zero: int, response: Values, out: Val
 
 
 @kernel
-def _blank(frame: Values, window: NDArray[np.int32], value: np.float32 | np.int16) -> None:
+def _blank(frame: Values, window: NDArray[np.int32], value: np.float32 | np.int16 | np.uint8) -> None:
     """Write a value to all cells outside a box."""
     top, bottom, left, right = window
     frame[:top] = value

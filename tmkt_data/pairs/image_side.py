@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.reader import Cache
-from tmkt_data.datasets.cameras import UNKNOWN, Camera, FrameLayout, camera_of, require_camera
+from tmkt_data.datasets.cameras import UNKNOWN, CameraView, FrameLayout, camera_of, require_camera
 from tmkt_data.images.encode import poisson_frames, repeat_frames
 from tmkt_data.images.frames import Placement
-from tmkt_data.images.log_intensity import Scene, change_response, gradient_frames, saccade_frames, unit_response
+from tmkt_data.images.log_intensity import change_response, stored_changes, unit_response
 from tmkt_data.pairs.event_scale import scale_events
 from tmkt_data.random_keys import Purpose, draw_key
-from tmkt_data.simulate.saccade import NO_KEYS, DrawnKeys, paths_in_cells, random_paths
-from tmkt_data.spec import Encoder, EventScale
+from tmkt_data.simulate.saccade import NO_KEYS, DrawnKeys
+from tmkt_data.spec import Bake, Encoder, EventScale
 
 Value = TypeVar("Value", np.float32, np.int16)
 
-IMITATORS: tuple[Encoder, ...] = ("gradient", "saccade", "microsaccade")
+IMITATORS: tuple[Encoder | Bake, ...] = ("gradient", "saccade", "microsaccade")
 """Encoders whose frames are in the units of event frames."""
 MAX_SAMPLES = 200
 """Recordings, and images, that a gain is measured on at most."""
@@ -57,16 +57,17 @@ class ImageSide:
         self.cache, self.encoder, self.scale = cache, encoder, scale
         self._measured = measured
         spec, facts = cache.spec, cache.info.facts
-        self._layout = FrameLayout(spec, tuple(facts["sensor_size"]), Placement(*facts["placement"]))
         if encoder == "baked" and not cache.has_spikes:
             cache.image_spikes(np.zeros(0, np.int64))
         dataset = cache.info.dataset
-        self.camera: Camera = require_camera(dataset, spec) if encoder == "saccade" else camera_of(dataset) or UNKNOWN
+        camera = require_camera(dataset, spec) if encoder == "saccade" else camera_of(dataset) or UNKNOWN
+        layout = FrameLayout(spec, tuple(facts["sensor_size"]), Placement(*facts["placement"]))
+        self._view = CameraView(camera, layout)
 
     @property
     def imitates_events(self) -> bool:
         """Whether frames are in the units of event frames; otherwise they are intensities or spikes, 0 to 1."""
-        return self.encoder in IMITATORS
+        return (self.cache.spec.bake if self.encoder == "baked" else self.encoder) in IMITATORS
 
     def frames(self, rows: NDArray[np.int64], keys: DrawnKeys) -> NDArray[np.float32]:
         """Return frames, shape (B, T, C, H, W), float32; a read-only view over T and C where they repeat.
@@ -82,6 +83,8 @@ class ImageSide:
         match self.encoder:
             case "baked":
                 spikes = cache.image_spikes(rows)
+                if self.imitates_events:
+                    return self._of_whole_samples(self.response[spikes])
                 return spikes.astype(np.float32) / np.float32(255 if spec.bake == "repeat" else 1)
             case "repeat":
                 return repeat_frames(cache.image_frames(rows), spec.time_bins, spec.num_channels)
@@ -105,12 +108,17 @@ class ImageSide:
     @property
     def zero(self) -> int:
         """Index of no change in `response`."""
-        return len(self.response) // 2 if self.cache.spec.num_channels == 1 else 0
+        return len(self.response) // 2 if self.cache.spec.num_channels == 1 and self.encoder != "baked" else 0
 
     @cached_property
     def response(self) -> NDArray[np.float32]:
-        """Value of a frame for each change of log intensity, with gain and the event scale of single cells."""
-        counts: NDArray[np.float32] = unit_response(self.cache.spec.num_channels) * np.float32(self.gain)
+        """Value of a frame for each change of log intensity, with gain and the event scale of single cells.
+
+        Indexed by what `changes` returns, plus `zero`, or by a baked byte.
+        """
+        is_baked = self.encoder == "baked"
+        changes = stored_changes() if is_baked else unit_response(self.cache.spec.num_channels)
+        counts: NDArray[np.float32] = changes * np.float32(self.gain)
         match self.scale:
             case "max" | "step-max":
                 return counts
@@ -128,30 +136,25 @@ class ImageSide:
 
         1 where one of them is 0, such as images without contrast.
         """
-        cache, unit = self.cache, unit_response(self.cache.spec.num_channels)
+        cache = self.cache
         events = _mean_magnitude(cache.event_frames(part) for part in _blocks(self._measured.events))
-        changes = _mean_magnitude(self._encoded(part, NO_KEYS, unit) for part in _blocks(self._measured.images))
+        changes = _mean_magnitude(self._unit_frames(part) for part in _blocks(self._measured.images))
         return events / changes if events and changes else 1.0
 
+    def _unit_frames(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return frames whose values are the changes themselves."""
+        if self.encoder == "baked":
+            return stored_changes()[self.cache.image_spikes(rows)]
+        return self._encoded(rows, NO_KEYS, unit_response(self.cache.spec.num_channels))
+
     def _encoded(self, rows: NDArray[np.int64], keys: DrawnKeys, response: NDArray[Value]) -> NDArray[Value]:
-        """Look up a response for the changes of images; their path is the camera's where there are no keys."""
-        cache, spec = self.cache, self.cache.spec
+        """Look up a response for the changes of images; microsaccades without keys follow the camera's path."""
+        cache = self.cache
         sizes = np.stack([cache.tables[f"images/{side}_px"][rows] for side in ("height", "width")], axis=1)
-        scene = Scene(self._layout.boxes(sizes), self.camera.is_negative)
         intensities = cache.image_frames(rows)
         if self.encoder == "gradient":
-            edges = response[len(response) // 2 :] if spec.num_channels == 1 else response
-            return gradient_frames(intensities, response=edges, scene=scene)[:, None, None]
-        path, cells_per_px = self.camera.path, self._layout.cells_per_px(sizes, self.camera.path)
-        if self.encoder == "microsaccade" and len(keys.uids):
-            paths = random_paths(path, spec.time_bins, cells_per_px, keys)
-        else:
-            paths = paths_in_cells(path, spec.time_bins, cells_per_px)
-        is_swapped = spec.polarity == "inverted"
-        if is_swapped and spec.num_channels == 1:
-            response = np.ascontiguousarray(response[::-1])
-        found = saccade_frames(intensities, paths, spec.time_bins, spec.num_channels, response=response, scene=scene)
-        return np.ascontiguousarray(found[:, :, ::-1]) if is_swapped and spec.num_channels == 2 else found
+            return self._view.edges(intensities, sizes, response)[:, None, None]
+        return self._view.changes(intensities, sizes, response, keys if self.encoder == "microsaccade" else NO_KEYS)
 
     def _of_whole_samples(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Apply the event scales that need all cells of a sample, in place."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.side_rows import BlockArrays
+from tmkt_data.datasets.cameras import UNKNOWN, CameraView, FrameLayout, camera_of
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.image_reader import Archives, read_pixels
 from tmkt_data.datasets.recording_reader import canvas_of
@@ -16,6 +17,7 @@ from tmkt_data.files import checksum
 from tmkt_data.images.decode import DecodedImage, decode_scaled
 from tmkt_data.images.encode import poisson_frames
 from tmkt_data.images.frames import ImageTarget, frame_of_pixels, image_frame
+from tmkt_data.images.log_intensity import stored_response
 from tmkt_data.prepare.blocks import Block, convert_all, empty_block
 from tmkt_data.prepare.read_ahead import WINDOW_BYTES, KnownFile, ReadAhead
 from tmkt_data.random_keys import Purpose, draw_key, sample_uid
@@ -42,6 +44,7 @@ def convert_images(
     """
     arrays = empty_block("images", spec, len(block.sources))
     converter = _ImageConverter(catalogue, spec, archives)
+    view = CameraView(camera_of(catalogue.name) or UNKNOWN, FrameLayout(spec, *canvas_of(catalogue, spec)))
     ahead = ReadAhead(
         [KnownFile(s.file, s.num_bytes) if s.item < 0 and s.num_bytes <= WINDOW_BYTES else None for s in block.sources]
     )
@@ -57,7 +60,7 @@ def convert_images(
             "frames_xxh3": checksum(frame),
         }
         if spec.bake != "none":
-            arrays["spikes"][at] = bake_spikes(frame, source.id, spec)
+            arrays["spikes"][at] = bake_spikes(frame, source, (image.height, image.width), view)
             facts["spikes_xxh3"] = checksum(arrays["spikes"][at])
         return facts
 
@@ -94,12 +97,26 @@ class _Converted(NamedTuple):
     frame: NDArray[np.uint8]
 
 
-def bake_spikes(frame: NDArray[np.uint8], sample_id: str, spec: PrepareSpec) -> NDArray[np.uint8]:
+def bake_spikes(frame: NDArray[np.uint8], source: Source, size: tuple[int, int], view: CameraView) -> NDArray[np.uint8]:
     """Return the stored spike frames of one image, shape (T, C, H, W), uint8.
 
-    `poisson`: 0 or 1, drawn once, with seed 0 and epoch 0. `repeat`: the intensity itself, 0 to 255.
+    `poisson`: 0 or 1, drawn once, with seed 0 and epoch 0. `repeat`: the intensity itself, 0 to 255. `gradient` and
+    `saccade`: the root of changes of log intensity, see `stored_response`.
+
+    Args:
+        frame: Intensity, shape (H, W), uint8.
+        source: The image.
+        size: Its height and width, in its own pixels.
+        view: Options of the cache, and how its images are seen.
     """
-    if spec.bake == "poisson":
-        key = draw_key(0, 0, sample_uid(sample_id), 0, Purpose.POISSON)
-        return poisson_frames(frame, spec.time_bins, spec.num_channels, key=np.uint64(key)).astype(np.uint8)
+    spec, sizes = view.layout.spec, np.array([size], np.int64)
+    match spec.bake:
+        case "poisson":
+            key = draw_key(0, 0, sample_uid(source.id), 0, Purpose.POISSON)
+            return poisson_frames(frame, spec.time_bins, spec.num_channels, key=np.uint64(key)).astype(np.uint8)
+        case "saccade":
+            found: NDArray[np.uint8] = view.changes(frame[None], sizes, stored_response())[0]
+            return found
+        case "gradient":
+            frame = view.edges(frame[None], sizes, stored_response())[0]
     return np.broadcast_to(frame, (spec.time_bins, spec.num_channels, *frame.shape))

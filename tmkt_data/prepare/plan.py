@@ -17,6 +17,7 @@ from tmkt_data.cache.build_folder import BlockPlace
 from tmkt_data.cache.find import default_cache_path
 from tmkt_data.cache.format import FORMAT, FORMAT_VERSION, FrameArray, frame_arrays
 from tmkt_data.cache.reader import Cache, CacheInfo
+from tmkt_data.datasets.cameras import require_camera
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.duplicates import duplicates_in
 from tmkt_data.datasets.image_reader import source_checksum
@@ -93,13 +94,15 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
 
     Raises:
         CatalogueError: There is no recording. A cache without images serves event-only training.
-        SpecError: A sensor size for a dataset that has its own.
+        SpecError: A sensor size for a dataset that has its own, or baked saccades for one whose camera path is unknown.
     """
     if not catalogue.recordings:
         raise CatalogueError(
             f"{catalogue.name}: no recording of the classes asked for; check the folder and --class-set"
         )
     catalogue = apply_overrides(catalogue, spec)
+    if spec.bake == "saccade":
+        require_camera(catalogue.name, spec)
     key = hashlib.sha256()
     key.update(f"{FORMAT} {FORMAT_VERSION} {SPLIT_RULES} {catalogue.name} {spec.to_json()}\n".encode())
     key.update(json.dumps([catalogue.class_names, catalogue.sensor_size, catalogue.placement]).encode())

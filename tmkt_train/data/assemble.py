@@ -133,7 +133,9 @@ class Assembler:
         shape = (frames.num_time_bins, len(rows), frames.num_channels, *frames.size)
         match frames.encoder:
             case "baked":
-                return self._to_frames(self._levels[self._pick(stored, rows, None).int()])
+                spikes = self._pick(stored, rows, None)
+                imitates = frames.image_side is not None and frames.image_side.imitates_events
+                return self._to_frames(self._imitated(spikes) if imitates else self._levels[spikes.int()])
             case "repeat":
                 return self._levels[stored[rows].int()].view(1, len(rows), 1, *frames.size).expand(shape)
             case "gradient":

@@ -140,7 +140,8 @@ def encoding_record(source: PairedFrames | DeviceFrames, device: torch.device) -
         `image_frames` and how they are made; empty where the device itself makes them of stored bytes.
     """
     frames = source.frames if isinstance(source, DeviceFrames) else source
-    if device.type == "cpu" or frames.image_side is None or not frames.image_side.imitates_events:
+    is_encoded = frames.image_side is not None and frames.image_side.imitates_events and frames.encoder != "baked"
+    if device.type == "cpu" or not is_encoded:
         return {}
     how = "once, kept on the GPU" if isinstance(source, DeviceFrames) else "batch by batch"
     return {"image_frames": f"{frames.encoder}: encoded on the CPU, {how}"}

@@ -132,12 +132,12 @@ def read_images(frames: PairedFrames, rows: NDArray[np.int64], keys: DrawKeys | 
         keys: Keys of their samples, for encoder `microsaccade`.
     """
     side = frames.image_side
+    if frames.encoder == "baked":
+        return torch.from_numpy(frames.cache.image_spikes(rows)).flatten(-2).transpose(-2, -1)
     if side is not None and side.imitates_events:
         words = NO_KEYS if keys is None else DrawnKeys(frames.seed, frames.epoch, keys.uids, keys.occurrences)
         changes = torch.from_numpy(side.changes(rows, words)).flatten(-2)
         return changes[:, 0, 0] if frames.encoder == "gradient" else changes.transpose(-2, -1)
-    if frames.encoder == "baked":
-        return torch.from_numpy(frames.cache.image_spikes(rows)).flatten(-2).transpose(-2, -1)
     return torch.from_numpy(frames.cache.image_frames(rows)).flatten(-2)
 
 

@@ -10,7 +10,7 @@ from conftest import build
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.splits import SPLIT_CODES
 from tmkt_data.errors import SpecError
-from tmkt_data.images.log_intensity import Scene, saccade_frames
+from tmkt_data.images.log_intensity import Scene, saccade_frames, stored_changes, stored_response, unit_response
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
 from tmkt_data.pairs.image_side import IMITATORS, GainRows, ImageSide
 from tmkt_data.pairs.paired_frames import PairedFrames
@@ -121,6 +121,38 @@ def test_inverted_recordings_have_inverted_saccades(nmnist_root, tmp_path):
         inverted = build("nmnist", nmnist_root, tmp_path / f"inverted{len(more)}.h5", polarity="inverted", **more)
         one, other = (PairedFrames(path, "train", encoder="saccade").read(ALL).image for path in (plain, inverted))
         np.testing.assert_array_equal(-one if more else one[:, :, ::-1], other)
+
+
+@pytest.mark.parametrize("bake", ["gradient", "saccade"])
+def test_baked_frames_are_those_of_the_encoder_but_for_their_rounding(nmnist_root, tmp_path, bake):
+    path = build("nmnist", nmnist_root, tmp_path / "baked.h5", bake=bake)
+    for scale in ("raw", "log1p", "max"):
+        drawn, stored = (
+            PairedFrames(path, "train", pairing="twin", encoder=encoder, scale=scale).read(ALL).image
+            for encoder in (bake, "baked")
+        )
+        assert stored.dtype == np.float32
+        assert correlation(drawn, stored).min() > 0.999
+        assert stored.mean() == pytest.approx(drawn.mean(), rel=0.01)
+        assert ((stored == 0) == (drawn < 2 * drawn[drawn > 0].min())).mean() > 0.9
+
+
+def test_stored_bytes_are_roots_of_changes():
+    changes = stored_changes()[stored_response()]
+    true = unit_response(2)
+    assert stored_changes()[0] == 0
+    assert stored_changes()[-1] == true[-1] == 8
+    # Half a byte, on the scale of the root.
+    np.testing.assert_allclose(np.sqrt(changes / 8), np.sqrt(true / 8), atol=0.501 / 255)
+
+
+def test_what_cannot_be_baked_is_one_clear_line(nmnist_root, tmp_path, monkeypatch):
+    text = "bake: found 'saccade' with representation 'voxel', whose frames are signed and take no bytes"
+    with pytest.raises(SpecError, match=text):
+        build("nmnist", nmnist_root, tmp_path / "voxel.h5", bake="saccade", representation="voxel")
+    monkeypatch.setattr("tmkt_data.datasets.cameras.camera_of", lambda _: None)
+    with pytest.raises(SpecError, match="found 'saccade' for nmnist, whose camera path is unknown"):
+        build("nmnist", nmnist_root, tmp_path / "unknown.h5", bake="saccade")
 
 
 def test_other_sizes_and_bins_are_served(digits_cache):

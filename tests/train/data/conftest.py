@@ -17,7 +17,7 @@ from tmkt_data.prepare.plan import plan_prepare
 SPECS = {
     "bytes": {"time_bins": 3, "size": 13, "bake": "poisson"},
     "overflow": {"time_bins": 2, "size": 4, "bake": "repeat"},
-    "halves": {"time_bins": 3, "size": 12, "resize": "bilinear"},
+    "halves": {"time_bins": 3, "size": 12, "resize": "bilinear", "bake": "saccade"},
     "voxels": {"time_bins": 3, "size": 12, "representation": "voxel"},
 }
 

@@ -102,6 +102,13 @@ def test_encoders_that_imitate_events_are_equal_at_every_scale(stored_caches, na
     assert stored_bytes(frames) > stored_bytes(PairedFrames(stored_caches[name], seed=4, scale=scale))
 
 
+@pytest.mark.parametrize("scale", get_args(EventScale))
+def test_baked_saccades_are_equal_at_every_scale(stored_caches, scale):
+    frames = PairedFrames(stored_caches["halves"], seed=4, encoder="baked", scale=scale)
+    require_same_epoch(frames, train_table(), EpochPlan(5, 3))
+    assert encoding_record(hold_frames(frames, CPU), torch.device("cuda")) == {}
+
+
 def test_a_run_records_where_its_images_were_encoded(stored_caches):
     gpu = torch.device("cuda")
     saccade = PairedFrames(stored_caches["bytes"], encoder="saccade")
