@@ -60,7 +60,8 @@ def _kernels(device_type: str) -> Kernels | None:
             from tmkt_train.network.cpu import door as cpu
 
             return cpu.run_stage
-        case "cuda" if _has_triton():
+        # Tensors without values are computed as on a GPU, which says what that takes.
+        case "cuda" | "meta" if _has_triton():
             from tmkt_train.network.cuda import door as cuda
 
             return cuda.run_stage

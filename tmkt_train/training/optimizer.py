@@ -51,6 +51,11 @@ def load_optimizer(optimizer: AdamW, values: Mapping[str, Any]) -> None:
     optimizer.load_state_dict({**values, "param_groups": groups})
 
 
+def count_steps(optimizer: AdamW) -> int:
+    """Return how many steps changed weights; a step whose gradients overflow float16 is skipped. Waits for the GPU."""
+    return max((int(state["step"]) for state in optimizer.state.values()), default=0)
+
+
 def require_loss_scale(scaler: torch.amp.GradScaler, place: str) -> None:
     """Refuse to go on where gradients overflow however little the loss is scaled, so that no step changes a weight.
 

@@ -32,9 +32,10 @@ from tmkt_train.training.environment import (
 from tmkt_train.training.folder import Row, RunFolder, cache_of
 from tmkt_train.training.iteration import Iteration, build_iteration
 from tmkt_train.training.loop import Evaluation, evaluate, train_one_epoch
+from tmkt_train.training.memory import explain_out_of_memory
 from tmkt_train.training.metrics import epoch_row
 from tmkt_train.training.new_folder import create_run_folder
-from tmkt_train.training.optimizer import learning_rate_of, require_loss_scale, set_learning_rate
+from tmkt_train.training.optimizer import count_steps, learning_rate_of, require_loss_scale, set_learning_rate
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
 from tmkt_train.training.restore import load_best, restore
 from tmkt_train.training.result import count_parameters, result_record, write_end
@@ -166,12 +167,8 @@ class Run:
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {self._kept(saver)}") from None
         except torch.OutOfMemoryError as error:
-            train = self.recipe.train
-            raise RunError(
-                f"epoch {state.epoch + 1}: {str(error).split('. ')[0]} with train.batch_size = {train.batch_size} and "
-                f"train.eval_batch_size = {train.eval_batch_size}; start a new run with lower ones, or with "
-                f"train.precision=bfloat16; {self._kept(saver)}"
-            ) from None
+            found = explain_out_of_memory(self.recipe, self.setup, error)
+            raise RunError(f"epoch {state.epoch + 1}: {found}; {self._kept(saver)}") from None
 
     def _kept(self, saver: CheckpointSaver) -> str:
         saver.wait()
@@ -281,5 +278,7 @@ class Run:
         state.tick(setup.device)
         result = result_record(recipe, setup, state, test, environment)
         result |= {"iterations": iteration.description, "computed_by": who_ran(setup.model)}
+        if setup.scaler.is_enabled():
+            result["num_skipped_steps"] = result["num_steps"] - count_steps(setup.optimizer)
         folder.drop_previous()
         return write_end(folder, result, lambda: gather_diagnostics(recipe, setup, frames, test, state.rows))

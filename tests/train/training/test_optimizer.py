@@ -9,6 +9,7 @@ from tmkt_train.errors import NonFiniteError
 from tmkt_train.recipe.schema import OptimTable
 from tmkt_train.training.optimizer import (
     build_optimizer,
+    count_steps,
     learning_rate_at,
     learning_rate_of,
     load_optimizer,
@@ -132,3 +133,16 @@ def test_gradients_that_overflow_at_every_loss_scale_stop_the_run():
         require_loss_scale(scaler, "epoch 18")
     assert all(torch.equal(*pair) for pair in zip(module.parameters(), before, strict=True))
     require_loss_scale(torch.amp.GradScaler("cpu", enabled=False), "epoch 1")
+
+
+def test_steps_that_overflow_are_not_counted():
+    layer = nn.Linear(3, 2)
+    optimizer = build_optimizer(OptimTable(learning_rate=0.1), layer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    assert count_steps(optimizer) == 0
+    for factor in (1.0, float("inf"), 1.0, float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale(layer(torch.ones(1, 3)).sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert count_steps(optimizer) == 3
