@@ -67,7 +67,7 @@ def _saved_bytes(model: SpikingNetwork, batch_size: int, has_two_streams: bool) 
     def note(tensor: Tensor) -> Tensor:
         # What several operations keep is there once; a storage that is held keeps its number.
         storage = tensor.untyped_storage()
-        saved[StorageWeakRef(storage).cdata] = storage
+        saved[StorageWeakRef(storage).cdata] = storage  # type: ignore[no-untyped-call]
         return tensor
 
     frames = torch.empty(shape.num_time_steps, batch_size, shape.num_channels, *shape.size, device="meta")

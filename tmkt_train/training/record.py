@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tmkt_data.files import decode_text
 from tmkt_train.training.folder import Arrays, RunFolder
 
 Record = Mapping[str, Any]
@@ -137,7 +138,7 @@ def read_run(path: Path) -> RunRecord:
     return RunRecord(
         path=path,
         recipe=recipe,
-        recipe_text=folder.recipe.read_text(encoding="utf-8"),
+        recipe_text=decode_text(folder.recipe.read_bytes()),
         environment=folder.read_environment() if folder.environment.is_file() else {},
         epochs=tuple(epochs),
         result=folder.read_result() if folder.is_finished else None,
