@@ -16,7 +16,7 @@ help:
 	@echo "make demo   install, prepare the embedded dataset, train a spiking network on it, show the report"
 	@echo "make test   install what tests need, check format, lint, types and import borders, run all tests"
 	@echo "make check  format, lint, types, import borders, and the tests of what changed: the inner loop"
-	@echo "make faults inject faults into whole commands, see docs/reliability.md; FAULTS='--tries 100 --seed 1' for more"
+	@echo "make faults inject faults into whole commands; FAULTS='--tries 100 --seed 1' for more"
 	@echo "make bench  install tonic, measure tmkt beside it, spikingjelly, Pillow and a pass in C (half an hour)"
 	@echo "make docs   build the documentation into docs/_build/html"
 	@echo "make clean  remove .venv and what tools leave behind; caches/ and runs/ stay"

@@ -110,12 +110,9 @@ class RunFolder:
         """
         self._require_run()
         try:
-            tables = read_tables(self.recipe)
+            return read_tables(self.recipe)
         except RecipeError as error:
             raise RunError(str(error)) from None
-        if not tables:
-            raise RunError(f"{self.recipe}: empty, expected a recipe; restore the file")
-        return tables
 
     def read_environment(self) -> dict[str, Any]:
         """Read the environment of the run.

@@ -309,8 +309,8 @@ def test_results_that_not_every_run_has_are_passed_over(tmp_path):
     ("name", "content", "found"),
     [
         ("recipe.toml", b"name = ", "recipe.toml: "),
-        ("recipe.toml", b"\xff\xfe", "recipe.toml: empty"),
-        ("recipe.toml", b"\xfe", "recipe.toml: "),
+        ("recipe.toml", b"\xff\xfe\x00", "recipe.toml: "),
+        ("recipe.toml", b"\xc3", "recipe.toml: "),
         ("result.json", b"{", "result.json: "),
         ("result.json", b"[1]", "result.json: found list, expected a JSON object"),
         ("environment.json", b"", "environment.json: "),
