@@ -17,7 +17,7 @@ from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.folder import RunFolder
 
 from ..conftest import make_recipe
-from ..report.test_page import Page
+from ..report.pages import Page
 from ..training.test_run import StopAfter, assert_same_run
 
 SHORT = ["train.epochs=2"]

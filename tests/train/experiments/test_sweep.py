@@ -9,7 +9,7 @@ from tmkt_train.experiments.plan import RunOptions
 from tmkt_train.experiments.sweep import Trial, best_trial, plan_sweep, sweep_notes
 from tmkt_train.experiments.sweep_report import write_sweep
 
-from ..report.test_page import Page
+from ..report.pages import Page
 from .conftest import plan
 
 
