@@ -1,1 +1,1 @@
-"""Faults injected into whole commands; `python -m tests.faults --help` and docs/reliability.md."""
+"""Faults injected into whole commands; see `python -m tests.faults --help`."""

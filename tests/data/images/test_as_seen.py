@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
-from pictures import encoded, photograph, turned
+from pictures import encoded, photograph, png_chunk, png_file, turned
 from PIL import Image
 
 from tmkt_data.errors import ImageError
@@ -23,17 +22,6 @@ def exif(orientation, order="<", count=1, kind=3):
         struct.pack(order + "HHIHH", 0x0112, kind, count, orientation, 0),
     ]
     return b"Exif\0\0" + head + struct.pack(order + "H", 2) + b"".join(entries) + bytes(4)
-
-
-def png(color, depth=8, samples=1, body=None, extra=b""):
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    head = struct.pack(">IIBBBBB", 4, 1, depth, color, 0, 0, 0)
-    row = bytes(1 + 4 * samples * depth // 8) if body is None else b"\0" + body
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row)) + extra + chunk(b"IEND", b"")
-    )
 
 
 class TestOrientation:
@@ -66,9 +54,8 @@ class TestOrientation:
         np.testing.assert_array_equal(decode_image(marked), decode_image(encoded(picture)))
 
     def test_a_png_may_state_it_after_its_pixels(self):
-        block = exif(6)[6:]
-        chunk = struct.pack(">I", len(block)) + b"eXIf" + block + struct.pack(">I", zlib.crc32(b"eXIf" + block))
-        decoded = decode_scaled(png(0, body=bytes([1, 2, 3, 4]), extra=chunk), None)
+        chunk = png_chunk(b"eXIf", exif(6)[6:])
+        decoded = decode_scaled(png_file(4, 1, color=0, rows=bytes([0, 1, 2, 3, 4]), extra=chunk), None)
         assert (decoded.height, decoded.width) == (4, 1)
         assert decoded.pixels[:, 0, 0].tolist() == [1, 2, 3, 4]
 
@@ -124,7 +111,7 @@ class TestDepth:
     @pytest.mark.parametrize(("color", "samples"), [(0, 1), (2, 3), (4, 2), (6, 4)])
     def test_a_png_of_16_bits_is_refused(self, color, samples):
         with pytest.raises(ImageError, match=r"^image bytes: .*8 bits a channel.*; convert it$"):
-            decode_image(png(color, 16, samples))
+            decode_image(png_file(4, 1, depth=16, color=color, rows=bytes(1 + 8 * samples)))
 
     @pytest.mark.parametrize("kind", [b"P5", b"P6"])
     def test_a_ppm_of_more_than_255_levels_is_refused(self, kind):

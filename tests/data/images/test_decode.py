@@ -4,14 +4,13 @@ import gzip
 import io
 import struct
 import tracemalloc
-import zlib
 from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import encoded, photograph, turned
+from pictures import encoded, photograph, png_file, turned
 from PIL import Image
 
 from tmkt_data.errors import ImageError
@@ -28,14 +27,6 @@ from tmkt_data.images.frames import ImageTarget, frame_of_pixels, image_frame
 
 TO_48 = ImageTarget(48, 48).smallest_pixels
 RGB = np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)
-
-
-def png_header(width, height):
-    def chunk(name, body):
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 class TestDecode:
@@ -110,14 +101,14 @@ class TestDecode:
         assert width * height > MAX_PIXELS
         tracemalloc.start()
         with pytest.raises(ImageError, match=rf"^big.png: 8001 x 8000 pixels, expected at most {MAX_PIXELS}; scale"):
-            decode_image(png_header(width, height), place="big.png")
+            decode_image(png_file(width, height), place="big.png")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 1_000_000
 
     def test_an_absurd_size_is_refused(self):
         with pytest.raises(ImageError, match=r"^bomb.png: .*(pixels|exceeds limit)"):
-            decode_image(png_header(2**31 - 1, 2**31 - 1), place="bomb.png")
+            decode_image(png_file(2**31 - 1, 2**31 - 1), place="bomb.png")
 
 
 class TestRead:

@@ -42,6 +42,11 @@ def cache_of(folder, images):
     return Cache(build("folder", root, folder / "own.h5", size=24, time_bins=3))
 
 
+def prepare(folder):
+    command = ["prepare", "folder", "--root", str(folder / "own"), "--out", str(folder / "again.h5"), "--size", "24"]
+    return CliRunner().invoke(main, command)
+
+
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     return cache_of(tmp_path_factory.mktemp("good"), OWN)
@@ -73,17 +78,7 @@ def test_a_shuffled_pairing_looks_wrong_and_exits_with_one(tmp_path, seed):
     out = CliRunner().invoke(main, ["pairs", str(cache.info.path)])
     assert out.exit_code == 1
     assert f"error: {found[0]}" in out.output
-    command = [
-        "prepare",
-        "folder",
-        "--root",
-        str(tmp_path / "own"),
-        "--out",
-        str(tmp_path / "again.h5"),
-        "--size",
-        "24",
-    ]
-    told = CliRunner().invoke(main, command).output
+    told = prepare(tmp_path).output
     assert "error: this pairing looks wrong: own images fit the recordings no better than others (better than" in told
     shown = CliRunner().invoke(main, ["pairs", str(cache.info.path), "--json"])
     assert shown.exit_code == 1
@@ -97,17 +92,7 @@ def test_two_classes_swapped_on_one_side_are_named_by_pairs_and_prepare(tmp_path
     assert {(item.name, item.other) for item in found} == {("jump", "wave"), ("wave", "jump")}
     assert all(item.other_share == 1 and item.own_share < 0.85 for item in found)
     assert any(text.startswith("the images of class jump look misplaced: its recordings fit") for text in errors(cache))
-    command = [
-        "prepare",
-        "folder",
-        "--root",
-        str(tmp_path / "own"),
-        "--out",
-        str(tmp_path / "again.h5"),
-        "--size",
-        "24",
-    ]
-    out = CliRunner().invoke(main, command)
+    out = prepare(tmp_path)
     assert out.exit_code == 0
     assert "error: the images of class jump look misplaced" in out.output
     assert out.output.index("error: the images of class jump") < out.output.index("train: ")
@@ -118,15 +103,14 @@ def test_classes_with_stems_of_their_own_are_seen_to_be_swapped_by_name(tmp_path
     images = {
         name.replace("jump/", "@/").replace("wave/", "jump/").replace("@/", "wave/"): at for name, at in own.items()
     }
-    root = trees.write_folder(tmp_path / "own", own, images)
-    command = ["prepare", "folder", "--root", str(root), "--out", str(tmp_path / "own.h5"), "--size", "24"]
-    out = CliRunner().invoke(main, command)
+    trees.write_folder(tmp_path / "own", own, images)
+    out = prepare(tmp_path)
     assert out.exit_code == 0
     assert (
         "error: the images of class jump look misplaced: 4 of its recordings have no image of their name in it, but in "
         "class wave; are two class folders of one side swapped?"
     ) in out.output
-    assert CliRunner().invoke(main, ["pairs", str(tmp_path / "own.h5")]).exit_code == 1
+    assert CliRunner().invoke(main, ["pairs", str(tmp_path / "again.h5")]).exit_code == 1
 
 
 def test_pairs_of_too_few_recordings_are_not_judged(tmp_path):

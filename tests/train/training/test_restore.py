@@ -18,7 +18,7 @@ from tmkt_train.training.restore import repair_metrics
 from tmkt_train.training.run import resume_run, start_run
 
 from ..conftest import make_recipe
-from .test_run import StopAfter, assert_same_run
+from .test_run import StopAfter, assert_same_run, train
 
 NUM_EPOCHS = 4
 GENERATIONS = ("last.pt", "last.previous.pt", "best.pt", "best.previous.pt")
@@ -32,7 +32,7 @@ def recipe():
 def whole(tiny_cache, tmp_path_factory):
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs") / "whole"
-    list(start_run(recipe(), cache=tiny_cache, out=out).train())
+    train(recipe(), tiny_cache, out)
     return out
 
 

@@ -13,7 +13,7 @@ from tmkt_train.training.run import resume_run, start_run
 from tmkt_train.training.saving import to_host
 
 from ..conftest import make_recipe
-from .test_run import StopAfter, assert_same_state, without_times
+from .test_run import StopAfter, assert_same_state, train, without_times
 
 NEVER = 1e9
 
@@ -22,7 +22,7 @@ NEVER = 1e9
 def every_epoch(tiny_cache, tmp_path_factory):
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs") / "every"
-    list(start_run(make_recipe(), cache=tiny_cache, out=out).train())
+    train(make_recipe(), tiny_cache, out)
     return out
 
 

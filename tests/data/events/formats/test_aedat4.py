@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 
+import forks
 import naive
 import numpy as np
 import pytest
@@ -145,18 +146,7 @@ def test_mutated_files_decode_or_are_one_line(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_reads_with_a_process_of_its_own(tmp_path):
     write(tmp_path / "a.aedat4", ROWS)
-    script = """
-import os, sys
-from tmkt_data import read_events
-read_events("a.aedat4")
-pid = os.fork()
-print(len(read_events("a.aedat4")), flush=True)
-if pid:
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "3\n3\n"), done.stderr
+    forks.assert_both_read(tmp_path / "a.aedat4", 3)
 
 
 def test_prepare_and_doctor_name_the_file_and_go_on(tmp_path):

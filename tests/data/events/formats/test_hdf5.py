@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import h5py
 import naive
 import numpy as np
@@ -136,18 +137,7 @@ def test_nothing_in_the_current_folder_is_run(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_reads_with_a_reader_of_its_own(tmp_path):
     write(tmp_path / "a.h5", LAYOUTS["root"])
-    script = """
-import os, sys
-from tmkt_data import read_events
-read_events("a.h5")
-pid = os.fork()
-print(len(read_events("a.h5")), flush=True)
-if pid:
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "4\n4\n"), done.stderr
+    forks.assert_both_read(tmp_path / "a.h5", 4)
 
 
 def four_columns(path, order="txyp", dtype="u4", unit_us=1, name="events", **options):
