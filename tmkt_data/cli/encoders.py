@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmkt_data.cli.console import say
+from tmkt_data.errors import counted
 
 if TYPE_CHECKING:
     from tmkt_data.pairs.encoder_distance import Activity, EncoderComparison
@@ -16,10 +17,9 @@ _COLUMNS = ("own", "same class", "others", "own best", "rate", "below 0.5", "ON"
 
 def print_encoders(comparison: EncoderComparison) -> None:
     """Print one line for the recordings and one for each encoder."""
-    num_recordings, num_images = comparison.num_recordings, comparison.num_images
     click.secho(
-        f"\nimage encoders: correlation of {num_recordings} recording{'s' * (num_recordings != 1)} with {num_images} "
-        f"image{'s' * (num_images != 1)}, over steps, channels and cells, at scale log1p",
+        f"\nimage encoders: correlation of {counted(comparison.num_recordings, 'recording')} with "
+        f"{counted(comparison.num_images, 'image')}, over steps, channels and cells, at scale log1p",
         bold=True,
     )
     say(_line("", _COLUMNS))

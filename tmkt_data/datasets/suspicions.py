@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.events.plausibility import FEWEST_EVENTS, LARGEST_SHARE, LONGEST_US, SHORTEST_US, STRAY_TIMES, percent
+from tmkt_data.events.read import ARRAY_SUFFIXES
 from tmkt_data.spec import PrepareSpec
 
 FAR_FROM_MEDIAN = 10
 """A duration more than this many times longer or shorter than the median is suspicious."""
 _FEWEST_RECORDINGS = 3
-_OPEN_UNIT = (".npy", ".npz", ".mat", ".h5", ".hdf5")
 
 
 class RecordingTimes(NamedTuple):
@@ -117,7 +117,7 @@ def _far(shown: _Shown, times: RecordingTimes) -> str:
 def _of_another_unit(shown: _Shown, duration: NDArray[np.int64], is_judged: NDArray[np.bool_], where: str) -> str:
     is_odd = is_judged & (((duration < SHORTEST_US) & (duration > 0)) | (duration > LONGEST_US))
     for at in np.flatnonzero(is_odd).tolist():
-        is_odd[at] = shown.sources[at].file.lower().endswith(_OPEN_UNIT)
+        is_odd[at] = shown.sources[at].file.lower().endswith(ARRAY_SUFFIXES)
     odd = duration[is_odd]
     if not len(odd):
         return ""

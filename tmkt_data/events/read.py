@@ -81,6 +81,8 @@ class Reading(NamedTuple):
 
 
 NOTHING_GIVEN = Reading()
+ARRAY_SUFFIXES = (".npy", ".npz", ".mat", ".h5", ".hdf5")
+"""Suffixes of files of arrays, which leave the unit of their times open."""
 _TAKEN_BY: dict[str, tuple[EventFormat, ...]] = {
     "columns": ("npy", "npz", "hdf5"),
     "unit": ("npy", "npz", "mat", "hdf5"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.pairs.alignment import best_correlation, event_density, image_gradient, saccade_displacement
+from tmkt_data.pairs.subsets import evenly_spaced
 
 OTHERS_PER_RECORDING = 8
 CONFIDENCE = 0.99
@@ -174,7 +176,10 @@ class _Classes:
         # A thousand classes would take minutes.
         step = -(-len(present) // MOST_CLASSES) or 1
         self._present = present[::step]
-        self._row_of_id = {sample: row for row, sample in enumerate(cache.image_ids)}
+
+    @cached_property
+    def _row_of_id(self) -> dict[str, int]:
+        return {sample: row for row, sample in enumerate(self._cache.image_ids)}
 
     def own_shares(self) -> dict[int, list[float]]:
         """Return for each class how its recordings fit their twins among images of the class."""
@@ -214,7 +219,7 @@ class _Classes:
 
     def _rows(self, label: int, most: int) -> NDArray[np.int64]:
         rows = np.flatnonzero((self._twins >= 0) & (self._cache.tables["events/label"] == label))
-        return rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64))]
+        return rows[evenly_spaced(len(rows), most)]
 
     def _shares(self, rows: NDArray[np.int64], label: int, images: NDArray[np.int64]) -> list[float]:
         """Return how recordings fit the given image of each among images of a class."""

@@ -15,6 +15,7 @@ from tmkt_data.errors import SpecError
 from tmkt_data.pairs.event_scale import scale_events
 from tmkt_data.pairs.image_side import GainRows, ImageSide
 from tmkt_data.pairs.paired_frames import PairedFrames
+from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.simulate.saccade import DrawnKeys
 from tmkt_data.spec import Encoder
 
@@ -110,7 +111,7 @@ def compare_encoders(frames: PairedFrames) -> EncoderComparison | None:
     with_twin = np.flatnonzero(frames.twins >= 0)
     if not len(with_twin):
         return None
-    chosen = with_twin[_evenly(len(with_twin), MAX_RECORDINGS)]
+    chosen = with_twin[evenly_spaced(len(with_twin), MAX_RECORDINGS)]
     images = _images(frames, frames.twins[chosen])
     events = cache.event_frames(frames.rows[chosen])
     recordings = _Recordings(events, np.searchsorted(images, frames.twins[chosen]), frames.labels[chosen])
@@ -146,16 +147,12 @@ class _Recordings:
     labels: NDArray[np.int64]
 
 
-def _evenly(count: int, most: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
-
-
 def _images(frames: PairedFrames, twins: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the twins and, up to `MAX_IMAGES`, other images that the split may use, ascending."""
     own = np.unique(twins)
     others = np.setdiff1d(frames.pools.rows, own)
     missing = min(MAX_IMAGES - len(own), len(others))
-    return np.union1d(own, others[_evenly(len(others), missing)]) if missing > 0 else own
+    return np.union1d(own, others[evenly_spaced(len(others), missing)]) if missing > 0 else own
 
 
 def _distance(

@@ -15,6 +15,7 @@ from tmkt_data.images.encode import poisson_frames, repeat_frames
 from tmkt_data.images.frames import Placement
 from tmkt_data.images.log_intensity import change_response, stored_changes, unit_response
 from tmkt_data.pairs.event_scale import scale_events
+from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.random_keys import Purpose, draw_key
 from tmkt_data.simulate.saccade import NO_KEYS, DrawnKeys
 from tmkt_data.spec import Bake, Encoder, EventScale
@@ -163,7 +164,7 @@ class ImageSide:
 
 def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Yield blocks of at most `MAX_SAMPLES` rows, evenly spaced over all of them."""
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_SAMPLES)).astype(np.int64))]
+    chosen = rows[evenly_spaced(len(rows), MAX_SAMPLES)]
     for first in range(0, len(chosen), _BLOCK):
         yield chosen[first : first + _BLOCK]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.splits import SplitCode
+from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.spec import Protocol
 
 HASH_ROWS, HASH_COLUMNS = 8, 8
@@ -87,8 +88,7 @@ def find_near_duplicates(cache: Cache, protocol: Protocol) -> NearDuplicates | N
     if len(codes) > MOST_IMAGES:
         return None
     held_out = np.flatnonzero(codes > SplitCode.TRAIN)
-    if len(held_out) > MOST_HELD_OUT:
-        held_out = held_out[np.linspace(0, len(held_out) - 1, MOST_HELD_OUT).astype(np.int64)]
+    held_out = held_out[evenly_spaced(len(held_out), MOST_HELD_OUT)]
     hashes = np.concatenate([np.zeros(0, np.uint64), *map(difference_hashes, _frames(cache, np.arange(len(codes))))])
     found: list[tuple[float, str]] = []
     for row in held_out.tolist():

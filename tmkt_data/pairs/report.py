@@ -26,6 +26,7 @@ from tmkt_data.pairs.class_fit import (
 )
 from tmkt_data.pairs.near_duplicates import NearDuplicates, find_near_duplicates
 from tmkt_data.pairs.paired_frames import PairedFrames
+from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.pairs.verdicts import CacheTables, Verdict, table_verdicts
 
 
@@ -239,7 +240,7 @@ def measure_alignment(cache: Cache, max_recordings: int = 200) -> Alignment | No
     with_twin = np.flatnonzero(twins >= 0)
     if not len(with_twin):
         return None
-    chosen = with_twin[np.unique(np.linspace(0, len(with_twin) - 1, max_recordings).astype(np.int64))]
+    chosen = with_twin[evenly_spaced(len(with_twin), max_recordings)]
     labels = cache.tables["images/label"]
     scorer = Scorer(cache)
     own: list[float] = []

@@ -13,6 +13,7 @@ from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError
 from tmkt_data.events.formats.aedat2 import has_several_sensors
 from tmkt_data.events.formats.prophesee import TIMELESS, decode_evt_start
+from tmkt_data.events.read import ARRAY_SUFFIXES
 from tmkt_data.files import read_bytes
 from tmkt_data.sample_ids import rows_of
 from tmkt_data.spec import PrepareSpec
@@ -22,7 +23,6 @@ _LARGEST_LOW_US = 1 << 12
 _HALF_RANGE = 1 << 31
 """Signed times of 32 bits that wrapped were sorted, so that they seemed to span more than this."""
 _START_BYTES = 1 << 16
-_ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
 
 
 def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> list[str]:
@@ -51,7 +51,7 @@ def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -
     reader = RecordingReader(catalogue, spec)
     for at in np.flatnonzero((rows >= 0) & (is_early | is_sorted)[rows]).tolist():
         source, row = catalogue.recordings[at], int(rows[at])
-        if not (_lacks_times(source) if is_early[row] else source.file.lower().endswith(_ARRAYS)):
+        if not (_lacks_times(source) if is_early[row] else source.file.lower().endswith(ARRAY_SUFFIXES)):
             continue
         with contextlib.suppress(EventError):
             facts = reader.open(source).facts

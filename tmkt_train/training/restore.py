@@ -18,6 +18,9 @@ from tmkt_train.training.optimizer import load_optimizer
 from tmkt_train.training.setup import TrainingSetup
 from tmkt_train.training.state import TrainingState
 
+_OTHER_CONTENT = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError)
+"""What a checkpoint of another version raises where its values are used."""
+
 
 def restore(folder: RunFolder, setup: TrainingSetup) -> tuple[TrainingState, tuple[str, ...]]:
     """Restore a run from last.pt, or from the checkpoint before; without one, return the state at the start.
@@ -105,7 +108,7 @@ def _restore_from(
         if setup.scaler.is_enabled():
             setup.scaler.load_state_dict(values["scaler"])
         torch.set_rng_state(values["generator"].cpu())
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+    except _OTHER_CONTENT as error:
         raise _other_version(path, error) from None
     state = _state_of(path, values, setup.device)
     return state, _restore_best(folder, state, values)
@@ -114,7 +117,7 @@ def _restore_from(
 def _state_of(path: Path, values: Mapping[str, Any], device: torch.device) -> TrainingState:
     try:
         return TrainingState.from_state_dict(values["position"], device)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+    except _OTHER_CONTENT as error:
         raise _other_version(path, error) from None
 
 
