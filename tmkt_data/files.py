@@ -90,31 +90,12 @@ def opened(path: str | Path, error: type[TmktError]) -> Iterator[FileIO]:
         raise error(f"{str(path)!r}: not a valid file name ({impossible})") from impossible
 
 
-def read_chunks(path: Path, start: int, step: int, chunk_bytes: int) -> Iterator[bytes]:
-    """Yield the bytes of a file from `start` on in multiples of `step` bytes; only the last chunk may hold a rest.
-
-    The first chunk is yielded even where it is empty.
-
-    Raises:
-        EventError: The file cannot be read.
-    """
-    length = max(step, chunk_bytes - chunk_bytes % step)
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            yield file.read(length)
-            while chunk := file.read(length):
-                yield chunk
-    except OSError as broken:
-        raise EventError(f"{path}: cannot be read ({broken.strerror or broken})") from broken
-
-
 @contextmanager
 def atomic_write(path: Path, *, sync: Sync = "content", error: type[TmktError] = TmktError) -> Iterator[IO[bytes]]:
     """Write a file under a temporary name, and rename it when the block has ended.
 
-    The temporary file lies in the same folder and is called `.NAME.RANDOM.tmp`. It is removed if the block raises; a
-    process that is killed leaves it behind.
+    The temporary file lies in the same folder and is called `.NAME.tmp`. It is removed if the block raises; one that a
+    killed process left is taken by the next who writes that file. While several write it, they use random names.
 
     Args:
         path: File to write. An earlier file of that name stays until the new one is complete.
@@ -127,47 +108,78 @@ def atomic_write(path: Path, *, sync: Sync = "content", error: type[TmktError] =
         A binary file, to be written and read.
 
     Raises:
-        TmktError: Of class `error`: the disk is full, the folder cannot be written, or a pipe or a device has the name
-            of the file. The earlier file is untouched.
+        TmktError: Of class `error`: the file cannot be written, or is a pipe or a device. The earlier one is untouched.
     """
     require_replaceable(path, error)
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    temporary: Path | None = None
     try:
-        with temporary.open("x+b") as file:
+        temporary, opener = _temporary(path)
+        with open(temporary, "r+b" if opener else "x+b", opener=opener) as file:
             yield file
+            file.flush()
             if sync != "nothing":
-                file.flush()
                 os.fsync(file.fileno())
-        temporary.replace(path)
+            if opener:
+                # Before its lock ends: the next who writes the file would take it.
+                temporary.replace(path)
+                temporary = None
+        if temporary is not None:
+            temporary.replace(path)
+            temporary = None
         if sync == "name":
             sync_folder(path.parent)
     except BaseException as broken:
-        with suppress(OSError):
-            temporary.unlink()
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
         if isinstance(broken, OSError):
             raise error(f"{write_failure(path, broken)}, what was there before is kept") from broken
         raise
 
 
+def _temporary(path: Path) -> tuple[Path, Callable[[str, int], int] | None]:
+    """Return a temporary name, and an opener of its file where it is locked by this writer; it is empty then."""
+    temporary, other = (path.with_name(f".{path.name}.{mark}tmp") for mark in ("", f"{os.urandom(4).hex()}."))
+    try:
+        import fcntl
+
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except (ImportError, PermissionError, IsADirectoryError):
+        return other, None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who held the lock before may have renamed the file.
+        if os.path.samestat(os.fstat(handle), temporary.stat()):
+            os.ftruncate(handle, 0)
+            return temporary, lambda *_: handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+    os.close(handle)
+    return other, None
+
+
 def write_bytes(
     path: Path, data: bytes | memoryview, *, sync: Sync = "content", error: type[TmktError] = TmktError
 ) -> None:
-    """Write a file as `atomic_write` does; errors as there."""
+    """Write a file as `atomic_write` does; errors as there. Unless `sync` is `nothing`, it is read back first."""
     with atomic_write(path, sync=sync, error=error) as file:
         file.write(data)
+        if sync != "nothing":
+            file.flush()
+            # Not through the buffer of the file, which holds what was written to it.
+            stored = FileIO(file.fileno(), closefd=False)
+            stored.seek(0)
+            if checksum(stored.read()) != checksum(data):
+                raise error(f"{path}: does not hold what was just written to it; check the disk, and run it again")
 
 
 def open_hdf5(opener: Callable[..., _File], path: Path) -> _File:
     """Open a finished HDF5 file for reading, also where HDF5 cannot lock it; nobody writes it any more.
 
     Unlocked at once, it could not be opened beside the handles of others in this process: HDF5 wants one setting.
-
-    Args:
-        opener: `h5py.File`.
-        path: The file.
-
-    Raises:
-        OSError: It cannot be opened.
     """
     try:
         return opener(path, "r")
@@ -177,9 +189,13 @@ def open_hdf5(opener: Callable[..., _File], path: Path) -> _File:
         return opener(path, "r", locking=False)
 
 
-def is_refused(broken: BaseException) -> bool:
-    """Return whether the system refused to open or read a file, which says nothing about its content."""
-    return isinstance(broken, OSError) and broken.errno in _REFUSALS
+def is_refused(broken: BaseException | None) -> bool:
+    """Return whether the system refused to open or read a file, which says nothing of its content."""
+    while broken is not None:
+        if isinstance(broken, OSError) and broken.errno in _REFUSALS:
+            return True
+        broken = broken.__cause__ or broken.__context__
+    return False
 
 
 def require_replaceable(path: Path, error: type[TmktError]) -> None:
@@ -204,11 +220,7 @@ def write_failure(path: Path, broken: OSError) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force the names in a folder to disk, where the system can.
-
-    Raises:
-        OSError: The disk is broken.
-    """
+    """Force the names in a folder to disk, where the system can; raise `OSError` where the disk is broken."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -260,6 +272,7 @@ def _acquire(path: Path, refusal: TmktError, wait_s: float) -> BaseFileLock:
         held: BaseFileLock = FileLock(path, thread_local=False, fallback_to_soft=False)
         held.acquire(timeout=wait_s)
     except Timeout as busy:
+        _require_held(path)
         raise refusal from busy
     except OSError as broken:
         if broken.errno not in _NO_FLOCK:
@@ -270,6 +283,20 @@ def _acquire(path: Path, refusal: TmktError, wait_s: float) -> BaseFileLock:
         except Timeout as busy:
             raise type(refusal)(f"{refusal} (if there is none, remove {held.lock_file})") from busy
     return held
+
+
+def _require_held(path: Path) -> None:
+    """Check that somebody holds a lock file: filelock takes a system that allows no lock for one that is held.
+
+    Raises:
+        OSError: The system refuses the lock.
+    """
+    with suppress(ImportError, FileNotFoundError, BlockingIOError):
+        import fcntl
+
+        # Network file systems lock only what may be written.
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager

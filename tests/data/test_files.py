@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import multiprocessing
 import os
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from tmkt_data import files
 from tmkt_data.errors import CacheError, TmktError
 from tmkt_data.files import atomic_write, checksum, file_digest, is_refused, lock, locked_folder, write_bytes
 
@@ -257,3 +259,88 @@ class TestRefusals:
             with lock(path, CacheError("busy"), wait_s=30):
                 pass
         assert names(tmp_path) == []
+
+
+class TestTemporaries:
+    def test_what_a_killed_writer_left_is_taken_by_the_next_one(self, tmp_path):
+        code = (
+            "import os, signal, sys\nfrom pathlib import Path\nfrom tmkt_data.files import atomic_write\n"
+            "with atomic_write(Path(sys.argv[1])) as file:\n"
+            "    file.write(bytes(100_000))\n    file.flush()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        for _ in range(2):
+            subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.bin")], check=False)
+            assert names(tmp_path) == [".a.bin.tmp"]
+        write_bytes(tmp_path / "a.bin", b"new")
+        assert names(tmp_path) == ["a.bin"]
+        assert (tmp_path / "a.bin").read_bytes() == b"new"
+
+    def test_that_of_a_living_writer_is_left_to_it(self, tmp_path):
+        path = tmp_path / "a.bin"
+        with atomic_write(path) as one:
+            one.write(b"one")
+            with atomic_write(path) as other:
+                other.write(b"other")
+            assert path.read_bytes() == b"other"
+        assert path.read_bytes() == b"one"
+        assert names(tmp_path) == ["a.bin"]
+
+    @pytest.mark.parametrize("number", NO_FLOCK)
+    def test_where_nothing_can_be_locked_nothing_is_left(self, tmp_path, monkeypatch, number):
+        def missing(*_: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", missing)
+        write_bytes(tmp_path / "a.bin", b"new")
+        assert names(tmp_path) == ["a.bin"]
+
+    def test_a_link_of_that_name_is_not_followed(self, tmp_path):
+        (tmp_path / "other").write_bytes(b"mine")
+        (tmp_path / ".a.bin.tmp").symlink_to("other")
+        with pytest.raises(TmktError, match="cannot be written"):
+            write_bytes(tmp_path / "a.bin", b"new")
+        assert (tmp_path / "other").read_bytes() == b"mine"
+
+    def test_a_disk_that_gives_back_other_bytes_is_one_line(self, tmp_path, monkeypatch):
+        class Rotten(io.FileIO):
+            def read(self, size: int = -1) -> bytes:
+                return super().read(size)[::-1]
+
+        monkeypatch.setattr(files, "FileIO", Rotten)
+        with pytest.raises(CacheError, match=r"a\.bin: does not hold what was just written to it; check the disk"):
+            write_bytes(tmp_path / "a.bin", b"new", error=CacheError)
+        assert names(tmp_path) == []
+
+
+def test_a_system_that_allows_no_lock_is_not_taken_for_one_that_is_held(tmp_path, monkeypatch):
+    def denied(*_: int) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(fcntl, "flock", denied)
+    with (
+        pytest.raises(CacheError, match=r"lock: cannot be written \(Permission denied\); check its folder"),
+        lock(tmp_path / "lock", CacheError("busy")),
+    ):
+        pass
+
+
+def test_a_refusal_is_found_among_the_causes_of_an_error():
+    refused = CacheError("damaged")
+    refused.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    outer = CacheError("outer")
+    outer.__context__ = refused
+    assert is_refused(outer)
+    assert not is_refused(CacheError("damaged"))
+
+
+def test_a_temporary_of_another_writer_survives_a_folder_that_cannot_be_synced(tmp_path, monkeypatch):
+    other = tmp_path / ".a.bin.tmp"
+
+    def broken(_: Path) -> None:
+        other.write_bytes(b"of another")
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files, "sync_folder", broken)
+    with pytest.raises(TmktError, match="cannot be written"):
+        write_bytes(tmp_path / "a.bin", b"new", sync="name")
+    assert other.read_bytes() == b"of another"

@@ -136,7 +136,8 @@ class Stage:
     def _run_again(self, tried: Try) -> Try:
         ended = self.child(lambda: None)
         again = self._verdict(ended)
-        if again.verdict != "survived":
+        is_there = "already exists" in again.said and self._state() == self.expected
+        if again.verdict != "survived" and not is_there:
             verdict: Verdict = "stuck" if again.verdict == "refused" else again.verdict
             return Try(verdict, f"run again after {tried.verdict} ({tried.said}): {again.said}")
         names = {str(path.relative_to(self.out)) for path in self.out.rglob("*")}

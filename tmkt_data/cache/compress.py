@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,14 @@ def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> 
     arrays = [FrameArray(name, frames.shape, frames.dtype) for name, frames in cache.arrays.items()]
     # Named without a process or a chance: what a killed run left is removed by the next one, which holds the lock.
     temporary = out.with_name(f".{out.name}.tmp")
+    busy = CacheError(f"{out}: another process is writing it; wait for it to end")
+    held = lock(out.with_name(f".{out.name}.lock"), busy)
     if out.exists():
+        # What a killed run left beside the finished file goes, unless another process is at it.
+        with suppress(CacheError), held:
+            temporary.unlink(missing_ok=True)
         raise _taken(out)
-    with lock(
-        out.with_name(f".{out.name}.lock"), CacheError(f"{out}: another process is writing it; wait for it to end")
-    ):
+    with held:
         try:
             temporary.unlink(missing_ok=True)
             if out.exists():

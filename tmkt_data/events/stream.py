@@ -18,7 +18,7 @@ from tmkt_data.events.formats.clock import SLACK_US, WORD_RANGE, Clock
 from tmkt_data.events.formats.npy import read_npy_header
 from tmkt_data.events.formats.percent_header import read_percent_header
 from tmkt_data.events.read import Reading, recognize
-from tmkt_data.files import file_digest, read_bytes, read_chunks
+from tmkt_data.files import file_digest, read_bytes
 from tmkt_data.spec import EventFormat
 
 WHOLE_BYTES = 64 << 20
@@ -159,7 +159,7 @@ def _decode_pieces(path: Path, reading: Reading, piece_bytes: int) -> Iterator[E
 def _atis(path: Path, reading: Reading, piece_bytes: int) -> Iterator[Events]:
     atis.whole_events(path.stat().st_size, path.name)
     clock = Clock(atis.CLOCK_RANGE_US)
-    for chunk in read_chunks(path, 0, atis.BYTES_PER_EVENT, piece_bytes):
+    for chunk in _read_chunks(path, 0, atis.BYTES_PER_EVENT, piece_bytes):
         yield atis.decode_atis(chunk, sensor_size=reading.sensor_size, clock=clock, place=path.name)
 
 
@@ -167,7 +167,7 @@ def _dat(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Iterat
     head = start[: read_percent_header(start).size + 2]
     prophesee.whole_dat_events(path.stat().st_size - len(head), path.name)
     clock = Clock(prophesee.DAT_CLOCK_RANGE_US)
-    for chunk in read_chunks(path, len(head), prophesee.DAT_EVENT_BYTES, piece_bytes):
+    for chunk in _read_chunks(path, len(head), prophesee.DAT_EVENT_BYTES, piece_bytes):
         yield prophesee.decode_dat(head + chunk, sensor_size=reading.sensor_size, clock=clock, place=path.name)
 
 
@@ -177,7 +177,7 @@ def _evt(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Iterat
 
     def chunks() -> Iterator[bytes]:
         # A word may hold up to 32 events.
-        return read_chunks(path, header.size, dtype.itemsize, max(dtype.itemsize, piece_bytes // 4))
+        return _read_chunks(path, header.size, dtype.itemsize, max(dtype.itemsize, piece_bytes // 4))
 
     is_swapped = None
     if version == "2.1":
@@ -195,7 +195,7 @@ def _aedat2(path: Path, reading: Reading, start: bytes, piece_bytes: int) -> Ite
     num_bytes, head = aedat2.read_header(start)
     aedat2.whole_words(path.stat().st_size - num_bytes, path.name)
     clock = Clock(aedat2.CLOCK_RANGE_US)
-    for chunk in read_chunks(path, num_bytes, aedat2.BYTES_PER_WORD, piece_bytes):
+    for chunk in _read_chunks(path, num_bytes, aedat2.BYTES_PER_WORD, piece_bytes):
         yield aedat2.decode_aedat2(
             head + chunk,
             sensor_size=reading.sensor_size,
@@ -239,7 +239,7 @@ def _event_stream(path: Path, reading: Reading, start: bytes, piece_bytes: int) 
     head = start[: event_stream.HEADER_BYTES]
     state = np.zeros(1, np.int64)
     num_read, rest = 0, b""
-    for chunk in read_chunks(path, len(head), 1, piece_bytes):
+    for chunk in _read_chunks(path, len(head), 1, piece_bytes):
         data = rest + chunk
         num_events, num_left = event_stream.count_events(data)
         num_read += num_events
@@ -258,6 +258,25 @@ def _npy(path: Path, reading: Reading, piece_bytes: int) -> Iterator[Events]:
         raise EventError(f"{path.name}: an array in Fortran order, which is not read in pieces; save it in C order")
     step = max(1, int(np.prod(sides, dtype=np.int64)) * dtype.itemsize)
     clock = Clock(WORD_RANGE)
-    for chunk in read_chunks(path, start, step, piece_bytes):
+    for chunk in _read_chunks(path, start, step, piece_bytes):
         array = np.frombuffer(chunk, dtype).reshape(-1, *sides)
         yield decode_array(array, reading.sensor_size, reading.columns, reading.unit, path.name, clock)
+
+
+def _read_chunks(path: Path, start: int, step: int, chunk_bytes: int) -> Iterator[bytes]:
+    """Yield the bytes of a file from `start` on in multiples of `step` bytes; only the last chunk may hold a rest.
+
+    The first chunk is yielded even where it is empty.
+
+    Raises:
+        EventError: The file cannot be read.
+    """
+    length = max(step, chunk_bytes - chunk_bytes % step)
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            yield file.read(length)
+            while chunk := file.read(length):
+                yield chunk
+    except OSError as broken:
+        raise EventError(f"{path}: cannot be read ({broken.strerror or broken})") from broken

@@ -23,7 +23,7 @@ from tmkt_data.cache.side_rows import BlockArrays
 from tmkt_data.datasets.recording_reader import files_beside
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
-from tmkt_data.files import checksum
+from tmkt_data.files import checksum, is_refused
 from tmkt_data.spec import PrepareSpec, PrepareStage, RecordingKind
 
 STAGES: dict[str, PrepareStage] = {"events": "recordings", "images": "images"}
@@ -149,6 +149,7 @@ def convert_all(
 
     Raises:
         UnreadableSourcesError: With every source of the block that could not be read.
+        CatalogueError: The system refused to open or read a source, whatever it holds.
     """
     rows, reasons = arrays["rows"], dict[str, str]()
     names = (rows.dtype.names or ())[2:]
@@ -157,6 +158,11 @@ def convert_all(
         try:
             facts = convert(source, at)
         except (EventError, ImageError) as problem:
+            if is_refused(problem):
+                raise CatalogueError(
+                    f"{source.id}: {problem}; that is no fault of the file, so it is not left out: check the disk, "
+                    "permissions and limits, and run it again (finished work is kept)"
+                ) from problem
             reasons[source.id] = f"{source.id}: {problem}"
             for array in arrays.values():
                 array[at] = 0

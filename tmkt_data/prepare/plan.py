@@ -172,6 +172,12 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
     return cache.info
 
 
+def _changed_ns(path: str) -> int:
+    """Return when a file was changed or put in its place; a copy may keep the time of change of another file."""
+    found = os.stat(path)  # noqa: PTH116 - not a Path for each of millions
+    return max(found.st_mtime_ns, found.st_ctime_ns)
+
+
 def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
     written_ns = plan.path.stat().st_mtime_ns
     archives: dict[Path, NDArray[np.uint8]] = {}
@@ -185,7 +191,7 @@ def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
                 is_changed = left_out.get((side, source.id)) != source.num_bytes
             elif source.item < 0 and source.num_bytes != int(sizes[row]):
                 is_changed = True
-            elif os.stat(source.file).st_mtime_ns > written_ns:  # noqa: PTH116 - not a Path for each of millions
+            elif _changed_ns(source.file) > written_ns:
                 is_changed = source_checksum(source, archives) != int(digests[row])
             else:
                 is_changed = False

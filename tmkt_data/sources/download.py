@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import shutil
 import urllib.error
 import urllib.request
@@ -12,7 +13,7 @@ from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.files import file_digest, lock
+from tmkt_data.files import file_digest, lock, sync_folder
 from tmkt_data.sources.urls import Download
 
 TIMEOUT_S = 30.0
@@ -77,7 +78,10 @@ def fetch(entry: Download, folder: Path, urls: Sequence[str] | None = None) -> I
             for url in entry.urls if urls is None else urls:
                 why = yield from _from_one_source(url, part, entry)
                 if not why:
+                    with part.open("r+b") as written:
+                        os.fsync(written.fileno())
                     part.replace(path)
+                    sync_folder(folder)
                     return
                 reasons.append(f"{urlsplit(url).netloc}: {why}")
     except OSError as broken:

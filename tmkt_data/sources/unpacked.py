@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import some
 from tmkt_data.errors import CatalogueError
-from tmkt_data.files import lock, read_bytes, write_bytes
+from tmkt_data.files import lock, read_bytes, sync_folder, write_bytes
 
 WAIT_S = 10.0
 """For others that only look whether the folder is there."""
@@ -49,9 +49,13 @@ def complete(partial: Path, target: Path) -> None:
     Raises:
         CatalogueError: The record cannot be written.
     """
+    if hasattr(os, "sync"):
+        # All at once: a dataset has too many files to force each to disk.
+        os.sync()
     # Written before the renaming: a folder with a record is whole.
     write_bytes(_record(target), json.dumps(_sizes(partial)).encode(), error=CatalogueError)
     partial.rename(target)
+    sync_folder(target.parent)
 
 
 @contextmanager

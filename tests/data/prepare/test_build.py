@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import random
 import shutil
@@ -18,10 +19,12 @@ from conftest import build
 from tmkt_data.cache import build_folder
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.datasets.registry import default_spec, open_catalogue
-from tmkt_data.errors import CacheError, CatalogueError
+from tmkt_data.errors import CacheError, CatalogueError, EventError
 from tmkt_data.events.events import validate_events
 from tmkt_data.events.formats.atis import write_atis
+from tmkt_data.files import opened
 from tmkt_data.prepare import plan as prepare_plan
+from tmkt_data.prepare import recordings
 from tmkt_data.prepare.blocks import UnreadableSourcesError
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import find_prepared, plan_prepare
@@ -477,3 +480,38 @@ def test_words_that_are_no_events_are_told_from_events_outside(tmp_path):
     assert cache.tables["events/num_read"].tolist() == [57] * 4
     assert cache.tables["events/num_no_event"].tolist() == [7] * 4
     assert not cache.tables["events/num_outside_sensor"].any()
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.EACCES])
+def test_a_file_that_the_system_refuses_is_not_left_out(nmnist_root, tmp_path, monkeypatch, number, skip_bad):
+    plan, real = plan_of(nmnist_root, tmp_path / "a.h5"), recordings.RecordingReader.open
+    refused = plan.catalogue.recordings[5]
+
+    def open_some(reader, source):
+        if source == refused:
+            with opened(source.path, EventError):
+                raise OSError(number, os.strerror(number))
+        return real(reader, source)
+
+    monkeypatch.setattr(recordings, "has_fast_path", lambda *_: False)
+    monkeypatch.setattr(recordings.RecordingReader, "open", open_some)
+    with pytest.raises(CatalogueError, match="that is no fault of the file, so it is not left out"):
+        list(prepare_cache(plan, skip_bad=skip_bad))
+    assert not plan.path.exists()
+
+
+def test_a_source_that_was_replaced_by_an_older_file_of_the_same_size_is_seen(nmnist_root, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(nmnist_root, root)
+    plan = plan_of(root, build("nmnist", root, tmp_path / "a.h5"))
+    assert find_prepared(plan) is not None
+    path = plan.catalogue.recordings[3].path
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    (tmp_path / "other.bin").write_bytes(data)
+    os.utime(tmp_path / "other.bin", (10**9, 10**9))
+    shutil.copy2(tmp_path / "other.bin", path)
+    assert path.stat().st_mtime == 10**9
+    with pytest.raises(CacheError, match=r"has changed since it was prepared \(1 in all\)"):
+        find_prepared(plan)

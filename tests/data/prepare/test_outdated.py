@@ -68,7 +68,9 @@ def test_a_cache_of_an_earlier_version_is_not_taken_for_one_of_now(tmp_path, nam
         pass
     assert find_prepared(plan) is not None
     recording.write_bytes(now)
-    os.utime(recording, (1, 1))
+    # As if the cache had been written of it.
+    later = recording.stat().st_mtime + 100
+    os.utime(plan.path, (later, later))
     with pytest.raises(CacheError, match=r"wave/a is read differently now: .* \(1 in all\); give --force to prepare"):
         find_prepared(plan_of(tmp_path / "own"))
     if name != "a.aedat":

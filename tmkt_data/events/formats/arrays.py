@@ -24,6 +24,7 @@ from tmkt_data.events.formats.columns import (
     time_step_us,
 )
 from tmkt_data.events.formats.npy import DAMAGE, check_members, read_npy, read_npy_header, read_npz
+from tmkt_data.files import is_refused
 from tmkt_data.spec import TimeUnit
 
 SIZE_NAME = "sensor_size"
@@ -181,7 +182,8 @@ def holds_columns(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             names = [member.filename.removesuffix(".npy") for member in archive.infolist()]
         column_names([name for name in names if name != SIZE_NAME], path.name)
-    except (*DAMAGE, NotImplementedError, OSError, EventError):
+    except (*DAMAGE, NotImplementedError, OSError, EventError) as broken:
+        _require_readable(path, broken)
         return False
     return True
 
@@ -194,8 +196,15 @@ def names_its_columns(path: Path) -> bool:
                 return holds_columns(path)
             file.seek(0)
             return read_npy_header(file, path.stat().st_size, path.name)[2].names is not None
-    except (OSError, EventError):
+    except (OSError, EventError) as broken:
+        _require_readable(path, broken)
         return False
+
+
+def _require_readable(path: Path, broken: Exception) -> None:
+    """Raise an error where the system refused to read a file, which says nothing about its content."""
+    if is_refused(broken):
+        raise EventError(f"{path}: cannot be read ({broken}); check the file and its disk") from broken
 
 
 class _Column(NamedTuple):
@@ -250,6 +259,7 @@ def npz_pieces(
                 columns = {letter: column.read(count) for letter, column in opened.items()}
                 yield decode_columns(columns, sensor_size=sensor_size, unit=unit, clock=clock, place=place)
     except (*DAMAGE, NotImplementedError, OSError) as broken:
+        _require_readable(path, broken)
         raise EventError(f"{place}: no readable npz archive ({str(broken)[:100]}); the file is damaged") from None
 
 

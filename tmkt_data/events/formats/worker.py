@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import EventError
+from tmkt_data.files import is_refused
 
 START_LIMIT_S = 120.0
 """How long a process may take to start, before it is asked anything."""
@@ -175,7 +177,8 @@ def _receive_answer(stream: IO[bytes]) -> Answer | None:
     if answer is None:
         return None
     if isinstance(answer, dict):
-        raise EventError(answer["error"])
+        # Whether the system refused to read the file is asked of the cause.
+        raise EventError(answer["error"]) from (OSError(errno.EIO, "") if answer["is_refused"] else None)
     columns, about = answer
     return Answer({name: _receive(stream, dtype, count) for name, dtype, count in columns}, about)
 
@@ -203,7 +206,7 @@ def serve_answers(answers_to: Callable[[Path, list[Any]], Iterable[Answer | None
             for answer in answers_to(Path(name), question):
                 _send(out, answer)
         except EventError as refused:
-            out.write(json.dumps({"error": str(refused)}).encode() + b"\n")
+            out.write(json.dumps({"error": str(refused), "is_refused": is_refused(refused)}).encode() + b"\n")
         out.flush()
 
 
