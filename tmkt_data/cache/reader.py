@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from tmkt_data.cache.format import (
     frame_arrays,
     table_text,
 )
-from tmkt_data.cache.stored_frames import StoredFrames, open_frames
+from tmkt_data.cache.stored_frames import OpenFile, StoredFrames, open_frames
 from tmkt_data.errors import CacheError, SpecError
 from tmkt_data.files import is_refused, open_hdf5
 from tmkt_data.spec import PrepareSpec
@@ -86,7 +86,7 @@ class Cache:
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
-        self._path = path.absolute()
+        self._file = OpenFile(path)
         block = _leading_block(path)
         with _opened(path) as file:
             self.header = _read_header(file, path)
@@ -98,11 +98,11 @@ class Cache:
             for array in frame_arrays(self.info.spec, 0, 0):
                 checksums = self.tables[f"{array.name}_xxh3"]
                 expected = array.with_rows(len(checksums))
-                self.arrays[array.name] = open_frames(path, file, expected, checksums, block.num_bytes)
+                self.arrays[array.name] = open_frames(self._file, file, expected, checksums, block.num_bytes)
         self.class_names = table_text(self.tables["class_names"])
 
     def __reduce__(self) -> tuple[Callable[[Path, str], Cache], tuple[Path, str]]:
-        return _reopen, (self._path, self.info.digest)
+        return _reopen, (self._file.path, self.info.digest)
 
     @cached_property
     def event_ids(self) -> tuple[str, ...]:
@@ -123,6 +123,10 @@ class Cache:
     def has_spikes(self) -> bool:
         """Whether the cache stores spike frames of the images."""
         return "images/spikes" in self.arrays
+
+    def checked_once(self) -> AbstractContextManager[None]:
+        """Check once for a block of short reads that the file was not overwritten; see `OpenFile`."""
+        return self._file
 
     def event_frames(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Return event frames, shape (B, T, C, H, W), float32, owned by the caller; errors: `StoredFrames.rows`."""

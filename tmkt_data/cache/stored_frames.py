@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from tmkt_data.files import checksum, is_refused, open_hdf5
 
 ZSTD = 32015
 """Registered HDF5 filter number of Zstandard."""
+_ONE_CHECK_NS = 1_000_000
 
 
 class _FileState(NamedTuple):
@@ -34,6 +37,48 @@ class _FileState(NamedTuple):
         return cls((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
 
 
+class OpenFile:
+    """A file that frames are read from, in the state in which it was opened.
+
+    Attributes:
+        path: Its absolute path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._state = _FileState.of(self.path)
+        self._checked = threading.local()
+
+    def require_unchanged(self) -> None:
+        """Refuse a file that was overwritten; one that was replaced by another of its name is read on.
+
+        Raises:
+            CacheError: It was overwritten.
+        """
+        until = getattr(self._checked, "until_ns", 0)
+        if until and time.monotonic_ns() < until:
+            return
+        now = _FileState.of(self.path)
+        # Another file of the same name leaves the open one as it is.
+        if now is not None and self._state is not None and now.number == self._state.number and now != self._state:
+            raise CacheError(
+                f"{self.path.name}: was overwritten while it was open; open it again, and replace a cache by a file "
+                "that is renamed to it, never by writing into it"
+            )
+
+    def __enter__(self) -> None:
+        """Check the file now, and not again for what this thread reads in the block within a millisecond.
+
+        Raises:
+            CacheError: It was overwritten.
+        """
+        self.require_unchanged()
+        self._checked.until_ns = time.monotonic_ns() + _ONE_CHECK_NS
+
+    def __exit__(self, *_: object) -> None:
+        self._checked.until_ns = 0
+
+
 class StoredFrames:
     """Rows of one array; the checksum of each is verified on first read.
 
@@ -45,13 +90,12 @@ class StoredFrames:
         dtype: Stored data type.
     """
 
-    def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
-        self._path, self._name = path.absolute(), name
+    def __init__(self, file: OpenFile, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
+        self._file, self._path, self._name = file, file.path, name
         self.shape: tuple[int, ...] = tuple(int(n) for n in dataset.shape)
         self.dtype: np.dtype[Any] = dataset.dtype
         self._checksums = checksums
         self._checked = np.zeros(self.shape[0], bool)
-        self._file = _FileState.of(self._path)
 
     def rows(self, rows: NDArray[np.int64], dtype: Any = None) -> NDArray[Any]:
         """Return rows, shape (B, ...), as stored or converted to `dtype`; owned by the caller.
@@ -59,7 +103,7 @@ class StoredFrames:
         Raises:
             CacheError: A row was modified after it was written, or does not exist; or the file was overwritten.
         """
-        self._require_unchanged()
+        self._file.require_unchanged()
         if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
             raise CacheError(
                 f"{self._path.name}: {self._name} has rows 0 to {self.shape[0] - 1}, asked for {rows.max()}"
@@ -80,15 +124,6 @@ class StoredFrames:
         """Return one row as stored, read-only."""
         raise NotImplementedError
 
-    def _require_unchanged(self) -> None:
-        now = _FileState.of(self._path)
-        # Another file of the same name leaves the open one as it is.
-        if now is not None and self._file is not None and now.number == self._file.number and now != self._file:
-            raise CacheError(
-                f"{self._path.name}: was overwritten while it was open; open it again, and replace a cache by a file "
-                "that is renamed to it, never by writing into it"
-            )
-
     def _check(self, stored: NDArray[Any], row: int) -> None:
         if checksum(stored) != int(self._checksums[row]):
             raise CacheError(
@@ -101,8 +136,8 @@ class StoredFrames:
 class MappedFrames(StoredFrames):
     """Rows of a memory-mapped contiguous array; all processes share its pages."""
 
-    def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
-        super().__init__(path, name, dataset, checksums)
+    def __init__(self, file: OpenFile, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
+        super().__init__(file, name, dataset, checksums)
         self._offset = int(dataset.id.get_offset())
         self._map: NDArray[Any] | None = None
 
@@ -122,8 +157,8 @@ class MappedFrames(StoredFrames):
 class CompressedFrames(StoredFrames):
     """Rows of an array compressed row by row; each process opens the file on first read."""
 
-    def __init__(self, path: Path, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
-        super().__init__(path, name, dataset, checksums)
+    def __init__(self, file: OpenFile, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
+        super().__init__(file, name, dataset, checksums)
         self._dataset: h5py.Dataset | None = None
         self._process = -1
 
@@ -144,12 +179,14 @@ class CompressedFrames(StoredFrames):
         return found
 
 
-def open_frames(path: Path, file: h5py.File, expected: FrameArray, checksums: Table, file_bytes: int) -> StoredFrames:
+def open_frames(
+    opened: OpenFile, file: h5py.File, expected: FrameArray, checksums: Table, file_bytes: int
+) -> StoredFrames:
     """Open one array of a cache.
 
     Args:
-        path: Path of the cache.
-        file: The open cache file.
+        opened: The file of the cache.
+        file: The same as HDF5.
         expected: Expected path, shape and type of the array.
         checksums: Checksum of each row.
         file_bytes: Size of the file.
@@ -157,7 +194,7 @@ def open_frames(path: Path, file: h5py.File, expected: FrameArray, checksums: Ta
     Raises:
         CacheError: The array differs from `expected`, or is compressed and hdf5plugin is not installed.
     """
-    name = expected.name
+    path, name = opened.path, expected.name
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise CacheError(f"{path.name}: {name} is not a dataset; the file is damaged, restore it or prepare it again")
@@ -173,13 +210,13 @@ def open_frames(path: Path, file: h5py.File, expected: FrameArray, checksums: Ta
         offset = dataset.id.get_offset()
         if dataset.size and (offset is None or offset + dataset.nbytes > file_bytes):
             raise CacheError(f"{path.name}: {name} is not contiguous; prepare it again")
-        return MappedFrames(path, name, dataset, checksums) if dataset.size else _Empty(path, name, dataset, checksums)
+        return (MappedFrames if dataset.size else _Empty)(opened, name, dataset, checksums)
     require_zstd(path.name)
     choices = dataset.id.get_create_plist()
     filters = [choices.get_filter(at)[0] for at in range(choices.get_nfilters())]
     if filters != [ZSTD] or dataset.chunks != (1, *dataset.shape[1:]) or dataset.is_virtual:
         raise CacheError(f"{path.name}: {name} has chunks of {dataset.chunks} and filters {filters}; prepare it again")
-    return CompressedFrames(path, name, dataset, checksums)
+    return CompressedFrames(opened, name, dataset, checksums)
 
 
 class _Empty(StoredFrames):

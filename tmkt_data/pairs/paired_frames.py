@@ -213,11 +213,11 @@ class PairedFrames:
         if not -len(self) <= position < len(self):
             raise IndexError(f"index {position}, expected {-len(self)} to {len(self) - 1}")
         epoch = self.epoch
-        batch = self._read(np.array([position % len(self)]), np.array([occurrence]), epoch)
-        image = np.array(batch.image[0], np.float32)
-        return PairedSample(
-            image, batch.events[0], int(batch.labels[0]), int(batch.indices[0]), int(batch.image_indices[0]), epoch
-        )
+        # Looking at the file takes longer than reading a small row of it.
+        with self.cache.checked_once():
+            batch = self._read(np.array([position % len(self)]), np.array([occurrence]), epoch)
+        label, row, image_row = (int(values[0]) for values in batch[2:])
+        return PairedSample(np.array(batch.image[0], np.float32), batch.events[0], label, row, image_row, epoch)
 
     @property
     def epoch(self) -> int:

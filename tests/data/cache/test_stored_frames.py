@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import build
 
+from tmkt_data.cache import stored_frames
 from tmkt_data.cache.compress import compress_cache
 from tmkt_data.cache.reader import Cache
 from tmkt_data.errors import CacheError
@@ -80,6 +82,40 @@ def test_a_file_that_is_overwritten_while_it_is_open_is_refused(stored, tmp_path
     os.truncate(path, 4096)
     with pytest.raises(CacheError, match="was overwritten while it was open"):
         cache.event_frames(np.array([50]))
+
+
+def test_a_sample_is_read_with_one_look_at_the_file(stored, tmp_path, monkeypatch):
+    path = tmp_path / "open.h5"
+    shutil.copyfile(stored, path)
+    os.utime(path, ns=(1, 1))
+    frames = PairedFrames(path, "train", encoder="repeat")
+    expected, looks, stat = frames[3], [], os.stat
+    monkeypatch.setattr(stored_frames, "_ONE_CHECK_NS", 10**11)
+    monkeypatch.setattr(os, "stat", lambda *given, **named: looks.append(given[0]) or stat(*given, **named))
+    found = frames[3]
+    assert looks == [path]
+    np.testing.assert_array_equal(found.events, expected.events)
+    np.testing.assert_array_equal(found.image, expected.image)
+    shutil.copyfile(stored, path)
+    with pytest.raises(CacheError, match="was overwritten while it was open"):
+        frames[3]
+    with pytest.raises(CacheError, match="was overwritten while it was open"):
+        frames.read([3])
+
+
+def test_one_look_at_a_file_is_good_for_a_short_time_and_one_thread(stored, tmp_path):
+    path, rows = tmp_path / "open.h5", np.array([0])
+    shutil.copyfile(stored, path)
+    os.utime(path, ns=(1, 1))
+    cache = Cache(path)
+    cache.event_frames(rows)
+    with cache.checked_once():
+        os.utime(path)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(CacheError, match="was overwritten"):
+            pool.submit(cache.event_frames, rows).result()
+        time.sleep(0.002)
+        with pytest.raises(CacheError, match="was overwritten"):
+            cache.event_frames(rows)
 
 
 def test_a_file_that_is_replaced_or_removed_while_it_is_open_is_read_on(stored, tmp_path):
