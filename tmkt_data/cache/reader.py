@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tmkt_data.cache.consistency import index_problems, require
 from tmkt_data.cache.format import (
     EVENT_TABLES,
     FILTER_TABLES,
@@ -94,6 +95,7 @@ class Cache:
             if content_digest(self.header, self.tables) != block.digest:
                 raise CacheError(f"{path.name}: the tables were changed after they were written; prepare it again")
             self.info = _info(path, self.header, block, file)
+            require(path.name, index_problems(self.tables, self.info.spec))
             self.arrays: dict[str, StoredFrames] = {}
             for array in frame_arrays(self.info.spec, 0, 0):
                 checksums = self.tables[f"{array.name}_xxh3"]
