@@ -332,3 +332,80 @@ def gradient_changes(levels, box):
             size = math.sqrt(across * across + along * along)
             out[row, column] = min(math.floor(size * 2048 + 0.5), 8 * 2048)
     return out
+
+
+def pixel_draw(pixel_key, number):
+    return ((mix64(pixel_key ^ number) >> 11) + 0.5) * 2.0**-53
+
+
+def exponential_draw(pixel_key, number):
+    return max(round(-math.log(pixel_draw(pixel_key, number)) * 2.0**20), 1) * 2.0**-20
+
+
+def bilinear(plane, top, left, share_x, share_y):
+    upper, lower = plane[top], plane[top + 1]
+    high = upper[left] + share_x * (upper[left + 1] - upper[left])
+    low = lower[left] + share_x * (lower[left + 1] - lower[left])
+    return high + share_y * (low - high)
+
+
+def pixel_events(scene, view, circuit, own, place, pixel_key):
+    """Yield (step, t, p) of one pixel of an event camera: single precision between steps, double within one."""
+    step_us, follow_dark, follow_light, noise_dark, noise_light, refractory_us, jitter_us = circuit
+    on, off, leak, hot = own
+    row, column = place
+    f4 = np.float32
+    one, dt, per_dt = f4(1), f4(step_us), f4(1.0 / step_us)
+    a0, a1, n0, n1 = f4(follow_dark), f4(follow_light), f4(noise_dark * step_us), f4(noise_light * step_us)
+    start = pixel_draw(pixel_key, 0) - (0 if leak > 0 else 0.5)
+    gap, until_noise = f4(start * float(on if start > 0 else off)), f4(exponential_draw(pixel_key, 1))
+    asleep, level, number = f4(0), None, 2
+    last_us = (len(view[0]) - 1) * int(step_us) - 1
+    for step, (left, top, share_x, share_y) in enumerate(zip(*view, strict=True)):
+        seen, light = (bilinear(plane, top + row, left + column, share_x, share_y) for plane in scene)
+        if level is None:
+            level = seen
+            continue
+        before = level
+        level = before + (one - one / (one + (a0 + a1 * light))) * (seen - before)
+        change, burn = (level - before) + leak * dt, (n0 + n1 * light) + hot * dt
+        awake = one - min(asleep * per_dt, one)
+        asleep = max(asleep - dt, f4(0))
+        gap_new, noise_new = gap + awake * change, until_noise - awake * burn
+        if not (gap_new < on and gap_new > -off and noise_new > 0):
+            slope, rate, here, noise = (float(v) for v in (change, burn, gap, until_noise))
+            slope, rate, now = slope / step_us, rate / step_us, step_us * (1 - float(awake))
+            while True:
+                there, wait, kind = here + slope * (step_us - now), step_us - now, ""
+                if there >= float(on):
+                    kind, wait = "on", (float(on) - here) / slope if here < float(on) else 0.0
+                elif there <= -float(off):
+                    kind, wait = "off", (-float(off) - here) / slope if here > -float(off) else 0.0
+                if rate > 0 and noise <= rate * wait:
+                    kind, wait = "noise", noise / rate
+                if not kind:
+                    gap_new = f4(min(max(there, -float(off)), float(on)))
+                    noise_new = f4(max(noise - rate * (step_us - now), 0.0))
+                    break
+                shift = jitter_us * (2.0 * pixel_draw(pixel_key, number) - 1.0)
+                is_on = pixel_draw(pixel_key, number + 1) < 0.5 if kind == "noise" else kind == "on"
+                yield step, min(max(math.floor((step - 1) * step_us + now + wait + shift), 0), last_us), is_on
+                noise = exponential_draw(pixel_key, number + 2) if kind == "noise" else noise - rate * wait
+                here, number, now = 0.0, number + 3, now + wait + refractory_us
+                if now >= step_us:
+                    gap_new, noise_new, asleep = f4(0), f4(noise), f4(now - step_us)
+                    break
+        gap, until_noise = gap_new, noise_new
+
+
+def sense_light(scene, view, circuit, mismatch, key):
+    """Events (t, x, y, p) of an event camera, pixel by pixel, in the order of rows, steps, columns and time."""
+    height, width = mismatch[0].shape
+    found = []
+    for row in range(height):
+        for column in range(width):
+            own = [values[row, column] for values in mismatch]
+            pixel_key = mix64(key ^ (row * width + column))
+            events = pixel_events(scene, view, circuit, own, (row, column), pixel_key)
+            found += [((row, step, column), (t, column, row, p)) for step, t, p in events]
+    return [event for _, event in sorted(found, key=lambda entry: entry[0])]

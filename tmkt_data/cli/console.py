@@ -164,6 +164,16 @@ def doctor_advice(text: str) -> str:
 
 
 @contextmanager
+def kept_when_stopped() -> Iterator[None]:
+    """Exit with `STOPPED` on an interrupt, and say that finished work is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("stopped; finished work is kept, run the same command again to resume", err=True)
+        sys.exit(STOPPED)
+
+
+@contextmanager
 def progress_bar(unit: str = "") -> Iterator[Any]:
     """Show a progress bar with rate and remaining time on standard error."""
     from rich.console import Console

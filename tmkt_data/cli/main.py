@@ -12,6 +12,7 @@ from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, print_rows, pro
 from tmkt_data.cli.encoders import print_encoders
 from tmkt_data.cli.events import convert, events
 from tmkt_data.cli.prepare import duplicate_rows, prepare, print_event_counts, print_skipped
+from tmkt_data.cli.simulate import simulate
 from tmkt_data.cli.sources import doctor, download
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ main.add_command(events)
 main.add_command(download)
 main.add_command(doctor)
 main.add_command(convert)
+main.add_command(simulate)
 
 
 @main.command()

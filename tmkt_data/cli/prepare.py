@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from tmkt_data.cli.console import FILE, SENSOR, STOPPED, dataset_advice, fail, megabytes, progress_bar, say
+from tmkt_data.cli.console import FILE, SENSOR, dataset_advice, fail, kept_when_stopped, megabytes, progress_bar, say
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import CatalogueError, counted
 from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, PrepareSpec
@@ -137,7 +136,7 @@ def _write_digits(root: Path | None) -> Path:
 
     folder = root if root is not None else cache_directory() / MADE_IN["digits"]
     total = 1797
-    with _kept_when_stopped(), progress_bar() as bar:
+    with kept_when_stopped(), progress_bar() as bar:
         task = bar.add_task("simulate", total=total)
         for done in write_digits(folder):
             bar.update(task, completed=done)
@@ -153,7 +152,7 @@ def _write_twins(root: Path | None, images: Path | None) -> Path:
     _, photographs, _ = list_photographs(root, images)
     folder = twins_folder(photographs, cache_directory() / MADE_IN["caltech101-twins"])
     say(f"simulating recordings of {counted(len(photographs), 'photograph')} in {folder}")
-    with _kept_when_stopped(), progress_bar() as bar:
+    with kept_when_stopped(), progress_bar() as bar:
         task = bar.add_task("simulate", total=len(photographs))
         for done in write_twins(photographs, folder):
             bar.update(task, completed=done)
@@ -186,7 +185,7 @@ def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> Non
 
     say(f"writing {plan.path}, about {megabytes(plan.num_bytes)}")
     started = time.perf_counter()
-    with _kept_when_stopped(), progress_bar() as bar:
+    with kept_when_stopped(), progress_bar() as bar:
         tasks: dict[str, Any] = {}
         suspicions: tuple[str, ...] = ()
         for step in prepare_cache(plan, workers=workers, skip_bad=skip_bad, fresh=fresh):
@@ -197,15 +196,6 @@ def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> Non
     say(f"done in {time.perf_counter() - started:.1f} s")
     for line in suspicions:
         say(f"warning: {line}")
-
-
-@contextmanager
-def _kept_when_stopped() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("stopped; finished work is kept, run the same command again to resume", err=True)
-        sys.exit(STOPPED)
 
 
 def _fail_unreadable(problems: dict[str, str], name: str) -> None:
