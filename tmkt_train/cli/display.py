@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -65,23 +66,41 @@ def out_option(default: str) -> Callable[[Callable[..., None]], Callable[..., No
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a flag that the training polls between steps; the second one interrupts.
 
+    SIGHUP of a closed terminal sets the flag as well, however often it comes; under `nohup` it stays ignored.
+
     Yields:
         Whether a signal arrived.
     """
     asked: list[int] = []
+    hangup = getattr(signal, "SIGHUP", None)
+    terminals = [handle for handle in (1, 2) if os.isatty(handle)]
 
     def ask(number: int, _frame: object) -> None:
-        if asked:
+        if number == hangup:
+            # The shell and the system both send it. Nobody reads any more, and writing there is an error.
+            _silence(terminals)
+        elif asked:
             raise KeyboardInterrupt
         asked.append(number)
-        click.echo("stopping after this step; press Ctrl-C again to stop at once", err=True)
+        with suppress(OSError):
+            click.echo("stopping after this step; press Ctrl-C again to stop at once", err=True)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield lambda: bool(asked)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _silence(handles: list[int]) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    for handle in handles:
+        os.dup2(null, handle)
+    os.close(null)
 
 
 class _Bar:

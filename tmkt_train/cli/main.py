@@ -139,7 +139,7 @@ def resume(run: Path, cache: Path | None) -> None:
     from tmkt_train.training.folder import RunFolder
 
     folder = RunFolder(run)
-    if folder.is_finished:
+    if folder.is_complete:
         from tmkt_train.training.restore import repair_metrics
 
         click.echo(f"{run}: already finished")

@@ -30,6 +30,9 @@ def train_runs(
         RunInterruptedError: `should_stop` returned True before the last run ended.
     """
     unfinished = [run for run in runs if run.status != "finished"]
+    for run in runs:
+        if run not in unfinished:
+            _write_report(run, only_missing=True)
     if slots is not None and not slots.is_single:
         yield from train_in_processes(unfinished, should_stop, slots)
         return
@@ -49,8 +52,6 @@ def train_runs(
 
 
 def _train(run: PlannedRun, should_stop: Callable[[], bool]) -> Iterator[Progress]:
-    from tmkt_train.report.page import write_report
-    from tmkt_train.training.folder import RunFolder
     from tmkt_train.training.run import resume_run, start_run
 
     if run.status == "missing":
@@ -58,9 +59,20 @@ def _train(run: PlannedRun, should_stop: Callable[[], bool]) -> Iterator[Progres
     else:
         ready = resume_run(run.folder, cache=run.cache.path)
     yield from ready.train(should_stop)
+    _write_report(run)
+
+
+def _write_report(run: PlannedRun, *, only_missing: bool = False) -> None:
+    from tmkt_train.training.folder import RunFolder
+
+    report = RunFolder(run.folder).report
+    if only_missing and report.exists():
+        return
+    from tmkt_train.report.page import write_report
+
     # The training is complete even if its report cannot be written.
     with suppress(TmktError):
-        write_report([run.folder], RunFolder(run.folder).report)
+        write_report([run.folder], report)
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import IO, NamedTuple, Self
 
 from tmkt_train.errors import RunInterruptedError
+from tmkt_train.experiments.parent import tied
 from tmkt_train.experiments.plan import PlannedRun
 from tmkt_train.experiments.slots import Slots, next_device
 from tmkt_train.training.progress import Progress
@@ -52,7 +53,8 @@ class _Child(NamedTuple):
 class Jobs:
     """Runs in child processes, each started by the command that trains or resumes a single run.
 
-    A context manager: when it exits, the children that still run are asked to save a checkpoint and stop.
+    A context manager: when it exits, the children that still run are asked to save a checkpoint and stop. They do so by
+    themselves if this process dies.
 
     Args:
         slots: How many runs train at once, and on which GPUs.
@@ -126,12 +128,12 @@ def _start(run: PlannedRun, device: str | None) -> _Child:
     # In a session of its own, a child does not receive Ctrl-C of the terminal; this process asks it once to stop.
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "tmkt_train", *_arguments(run)],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=errors,
         start_new_session=True,
         # The child sees one GPU only, and calls it 0.
-        env=None if device is None else {**os.environ, "CUDA_VISIBLE_DEVICES": device},
+        env=tied(os.environ if device is None else {**os.environ, "CUDA_VISIBLE_DEVICES": device}),
     )
     return _Child(run, device, process, errors)
 
@@ -145,6 +147,7 @@ def _arguments(run: PlannedRun) -> list[str]:
 
 
 def _problem(child: _Child) -> str | None:
+    _untie(child)
     with child.errors as file:
         file.seek(0)
         lines = file.read().decode(errors="replace").strip().splitlines()
@@ -170,4 +173,10 @@ def _stop(children: Sequence[_Child]) -> None:
         for child in children:
             child.process.kill()
             child.process.wait()
+            _untie(child)
             child.errors.close()
+
+
+def _untie(child: _Child) -> None:
+    if child.process.stdin is not None:
+        child.process.stdin.close()

@@ -65,7 +65,7 @@ class PlannedRun:
         folder = RunFolder(self.folder)
         if not folder.recipe.is_file():
             return "missing"
-        return "finished" if folder.is_finished else "interrupted"
+        return "finished" if folder.is_complete else "interrupted"
 
     def result(self) -> dict[str, Any] | None:
         """Read the result; None if the run is not finished.

@@ -92,6 +92,17 @@ class RunFolder:
         """Whether the run has a result."""
         return self.result.is_file()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has a result, and its diagnostics or the reason why there are none."""
+        if not self.is_finished or self.diagnostics.is_file():
+            return self.is_finished
+        try:
+            return any(str(text).startswith(self.diagnostics.name) for text in self.read_result()["warnings"])
+        except RunError:
+            # Told by who reads the result.
+            return True
+
     def read_recipe(self) -> Recipe:
         """Read and validate the recipe of the run.
 
@@ -272,10 +283,15 @@ class RunFolder:
         """
         busy = RunError(f"{self.path}: another process is training here; wait for it to end")
         with lock(self.path / LOCK, busy):
-            for left in self.path.glob(".*.tmp"):
-                # Left by a process that was killed while writing.
-                left.unlink()
+            self._remove_left()
             yield
+
+    def _remove_left(self) -> None:
+        """Remove what a process that was killed while writing has left of the files that are written under the lock."""
+        files = (self.recipe, self.environment, self.metrics, self.result, self.diagnostics)
+        for path in (*files, self.last, self.last_previous, self.best, self.best_previous):
+            for left in self.path.glob(f".{path.name}.*tmp"):
+                left.unlink()
 
     def _require_run(self) -> None:
         if not self.recipe.is_file():

@@ -189,6 +189,9 @@ def write_end(
 ) -> dict[str, Any]:
     """Write the result, then the diagnostics; an error in the diagnostics becomes a warning of the result.
 
+    A process that dies in between is told by a result without diagnostics. They are tried once more, and a second death
+    is a warning of the result, too.
+
     Args:
         folder: The run.
         result: The content of result.json.
@@ -197,13 +200,15 @@ def write_end(
     Returns:
         The result, with these warnings.
     """
-    folder.write_result(result)
+    died = f"{folder.diagnostics.name} was not written (the process ended twice while it was made)"
+    is_second = folder.is_finished and not folder.diagnostics.is_file()
+    folder.write_result(result | {"warnings": [*result["warnings"], died]} if is_second else result)
     try:
         arrays, warnings = diagnostics()
         folder.write_diagnostics(arrays)
     except Exception as error:  # noqa: BLE001 - the training is done, whatever is wrong here
         warnings = [f"{folder.diagnostics.name} was not written ({type(error).__name__}: {error})"]
-    if warnings:
+    if warnings or is_second:
         result = result | {"warnings": [*result["warnings"], *warnings]}
         folder.write_result(result)
     return result

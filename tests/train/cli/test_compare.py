@@ -1,11 +1,14 @@
 import os
+import select
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
-from tmkt_train.errors import RunInterruptedError
+from tmkt_train.errors import RunError, RunInterruptedError
 from tmkt_train.experiments.compare import train_runs
 from tmkt_train.experiments.jobs import RunEnded
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
@@ -122,6 +125,72 @@ def test_stopped_processes_save_where_they_stand(here):
         # Nobody trains on: the lock of the folder is free.
         with RunFolder(folder).lock():
             pass
+
+
+def wait_until_free(folder):
+    """Wait until nobody trains in a folder."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with RunFolder(folder).lock():
+                return
+        except RunError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+def test_children_stop_with_their_parent_and_lose_nothing(here, number):
+    words = ["compare", "tiny_event_only", "tiny", "--seeds", "1", "--jobs", "2", "--out", "out"]
+    process = call_program(PROGRAM, here, *words, "--set", "train.epochs=2000", start_new_session=True)
+    folders = [here / "out/runs" / name / "share-1.0/seed-3" for name in ("tiny_event_only", "tiny")]
+    for folder in folders:
+        wait_for(folder / "last.pt", process)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    for folder in folders:
+        wait_until_free(folder)
+        assert not (folder / "result.json").exists()
+        rows = RunFolder(folder).read_metrics()[0]
+        position = load_checkpoint(folder / "last.pt")["position"]
+        assert len(rows) == position["epoch"] >= 1
+        assert not list(folder.glob(".*"))
+
+
+def test_a_terminal_that_is_closed_stops_the_training_in_order(here):
+    terminal, end = os.openpty()
+    words = ["compare", "tiny", "--seeds", "1", "--out", "out", "--set", "train.epochs=2000"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    code = f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); {PROGRAM}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        cwd=here, env=environment, stdin=end, stdout=end, stderr=end, start_new_session=True,
+    )  # fmt: skip
+    os.close(end)
+    folder = here / "out/runs/tiny/share-1.0/seed-3"
+    deadline = time.monotonic() + 60
+    while not (folder / "last.pt").is_file():
+        assert time.monotonic() < deadline
+        if select.select([terminal], [], [], 0.01)[0]:
+            os.read(terminal, 4096)
+    os.close(terminal)
+    # As a shell does beside the system.
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 130
+    wait_until_free(folder)
+    position = load_checkpoint(folder / "last.pt")["position"]
+    assert len(RunFolder(folder).read_metrics()[0]) == position["epoch"]
+    assert position["step"] > 0 or position["epoch"] >= 1
+
+
+def test_nohup_stays_in_force(here):
+    code = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); {PROGRAM}"
+    process = call_program(code, here, "compare", "tiny", "--seeds", "1", "--out", "out", start_new_session=True)
+    wait_for(here / "out/runs/tiny/share-1.0/seed-3/recipe.toml", process)
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
 
 
 def test_processes_go_on_and_train_the_same(here):

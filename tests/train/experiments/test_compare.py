@@ -171,6 +171,14 @@ def test_finished_runs_are_taken_as_they_are(whole, recipes, tiny_cache):
     assert {path: path.stat().st_mtime_ns for path in out.glob("runs/**/*") if path.is_file()} == before
 
 
+def test_report_that_a_killed_process_did_not_write_is_written(whole, recipes, tiny_cache, tmp_path):
+    shutil.copytree(whole[0].out, tmp_path / "out")
+    report = tmp_path / "out/runs/tiny/share-0.3/seed-3/report.html"
+    report.unlink()
+    assert list(train_runs(plan(recipes, tmp_path / "out", tiny_cache).runs)) == []
+    assert report.read_text(encoding="utf-8").rstrip().endswith("</html>")
+
+
 def test_one_more_recipe_trains_itself_alone(whole, recipes, tiny_cache, tmp_path):
     shutil.copytree(whole[0].out, tmp_path / "out")
     names = ("tiny_event_only", "tiny_kt", "tiny")

@@ -75,6 +75,17 @@ def test_arrays_that_need_pickle_are_refused(tmp_path):
         RunFolder(tmp_path).read_diagnostics()
 
 
+def test_lock_removes_what_a_kill_left_of_its_own_files_alone(tmp_path):
+    left = [".last.pt.0a1b2c3d.tmp", ".last.pt.tmp", ".best.previous.pt.0a1b2c3d.tmp", ".result.json.tmp"]
+    # Another process may be writing the report, or a file that is none of ours.
+    others = [".report.html.0a1b2c3d.tmp", ".report.html.tmp", ".thesis.tex.tmp"]
+    for name in (*left, *others):
+        (tmp_path / name).touch()
+    with RunFolder(tmp_path).lock():
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
 def test_recipe_is_written_last(tmp_path):
     folder = create_run_folder(make_recipe(), tmp_path / "run", {"a": 1})
     assert json.loads(folder.environment.read_text()) == {"a": 1}

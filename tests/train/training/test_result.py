@@ -104,6 +104,36 @@ def test_result_stands_whatever_is_wrong_with_the_diagnostics(finished, tmp_path
     assert folder.read_result() == found
 
 
+def test_death_between_result_and_diagnostics_is_made_good(run):
+    folder = RunFolder(run)
+    result, arrays = folder.read_result(), folder.read_diagnostics()
+    assert folder.is_complete
+    folder.diagnostics.unlink()
+    assert folder.is_finished
+    assert not folder.is_complete
+    list(resume_run(run).train())
+    assert folder.is_complete
+    assert {name: folder.read_result()[name] for name in ("warnings", "test_accuracy", "best_epoch")} == {
+        name: result[name] for name in ("warnings", "test_accuracy", "best_epoch")
+    }
+    assert list(folder.read_diagnostics()) == list(arrays)
+
+
+def test_second_death_over_the_diagnostics_counts_as_finished_and_is_said(run):
+    folder = RunFolder(run)
+    result = folder.read_result()
+    folder.diagnostics.unlink()
+
+    def die():
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        write_end(folder, result, die)
+    assert folder.is_complete
+    died = "diagnostics.npz was not written (the process ended twice while it was made)"
+    assert folder.read_result()["warnings"] == [*result["warnings"], died]
+
+
 def test_selected_weights_of_another_epoch_are_refused(run):
     best = RunFolder(run).best
     state = load_checkpoint(best)

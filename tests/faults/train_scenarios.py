@@ -1,0 +1,101 @@
+"""Scenarios of `tmkt-train`: a comparison of one short run, which the same command resumes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.faults.scenarios import Scenario, State
+
+_TIMES = {"wall_s", "epoch_s", "samples_per_s", "peak_bytes", "peak_memory_bytes", "peak_memory_mb", "metrics"}
+"""What no two runs have in common; the metrics in a checkpoint hold times, and are compared as lines of their file."""
+_RECIPE = {
+    "name": "tiny",
+    "title": "A tiny one",
+    "seed": 3,
+    "data": {"dataset": "digits", "recordings_per_class": 3, "prepare": {"time_bins": 4, "size": 16}},
+    "model": {"backbone": "scnn", "batch_norm": "fused"},
+    "method": {"name": "tmkt"},
+    "optim": {"learning_rate": 2e-3, "warmup_epochs": 1},
+    "train": {
+        "epochs": 3, "batch_size": 16, "steps_per_epoch": 2, "drop_last": False, "crop_padding": 1, "device": "cpu",
+        "num_threads": 1,
+    },
+}  # fmt: skip
+
+
+def _inputs(inputs: Path) -> None:
+    from tmkt_data.datasets.digits import open_digits
+    from tmkt_data.datasets.digits_source import write_digits
+    from tmkt_data.prepare.build import prepare_cache
+    from tmkt_data.prepare.plan import plan_prepare
+    from tmkt_data.spec import PrepareSpec
+    from tmkt_train.recipe.recipe import Recipe, recipe_text
+
+    for _ in write_digits(inputs / "digits", per_class=6):
+        pass
+    plan = plan_prepare(open_digits(inputs / "digits"), PrepareSpec(time_bins=4, size=16), inputs / "cache.h5")
+    for _ in prepare_cache(plan):
+        pass
+    (inputs / "tiny.toml").write_text(recipe_text(Recipe.model_validate(_RECIPE)), encoding="utf-8")
+
+
+def _compare(inputs: Path, out: Path) -> list[str]:
+    words = ["tmkt-train", "compare", str(inputs / "tiny.toml"), "--seeds", "1", "--cache", str(inputs / "cache.h5")]
+    return [*words, "--out", str(out / "compared")]
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_times(item) for key, item in value.items() if key not in _TIMES}
+    if isinstance(value, (list, tuple)):
+        return [_without_times(item) for item in value]
+    if hasattr(value, "numpy"):
+        return [str(value.dtype), list(value.shape), value.numpy().tobytes().hex()]
+    return value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(_without_times(value), sort_keys=True).encode()).hexdigest()
+
+
+def _meaning(path: Path) -> str:
+    """Return a digest of what a file of a run says, apart from times."""
+    from tmkt_train.training.checkpoint import load_checkpoint
+
+    if path.suffix == ".pt":
+        return _digest(load_checkpoint(path))
+    if path.suffix == ".json":
+        return _digest(json.loads(path.read_text()))
+    if path.suffix == ".jsonl":
+        return _digest([json.loads(line) for line in path.read_text().splitlines()])
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return _digest({name: [str(arrays[name].dtype), arrays[name].tolist()] for name in arrays.files})
+    # Pages hold times, too.
+    return "whole" if path.read_text(encoding="utf-8").rstrip().endswith("</html>") else "cut"
+
+
+def _finished(out: Path) -> State:
+    """Return what a finished run and a table of finished runs say; all else is a matter of the next start."""
+    state = {}
+    for result in (out / "compared").glob("runs/**/result.json"):
+        names = ("result.json", "best.pt", "last.pt", "metrics.jsonl", "diagnostics.npz", "report.html")
+        for path in (result.with_name(name) for name in names):
+            if path.is_file():
+                state[str(path.relative_to(out))] = _meaning(path)
+    table = out / "compared" / "table.csv"
+    if table.is_file():
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if all(row["status"] == "finished" for row in rows):
+            state["compared/table.csv"] = _digest(rows)
+    return state
+
+
+SCENARIOS = [Scenario("train", _compare, inputs=_inputs, finished=_finished)]
