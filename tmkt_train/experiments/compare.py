@@ -32,7 +32,7 @@ def train_runs(
     unfinished = [run for run in runs if run.status != "finished"]
     for run in runs:
         if run not in unfinished:
-            _write_report(run, only_missing=True)
+            _complete(run)
     if slots is not None and not slots.is_single:
         yield from train_in_processes(unfinished, should_stop, slots)
         return
@@ -62,17 +62,25 @@ def _train(run: PlannedRun, should_stop: Callable[[], bool]) -> Iterator[Progres
     _write_report(run)
 
 
-def _write_report(run: PlannedRun, *, only_missing: bool = False) -> None:
-    from tmkt_train.training.folder import RunFolder
+def _complete(run: PlannedRun) -> None:
+    """Do what a process that was killed at the end of a run has not done: write its report, release its lock."""
+    from tmkt_train.training.folder import LOCK, RunFolder
 
-    report = RunFolder(run.folder).report
-    if only_missing and report.exists():
-        return
+    folder = RunFolder(run.folder)
+    if (folder.path / LOCK).exists():
+        with suppress(TmktError), folder.lock():
+            pass
+    if not folder.report.exists():
+        _write_report(run)
+
+
+def _write_report(run: PlannedRun) -> None:
     from tmkt_train.report.page import write_report
+    from tmkt_train.training.folder import RunFolder
 
     # The training is complete even if its report cannot be written.
     with suppress(TmktError):
-        write_report([run.folder], report)
+        write_report([run.folder], RunFolder(run.folder).report)
 
 
 def _first_line(error: BaseException) -> str:

@@ -187,10 +187,10 @@ def _pair_report(frames: PairedFrames) -> tuple[dict[str, Any], list[str]]:
 def write_end(
     folder: RunFolder, result: dict[str, Any], diagnostics: Callable[[], tuple[Arrays, list[str]]]
 ) -> dict[str, Any]:
-    """Write the result, then the diagnostics; an error in the diagnostics becomes a warning of the result.
+    """Write the result, then the diagnostics; an error in making them becomes a warning of the result.
 
-    A process that dies in between is told by a result without diagnostics. They are tried once more, and a second death
-    is a warning of the result, too.
+    A process that dies in between, or finds no space, is told by a result without diagnostics. They are made once more,
+    and a second failure is a warning of the result, too.
 
     Args:
         folder: The run.
@@ -199,15 +199,19 @@ def write_end(
 
     Returns:
         The result, with these warnings.
+
+    Raises:
+        RunError: A file cannot be written; what is missing is written by the next start.
     """
-    died = f"{folder.diagnostics.name} was not written (the process ended twice while it was made)"
+    died = f"{folder.diagnostics.name} was not written (failed twice; make space, or report what the process dies of)"
     is_second = folder.is_finished and not folder.diagnostics.is_file()
     folder.write_result(result | {"warnings": [*result["warnings"], died]} if is_second else result)
     try:
         arrays, warnings = diagnostics()
-        folder.write_diagnostics(arrays)
     except Exception as error:  # noqa: BLE001 - the training is done, whatever is wrong here
-        warnings = [f"{folder.diagnostics.name} was not written ({type(error).__name__}: {error})"]
+        arrays, warnings = {}, [f"{folder.diagnostics.name} was not written ({type(error).__name__}: {error})"]
+    if arrays:
+        folder.write_diagnostics(arrays)
     if warnings or is_second:
         result = result | {"warnings": [*result["warnings"], *warnings]}
         folder.write_result(result)

@@ -175,8 +175,10 @@ def test_report_that_a_killed_process_did_not_write_is_written(whole, recipes, t
     shutil.copytree(whole[0].out, tmp_path / "out")
     report = tmp_path / "out/runs/tiny/share-0.3/seed-3/report.html"
     report.unlink()
+    report.with_name(".lock").touch()
     assert list(train_runs(plan(recipes, tmp_path / "out", tiny_cache).runs)) == []
     assert report.read_text(encoding="utf-8").rstrip().endswith("</html>")
+    assert not report.with_name(".lock").exists()
 
 
 def test_one_more_recipe_trains_itself_alone(whole, recipes, tiny_cache, tmp_path):

@@ -20,6 +20,7 @@ from tmkt_train.training.result import evaluate_run, write_end
 from tmkt_train.training.run import resume_run, start_run
 
 from ..conftest import TINY_SPEC, make_recipe
+from .test_checkpoint import file_size_limit
 
 SHORT = {"train__epochs": 2}
 
@@ -130,8 +131,21 @@ def test_second_death_over_the_diagnostics_counts_as_finished_and_is_said(run):
     with pytest.raises(SystemExit):
         write_end(folder, result, die)
     assert folder.is_complete
-    died = "diagnostics.npz was not written (the process ended twice while it was made)"
+    died = "diagnostics.npz was not written (failed twice; make space, or report what the process dies of)"
     assert folder.read_result()["warnings"] == [*result["warnings"], died]
+
+
+def test_diagnostics_that_find_no_space_are_an_error_and_written_by_the_next_start(run):
+    folder = RunFolder(run)
+    result, arrays = folder.read_result(), folder.read_diagnostics()
+    unfinish(run)
+    folder.diagnostics.unlink()
+    with file_size_limit(folder.metrics.stat().st_size + 10_000), pytest.raises(RunError, match=r"diagnostics\.npz: "):
+        write_end(folder, result, lambda: (arrays, []))
+    assert folder.read_result() == result
+    assert not folder.is_complete
+    assert write_end(folder, result, lambda: (arrays, [])) == result == folder.read_result()
+    assert folder.is_complete
 
 
 def test_selected_weights_of_another_epoch_are_refused(run):
