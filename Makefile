@@ -16,7 +16,8 @@ help:
 	@echo "make demo   install, prepare the embedded dataset, train a spiking network on it, show the report"
 	@echo "make test   install what tests need, check format, lint, types and import borders, run all tests"
 	@echo "make check  format, lint, types, import borders, and the tests of what changed: the inner loop"
-	@echo "make faults inject faults into whole commands; FAULTS='--tries 100 --seed 1' for more"
+	@echo "make faults inject faults into whole commands; FAULTS='--tries 100 --seed 1' for more; flip the"
+	@echo "            bits of caches, BITS='--every 100' for fewer; damage recordings, FUZZ='--share 0.01' for fewer"
 	@echo "make bench  install tonic, measure tmkt beside it, spikingjelly, Pillow and a pass in C (half an hour)"
 	@echo "make docs   build the documentation into docs/_build/html"
 	@echo "make clean  remove .venv and what tools leave behind; caches/ and runs/ stay"
@@ -61,6 +62,8 @@ check: lint
 
 faults: $(VENV)/installed-test
 	$(BIN)/python -m tests.faults --json faults.json $(FAULTS)
+	$(BIN)/python -m tests.faults.metadata_bits --json metadata_bits.json $(BITS)
+	$(BIN)/python tests/tools/fuzz_campaign.py --json fuzz.json $(FUZZ)
 
 $(VENV)/installed-bench: $(VENV)/installed
 	@$(BIN)/python -m pip install --editable '.[bench]'

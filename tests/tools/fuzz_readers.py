@@ -10,7 +10,9 @@ Inputs are small valid files with bytes changed, cut, doubled or filled in; the 
 from __future__ import annotations
 
 import argparse
+import atexit
 import io
+import shutil
 import struct
 import sys
 import tempfile
@@ -43,6 +45,7 @@ MAGIC_VALUES = [
 ]
 ROWS = [(1000, 5, 9, True), (1001, 6, 9, False), (2500, 7, 120, True)]
 FOLDER = Path(tempfile.mkdtemp(prefix="tmkt-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 PIECE_BYTES = 16
 _U4 = np.dtype([("t", "<u4"), ("x", "u1"), ("y", "u1"), ("p", "?")])
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import io
 import pickle
+import shutil
 import tarfile
 import tempfile
 import zipfile
@@ -29,6 +31,7 @@ from tmkt_data.sources.archives import unpack_archives
 from tmkt_data.sources.doctor import read_digests
 
 FOLDER = Path(tempfile.mkdtemp(prefix="tmkt-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 class Target(NamedTuple):
