@@ -53,7 +53,6 @@ PrepareStage = Literal["recordings", "images", "writing"]
 Sync = Literal["nothing", "content", "name"]
 """What is forced to disk before a written file counts as written."""
 Severity = Literal["warning", "error"]
-MarkKind = Literal["fill", "edge", "marker"]
 
 KT = "KT"
 OWN = "own choice"

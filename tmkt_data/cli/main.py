@@ -186,12 +186,10 @@ def _pair_options(command: Any) -> Any:
 def preview(file: Path, out: Path | None, samples: int, encoders: bool, **choices: Any) -> None:
     """Draw a contact sheet: image, spikes, event frames and a mixed sequence, step by step."""
     from tmkt_data.pairs.paired_frames import PairedFrames
-    from tmkt_data.preview.contact_sheet import build_sheet, write_preview
-    from tmkt_data.preview.sheet import draw_sheet
+    from tmkt_data.preview.contact_sheet import draw_pairs, write_preview
 
-    frames = PairedFrames(file, **choices)
     path = out if out is not None else file.with_suffix(".png")
-    sheet = draw_sheet(build_sheet(frames, num_samples=samples, encoders=encoders))
+    sheet = draw_pairs(PairedFrames(file, **choices), num_samples=samples, encoders=encoders)
     write_preview(path, sheet)
     say(f"wrote {path} ({sheet.width} x {sheet.height})")
 

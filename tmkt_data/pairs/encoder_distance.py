@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.datasets.cameras import require_camera
-from tmkt_data.errors import SpecError
 from tmkt_data.pairs.event_scale import scale_events
-from tmkt_data.pairs.image_side import GainRows, ImageSide
+from tmkt_data.pairs.image_side import GainRows, ImageSide, served_sides
 from tmkt_data.pairs.paired_frames import PairedFrames
 from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.simulate.saccade import DrawnKeys
@@ -115,19 +113,8 @@ def compare_encoders(frames: PairedFrames) -> EncoderComparison | None:
     images = _images(frames, frames.twins[chosen])
     events = cache.event_frames(frames.rows[chosen])
     recordings = _Recordings(events, np.searchsorted(images, frames.twins[chosen]), frames.labels[chosen])
-    found: list[EncoderDistance] = []
-    notes: list[str] = []
-    for encoder in get_args(Encoder):
-        if encoder == "baked" and not cache.has_spikes:
-            continue
-        if encoder == "saccade":
-            try:
-                require_camera(frames.dataset, cache.spec)
-            except SpecError as unknown:
-                notes.append(str(unknown))
-                continue
-        side = ImageSide(cache, encoder, "raw", GainRows(frames.rows[chosen], frames.twins[chosen]))
-        found.append(_distance(frames, side, images, recordings))
+    sides, notes = served_sides(cache, "raw", GainRows(frames.rows[chosen], frames.twins[chosen]))
+    found = [_distance(frames, side, images, recordings) for side in sides]
     return EncoderComparison(
         num_recordings=len(chosen),
         num_images=len(images),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.cameras import UNKNOWN, CameraView, FrameLayout, camera_of, require_camera
+from tmkt_data.errors import SpecError
 from tmkt_data.images.encode import poisson_frames, repeat_frames
 from tmkt_data.images.frames import Placement
 from tmkt_data.images.log_intensity import change_response, stored_changes, unit_response
@@ -36,6 +37,23 @@ class GainRows(NamedTuple):
     images: NDArray[np.int64]
 
 
+def served_sides(cache: Cache, scale: EventScale, measured: GainRows) -> tuple[list[ImageSide], list[str]]:
+    """Return a side for each encoder that a cache serves, and why others are missing.
+
+    Nothing is said of `baked` if the cache has no baked frames. The arguments are those of `ImageSide`.
+    """
+    sides: list[ImageSide] = []
+    missing: list[str] = []
+    for encoder in get_args(Encoder):
+        if encoder == "baked" and not cache.has_spikes:
+            continue
+        try:
+            sides.append(ImageSide(cache, encoder, scale, measured))
+        except SpecError as unknown:
+            missing.append(str(unknown))
+    return sides, missing
+
+
 class ImageSide:
     """Frames of the images of a cache.
 
@@ -56,7 +74,7 @@ class ImageSide:
 
     def __init__(self, cache: Cache, encoder: Encoder, scale: EventScale, measured: GainRows) -> None:
         self.cache, self.encoder, self.scale = cache, encoder, scale
-        self._measured = measured
+        self.measured = measured
         spec, facts = cache.spec, cache.info.facts
         if encoder == "baked" and not cache.has_spikes:
             cache.image_spikes(np.zeros(0, np.int64))
@@ -138,8 +156,8 @@ class ImageSide:
         1 where one of them is 0, such as images without contrast.
         """
         cache = self.cache
-        events = _mean_magnitude(cache.event_frames(part) for part in _blocks(self._measured.events))
-        changes = _mean_magnitude(self._unit_frames(part) for part in _blocks(self._measured.images))
+        events = _mean_magnitude(cache.event_frames(part) for part in _blocks(self.measured.events))
+        changes = _mean_magnitude(self._unit_frames(part) for part in _blocks(self.measured.images))
         return events / changes if events and changes else 1.0
 
     def _unit_frames(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

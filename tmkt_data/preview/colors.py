@@ -15,14 +15,7 @@ FAINT_EXPONENT = 0.6
 
 
 def gray_colors(intensity: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Map intensities to gray.
-
-    Args:
-        intensity: Any shape (..., H, W), 0 to 1; values outside are clipped.
-
-    Returns:
-        Colors, shape (..., H, W, 3), uint8.
-    """
+    """Map intensities of any shape (..., H, W), clipped to 0 to 1, to gray (..., H, W, 3), uint8."""
     levels = np.rint(np.clip(intensity, 0.0, 1.0) * 255).astype(np.uint8)
     return np.repeat(levels[..., None], 3, axis=-1)
 
@@ -47,22 +40,18 @@ def event_colors(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
 
     Source: the two hues of M. Okabe and K. Ito, "Color Universal Design", 2008.
     """
-    off, on = polarities(frames)
-    values = np.concatenate([off.ravel(), on.ravel()])
-    values = values[values > 0]
-    full = float(np.percentile(values, FULL_PERCENTILE)) if len(values) else 1.0
-    on, off = (np.clip(side / full, 0.0, 1.0)[..., None] ** FAINT_EXPONENT for side in (on, off))
-    both, ground = np.minimum(on, off), 1 - np.maximum(on, off)
-    shares = ((ground, GROUND), (on - both, ON), (off - both, OFF), (both, BOTH))
-    colors = np.zeros((*on.shape[:-1], 3))
-    for share, color in shares:
-        colors += share * np.array(color, np.float64)
+    values = polarities(frames)
+    found = values[values > 0]
+    full = float(np.percentile(found, FULL_PERCENTILE)) if len(found) else 1.0
+    off, on = np.clip(values / full, 0.0, 1.0) ** FAINT_EXPONENT
+    both = np.minimum(on, off)
+    shares = np.stack([1 - np.maximum(on, off), on - both, off - both, both], axis=-1)
+    colors: NDArray[np.float64] = shares @ np.array([GROUND, ON, OFF, BOTH], np.float64)
     return np.rint(colors).astype(np.uint8)
 
 
-def polarities(frames: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Split event frames (T, C, H, W) into OFF and ON, each (T, H, W), float64, 0 or more."""
+def polarities(frames: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Split event frames (T, C, H, W) into OFF and ON, shape (2, T, H, W), float64, 0 or more."""
     wide = frames.astype(np.float64)
-    if frames.shape[1] == 1:
-        return np.maximum(-wide[:, 0], 0.0), np.maximum(wide[:, 0], 0.0)
-    return np.maximum(wide[:, 0], 0.0), np.maximum(wide[:, 1], 0.0)
+    sides = (-wide[:, 0], wide[:, 0]) if frames.shape[1] == 1 else (wide[:, 0], wide[:, 1])
+    return np.maximum(sides, 0.0)

@@ -1,272 +1,205 @@
-"""Lay out contact sheets: groups of rows of cells, with labels and legend."""
+"""Draw contact sheets: a page of groups, each a stack of strips, with a label and one column for each time step."""
 
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from tmkt_data.preview.colors import OFF, ON, Color
-from tmkt_data.preview.drawing import (
-    EDGE,
-    INK,
-    NAME,
-    RULE,
-    SMALL,
-    SOFT,
-    TEXT,
-    TINY,
-    TITLE,
-    below,
-    beside,
-    draw_marker,
-    framed,
-    line_of,
-    paper,
-    text_width,
-    wrapped,
-)
-from tmkt_data.spec import MarkKind
+from tmkt_data.pairs.subsets import evenly_spaced
+from tmkt_data.preview.colors import BOTH, OFF, ON, Color
 
-IMAGE_EDGE: Color = (230, 159, 0)
-EVENT_EDGE: Color = (126, 75, 178)
-MAX_WIDTH, MARGIN, GUTTER, GROUP_GAP = 2016, 36, 64, 36
-LABEL_WIDTH = 112
-MIN_CELL, MAX_FILL = 56, 112
-"""Minimum cell size, and the maximum that cells grow to if there are few steps."""
-MIN_GRID = 424
-PICTURE = 144
-ROW_GAP = 12
-BARS = 34
-SWATCH = 14
+PAPER, INK, SOFT, RULE = (255, 255, 255), (27, 29, 32), (99, 104, 110), (226, 228, 230)
+IMAGE_EDGE, EVENT_EDGE = (230, 159, 0), (126, 75, 178)
+TITLE, NAME, TEXT, FACT, NOTE, TIME = (32, INK), (19, INK), (15, INK), (13, INK), (13, SOFT), (12, SOFT)
+LEGEND: dict[str, dict[str, Any]] = {
+    "ON events": {"fill": ON},
+    "OFF events": {"fill": OFF},
+    "both": {"fill": BOTH},
+    "image step": {"outline": IMAGE_EDGE, "width": 2},
+    "event step": {"outline": EVENT_EDGE, "width": 2},
+    "replacement point t*, the first event step": {},
+}
+MAX_WIDTH, MARGIN, GUTTER, GROUP_GAP, LINE = 2016, 36, 64, 24, 19
+LABEL_WIDTH, MIN_GRID, PICTURE, EDGE, ROW_GAP, BARS = 112, 512, 144, 2, 12, 30
+MIN_CELL, MAX_FILL, MAX_COLUMNS = 56, 112, 30
+"""Minimum cell size, the maximum that cells grow to if there are few steps, and the maximum number of steps shown."""
 
 
-class Key(NamedTuple):
-    """One entry of the legend: a filled or outlined square, or the marker of a replacement point."""
-
-    kind: MarkKind
-    color: Color
-    text: str
-
-
-class SheetRow(NamedTuple):
-    """One row of cells.
-
-    Attributes:
-        label: Label of the row.
-        details: Further lines in smaller type.
-        cells: Colors, shape (columns, H, W, 3), uint8.
-        is_event: Whether each cell comes from the event side; None draws no colored borders.
-        marker: Number of columns before the replacement point; None draws no marker.
-        marker_text: Text next to the marker.
-    """
+class Row(NamedTuple):
+    """A labeled row: colors of all steps, shape (T, H, W, 3), uint8, and t* of a mixed sequence, 1 to T + 1."""
 
     label: str
-    details: tuple[str, ...]
+    details: Sequence[str]
     cells: NDArray[np.uint8]
-    is_event: tuple[bool, ...] | None = None
-    marker: int | None = None
-    marker_text: str = ""
+    point: int | None = None
 
 
-class SheetGroup(NamedTuple):
-    """One pair.
-
-    Attributes:
-        name: Id of the recording.
-        facts: Label and value of each line next to the picture.
-        picture: Colors of the image, shape (H, W, 3), uint8; None without one.
-        steps: Number of each step shown, from 1.
-        times_ms: Start and end of each step.
-        activity: ON and OFF events of each step, each of shape (columns,).
-        counts_events: Whether `activity` holds event counts, not sums weighted by a resize.
-        rows: Rows of cells, top to bottom.
-        picture_label: Label lines of the picture.
-    """
-
-    name: str
-    facts: tuple[tuple[str, str], ...]
-    picture: NDArray[np.uint8] | None
-    steps: tuple[int, ...]
-    times_ms: tuple[tuple[float, float], ...]
-    activity: tuple[NDArray[np.float64], NDArray[np.float64]]
-    counts_events: bool
-    rows: tuple[SheetRow, ...]
-    picture_label: tuple[str, str] = ("image", "intensity")
-
-
-class Sheet(NamedTuple):
-    """A contact sheet; every group has the same rows and columns.
-
-    Attributes:
-        title: First line, large.
-        facts: Lines below it, each of parts that are not broken.
-        keys: The legend.
-        groups: The pairs.
-        notes: Parts of the last line, in small type.
-    """
-
-    title: str
-    facts: tuple[tuple[str, ...], ...]
-    keys: tuple[Key, ...]
-    groups: tuple[SheetGroup, ...]
-    notes: tuple[str, ...]
-
-
-def draw_sheet(sheet: Sheet) -> Image.Image:
-    """Draw a contact sheet as an RGB picture; equal sheets give equal pixels.
-
-    Groups are placed side by side if they fit, with at most as many columns as rows.
-    """
-    groups = [draw_group(group) for group in sheet.groups]
-    fitting = (MAX_WIDTH - 2 * MARGIN + GUTTER) // (groups[0].width + GUTTER)
-    columns = max(1, min(fitting, math.ceil(math.sqrt(len(groups)))))
-    body = below([beside(groups[at : at + columns], GUTTER) for at in range(0, len(groups), columns)], GROUP_GAP)
-    room = body.width
-    lines = [(text, SOFT if at else INK) for at, line in enumerate(sheet.facts) for text in wrapped(line, TEXT, room)]
-    head = below(
-        [line_of(sheet.title, TITLE, room), *(line_of(text, TEXT, room, color=color) for text, color in lines)]
-    )
-    rule = Image.new("RGB", (room, 1), RULE)
-    notes = below([line_of(text, SMALL, room, color=SOFT) for text in wrapped(sheet.notes, SMALL, room)])
-    whole = below([head, below(draw_keys(sheet.keys, room), 4), rule, paper(1, 1), body, notes], 16)
-    picture = paper(whole.width + 2 * MARGIN, whole.height + 2 * MARGIN)
-    picture.paste(whole, (MARGIN, MARGIN))
-    return picture
-
-
-def draw_keys(keys: Sequence[Key], room: int) -> list[Image.Image]:
-    """Draw the legend, in as many lines as needed."""
-    lines: list[list[Image.Image]] = [[]]
-    for key in keys:
-        tile = paper(SWATCH + 8 + text_width(key.text, SMALL) + 26, 20)
-        match key.kind:
-            case "fill":
-                ImageDraw.Draw(tile).rectangle((0, 2, SWATCH - 1, SWATCH + 1), fill=key.color)
-            case "edge":
-                ImageDraw.Draw(tile).rectangle((0, 2, SWATCH - 1, SWATCH + 1), outline=key.color, width=EDGE)
-            case "marker":
-                draw_marker(tile, SWATCH // 2, 2, SWATCH + 1)
-        tile.paste(line_of(key.text, SMALL, tile.width - SWATCH - 8), (SWATCH + 8, 0))
-        if lines[-1] and sum(other.width for other in lines[-1]) + tile.width - 26 > room:
-            lines.append([])
-        lines[-1].append(tile)
-    return [beside(line) for line in lines]
-
-
-def cell_size(num_cells: int, frame: int) -> tuple[int, int]:
-    """Return cell size and gap in pixels, so that a row fits the width of a sheet.
+class Grid:
+    """Draw the strips of a group, all of one width.
 
     Args:
-        num_cells: Cells in a row.
-        frame: Width and height of a frame. A cell is an integer multiple of it if that fits.
+        num_time_bins: Number of time steps, T; `MAX_COLUMNS` of them are shown at most, evenly chosen.
+        frame: Width and height of a frame. A cell is an integer multiple of it if that fits the width of a page.
     """
-    gap = 6 if num_cells <= 20 else 5
-    room = (MAX_WIDTH - 2 * MARGIN - LABEL_WIDTH) // num_cells - gap
-    fill = min(MAX_FILL, MIN_GRID // num_cells - gap)
-    return min(max(-(-MIN_CELL // frame), fill // frame), room // frame) * frame or room, gap
+
+    def __init__(self, num_time_bins: int, frame: int) -> None:
+        self.steps = evenly_spaced(num_time_bins, MAX_COLUMNS)
+        num_cells = len(self.steps)
+        gap = 6 if num_cells <= 20 else 5
+        room = (MAX_WIDTH - 2 * MARGIN - LABEL_WIDTH) // num_cells - gap
+        fill = min(MAX_FILL, MIN_GRID // num_cells - gap)
+        self.cell = min(max(-(-MIN_CELL // frame), fill // frame), room // frame) * frame or room
+        self.pitch = self.cell + gap
+        self.width = LABEL_WIDTH + max(num_cells * self.pitch, MIN_GRID)
+
+    def intro(self, name: str, facts: Sequence[tuple[str, str]], picture: Row | None) -> Image.Image:
+        """Draw a picture, the first cell of its row, and on its right a name and facts."""
+        height, left = 28 + LINE * len(facts), 0
+        strip = Image.new("RGB", (self.width, max(height, PICTURE + 2 * EDGE if picture else 0)), PAPER)
+        if picture is not None:
+            frame = picture.cells.shape[1]
+            _label(strip, 0, picture.label, picture.details)
+            strip.paste(_framed(picture.cells[0], PICTURE // frame * frame or PICTURE, RULE), (LABEL_WIDTH, 0))
+            left = LABEL_WIDTH + PICTURE + 24
+        _write(strip, (left, 0), [name], NAME, self.width - left)
+        _write(strip, (left, 28), [label for label, _ in facts], NOTE, 56)
+        _write(strip, (left + 56, 28), [value for _, value in facts], FACT, self.width - left - 56)
+        return strip
+
+    def heading(self, times_ms: NDArray[np.float64], activity: NDArray[np.float64], extent: str) -> Image.Image:
+        """Draw the number and start of each step, and bars of its OFF and ON events, `activity` of shape (2, T).
+
+        `{}` in `extent` is replaced by the value of the largest bar.
+        """
+        shown, middle = activity[:, self.steps].T, EDGE + self.cell // 2
+        largest, bar = float(shown.max()), max(3, min(14, self.cell // 7))
+        bars = np.full((BARS + 1, len(shown), self.pitch, 3), PAPER, np.uint8)
+        for column, (off, on) in enumerate(np.rint(shown / (largest or 1.0) * BARS).astype(int)):
+            bars[BARS - on : BARS, column, middle - 1 - bar : middle - 1] = ON
+            bars[BARS - off : BARS, column, middle + 1 : middle + 1 + bar] = OFF
+        bars[BARS] = RULE
+        strip = Image.new("RGB", (self.width, 96), PAPER)
+        strip.paste(Image.fromarray(bars.reshape(BARS + 1, -1, 3)), (LABEL_WIDTH, 60))
+        texts, unit = time_labels(times_ms[self.steps])
+        _label(strip, 12, "time step", [f"{unit}, from"])
+        _write(strip, (0, 58), ["events per step", extent.format(f"{largest:,.0f}")], NOTE, LABEL_WIDTH)
+        for column, (step, text) in enumerate(zip(self.steps, texts, strict=True)):
+            x = LABEL_WIDTH + column * self.pitch + middle
+            _write(strip, (x, 12), [str(step + 1)], TEXT, self.pitch, "ma")
+            _write(strip, (x, 32), [text], TIME, self.pitch, "ma")
+        return strip
+
+    def row(self, row: Row) -> Image.Image:
+        """Draw a row of cells, those of a mixed sequence in the colors of their sides, with a marker at t*."""
+        bottom = ROW_GAP + self.cell + 2 * EDGE
+        strip = Image.new("RGB", (self.width, bottom + (0 if row.point is None else 22)), PAPER)
+        _label(strip, ROW_GAP, row.label, row.details)
+        for column, step in enumerate(self.steps):
+            edge = RULE if row.point is None else EVENT_EDGE if step + 1 >= row.point else IMAGE_EDGE
+            strip.paste(_framed(row.cells[step], self.cell, edge), (LABEL_WIDTH + column * self.pitch, ROW_GAP))
+        if row.point is not None:
+            x = LABEL_WIDTH + int(np.searchsorted(self.steps + 1, row.point)) * self.pitch - 2
+            _marker(strip, (x, 2), bottom + 2)
+            text = f"t* = {row.point}" if row.point <= len(row.cells) else "no event step"
+            _write(strip, (min(x, self.width - 48), bottom + 5), [text], FACT, self.width, "ma")
+        return strip
 
 
-def draw_group(group: SheetGroup) -> Image.Image:
-    """Draw one pair: picture and facts, step numbers, events per step, rows of cells."""
-    num_cells, frame = group.rows[0].cells.shape[:2]
-    cell, gap = cell_size(num_cells, frame)
-    body = max(num_cells * (cell + gap), MIN_GRID)
-    tiles = [_intro(group, frame, body), _heading(group, cell, gap), _activity(group, cell, gap)]
-    return below([*tiles, *(draw_row(row, cell, gap, body) for row in group.rows)])
+def draw_group(strips: Sequence[Image.Image]) -> Image.Image:
+    """Stack strips of one width into a group."""
+    return Image.fromarray(np.vstack([np.asarray(strip) for strip in strips]))
 
 
-def draw_row(row: SheetRow, cell: int, gap: int, body: int) -> Image.Image:
-    """Draw a label and a row of cells; cell k begins `LABEL_WIDTH + k * (cell + gap) + EDGE` pixels from the left."""
-    tile = paper(LABEL_WIDTH + body, ROW_GAP + cell + 2 * EDGE + (22 if row.marker is not None else 0))
-    tile.paste(_label(row.label, row.details), (0, ROW_GAP))
-    for column, colors in enumerate(row.cells):
-        edge = None if row.is_event is None else EVENT_EDGE if row.is_event[column] else IMAGE_EDGE
-        tile.paste(framed(colors, cell, edge), (LABEL_WIDTH + column * (cell + gap), ROW_GAP))
-    if row.marker is not None:
-        x, bottom = LABEL_WIDTH + row.marker * (cell + gap) - 1, ROW_GAP + cell + 2 * EDGE
-        draw_marker(tile, x, 2, bottom + 4)
-        width = text_width(row.marker_text, SMALL) + 2
-        left = max(LABEL_WIDTH, min(x - width // 2, tile.width - width))
-        tile.paste(line_of(row.marker_text, SMALL, width, centered=True), (left, bottom + 5))
-    return tile
+def draw_page(
+    texts: Sequence[str], keys: Sequence[str], groups: Sequence[Image.Image], notes: Sequence[str]
+) -> Image.Image:
+    """Draw a page: title and further texts, legend, groups of one width side by side if they fit, notes.
+
+    There are at most as many columns of groups as rows. `keys` are those of `LEGEND`.
+    """
+    pitch = groups[0].width + GUTTER
+    columns = max(1, min((MAX_WIDTH - 2 * MARGIN + GUTTER) // pitch, math.ceil(math.sqrt(len(groups)))))
+    lines = [groups[at : at + columns] for at in range(0, len(groups), columns)]
+    head = MARGIN + 40 + LINE * len(texts)
+    rule = head + LINE * math.ceil(len(keys) / 3) + 16
+    tops = list(accumulate((max(group.height for group in line) + GROUP_GAP for line in lines), initial=rule + 24))
+    size = (columns * pitch - GUTTER + 2 * MARGIN, tops[-1] + LINE * len(notes) + MARGIN)
+    page, room = Image.new("RGB", size, PAPER), size[0] - 2 * MARGIN
+    _write(page, (MARGIN, MARGIN), texts[:1], TITLE, room)
+    _write(page, (MARGIN, MARGIN + 46), texts[1:2], TEXT, room)
+    _write(page, (MARGIN, MARGIN + 46 + LINE), texts[2:], NOTE, room)
+    for at, key in enumerate(keys):
+        left, top = MARGIN + LABEL_WIDTH * (at % 3), head + LINE * (at // 3)
+        if LEGEND[key]:
+            ImageDraw.Draw(page).rectangle((left, top + 1, left + 13, top + 14), **LEGEND[key])
+        else:
+            _marker(page, (left + 6, top + 1), top + 14)
+        _write(page, (left + 22, top), [key], FACT, size[0] - MARGIN - left - 22)
+    ImageDraw.Draw(page).line((MARGIN, rule, MARGIN + room - 1, rule), RULE)
+    for top, line in zip(tops, lines, strict=False):
+        for at, group in enumerate(line):
+            page.paste(group, (MARGIN + at * pitch, top))
+    _write(page, (MARGIN, tops[-1]), notes, NOTE, room)
+    return page
 
 
-def _label(label: str, details: Sequence[str]) -> Image.Image:
-    lines = [line_of(text, SMALL, LABEL_WIDTH - 4, color=SOFT) for text in details]
-    return below([line_of(label, TEXT, LABEL_WIDTH - 4), *lines])
-
-
-def _intro(group: SheetGroup, frame: int, body: int) -> Image.Image:
-    tiles: list[Image.Image] = []
-    room = LABEL_WIDTH + body
-    if group.picture is not None:
-        side = max(1, round(PICTURE / frame)) * frame if frame <= 2 * PICTURE else PICTURE
-        label = below([_label(group.picture_label[0], group.picture_label[1:]), paper(LABEL_WIDTH, 1)])
-        tiles = [beside([label, framed(group.picture, side)])]
-        room -= tiles[0].width + 20
-    facts = [
-        beside([line_of(name, SMALL, 56, color=SOFT), line_of(value, SMALL, room - 56)]) for name, value in group.facts
-    ]
-    return beside([*tiles, below([line_of(group.name, NAME, room), *facts], 2)], 20)
-
-
-def _heading(group: SheetGroup, cell: int, gap: int) -> Image.Image:
-    times, unit = time_labels(group.times_ms, cell + gap - 4)
-    steps = beside([
-        line_of("time step", TEXT, LABEL_WIDTH),
-        *(line_of(str(step), TEXT, cell + gap, centered=True) for step in group.steps),
-    ])  # fmt: skip
-    spans = beside([
-        line_of(unit, SMALL, LABEL_WIDTH, color=SOFT),
-        *(line_of(time, TINY, cell + gap, color=SOFT, centered=True) for time in times),
-    ])  # fmt: skip
-    return below([paper(1, 12), steps, spans, paper(1, 8)])
-
-
-def _activity(group: SheetGroup, cell: int, gap: int) -> Image.Image:
-    """Draw bars of the ON and OFF events of each step, relative to the largest of the group."""
-    on, off = group.activity
-    largest = float(max(on.max(), off.max()))
-    bars = paper(len(on) * (cell + gap), BARS)
-    draw = ImageDraw.Draw(bars)
-    width = max(3, min(14, cell // 7))
-    for column in range(len(on)):
-        middle = column * (cell + gap) + EDGE + cell // 2
-        for counts, color, x in ((on, ON, middle - 1 - width), (off, OFF, middle + 1)):
-            height = round(float(counts[column]) / (largest or 1.0) * (BARS - 3))
-            if height:
-                draw.rectangle((x, BARS - 1 - height, x + width - 1, BARS - 2), fill=color)
-    draw.line((0, BARS - 1, bars.width, BARS - 1), RULE)
-    extent = f"up to {largest:,.0f}" if group.counts_events else "relative"
-    texts = [line_of(text, SMALL, LABEL_WIDTH, color=SOFT) for text in ("events per step", extent)]
-    return beside([below(texts), bars])
-
-
-def time_labels(times_ms: Sequence[tuple[float, float]], room: int) -> tuple[list[str], str]:
-    """Format the times of steps in one unit, with as few digits as keep them distinct.
-
-    Args:
-        times_ms: Start and end of each step, milliseconds; equal for a point in time.
-        room: Pixels available per label; if ranges do not fit, only their starts are shown.
-
-    Returns:
-        One label per step, and the name of the unit.
+def time_labels(times_ms: NDArray[np.float64]) -> tuple[list[str], str]:
+    """Format times in one unit, with as few digits as keep them distinct; return them and the unit.
 
     Example:
-        >>> time_labels([(0.0, 30.8), (30.8, 61.6)], 60)
-        (['0-31', '31-62'], 'ms')
+        >>> time_labels(np.array([0.0, 30.8, 61.6]))
+        (['0', '31', '62'], 'ms')
     """
-    last = max(end for _, end in times_ms)
-    divisor, unit = (1000.0, "s") if last >= 10_000 else (1.0, "ms")
-    shortest = min((end - start for start, end in times_ms if end > start), default=last) / divisor
+    divisor, unit = (1000, "s") if times_ms[-1] >= 10_000 else (1, "ms")
+    shortest = np.diff(times_ms, append=np.inf).min() / divisor
     digits = 0 if shortest >= 3 else 1 if shortest >= 0.3 else 2
-    starts, ends = ([f"{time / divisor:.{digits}f}" for time in side] for side in zip(*times_ms, strict=True))
-    ranges = [a if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
-    if max(text_width(text, TINY) for text in ranges) <= room:
-        return ranges, unit
-    return starts, f"{unit}, from"
+    return [f"{time / divisor:.{digits}f}" for time in times_ms], unit
+
+
+def _framed(colors: NDArray[np.uint8], side: int, edge: Color) -> Image.Image:
+    """Enlarge a frame, without smoothing for integer factors, and add a border."""
+    method = Image.Resampling.NEAREST if side % len(colors) == 0 else Image.Resampling.BOX
+    return ImageOps.expand(Image.fromarray(colors).resize((side, side), method), EDGE, edge)
+
+
+def _marker(page: Image.Image, corner: tuple[int, int], bottom: int) -> None:
+    (x, top), draw = corner, ImageDraw.Draw(page)
+    draw.rectangle((x, top, x + 1, bottom), fill=INK)
+    draw.polygon([(x - 4, top), (x + 5, top), (x + 1, top + 5), (x, top + 5)], fill=INK)
+
+
+def _label(strip: Image.Image, top: int, label: str, details: Sequence[str]) -> None:
+    _write(strip, (0, top), [label], TEXT, LABEL_WIDTH - 4)
+    _write(strip, (0, top + 20), details, NOTE, LABEL_WIDTH - 4)
+
+
+def _write(page: Any, at: tuple[int, int], lines: Sequence[str], style: Any, room: int, anchor: str = "la") -> None:
+    """Write lines of text, each shortened in the middle to fit `room` pixels: the end of an id names the sample."""
+    size, color = style
+    for line, text in enumerate(map(_plain, lines)):
+        shown = text
+        for kept in range(len(text) - 1, -1, -1):
+            if _font(size).getlength(shown) <= room:
+                break
+            shown = f"{text[: kept // 2]}…{text[len(text) - (kept + 1) // 2 :]}"
+        place = (at[0], at[1] + LINE * line)
+        ImageDraw.Draw(page).text(place, shown, fill=color, font=_font(size), anchor=anchor)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
+
+
+def _plain(text: str) -> str:
+    """Return a text in characters of the built-in font: accents are dropped, others become question marks."""
+    letters = (char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    return "".join(char if char == "·" or (char.isascii() and char.isprintable()) else "?" for char in letters)
