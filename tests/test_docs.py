@@ -127,6 +127,9 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
                 assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), place
         case ["python" | "python3", script, *_] if script.endswith(".py"):
             assert (ROOT / script).is_file(), place
+        case ["python" | "python3", "-m", module, *_] if module.startswith("tests."):
+            source = ROOT.joinpath(*module.split("."))
+            assert source.with_suffix(".py").is_file() or (source / "__main__.py").is_file(), place
         case ["python" | "python3", "-m", "venv" | "pip" | "pytest", *_]:
             pass
         case _:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import shim
-from tests.faults.faults import FAULTS, Fault, PowerLoss
+from tests.faults.faults import FAULTS, Fault
+from tests.faults.figures import merged
 from tests.faults.table import scenarios
 from tests.faults.tries import GOOD, Stage
 
@@ -38,15 +39,15 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp(prefix="tmkt-faults-", dir=options.folder)).resolve()
         try:
             stage = Stage(scenario, folder)
-            rows += [_campaign(stage, FAULTS[name], options) for name in options.fault or FAULTS]
+            for name in options.fault or FAULTS:
+                rows.append(_campaign(stage, FAULTS[name], options))
+                if options.json:
+                    _add(options.json, rows[-1:])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    rows = [row for row in rows if row["tries"]]
-    summary = {"seed": options.seed, "seconds": round(time.perf_counter() - started), "rows": rows}
-    if options.json:
-        options.json.write_text(json.dumps(summary, indent=1) + "\n")
     failures = [failure for row in rows for failure in row["failures"]]
-    print(f"{sum(row['tries'] for row in rows)} faults in {summary['seconds']} s, {len(failures)} failures")
+    tries, seconds = sum(row["tries"] for row in rows), time.perf_counter() - started
+    print(f"{tries} faults in {seconds:.0f} s, {len(failures)} failures")
     sys.exit(bool(failures))
 
 
@@ -61,8 +62,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, default=memory if memory.is_dir() else None, help="Where the commands write."
     )
-    parser.add_argument("--json", type=Path, help="File to write the summary to.")
+    parser.add_argument("--json", type=Path, help="Summary to add the rows to.")
     return parser.parse_args()
+
+
+def _add(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows to a summary, so that a campaign that is stopped is not lost."""
+    earlier = json.loads(path.read_text())["rows"] if path.exists() else []
+    done = merged(earlier, [row for row in rows if row["tries"]])
+    path.write_text('{"rows": [\n' + ",\n".join(map(json.dumps, done)) + "\n]}\n")
 
 
 def _campaign(stage: Stage, fault: type[Fault], options: argparse.Namespace) -> dict[str, Any]:
@@ -70,9 +78,9 @@ def _campaign(stage: Stage, fault: type[Fault], options: argparse.Namespace) -> 
     hit = [call.number for call in calls if fault.can_hit(call)]
     name = f"{stage.scenario.name} {fault.name}"
     rng = random.Random(f"{options.seed}/{name}")
-    numbers = hit if len(hit) <= options.tries else rng.sample(hit, options.tries)
-    while hit and len(numbers) < options.tries and (fault is PowerLoss or options.tries > 3 * len(hit)):
-        numbers = [*numbers, rng.choice(hit)]
+    numbers = list(hit) if len(hit) <= options.tries else rng.sample(hit, options.tries)
+    # Again where there are more tries than calls: threads and losses differ.
+    numbers += rng.choices(hit, k=max(0, options.tries - len(numbers))) if hit else []
     if options.at is not None:
         numbers = [options.at]
     verdicts: Counter[str] = Counter()
@@ -92,8 +100,8 @@ def _campaign(stage: Stage, fault: type[Fault], options: argparse.Namespace) -> 
                 failures.append({"replay": replay, "call": where, "verdict": tried.verdict, "said": tried.said})
     print(f"{name}: {len(numbers)} of {len(hit)} calls, {dict(verdicts)}", flush=True)
     return {
-        "scenario": stage.scenario.name, "fault": fault.name, "calls": len(hit), "tries": len(numbers),
-        "verdicts": dict(verdicts), "failures": failures,
+        "scenario": stage.scenario.name, "fault": fault.name, "seed": options.seed, "calls": len(hit),
+        "tries": len(numbers), "verdicts": dict(verdicts), "failures": failures,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from tests.faults import shim
 from tests.faults.shim import Action, Call, Op
 
-_TAKES_SPACE = {Op.CREATE, Op.WRITE, Op.TRUNCATE, Op.SYNC, Op.MKDIR}
+_TAKES_SPACE = {Op.CREATE, Op.WRITE, Op.TRUNCATE, Op.SYNC, Op.SYNC_ALL, Op.MKDIR}
 
 
 class Fault:

@@ -100,6 +100,10 @@ def leave(calls: Sequence[Call], at: int, folder: Path, seed: str) -> None:
             live.apply(call, made.get(place))
             for name in filter(None, (call.path, call.other)):
                 last_name[str(Path(name).parent)] = place
+        elif call.op is Op.SYNC_ALL:
+            sure = place
+            for node in (*by_inode.values(), *made.values()):
+                node.synced_at = place
         elif call.op is Op.SYNC and call.path in live.folders:
             sure = max(sure, last_name.get(call.path, -1))
         else:

@@ -20,7 +20,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { CREATE = 1, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, MKDIR, RMDIR, OPEN, READ };
+enum { CREATE = 1, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, MKDIR, RMDIR, OPEN, READ, SYNC_ALL };
 enum { COUNT = 0, KILL_BEFORE, KILL_MIDWAY, ERROR_ONCE, ERROR_FROM, KILL_AFTER };
 
 typedef struct {
@@ -118,7 +118,7 @@ static int decide(uint32_t op) {
     count++;
     if (kind == COUNT || count < at) return 0;
     if (kind == ERROR_FROM) {
-        int takes_space = op == CREATE || op == WRITE || op == MKDIR || op == TRUNCATE || op == SYNC;
+        int takes_space = op == CREATE || op == WRITE || op == MKDIR || op == TRUNCATE || op == SYNC || op == SYNC_ALL;
         if (!takes_space && !reads) return 0;
     } else if (count != at) return 0;
     injected++;
@@ -188,12 +188,12 @@ ssize_t copy_file_range(int in, off_t *in_offset, int out, off_t *out_offset, si
 static int on_handle(uint32_t op, int fd, off_t size, int (*sync)(int), int (*cut)(int, off_t)) {
     char path[PATH_MAX];
     uint64_t inode;
-    if (!ARMED || reads || !of_handle(fd, path, &inode)) return op == SYNC ? sync(fd) : cut(fd, size);
+    if (!ARMED || reads || !of_handle(fd, path, &inode)) return sync ? sync(fd) : cut(fd, size);
     pthread_mutex_lock(&lock);
     int verdict = decide(op);
     if (verdict < 0) { pthread_mutex_unlock(&lock); return -1; }
     if (verdict == 1) die();
-    int done = op == SYNC ? sync(fd) : cut(fd, size);
+    int done = sync ? sync(fd) : cut(fd, size);
     if (!done) record(op, path, "", inode, (uint64_t)size, NULL, 0);
     FINISH(verdict);
     return done;
@@ -201,6 +201,7 @@ static int on_handle(uint32_t op, int fd, off_t size, int (*sync)(int), int (*cu
 
 int fsync(int fd) { REAL(int, fsync, int); return on_handle(SYNC, fd, 0, real_fsync, NULL); }
 int fdatasync(int fd) { REAL(int, fdatasync, int); return on_handle(SYNC, fd, 0, real_fdatasync, NULL); }
+int syncfs(int fd) { REAL(int, syncfs, int); return on_handle(SYNC_ALL, fd, 0, real_syncfs, NULL); }
 int ftruncate(int fd, off_t size) { REAL(int, ftruncate, int, off_t); return on_handle(TRUNCATE, fd, size, NULL, real_ftruncate); }
 int ftruncate64(int fd, off_t size) { REAL(int, ftruncate64, int, off_t); return on_handle(TRUNCATE, fd, size, NULL, real_ftruncate64); }
 

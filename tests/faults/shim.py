@@ -32,6 +32,7 @@ class Op(IntEnum):
     RMDIR = 8
     OPEN = 9
     READ = 10
+    SYNC_ALL = 11
 
 
 class Action(IntEnum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import glob
 import json
 import os
@@ -48,10 +50,10 @@ def complete(partial: Path, target: Path) -> None:
 
     Raises:
         CatalogueError: The record cannot be written.
+        OSError: The files cannot be forced to disk.
     """
-    if hasattr(os, "sync"):
-        # All at once: a dataset has too many files to force each to disk.
-        os.sync()
+    if os.name == "posix":
+        _sync(partial)
     # Written before the renaming: a folder with a record is whole.
     write_bytes(_record(target), json.dumps(_sizes(partial)).encode(), error=CatalogueError)
     partial.rename(target)
@@ -71,6 +73,9 @@ def in_use(target: Path) -> Iterator[None]:
             with lock(_gate(target), _busy(target), wait_s=WAIT_S):
                 if not target.is_dir():
                     raise CatalogueError(f"{target}: another process removed this folder just now; run it again")
+                # Killed processes leave theirs.
+                for other in _uses(target):
+                    _is_held(other)
                 held.enter_context(lock(mine, _busy(target)))
         yield
 
@@ -112,7 +117,7 @@ def remove_unused(target: Path) -> bool:
     """Remove an unpacked folder unless a process is using or unpacking it; return whether it is gone."""
     try:
         with unpacking(target) as partial:
-            if any(map(_is_held, target.parent.glob(f".{glob.escape(target.name)}.*.use"))):
+            if any(map(_is_held, _uses(target))):
                 return False
             _record(target).unlink(missing_ok=True)
             # Renamed at once: a process that is killed here leaves no folder that looks whole.
@@ -121,6 +126,10 @@ def remove_unused(target: Path) -> bool:
     except (CatalogueError, OSError):
         return False
     return True
+
+
+def _uses(target: Path) -> list[Path]:
+    return list(target.parent.glob(f".{glob.escape(target.name)}.*.use"))
 
 
 def _is_held(path: Path) -> bool:
@@ -145,6 +154,27 @@ def _sizes(folder: Path) -> dict[str, int]:
                 elif not entry.name.startswith("."):
                     sizes[prefix + entry.name] = entry.stat(follow_symlinks=False).st_size
     return sizes
+
+
+def _sync(folder: Path) -> None:
+    """Force all below a folder to disk, and nothing elsewhere: `os.sync` waits for every file system of the machine.
+
+    Where a network file system hangs, that would be forever.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        sync_all = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if sync_all is not None and sync_all(handle) == 0:
+            return
+        if sync_all is not None and ctypes.get_errno() != errno.ENOSYS:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(handle)
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with Path(place, name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(place))
 
 
 def _busy(target: Path) -> CatalogueError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import shutil
@@ -20,12 +22,12 @@ import trees
 from tmkt_data.errors import CatalogueError
 from tmkt_data.sources.archives import unpack_archives
 from tmkt_data.sources.locate import Locations, find_sources
-from tmkt_data.sources.unpacked import in_use, is_recorded, remove_unused, require_whole
+from tmkt_data.sources.unpacked import complete, in_use, is_recorded, remove_unused, require_whole
 
 HOLD = """
 import sys
 from pathlib import Path
-from tmkt_data.sources.unpacked import in_use
+from tmkt_data.sources.unpacked import complete, in_use
 with in_use(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -126,6 +128,18 @@ class TestUse:
             assert len(list(target.parent.glob(".out.*.use"))) == 1
             assert remove_unused(target)
         assert sorted(path.name for path in target.parent.iterdir()) == ["a.zip"]
+
+    def test_the_next_user_removes_what_killed_ones_left(self, target):
+        for _ in range(2):
+            with holder(target) as process:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            assert len(list(target.parent.glob(".out.*.use"))) == 1
+        with holder(target), in_use(target):
+            assert len(list(target.parent.glob(".out.*.use"))) == 2
+        with in_use(target):
+            assert len(list(target.parent.glob(".out.*.use"))) == 1
+        assert list(target.parent.glob(".out.*")) == []
 
     def test_two_at_once_unpack_once_and_lose_nothing(self, tmp_path):
         tree = trees.write_nmnist(tmp_path / "tree", per_digit=30, test_per_digit=10)
@@ -241,3 +255,51 @@ class TestWhole:
             require_whole(target)
             assert len(list(target.rglob("*.*"))) == 2007
         assert not list((tmp_path / "out").glob(".*.partial"))
+
+
+@pytest.fixture
+def partial(tmp_path):
+    folder = tmp_path / ".a.partial"
+    for name in ("x/1.bin", "x/y/2.bin"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"1234")
+    return folder
+
+
+class TestDisk:
+    """What is unpacked is on disk before it has its name, and the disks of others are not waited for."""
+
+    @pytest.fixture(autouse=True)
+    def _own_files_only(self, monkeypatch):
+        def everything() -> None:
+            raise AssertionError("waits for every file system of the machine")
+
+        monkeypatch.setattr(os, "sync", everything)
+
+    def test_the_file_system_is_asked_once(self, partial, tmp_path):
+        complete(partial, tmp_path / "a")
+        require_whole(tmp_path / "a")
+
+    @pytest.mark.parametrize("system", [None, lambda _: ctypes.set_errno(errno.ENOSYS) or -1])
+    def test_each_file_and_folder_where_that_cannot_be(self, partial, tmp_path, monkeypatch, system):
+        library = type("Library", (), {} if system is None else {"syncfs": staticmethod(system)})
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: library)
+        synced, real = set(), os.fsync
+
+        def fsync(handle):
+            synced.add(os.fstat(handle).st_ino)
+            real(handle)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        inodes = {path.stat().st_ino for path in (partial, *partial.rglob("*"))}
+        complete(partial, tmp_path / "a")
+        assert inodes <= synced
+
+    def test_a_disk_that_fails_leaves_no_folder(self, tmp_path, monkeypatch):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+            file.writestr("x/1.bin", b"1234")
+        broken = type("Library", (), {"syncfs": staticmethod(lambda _: ctypes.set_errno(errno.EIO) or -1)})
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: broken)
+        with pytest.raises(CatalogueError, match=r"cannot be unpacked \(Input/output error\)"):
+            list(unpack_archives({tmp_path / "a.zip": "."}, tmp_path / "out" / "a"))
+        assert list((tmp_path / "out").iterdir()) == []
