@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 FULL: dict[str, list[str]] = {
     "peers": [],
     "image_side": [],
+    "encoders": [],
     "start_and_memory": [],
     "training_step": [],
     "scnn_step": [],
@@ -28,6 +29,7 @@ FULL: dict[str, list[str]] = {
 QUICK: dict[str, list[str]] = {
     "peers": ["--recordings", "20", "--repeats", "1"],
     "image_side": ["--photographs", "12", "--repeats", "1"],
+    "encoders": ["--images", "4", "--repeats", "1"],
     "start_and_memory": ["--recordings", "20", "40", "--repeats", "1"],
     "training_step": ["--batch", "2", "--size", "16", "--repeats", "1", "--steps", "1"],
     "scnn_step": ["--batch", "2", "--repeats", "1"],
@@ -81,6 +83,16 @@ def rows_of_images(case: dict[str, Any]) -> list[Row]:
     ]
 
 
+def rows_of_encoders(case: dict[str, Any]) -> list[Row]:
+    """Return a line for each encoder that imitates events beside Poisson spikes and `torch.rand`."""
+    return [
+        Row(f"encoder {name}", f"{case[name]['ms']:.3f} ms", rival, f"{case[rival]['ms']:.3f} ms",
+            f"{case[rival]['ratio'] / case[name]['ratio']:.2f}")
+        for name in ("saccade", "microsaccade", "gradient")
+        for rival in ("poisson", "torch.rand")
+    ]  # fmt: skip
+
+
 def rows_of_training(figures: dict[str, Any]) -> list[Row]:
     """Return lines of time and of memory of a training step beside the reference and spikingjelly."""
     ours, rows = figures["tmkt"], []
@@ -111,6 +123,7 @@ def table(found: dict[str, dict[str, Any]]) -> list[Row]:
     rows += rows_of_images(found["image_side"]["prepare"])
     rows += rows_of_cases("read a sample", peers["read"])
     rows += rows_of_cases("Poisson, 120 images", peers["poisson"])
+    rows += rows_of_encoders(found["encoders"]["encoders"])
     return rows + rows_of_training(found["training_step"]) + rows_of_scnn(found["scnn_step"])
 
 

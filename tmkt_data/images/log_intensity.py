@@ -6,6 +6,7 @@ for changes of log intensity, brings them to the units of event frames.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +18,9 @@ from tmkt_data.simulate.brightness import log_brightness
 
 BLACK_LEVEL = 0.1
 """Brightness of gray value 0 on the screen: log intensity is log(0.1 + 0.9 V) (inferred; as the simulator)."""
+
+_STRIP_CELLS = 4096
+"""Cells of a strip of rows that is moved at a time: its working memory stays in the cache of a core."""
 
 
 class Scene(NamedTuple):
@@ -120,10 +124,16 @@ def saccade_frames(
     # An image moved by more than its frame is the same everywhere: only its edge is seen.
     farthest = np.float32(max(height, width))
     moved = np.ascontiguousarray(np.clip(paths, -farthest, farthest), np.float32)
-    margin = int(np.abs(moved).max(initial=0.0)) + 3
-    seen, start, brighter = np.empty((3, height * width), np.float32)
-    padded = np.empty((height + 2 * margin, width + 2 * margin), np.float32)
-    scratch = padded, np.empty((height + 1, width), np.float32), seen, start, brighter
+    margin = math.ceil(np.abs(moved).max(initial=0.0)) + 1
+    pitch = width + 2 * margin
+    rows = max(1, min(height, _STRIP_CELLS // pitch))
+    cells = (rows - 1) * pitch + width
+    scratch = (
+        np.empty((height + 2 * margin, pitch), np.float32),
+        np.empty(cells + pitch, np.float32),
+        np.empty((3, cells), np.float32),
+        np.empty(cells, np.uint32),
+    )
     out = np.empty((count, num_time_bins, num_channels, height, width), values.dtype)
     contrast.path_frames(
         np.ascontiguousarray(intensities),

@@ -19,12 +19,14 @@ MAX_CHANGE = 8 * CHANGES_PER_UNIT
 
 _ZERO = np.float32(0)
 _HALF = np.float32(0.5)
+_HALF_WORD, _LOW_HALF = np.uint32(16), np.uint32(0xFFFF)
 _PER_UNIT = np.float32(CHANGES_PER_UNIT)
 
 Values = NDArray[np.float32] | NDArray[np.int16] | NDArray[np.uint8]
-Scratch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
-"""Working memory of one sample: `padded`, shape (H + 2 M, W + 2 M); `lines`, (H + 1, W); `seen`, `start` and
-`brighter`, (H W,)."""
+Cells = NDArray[np.float32]
+Scratch = tuple[Cells, Cells, Cells, NDArray[np.uint32]]
+"""Working memory of one strip of R rows, see `path_frames`, and of the image that it is cut from: `padded`, shape
+(H + 2 M, P), P = W + 2 M; `lines`, (R P + W,); `cells`, (3, (R - 1) P + W); `indices`, ((R - 1) P + W,)."""
 
 
 @kernel
@@ -40,73 +42,120 @@ def pad_levels(
         padded: Written to: shape (H + 2 M, W + 2 M), float32.
     """
     margin = (padded.shape[0] - image.shape[0]) // 2
+    top, bottom, left, right = box
     for row in range(padded.shape[0]):
-        source = image[min(max(row - margin, box[0]), box[1] - 1)]
-        for column in range(padded.shape[1]):
-            padded[row, column] = levels[source[min(max(column - margin, box[2]), box[3] - 1)]]
+        source, line = image[min(max(row - margin, top), bottom - 1)], padded[row]
+        line[: margin + left] = levels[source[left]]
+        line[margin + right :] = levels[source[right - 1]]
+        for column in range(left, right):
+            line[margin + column] = levels[source[column]]
 
 
 @kernel
-def _between_columns(line: NDArray[np.float32], share: np.float32, out: NDArray[np.float32]) -> None:
-    for column in range(out.size):
-        out[column] = line[column] + share * (line[column + 1] - line[column])
+def _between_columns(levels: NDArray[np.float32], share: np.float32, out: NDArray[np.float32]) -> None:
+    """Interpolate between neighbors; shapes (N + 1 or more,) and (N,)."""
+    for i in range(out.size):
+        out[i] = levels[i] + share * (levels[i + 1] - levels[i])
 
 
 @kernel
-def _see(
-    above: NDArray[np.float32],
-    below: NDArray[np.float32],
-    share: np.float32,
-    seen: NDArray[np.float32],
-    brighter: NDArray[np.float32],
-) -> None:
-    """Interpolate between two rows, and add to `brighter` by how much that exceeds what was seen before."""
+def move_lines(
+    padded: NDArray[np.float32], step: NDArray[np.float32], place: tuple[int, int], lines: NDArray[np.float32]
+) -> np.float32:
+    """Move rows of an image by fractions of a cell along their columns.
+
+    Args:
+        padded: See `pad_levels`; M cells of margin.
+        step: Displacement to the right and down, shape (2,), float32, in cells; at most M - 1.
+        place: First row of the strip, and M.
+        lines: Written to: the rows, `padded.shape[1]` cells from one to the next, and one more below, shape (N,).
+
+    Returns:
+        Share of the row below each row in what the strip sees.
+    """
+    first, margin = place
+    pitch = padded.shape[1]
+    column, row = math.floor(-step[0]), math.floor(-step[1])
+    start = (margin + first + row) * pitch + margin + column
+    _between_columns(padded.reshape(padded.size)[start:], np.float32(-step[0] - np.float32(column)), lines)
+    return np.float32(-step[1] - np.float32(row))
+
+
+@kernel
+def _see(lines: Cells, below: Cells, share: np.float32, seen: Cells) -> None:
+    """Interpolate between two rows; shapes (N,)."""
     for i in range(seen.size):
-        level = above[i] + share * (below[i] - above[i])
+        seen[i] = lines[i] + share * (below[i] - lines[i])
+
+
+@kernel
+def _see_first(lines: Cells, below: Cells, share: np.float32, before: Cells, changed: tuple[Cells, Cells]) -> None:
+    """Interpolate between two rows, and write by how much that exceeds what was seen before; shapes (N,)."""
+    seen, brighter = changed
+    for i in range(seen.size):
+        level = lines[i] + share * (below[i] - lines[i])
+        change = level - before[i]
+        seen[i] = level
+        brighter[i] = change if change > _ZERO else _ZERO
+
+
+@kernel
+def _see_next(lines: Cells, below: Cells, share: np.float32, changed: tuple[Cells, Cells]) -> None:
+    """Interpolate between two rows, and add by how much that exceeds what was seen before; shapes (N,)."""
+    seen, brighter = changed
+    for i in range(seen.size):
+        level = lines[i] + share * (below[i] - lines[i])
         change = level - seen[i]
         seen[i] = level
         brighter[i] += change if change > _ZERO else _ZERO
 
 
 @kernel
-def move_levels(
-    padded: NDArray[np.float32],
-    step: NDArray[np.float32],
-    lines: NDArray[np.float32],
-    seen: NDArray[np.float32],
-    brighter: NDArray[np.float32],
-) -> None:
-    """Move an image by fractions of a cell, bilinear, and add what brightens in each cell.
-
-    Args:
-        padded: See `pad_levels`; M cells of margin.
-        step: Displacement to the right and down, shape (2,), float32, in cells; less than M - 1.
-        lines: Scratch, shape (H + 1, W), float32.
-        seen: What the cells saw before; written to with what they see now: shape (H W,), float32.
-        brighter: Added to where the level increases, shape (H W,), float32.
-    """
-    height, width = lines.shape[0] - 1, lines.shape[1]
-    margin = (padded.shape[0] - height) // 2
-    column, row = math.floor(-step[0]), math.floor(-step[1])
-    across, along = np.float32(-step[0] - np.float32(column)), np.float32(-step[1] - np.float32(row))
-    first, last = margin + column, margin + column + width + 1
-    for i in range(height + 1):
-        _between_columns(padded[margin + row + i, first:last], across, lines[i])
-    above, below = lines[:height].reshape(seen.size), lines[1:].reshape(seen.size)
-    _see(above, below, along, seen, brighter)
+def _index_both(start: Cells, seen: Cells, brighter: Cells, index: NDArray[np.uint32], last: np.float32) -> None:
+    """Write the index of what darkened since `start`, and in the upper half word that of what brightened; (N,)."""
+    for i in range(seen.size):
+        on = brighter[i] * _PER_UNIT + _HALF
+        off = (brighter[i] - (seen[i] - start[i])) * _PER_UNIT + _HALF
+        off = off if off > _ZERO else _ZERO
+        on, off = on if on < last else last, off if off < last else last
+        index[i] = np.uint32(np.int32(on)) << _HALF_WORD | np.uint32(np.int32(off))
 
 
 @kernel
-def _respond(changes: NDArray[np.float32], zero: int, response: Values, out: Values) -> None:
-    """Look up the value for each change of log intensity; shape (P,)."""
-    last, middle = np.float32(response.size - 1), np.float32(zero) + _HALF
-    for i in range(changes.size):
-        at = changes[i] * _PER_UNIT + middle
+def _see_difference(
+    lines: Cells,
+    below: Cells,
+    share: np.float32,
+    start: Cells,
+    after: tuple[Cells, NDArray[np.uint32]],
+    last: np.float32,
+) -> None:
+    """Interpolate between two rows, and write the index of the difference to `start`, half of `last` for none."""
+    end, index = after
+    middle = last * _HALF + _HALF
+    for i in range(end.size):
+        level = lines[i] + share * (below[i] - lines[i])
+        at = (level - start[i]) * _PER_UNIT + middle
+        end[i] = level
         at = at if at > _ZERO else _ZERO
-        changes[i] = at if at < last else last
-    # A loop of its own, so that the one above is vectorized.
-    for i in range(changes.size):
-        out[i] = response[np.uint32(np.int32(changes[i]))]
+        index[i] = np.uint32(np.int32(at if at < last else last))
+
+
+@kernel
+def _look_up(response: Values, index: NDArray[np.uint32], pitch: int, out: Values) -> None:
+    """Write the values of a strip, shape (C, R, W); `index` has `pitch` cells from one row to the next."""
+    num_channels, num_rows, width = out.shape
+    for row in range(num_rows):
+        at = index[row * pitch : row * pitch + width]
+        if num_channels == 1:
+            line = out[0, row]
+            for i in range(width):
+                line[i] = response[at[i]]
+        else:
+            off, on = out[0, row], out[1, row]
+            for i in range(width):
+                off[i] = response[at[i] & _LOW_HALF]
+                on[i] = response[at[i] >> _HALF_WORD]
 
 
 @kernel
@@ -117,6 +166,37 @@ def _blank(frame: Values, window: NDArray[np.int32], value: np.float32 | np.int1
     frame[bottom:] = value
     frame[top:bottom, :left] = value
     frame[top:bottom, right:] = value
+
+
+@kernel
+def _strip_frames(
+    padded: Cells,
+    path: Cells,
+    place: tuple[int, int],
+    response: Values,
+    scratch: tuple[Cells, Cells, NDArray[np.uint32]],
+    out: Values,
+) -> None:
+    """Write the frames of a strip of rows, shape (T, C, R, W); see `path_frames`."""
+    lines, cells, indices = scratch
+    num_bins, num_channels, num_rows, width = out.shape
+    pitch, parts, last = padded.shape[1], (len(path) - 1) // num_bins, np.float32(response.size - 1)
+    size = (num_rows - 1) * pitch + width
+    lines, index = lines[: size + pitch], indices[:size]
+    start, end, brighter = cells[0, :size], cells[1, :size], cells[2, :size]
+    below = lines[pitch:]
+    _see(lines, below, move_lines(padded, path[0], place, lines), start)
+    for time_bin in range(num_bins):
+        first, final = time_bin * parts + 1, (time_bin + 1) * parts
+        if num_channels == 1:
+            _see_difference(lines, below, move_lines(padded, path[final], place, lines), start, (end, index), last)
+        else:
+            _see_first(lines, below, move_lines(padded, path[first], place, lines), start, (end, brighter))
+            for at in range(first + 1, final + 1):
+                _see_next(lines, below, move_lines(padded, path[at], place, lines), (end, brighter))
+            _index_both(start, end, brighter, index, last)
+        _look_up(response, index, pitch, out[time_bin])
+        start, end = end, start
 
 
 @kernel
@@ -131,44 +211,39 @@ def path_frames(
     """Write how the log intensity changes in each time bin while an image moves along its path.
 
     Within a bin, changes between two positions are summed, those to darker and those to brighter apart. Two channels
-    are what darkened (OFF) and what brightened (ON); one channel is their difference.
+    are what darkened (OFF) and what brightened (ON); one channel is their difference. An image is cut into strips of
+    rows whose working memory stays in the cache of a core.
 
     Args:
         images: Shape (B, H, W), uint8.
         levels: Log intensity of each gray value, shape (256,), float32.
-        places: Path of each image, shape (B, T S + 1, 2), float32, see `move_levels`; its box, shape (B, 4), int32,
+        places: Path of each image, shape (B, T S + 1, 2), float32, see `move_lines`; its box, shape (B, 4), int32,
             see `pad_levels`; and the box outside of which frames are zero, shape (B, 4), int32.
-        response: Value for each change, shape (K,): of changes 0 to K - 1 for two channels, of -(K - 1) / 2 to
-            (K - 1) / 2 for one, in 1 / `CHANGES_PER_UNIT`; the outermost ones stand for all beyond.
-        scratch: Working memory.
+        response: Value for each change, shape (K,), K at most 65536: of changes 0 to K - 1 for two channels, of
+            -(K - 1) / 2 to (K - 1) / 2 for one, in 1 / `CHANGES_PER_UNIT`; the outermost ones stand for all beyond.
+        scratch: Working memory; its size says how many rows are a strip.
         out: Written to: shape (B, T, C, H, W), of the type of `response`.
     """
     paths, boxes, windows = places
-    padded, lines, seen, start, brighter = scratch
-    num_bins, num_channels = out.shape[1], out.shape[2]
-    per_bin = (paths.shape[1] - 1) // num_bins
-    zero = 0 if num_channels == 2 else (response.size - 1) // 2
+    padded, lines, cells, indices = scratch
+    num_bins, num_channels, height, width = out.shape[1:]
+    margin = (padded.shape[0] - height) // 2
+    num_rows = (lines.size - width) // padded.shape[1]
+    zero = response[0 if num_channels == 2 else (response.size - 1) // 2]
     for sample in range(images.shape[0]):
         pad_levels(images[sample], levels, boxes[sample], padded)
-        seen[:] = 0
-        move_levels(padded, paths[sample, 0], lines, seen, brighter)
+        for first in range(0, height, num_rows):
+            _strip_frames(
+                padded,
+                paths[sample],
+                (first, margin),
+                response,
+                (lines, cells, indices),
+                out[sample, :, :, first : first + num_rows],
+            )
         for time_bin in range(num_bins):
-            start[:] = seen
-            brighter[:] = 0
-            for part in range(per_bin):
-                move_levels(padded, paths[sample, time_bin * per_bin + part + 1], lines, seen, brighter)
-            for i in range(seen.size):
-                start[i] = seen[i] - start[i]
-            frames = out[sample, time_bin]
-            if num_channels == 1:
-                _respond(start, zero, response, frames[0].reshape(seen.size))
-            else:
-                for i in range(seen.size):
-                    start[i] = brighter[i] - start[i]
-                _respond(start, zero, response, frames[0].reshape(seen.size))
-                _respond(brighter, zero, response, frames[1].reshape(seen.size))
             for channel in range(num_channels):
-                _blank(frames[channel], windows[sample], response[zero])
+                _blank(out[sample, time_bin, channel], windows[sample], zero)
 
 
 @kernel

@@ -80,6 +80,15 @@ class TestSaccade:
         expected[:, :, outside] = 0
         np.testing.assert_array_equal(found[0], expected)
 
+    @pytest.mark.parametrize("num_channels", [1, 2])
+    @pytest.mark.parametrize(("height", "width"), [(1300, 3), (2, 2500)])
+    def test_equals_naive_where_an_image_is_cut_into_strips(self, height, width, num_channels):
+        image = gray(height, width)
+        path = np.array([[0.3, -0.6], [-1.7, 1.2], [0.9, 0.1]], np.float32)
+        found = saccade_frames(image[None], path[None], 2, num_channels, response=change_response(num_channels))
+        expected = naive.path_changes(levels_of(image), [0, height, 0, width], path, 2, num_channels)
+        np.testing.assert_array_equal(found[0], expected)
+
     def test_a_bright_dot_that_moves_right_darkens_where_it_was_and_brightens_where_it_is(self):
         dot = np.zeros((1, 3, 5), np.uint8)
         dot[0, 1, 2] = 255
