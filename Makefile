@@ -57,7 +57,7 @@ test: lint
 
 check: lint
 	@changed="$$($(BIN)/python tests/tools/tests_of_change.py $(SINCE))"; \
-	if [ -n "$$changed" ]; then $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --durations=0 $$changed; \
+	if [ -n "$$changed" ]; then $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist worksteal --durations=0 $$changed; \
 	else echo "no tests belong to what changed since the last commit; make check SINCE=main compares with a branch"; fi
 
 faults: $(VENV)/installed-test
