@@ -158,12 +158,7 @@ class RunDisplay(_Bar):
 class RunsDisplay(_Bar):
     """Show many runs: a line per run, and on a terminal a bar that moves with the steps of the current one.
 
-    Args:
-        num_runs: Number of runs.
-        num_done: Number of runs that are finished already.
-
-    Attributes:
-        problems: Why runs failed, by folder.
+    `problems` says by folder why runs failed.
     """
 
     def __init__(self, num_runs: int = 0, num_done: int = 0) -> None:

@@ -35,12 +35,7 @@ def started_lines(started: Started) -> Iterator[str]:
 
 
 def epoch_line(done: EpochDone, times: Sequence[float]) -> str:
-    """Format an epoch as one line, counted from 1.
-
-    Args:
-        done: The epoch.
-        times: Seconds per epoch of this session.
-    """
+    """Format an epoch as one line, counted from 1; `times` are the seconds per epoch of this session."""
     row = done.row
     left = (done.epochs - row["epoch"] - 1) * sum(times) / len(times)
     name = "val" if "val_accuracy" in row else "test (optimistic)"
@@ -55,8 +50,7 @@ def epoch_line(done: EpochDone, times: Sequence[float]) -> str:
 def comparison_lines(groups: Sequence[GroupRow]) -> Iterator[str]:
     """Yield the table of a comparison, in percent and percentage points; a star marks optimistic accuracies.
 
-    Args:
-        groups: Recipes and shares; those of the baseline first.
+    The groups of the baseline come first.
     """
     yield f"  {'recipe':<{_NAME}} {'share':>6} {'n':>2} {'test accuracy':>14}  difference, 95 % interval"
     for group in groups:

@@ -53,12 +53,7 @@ class Assembled(NamedTuple):
 
 
 class Assembler:
-    """Turn stored frames into the frames of a batch.
-
-    Args:
-        frames: Split whose scale and encoder are applied.
-        device: Where the frames are stored.
-    """
+    """Turn the stored frames of a split into frames of a batch, on the device where they are stored."""
 
     def __init__(self, frames: PairedFrames, device: torch.device) -> None:
         self._frames = frames

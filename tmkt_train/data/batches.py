@@ -54,13 +54,9 @@ class Batch:
 
 
 class EpochPlan(NamedTuple):
-    """The batches of an epoch to read.
+    """The batches of an epoch to read, from `first_batch` on.
 
-    Attributes:
-        seed: Seed of the run.
-        epoch: Epoch, from 0.
-        num_draws: Samples in the epoch; None for as many as the split has.
-        first_batch: Number of the first batch, from 0.
+    Epochs and batches count from 0; `num_draws` is None for as many samples as the split has.
     """
 
     seed: int
@@ -70,12 +66,9 @@ class EpochPlan(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """The samples of an epoch in their order.
+    """The samples of an epoch in their order: indices in the split, shape (N,), int64, and their keys.
 
-    Attributes:
-        indices: Indices in the split, shape (N,), int64.
-        keys: Their keys.
-        train: Their augmentation; None for events alone, as they are.
+    `train` is their augmentation; None for events alone, as they are.
     """
 
     indices: NDArray[np.int64]
@@ -188,15 +181,10 @@ def _to_steps(frames: NDArray[np.float32]) -> Tensor:
 
 
 def read_ahead(read: Callable[[Item], Read], items: Iterable[Item], *, depth: int = 1) -> Generator[Read, None, None]:
-    """Yield `read(item)` for each item, reading the next ones in a thread while the caller works on this one.
+    """Yield `read(item)` for each item, reading up to `depth` next ones in a thread while the caller works on this one.
 
-    An error in `read` is raised where its result would have been yielded. The thread ends with the iteration, also
-    if the caller stops early.
-
-    Args:
-        read: Called once for each item, in order.
-        items: What is read.
-        depth: Results read ahead of the caller at most.
+    An error in `read` is raised where its result would have been yielded. The thread ends with the iteration, also if
+    the caller stops early.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as pool:
         waiting: deque[Future[Read]] = deque()

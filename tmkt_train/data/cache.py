@@ -30,11 +30,7 @@ def prepare_command(recipe: Recipe) -> str:
 
 
 def choose_cache(recipe: Recipe, given: Path | None = None) -> CacheInfo:
-    """Return the cache of a recipe: the given one, otherwise the only prepared one that fits.
-
-    Args:
-        recipe: The recipe.
-        given: File given by the user.
+    """Return the cache of a recipe: the one that the user gave, otherwise the only prepared one that fits.
 
     Raises:
         RunError: None fits, or several do; names the command or the option that helps.

@@ -24,16 +24,9 @@ _SHOWN_ELSEWHERE = (*WORDS, "seed", "data.event_share")
 def write_comparison(
     comparison: Comparison, rows: Sequence[RunRow], groups: Sequence[GroupRow], notes: Sequence[str] = ()
 ) -> list[Path]:
-    """Write `table.csv`, `summary.csv`, `figure.png`, `figure.pdf` and `report.html` into the folder of a comparison.
+    """Write `table.csv`, `summary.csv`, `figure.png`, `figure.pdf` and `report.html` of a comparison into its folder.
 
-    Args:
-        comparison: The comparison.
-        rows: Its runs.
-        groups: Its recipes and shares, the baseline first.
-        notes: Warnings, one line each.
-
-    Returns:
-        The written files.
+    The groups of the baseline come first. Returns the written files.
 
     Raises:
         RunError: A file cannot be written; an earlier file of that name is kept.
@@ -97,10 +90,6 @@ def comparison_figure(groups: Sequence[GroupRow]) -> Drawing:
 
 def short_labels(names: Sequence[str], methods: Sequence[str]) -> list[str]:
     """Shorten names of recipes: to their methods if those differ, else by their common prefix.
-
-    Args:
-        names: Names of recipes.
-        methods: Method of each.
 
     Example:
         >>> short_labels(["a_kt", "a"], ["kt", "tmkt"]), short_labels(["a_b", "a_b_no_x"], ["tmkt", "tmkt"])

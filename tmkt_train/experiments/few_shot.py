@@ -25,13 +25,7 @@ _NORMAL_95 = 1.959964
 
 @dataclass(frozen=True)
 class Episodes:
-    """Settings of the episodes.
-
-    Attributes:
-        queries: Recordings to classify per class.
-        num: Number of episodes.
-        seed: Seed of the draws.
-    """
+    """Settings of the episodes: queries per class, number of episodes, seed of the draws."""
 
     queries: int = 5
     num: int = 1000

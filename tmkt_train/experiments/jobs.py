@@ -98,12 +98,9 @@ class Jobs:
 def train_in_processes(
     runs: Sequence[PlannedRun], should_stop: Callable[[], bool], slots: Slots
 ) -> Generator[RunsProgress, None, None]:
-    """Train runs in child processes, as many at once as there are slots.
+    """Train unfinished runs in child processes, as many at once as there are slots.
 
-    Args:
-        runs: Unfinished runs.
-        should_stop: Polled; once it returns True, the children are asked to save a checkpoint and stop.
-        slots: How many runs train at once, and on which GPUs.
+    Once `should_stop`, which is polled, returns True, the children are asked to save a checkpoint and stop.
 
     Yields:
         Starts and ends of runs, in the order in which they happen.

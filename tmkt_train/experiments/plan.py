@@ -41,15 +41,9 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of an experiment.
+    """One run of an experiment: `source` as it was found, overridden by `settings`, gives `recipe`.
 
-    Attributes:
-        label: Name of the run in messages.
-        source: Recipe, as it was found.
-        settings: `key=value` overrides of the file, later ones win.
-        recipe: The resolved recipe.
-        cache: Cache to train on.
-        folder: Folder of the run, which may not exist yet.
+    `label` names the run in messages; its folder may not exist yet.
     """
 
     label: str
@@ -78,13 +72,10 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A planned comparison.
+    """A planned comparison; the first recipe is the baseline.
 
-    Attributes:
-        out: Folder of the comparison.
-        recipes: The resolved recipes in the order given; the first is the baseline.
-        runs: All runs, seed by seed, so that an interrupted comparison has complete rounds.
-        notes: What makes the recipes hard to compare, one line each.
+    The runs go seed by seed, so that an interrupted comparison has complete rounds. `notes` say what makes the recipes
+    hard to compare, one line each.
     """
 
     out: Path
@@ -136,14 +127,7 @@ def plan_comparison(
 
 
 def plan_run(label: str, source: RecipePath, settings: Sequence[str], cache: CacheInfo, folder: Path) -> PlannedRun:
-    """Plan one run; its folder must be new or hold the same run.
-
-    Args:
-        label: Name of the run in messages.
-        source: Recipe, as it was found.
-        settings: `key=value` overrides of the file.
-        cache: Cache to train on.
-        folder: Folder of the run.
+    """Plan one run with `key=value` overrides of its recipe; its folder must be new or hold the same run.
 
     Raises:
         RecipeError: The settings are invalid.

@@ -95,12 +95,9 @@ Dimension = Range | Choices
 
 
 def parse_dimensions(texts: Sequence[str], source: RecipePath, settings: Sequence[str]) -> tuple[Dimension, ...]:
-    """Parse the varied keys of a sweep and their values, and validate them against the recipe.
+    """Parse the varied keys of a sweep and their values, and validate them against the recipe with its settings.
 
-    Args:
-        texts: One or more of `KEY=LOW:HIGH`, `KEY=LOW:HIGH:log` and `KEY=VALUE,VALUE`.
-        source: The recipe as it was found.
-        settings: `key=value` overrides of the file.
+    `texts` are `KEY=LOW:HIGH`, `KEY=LOW:HIGH:log` or `KEY=VALUE,VALUE`.
 
     Raises:
         RunError: A key is unknown, unused by the method, duplicate or cannot be varied; a range is empty or does not

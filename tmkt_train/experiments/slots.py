@@ -92,11 +92,7 @@ def visible_devices(num_devices: int, visible: str | None) -> tuple[str, ...]:
 
 
 def named_devices(numbers: Sequence[int] | All, found: Sequence[str]) -> tuple[str, ...]:
-    """Select GPUs by their numbers.
-
-    Args:
-        numbers: Indices into `found`.
-        found: Names of all GPUs, see `visible_devices`.
+    """Select GPUs by their indices in those found, see `visible_devices`.
 
     Raises:
         RunError: There is no GPU, or none of a number.
@@ -123,9 +119,7 @@ def named_devices(numbers: Sequence[int] | All, found: Sequence[str]) -> tuple[s
 def next_device(devices: Sequence[str], in_use: Sequence[str | None]) -> str | None:
     """Return the GPU with the fewest runs, the first of them in case of a tie; None if there is no GPU.
 
-    Args:
-        devices: The GPUs.
-        in_use: The GPU of each run that is training.
+    `in_use` has the GPU of each run that is training.
 
     Example:
         >>> next_device(("0", "1"), ["0"]), next_device(("0", "1"), ["0", "1"])

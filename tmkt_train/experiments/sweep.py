@@ -21,18 +21,10 @@ from tmkt_train.report.statistics import spread
 
 @dataclass(frozen=True)
 class Sweep:
-    """A planned sweep.
+    """A planned sweep of a recipe: of its file `source` with the overrides `settings`.
 
-    Attributes:
-        out: Folder of the sweep.
-        source: The recipe as it was found.
-        settings: `key=value` overrides of every run.
-        recipe: The recipe with these settings.
-        dimensions: The varied keys.
-        num_trials: Number of trials; the grid of an integer range may have fewer.
-        num_seeds: Seeds per trial: that of the recipe and the following ones.
-        is_grid: Whether the values are evenly spaced instead of searched.
-        cache: Cache of every run; None finds the matching one of each trial.
+    The grid of an integer range may have fewer than `num_trials`. Without `cache`, each trial finds the one that
+    matches.
     """
 
     out: Path
@@ -58,13 +50,9 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial that ended.
+    """A trial that ended: its number, from 1, and the value of each varied key.
 
-    Attributes:
-        number: Number of the trial, from 1.
-        values: Value of each varied key.
-        accuracies: Best validation accuracy of each seed, in [0, 1].
-        problem: Why the trial failed; None if it did not.
+    `accuracies` are the best validation accuracies by seed, in [0, 1]; `problem` says why the trial failed.
     """
 
     number: int
@@ -94,13 +82,8 @@ def plan_sweep(
 ) -> Sweep:
     """Plan a sweep; nothing is trained.
 
-    Args:
-        name: Recipe, by name or file.
-        over: The varied keys and their values, see `search_space.parse_dimensions`.
-        options: Options of all runs; the default folder is `runs/sweep-<recipe>-<keys>`.
-        num_trials: Number of trials, 1 or more; at least 2 for the grid of a range.
-        num_seeds: Seeds per trial, 1 or more.
-        is_grid: Try evenly spaced values of one key instead of searching.
+    `over` is parsed by `search_space.parse_dimensions`; the default folder is `runs/sweep-<recipe>-<keys>`. A grid
+    tries evenly spaced values of one key instead of searching; that of a range has 2 trials or more.
 
     Raises:
         RecipeError: The recipe is invalid, or does not accept a value.
@@ -152,12 +135,7 @@ def _validation(info: CacheInfo, recipe: Recipe) -> frozenset[str]:
 
 
 def plan_trial(sweep: Sweep, number: int, values: Mapping[str, Value]) -> list[PlannedRun]:
-    """Plan the runs of a trial, one per seed.
-
-    Args:
-        sweep: The sweep.
-        number: Number of the trial, from 0.
-        values: Value of each varied key.
+    """Plan the runs of a trial, one per seed; `number` counts from 0.
 
     Raises:
         RecipeError: The values are valid one by one, but not together.

@@ -16,12 +16,9 @@ from tmkt_train.report.statistics import Spread, spread
 
 
 class Difference(NamedTuple):
-    """Paired difference of two recipes.
+    """Paired difference of two recipes, by the seeds that both have, in ascending order.
 
-    Attributes:
-        by_seed: Difference of each seed that both recipes have, in ascending order of seeds.
-        mean: Mean of the differences; None without a common seed.
-        interval: 95 % t interval of the mean; None with fewer than two differences.
+    `mean` is None without a common seed; `interval`, the 95 % t interval of it, with fewer than two.
     """
 
     by_seed: dict[int, float]
@@ -30,14 +27,9 @@ class Difference(NamedTuple):
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Return the t interval of the mean; None for fewer than two values.
+    """Return the t interval of the mean of independent, normally distributed values; None for fewer than two.
 
-    Args:
-        values: Independent, normally distributed values.
-        level: Confidence level, in (0, 1).
-
-    Returns:
-        Lower and upper end: mean ± t((1 + level) / 2, n - 1) * sd / sqrt(n).
+    Its ends are mean ± t((1 + level) / 2, n - 1) * sd / sqrt(n).
 
     Example:
         >>> [round(end, 3) for end in t_interval([1.0, 2.0, 3.0])]
@@ -53,11 +45,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
 
 
 def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Difference:
-    """Subtract the baseline, seed by seed, on the seeds that both have.
-
-    Args:
-        values: Value of each seed.
-        baseline: Value of each seed to subtract.
+    """Subtract the values of the baseline, seed by seed, on the seeds that both have.
 
     Example:
         >>> paired_difference({1: 0.5, 2: 0.75, 3: 1.0}, {1: 0.25, 2: 0.25})
@@ -70,13 +58,7 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of a comparison.
-
-    Attributes:
-        run: The run.
-        result: Content of its result.json; None if it is not finished.
-        problem: Why it failed; None if it did not.
-    """
+    """One run of a comparison: its result.json, None if it is not finished, and why it failed, None if it did not."""
 
     run: PlannedRun
     result: Mapping[str, Any] | None
@@ -90,17 +72,10 @@ class RunRow:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """The runs of one recipe at one share of the event data.
+    """The runs of one recipe at one share of the training recordings, in (0, 1]; accuracies, in [0, 1], by seed.
 
-    Attributes:
-        recipe: Name of the recipe.
-        method: Its method.
-        share: Share of the training recordings, in (0, 1].
-        num_train: Number of training recordings; None if no run is finished.
-        accuracies: Test accuracy of each seed, in [0, 1].
-        spread: Number, mean and standard deviation of the accuracies.
-        difference: Difference to the baseline at the same share; None for the baseline itself.
-        optimistic: Whether the epoch was selected on the test split, or images of held-out recordings were drawn.
+    `num_train` is None if no run is finished, `difference` for the baseline itself. `optimistic` says that the epoch
+    was selected on the test split, or images of held-out recordings were drawn.
     """
 
     recipe: str
@@ -114,11 +89,7 @@ class GroupRow:
 
 
 def run_rows(comparison: Comparison, problems: Mapping[Path, str]) -> list[RunRow]:
-    """Read the results of a trained comparison, ordered by recipe, share and seed.
-
-    Args:
-        comparison: The comparison.
-        problems: Why runs failed, by folder.
+    """Read the results of a trained comparison, ordered by recipe, share and seed; `problems` say why runs failed.
 
     Raises:
         RunError: A result is damaged.

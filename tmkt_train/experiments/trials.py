@@ -22,11 +22,7 @@ def run_sweep(
     """Train a sweep, together with all other processes that train it.
 
     Finished runs are kept, so that a stopped sweep resumes. Trials that failed in earlier sessions are tried again.
-
-    Args:
-        sweep: The sweep.
-        should_stop: Polled between steps; once it returns True, running runs save a checkpoint and stop.
-        slots: How many runs train at once, and on which GPUs; the default trains one after the other in this process.
+    `should_stop` and `slots` are those of `compare.train_runs`.
 
     Yields:
         Progress of the runs in this process, and each trial of the sweep when it has ended.

@@ -187,13 +187,7 @@ def _unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
 def shuffled_cka(x: Tensor, y: Tensor, estimator: CkaEstimator = "biased") -> Tensor:
     """Return the alignment of `x` with the rows of `y` shifted by one: the floor to compare `cka` with.
 
-    Args:
-        x: Features of one stream, shape (T, B, D), B at least 2.
-        y: Features of the other, shape (T, B, D').
-        estimator: As in `cka`.
-
-    Returns:
-        Alignment, shape (T,), without gradient.
+    The arguments are those of `cka`; the result, shape (T,), has no gradient.
 
     Raises:
         SpecError: As in `cka`.

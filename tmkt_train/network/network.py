@@ -27,12 +27,10 @@ class FrameShape:
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """The linear classifiers of a network.
+    """The linear classifiers of a network, of K classes each.
 
-    Attributes:
-        num_classes: Number of classes K.
-        separate: Whether image and event stream have a head each. The references have two (for time-step mixup
-            (inferred)), and one in scnn.
+    With `separate`, image and event stream have a head each. The references have two (for time-step mixup (inferred)),
+    and one in scnn.
     """
 
     num_classes: int

@@ -18,13 +18,7 @@ _NO_SETTING = frozenset(
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in their seed.
-
-    Attributes:
-        name: Recipe, method, and the settings in which the groups differ.
-        method: The method.
-        runs: The runs, in the order given.
-    """
+    """Runs that differ only in their seed; the name has the settings in which the groups differ."""
 
     name: str
     method: str

@@ -77,15 +77,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 
 def render(template: str, **values: object) -> Page:
-    """Render a template of this folder.
-
-    Args:
-        template: File name of the template.
-        **values: Variables of the template.
-
-    Returns:
-        A self-contained document, and its drawings in order.
-    """
+    """Render a template of this folder to a self-contained document; its drawings are in order."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

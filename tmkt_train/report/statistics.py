@@ -28,13 +28,7 @@ def wilson_interval(num_hits: int, num_trials: int) -> tuple[float, float]:
 
 
 class Spread(NamedTuple):
-    """Number, mean and standard deviation of some values.
-
-    Attributes:
-        num: Number of values, n.
-        mean: Mean; None if n = 0.
-        sd: Standard deviation with divisor n - 1; None if n < 2.
-    """
+    """Number n, mean (None if n = 0) and standard deviation with divisor n - 1 (None if n < 2) of some values."""
 
     num: int
     mean: float | None

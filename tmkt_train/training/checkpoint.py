@@ -165,11 +165,7 @@ def recipe_digest(tables: Mapping[str, Any]) -> str:
 
 
 def require_same_recipe(folder: RunFolder, environment: Mapping[str, Any]) -> None:
-    """Refuse a run whose recipe.toml was edited after the start.
-
-    Args:
-        folder: The run.
-        environment: What the run was started in.
+    """Refuse a run whose recipe.toml was edited after the start, when its environment was recorded.
 
     Raises:
         RunError: It was edited, or cannot be read; names the changed keys if last.pt has the recipe.

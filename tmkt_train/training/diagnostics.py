@@ -39,15 +39,8 @@ def gather_diagnostics(
 ) -> tuple[Arrays, list[str]]:
     """Compute the arrays of the report after training.
 
-    Args:
-        recipe: The recipe.
-        setup: The training setup, with the selected weights.
-        test_frames: The test split.
-        test: The evaluation of the selected weights on it.
-        rows: Metrics, one row per epoch.
-
-    Returns:
-        The arrays by name, and warnings about what is missing, one line each.
+    The setup has the selected weights, `test` is their evaluation, `rows` are the metrics by epoch. Returns the arrays
+    by name, and warnings about what is missing, one line each.
     """
     strips, warnings = _strips(recipe, setup, test_frames, test)
     arrays: Arrays = {

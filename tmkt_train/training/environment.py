@@ -66,13 +66,10 @@ def compute_dtype(precision: Precision) -> torch.dtype:
 
 @contextmanager
 def numerics(recipe: Recipe, num_threads: int | None = None) -> Iterator[None]:
-    """Make torch reproducible for as long as the context lasts.
+    """Make torch reproducible for as long as the context lasts, with the precision and the threads of a recipe.
 
-    TF32 is for convolutions alone, as in the references; other products of float32 stay in it.
-
-    Args:
-        recipe: Sets the precision and the number of threads.
-        num_threads: Threads that the run was started with, used where the recipe leaves them open.
+    TF32 is for convolutions alone, as in the references; other products of float32 stay in it. `num_threads`, those
+    that the run was started with, are used where the recipe leaves them open.
     """
     # cuBLAS is deterministic only with a fixed workspace, and reads this when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

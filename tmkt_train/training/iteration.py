@@ -22,12 +22,9 @@ Check = Callable[[Tensor], None]
 
 
 class Step(NamedTuple):
-    """What an iteration gives.
+    """What an iteration gives: the loss that was minimized and means over the batch by name, all scalars.
 
-    Attributes:
-        loss: What was minimized, a scalar.
-        metrics: Means over the batch by name, scalars.
-        num_skipped: Terms that were skipped because the batch was too small.
+    `num_skipped` counts terms that were skipped because the batch was too small.
     """
 
     loss: Tensor
@@ -36,12 +33,7 @@ class Step(NamedTuple):
 
 
 class Iteration:
-    """Runs iterations call by call.
-
-    Attributes:
-        setup: Network, method and optimizer, changed in place.
-        description: How iterations run, for the record of a run.
-    """
+    """Runs iterations call by call; they change its setup in place. A run records `description`: how they run."""
 
     description = "call by call"
 

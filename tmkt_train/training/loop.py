@@ -92,11 +92,7 @@ def evaluate(
 ) -> Evaluation:
     """Classify the events of every batch with the event head; the image stream does not run.
 
-    Args:
-        model: Network; put into evaluation mode.
-        batches: Batches of the split.
-        loss: The table that names the classification loss.
-        before_batch: Called before each batch; may raise to stop.
+    The network is put into evaluation mode. `loss` names the classification loss; `before_batch` may raise to stop.
 
     Raises:
         RunError: There is no batch.

@@ -25,12 +25,7 @@ _PROBES = (8, 16)
 
 
 class StepMemory(NamedTuple):
-    """What a training step takes.
-
-    Attributes:
-        fixed: Bytes of weights, their gradients and the state of the optimizer.
-        per_sample: Bytes that each sample of the batch keeps for backward, in all streams.
-    """
+    """Bytes that a training step takes: weights, their gradients and the optimizer; and each sample, for backward."""
 
     fixed: int
     per_sample: int
@@ -45,13 +40,7 @@ class StepMemory(NamedTuple):
 
 
 def count_step_memory(recipe: Recipe, frames: PairedFrames, dtype: torch.dtype) -> StepMemory:
-    """Count what a training step takes on a GPU, without one.
-
-    Args:
-        recipe: Says which network is trained, and how.
-        frames: Give the shape of its input.
-        dtype: What passes between the layers.
-    """
+    """Count what a training step takes on a GPU, without one; `dtype` passes between the layers."""
     with torch.device("meta"):
         model = build_network(recipe, frames)
     model.compute_dtype = dtype

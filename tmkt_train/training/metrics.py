@@ -114,13 +114,9 @@ class EpochMeans:
 
 
 def epoch_row(means: Mapping[str, float], *, epoch: int, learning_rate: float, selection: Mapping[str, float]) -> Row:
-    """Build the metrics row of one epoch; metrics that a method does not have are missing.
+    """Build the metrics row of an epoch, from 0; metrics that a method does not have are missing.
 
-    Args:
-        means: Means over the batches; names `loss_terms.x` are collected in one table.
-        epoch: Epoch, from 0.
-        learning_rate: Its learning rate.
-        selection: Metrics of the selection split, such as `val_accuracy`.
+    Means named `loss_terms.x` are collected in one table. `selection` has metrics such as `val_accuracy`.
 
     Returns:
         The row: mix ratio and its standard deviation over samples, losses, accuracies in [0, 1]; `modality_accuracy`

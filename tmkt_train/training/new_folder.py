@@ -14,12 +14,7 @@ _BEFORE_THE_RECIPE = {LOCK, "environment.json"}
 
 
 def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str, Any]) -> RunFolder:
-    """Create the folder of a new run.
-
-    Args:
-        recipe: The resolved recipe.
-        out: Folder to create; None for `runs/<recipe>-<method>-seed<seed>`, with a number if that is taken.
-        environment: Environment of the run.
+    """Create the folder of a new run, by default `runs/<recipe>-<method>-seed<seed>`, with a number if that is taken.
 
     Raises:
         RunError: The folder is not empty, is being created by another process, or cannot be created.

@@ -70,12 +70,9 @@ class SynapticCost(NamedTuple):
 
 @torch.no_grad()
 def observe_pass(model: SpikingNetwork, frames: Tensor, head: Head = "event") -> LayerActivity:
-    """Run one side through a network in evaluation mode and observe its layers.
+    """Run the frames of one side, shape (T, B, C, H, W), in evaluation mode and observe the layers of the network.
 
-    Args:
-        model: The network; unchanged.
-        frames: Shape (T, B, C, H, W); Gram matrices are meaningful from B = 2 on.
-        head: Side of the frames.
+    The network is unchanged. Gram matrices are meaningful from B = 2 on.
     """
     with (
         _evaluating(model),
@@ -123,13 +120,8 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def count_macs(model: SpikingNetwork) -> dict[str, int]:
     """Count the multiply-accumulates of each convolution and linear layer for one sample and one time step.
 
-    Bias, batch norm, pooling and neurons are not counted, as usual, nor is the image head.
-
-    Args:
-        model: The network; unchanged.
-
-    Returns:
-        Multiply-accumulates by name of the layer, in order of definition.
+    They are in order of definition, by name of the layer. Bias, batch norm, pooling and neurons are not counted, as
+    usual, nor is the image head. The network is unchanged.
     """
     # spikingjelly's MACCounter counts none where inputs are 0 or 1, its FlopCounter adds the bias.
     shape = model.frame_shape
@@ -159,14 +151,9 @@ def synaptic_cost(model: SpikingNetwork, activity: LayerActivity) -> SynapticCos
 
 
 def side_similarity(image: LayerActivity, event: LayerActivity) -> tuple[FloatArray, FloatArray]:
-    """Compare both sides by layer and time step with linear CKA of the spikes.
+    """Compare both sides, recordings and images of their classes, row by row, with linear CKA of the spikes.
 
-    Args:
-        image: Activity on images.
-        event: Activity on recordings of the same classes, row by row.
-
-    Returns:
-        The alignment, shape (L, T), and the baseline to compare it with: the same with rows shifted by one.
+    Returns the alignment, shape (L, T), and the baseline to compare it with: the same with rows shifted by one.
     """
     pairs = list(zip(image.grams, event.grams, strict=True))
     aligned = torch.stack([cka_of_grams(x, y) for x, y in pairs])

@@ -9,22 +9,10 @@ from tmkt_train.recipe.recipe import Recipe
 
 
 class Started(NamedTuple):
-    """The run is ready.
+    """The run is ready: what it trains on, and how far it has come.
 
-    Attributes:
-        run: Its folder.
-        cache: Its cache.
-        recipe: Its recipe.
-        num_classes: Classes.
-        num_train: Training samples.
-        num_selection: Samples of the split that selects the epoch.
-        selected_on: That split: val or test.
-        batches_per_epoch: Batches of an epoch.
-        num_parameters: Parameters of the network.
-        device: Description of the device.
-        first_epoch: Epochs that are done already.
-        first_batch: Batches of the next epoch that are done already.
-        notes: Warnings, and changes since the run was started.
+    `selected_on` is the split that selects the epoch: val or test. `first_epoch` epochs are done already, and
+    `first_batch` batches of the next. `notes` are warnings, and changes since the run was started.
     """
 
     run: Path
@@ -51,13 +39,7 @@ class StepDone(NamedTuple):
 
 
 class EpochDone(NamedTuple):
-    """One epoch is done.
-
-    Attributes:
-        row: Its metrics.
-        is_best: Whether it is the best so far.
-        epochs: Epochs of the training.
-    """
+    """One of `epochs` is done: its metrics, and whether it is the best so far."""
 
     row: dict[str, Any]
     is_best: bool

@@ -124,10 +124,7 @@ def flatten(record: Record, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def read_run(path: Path) -> RunRecord:
-    """Read a run folder.
-
-    Args:
-        path: The folder; it must contain `recipe.toml`, other files are read if they exist.
+    """Read a run folder; it must contain `recipe.toml`, other files are read if they exist.
 
     Raises:
         RunError: The folder is not a run, or one of its files is damaged.

@@ -75,13 +75,7 @@ def repair_metrics(folder: RunFolder) -> tuple[str, ...]:
 
 
 def load_best(folder: RunFolder, model: SpikingNetwork, device: torch.device, epoch: int) -> None:
-    """Load the selected weights into a network.
-
-    Args:
-        folder: The run.
-        model: Network, on the device.
-        device: Where it runs.
-        epoch: The selected epoch, from 0.
+    """Load the selected weights, of an epoch from 0, into a network on its device.
 
     Raises:
         RunError: They are missing, damaged, of another epoch, or of another network.

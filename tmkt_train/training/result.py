@@ -29,15 +29,7 @@ from tmkt_train.training.state import TrainingState
 
 
 class FinishedRun(NamedTuple):
-    """A finished run, loaded for evaluation.
-
-    Attributes:
-        recipe: The resolved recipe.
-        result: Content of result.json.
-        test: The test split.
-        model: The network with the selected weights, in evaluation mode, on the device.
-        device: Device of the network.
-    """
+    """A finished run, loaded for evaluation: the network has the selected weights and is in evaluation mode."""
 
     recipe: Recipe
     result: dict[str, Any]
@@ -50,9 +42,7 @@ class FinishedRun(NamedTuple):
 def open_finished(path: Path, *, cache: Path | None = None) -> Iterator[FinishedRun]:
     """Open a finished run; while it is open, torch has the numerical settings of its training.
 
-    Args:
-        path: Folder of the run.
-        cache: New path of the cache, if it was moved.
+    `cache` is the new path of the cache, if it was moved.
 
     Raises:
         RunError: The run is not finished, or the cache is not the one it was trained on.
@@ -82,14 +72,9 @@ def open_finished(path: Path, *, cache: Path | None = None) -> Iterator[Finished
 
 
 def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, float]:
-    """Evaluate the selected weights of a finished run on the test split again.
+    """Evaluate a finished run on the test split again; return the evaluation, and the accuracy that it recorded.
 
-    Args:
-        path: Folder of the run.
-        cache: New path of the cache, if it was moved.
-
-    Returns:
-        The evaluation, and the accuracy that the run recorded.
+    `cache` is the new path of the cache, if it was moved.
 
     Raises:
         RunError: The run is not finished, or the cache is not the one it was trained on.
@@ -106,14 +91,9 @@ def result_record(
     test: Evaluation,
     environment: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Build the content of result.json; `best_epoch` counts from 0.
+    """Build the content of result.json from the end of a training; `best_epoch` counts from 0.
 
-    Args:
-        recipe: The recipe.
-        setup: The training setup.
-        state: The training state at the end.
-        test: The evaluation of the selected weights on the test split.
-        environment: Environment of the run.
+    `test` is the evaluation of the selected weights on the test split.
 
     Raises:
         RunError: The checkpoint has no best epoch, or the metrics have no accuracy.

@@ -49,10 +49,7 @@ _CHECK_EVERY_ON_GPU = 20
 def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = None) -> Run:
     """Set up a new run: choose the cache, build the training setup, create the folder.
 
-    Args:
-        recipe: The recipe.
-        cache: Cache to train on; None for the only prepared one that fits.
-        out: Folder to create; None for one under `runs`.
+    The defaults are the only prepared cache that fits, and a folder under `runs`.
 
     Raises:
         TmktError: The cache does not fit the recipe, the folder is taken, or the device is missing.
@@ -71,9 +68,7 @@ def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = N
 def resume_run(path: Path, *, cache: Path | None = None) -> Run:
     """Set up a stopped run to resume from its checkpoint, or from the start if it has none yet.
 
-    Args:
-        path: Folder of the run.
-        cache: Where the cache lies now, if it was moved.
+    `cache` says where the cache lies now, if it was moved.
 
     Raises:
         TmktError: The folder holds no run, or the cache or the recipe is not what the run was started with.
@@ -100,13 +95,8 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
 class Run:
     """A run that is ready to train.
 
-    Attributes:
-        recipe: The recipe.
-        folder: Its folder.
-        cache: Its cache.
-        setup: What is trained.
-        notes: Warnings, and what differs from when the run was started.
-        checkpoint_interval_s: Least seconds between two checkpoints; 0 for one after every epoch.
+    `notes` are warnings, and what differs from when the run was started. `checkpoint_interval_s` are the least seconds
+    between two checkpoints; 0 for one after every epoch.
     """
 
     recipe: Recipe

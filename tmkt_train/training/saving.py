@@ -63,11 +63,9 @@ class CheckpointSaver:
             self._pool.shutdown()
 
     def save_epoch(self, state: TrainingState, *, is_last: bool) -> None:
-        """Save after an epoch that was just finished.
+        """Save after an epoch that was just finished; the state says whether it was the best one.
 
-        Args:
-            state: State after the epoch; it says whether that was the best one.
-            is_last: Whether training ends here, so that a checkpoint is due in any case.
+        `is_last` says that training ends here, so that a checkpoint is due in any case.
 
         Raises:
             NonFiniteError: A weight is NaN or infinite; nothing is written.

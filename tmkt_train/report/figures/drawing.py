@@ -30,12 +30,9 @@ _LOCK = threading.Lock()
 
 
 class About(NamedTuple):
-    """Name and summary of a figure.
+    """Name of a figure: its file name without suffix, of letters, digits and hyphens; summary; addition to the caption.
 
-    Attributes:
-        name: File name without suffix: letters, digits and hyphens.
-        summary: Content and main numbers in one sentence, for screen readers.
-        note: Text to append to the caption.
+    The summary, for screen readers, is one sentence with the content and the main numbers.
     """
 
     name: str
@@ -45,13 +42,7 @@ class About(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that is drawn on request; the same drawing gives the same bytes.
-
-    Attributes:
-        about: Name and summary.
-        draw: Draws it on an empty figure of the given size.
-        size: Width and height in points.
-    """
+    """A figure that is drawn on request, on an empty one of a size in points; the same drawing gives the same bytes."""
 
     about: About
     draw: Callable[[FigureBase], None]
