@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STOPPED = 130
 """Exit code of an interrupted command: 128 + SIGINT, as in shells."""
-_READER_OPTION = re.compile(r" \(--(columns|unit|orientation|keys|chip)\b([^)]*)\)|--(keys)\b")
+_READER_OPTION = re.compile(r" \(--(columns|unit|orientation|keys|chip|stream)\b([^)]*)\)|--(keys)\b")
 """How readers name options that only `events` and `convert` have."""
 _READER_ADVICE = re.compile(
     r"; give (?:their order, columns|their paths, keys|its path, keys|chip)='[^']*'"

@@ -25,6 +25,7 @@ def _read_options(function: Any) -> Any:
         click.option("--orientation", help="AEDAT 2.0: raw | jaer | cifar10dvs.  [default: raw]"),
         click.option("--keys", help="Paths of HDF5 columns: t=PATH,x=PATH,y=PATH,p=PATH."),
         click.option("--chip", help="Camera of AEDAT 2.0 without one: DVS128 | DAVIS240 | DAVIS346."),
+        click.option("--stream", type=int, help="Number of the event stream of AEDAT4.  [default: first with events]"),
     ]  # fmt: skip
     for option in reversed(options):
         function = option(function)

@@ -100,6 +100,7 @@ def _reading_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     given = [f"{name} {told[name]}" for name in ("unit", "columns", "chip", "keys") if told[name] is not None]
     given += [f"orientation {told['orientation']} (of AEDAT 2.0)"]
+    given += [f"stream {told['stream']} (of AEDAT4)"] if "stream" in told else []
     given += ["arrays are pickled"] if told["pickled"] else []
     rows = [("reader options", ", ".join(given))]
     if facts["window"] is not None:

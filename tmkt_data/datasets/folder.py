@@ -71,6 +71,7 @@ class FolderSettings:
         orientation: Orientation of AEDAT 2.0 recordings.
         chip: Camera of AEDAT 2.0 recordings whose header names none.
         keys: Paths of the columns in HDF5 recordings, see `load_hdf5`.
+        stream: Number of the event stream of AEDAT4 recordings; None for the first one with events.
     """
 
     sensor_size: SensorSize
@@ -82,12 +83,13 @@ class FolderSettings:
     orientation: str = "raw"
     chip: str | None = None
     keys: str | None = None
+    stream: int | None = None
 
     def reading(self) -> Reading:
         """Return the reader options besides the sensor size."""
         unit: Any = self.unit
         orientation: Any = self.orientation
-        return Reading(None, self.columns, unit, orientation, self.chip, self.keys)
+        return Reading(None, self.columns, unit, orientation, self.chip, self.keys, stream=self.stream)
 
 
 def read_settings(path: Path) -> FolderSettings:
@@ -113,8 +115,9 @@ def read_settings(path: Path) -> FolderSettings:
     if unknown:
         raise CatalogueError(f"{path.name}: unknown {', '.join(map(repr, unknown))}, expected {', '.join(known)}")
     size = _size_of(values.pop("sensor_size", None), path)
+    stream = _stream_of(values.pop("stream", None), path)
     _check_texts(values, path)
-    return FolderSettings(sensor_size=size, **values)
+    return FolderSettings(sensor_size=size, stream=stream, **values)
 
 
 def _size_of(value: object, path: Path) -> SensorSize:
@@ -124,6 +127,12 @@ def _size_of(value: object, path: Path) -> SensorSize:
             f"{path.name}: sensor_size: found {value!r}, expected width and height such as [240, 180], 1 to 65536 each"
         )
     return SensorSize(*sides)
+
+
+def _stream_of(value: object, path: Path) -> int | None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise CatalogueError(f"{path.name}: stream: found {value!r}, expected the number of an event stream, 0 or more")
+    return value if type(value) is int else None
 
 
 def _check_texts(values: Mapping[str, object], path: Path) -> None:

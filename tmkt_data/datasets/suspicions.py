@@ -69,7 +69,9 @@ def suspicions(
         shown.line(
             is_one_of_some,
             "a second stream of events, which is not read",
-            "record each camera in a file of its own",
+            "stream in tmkt.toml chooses the one that is read"
+            if catalogue.name == "folder"
+            else "record each camera in a file of its own",
             [f"{count:,} events" for count in times.num_other_streams[is_one_of_some][:1].tolist()],
         )
     )

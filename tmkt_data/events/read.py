@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import EventArray, Events, SensorSize
@@ -56,6 +56,7 @@ class ReadOptions(TypedDict, total=False):
     orientation: Aedat2Layout
     chip: str | None
     keys: str | None
+    stream: int | None
 
 
 class Reading(NamedTuple):
@@ -69,6 +70,7 @@ class Reading(NamedTuple):
         chip: Camera of an AEDAT 2.0 recording whose header names none.
         keys: Paths of the columns of an HDF5 file, see `load_hdf5`.
         pickled: Whether a `.npy` file holds a pickled dictionary of columns, which is parsed but never run.
+        stream: Number of the event stream of an AEDAT4 file; None for the first one with events.
     """
 
     sensor_size: SensorSize | None = None
@@ -78,6 +80,13 @@ class Reading(NamedTuple):
     chip: str | None = None
     keys: str | None = None
     pickled: bool = False
+    stream: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options but the sensor size, as a cache stores them: later ones only where set."""
+        values = self._asdict()
+        del values["sensor_size"]
+        return {name: value for name, value in values.items() if name != "stream" or value is not None}
 
 
 NOTHING_GIVEN = Reading()
@@ -89,6 +98,7 @@ _TAKEN_BY: dict[str, tuple[EventFormat, ...]] = {
     "orientation": ("aedat2",),
     "chip": ("aedat2",),
     "keys": ("hdf5",),
+    "stream": ("aedat4",),
 }
 
 
@@ -111,6 +121,7 @@ def read_events(path: str | Path, **options: Unpack[ReadOptions]) -> EventArray:
             `orientation`: `raw` (default), `jaer` or `cifar10dvs` for AEDAT 2.0, see `decode_aedat2`.
             `chip`: camera of an AEDAT 2.0 recording whose header names none.
             `keys`: paths of the columns of an HDF5 file, see `load_hdf5`.
+            `stream`: number of the event stream of an AEDAT4 file. Default: the first one with events.
 
     Returns:
         Events in non-decreasing file time, shape (N,), `tmkt_data.EVENT_DTYPE`: `t` int64 microseconds, `x` and `y`
@@ -209,7 +220,7 @@ def decode_recording(data: bytes, path: Path, reading: Reading) -> Events:
         case "aedat3":
             return decode_aedat3(data, sensor_size=size, place=place)
         case "aedat4":
-            return load_aedat4(path, size)
+            return load_aedat4(path, size, reading.stream)
         case "dat":
             return decode_dat(data, sensor_size=size, place=place)
         case "evt":

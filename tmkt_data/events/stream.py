@@ -139,7 +139,7 @@ def _decode_pieces(path: Path, reading: Reading, piece_bytes: int) -> Iterator[E
         case "aedat3":
             yield from _aedat3(path, reading, start, piece_bytes)
         case "aedat4":
-            yield from aedat4_pieces(path, size, num_events)
+            yield from aedat4_pieces(path, size, num_events, reading.stream)
         case "es":
             yield from _event_stream(path, reading, start, piece_bytes)
         case "npy":

@@ -30,6 +30,8 @@ _DAMAGE = (
 )
 _IDX_MAGIC = {1: 0x0801, 3: 0x0803}
 _JPEG_START = b"\xff\xd8\xff"
+_START_BYTES = 1 << 16
+"""Where the EXIF block of a JPEG lies."""
 _JPEG_COLORS = ("YCbCr", "Gray")
 _JPEG_SCALES = (8, 4, 2, 1)
 _JPEG_FORMATS = ("JPEG", "MPO")
@@ -184,6 +186,26 @@ def _draft(image: Image.Image, least: tuple[int, int]) -> int:
     if scale > 1:
         image.draft(None, (width // scale, height // scale))
     return scale
+
+
+def is_seen_otherwise(path: Path) -> bool:
+    """Return whether the start of an image file says that its pixels as stored are not what a viewer shows.
+
+    That is so where they are turned, may be transparent, or have more than 8 bits a channel. False for a damaged image.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    start = read_bytes(path, error=ImageError, limit=_START_BYTES)
+    if start.startswith(_JPEG_START):
+        return may_be_turned(start)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                return orientation_of(image) != 1 or image.has_transparency_data or is_deep(image)
+    except (UnidentifiedImageError, *_DAMAGE):
+        return False
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:

@@ -151,7 +151,7 @@ def _header(plan: PreparePlan, skipped: list[dict[str, Any]]) -> dict[str, str]:
         "motion": catalogue.motion,
         "split_layout": catalogue.split_layout,
         "expected": catalogue.expected,
-        "reading": {name: value for name, value in catalogue.reading._asdict().items() if name != "sensor_size"},
+        "reading": catalogue.reading.to_dict(),
         "window": None if window is None else [window.x_first, window.y_first, *window.size],
         "is_centered": catalogue.is_centered,
     }

@@ -43,7 +43,7 @@ def convert_images(
         UnreadableSourcesError: With every image of the block that could not be read.
     """
     arrays = empty_block("images", spec, len(block.sources))
-    converter = _ImageConverter(catalogue, spec, archives)
+    converter = ImageConverter(catalogue, spec, archives)
     view = CameraView(camera_of(catalogue.name) or UNKNOWN, FrameLayout(spec, *canvas_of(catalogue, spec)))
     ahead = ReadAhead(
         [KnownFile(s.file, s.num_bytes) if s.item < 0 and s.num_bytes <= WINDOW_BYTES else None for s in block.sources]
@@ -67,7 +67,7 @@ def convert_images(
     return convert_all(block, arrays, convert, skip_bad=skip_bad)
 
 
-class _ImageConverter:
+class ImageConverter:
     """Decodes images and resizes them to frames."""
 
     def __init__(self, catalogue: Catalogue, spec: PrepareSpec, archives: Archives) -> None:
@@ -76,7 +76,7 @@ class _ImageConverter:
         self._target = ImageTarget(spec.size, spec.size, sensor_size, placement)
         self._smallest = None if spec.image_decode == "full" else self._target.smallest_pixels
 
-    def convert(self, source: Source, data: NDArray[np.uint8] | None) -> _Converted:
+    def convert(self, source: Source, data: NDArray[np.uint8] | None = None) -> _Converted:
         """Convert an image whose file may have been read already; errors as `read_pixels`."""
         if data is None:
             image, whole = read_pixels(source, self._archives, self._smallest)

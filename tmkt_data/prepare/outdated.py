@@ -1,4 +1,4 @@
-"""Caches of earlier versions: which of their recordings are read differently now."""
+"""Caches of earlier versions: which of their recordings and images are read differently now."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.recording_reader import RecordingReader
 from tmkt_data.datasets.source_table import Source
-from tmkt_data.errors import EventError
+from tmkt_data.errors import EventError, ImageError
 from tmkt_data.events.formats.aedat2 import has_several_sensors
 from tmkt_data.events.formats.prophesee import TIMELESS, decode_evt_start
 from tmkt_data.events.read import ARRAY_SUFFIXES
-from tmkt_data.files import read_bytes
+from tmkt_data.files import checksum, read_bytes
+from tmkt_data.images.decode import is_seen_otherwise
+from tmkt_data.prepare.images import ImageConverter
 from tmkt_data.sample_ids import rows_of
 from tmkt_data.spec import PrepareSpec
 
@@ -23,6 +25,8 @@ _LARGEST_LOW_US = 1 << 12
 _HALF_RANGE = 1 << 31
 """Signed times of 32 bits that wrapped were sorted, so that they seemed to span more than this."""
 _START_BYTES = 1 << 16
+_READ_AGAIN = 8
+"""Images that may be read differently and are read again to find out."""
 
 
 def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> list[str]:
@@ -59,6 +63,40 @@ def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -
             if (facts.t_first, facts.t_last, facts.num_kept) != known:
                 found.append(source.id)
     return found
+
+
+def outdated_images(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> list[str]:
+    """Return the ids of images that earlier versions read as stored and that are read as a viewer shows them now.
+
+    Only the first ones that may differ are read again; where one of them differs, all that may are returned. Images of
+    published datasets are upright and opaque, but for photographs.
+
+    Args:
+        catalogue: The samples, with overrides applied.
+        spec: The choices of the cache.
+        cache: A cache of them.
+    """
+    suffixes = ("",) if catalogue.name == "folder" else (".jpg", ".jpeg")
+    rows = rows_of(catalogue.images.ids, cache.tables["images/id"])
+    converter = ImageConverter(catalogue, spec, {})
+    others: list[str] = []
+    is_outdated = False
+    for source, row in zip(catalogue.images, rows.tolist(), strict=True):
+        if row < 0 or source.item >= 0 or not source.file.lower().endswith(suffixes):
+            continue
+        with contextlib.suppress(ImageError):
+            if is_seen_otherwise(source.path):
+                others.append(source.id)
+                if len(others) <= _READ_AGAIN:
+                    is_outdated |= _differs(converter, source, int(cache.tables["images/frames_xxh3"][row]))
+    return others if is_outdated else []
+
+
+def _differs(converter: ImageConverter, source: Source, digest: int) -> bool:
+    try:
+        return checksum(converter.convert(source).frame) != digest
+    except ImageError:
+        return True
 
 
 def _mixes_sensors(source: Source) -> bool:

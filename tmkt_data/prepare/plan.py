@@ -28,7 +28,7 @@ from tmkt_data.errors import CacheError, CatalogueError
 from tmkt_data.events.read import NOTHING_GIVEN
 from tmkt_data.prepare.blocks import BUILD_COLUMNS, STAGES, Block
 from tmkt_data.prepare.drawn_splits import REFUSED, duplicate_rule, require_none
-from tmkt_data.prepare.outdated import outdated_recordings
+from tmkt_data.prepare.outdated import outdated_images, outdated_recordings
 from tmkt_data.sample_ids import encode_id, rows_of, texts_of
 from tmkt_data.spec import PrepareSpec, RecordingKind
 
@@ -107,7 +107,7 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
     key.update(f"{FORMAT} {FORMAT_VERSION} {SPLIT_RULES} {catalogue.name} {spec.to_json()}\n".encode())
     key.update(json.dumps([catalogue.class_names, catalogue.sensor_size, catalogue.placement]).encode())
     if catalogue.reading != NOTHING_GIVEN:
-        key.update(json.dumps(catalogue.reading).encode())
+        key.update(json.dumps([catalogue.reading.sensor_size, *catalogue.reading.to_dict().values()]).encode())
     for side, sources in (("e", catalogue.recordings), ("i", catalogue.images)):
         for lines in _lines_of(side, sources):
             key.update(lines)
@@ -135,7 +135,7 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
 
     Raises:
         CacheError: The file is damaged, of another plan, or lacks files that were unreadable; a source has changed
-            since; or an earlier version read a recording wrongly.
+            since; or an earlier version read a recording or an image wrongly.
         CatalogueError: It holds duplicates across splits, which are to be refused.
     """
     if not plan.path.exists():
@@ -155,12 +155,13 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
             f"{plan.path}: {changed[0]} has changed since it was prepared ({len(changed)} in all); "
             "give --force to prepare it again"
         )
-    outdated = outdated_recordings(plan.catalogue, plan.spec, cache)
-    if outdated:
-        raise CacheError(
-            f"{plan.path}: {outdated[0]} is read differently now: an earlier version read it wrongly "
-            f"({len(outdated)} in all); give --force to prepare it again"
-        )
+    for what, find in (("", outdated_recordings), ("image ", outdated_images)):
+        outdated = find(plan.catalogue, plan.spec, cache)
+        if outdated:
+            raise CacheError(
+                f"{plan.path}: {what}{outdated[0]} is read differently now: an earlier version read it wrongly "
+                f"({len(outdated)} in all); give --force to prepare it again"
+            )
     if cache.info.skipped and not skip_bad:
         raise CacheError(
             f"{plan.path}: was prepared without {len(cache.info.skipped)} unreadable files, such as "

@@ -7,7 +7,11 @@ import struct
 
 import numpy as np
 import pytest
+from altered_caches import write_altered
+from pictures import png_file
+from PIL import Image
 
+from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.registry import default_spec, open_catalogue
 from tmkt_data.errors import CacheError
 from tmkt_data.prepare.build import prepare_cache
@@ -77,3 +81,75 @@ def test_a_cache_of_an_earlier_version_is_not_taken_for_one_of_now(tmp_path, nam
         for _ in prepare_cache(plan, fresh=True):
             pass
         assert find_prepared(plan) is not None
+
+
+def turned_jpeg(path):
+    mark = Image.Exif()
+    mark[0x0112] = 6
+    Image.fromarray(np.arange(30 * 40, dtype=np.uint8).reshape(30, 40)).save(path, exif=mark, quality=95)
+
+
+def transparent_png(path):
+    pixels = np.zeros((30, 40, 4), np.uint8)
+    pixels[5:20, 10:30] = (90, 200, 10, 255)
+    Image.fromarray(pixels).save(path)
+
+
+WRITERS = {"turned.jpg": turned_jpeg, "transparent.png": transparent_png}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_cache_with_images_as_they_are_stored_is_not_taken_for_one_of_now(tmp_path, name):
+    root = tmp_path / "own"
+    for side in ("events", "images"):
+        (root / side / "wave").mkdir(parents=True)
+    (root / "tmkt.toml").write_text("sensor_size = [240, 180]\n")
+    (root / "events/wave/a.raw").write_bytes(evt2(TIME | 50000000, event(5, 2, 2), event(7, 3, 3)))
+    Image.fromarray(np.full((30, 40), 9, np.uint8)).save(root / "images/wave/plain.png")
+    image = root / "images/wave" / name
+    WRITERS[name](image)
+    plan = plan_of(root)
+    for _ in prepare_cache(plan):
+        pass
+    assert find_prepared(plan) is not None
+    # What an earlier version wrote, which did not look at this.
+    whole = image.read_bytes()
+    Image.open(image).convert("RGB").save(image, exif=b"")
+    for _ in prepare_cache(plan_prepare(plan.catalogue, plan.spec, tmp_path / "before.h5")):
+        pass
+    image.write_bytes(whole)
+    row = Cache(plan.path).image_ids.index(f"wave/{image.stem}")
+    before = Cache(tmp_path / "before.h5").image_frames([row])[0]
+
+    def change(content):
+        assert not np.array_equal(content.frames["images/frames"][row], before)
+        content.frames["images/frames"][row] = before
+
+    write_altered(plan.path, tmp_path / "altered.h5", change).replace(plan.path)
+    later = image.stat().st_mtime + 100
+    os.utime(plan.path, (later, later))
+    with pytest.raises(
+        CacheError, match=rf"image wave/{image.stem} is read differently now: .* \(1 in all\); give --fo"
+    ):
+        find_prepared(plan_of(root))
+
+
+def test_an_image_of_more_than_8_bits_that_was_cut_is_read_differently_now(tmp_path):
+    root = tmp_path / "own"
+    for side in ("events", "images"):
+        (root / side / "wave").mkdir(parents=True)
+    (root / "tmkt.toml").write_text("sensor_size = [240, 180]\n")
+    (root / "events/wave/a.raw").write_bytes(evt2(TIME | 50000000, event(5, 2, 2), event(7, 3, 3)))
+    image = root / "images/wave/a.png"
+    Image.fromarray(np.full((2, 3, 3), 7, np.uint8)).save(image)
+    rows = b"".join(b"\0" + bytes([7, 200] * 9) for _ in range(2))
+    deep = png_file(3, 2, depth=16, rows=rows)
+    image.write_bytes(image.read_bytes().ljust(len(deep), b"\0"))
+    plan = plan_of(root)
+    for _ in prepare_cache(plan):
+        pass
+    image.write_bytes(deep.ljust(image.stat().st_size, b"\0"))
+    later = image.stat().st_mtime + 100
+    os.utime(plan.path, (later, later))
+    with pytest.raises(CacheError, match=r"image wave/a is read differently now"):
+        find_prepared(plan_of(root))

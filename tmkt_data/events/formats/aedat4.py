@@ -43,20 +43,21 @@ def num_of_other_streams(num_dropped: Mapping[str, int]) -> int:
     return sum(count for reason, count in num_dropped.items() if reason.startswith(OTHER_STREAM))
 
 
-def load_aedat4(path: Path, sensor_size: SensorSize | None = None) -> Events:
-    """Read the first event stream with events of an AEDAT4 file into the validated record.
+def load_aedat4(path: Path, sensor_size: SensorSize | None = None, stream: int | None = None) -> Events:
+    """Read an event stream of an AEDAT4 file into the validated record.
 
     Args:
         path: The file.
         sensor_size: Size of the sensor; None takes the declared one. Events outside are dropped.
+        stream: Number of the event stream; None takes the first one with events.
 
     Returns:
         The record; the events of other streams, such as those of a second camera, are counted as dropped.
 
     Raises:
-        EventError: As `read_aedat4`.
+        EventError: As `read_aedat4`; or the file has no event stream of that number.
     """
-    return _validated(_read(path), sensor_size, path.name)
+    return _validated(_read(path, stream), sensor_size, path.name)
 
 
 def read_aedat4(path: Path) -> Aedat4Events:
@@ -74,19 +75,25 @@ def read_aedat4(path: Path) -> Aedat4Events:
     return Aedat4Events(events, size, num_others)
 
 
-def aedat4_pieces(path: Path, sensor_size: SensorSize | None, num_events: int) -> Iterator[Events]:
-    """Read the first event stream in pieces of about `num_events`; arguments and errors as `load_aedat4`."""
+def aedat4_pieces(
+    path: Path, sensor_size: SensorSize | None, num_events: int, stream: int | None = None
+) -> Iterator[Events]:
+    """Read an event stream in pieces of about `num_events`; arguments and errors as `load_aedat4`."""
     _require_readable(path)
     # A process for this file only: the shared one has to answer others before the last piece is asked for.
     worker = Worker(_MODULE, "AEDAT4")
-    for number, answer in enumerate(worker.ask_for_pieces(path, [num_events], _limit_s(path))):
+    for number, answer in enumerate(worker.ask_for_pieces(path, [num_events, stream], _limit_s(path))):
         yield _validated(answer, sensor_size, path.name, is_first=number == 0)
 
 
-def _read(path: Path) -> Answer:
+def _read(path: Path, stream: int | None = None) -> Answer:
     _require_readable(path)
-    answer = _WORKER.ask(path, [None], _limit_s(path))
+    answer = _WORKER.ask(path, [None, stream], _limit_s(path))
     if not len(answer.columns["t"]):
+        if stream is not None:
+            raise EventError(
+                f"{path.name}: no events in event stream {stream}, expected some; choose another (--stream)"
+            )
         raise EventError(f"{path.name}: no event stream with events, expected one; fetch it again")
     return answer
 

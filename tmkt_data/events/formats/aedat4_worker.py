@@ -26,15 +26,15 @@ def serve() -> None:
 
 
 def _answers(path: Path, question: list[Any]) -> Iterator[Answer | None]:
-    """Yield the events of the first event stream that has some, all at once or in pieces and None at the end.
+    """Yield the events of a stream, or of the first one that has some, all at once or in pieces and None at the end.
 
     Each answer also tells number, size and number of events of every event stream, and which was chosen; events are
     counted only where there are several streams.
     """
-    (num_events,) = question
+    num_events, stream = question
     limit_memory(path, 1 << 40 if num_events is None else _PIECE_BYTES)
     try:
-        yield from _read(path, num_events)
+        yield from _read(path, num_events, stream)
     except (KeyboardInterrupt, SystemExit, GeneratorExit, EventError):
         raise
     except BaseException as broken:
@@ -42,18 +42,24 @@ def _answers(path: Path, question: list[Any]) -> Iterator[Answer | None]:
         raise EventError(f"{path.name}: no readable AEDAT4 file ({broken}); fetch it again") from broken
 
 
-def _read(path: Path, num_events: int | None) -> Iterator[Answer | None]:
+def _read(path: Path, num_events: int | None, stream: int | None) -> Iterator[Answer | None]:
     import aedat
 
     decoder = aedat.Decoder(str(path))
     streams = {n: about for n, about in sorted(decoder.id_to_stream().items()) if about["type"] == "events"}
+    if stream is not None and stream not in streams:
+        known = " or ".join(map(str, streams)) or "none"
+        raise EventError(
+            f"{path.name}: stream: found {stream}, expected {known}, the event streams of the file; give one of them "
+            "(--stream)"
+        )
     counts: Counter[int] = Counter()
     if len(streams) > 1:
         for packet in decoder:
             if packet["stream_id"] in streams:
                 counts[packet["stream_id"]] += len(packet["events"])
         decoder = aedat.Decoder(str(path))
-    chosen = next((n for n in streams if counts[n] or len(streams) == 1), None)
+    chosen = next((n for n in streams if counts[n] or len(streams) == 1), None) if stream is None else stream
     held: list[NDArray[Any]] = []
     num_held = 0
     about = [[n, streams[n]["width"], streams[n]["height"], counts[n]] for n in streams], chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -15,13 +16,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
-from tmkt_data.errors import EventError
+from tmkt_data.datasets.folder import read_settings
+from tmkt_data.datasets.registry import default_spec, open_catalogue
+from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.formats import aedat4
 from tmkt_data.events.formats.aedat4 import load_aedat4, read_aedat4
-from tmkt_data.events.read import Reading
+from tmkt_data.events.read import Reading, load_events
 from tmkt_data.events.slices import unread_streams
 from tmkt_data.events.stream import read_pieces
+from tmkt_data.prepare.build import prepare_cache
+from tmkt_data.prepare.plan import plan_prepare
 
 faery = pytest.importorskip("faery")
 pytest.importorskip("aedat")
@@ -80,6 +86,66 @@ def test_the_events_of_a_second_stream_are_counted_and_named(tmp_path):
     pieces = list(read_pieces(path, Reading(), 16))
     assert [row for piece in pieces for row in naive.rows_of(piece)] == ROWS
     assert sum(piece.num_read for piece in pieces) == 5
+
+
+def test_a_stream_is_chosen_by_its_number(tmp_path):
+    path = write_streams(tmp_path / "a.aedat4", (ROWS, (10, 8)), (OTHERS, (20, 9)))
+    events = load_events(path, stream=1)
+    assert naive.rows_of(events) == OTHERS
+    assert (events.sensor_size, events.num_read, events.num_dropped) == ((20, 9), 5, {"of event stream 0": 3})
+    assert naive.rows_of(load_events(path, stream=0)) == ROWS
+    pieces = list(read_pieces(path, Reading(stream=1), 16))
+    assert [row for piece in pieces for row in naive.rows_of(piece)] == OTHERS
+    assert (
+        "dropped           3 of event stream 0 of 5"
+        in CliRunner().invoke(main, ["events", str(path), "--stream", "1"]).output
+    )
+    text = (
+        r"^a\.aedat4: stream: found 7, expected 0 or 1, the event streams of the file; give one of them \(--stream\)$"
+    )
+    with pytest.raises(EventError, match=text):
+        load_events(path, stream=7)
+    with pytest.raises(EventError, match=text):
+        list(read_pieces(path, Reading(stream=7), 16))
+    path = write_streams(tmp_path / "a.aedat4", ([], (10, 8)), (OTHERS, (20, 9)))
+    with pytest.raises(EventError, match=r"^a\.aedat4: no events in event stream 0, expected some; choose another"):
+        load_events(path, stream=0)
+
+
+def test_formats_without_streams_refuse_the_choice_of_one(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes.fromhex("8302800006"))
+    with pytest.raises(
+        EventError, match=r"stream: found 0, expected none for a recording of format atis; leave it out"
+    ):
+        load_events(path, stream=0)
+
+
+def test_settings_of_a_folder_choose_the_stream_and_key_the_cache(tmp_path):
+    source = write_streams(tmp_path / "a.aedat4", (ROWS, (20, 9)), (OTHERS, (20, 9)))
+    plans = []
+    for line in ("", "stream = 0", "stream = 1"):
+        root = tmp_path / (line or "none")
+        (root / "events/wave").mkdir(parents=True)
+        shutil.copyfile(source, root / "events/wave/one.aedat4")
+        (root / "tmkt.toml").write_text(f'sensor_size = [20, 9]\nimages = ""\n{line}\n')
+        plans.append(plan_prepare(open_catalogue("folder", root), default_spec("folder"), root / "a.h5"))
+        for _ in prepare_cache(plans[-1]):
+            pass
+    assert len({plan.key for plan in plans}) == 3
+    kept = [Cache(plan.path).tables["events/num_kept"].tolist() for plan in plans]
+    assert kept == [[3], [3], [2]]
+    facts = [Cache(plan.path).info.facts["reading"] for plan in plans]
+    assert ["stream" in reading for reading in facts] == [False, True, True]
+    assert "stream 1 (of AEDAT4)" in CliRunner().invoke(main, ["inspect", str(plans[-1].path)]).output
+
+
+@pytest.mark.parametrize("value", ["-1", "true", '"1"', "1.5"])
+def test_settings_with_another_stream_are_refused(tmp_path, value):
+    path = tmp_path / "tmkt.toml"
+    path.write_text(f"sensor_size = [20, 9]\nstream = {value}\n")
+    with pytest.raises(CatalogueError, match=r"^tmkt\.toml: stream: found .*, expected the number of an event stream"):
+        read_settings(path)
 
 
 def test_a_stream_without_events_is_passed_over(tmp_path):
@@ -164,8 +230,8 @@ def test_prepare_and_doctor_name_the_file_and_go_on(tmp_path):
     assert run.exit_code == 0, run.output
     assert "skipped: wave/bad: bad.aedat4: the AEDAT4 library crashed or did not finish" in run.output
     line = (
-        "1 of 2 recordings has a second stream of events, which is not read, such as wave/two (40 events); record each "
-        "camera in a file of its own"
+        "1 of 2 recordings has a second stream of events, which is not read, such as wave/two (40 events); stream "
+        "in tmkt.toml chooses the one that is read"
     )
     assert f"warning: {line}" in run.output
     run = CliRunner().invoke(main, ["doctor", "folder", *options, "--deep", "--json"])
