@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tmkt_data.datasets.ncaltech101 import NUM_RECORDINGS
-from tmkt_data.datasets.splits import SplitCode, SplitRule, split_digest, split_images, split_recordings
+from tmkt_data.datasets.splits import (
+    SPLIT_CODES,
+    SPLIT_RULES,
+    SplitCode,
+    SplitRule,
+    split_digest,
+    split_images,
+    split_recordings,
+)
 from tmkt_data.errors import SpecError
 
 
@@ -124,3 +134,82 @@ def test_the_digest_names_who_is_where():
 def test_an_unknown_protocol_is_one_line():
     with pytest.raises(SpecError, match=r"^protocol: found 'kt', expected one of twin-disjoint, kt-paper$"):
         split(["a"], np.zeros(1, np.int64), "kt")
+
+
+def test_numbers_of_splits_are_part_of_the_cache_format():
+    assert {code.name: int(code) for code in SplitCode} == {"UNUSED": 0, "TRAIN": 1, "VAL": 2, "TEST": 3}
+    assert SPLIT_CODES == {"train": 1, "val": 2, "test": 3}
+    assert SPLIT_RULES == 2
+
+
+def in_order(num: int, layout: str, protocol: str = "twin-disjoint", **options) -> str:
+    """Split `num` samples of one class, 01 and so on; U, T, V and E are unused, train, val and test."""
+    ids = [f"c/{number:02d}" for number in range(1, num + 1)]
+    codes = split(ids, np.zeros(num, np.int64), protocol, layout, **options)
+    return "".join("UTVE"[code] for code in codes)
+
+
+@pytest.mark.parametrize(
+    ("num", "layout", "kt_paper", "twin_disjoint"),
+    [
+        (20, "prefix", "TTTTTTTTTTTTTTTTTTEE", "TTTTTTTTTTTTTTTTVVEE"),
+        # 0.9 n = 13.5 and 0.1 n = 1.5: halves go to the even number.
+        (15, "prefix", "TTTTTTTTTTTTTTE", "TTTTTTTTTTTTVVE"),
+        (20, "block", "TTTTTTTTTTEEEEUUUUUU", "TTTTTTTTTTEEEEVVUUUU"),
+        (22, "drawer", "TTTTTTTTTTTTTTTEEEEEUU", "TTTTTTTTTTTTTVVEEEEEUU"),
+    ],
+)
+def test_fixed_layouts_sample_by_sample(num, layout, kt_paper, twin_disjoint):
+    assert in_order(num, layout, "kt-paper") == kt_paper
+    assert in_order(num, layout) == twin_disjoint
+
+
+def test_drawn_splits_are_those_of_before():
+    # Whoever changes a draw raises SPLIT_RULES: a cache of before has other splits under the same options.
+    assert in_order(10, "drawn") == "TEVTTTTTTT"
+    assert in_order(10, "drawn", seed=1) == "TTTTTEVTTT"
+    assert in_order(10, "drawn", seed=2, val_share=0.2, test_share=0.3) == "TTETTTEVVE"
+    assert in_order(10, "drawn", "kt-paper", test_share=0.3) == "TEETETTTTT"
+
+
+@pytest.mark.parametrize(("num", "expected"), [(1, (1, 0, 0)), (2, (2, 0, 0)), (3, (1, 1, 1)), (4, (2, 1, 1))])
+def test_three_stems_are_the_least_to_hold_out_of(num, expected):
+    ids = [f"c/{number}" for number in range(num)]
+    assert count(split(ids, np.zeros(num, np.int64), layout="drawn")) == expected
+
+
+@pytest.mark.parametrize(
+    ("parts", "kt_paper", "twin_disjoint"),
+    [
+        # The share of val is of what is not in the published test split: round(0.25 * 8).
+        (["test"] * 2 + ["train"] * 8, "EETTTTTTTT", (6, 2, 2)),
+        # A published val split is val, and nothing else is.
+        (["test"] * 2 + ["val"] * 3 + ["train"] * 5, "EETTTTTTTT", "EEVVVTTTTT"),
+    ],
+)
+def test_published_splits(parts, kt_paper, twin_disjoint):
+    assert in_order(10, "drawn", "kt-paper", parts=parts) == kt_paper
+    assert in_order(10, "prefix", "kt-paper", parts=parts) == kt_paper
+    ours = in_order(10, "drawn", parts=parts, val_share=0.25)
+    assert ours[:2] == "EE"
+    counts = tuple(ours.count(letter) for letter in "TVE")
+    assert twin_disjoint in (counts, ours)
+    # Fixed layouts hold out the same samples for both protocols, whatever is published.
+    assert in_order(10, "prefix", parts=parts) == "TTTTTTTTVE"
+
+
+def test_a_validation_share_of_nothing_holds_nothing_out():
+    assert in_order(10, "drawn", val_share=0.0).count("V") == 0
+
+
+def test_a_drawer_that_is_no_number_is_one_line():
+    with pytest.raises(
+        SpecError, match=r"^splits by drawer: found 'c/a1', expected the number of a drawer as the stem$"
+    ):
+        split(["c/a1"], np.zeros(1, np.int64), layout="drawer")
+
+
+def test_the_digest_is_that_of_the_listing():
+    listing = "a\t1\nb\t2\n"
+    expected = hashlib.sha256(listing.encode()).hexdigest()[:16]
+    assert split_digest(["a", "b"], np.array([1, 2], np.uint8)) == expected

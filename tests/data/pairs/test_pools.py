@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tmkt_data.errors import PairingError
-from tmkt_data.pairs.pools import ImagePools, draw_same_class, require_images, require_twins
+from tmkt_data.errors import PairingError, SpecError
+from tmkt_data.pairs.pools import ImagePools, choose_images, draw_same_class, require_images, require_twins
 
 
 def pools(allowed=None) -> ImagePools:
@@ -54,3 +54,52 @@ def test_a_class_without_images_is_named():
 def test_a_recording_without_twin_is_named():
     with pytest.raises(PairingError, match=r"1 of 2 recordings of val have no twin image, such as a/2; use pairing"):
         require_twins(np.array([4, -1]), ["a/1", "a/2"], place="x.h5", split="val")
+
+
+def test_every_class_without_images_counts_and_five_are_named():
+    labels, names = np.arange(8), tuple("abcdefgh")
+    none = ImagePools.of(np.zeros(1, np.int64), np.array([0]), 8)
+    with pytest.raises(PairingError) as found:
+        require_images(none, labels, names, place="x.h5", split="val")
+    assert str(found.value) == (
+        "x.h5: val has recordings of b, c, d, e, f and 2 more but no images of that class; "
+        "add images and prepare again, or train event-only"
+    )
+    with pytest.raises(PairingError, match=r"^x.h5: val has recordings of b, c, d, e, f but no images of that class; "):
+        require_images(none, labels[:6], names, place="x.h5", split="val")
+
+
+def test_a_twin_in_row_0_is_a_twin():
+    require_twins(np.array([0, 4]), ["a/1", "a/2"], place="x.h5", split="val")
+
+
+def test_draws_are_those_of_before():
+    # A recipe with the same seed shows each recording the same images.
+    assert draw(12).tolist() == [2, 2, 0, 2, 5, 2, 0, 0, 2, 5, 5, 0]
+    assert draw(12, seed=3, epoch=2).tolist() == [5, 2, 2, 2, 2, 0, 2, 0, 0, 2, 2, 5]
+
+
+CHOICE = {"labels": np.repeat([0, 1, 2], [4, 3, 2]), "ids": tuple(f"c/{number}" for number in range(9)), "seed": 0}
+
+
+def chosen(pool: str, classes=(0, 1, 2), **options) -> list[int]:
+    in_split = np.array([1, 1, 0, 0, 1, 0, 0, 0, 1], bool)
+    return choose_images(pool, in_split, **(CHOICE | options), classes=np.array(classes)).tolist()
+
+
+def test_pool_of_the_split_and_of_all():
+    assert chosen("split") == [0, 1, 4, 8]
+    assert chosen("all") == list(range(9))
+    assert chosen("all", classes=(0, 2)) == [0, 1, 2, 3, 7, 8]
+
+
+def test_pool_of_an_unsorted_listing_has_as_many_of_each_class_as_the_split():
+    drawn = [chosen("shuffled-prefix", seed=seed) for seed in range(20)]
+    assert all(np.bincount(CHOICE["labels"][rows]).tolist() == [2, 1, 1] for rows in drawn)
+    assert {row for rows in drawn for row in rows} == set(range(9))
+    assert all(CHOICE["labels"][row] != 1 for row in chosen("shuffled-prefix", classes=(0, 2)))
+
+
+def test_an_unknown_pool_is_one_line():
+    with pytest.raises(SpecError, match=r"^image pool: found 'some', expected one of split, all, shuffled-prefix$"):
+        chosen("some")
