@@ -1,10 +1,12 @@
-"""Scenarios of `tmkt-train`: a comparison of one short run, which the same command resumes."""
+"""Scenarios of `tmkt-train`: a comparison of one short run, which the same command resumes; a run that is resumed."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ _RECIPE = {
     "name": "tiny",
     "title": "A tiny one",
     "seed": 3,
-    "data": {"dataset": "digits", "recordings_per_class": 3, "prepare": {"time_bins": 4, "size": 16}},
+    "data": {"dataset": "digits", "recordings_per_class": 2, "prepare": {"time_bins": 4, "size": 16}},
     "model": {"backbone": "scnn", "batch_norm": "fused"},
     "method": {"name": "tmkt"},
     "optim": {"learning_rate": 2e-3, "warmup_epochs": 1},
@@ -37,12 +39,58 @@ def _inputs(inputs: Path) -> None:
     from tmkt_data.spec import PrepareSpec
     from tmkt_train.recipe.recipe import Recipe, recipe_text
 
-    for _ in write_digits(inputs / "digits", per_class=6):
+    for _ in write_digits(inputs / "digits", per_class=4):
         pass
     plan = plan_prepare(open_digits(inputs / "digits"), PrepareSpec(time_bins=4, size=16), inputs / "cache.h5")
     for _ in prepare_cache(plan):
         pass
     (inputs / "tiny.toml").write_text(recipe_text(Recipe.model_validate(_RECIPE)), encoding="utf-8")
+
+
+def _interrupted(inputs: Path, start: Path) -> None:
+    """Write a run that was stopped in its second epoch."""
+    from itertools import count
+
+    from tmkt_train.errors import RunInterruptedError
+    from tmkt_train.recipe.load import load_recipe
+    from tmkt_train.training.run import start_run
+
+    steps = count()
+    run = start_run(load_recipe(inputs / "tiny.toml"), cache=inputs / "cache.h5", out=start / "run")
+    with suppress(RunInterruptedError):
+        list(run.train(lambda: next(steps) > 3))
+
+
+def _draw_once() -> None:
+    """Draw each figure and compile each template in this process; the commands, which are forks of it, are given those.
+
+    They take most of the time of a try, and change no file. What a chart shows is no matter here, only that pages are
+    whole.
+    """
+    from jinja2 import Environment
+
+    from tmkt_train.report.figures.drawing import Drawing
+
+    made: dict[tuple[str, ...], Any] = {}
+
+    def once(work: Callable[..., Any], name: Callable[..., tuple[str, ...]]) -> Callable[..., Any]:
+        def given(*words: Any) -> Any:
+            key = name(*words)
+            if key not in made:
+                made[key] = work(*words)
+            return made[key]
+
+        return given
+
+    owners: list[tuple[Any, str, Callable[..., tuple[str, ...]]]] = [
+        (Drawing, "saved", lambda drawing, *formats: (drawing.about.name, *formats)),
+        (Environment, "compile", lambda _, text, name, file: (text, name, file)),
+    ]
+    for owner, attribute, name in owners:
+        if not hasattr(getattr(owner, attribute), "is_once"):
+            kept = once(getattr(owner, attribute), name)
+            kept.is_once = True  # type: ignore[attr-defined]
+            setattr(owner, attribute, kept)
 
 
 def _compare(inputs: Path, out: Path) -> list[str]:
@@ -84,7 +132,7 @@ def _meaning(path: Path) -> str:
 def _finished(out: Path) -> State:
     """Return what a finished run and a table of finished runs say; all else is a matter of the next start."""
     state = {}
-    for result in (out / "compared").glob("runs/**/result.json"):
+    for result in out.rglob("result.json"):
         names = ("result.json", "best.pt", "last.pt", "metrics.jsonl", "diagnostics.npz", "report.html")
         for path in (result.with_name(name) for name in names):
             if path.is_file():
@@ -98,4 +146,14 @@ def _finished(out: Path) -> State:
     return state
 
 
-SCENARIOS = [Scenario("train", _compare, inputs=_inputs, finished=_finished)]
+SCENARIOS = [
+    Scenario("train", _compare, inputs=_inputs, finished=_finished, set_up=_draw_once),
+    Scenario(
+        "train-resume",
+        lambda _, out: ["tmkt-train", "resume", str(out / "run")],
+        inputs=_inputs,
+        before=_interrupted,
+        finished=_finished,
+        set_up=_draw_once,
+    ),
+]
