@@ -157,12 +157,22 @@ class BuildFolder:
         return all(checksum(frames) == expected for frames, expected in pairs if expected)
 
     def _blocks_of(self, side: str, places: Sequence[BlockPlace]) -> Iterator[BlockArrays]:
+        num_rows = 0
         for place in places:
             if place.side == side:
                 block = self._load(place)
                 if block is None:
                     raise CacheError(f"{self.path}: block {place.name} is gone; run it again")
+                if place.first != num_rows:
+                    raise CacheError(
+                        f"{self.path}: block {place.name} begins at row {place.first}, expected {num_rows}; "
+                        "give --force"
+                    )
+                num_rows += len(block["rows"])
                 yield block
+        expected = next(array.shape[0] for array in self._arrays(side))
+        if num_rows != expected:
+            raise CacheError(f"{self.path}: blocks of {num_rows} rows of {side}, expected {expected}; give --force")
 
     def _load(self, place: BlockPlace) -> BlockArrays | None:
         """Return a block without its frames, or None where it is absent or damaged."""

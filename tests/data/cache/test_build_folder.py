@@ -93,6 +93,23 @@ def test_a_damaged_block_is_missing(tmp_path, damage):
         assert is_missing(folder, EVENTS[1])
 
 
+@pytest.mark.parametrize(
+    ("places", "text"),
+    [
+        ([EVENTS[0], IMAGES], "blocks of 3 rows of events, expected 5"),
+        ([EVENTS[1], IMAGES], "block recordings-000001 begins at row 3, expected 0"),
+        ([EVENTS[0], EVENTS[0], EVENTS[1], IMAGES], "block recordings-000000 begins at row 0, expected 3"),
+        (EVENTS, "blocks of 0 rows of images, expected 1"),
+    ],
+)
+def test_blocks_that_do_not_hold_every_row_once_are_no_cache(tmp_path, places, text):
+    with opened(tmp_path) as folder:
+        fill(folder)
+        with pytest.raises(CacheError, match=f"{text}; give --force"):
+            folder.finish(places, lambda *_: pytest.fail("described"))
+    assert not (tmp_path / "a.h5").exists()
+
+
 @pytest.mark.parametrize("kept", [(True,) * 5, (True, False, True, True, False)])
 def test_finish_writes_the_rows_that_are_kept_and_what_it_is_told(tmp_path, kept):
     told: dict[str, Any] = {}
