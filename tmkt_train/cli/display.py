@@ -187,6 +187,6 @@ class RunsDisplay(_Bar):
         if result is None:
             self.problems[run.folder] = problem or "no result"
             return f"failed: {self.problems[run.folder]}"
-        split = str(result["selected_on"])
-        best = result["test_accuracy"] if split == "test" else result["val_accuracy"]
+        split = "test" if result["val_accuracy"] is None else "val"
+        best = result[f"{split}_accuracy"]
         return f"{split} {percent(best)}, {duration(result['wall_s'])}"

@@ -166,10 +166,10 @@ def evaluate(run: Path, cache: Path | None) -> None:
     print_rows(
         [
             ("test accuracy", f"{percent(evaluation.accuracy)} of {len(evaluation.labels)} recordings{marked}"),
-            ("recorded", percent(recorded)),
+            ("recorded", "none, as train.final_split = val" if recorded is None else percent(recorded)),
         ]
     )
-    if evaluation.accuracy != recorded:
+    if recorded is not None and evaluation.accuracy != recorded:
         fail(
             f"{run}: test accuracy {evaluation.accuracy!r}, expected {recorded!r} as recorded; the weights, the "
             "device or the versions have changed"
@@ -222,19 +222,25 @@ def _optimism(recipe: Recipe) -> str:
     return f", optimistic: {recipe.optimism}" if recipe.optimism else ""
 
 
+def _reason(recipe: Recipe) -> str:
+    return "the last one" if recipe.selected_on == "none" else f"best on {recipe.selected_on}"
+
+
 def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
-    selected_on = str(result["selected_on"])
     rows = [
-        ("test accuracy", f"{percent(result['test_accuracy'])} of {result['num_test']} recordings{_optimism(recipe)}"),
-        ("selected", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, best on {selected_on}"),
+        ("selected", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, {_reason(recipe)}"),
         ("time", f"{duration(result['wall_s'])}, {megabytes(result['peak_memory_bytes'])} of memory"),
         ("report", _write_report(folder)),
     ]
-    last = result.get(f"last_epoch_{selected_on}_accuracy")
-    if last is not None:
-        rows.insert(2, ("last epoch", f"{percent(last)} on {selected_on}"))
+    last = {split: result.get(f"last_epoch_{split}_accuracy") for split in ("test", "val")}
+    if any(value is not None for value in last.values()):
+        known = (f"{percent(value)} on {split}" for split, value in last.items() if value is not None)
+        rows.insert(1, ("last epoch", ", ".join(known)))
     if result.get("val_accuracy") is not None:
-        rows.insert(1, ("val accuracy", percent(result["val_accuracy"])))
+        rows.insert(0, ("val accuracy", percent(result["val_accuracy"])))
+    test = result["test_accuracy"]
+    if test is not None:
+        rows.insert(0, ("test accuracy", f"{percent(test)} of {result['num_test']} recordings{_optimism(recipe)}"))
     print_rows(rows)
     for warning in result["warnings"]:
         click.echo(f"note: {warning}")

@@ -29,15 +29,16 @@ if TYPE_CHECKING:
 @click.option("--trials", type=click.IntRange(1, 10_000), default=9, show_default=True, help="Number of trials.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Seeds per trial.")
 @click.option("--grid", is_flag=True, help="Try evenly spaced values of one setting instead of searching.")
+@click.option("--test", is_flag=True, help="Evaluate the best trial on the test split at the end, once.")
 @JOBS
 @DEVICES
 @SET
 @CACHE
 @out_option("runs/sweep-RECIPE-KEY")
-def sweep(name: str, over: tuple[str, ...], trials: int, seeds: int, grid: bool, **options: Any) -> None:
+def sweep(name: str, over: tuple[str, ...], **options: Any) -> None:
     """Search settings of a recipe by validation accuracy.
 
-    RECIPE is a name or a file. The test split is never used.
+    RECIPE is a name or a file. No trial reads a recording of the test split.
 
     After Ctrl-C, run the same command again: finished runs are kept, interrupted ones resume. Several processes that
     run the same command at the same time share the trials.
@@ -47,11 +48,11 @@ def sweep(name: str, over: tuple[str, ...], trials: int, seeds: int, grid: bool,
     from tmkt_train.experiments.sweep import plan_sweep
 
     slots = choose_slots(options.pop("jobs"), options.pop("devices"))
-    planned = plan_sweep(
-        name, over, RunOptions(**options, slots=slots), num_trials=trials, num_seeds=seeds, is_grid=grid
-    )
+    with_test, counts = options.pop("test"), {"num_trials": options.pop("trials"), "num_seeds": options.pop("seeds")}
+    is_grid = options.pop("grid")
+    planned = plan_sweep(name, over, RunOptions(**options, slots=slots), **counts, is_grid=is_grid)
     done = _train(planned, slots)
-    _show(planned, name, done)
+    _show(planned, name, done, with_test=with_test)
     failed = [trial for trial in done if trial.problem]
     if failed:
         fail(f"{len(failed)} of {len(done)} trials failed; {planned.out / 'sweep.csv'} says why")
@@ -80,7 +81,7 @@ def _train(planned: Sweep, slots: Slots) -> list[Trial]:
     return trials
 
 
-def _show(planned: Sweep, name: str, trials: list[Trial]) -> None:
+def _show(planned: Sweep, name: str, trials: list[Trial], *, with_test: bool) -> None:
     from tmkt_train.experiments.search_space import setting_of
     from tmkt_train.experiments.sweep import best_trial, sweep_notes
     from tmkt_train.experiments.sweep_report import write_sweep
@@ -89,12 +90,23 @@ def _show(planned: Sweep, name: str, trials: list[Trial]) -> None:
     best = best_trial(trials)
     if best is not None and best.value is not None:
         click.echo(f"best: {best.words} with validation accuracy {percent(best.value)}")
+        if with_test:
+            _show_test(planned, best)
     for note in sweep_notes(planned, trials):
         click.echo(f"note: {note}")
     print_rows((path.name, str(path)) for path in files)
-    if best is not None:
+    if best is not None and not with_test:
         varied = [setting_of(key, value) for key, value in best.values.items()]
-        words = [word for setting in (*planned.settings, *varied) for word in ("--set", setting)]
+        words = [word for setting in (*planned.shown_settings, *varied) for word in ("--set", setting)]
         words += [] if planned.cache is None else ["--cache", str(planned.cache)]
         click.echo("next, train the best values and evaluate them on the test split:")
         click.echo(f"  {command('tmkt-train', 'recipe', name, *words)}")
+
+
+def _show_test(planned: Sweep, best: Trial) -> None:
+    from tmkt_train.experiments.final_test import read_test
+    from tmkt_train.report.statistics import spread
+
+    found = list(read_test(planned, best).values())
+    for name, values in (("selected", [both.selected for both in found]), ("last", [both.last for both in found])):
+        click.echo(f"test accuracy of its {name} epoch: {spread([100 * value for value in values]).text} %")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tmkt_train.experiments.table import GroupRow
+    from tmkt_train.report.statistics import Spread
     from tmkt_train.training.progress import EpochDone, Started
 
-_NAME = 26
+_NAME = 20
 
 
 def started_lines(started: Started) -> Iterator[str]:
@@ -21,7 +22,7 @@ def started_lines(started: Started) -> Iterator[str]:
         ("method", f"{recipe.method.name} with {recipe.model.backbone}, {started.num_parameters:,} parameters"),
         ("cache", str(started.cache)),
         ("train", f"{started.num_train:,} recordings of {started.num_classes} classes of {recipe.data.dataset}"),
-        ("select", f"{started.num_selection:,} recordings of {started.selected_on}"),
+        ("select", _selection(started)),
         ("epochs", f"{train.epochs} of {started.batches_per_epoch} steps of {train.batch_size}"),
         ("learning rate", f"{optim.learning_rate:g} (effective), {optim.schedule}"),
         ("device", started.device),
@@ -32,6 +33,11 @@ def started_lines(started: Started) -> Iterator[str]:
         rows.append(("optimistic", recipe.optimism))
     yield from (f"  {name:<17} {value}" for name, value in rows)
     yield from (f"note: {note}" for note in started.notes)
+
+
+def _selection(started: Started) -> str:
+    split = f"{started.num_selection:,} recordings of {started.selection_split}"
+    return split if started.recipe.train.select == "best" else f"the last epoch; {split} are only evaluated"
 
 
 def epoch_line(done: EpochDone, times: Sequence[float]) -> str:
@@ -50,21 +56,22 @@ def epoch_line(done: EpochDone, times: Sequence[float]) -> str:
 def comparison_lines(groups: Sequence[GroupRow]) -> Iterator[str]:
     """Yield the table of a comparison, in percent and percentage points; a star marks optimistic accuracies.
 
-    The groups of the baseline come first.
+    The groups of the baseline come first. The column `test` is the selected epoch, `last epoch` the last one on the
+    same test recordings.
     """
-    yield f"  {'recipe':<{_NAME}} {'share':>6} {'n':>2} {'test accuracy':>14}  difference, 95 % interval"
+    yield f"  {'recipe':<{_NAME}} {'share':>6} {'n':>2} {'test':>12} {'last epoch':>11}  difference, 95 %"
     for group in groups:
-        name = group.recipe if len(group.recipe) <= _NAME else f"{group.recipe[: _NAME - 1]}…"
-        cells = f"  {name:<{_NAME}} {100 * group.share:>5.3g}% {group.spread.num:>2} {_accuracy(group):>14}"
-        yield f"{cells}  {_difference(group)}"
+        # The end of a name tells the variants of a recipe apart.
+        name = group.recipe if len(group.recipe) <= _NAME else f"…{group.recipe[1 - _NAME :]}"
+        accuracy, last = _mean(group.spread, "*" if group.optimistic else ""), _mean(group.last_spread)
+        cells = f"{name:<{_NAME}} {100 * group.share:>5.3g}% {group.spread.num:>2} {accuracy:>12}"
+        yield f"  {cells} {last if group.spread.num else '':>11}  {_difference(group)}"
 
 
-def _accuracy(group: GroupRow) -> str:
-    mean, sd = group.spread.mean, group.spread.sd
-    if mean is None:
-        return "failed"
-    star = "*" if group.optimistic else ""
-    return f"{100 * mean:.1f}{star}" + ("" if sd is None else f" ± {100 * sd:.1f}")
+def _mean(spread: Spread, star: str = "") -> str:
+    if spread.mean is None:
+        return "failed" if not spread.num else "-"
+    return f"{100 * spread.mean:.1f}{star}" + ("" if spread.sd is None else f" ± {100 * spread.sd:.1f}")
 
 
 def _difference(group: GroupRow) -> str:

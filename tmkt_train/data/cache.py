@@ -136,5 +136,5 @@ def _classes(recipe: Recipe, cache: Cache) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def selection_split(recipe: Recipe) -> Split:
-    """Return the split that selects the epoch; the KT paper has no validation split and selects on test."""
-    return "test" if recipe.selects_on_test else "val"
+    """Return the split that is evaluated after each epoch; the KT paper has no validation split and takes test."""
+    return "val" if recipe.has_validation else "test"

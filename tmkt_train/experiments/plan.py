@@ -111,6 +111,7 @@ def plan_comparison(
         raise RunError("--set data.event_share: found together with --event-share, expected only one of them")
     _require_different(names, recipes)
     for recipe in recipes:
+        _require_tested(recipe)
         options.slots.require_fit(recipe)
     caches = [choose_cache(recipe, options.cache) for recipe in recipes]
     _require_same_test(recipes, caches)
@@ -181,6 +182,14 @@ def _require_different(names: Sequence[str], recipes: Sequence[Recipe]) -> None:
         seen[recipe.name] = name
 
 
+def _require_tested(recipe: Recipe) -> None:
+    if recipe.train.final_split != "test":
+        raise RunError(
+            f"{recipe.name}: train.final_split is {recipe.train.final_split}, and a comparison shows test accuracies; "
+            "add --set train.final_split=test"
+        )
+
+
 def _require_same_test(recipes: Sequence[Recipe], caches: Sequence[CacheInfo]) -> None:
     tested: dict[tuple[Path, str], frozenset[str]] = {}
     for recipe, info in zip(recipes, caches, strict=True):
@@ -201,9 +210,10 @@ def _notes(recipes: Sequence[Recipe], caches: Sequence[CacheInfo]) -> Iterator[s
     base, base_cache = recipes[0], caches[0]
     for recipe, info in zip(recipes[1:], caches[1:], strict=True):
         if recipe.data.protocol != base.data.protocol:
+            on_test = ", and only one of them selects its epoch on the test split"
             yield (
                 f"{recipe.name} follows {recipe.data.protocol}, {base.name} {base.data.protocol}: they train on "
-                "different recordings, and only one of them selects its epoch on the test split"
+                f"different recordings{on_test if recipe.selects_on_test != base.selects_on_test else ''}"
             )
         if info.digest != base_cache.digest:
             differences = info.spec.differences(base_cache.spec).items()

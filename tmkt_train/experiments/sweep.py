@@ -18,13 +18,15 @@ from tmkt_train.recipe.load import RecipePath, find_recipe, load_recipe
 from tmkt_train.recipe.recipe import Recipe, toml_value
 from tmkt_train.report.statistics import spread
 
+_WITHOUT_TEST = "train.final_split=val"
+
 
 @dataclass(frozen=True)
 class Sweep:
     """A planned sweep of a recipe: of its file `source` with the overrides `settings`.
 
-    The grid of an integer range may have fewer than `num_trials`. Without `cache`, each trial finds the one that
-    matches.
+    The last setting keeps the runs from reading a test recording. The grid of an integer range may have fewer than
+    `num_trials`. Without `cache`, each trial finds the one that matches.
     """
 
     out: Path
@@ -41,6 +43,11 @@ class Sweep:
     def seeds(self) -> list[int]:
         """The seeds of each trial."""
         return [self.recipe.seed + number for number in range(self.num_seeds)]
+
+    @property
+    def shown_settings(self) -> tuple[str, ...]:
+        """The settings of the user."""
+        return self.settings[:-1]
 
     @property
     def grid(self) -> list[Value]:
@@ -92,14 +99,17 @@ def plan_sweep(
         TmktError: No cache fits the recipe or a value.
     """
     options = options or RunOptions()
-    source, settings = find_recipe(name), options.settings
-    recipe = load_recipe(source, settings)
+    source = find_recipe(name)
+    recipe = load_recipe(source, options.settings)
     options.slots.require_fit(recipe)
-    if recipe.selects_on_test:
+    if not recipe.has_validation:
         raise RunError(
             f"{recipe.name}: {recipe.data.protocol} has no validation split, and a sweep never selects on test; add "
             "--set data.protocol=twin-disjoint"
         )
+    # Trials are evaluated on validation only.
+    settings = (*options.settings, _WITHOUT_TEST)
+    recipe = load_recipe(source, settings)
     dimensions = parse_dimensions(over, source, settings)
     if is_grid and len(dimensions) > 1:
         raise RunError(f"--grid: found {len(dimensions)} keys, expected one --over; omit --grid to search them")

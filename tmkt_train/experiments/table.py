@@ -69,13 +69,20 @@ class RunRow:
         """Test accuracy in [0, 1]; None if the run has no result."""
         return None if self.result is None else float(self.result["test_accuracy"])
 
+    @property
+    def last_accuracy(self) -> float | None:
+        """Test accuracy of the last epoch in [0, 1]; None without a result, or in one of an earlier version."""
+        found = (self.result or {}).get("last_epoch_test_accuracy")
+        return None if found is None else float(found)
+
 
 @dataclass(frozen=True)
 class GroupRow:
     """The runs of one recipe at one share of the training recordings, in (0, 1]; accuracies, in [0, 1], by seed.
 
-    `num_train` is None if no run is finished, `difference` for the baseline itself. `optimistic` says that the epoch
-    was selected on the test split, or images of held-out recordings were drawn.
+    `last_spread` is that of the last epoch instead of the selected one. `num_train` is None if no run is finished,
+    `difference` for the baseline itself. `optimistic` says that the epoch was selected on the test split, or images of
+    held-out recordings were drawn.
     """
 
     recipe: str
@@ -84,6 +91,7 @@ class GroupRow:
     num_train: int | None
     accuracies: dict[int, float]
     spread: Spread
+    last_spread: Spread
     difference: Difference | None
     optimistic: bool
 
@@ -125,6 +133,7 @@ def _group_row(members: Sequence[RunRow], baseline: Sequence[RunRow] | None, is_
         num_train=next((int(row.result["num_train"]) for row in members if row.result), None),
         accuracies=accuracies,
         spread=spread(list(accuracies.values())),
+        last_spread=spread([row.last_accuracy for row in members if row.last_accuracy is not None]),
         difference=difference,
         optimistic=bool(recipe.optimism),
     )
@@ -165,7 +174,7 @@ def runs_csv(rows: Sequence[RunRow], out: Path) -> str:
 
 def _run_cells(row: RunRow, out: Path) -> dict[str, object]:
     recipe, result = row.run.recipe, row.result or {}
-    selected_on = "test" if recipe.selects_on_test else "val"
+    split = "val" if recipe.has_validation else "test"
     return {
         "recipe": recipe.name,
         "method": recipe.method.name,
@@ -178,8 +187,9 @@ def _run_cells(row: RunRow, out: Path) -> dict[str, object]:
         "num_test": result.get("num_test"),
         "test_accuracy": result.get("test_accuracy"),
         "val_accuracy": result.get("val_accuracy"),
-        "selected_on": selected_on,
-        "last_epoch_accuracy": result.get(f"last_epoch_{selected_on}_accuracy"),
+        "selected_on": recipe.selected_on,
+        "last_epoch_accuracy": result.get(f"last_epoch_{split}_accuracy"),
+        "last_epoch_test_accuracy": row.last_accuracy,
         "best_epoch": result.get("best_epoch"),
         "epochs": recipe.num_epochs,
         "optimistic": str(bool(recipe.optimism)).lower(),
@@ -206,6 +216,8 @@ def _group_cells(group: GroupRow, baseline: str, seeds: Sequence[int]) -> dict[s
         "n": group.spread.num,
         "mean_test_accuracy": group.spread.mean,
         "sd_test_accuracy": group.spread.sd,
+        "mean_last_epoch_test_accuracy": group.last_spread.mean,
+        "sd_last_epoch_test_accuracy": group.last_spread.sd,
         "optimistic": str(group.optimistic).lower(),
         "baseline": None if group.difference is None else baseline,
         "num_pairs": None if group.difference is None else len(difference.by_seed),

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from tmkt_data.errors import SpecError
-from tmkt_train.choices import SlideSchedule
+from tmkt_train.choices import SelectedOn, SlideSchedule
 from tmkt_train.recipe.schema import (
     MAX_SEED,
     DataTable,
@@ -123,9 +123,21 @@ class Recipe(Table):
         return "off" if self.method.name == "tmkt" else "cubic"
 
     @property
+    def has_validation(self) -> bool:
+        """Whether the protocol has a validation split; without one, each epoch is evaluated on the test split."""
+        return self.data.protocol != "kt-paper"
+
+    @property
+    def selected_on(self) -> SelectedOn:
+        """The split that selects the epoch."""
+        if self.train.select == "last":
+            return "none"
+        return "val" if self.has_validation else "test"
+
+    @property
     def selects_on_test(self) -> bool:
         """Whether the epoch is selected on the test split, which makes the test accuracy optimistic."""
-        return self.data.protocol == "kt-paper"
+        return self.selected_on == "test"
 
     @property
     def leaks(self) -> bool:
@@ -215,7 +227,15 @@ def cross_field_problems(tables: Mapping[str, Any]) -> Iterator[str]:
     Args:
         tables: Valid tables of a recipe by name; checks that need an absent table are skipped.
     """
-    for check in (_check_data, _check_optim, _check_warmup, _check_crop, _check_mixing, _check_coefficients):
+    for check in (
+        _check_data,
+        _check_final,
+        _check_optim,
+        _check_warmup,
+        _check_crop,
+        _check_mixing,
+        _check_coefficients,
+    ):
         names = list(inspect.signature(check).parameters)
         if all(name in tables for name in names):
             yield from check(*(tables[name] for name in names))
@@ -235,6 +255,11 @@ def _check_data(data: DataTable) -> Iterator[str]:
         yield f"data.image_pool: found '{data.image_pool}', expected 'split' with data.pairing = 'twin'"
     if data.image_share < 1 and data.pairing == "twin":
         yield f"data.image_share: found {data.image_share}, expected 1.0 with data.pairing = 'twin'"
+
+
+def _check_final(train: TrainTable, data: DataTable) -> Iterator[str]:
+    if train.final_split == "val" and data.protocol == "kt-paper":
+        yield "train.final_split: found 'val', expected 'test' with data.protocol = 'kt-paper', which has no validation"
 
 
 def _check_optim(optim: OptimTable) -> Iterator[str]:

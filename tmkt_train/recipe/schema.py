@@ -251,6 +251,11 @@ class TrainTable(Table):
     """Mirror half of the event samples left to right; KT: on for CEP-DVS."""
     rotation: float = key(0.0, KT_INFERRED, unit="degrees", ge=0, le=180)
     """Largest angle of a random rotation of event frames; KT: 15 for CEP-DVS."""
+    select: choices.SelectedEpoch = key("best", KT_INFERRED)
+    """Epoch whose weights are kept. best: highest accuracy on the validation split (kt-paper: on test), then lowest
+    loss; last: the last epoch, whatever its accuracy."""
+    final_split: choices.FinalSplit = key("test")
+    """Split of the evaluation after training. val: no test recording is read, as in the trials of a sweep."""
     eval_batch_size: int = key(128, unit="samples", ge=1)
     """Samples per batch of evaluation; results agree up to rounding."""
     device: choices.Device = key("auto")

@@ -32,7 +32,7 @@ def confusion(counts: Counts, names: list[str]) -> Drawing:
     """Draw the confusion matrix."""
     worst = "".join(f"; {names[t]} taken for {names[p]} {n} times" for t, p, n in worst_confusions(counts, 5))
     right = percent(float(np.trace(counts) / counts.sum()))
-    about = f"Confusion matrix of {len(counts)} classes and {count(counts.sum())} test samples"
+    about = f"Confusion matrix of {len(counts)} classes and {count(counts.sum())} samples"
     return confusion_map(About("confusion", f"{about}, {right} on the diagonal{worst}."), counts, names)
 
 

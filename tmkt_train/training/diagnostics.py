@@ -33,19 +33,19 @@ Float32Array = NDArray[np.float32]
 def gather_diagnostics(
     recipe: Recipe,
     setup: TrainingSetup,
-    test_frames: PairedFrames,
-    test: Evaluation,
+    frames: PairedFrames,
+    evaluation: Evaluation,
     rows: Sequence[Row],
 ) -> tuple[Arrays, list[str]]:
     """Compute the arrays of the report after training.
 
-    The setup has the selected weights, `test` is their evaluation, `rows` are the metrics by epoch. Returns the arrays
-    by name, and warnings about what is missing, one line each.
+    The setup has the selected weights, `evaluation` is theirs on `frames`, the split of the final evaluation; `rows` are
+    the metrics by epoch. Returns the arrays by name, and warnings about what is missing, one line each.
     """
-    strips, warnings = _strips(recipe, setup, test_frames, test)
+    strips, warnings = _strips(recipe, setup, frames, evaluation)
     arrays: Arrays = {
-        "confusion": confusion_matrix(test.labels, test.predictions, test_frames.num_classes),
-        "class_names": np.array(test_frames.class_names, dtype=np.str_),
+        "confusion": confusion_matrix(evaluation.labels, evaluation.predictions, frames.num_classes),
+        "class_names": np.array(frames.class_names, dtype=np.str_),
         **_activity(recipe, setup),
         **strips,
     }
@@ -117,24 +117,24 @@ def _replacement_histogram(recipe: Recipe, setup: TrainingSetup, mixer: Mixer) -
 
 
 def _strips(
-    recipe: Recipe, setup: TrainingSetup, test_frames: PairedFrames, test: Evaluation
+    recipe: Recipe, setup: TrainingSetup, frames: PairedFrames, evaluation: Evaluation
 ) -> tuple[Arrays, list[str]]:
-    """Draw some test samples, spread over the split, each with an image of its own split if there is one."""
-    chosen = np.unique(np.linspace(0, len(test_frames) - 1, min(NUM_STRIPS, len(test_frames))).round().astype(int))
-    names = np.array(test_frames.class_names, dtype=np.str_)
+    """Draw some samples, spread over the split, each with an image of its own split if there is one."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(NUM_STRIPS, len(frames))).round().astype(int))
+    names = np.array(frames.class_names, dtype=np.str_)
     arrays: Arrays = {
-        "strip_ids": np.array([test_frames.ids[index] for index in chosen], dtype=np.str_),
-        "strip_labels": names[test.labels[chosen]],
-        "strip_predictions": names[test.predictions[chosen]],
+        "strip_ids": np.array([frames.ids[index] for index in chosen], dtype=np.str_),
+        "strip_labels": names[evaluation.labels[chosen]],
+        "strip_predictions": names[evaluation.predictions[chosen]],
     }
     pairs, warnings = None, []
     if isinstance(setup.method, TwoStreams):
         try:
-            pairs = open_frames(recipe, test_frames.cache, "test", with_images=True)
+            pairs = open_frames(recipe, frames.cache, frames.split, with_images=True)
         except PairingError as error:
-            warnings.append(f"samples of the test split are shown without images: {error}")
+            warnings.append(f"samples of the {frames.split} split are shown without images: {error}")
     if pairs is None or not isinstance(setup.method, TwoStreams):
-        events = test_frames.read(chosen).events
+        events = frames.read(chosen).events
         shown = np.stack([event_colors(sample) for sample in events])[:, None]
         return {**arrays, "strips": _to_unit(shown)}, warnings
     batch = pairs.read(chosen)

@@ -30,7 +30,7 @@ _ENVIRONMENT: _Kinds = {str: ("cache", "cache_digest", "recipe_digest"), int: ("
 _RESULT: _Kinds = {
     str: ("selected_on", "cache_digest"),
     int: ("num_test", "best_epoch", "epochs", "peak_memory_bytes"),
-    float: ("test_accuracy",),
+    (float, type(None)): ("test_accuracy",),
     (int, float): ("wall_s",),
     bool: ("optimistic",),
     list: ("warnings",),

@@ -11,7 +11,7 @@ from tmkt_train.recipe.recipe import Recipe
 class Started(NamedTuple):
     """The run is ready: what it trains on, and how far it has come.
 
-    `selected_on` is the split that selects the epoch: val or test. `first_epoch` epochs are done already, and
+    `selection_split` is evaluated after each epoch: val or test. `first_epoch` epochs are done already, and
     `first_batch` batches of the next. `notes` are warnings, and changes since the run was started.
     """
 
@@ -21,7 +21,7 @@ class Started(NamedTuple):
     num_classes: int
     num_train: int
     num_selection: int
-    selected_on: str
+    selection_split: str
     batches_per_epoch: int
     num_parameters: int
     device: str

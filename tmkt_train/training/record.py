@@ -60,12 +60,19 @@ class RunRecord:
     @property
     def selects_on_test(self) -> bool:
         """Whether the best epoch is selected on the test split."""
+        if self.text("select") == "last":
+            return False
         return self.text("selected_on") == "test" or self.text("protocol") == "kt-paper"
 
     @property
     def num_lost_epochs(self) -> int:
         """Number of epochs of a finished run that have no metrics."""
         return max(0, int(self.number("epochs") or 0) - len(self.epochs))
+
+    @property
+    def final_split(self) -> str:
+        """The split of the evaluation after training: test or validation."""
+        return "validation" if self.text("final_split") == "val" else "test"
 
     def epoch_text(self, key: str) -> str | None:
         """Return an epoch of the result, stored from 0, as `n of N` counted from 1."""

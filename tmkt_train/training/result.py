@@ -19,13 +19,27 @@ from tmkt_train.data.cache import open_frames, selection_split
 from tmkt_train.errors import RunError, command
 from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.recipe import Recipe, inferred_choices
-from tmkt_train.training.checkpoint import require_same_recipe
+from tmkt_train.training.checkpoint import load_checkpoint, load_weights, require_same_recipe
 from tmkt_train.training.environment import choose_device, choose_precision, compute_dtype, numerics
 from tmkt_train.training.folder import Arrays, RunFolder, cache_of
 from tmkt_train.training.loop import TOP, Evaluation, evaluate
 from tmkt_train.training.restore import load_best
-from tmkt_train.training.setup import TrainingSetup, build_network
+from tmkt_train.training.setup import TrainingSetup, build_network, setup_warnings
 from tmkt_train.training.state import TrainingState
+
+
+class FinalEvaluation(NamedTuple):
+    """The evaluations after training.
+
+    Attributes:
+        frames: The split: test, or validation with `train.final_split = "val"`.
+        selected: Of the selected weights.
+        last: Of the weights of the last epoch; the same where that is the selected one.
+    """
+
+    frames: PairedFrames
+    selected: Evaluation
+    last: Evaluation
 
 
 class FinishedRun(NamedTuple):
@@ -71,47 +85,62 @@ def open_finished(path: Path, *, cache: Path | None = None) -> Iterator[Finished
         yield FinishedRun(recipe, result, frames, model, device)
 
 
-def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, float]:
+def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, float | None]:
     """Evaluate a finished run on the test split again; return the evaluation, and the accuracy that it recorded.
 
-    `cache` is the new path of the cache, if it was moved.
+    That is None with `train.final_split = "val"`. `cache` is the new path of the cache, if it was moved.
 
     Raises:
         RunError: The run is not finished, or the cache is not the one it was trained on.
     """
     with open_finished(path, cache=cache) as run:
         batches = evaluation_batches(run.test, batch_size=run.recipe.train.eval_batch_size, device=run.device)
-        return evaluate(run.model, batches, run.recipe.loss), float(run.result["test_accuracy"])
+        return evaluate(run.model, batches, run.recipe.loss), run.result["test_accuracy"]
+
+
+def evaluate_both(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, Evaluation]:
+    """Evaluate a finished run on the test split: its selected weights, and those of its last epoch.
+
+    Raises:
+        RunError: The run is not finished, or the cache is not the one it was trained on.
+    """
+    with open_finished(path, cache=cache) as run:
+
+        def evaluate_once() -> Evaluation:
+            batches = evaluation_batches(run.test, batch_size=run.recipe.train.eval_batch_size, device=run.device)
+            return evaluate(run.model, batches, run.recipe.loss)
+
+        selected, last = evaluate_once(), RunFolder(path).last
+        load_weights(run.model, load_checkpoint(last, run.device).get("model"), last)
+        return selected, evaluate_once()
 
 
 def result_record(
     recipe: Recipe,
     setup: TrainingSetup,
     state: TrainingState,
-    test: Evaluation,
+    final: FinalEvaluation,
     environment: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Build the content of result.json from the end of a training; `best_epoch` counts from 0.
-
-    `test` is the evaluation of the selected weights on the test split.
 
     Raises:
         RunError: The checkpoint has no best epoch, or the metrics have no accuracy.
     """
     if state.best is None:
         raise RunError("result: found no best epoch, expected one; the checkpoint is damaged, start a new run")
-    selected_on = selection_split(recipe)
-    on_test = selected_on == "test"
-    last = state.rows[-1].get(f"{selected_on}_accuracy")
+    split = selection_split(recipe)
+    on_test = split == "test"
+    last = state.rows[-1].get(f"{split}_accuracy")
     if not isinstance(last, float):
-        raise RunError(f"metrics.jsonl: no {selected_on}_accuracy in its last line; start a new run")
+        raise RunError(f"metrics.jsonl: no {split}_accuracy in its last line; start a new run")
     frames = setup.frames
     frames.set_epoch(0)
-    pair_report, pair_warnings = _pair_report(frames) if recipe.needs_images else (None, [])
+    pair_report, pair_warnings = _pair_report(recipe, frames) if recipe.needs_images else (None, [])
     copies = duplicates_in(frames.cache.tables, frames.protocol).text
     if copies:
         pair_warnings.append(f"{copies}; accuracy on them is no test")
-    warnings = list(recipe.warnings())
+    warnings = [*recipe.warnings(), *setup_warnings(recipe, setup)]
     if state.num_skipped:
         warnings.append(f"alignment was skipped in {state.num_skipped} batches of one sample")
     if recipe.optimism:
@@ -127,21 +156,20 @@ def result_record(
         "epochs": recipe.num_epochs,
         "image_epochs": recipe.image_epochs,
         "num_steps": recipe.num_epochs * setup.batches_per_epoch,
-        "selected_on": selected_on,
+        "select": recipe.train.select,
+        "selected_on": recipe.selected_on,
         "optimistic": bool(recipe.optimism),
         "best_epoch": state.best.epoch,
         "val_accuracy": None if on_test else state.best.accuracy,
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
-        **({"test_top5_accuracy": test.top5} if frames.num_classes > TOP else {}),
-        f"last_epoch_{selected_on}_accuracy": last,
+        **_test_record(recipe, final),
+        **({} if on_test else {"last_epoch_val_accuracy": last}),
         "learning_rate": recipe.optim.learning_rate,
         "num_parameters": count_parameters(setup.model),
         "num_parameters_in_training": count_parameters(setup.model, setup.method),
         "num_classes": frames.num_classes,
         "num_train": len(frames),
         "num_val": 0 if on_test else len(setup.selection),
-        "num_test": len(test.labels),
+        "num_test": len(final.selected.labels) if recipe.train.final_split == "test" else 0,
         "cache_digest": frames.cache_digest,
         "split_digest": frames.split_digest,
         "cache_spec": frames.spec.to_dict(),
@@ -155,10 +183,22 @@ def result_record(
     }
 
 
-def _pair_report(frames: PairedFrames) -> tuple[dict[str, Any], list[str]]:
+def _test_record(recipe: Recipe, final: FinalEvaluation) -> dict[str, float | None]:
+    if recipe.train.final_split == "val":
+        return {"test_accuracy": None, "test_loss": None, "last_epoch_test_accuracy": None}
+    top5 = {"test_top5_accuracy": final.selected.top5} if final.frames.num_classes > TOP else {}
+    return {
+        "test_accuracy": final.selected.accuracy,
+        "test_loss": final.selected.loss,
+        **top5,
+        "last_epoch_test_accuracy": final.last.accuracy,
+    }
+
+
+def _pair_report(recipe: Recipe, frames: PairedFrames) -> tuple[dict[str, Any], list[str]]:
     # The alignment also reads other splits; an error there must not undo a finished training.
     try:
-        report = report_pairs(frames, alignment=True)
+        report = report_pairs(frames, alignment=recipe.train.final_split == "test")
         return report.to_dict(), [verdict.text for verdict in report.verdicts if verdict.severity == "error"]
     except TmktError as error:
         return report_pairs(frames).to_dict(), [f"the alignment of the pairs was not measured: {error}"]

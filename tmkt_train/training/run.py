@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -38,10 +39,10 @@ from tmkt_train.training.new_folder import create_run_folder
 from tmkt_train.training.optimizer import count_steps, learning_rate_of, require_loss_scale, set_learning_rate
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
 from tmkt_train.training.restore import load_best, restore
-from tmkt_train.training.result import count_parameters, result_record, write_end
+from tmkt_train.training.result import FinalEvaluation, count_parameters, result_record, write_end
 from tmkt_train.training.saving import CheckpointSaver, checkpoint_interval_s
-from tmkt_train.training.setup import TrainingSetup, build_setup
-from tmkt_train.training.state import TrainingState
+from tmkt_train.training.setup import TrainingSetup, build_setup, setup_warnings
+from tmkt_train.training.state import Best, TrainingState
 
 _CHECK_EVERY_ON_GPU = 20
 
@@ -62,7 +63,8 @@ def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = N
     environment |= encoding_record(setup.train_source, device)
     environment["recipe_digest"] = recipe_digest(parse_toml(recipe_text(recipe), recipe.name))
     folder = create_run_folder(recipe, out, environment)
-    return Run(recipe, folder, info.path, setup, tuple(recipe.warnings()), checkpoint_interval_s(device))
+    notes = (*recipe.warnings(), *setup_warnings(recipe, setup))
+    return Run(recipe, folder, info.path, setup, notes, checkpoint_interval_s(device))
 
 
 def resume_run(path: Path, *, cache: Path | None = None) -> Run:
@@ -87,7 +89,7 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
             f"{source}: cache digest {now['cache_digest']}, expected {environment['cache_digest']} as when "
             "the run was started; give that cache with --cache, or start a new run"
         )
-    notes = (*environment_changes(environment, now), *recipe.warnings())
+    notes = (*environment_changes(environment, now), *recipe.warnings(), *setup_warnings(recipe, setup))
     return Run(recipe, folder, source, setup, notes, checkpoint_interval_s(device))
 
 
@@ -182,7 +184,7 @@ class Run:
             num_classes=setup.frames.num_classes,
             num_train=len(setup.frames),
             num_selection=len(setup.selection),
-            selected_on=selection_split(self.recipe),
+            selection_split=selection_split(self.recipe),
             batches_per_epoch=setup.batches_per_epoch,
             num_parameters=count_parameters(setup.model),
             device=describe_device(self.recipe, setup.device, environment["device"]),
@@ -226,7 +228,8 @@ class Run:
         row |= {"samples_per_s": round(setup.num_draws / train_s, 3), "wall_s": round(state.epoch_s, 3)}
         self.folder.append_metrics(row)
         state.rows.append(row)
-        may_be_best = state.epoch >= self.recipe.image_epochs
+        is_last = state.epoch == self.recipe.num_epochs - 1
+        may_be_best = is_last if self.recipe.train.select == "last" else state.epoch >= self.recipe.image_epochs
         state.finish_epoch(setup.device, selection.accuracy, selection.loss, may_be_best=may_be_best)
         return row
 
@@ -262,13 +265,22 @@ class Run:
             if should_stop():
                 raise RunInterruptedError(folder.path)
 
-        load_best(folder, setup.model, setup.device, state.best.epoch)
-        frames = open_frames(recipe, setup.frames.cache, "test")
-        test = self._evaluate(frames, stop_if_asked)
+        final = self._evaluate_at_the_end(state.best, stop_if_asked)
         state.tick(setup.device)
-        result = result_record(recipe, setup, state, test, environment)
+        result = result_record(recipe, setup, state, final, environment)
         result |= {"iterations": iteration.description, "computed_by": who_ran(setup.model)}
         if setup.scaler.is_enabled():
             result["num_skipped_steps"] = result["num_steps"] - count_steps(setup.optimizer)
         folder.drop_previous()
-        return write_end(folder, result, lambda: gather_diagnostics(recipe, setup, frames, test, state.rows))
+        gather = functools.partial(gather_diagnostics, recipe, setup, final.frames, final.selected, state.rows)
+        return write_end(folder, result, gather)
+
+    def _evaluate_at_the_end(self, best: Best, stop_if_asked: Callable[[], None]) -> FinalEvaluation:
+        """Evaluate the network, which has the weights of the last epoch, and the selected weights; keep the latter."""
+        recipe, setup = self.recipe, self.setup
+        frames = open_frames(recipe, setup.frames.cache, recipe.train.final_split)
+        is_selected = best.epoch == recipe.num_epochs - 1
+        last = None if is_selected else self._evaluate(frames, stop_if_asked)
+        load_best(self.folder, setup.model, setup.device, best.epoch)
+        selected = self._evaluate(frames, stop_if_asked)
+        return FinalEvaluation(frames, selected, last or selected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class TrainingSetup:
 
     Attributes:
         frames: Training split.
-        selection: Split that selects the epoch: validation, or test under `kt-paper`.
+        selection: Split that is evaluated after each epoch: validation, or test under `kt-paper`.
         train_source: What training batches are read from: `frames`, or their bytes on the device.
         selection_source: What the batches of `selection` are read from.
         model: Network, on the device.
@@ -90,6 +91,16 @@ def build_setup(recipe: Recipe, cache: Path, device: torch.device) -> TrainingSe
         num_draws=num_draws,
         device=device,
     )
+
+
+def setup_warnings(recipe: Recipe, setup: TrainingSetup) -> Iterator[str]:
+    """Yield what makes the selection of an epoch doubtful, one line each."""
+    num_train, num_val = len(setup.frames), len(setup.selection)
+    if recipe.selected_on == "val" and num_val > num_train:
+        yield (
+            f"the epoch is selected on {num_val} validation recordings, more than the {num_train} of training; report "
+            "last_epoch_test_accuracy beside test_accuracy, or set train.select=last"
+        )
 
 
 def _epoch_size(recipe: Recipe, num_samples: int, cache: Path) -> tuple[int, int]:

@@ -77,6 +77,7 @@ def test_table_says_what_the_runs_say(whole):
         result = RunFolder(comparison.out / row["path"]).read_result()
         assert float(row["test_accuracy"]) == result["test_accuracy"]
         assert float(row["last_epoch_accuracy"]) == result["last_epoch_val_accuracy"]
+        assert float(row["last_epoch_test_accuracy"]) == result["last_epoch_test_accuracy"]
         assert int(row["seed"]) == result["seed"]
         assert int(row["num_train"]) == result["num_train"] == (100 if row["event_share"] == "1.0" else 30)
         assert (row["status"], row["optimistic"], row["selected_on"]) == ("finished", "false", "val")
@@ -99,7 +100,8 @@ def uneven(whole, tmp_path):
         recipe, folder = row.run.recipe, tmp_path / row.run.folder.relative_to(whole[0].out)
         accuracy = ACCURACIES[recipe.name, recipe.data.event_share][recipe.seed - 3]
         run = dataclasses.replace(row.run, folder=folder)
-        rows.append(dataclasses.replace(row, run=run, result=row.result | {"test_accuracy": accuracy}))
+        result = row.result | {"test_accuracy": accuracy, "last_epoch_test_accuracy": accuracy - 0.25}
+        rows.append(dataclasses.replace(row, run=run, result=result))
     return comparison, rows, group_rows(rows)
 
 
@@ -122,11 +124,14 @@ def test_summary_against_hand_values(uneven):
         assert (line["n"], line["num_pairs"], line["baseline"]) == ("2", "2", "tiny_event_only")
     base = lines["tiny_event_only", "1.0"]
     assert (float(base["mean_test_accuracy"]), base["mean_difference"], base["baseline"]) == (0.85, "", "")
+    ends = [lines["tiny", "1.0"][f"{name}_last_epoch_test_accuracy"] for name in ("mean", "sd")]
+    assert [float(end) for end in ends] == pytest.approx([0.55, 0.1414214], abs=1e-6)
     text = list(comparison_lines(groups))
-    assert text[1] == "  tiny_event_only               30%  2     55.0 ± 7.1  baseline"
-    assert text[4] == "  tiny                         100%  2    80.0 ± 14.1  -5.0 [-68.5, +58.5]"
+    assert text[1] == "  tiny_event_only         30%  2   55.0 ± 7.1  30.0 ± 7.1  baseline"
+    assert text[4] == "  tiny                   100%  2  80.0 ± 14.1 55.0 ± 14.1  -5.0 [-68.5, +58.5]"
     page = Page((comparison.out / "report.html").read_text(encoding="utf-8")).text
     assert "+20.00 +10.00 +15.00 \u221248.53 to +78.53" in page
+    assert "80.00 % 14.14 55.00 % 14.14" in page
 
 
 def test_figure_is_a_picture_of_lines(uneven):

@@ -1,16 +1,20 @@
 import csv
+import shutil
 import sys
 
 import pytest
 from PIL import Image
 
 from tmkt_train.errors import RunError
+from tmkt_train.experiments.final_test import read_test
 from tmkt_train.experiments.plan import RunOptions
-from tmkt_train.experiments.sweep import Trial, best_trial, plan_sweep, sweep_notes
+from tmkt_train.experiments.sweep import Trial, best_trial, plan_sweep, plan_trial, sweep_notes
 from tmkt_train.experiments.sweep_report import write_sweep
+from tmkt_train.training.result import evaluate_both
 
 from ..report.pages import Page
-from .conftest import plan
+from ..training.test_run import alter_recording, rows_of
+from .conftest import plan, run
 
 
 def read_csv(path):
@@ -64,6 +68,34 @@ def test_sweep_never_selects_on_test(recipe, tiny_cache, tmp_path):
         RunError, match=r"kt-paper has no validation split, and a sweep never selects on test; add --set"
     ):
         plan_sweep(str(recipe), ["mix.ratio=0:1"], RunOptions(("data.protocol=kt-paper",), tiny_cache, tmp_path))
+
+
+def test_trials_read_no_test_recording(recipe, tiny_cache, tmp_path):
+    cache = tmp_path / "cache.h5"
+    shutil.copy(tiny_cache, cache)
+    for row in rows_of(cache, "test"):
+        alter_recording(cache, row)
+    trials = run(plan(recipe, cache, tmp_path / "out", "mix.ratio=0.1,0.9", is_grid=True))
+    assert [trial.problem for trial in trials] == [None, None]
+    assert all(0 < trial.value <= 1 for trial in trials)
+
+
+def test_best_trial_is_tested_once_where_it_is_asked_for(grid, recipe, tiny_cache, tmp_path):
+    shutil.copytree(grid[0].out, tmp_path / "out")
+    sweep = plan(recipe, tiny_cache, tmp_path / "out", "mix.ratio=0.1:0.9", num_trials=3, num_seeds=2, is_grid=True)
+    best = best_trial(grid[1])
+    runs = plan_trial(sweep, best.number - 1, best.values)
+    assert [run.result()["test_accuracy"] for run in runs] == [None, None]
+    found = read_test(sweep, best)
+    for planned in runs:
+        selected, last = evaluate_both(planned.folder)
+        assert found[planned.recipe.seed] == (selected.accuracy, last.accuracy)
+        (planned.folder / "best.pt").unlink()
+    assert read_test(sweep, best) == found
+    assert len(list(sweep.out.rglob("test.json"))) == 1
+    next(sweep.out.rglob("test.json")).write_text("[]")
+    with pytest.raises(RunError, match=r"test\.json: found .*, expected accuracies by seed; remove it"):
+        read_test(sweep, best)
 
 
 def test_grid_takes_one_key_and_two_trials(recipe, tiny_cache, tmp_path):
