@@ -17,7 +17,7 @@ def test_all_mistakes_come_at_once_each_with_file_and_key(tmp_path):
         f"{path}: train.batch_size: found nothing, expected a whole number of 1 or more",
         (
             f"{path}: train.bach_size: found an unknown key, expected one of epochs, image_epochs, steps_per_epoch, "
-            "batch_size, sampler, drop_last, crop_padding, flip, rotation, eval_batch_size, device, precision, "
+            "batch_size, sampler, drop_last, crop_padding, flip, rotation, select, final_split, eval_batch_size, device, precision, "
             "num_threads; did you mean batch_size?"
         ),
     ]
