@@ -19,7 +19,7 @@ Surrogate = Literal["triangle", "rectangle"]
 Computed = Literal["kernels", "plain"]
 """Who computed a layer: kernels that fuse several layers, or the layer itself."""
 
-MethodName = Literal["event-only", "fine-tune", "kt", "kt+tsm", "tmkt"]
+MethodName = Literal["event-only", "images-only", "fine-tune", "kt", "kt+tsm", "tmkt"]
 SlideSchedule = Literal["off", "cubic", "step"]
 MixSchedule = Literal["constant", "linear", "cubic"]
 MixDistribution = Literal["sequential", "renormalised"]

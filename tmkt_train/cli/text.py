@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tmkt_train.experiments.table import GroupRow
+    from tmkt_train.recipe.recipe import Recipe
     from tmkt_train.report.statistics import Spread
     from tmkt_train.training.progress import EpochDone, Started
 
@@ -16,15 +17,15 @@ _NAME = 20
 def started_lines(started: Started) -> Iterator[str]:
     """Yield what a run will do, one line per fact."""
     recipe = started.recipe
-    optim, train = recipe.optim, recipe.train
+    train = recipe.train
     rows = [
         ("run", str(started.run)),
         ("method", f"{recipe.method.name} with {recipe.model.backbone}, {started.num_parameters:,} parameters"),
         ("cache", str(started.cache)),
         ("train", f"{started.num_train:,} recordings of {started.num_classes} classes of {recipe.data.dataset}"),
         ("select", _selection(started)),
-        ("epochs", f"{train.epochs} of {started.batches_per_epoch} steps of {train.batch_size}"),
-        ("learning rate", f"{optim.learning_rate:g} (effective), {optim.schedule}"),
+        ("epochs", f"{_stages(recipe)} of {started.batches_per_epoch} steps of {train.batch_size}"),
+        ("learning rate", f"{_rates(recipe)} (effective), {recipe.optim.schedule}"),
         ("device", started.device),
     ]
     if started.first_epoch or started.first_batch:
@@ -33,6 +34,16 @@ def started_lines(started: Started) -> Iterator[str]:
         rows.append(("optimistic", recipe.optimism))
     yield from (f"  {name:<17} {value}" for name, value in rows)
     yield from (f"note: {note}" for note in started.notes)
+
+
+def _stages(recipe: Recipe) -> str:
+    epochs = str(recipe.train.epochs)
+    return f"{recipe.image_epochs} on images, then {epochs}" if recipe.image_epochs else epochs
+
+
+def _rates(recipe: Recipe) -> str:
+    first, second = recipe.optim.learning_rate, recipe.optim.second_stage_learning_rate
+    return f"{first:g}, then {second:g}" if recipe.image_epochs and second != "auto" else f"{first:g}"
 
 
 def _selection(started: Started) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tmkt_train.choices import MethodName
+from tmkt_train.choices import MethodName, Stream
 from tmkt_train.data.batches import Batch
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.errors import RunError
@@ -83,48 +83,56 @@ class Method(nn.Module):
 
 
 class SingleStream(Method):
-    """One stream at a time and its classification: some epochs on images, if any, then on events.
+    """One stream at a time and its classification: some epochs on images, if any, then on `stream`.
 
-    Both go through one head. The run starts the epochs on events with a fresh optimizer and learning rate.
+    Both go through one head. The run starts the second stage with a fresh optimizer and learning rate.
     """
 
-    def __init__(self, loss: LossTable, image_epochs: int = 0) -> None:
+    def __init__(self, loss: LossTable, image_epochs: int = 0, stream: Stream = "event") -> None:
         super().__init__()
         self.loss = loss
         self.image_epochs = image_epochs
+        self.stream = stream
 
     def draw(self, keys: DrawKeys, progress: float) -> BatchDraws:  # noqa: ARG002
         """Choose the stream that the epoch is for."""
-        return BatchDraws("image" if keys.epoch < self.image_epochs else "event")
+        return BatchDraws("image" if keys.epoch < self.image_epochs else self.stream)
 
     def compute(self, model: SpikingNetwork, batch: Batch, draws: BatchDraws) -> Objective:
         """Run that stream."""
-        frames = _images_of(batch) if draws.phase == "image" else batch.events
-        output = model(frames, head="event")
+        if draws.phase == "image":
+            return _learn_images(model, batch, self.loss)
+        output = model(batch.events, head="event")
         loss = classification_losses(output.logits, batch.labels, self.loss).mean()
-        return Objective(loss, {f"{draws.phase}_classification": loss}, {}, output.logits)
+        return Objective(loss, {"event_classification": loss}, {}, output.logits)
 
 
 class TwoStreams(Method):
     """A mixed stream with the image head beside an event stream with the event head.
 
-    Owns what exists only in training: the auxiliary heads and the coefficients of alignment and event loss.
+    Owns what exists only in training: the auxiliary heads and the coefficients of alignment and event loss. Some
+    epochs on images alone, if any, come first; the run starts the others with a fresh optimizer and learning rate.
     """
 
-    def __init__(self, loss: LossTable, mixer: Mixer, feature_size: int) -> None:
+    def __init__(self, loss: LossTable, mixer: Mixer, feature_size: int, image_epochs: int = 0) -> None:
         super().__init__()
+        self.image_epochs = image_epochs
         self.loss = loss
         self.mixer = mixer
         self.heads = AuxiliaryHeads(feature_size) if loss.modality or loss.ratio else None
         self.coefficients = RegularizationCoefficients(mixer.num_time_steps, loss.coefficients, loss.coefficient)
 
     def draw(self, keys: DrawKeys, progress: float) -> BatchDraws:
-        """Draw the replacement points."""
+        """Draw the replacement points; none in the epochs on images."""
+        if keys.epoch < self.image_epochs:
+            return BatchDraws("image")
         points = torch.from_numpy(self.mixer.points(keys, progress))
         return BatchDraws("both", points, {"mix_ratio": self.mixer.ratio(progress)})
 
     def compute(self, model: SpikingNetwork, batch: Batch, draws: BatchDraws) -> Objective:
         """Mix, run both streams, and weigh the terms."""
+        if draws.phase == "image":
+            return _learn_images(model, batch, self.loss)
         if draws.points is None:
             raise RunError("batch: found no replacement points, expected those that the method draws")
         mixed = mix(_images_of(batch), batch.events, draws.points)
@@ -209,18 +217,29 @@ def build_method(
         loss: Weights of the terms; `kt` and `kt+tsm` leave modality and ratio out.
         mixer: Draw of the replacement points.
         feature_size: Width of the feature before the class head.
-        image_epochs: Epochs on images alone, for `fine-tune`.
+        image_epochs: Epochs on images alone before the others, for methods with images.
     """
     match name:
         case "event-only":
             return SingleStream(loss)
+        case "images-only":
+            return SingleStream(loss, stream="image")
         case "fine-tune":
             return SingleStream(loss, image_epochs)
         case "kt" | "kt+tsm":
             loss = loss.model_copy(update={"modality": 0.0, "ratio": 0.0})
         case "tmkt":
             pass
-    return TwoStreams(loss, mixer, feature_size)
+    return TwoStreams(loss, mixer, feature_size, image_epochs)
+
+
+def _learn_images(model: SpikingNetwork, batch: Batch, loss_table: LossTable) -> Objective:
+    """Classify the images with each head, so that no head is fresh in the second stage (choice)."""
+    output = model(_images_of(batch), head="image")
+    logits = [output.logits] if model.image_head is None else [output.logits, model.event_head(output.features)]
+    losses = [classification_losses(each, batch.labels, loss_table).mean() for each in logits]
+    loss = torch.stack(losses).mean() if len(losses) > 1 else losses[0]
+    return Objective(loss, {"image_classification": loss}, {}, output.logits)
 
 
 def _images_of(batch: Batch) -> Tensor:

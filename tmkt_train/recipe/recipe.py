@@ -37,13 +37,15 @@ _TWO_STREAMS = (
 )
 _MIXUP = ("mix.time_step", "mix.ratio", "mix.end_ratio", "mix.schedule", "mix.law")
 _PERCEPTION = ("loss.modality", "loss.ratio")
-_TWO_STAGES = ("train.image_epochs",)
+_TWO_STAGES = ("train.image_epochs", "optim.second_stage_learning_rate")
+_AUGMENTATION = ("train.crop_padding", "train.flip", "train.rotation")
 _UNUSED: dict[str, tuple[str, ...]] = {
     "event-only": (*_IMAGES, *_TWO_STREAMS, *_MIXUP, *_PERCEPTION, *_TWO_STAGES),
+    "images-only": (*_TWO_STREAMS, *_MIXUP, *_PERCEPTION, *_TWO_STAGES, *_AUGMENTATION),
     "fine-tune": (*_TWO_STREAMS, *_MIXUP, *_PERCEPTION),
-    "kt": (*_MIXUP, *_PERCEPTION, *_TWO_STAGES),
-    "kt+tsm": (*_PERCEPTION, *_TWO_STAGES),
-    "tmkt": _TWO_STAGES,
+    "kt": (*_MIXUP, *_PERCEPTION),
+    "kt+tsm": _PERCEPTION,
+    "tmkt": (),
 }
 """Prefixes of the keys that a method does not use."""
 
@@ -97,11 +99,12 @@ class Recipe(Table):
 
     @property
     def image_epochs(self) -> int:
-        """Epochs on images only, before those on events."""
-        if self.method.name != "fine-tune":
+        """Epochs on images only, before those of the method; 0 for `images-only`, whose method they are."""
+        if not self.uses("train.image_epochs"):
             return 0
-        chosen = self.train.image_epochs
-        return self.train.epochs if chosen == "auto" else chosen
+        if self.train.image_epochs != "auto":
+            return self.train.image_epochs
+        return self.train.epochs if self.method.name == "fine-tune" else 0
 
     @property
     def num_epochs(self) -> int:
@@ -164,6 +167,12 @@ class Recipe(Table):
             yield (
                 "loss.alignment is 0 but loss.coefficients is learned: with nothing to balance, they only reduce the "
                 "weight of the event loss; set loss.coefficients=off"
+            )
+        rate = self.optim.second_stage_learning_rate
+        if rate != "auto" and self.uses("train.image_epochs") and not self.image_epochs:
+            yield (
+                f"optim.second_stage_learning_rate is {rate} but there is one stage only: train.image_epochs = 'auto' "
+                f"is none in {self.method.name}; set train.image_epochs"
             )
 
 
@@ -263,9 +272,11 @@ def _check_final(train: TrainTable, data: DataTable) -> Iterator[str]:
 
 
 def _check_optim(optim: OptimTable) -> Iterator[str]:
-    if optim.schedule == "cosine" and optim.min_learning_rate > optim.learning_rate:
-        limit = f"at most optim.learning_rate = {optim.learning_rate}"
-        yield f"optim.min_learning_rate: found {optim.min_learning_rate}, expected {limit}"
+    for name in ("learning_rate", "second_stage_learning_rate"):
+        rate = getattr(optim, name)
+        if optim.schedule == "cosine" and rate != "auto" and optim.min_learning_rate > rate:
+            limit = f"at most optim.{name} = {rate}"
+            yield f"optim.min_learning_rate: found {optim.min_learning_rate}, expected {limit}"
     if not all(0 <= beta < 1 for beta in optim.betas):
         yield f"optim.betas: found {list(optim.betas)}, expected two numbers from 0 to below 1"
     if optim.schedule == "step" and not optim.step_epochs:

@@ -153,13 +153,13 @@ class MethodTable(Table):
     """What is trained."""
 
     name: choices.MethodName = key(source=TMKT)
-    """event-only: the event stream only; fine-tune: images first, then events; kt: image sequences slide into events,
-    sample by sample, aligned with the event stream; kt+tsm: kt with time-step mixup; tmkt: time-step mixup with
-    modality guidance and ratio perception."""
+    """event-only: the event stream only; images-only: images only, evaluated on events; fine-tune: images first, then
+    events; kt: image sequences slide into events, sample by sample, aligned with the event stream; kt+tsm: kt with
+    time-step mixup; tmkt: time-step mixup with modality guidance and ratio perception."""
 
 
 class MixTable(Table):
-    """How the image stream is mixed. Unused by event-only and fine-tune; kt uses only `slide`."""
+    """How the image stream is mixed. Unused by event-only, images-only and fine-tune; kt uses only `slide`."""
 
     time_step: bool = key(True, TMKT)
     """Time-step mixup: image frames first, event frames from a step on."""
@@ -212,6 +212,8 @@ class OptimTable(Table):
     """Optimizer."""
     learning_rate: float = key(source=KT_INFERRED, gt=0, le=1e30)
     """Peak learning rate, not rescaled by the batch size. KT: 5e-3 * batch / 1024."""
+    second_stage_learning_rate: Annotated[float, Field(gt=0, le=1e30)] | choices.Auto = key("auto")
+    """Peak learning rate of the epochs after image_epochs; auto: learning_rate."""
     min_learning_rate: float = key(1e-5, KT_INFERRED, ge=0)
     """Learning rate at the end of the cosine."""
     schedule: choices.LearningRateSchedule = key("cosine", KT_INFERRED)
@@ -236,7 +238,8 @@ class TrainTable(Table):
     epochs: int = key(source=KT_INFERRED, unit="epochs", ge=1)
     """Passes over the training split."""
     image_epochs: Annotated[int, Field(ge=1)] | choices.Auto = key("auto", unit="epochs")
-    """Epochs on images before those on events, used by fine-tune; auto: as many as `epochs`."""
+    """Epochs on images before those of the method, with an optimizer and a schedule of their own; auto: as many as
+    `epochs` in fine-tune, none in kt, kt+tsm and tmkt."""
     steps_per_epoch: Annotated[int, Field(ge=1, le=10**6)] | choices.Auto = key("auto", unit="batches")
     """Batches per epoch, regardless of the number of recordings; auto: one pass over the training split."""
     batch_size: int = key(source=KT_INFERRED, unit="samples", ge=1)

@@ -51,7 +51,9 @@ def gather_diagnostics(
     }
     if isinstance(setup.method, TwoStreams):
         arrays["replacement_histogram"] = _replacement_histogram(recipe, setup, setup.method.mixer)
-        arrays["ratio_history"] = np.array([row["realised_ratio"] for row in rows], dtype=np.float32)
+        arrays["ratio_history"] = np.array(
+            [row["realised_ratio"] for row in rows[recipe.image_epochs :]], dtype=np.float32
+        )
     return arrays, warnings
 
 
@@ -103,14 +105,15 @@ def _activity(recipe: Recipe, setup: TrainingSetup) -> Arrays:
 def _replacement_histogram(recipe: Recipe, setup: TrainingSetup, mixer: Mixer) -> NDArray[np.int64]:
     """Draw the replacement points of the last epoch again: counts of t* = 1 to T and never, shape (T + 1,)."""
     train, frames = recipe.train, setup.frames
-    epoch = train.epochs - 1
+    epoch = recipe.num_epochs - 1
     order = epoch_order(
         frames.uids, frames.labels, seed=recipe.seed, epoch=epoch, sampler=train.sampler, num_draws=setup.num_draws
     )
     counts = np.zeros(mixer.num_time_steps + 1, dtype=np.int64)
     slices = batch_slices(len(order.indices), train.batch_size, drop_last=train.drop_last)
     for number, rows in enumerate(slices):
-        progress = (epoch * setup.batches_per_epoch + number) / (train.epochs * setup.batches_per_epoch)
+        done = (train.epochs - 1) * setup.batches_per_epoch + number
+        progress = done / (train.epochs * setup.batches_per_epoch)
         keys = DrawKeys(recipe.seed, epoch, frames.uids[order.indices[rows]], order.occurrences[rows])
         counts += np.bincount(mixer.points(keys, progress) - 1, minlength=mixer.num_time_steps + 1)
     return counts

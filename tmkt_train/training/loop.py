@@ -46,6 +46,7 @@ def train_one_epoch(
     batches: Iterable[Batch],
     *,
     num_epochs: int,
+    first_epoch: int = 0,
     check_every: int = 1,
 ) -> Generator[int, None, None]:
     """Train on the batches of one epoch; stop between any two batches by closing the generator.
@@ -54,7 +55,8 @@ def train_one_epoch(
         iteration: Trains on a batch; the optimizer of its setup has the learning rate of this epoch.
         state: Training state at the first batch; updated after each batch.
         batches: Batches of the epoch, from number `state.batch` on.
-        num_epochs: Epochs of the training.
+        num_epochs: Epochs over which the mixing progresses.
+        first_epoch: The first of them; the progress is 0 before.
         check_every: Batches between two checks of the loss; a check waits for the GPU.
 
     Yields:
@@ -68,7 +70,8 @@ def train_one_epoch(
     setup.model.train()
     setup.method.train()
     for number, batch in enumerate(batches, start=state.batch):
-        progress = (state.epoch * num_batches + number) / (num_epochs * num_batches)
+        done = (state.epoch - first_epoch) * num_batches + number
+        progress = max(done, 0) / (num_epochs * num_batches)
 
         def check(loss: Tensor, number: int = number) -> None:
             means.watch(number, loss)

@@ -110,8 +110,10 @@ def learning_rate_at(epoch: int, num_epochs: int, optim: OptimTable) -> float:
 
 
 def learning_rate_of(recipe: Recipe, epoch: int) -> float:
-    """Return the learning rate of an epoch of a run; the epochs on images have a schedule of their own."""
-    on_images = recipe.image_epochs
+    """Return the learning rate of an epoch of a run; each of two stages has its own schedule."""
+    on_images, optim = recipe.image_epochs, recipe.optim
     if epoch < on_images:
-        return learning_rate_at(epoch, on_images, recipe.optim)
-    return learning_rate_at(epoch - on_images, recipe.train.epochs, recipe.optim)
+        return learning_rate_at(epoch, on_images, optim)
+    if on_images and optim.second_stage_learning_rate != "auto":
+        optim = optim.model_copy(update={"learning_rate": optim.second_stage_learning_rate})
+    return learning_rate_at(epoch - on_images, recipe.train.epochs, optim)

@@ -204,7 +204,14 @@ class Run:
         plan = EpochPlan(self.recipe.seed, state.epoch, setup.num_draws, state.batch)
         batches = training_batches(setup.train_source, self.recipe.train, plan, setup.device)
         check_every = 1 if setup.device.type == "cpu" else _CHECK_EVERY_ON_GPU
-        steps = train_one_epoch(iteration, state, batches, num_epochs=self.recipe.num_epochs, check_every=check_every)
+        steps = train_one_epoch(
+            iteration,
+            state,
+            batches,
+            num_epochs=self.recipe.train.epochs,
+            first_epoch=self.recipe.image_epochs,
+            check_every=check_every,
+        )
         with closing(batches), closing(steps):
             for batch in steps:
                 stop_if_asked()
@@ -270,7 +277,8 @@ class Run:
         result = result_record(recipe, setup, state, final, environment)
         result |= {"iterations": iteration.description, "computed_by": who_ran(setup.model)}
         if setup.scaler.is_enabled():
-            result["num_skipped_steps"] = result["num_steps"] - count_steps(setup.optimizer)
+            # The optimizer forgets the steps of the first stage.
+            result["num_skipped_steps"] = recipe.train.epochs * setup.batches_per_epoch - count_steps(setup.optimizer)
         folder.drop_previous()
         gather = functools.partial(gather_diagnostics, recipe, setup, final.frames, final.selected, state.rows)
         return write_end(folder, result, gather)

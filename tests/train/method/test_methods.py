@@ -198,6 +198,35 @@ def test_fine_tune_runs_one_stream_of_its_stage(epoch, frames, term):
     assert not list(method.parameters())
 
 
+@pytest.mark.parametrize("epoch", [0, 5])
+def test_images_only_never_runs_events(epoch):
+    model, batch = make_model(separate_heads=False), make_batch(epoch=epoch)
+    objective = make_method(model, "images-only")(model, batch, 0.0)
+    logits = make_model(separate_heads=False)(batch.image).logits
+    torch.testing.assert_close(objective.loss, tet_loss(logits, batch.labels).mean())
+    torch.testing.assert_close(objective.logits, logits)
+    assert set(objective.terms) == {"image_classification"}
+    with pytest.raises(RunError, match="no images"):
+        make_method(model, "images-only")(model, make_batch(with_images=False), 0.0)
+
+
+@pytest.mark.parametrize("name", ["kt", "kt+tsm", "tmkt"])
+def test_warm_start_teaches_both_heads_on_images_and_nothing_else(name):
+    model, batch = make_model(), make_batch(epoch=1)
+    mixer = Mixer(NUM_STEPS, MixTable())
+    method = build_method(name, LossTable(), mixer=mixer, feature_size=model.feature_size, image_epochs=2)
+    objective = method(model, batch, 0.0)
+    other = make_model()
+    losses = [tet_loss(other(batch.image, head=head).logits, batch.labels).mean() for head in ("image", "event")]
+    torch.testing.assert_close(objective.loss, sum(losses) / 2)
+    assert set(objective.terms) == {"image_classification"}
+    assert not {"mix_ratio", "realised_ratio"} & set(objective.metrics)
+    objective.loss.backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+    assert all(parameter.grad is None for parameter in method.parameters())
+    assert "event_classification" in method(model, make_batch(epoch=2), 0.0).terms
+
+
 def test_fine_tune_refuses_a_batch_without_images():
     model = make_model()
     method = build_method(

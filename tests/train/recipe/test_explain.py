@@ -11,14 +11,17 @@ def test_all_mistakes_come_at_once_each_with_file_and_key(tmp_path):
     path = write(tmp_path, "seed = -1\n" + text + "[loss]\nalignment = nan\n")
     assert problems(path) == [
         f"{path}: seed: found -1, expected a whole number of 0 or more",
-        f"{path}: method.name: found 'tkmt', expected one of 'event-only', 'fine-tune', 'kt', 'kt+tsm', 'tmkt'",
+        (
+            f"{path}: method.name: found 'tkmt', expected one of 'event-only', 'images-only', 'fine-tune', 'kt', "
+            "'kt+tsm', 'tmkt'"
+        ),
         f"{path}: loss.alignment: found nan, expected a number of 0 or more",
         f"{path}: train.epochs: found 'ten', expected a whole number of 1 or more",
         f"{path}: train.batch_size: found nothing, expected a whole number of 1 or more",
         (
             f"{path}: train.bach_size: found an unknown key, expected one of epochs, image_epochs, steps_per_epoch, "
-            "batch_size, sampler, drop_last, crop_padding, flip, rotation, select, final_split, eval_batch_size, device, precision, "
-            "num_threads; did you mean batch_size?"
+            "batch_size, sampler, drop_last, crop_padding, flip, rotation, select, final_split, eval_batch_size, "
+            "device, precision, num_threads; did you mean batch_size?"
         ),
     ]
 

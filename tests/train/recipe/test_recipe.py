@@ -54,6 +54,14 @@ def test_cross_field_problems_come_all_at_once(tmp_path):
             "train.image_epochs: found 2, expected more than optim.warmup_epochs = 2; each stage has its own warm-up",
         ),
         (
+            ["method.name=kt", "optim.warmup_epochs=2", "train.image_epochs=1"],
+            "train.image_epochs: found 1, expected more than optim.warmup_epochs = 2; each stage has its own warm-up",
+        ),
+        (
+            ["optim.second_stage_learning_rate=1e-6"],
+            "optim.min_learning_rate: found 1e-05, expected at most optim.second_stage_learning_rate = 1e-06",
+        ),
+        (
             ["loss.classification=mean-logits"],
             (
                 "loss.coefficients: found 'learned', expected 'off' with loss.classification = 'mean-logits', "
@@ -99,6 +107,27 @@ def test_inferred_choices_are_those_that_the_method_uses():
     assert {"mix.ratio = 0.5", "loss.modality = 0.1", "loss.ratio = 0.1", "loss.alignment = 0.5"} <= set(tmkt)
     assert set(event_only) < set(tmkt)
     assert not any(choice.startswith(("mix.", "data.pairing")) for choice in event_only)
+
+
+@pytest.mark.parametrize(
+    ("method", "chosen", "expected"),
+    [
+        ("event-only", 2, 0), ("images-only", 2, 0), ("fine-tune", 2, 2), ("kt", 2, 2), ("kt+tsm", 2, 2),
+        ("tmkt", 2, 2), ("fine-tune", "auto", 3), ("kt", "auto", 0), ("tmkt", "auto", 0),
+    ],
+)  # fmt: skip
+def test_epochs_on_images_come_before_those_of_the_method(method, chosen, expected):
+    recipe = make_recipe(method={"name": method}, train__epochs=3, train__image_epochs=chosen)
+    assert (recipe.image_epochs, recipe.num_epochs) == (expected, 3 + expected)
+    assert recipe.uses("train.image_epochs") == (method not in ("event-only", "images-only"))
+
+
+def test_rate_of_a_stage_that_there_is_not_is_warned_about():
+    rate = {"optim__second_stage_learning_rate": 0.001}
+    (warning,) = make_recipe(**rate).warnings()
+    assert warning.startswith("optim.second_stage_learning_rate is 0.001 but there is one stage only")
+    assert list(make_recipe(**rate, train__image_epochs=2).warnings()) == []
+    assert list(make_recipe(**rate, method={"name": "event-only"}).warnings()) == []
 
 
 def test_learned_coefficients_without_alignment_are_warned_about():

@@ -11,7 +11,7 @@ from tmkt_train.recipe.recipe import Recipe, flat_items, recipe_text
 from .conftest import write
 
 FOLDER = Path(__file__).parents[3] / "recipes"
-METHODS = ("event_only", "fine_tune", "kt", "kt_tsm")
+METHODS = ("event_only", "images_only", "fine_tune", "kt", "kt_tsm")
 ABLATIONS = ("no_tsm", "no_cka", "no_mag", "no_mrp", "no_str")
 PROTOCOLS = ("paper", "kt_paper")
 SYSTEMS = {
@@ -30,6 +30,7 @@ SYSTEMS = {
 NAMES = [name for system, variants in SYSTEMS.items() for name in (system, *(f"{system}_{v}" for v in variants))]
 CHANGES = {
     "event_only": {"method.name": "event-only"},
+    "images_only": {"method.name": "images-only"},
     "fine_tune": {"method.name": "fine-tune"},
     "kt": {"method.name": "kt"},
     "kt_tsm": {"method.name": "kt+tsm"},
@@ -47,7 +48,7 @@ CHANGES = {
 
 def test_every_name_is_listed_and_no_recipe_is_broken():
     recipes = {path.name: recipe for path, recipe in list_recipes() if path.file.resolve().parent == FOLDER}
-    assert len(NAMES) == 64
+    assert len(NAMES) == 70
     assert list(recipes) == NAMES
     assert all(isinstance(recipe, Recipe) and recipe.data.dataset in DATASETS for recipe in recipes.values())
 

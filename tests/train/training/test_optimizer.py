@@ -83,7 +83,12 @@ def test_each_stage_of_fine_tune_has_its_own_schedule():
     rates = [learning_rate_of(recipe, epoch) for epoch in range(5)]
     assert rates[:2] == [learning_rate_at(epoch, 2, recipe.optim) for epoch in range(2)]
     assert rates[2:] == [learning_rate_at(epoch, 3, recipe.optim) for epoch in range(3)]
-    plain = make_recipe()
+    other = recipe.model_copy(update={"optim": recipe.optim.model_copy(update={"second_stage_learning_rate": 0.001})})
+    slow = OptimTable.model_validate({**recipe.optim.model_dump(), "learning_rate": 0.001})
+    assert [learning_rate_of(other, epoch) for epoch in range(2)] == rates[:2]
+    assert [learning_rate_of(other, epoch) for epoch in (2, 3, 4)] == [learning_rate_at(e, 3, slow) for e in range(3)]
+    assert learning_rate_of(other, 3) < rates[3]
+    plain = make_recipe(optim__second_stage_learning_rate=0.001)
     assert learning_rate_of(plain, 2) == learning_rate_at(2, 3, plain.optim)
 
 

@@ -173,11 +173,19 @@ def test_stopped_and_resumed_equals_uninterrupted(finished, tiny_cache, tmp_path
 
 @pytest.mark.parametrize(
     ("method", "schedule"),
-    [("tmkt", "linear"), ("event-only", "constant"), ("fine-tune", "constant"), ("kt+tsm", "constant")],
+    [
+        ("tmkt", "linear"),
+        ("event-only", "constant"),
+        ("fine-tune", "constant"),
+        ("kt+tsm", "constant"),
+        ("kt+tsm after images", "cubic"),
+    ],
 )
 def test_stopped_at_every_step_equals_uninterrupted(tiny_cache, tmp_path, method, schedule):
+    method, *warm = method.split(" after ")
     recipe = make_recipe(
         method={"name": method}, train__epochs=2, train__sampler="shuffled", mix__schedule=schedule,
+        train__image_epochs=2 if warm else "auto",
         data__image_encoding="poisson", model__batch_norm="per-step",
     )  # fmt: skip
     train(recipe, tiny_cache, tmp_path / "whole")
@@ -236,6 +244,40 @@ def test_fine_tune_forgets_the_moments_of_the_first_stage(tiny_cache, tmp_path):
             steps.append((progress.epoch, int(state["step"])))
     num = run.setup.batches_per_epoch
     assert [step for _, step in steps] == [*range(1, 2 * num + 1)] * 2
+
+
+def rows_and_arrays(recipe, cache, out):
+    train(recipe, cache, out)
+    with np.load(out / "diagnostics.npz") as arrays:
+        return RunFolder(out).read_metrics()[0], dict(arrays)
+
+
+def test_warm_start_is_the_run_on_images_and_then_mixes_from_the_start(tiny_cache, tmp_path):
+    mix = {"schedule": "cubic", "ratio": 0.2, "end_ratio": 0.8}
+    one_head = {"backbone": "scnn", "batch_norm": "fused", "separate_heads": False}
+    warm = make_recipe(mix=mix, model=one_head, train__epochs=3, train__image_epochs=2)
+    rows, arrays = rows_and_arrays(warm, tiny_cache, tmp_path / "warm")
+    alone = make_recipe(method={"name": "images-only"}, model=one_head, train__epochs=2)
+    images, _ = rows_and_arrays(alone, tiny_cache, tmp_path / "images")
+    names = ("loss_terms", "train_loss", "val_loss", "val_accuracy", "lr")
+    assert [[row[name] for name in names] for row in rows[:2]] == [[row[name] for name in names] for row in images]
+    # The optimizer and the schedules start anew: the warm-up rate, and the ratio of the first batch of all.
+    assert [row["lr"] for row in rows][::2] == [warm.optim.warmup_learning_rate] * 2 + [rows[4]["lr"]]
+    assert not any("mix_ratio" in row or "realised_ratio" in row for row in rows[:2])
+    result = json.loads((tmp_path / "warm" / "result.json").read_text())
+    sizes = [24] * (result["num_train"] // 24) + [result["num_train"] % 24]
+    batches = len(sizes)
+    for epoch, row in enumerate(rows[2:]):
+        ratios = [0.2 + 0.6 * ((epoch * batches + n) / (3 * batches)) ** 3 for n in range(batches)]
+        assert row["mix_ratio"] == pytest.approx(np.average(ratios, weights=sizes))
+    # What the histogram draws again is what the last epoch was trained on.
+    counts = arrays["replacement_histogram"]
+    assert (counts * np.arange(4, -1, -1)).sum() / 4 / counts.sum() == pytest.approx(rows[4]["realised_ratio"])
+    assert counts.sum() == result["num_train"]
+    assert arrays["ratio_history"] == pytest.approx([row["realised_ratio"] for row in rows[2:]])
+    assert (result["epochs"], result["image_epochs"], result["best_epoch"] >= 2) == (5, 2, True)
+    result = json.loads((tmp_path / "images" / "result.json").read_text())
+    assert (result["epochs"], result["image_epochs"], result["num_steps"]) == (2, 0, 2 * batches)
 
 
 def test_steps_per_epoch_do_not_depend_on_the_recordings(tiny_cache, tmp_path):
