@@ -39,8 +39,8 @@ def gather_diagnostics(
 ) -> tuple[Arrays, list[str]]:
     """Compute the arrays of the report after training.
 
-    The setup has the selected weights, `evaluation` is theirs on `frames`, the split of the final evaluation; `rows` are
-    the metrics by epoch. Returns the arrays by name, and warnings about what is missing, one line each.
+    The setup has the selected weights, `evaluation` is theirs on `frames`, the split of the final evaluation; `rows`
+    are the metrics by epoch. Returns the arrays by name, and warnings about what is missing, one line each.
     """
     strips, warnings = _strips(recipe, setup, frames, evaluation)
     arrays: Arrays = {
