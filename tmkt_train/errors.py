@@ -10,10 +10,9 @@ from tmkt_data.errors import TmktError
 
 
 class RecipeError(TmktError):
-    """A recipe that cannot be found, read or validated; lists every mistake, one line each.
+    """A recipe that cannot be found, read or validated.
 
-    Attributes:
-        problems: The mistakes, one line each, `file: key.path: found ..., expected ...`.
+    `problems` are all mistakes, one line each, `file: key.path: found ..., expected ...`.
 
     Example:
         >>> print(RecipeError(["a.toml: seed: found -1, expected 0 or more", "a.toml: name: found nothing"]))

@@ -81,13 +81,7 @@ class StreamedRead(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StreamedFrames:
-    """A split too large for a device: the stored bytes of each batch are copied to it through pinned memory.
-
-    Attributes:
-        frames: The split.
-        device: Where frames are assembled.
-        assembler: Makes frames of the stored bytes.
-    """
+    """A split too large for a device: the stored bytes of each batch are copied to it through pinned memory."""
 
     frames: PairedFrames
     device: torch.device
@@ -132,12 +126,7 @@ def place_frames(frames: PairedFrames, device: torch.device) -> PairedFrames | D
 def encoding_record(source: PairedFrames | DeviceFrames, device: torch.device) -> dict[str, str]:
     """Return what a run records of who encodes its images: on a GPU, encoders that imitate events run on the CPU.
 
-    Args:
-        source: Training split, see `place_frames`.
-        device: Device of the training.
-
-    Returns:
-        `image_frames` and how they are made; empty where the device itself makes them of stored bytes.
+    That is `image_frames` and how they are made; nothing where the device itself makes them of stored bytes.
     """
     frames = source.frames if isinstance(source, DeviceFrames) else source
     is_encoded = frames.image_side is not None and frames.image_side.imitates_events and frames.encoder != "baked"

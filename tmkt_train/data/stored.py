@@ -126,10 +126,7 @@ def read_events(frames: PairedFrames, positions: NDArray[np.int64]) -> Tensor:
 def read_images(frames: PairedFrames, rows: NDArray[np.int64], keys: DrawKeys | None = None) -> Tensor:
     """Read stored images, baked spikes, or what an encoder that imitates events makes; see `FrameStore.images`.
 
-    Args:
-        frames: Their split, with its epoch set.
-        rows: Rows of the images in the cache, shape (B,).
-        keys: Keys of their samples, for encoder `microsaccade`.
+    The epoch of the split is set; `rows` are those of the cache, shape (B,). Encoder `microsaccade` draws by `keys`.
     """
     side = frames.image_side
     if frames.encoder == "baked":

@@ -109,20 +109,11 @@ def few_shot_accuracy(
 def evaluate_few_shot(
     path: Path, *, ways: Sequence[int], shots: Sequence[int], episodes: Episodes, cache: Path | None = None
 ) -> dict[str, Any]:
-    """Evaluate a finished run for every pair of ways and shots, and write `few_shot.json` into its folder.
+    """Evaluate a finished run for every pair of ways and shots; write `few_shot.json` into its folder and return it.
 
     With `data.held_out_classes`, episodes come from all recordings of those classes, which were never trained on.
-    Otherwise, they come from the test split, and the record says that its classes were trained on.
-
-    Args:
-        path: Folder of the run.
-        ways: Classes per episode.
-        shots: Examples per class.
-        episodes: Settings of the episodes.
-        cache: New path of the cache, if it was moved.
-
-    Returns:
-        Content of the file.
+    Otherwise, they come from the test split, and the record says that its classes were trained on. `cache` is the new
+    path of the cache, if it was moved.
 
     Raises:
         RunError: The run is not finished, or has too few classes or recordings.

@@ -24,13 +24,9 @@ WORDS = ("name", "title", "description")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of all runs of an experiment.
+    """Options of all runs of an experiment: `key=value` overrides of the recipe, of which later ones win, and more.
 
-    Attributes:
-        settings: `key=value` overrides of the recipe, later ones win.
-        cache: Cache of every run; None finds the matching one of each recipe.
-        out: Folder of the experiment; None for the default under `runs`.
-        slots: How many runs train at once, and on which GPUs.
+    Without `cache`, each recipe finds the one that matches; without `out`, the folder is the default one under `runs`.
     """
 
     settings: tuple[str, ...] = ()

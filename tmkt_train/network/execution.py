@@ -27,11 +27,8 @@ def run_stage(stage: Stage, signal: Signal, *, plain: bool = False) -> Signal:
     call the layers, so a stage with a forward or backward hook on one of its layers, or with a global module hook, runs
     its plain layers. The results are the same up to rounding. `who_ran` reports what computed each layer.
 
-    Args:
-        stage: The layers.
-        signal: Their input.
-        plain: Always run the plain layers: for double backward, which kernels refuse, and for observers that use no
-            hooks.
+    `plain` always runs the plain layers: for double backward, which kernels refuse, and for observers that use no
+    hooks.
     """
     kernels = None if plain or _has_hooks(stage) else _kernels(signal.values.device.type)
     found = None if kernels is None else kernels(stage, signal)

@@ -17,12 +17,9 @@ _NO_BOUND = 1e15
 
 
 class Layer(NamedTuple):
-    """The tables of one file, or of one variant in it.
+    """The tables of one file, or of one variant in it, as written.
 
-    Attributes:
-        place: Prefix of its keys in messages: `x.toml: `, or `x.toml: variants.kt.`.
-        tables: The tables as written.
-        variant: Name of the variant; empty for the file itself.
+    `place` is the prefix of its keys in messages: `x.toml: `, or `x.toml: variants.kt.`.
     """
 
     place: str
@@ -37,18 +34,10 @@ class Layer(NamedTuple):
 def explain(
     error: ValidationError, tables: dict[str, Any], layers: Sequence[Layer], overridden: Sequence[str] = ()
 ) -> list[str]:
-    """Turn the errors of a validation into lines `place: key: found ..., expected ...`.
+    """Turn the errors of a validation into lines `place: key: found ..., expected ...`, in the order of the recipe.
 
-    Cross-field problems are included if the tables involved are valid.
-
-    Args:
-        error: The error of pydantic.
-        tables: The tables that were validated.
-        layers: The layers they were merged from, lowest first.
-        overridden: Dotted keys that came from `--set`.
-
-    Returns:
-        One line for each mistake, in the order of the recipe.
+    The tables were merged from `layers`, lowest first; the dotted keys `overridden` came from `--set`. Cross-field
+    problems are included if the tables involved are valid.
     """
     accepted = accepted_values()
     lines: dict[str, str] = {}

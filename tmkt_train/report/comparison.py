@@ -9,7 +9,7 @@ from tmkt_train.report.figures.bars import dot_chart
 from tmkt_train.report.figures.drawing import About, Drawing
 from tmkt_train.report.palette import SERIES
 from tmkt_train.report.statistics import spread
-from tmkt_train.training.record import RunRecord, flatten
+from tmkt_train.training.record import RunRecord, differing_keys, flatten
 
 _NO_SETTING = frozenset(
     ("seed", "title", "description", "method.name", "train.device", "train.num_threads", "train.eval_batch_size")
@@ -46,7 +46,8 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
     families: dict[str, list[RunRecord]] = {}
     for run in runs:
         families.setdefault(run.title, []).append(run)
-    keys = dict.fromkeys(key for family in families.values() for key in _differing(family))
+    recipes = ([run.recipe for run in family] for family in families.values())
+    keys = dict.fromkeys(key for family in recipes for key in differing_keys(family) if key not in _NO_SETTING)
     leaves = [key.rpartition(".")[2] for key in keys]
     names = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)}
     groups: dict[str, list[RunRecord]] = {}
@@ -55,18 +56,6 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
         shown = (f"{names[key]} = {settings[key]}" for key in keys if key in settings)
         groups.setdefault(" · ".join([run.title, run.method, *shown]), []).append(run)
     return [Group(name, members[0].method, tuple(members)) for name, members in groups.items()]
-
-
-def _differing(family: Sequence[RunRecord]) -> list[str]:
-    all_settings = [dict(flatten(run.recipe)) for run in family]
-    keys = dict.fromkeys(key for settings in all_settings for key in settings)
-    missing = object()
-    return [
-        key
-        for key in keys
-        if key not in _NO_SETTING
-        and any(settings.get(key, missing) != all_settings[0].get(key, missing) for settings in all_settings[1:])
-    ]
 
 
 def differ(runs: Sequence[RunRecord], key: str) -> bool:

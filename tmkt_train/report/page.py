@@ -40,9 +40,6 @@ def write_report(run_dirs: Sequence[Path], out: Path, *, figures: Path | None = 
         out: File to write, atomically.
         figures: Folder for the figures as PDF and PNG files; None writes no such files.
 
-    Returns:
-        `out`.
-
     Raises:
         RunError: No folder is given, one is no run or is damaged, or a file cannot be written.
     """

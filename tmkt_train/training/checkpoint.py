@@ -23,7 +23,7 @@ from tmkt_train.errors import NonFiniteError, RecipeError, RunError
 from tmkt_train.recipe.load import parse_toml
 from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.folder import RunFolder
-from tmkt_train.training.record import flatten
+from tmkt_train.training.record import differing_keys
 from tmkt_train.training.setup import TrainingSetup
 from tmkt_train.training.state import TrainingState
 
@@ -187,7 +187,5 @@ def _changed_keys(folder: RunFolder, now: Mapping[str, Any]) -> list[str]:
             before = parse_toml(str(load_checkpoint(path)["recipe"]), str(path))
         except (RunError, RecipeError, KeyError, ValueError):
             continue
-        here, there = dict(flatten(now)), dict(flatten(before))
-        missing = object()
-        return [key for key in there | here if here.get(key, missing) != there.get(key, missing)]
+        return differing_keys([before, now])
     return []

@@ -204,11 +204,7 @@ class RunFolder:
     def restore_metrics(self, rows: Sequence[Row]) -> str | None:
         """Make the metrics those of the checkpoint; lines of epochs after it are removed, as these are trained again.
 
-        Args:
-            rows: The metrics of the finished epochs in the checkpoint.
-
-        Returns:
-            What was wrong with the lines of these epochs; None if they were whole.
+        Returns what was wrong with the lines of these epochs; None if they were whole.
 
         Raises:
             RunError: The file cannot be read or written.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,10 @@ _NOTHING: Record = {}
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run, as read from its files.
+    """One run, as read from its files: the tables of the resolved recipe and its text, one record per finished epoch.
 
-    Attributes:
-        path: The folder.
-        recipe: The tables of the resolved recipe.
-        recipe_text: The same, as written.
-        environment: Versions and machine; empty if the file is missing.
-        epochs: One record per finished epoch.
-        result: The result; None for an unfinished run.
-        diagnostics: Arrays of the evaluation; empty if the file is missing.
-        is_cut: Whether a truncated last line of the metrics was ignored.
+    `environment` and `diagnostics` are empty if their file is missing; `result` is None for an unfinished run. `is_cut`
+    says that a truncated last line of the metrics was ignored.
     """
 
     path: Path
@@ -128,6 +121,14 @@ def flatten(record: Record, prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in record.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
+
+
+def differing_keys(records: Sequence[Record]) -> list[str]:
+    """Return the dotted keys that records do not have in common with one value, in the order in which they appear."""
+    flat = [dict(flatten(record)) for record in records]
+    missing = object()
+    keys = dict.fromkeys(key for values in flat for key in values)
+    return [key for key in keys if any(values.get(key, missing) != flat[0].get(key, missing) for values in flat[1:])]
 
 
 def read_run(path: Path) -> RunRecord:

@@ -207,18 +207,11 @@ def _pair_report(recipe: Recipe, frames: PairedFrames) -> tuple[dict[str, Any], 
 def write_end(
     folder: RunFolder, result: dict[str, Any], diagnostics: Callable[[], tuple[Arrays, list[str]]]
 ) -> dict[str, Any]:
-    """Write the result, then the diagnostics; an error in making them becomes a warning of the result.
+    """Write the result, then the diagnostics; an error in making them becomes a warning of the result that is returned.
 
     A process that dies in between, or finds no space, is told by a result without diagnostics. They are made once more,
-    and a second failure is a warning of the result, too.
-
-    Args:
-        folder: The run.
-        result: The content of result.json.
-        diagnostics: Returns the arrays of the report, and warnings about what is missing.
-
-    Returns:
-        The result, with these warnings.
+    and a second failure is a warning of the result, too. `diagnostics` returns the arrays, and warnings about what is
+    missing.
 
     Raises:
         RunError: A file cannot be written; what is missing is written by the next start.
