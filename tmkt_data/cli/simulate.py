@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import FILE, SENSOR, fail, kept_when_stopped, progress_bar, say
+from tmkt_data.cli.console import FILE, SENSOR, fail, kept_when_stopped, print_rows, progress_bar, say
 from tmkt_data.errors import counted
 
 if TYPE_CHECKING:
     from tmkt_data.datasets.simulated import RecordedCamera
     from tmkt_data.datasets.simulated_source import Recorded
+    from tmkt_data.events.events import SensorSize
     from tmkt_data.simulate.camera import CameraSettings
+    from tmkt_data.simulate.closeness import Closeness
 
 _MAX_PROBLEMS = 10
 _FOLDER = click.Path(path_type=Path)
@@ -27,7 +29,9 @@ _FOLDER = click.Path(path_type=Path)
 @click.command()
 @click.argument("images", type=_FOLDER)
 @click.argument("out", type=_FOLDER)
-@click.option("--sensor", type=SENSOR, default="240x180", metavar="WxH", show_default=True, help="Size of the sensor.")
+@click.option(
+    "--sensor", type=SENSOR, metavar="WxH", help="Size of the sensor.  [default: that of --like, else 240x180]"
+)
 @click.option(
     "--format",
     "suffix",
@@ -37,6 +41,12 @@ _FOLDER = click.Path(path_type=Path)
     help="Format of the recordings; bin and bs2 are ATIS, as N-MNIST and N-Caltech101.",
 )
 @click.option("--camera", type=FILE, help="TOML file with values of the camera, such as simulate.toml of an OUT.")
+@click.option(
+    "--like",
+    type=_FOLDER,
+    metavar="DIR",
+    help="Fit the camera to the real recordings in DIR, a folder with N-MNIST, N-Caltech101 or as for prepare folder.",
+)
 @click.option("--path", "path_name", metavar="NAME|FILE", help="saccades | random-walk | jitter | a TOML file.")
 @click.option(
     "--set", "values", multiple=True, metavar="NAME=VALUE", help="A value of the camera, as in simulate.toml."
@@ -58,10 +68,14 @@ def simulate(images: Path, out: Path, **options: Any) -> None:
     IMAGES holds class folders of images, or images of one class. Run the same command again to resume after an
     interruption; the recordings have the same bytes for any number of workers.
     """
-    from tmkt_data.datasets.simulated import RecordedCamera
+    from tmkt_data.datasets.simulated import DEFAULT_SENSOR, RecordedCamera
 
+    settings, size = _settings(options), options["sensor"]
     suffix: Any = f".{options['suffix']}"
-    _simulate(images, out, RecordedCamera(_settings(options), options["sensor"], suffix, options["seed"]), options)
+    if options["like"] is not None:
+        settings, like_size = _fit(settings, options)
+        size = size or like_size
+    _simulate(images, out, RecordedCamera(settings, size or DEFAULT_SENSOR, suffix, options["seed"]), options)
 
 
 def _settings(options: dict[str, Any]) -> CameraSettings:
@@ -72,6 +86,58 @@ def _settings(options: dict[str, Any]) -> CameraSettings:
     if options["path_name"] is not None:
         settings = dataclasses.replace(settings, path=read_path(options["path_name"]))
     return with_values(settings, options["values"])
+
+
+def _fit(settings: CameraSettings, options: dict[str, Any]) -> tuple[CameraSettings, SensorSize]:
+    """Fit a camera to real recordings, and say how close it comes."""
+    from tmkt_data.datasets.known_recordings import read_known
+    from tmkt_data.simulate.fit import CameraFit
+
+    known = read_known(options["like"])
+    width, height = known.sensor_size
+    say(
+        f"fitting to {counted(len(known.fitted), 'recording')} of {known.dataset} ({width} x {height}), "
+        f"{len(known.held_out)} held out"
+    )
+    fit = CameraFit(known.fitted, known.sensor_size, settings, options["seed"], options["workers"])
+    closeness = None
+    with progress_bar() as bar:
+        task = bar.add_task("fit", total=4)
+        for state in fit.run():
+            settings, closeness = state.settings, state.closeness
+            bar.advance(task)
+    if known.held_out:
+        closeness = fit.closeness(settings, known.held_out)
+    print_rows(_fitted_rows(settings))
+    if closeness is not None:
+        say(f"simulated and real recordings of the same {'held-out ' if known.held_out else ''}images")
+        print_rows(_closeness_rows(closeness))
+    return settings, known.sensor_size
+
+
+def _fitted_rows(settings: CameraSettings) -> list[tuple[str, str]]:
+    pixels, path = settings.pixels, settings.path
+    return [
+        ("polarity", "negative of the images" if pixels.negative else "as the images"),
+        ("path", f"{path.kind}, {path.scale:g} of the published length"),
+        ("thresholds", f"ON {pixels.threshold_on:.3f}, OFF {pixels.threshold_off:.3f}"),
+        ("time constant", f"{pixels.time_constant_us:,.0f} us in white"),
+        ("noise", f"{pixels.shot_hz:.2f} Hz in black, leak {pixels.leak_hz:.2f} Hz"),
+    ]
+
+
+def _closeness_rows(found: Closeness) -> list[tuple[str, str]]:
+    ratio = found.simulated_events / found.real_events - 1
+    return [
+        ("events, median", f"{found.simulated_events:,.0f} of {found.real_events:,.0f} ({ratio:+.1%})"),
+        ("share of ON", f"{found.simulated_on:.3f} of {found.real_on:.3f}"),
+        (
+            "events per pixel",
+            f"correlation {found.own_map:.3f} with the own, {found.other_map:.3f} with others",
+        ),
+        ("10 x ON and OFF", f"correlation {found.own_frames:.3f} with the own recording"),
+        ("events per 10 ms", f"correlation {found.profile:.3f}"),
+    ]
 
 
 def _simulate(images: Path, out: Path, camera: RecordedCamera, options: dict[str, Any]) -> None:

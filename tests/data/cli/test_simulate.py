@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 
 import numpy as np
 import pytest
@@ -81,3 +82,19 @@ def test_bad_images_are_named_and_can_be_left_out(images, tmp_path):
     assert "skipped: cat/05.png: no image" in passed.stdout
     assert "wrote 0 recordings" in passed.stdout
     assert "kept 23 earlier" in passed.stdout
+
+
+def test_like_fits_the_camera_to_recordings_and_says_how_close_it_came(images, tmp_path):
+    truth, out = tmp_path / "truth", tmp_path / "out"
+    made = run("simulate", images, truth, "--sensor", "40x30", "--set", "threshold_on=0.3", "--set", "path.scale=0.8")
+    assert made.exit_code == 0
+    result = run("simulate", images, out, "--like", truth, "--workers", 2)
+    assert result.exit_code == 0, result.output
+    assert "fitting to 12 recordings of folder (40 x 30), 12 held out" in result.stdout
+    assert "of the published length" in result.stdout
+    assert "simulated and real recordings of the same held-out images" in result.stdout
+    assert "sensor 40 x 30" in result.stdout
+    settings = tomllib.loads((out / "simulate.toml").read_text())
+    assert settings["threshold_on"] == pytest.approx(0.3, rel=0.2)
+    assert settings["path"]["scale"] == pytest.approx(0.8, abs=0.11)
+    assert "no recordings with their images" in one_line(run("simulate", images, tmp_path / "new", "--like", images))

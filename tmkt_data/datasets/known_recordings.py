@@ -1,0 +1,111 @@
+"""Real recordings with the images that they show, as a simulated camera is fitted to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.datasets.catalogue import Catalogue
+from tmkt_data.datasets.folder import SETTINGS_NAME
+from tmkt_data.datasets.image_reader import Archives, read_pixels
+from tmkt_data.datasets.recording_reader import RecordingReader
+from tmkt_data.datasets.registry import open_catalogue
+from tmkt_data.datasets.source_table import Source
+from tmkt_data.errors import CatalogueError
+from tmkt_data.events.events import Events, SensorSize
+from tmkt_data.images.frames import ImageTarget, frame_of_pixels
+from tmkt_data.sample_ids import rows_of
+from tmkt_data.simulate.fit import KnownRecording
+from tmkt_data.spec import PrepareSpec
+
+MOST_RECORDINGS = 48
+"""Recordings that are read; half of them are held out."""
+_DATASETS = ("nmnist", "ncaltech101", "cepdvs", "nomniglot")
+
+
+class KnownRecordings(NamedTuple):
+    """Recordings of known images, in two halves.
+
+    Attributes:
+        dataset: Name of the dataset that they are of.
+        sensor_size: Width and height of their sensor.
+        fitted: Recordings to fit to.
+        held_out: Recordings to test the fit with; empty where there is only one.
+    """
+
+    dataset: str
+    sensor_size: SensorSize
+    fitted: tuple[KnownRecording, ...]
+    held_out: tuple[KnownRecording, ...]
+
+
+def read_known(folder: Path, most: int = MOST_RECORDINGS) -> KnownRecordings:
+    """Read recordings of known images, evenly spaced over the dataset.
+
+    Args:
+        folder: As given to `prepare folder --root`, or a folder with N-MNIST and MNIST, N-Caltech101 and Caltech-101,
+            or another published dataset whose recordings are made of images.
+        most: Number of recordings that are read, 1 or more.
+
+    Raises:
+        CatalogueError: There are no recordings with their image.
+        EventError: A recording cannot be read.
+        ImageError: An image cannot be read.
+    """
+    catalogue = _open(folder)
+    twins = rows_of(catalogue.recordings.ids, catalogue.images.ids)
+    rows = np.flatnonzero(twins >= 0)
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))]
+    reader, archives = RecordingReader(catalogue, PrepareSpec()), Archives()
+    known = tuple(
+        KnownRecording(
+            catalogue.recordings[row].id,
+            _light(catalogue, catalogue.images[int(twins[row])], archives),
+            _events(reader, catalogue.recordings[row], catalogue.sensor_size),
+        )
+        for row in chosen.tolist()
+    )
+    return KnownRecordings(catalogue.name, catalogue.sensor_size, known[::2], known[1::2])
+
+
+def _open(folder: Path) -> Catalogue:
+    """Open the first dataset that is in a folder with recordings and their images."""
+    if not folder.is_dir():
+        raise CatalogueError(f"{folder}: no such folder, expected recordings with their images; check the path")
+    if (folder / SETTINGS_NAME).is_file():
+        found = open_catalogue("folder", folder)
+        if found.num_twins:
+            return found
+    for name in _DATASETS:
+        try:
+            found = open_catalogue(name, folder)
+        except CatalogueError:
+            continue
+        if found.num_twins:
+            return found
+    raise CatalogueError(
+        f"{folder}: no recordings with their images, expected a folder as for prepare folder ({SETTINGS_NAME}, events, "
+        f"images), or {', '.join(_DATASETS)}; check the path"
+    )
+
+
+def _light(catalogue: Catalogue, image: Source, archives: Archives) -> NDArray[np.uint8]:
+    """Return an image as it lies on the sensor, its edges continued to all sides."""
+    size, placement = catalogue.sensor_size, catalogue.placement
+    pixels, _ = read_pixels(image, archives, ImageTarget(*size[::-1], size, placement).smallest_pixels)
+    left, top, right, bottom = placement.box_of(pixels.width, pixels.height)
+    light = frame_of_pixels(pixels.pixels, pixels.extent, ImageTarget(bottom - top, right - left), "luminance")
+    light = light[max(0, -top) : size.height - top, max(0, -left) : size.width - left]
+    left, top = max(0, left), max(0, top)
+    below, beside = size.height - top - light.shape[0], size.width - left - light.shape[1]
+    return np.ascontiguousarray(np.pad(light, ((top, below), (left, beside)), mode="edge"))
+
+
+def _events(reader: RecordingReader, source: Source, size: SensorSize) -> Events:
+    """Return a recording whose times start at 0."""
+    pieces = list(reader.open(source).pieces())
+    t, x, y, p = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in "txyp")
+    return Events(t - t[:1], x, y, p, size, len(t))
