@@ -66,6 +66,18 @@ class OpenFile:
                 "that is renamed to it, never by writing into it"
             )
 
+    def require_same(self) -> None:
+        """Refuse another file of this name, which a process that opens its frames only now would read.
+
+        Called when the name has been opened: a file that still has its name then is the one that was opened.
+
+        Raises:
+            CacheError: The file was replaced.
+        """
+        now = _FileState.of(self.path)
+        if now is not None and self._state is not None and now.number != self._state.number:
+            raise CacheError(f"{self.path.name}: was replaced by another file since it was opened; open it again")
+
     def __enter__(self) -> None:
         """Check the file now, and not again for what this thread reads in the block within a millisecond.
 
@@ -83,7 +95,8 @@ class StoredFrames:
     """Rows of one array; the checksum of each is verified on first read.
 
     Threads may read at the same time, and so may processes, forked ones included. A file that is overwritten while it
-    is open is refused at the next read; one that is replaced by another of its name, as `prepare` does, is read on.
+    is open is refused at the next read; one that is replaced by another of its name, as `prepare` does, is read on by
+    those who have opened its frames, and refused by those who open them later.
 
     Attributes:
         shape: Shape of the array; rows are the first axis.
@@ -149,9 +162,13 @@ class MappedFrames(StoredFrames):
     def _open(self) -> NDArray[Any]:
         try:
             # A plain array over the map, since indexing np.memmap costs more than reading a small row.
-            return np.asarray(np.memmap(self._path, self.dtype, "r", self._offset, self.shape))
+            found = np.asarray(np.memmap(self._path, self.dtype, "r", self._offset, self.shape))
         except (OSError, ValueError) as broken:
+            # A shorter file cannot be mapped.
+            self._file.require_same()
             raise CacheError(f"{self._path}: cannot be read ({broken})") from broken
+        self._file.require_same()
+        return found
 
 
 class CompressedFrames(StoredFrames):
@@ -165,8 +182,7 @@ class CompressedFrames(StoredFrames):
     def _row(self, row: int) -> NDArray[Any]:
         try:
             if self._dataset is None or self._process != os.getpid():
-                file = open_hdf5(h5py.File, self._path)
-                self._dataset, self._process = file[self._name], os.getpid()
+                self._dataset, self._process = self._open(), os.getpid()
             # A buffer that all calls share would give one thread the row of another.
             found = np.empty(self.shape[1:], self.dtype)
             self._dataset.read_direct(found, np.s_[row])
@@ -177,6 +193,16 @@ class CompressedFrames(StoredFrames):
                 f"{self._path.name}: row {row} of {self._name} cannot be read ({reason}); {advice}"
             ) from broken
         return found
+
+    def _open(self) -> h5py.Dataset:
+        try:
+            dataset = open_hdf5(h5py.File, self._path)[self._name]
+        except (OSError, RuntimeError, KeyError):
+            # Of another file, it says nothing about this one.
+            self._file.require_same()
+            raise
+        self._file.require_same()
+        return dataset
 
 
 def open_frames(

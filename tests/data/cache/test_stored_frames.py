@@ -130,6 +130,53 @@ def test_a_file_that_is_replaced_or_removed_while_it_is_open_is_read_on(stored, 
     np.testing.assert_array_equal(cache.event_frames(rows), before)
 
 
+def in_a_fork(read):
+    """Return what a function returns in a forked process, or its CacheError as text."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, read())
+        except CacheError as refused:
+            os.write(writer, str(refused).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        found = answer.read()
+    os.waitpid(child, 0)
+    return found
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_fork_does_not_read_the_rows_of_a_file_that_replaced_the_open_one(stored, nmnist_root, tmp_path):
+    path = tmp_path / "open.h5"
+    shutil.copyfile(stored, path)
+    cache, row = Cache(path), np.array([3])
+    expected = cache.event_frames(row).tobytes()
+    assert in_a_fork(lambda: cache.event_frames(row).tobytes()) == expected
+    other = build("nmnist", nmnist_root, tmp_path / "other.h5", polarity="inverted")
+    if stored.name == "small.h5":
+        for _ in compress_cache(other, tmp_path / "small.h5"):
+            pass
+        other = tmp_path / "small.h5"
+    other.replace(path)
+    assert Cache(path).event_frames(row).tobytes() != expected
+    found = in_a_fork(lambda: cache.event_frames(row).tobytes())
+    assert found == expected or found.startswith(b"open.h5: was replaced by another file"), found[:100]
+    assert cache.event_frames(row).tobytes() == expected
+
+
+def test_who_opens_the_frames_after_another_file_took_the_name_is_told_so(stored, tmp_path):
+    path, other = tmp_path / "open.h5", tmp_path / "other.h5"
+    shutil.copyfile(stored, path)
+    shutil.copyfile(stored, other)
+    cache = Cache(path)
+    other.replace(path)
+    with pytest.raises(CacheError, match=r"^open\.h5: was replaced by another file since it was opened; open it again"):
+        cache.event_frames(np.array([3]))
+
+
 @pytest.mark.parametrize(("dtype", "choices"), [("uint8", {}), ("float32", {"representation": "voxel"})])
 def test_no_bit_of_the_description_of_an_array_changes_its_values_unnoticed(nmnist_root, tmp_path, dtype, choices):
     path = build("nmnist", nmnist_root, tmp_path / "a.h5", **choices)
