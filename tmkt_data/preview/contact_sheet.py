@@ -145,7 +145,12 @@ def sheet_facts(frames: PairedFrames) -> list[str]:
     values = "voxel grid" if spec.representation == "voxel" else f"counts, scale {frames.scale}"
     encoder = f"image {spec.image_channel}, encoder {frames.encoder}"
     lines = (
-        (split, counted(len(frames), "recording"), pairing, f"seed {frames.seed}, epoch {frames.epoch}"),
+        (
+            split,
+            f"{len(frames):,} recording{'s' * (len(frames) != 1)}",
+            pairing,
+            f"seed {frames.seed}, epoch {frames.epoch}",
+        ),
         (f"{counted(spec.time_bins, 'time bin')}, {spec.bin_rule}", size),
         (values, encoder, f"cache {frames.cache_digest[:12]}"),
     )

@@ -136,7 +136,9 @@ def draw_page(
     _write(page, (MARGIN, MARGIN), texts[:1], TITLE, room)
     _write(page, (MARGIN, MARGIN + 46), texts[1:2], TEXT, room)
     _write(page, (MARGIN, MARGIN + 46 + LINE), texts[2:], NOTE, room)
-    for at, key in enumerate(keys):
+    for at, key in enumerate(LEGEND):
+        if key not in keys:
+            continue
         left, top = MARGIN + LABEL_WIDTH * (at % 3), head + LINE * (at // 3)
         if LEGEND[key]:
             ImageDraw.Draw(page).rectangle((left, top + 1, left + 13, top + 14), **LEGEND[key])
