@@ -45,10 +45,6 @@ def draw_pairs(frames: PairedFrames, *, num_samples: int = 4, encoders: bool = F
     Raises:
         SpecError: No samples.
         CacheError: A frame was modified after it was written.
-
-    Example:
-        >>> picture = draw_pairs(PairedFrames("digits.h5"), num_samples=2)  # doctest: +SKIP
-        >>> write_preview(Path("digits.png"), picture)  # doctest: +SKIP
     """
     if num_samples < 1:
         raise SpecError(f"samples of a preview: found {num_samples}, expected 1 or more")

@@ -24,12 +24,8 @@ def draw_recording(events: Events, name: str) -> Image.Image:
 def draw_pieces(pieces: Callable[[], Iterator[Events]], name: str) -> Image.Image:
     """Draw a recording: all events in one picture, and frames of ten equal time bins.
 
-    Args:
-        pieces: Returns a new iterator over the events, at least one.
-        name: Title.
-
-    Returns:
-        An RGB picture. An extent above 144 pixels per side is scaled down, counting every event.
+    An extent above 144 pixels per side is scaled down, counting every event. Each call of `pieces` goes through the
+    recording anew, and the picture is RGB.
 
     Raises:
         EventError: There are no events.
