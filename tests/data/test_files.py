@@ -18,7 +18,17 @@ import xxhash
 
 from tmkt_data import files
 from tmkt_data.errors import CacheError, TmktError
-from tmkt_data.files import atomic_write, checksum, file_digest, is_refused, lock, locked_folder, write_bytes
+from tmkt_data.files import (
+    atomic_write,
+    checksum,
+    decode_text,
+    file_digest,
+    is_refused,
+    lock,
+    locked_folder,
+    read_bytes,
+    write_bytes,
+)
 
 NO_FLOCK = [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK]
 HOLD = """
@@ -344,3 +354,33 @@ def test_a_temporary_of_another_writer_survives_a_folder_that_cannot_be_synced(t
     with pytest.raises(TmktError, match="cannot be written"):
         write_bytes(tmp_path / "a.bin", b"new", sync="name")
     assert other.read_bytes() == b"of another"
+
+
+class TestReadBytes:
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("none", "none: no such file; check the path"),
+            ("folder", "folder: a folder, expected a file; name one file in it"),
+            ("file/below", "cannot be read \\(Not a directory\\)"),
+            ("null", "null: a pipe or a device, expected a file; copy what it gives into one"),
+            ("a\0b", r"'.*a\\x00b': not a valid file name \(embedded null byte\)"),
+        ],
+    )
+    def test_what_is_no_file_is_one_line(self, tmp_path, name, text):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").touch()
+        (tmp_path / "null").symlink_to(os.devnull)
+        with pytest.raises(CacheError, match=text):
+            read_bytes(tmp_path / name, error=CacheError)
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+    def test_text_is_decoded_by_its_mark(self, encoding):
+        mark = "\ufeff" if encoding == "utf-16-be" else ""
+        assert decode_text(f"{mark}caf\u00e9".encode(encoding)) == "caf\u00e9"
+
+
+def test_a_folder_below_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TmktError, match=r"file/set: .*Not a directory"), locked_folder(tmp_path / "file/set", ".lock"):
+        pass

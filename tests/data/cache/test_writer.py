@@ -54,3 +54,41 @@ def test_what_a_flush_could_not_write_is_said(tmp_path, monkeypatch):
     with pytest.raises(CacheError, match=r"frames\.h5: cannot be written \(No space left on device\); free some space"):
         frames.settle()
     frames.close()
+
+
+def test_arrays_are_copied_from_another_file(tmp_path):
+    first, second = (FramesFile(tmp_path / name, [ARRAY]) for name in ("one.h5", "two.h5"))
+    rows = np.arange(12, dtype="u1").reshape(3, 4)
+    first.write("events/frames", 0, rows)
+    second.copy_from(first.path)
+    np.testing.assert_array_equal(second.read("events/frames", 0, 3), rows)
+    with pytest.raises(CacheError, match=r"two\.h5: .*No such file"):
+        second.copy_from(tmp_path / "none.h5")
+    for file in (first, second):
+        file.close()
+
+
+def test_a_file_that_is_no_hdf5_is_created_anew(tmp_path):
+    (tmp_path / "frames.h5").write_bytes(b"what a killed process left")
+    frames = FramesFile(tmp_path / "frames.h5", [ARRAY])
+    assert not frames.read("events/frames", 0, 3).any()
+    frames.close()
+
+
+def test_a_file_that_the_system_does_not_open_is_kept(tmp_path, monkeypatch):
+    frames = FramesFile(tmp_path / "frames.h5", [ARRAY])
+    frames.write("events/frames", 0, np.ones((3, 4), "u1"))
+    frames.close()
+
+    def refuse(*_given, **_named):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("h5py.File", refuse)
+        with pytest.raises(
+            CacheError, match=r"frames\.h5: cannot be read \(.*Too many open files\); check the file and"
+        ):
+            FramesFile(tmp_path / "frames.h5", [ARRAY])
+    again = FramesFile(tmp_path / "frames.h5", [ARRAY])
+    assert again.read("events/frames", 0, 3).all()
+    again.close()

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import shutil
 import stat
 import tarfile
 import tracemalloc
@@ -317,4 +318,54 @@ def test_archives_inside_are_checked_before_they_are_unpacked(tmp_path):
 
     with pytest.raises(CatalogueError, match=r"^known\.zip: another"):
         unpacked(outer, tmp_path / "out", check=refuse)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_in_utf_8_without_the_flag_that_says_so_is_read_as_it_was_written(tmp_path):
+    path = as_zip(tmp_path / "set.zip", {"caf\u00e9/a.bin": b"1", "cafe/b.bin": b"2"})
+    # macOS leaves bit 11 of the flags at 0, in the header of the member and in the directory.
+    data = bytearray(path.read_bytes())
+    for magic, place in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
+        data[data.index(magic) + place] &= ~0x08
+    path.write_bytes(data)
+    unpacked(path, tmp_path / "out")
+    assert tree_of(tmp_path / "out") == {"caf\u00e9/a.bin": b"1", "cafe/b.bin": b"2"}
+
+
+def test_a_name_of_another_code_page_is_kept(tmp_path):
+    path = as_zip(tmp_path / "set.zip", {"caf\u00e9/a.bin": b"1"})
+    data = path.read_bytes().replace("caf\u00e9".encode(), b"caf\x82e")
+    data = bytearray(data)
+    for magic, place in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
+        data[data.index(magic) + place] &= ~0x08
+    path.write_bytes(data)
+    unpacked(path, tmp_path / "out")
+    assert tree_of(tmp_path / "out") == {"caf\u00e9e/a.bin": b"1"}
+
+
+@pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
+def test_damaged_data_of_a_packed_tar_name_the_archive(tmp_path, mode):
+    tree = {f"a/{number}.bin": bytes(range(256)) * 40 for number in range(20)}
+    path = as_tar(tmp_path / f"set.tar.{mode}", tree, f"w:{mode}")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 :] = bytes(byte ^ 0x5A for byte in data[len(data) // 2 :])
+    path.write_bytes(data)
+    with pytest.raises(CatalogueError, match=rf"^set\.tar\.{mode}: cannot be unpacked \([^\n]*\); it is damaged"):
+        unpacked(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_below_a_file_is_one_line(tmp_path):
+    path = as_zip(tmp_path / "set.zip")
+    (tmp_path / "file").touch()
+    with pytest.raises(CatalogueError, match=r"cannot be unpacked \(Not a directory\); check it and its folder|file: "):
+        list(unpack_archives({path: "."}, tmp_path / "file" / "out"))
+
+
+def test_a_full_disk_is_said_before_anything_is_unpacked(tmp_path, monkeypatch):
+    path = as_zip(tmp_path / "set.zip")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(CatalogueError, match=r"no space left to unpack set\.zip; free some and run it again"):
+        list(unpack_archives({path: "."}, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
