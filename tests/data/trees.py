@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from tmkt_data.events.events import validate_events
 from tmkt_data.events.formats.atis import write_atis
+from tmkt_data.simulate.recording import NMNIST_SETTINGS, simulate_recording
 
 
 def random_recording(path: Path, rng: np.random.Generator, width: int, height: int, num_events: int) -> None:
@@ -109,4 +111,25 @@ def write_folder(root: Path, recordings: dict[str, int], images: dict[str, int])
     for side, suffix, scenes in (("events", "bin", recordings), ("images", "png", images)):
         for name, number in scenes.items():
             write_scene(root / side / f"{name}.{suffix}", number)
+    return root
+
+
+def write_simulated_nmnist(root, *, negative=True, path=NMNIST_SETTINGS.path):
+    """Bars on black, in two classes, each recorded by a camera that moves as that of N-MNIST."""
+    settings = dataclasses.replace(NMNIST_SETTINGS, negative=negative, path=path)
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        digit, image = number % 2, np.zeros((28, 28), np.uint8)
+        for _ in range(3):
+            at, end = rng.integers(4, 20, 2), rng.integers(6, 18)
+            rows, columns = (slice(at[0], at[0] + 3), slice(at[1], at[1] + end))
+            image[(rows, columns) if digit else (columns, rows)] = rng.integers(100, 256)
+        image[25:], image[:, 25:] = 0, 0
+        place = f"Train/{digit}/{number + 1:05d}"
+        picture = root / "MNIST_png" / f"{place}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(picture)
+        recording = root / "N-MNIST" / f"{place}.bin"
+        recording.parent.mkdir(parents=True, exist_ok=True)
+        write_atis(recording, simulate_recording(image, key=number, settings=settings))
     return root

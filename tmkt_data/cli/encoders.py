@@ -11,6 +11,7 @@ from tmkt_data.errors import counted
 
 if TYPE_CHECKING:
     from tmkt_data.pairs.encoder_distance import Activity, EncoderComparison
+    from tmkt_data.pairs.paired_frames import PairedFrames
 
 _COLUMNS = ("own", "same class", "others", "own best", "rate", "below 0.5", "ON", "profile off by")
 
@@ -37,6 +38,16 @@ def print_encoders(comparison: EncoderComparison) -> None:
         say(f"  left out: {text}")
     for text in comparison.warnings:
         say(f"warning: {text}")
+
+
+def print_motion(frames: PairedFrames, as_json: bool) -> None:
+    """Fit the path and the polarity of the camera, and print them as TOML, or everything found as JSON."""
+    import json
+
+    from tmkt_data.pairs.motion import fit_motion
+
+    found = fit_motion(frames)
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.to_toml(), nl=as_json)
 
 
 def _line(name: str, cells: tuple[str, ...]) -> str:

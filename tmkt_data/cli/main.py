@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, print_rows, progress_bar, say
-from tmkt_data.cli.encoders import print_encoders
+from tmkt_data.cli.encoders import print_encoders, print_motion
 from tmkt_data.cli.events import convert, events
 from tmkt_data.cli.prepare import duplicate_rows, prepare, print_event_counts, print_skipped
 from tmkt_data.cli.simulate import simulate
@@ -200,8 +200,9 @@ def preview(file: Path, out: Path | None, samples: int, encoders: bool, **choice
 @_pair_options
 @click.option("--alignment/--no-alignment", default=True, show_default=True, help="Compare recordings with images.")
 @click.option("--encoders/--no-encoders", default=True, show_default=True, help="Compare the image encoders.")
+@click.option("--fit-motion", is_flag=True, help="Print the path and polarity of the camera as TOML, nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def pairs(file: Path, alignment: bool, encoders: bool, as_json: bool, **choices: Any) -> None:
+def pairs(file: Path, alignment: bool, encoders: bool, fit_motion: bool, as_json: bool, **choices: Any) -> None:
     """Check a pairing: label agreement, leaks, copies across splits, alignment of twins.
 
     Exit code 1 if the pairing looks wrong.
@@ -213,6 +214,9 @@ def pairs(file: Path, alignment: bool, encoders: bool, as_json: bool, **choices:
     from tmkt_data.pairs.report import report_pairs
 
     frames = PairedFrames(file, **choices)
+    if fit_motion:
+        print_motion(frames, as_json)
+        return
     report = report_pairs(frames, alignment=alignment, thorough=True)
     comparison = compare_encoders(frames) if encoders else None
     if as_json:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ class Camera(NamedTuple):
     is_negative: bool = False
 
 
+_FARTHEST = 10_000
+"""Largest displacement in a table, sensor pixels; what leaves the frame shows the edge of the image."""
 UNKNOWN = Camera(DEFAULT_SETTINGS.path)
 """Stands for a camera that nothing is known of: the published path is varied."""
 
@@ -51,6 +54,49 @@ def camera_of(dataset: str) -> Camera | None:
             return Camera(SETTINGS.path, SETTINGS.negative)
         case _:
             return None
+
+
+def camera_from(values: Mapping[str, Any]) -> Camera:
+    """Return the camera that a TOML table describes, as `tmkt-data pairs --fit-motion` prints it.
+
+    Args:
+        values: `corners`, rows of dx and dy in sensor pixels, positive to the right and down, one saccade between
+            neighbors; and where they are not the published ones `negative`, whether ON and OFF events are those of
+            the negative of the images, `saccade_us` and `rest_us`.
+
+    Raises:
+        SpecError: Unknown keys, or values of another kind or out of range.
+
+    Example:
+        >>> camera_from({"corners": [[0, 0], [2.5, 0]], "negative": True}).is_negative
+        True
+    """
+    unknown = sorted(set(values) - {"negative", "corners", "saccade_us", "rest_us"})
+    if unknown:
+        raise SpecError(f"camera: unknown {unknown[0]!r}, expected negative, corners, saccade_us, rest_us")
+    known = SaccadePath()
+    negative = values.get("negative", False)
+    durations = [values.get(name, getattr(known, name)) for name in ("saccade_us", "rest_us")]
+    if not isinstance(negative, bool):
+        raise SpecError(f"camera: found negative {negative!r}, expected true or false")
+    if not all(type(duration) is int for duration in durations):
+        raise SpecError(f"camera: found saccade_us, rest_us {durations}, expected whole numbers of microseconds")
+    corners = values.get("corners")
+    if not isinstance(corners, (list, tuple)) or not all(map(_is_place, corners)):
+        raise SpecError(
+            f"camera: found corners {corners!r}, expected rows of dx and dy of at most {_FARTHEST} px, such as "
+            "[[0, 0], [3.5, 7]]"
+        )
+    path = SaccadePath(tuple((float(dx), float(dy)) for dx, dy in corners), *durations)
+    return Camera(path, negative)
+
+
+def _is_place(corner: object) -> bool:
+    return (
+        isinstance(corner, (list, tuple))
+        and len(corner) == 2
+        and all(isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) <= _FARTHEST for x in corner)
+    )
 
 
 def require_camera(dataset: str, spec: PrepareSpec) -> Camera:
@@ -85,6 +131,12 @@ class FrameLayout(NamedTuple):
     spec: PrepareSpec
     sensor_size: tuple[int, int]
     placement: Placement
+
+    @classmethod
+    def of(cls, spec: PrepareSpec, facts: Mapping[str, Any]) -> FrameLayout:
+        """Return the layout that the facts of a cache state."""
+        width, height = facts["sensor_size"]
+        return cls(spec, (width, height), Placement(*facts["placement"]))
 
     def boxes(self, sizes: NDArray[np.int64]) -> NDArray[np.int32] | None:
         """Return the cells that each image covers completely.

@@ -113,7 +113,7 @@ def compare_encoders(frames: PairedFrames) -> EncoderComparison | None:
     images = _images(frames, frames.twins[chosen])
     events = cache.event_frames(frames.rows[chosen])
     recordings = _Recordings(events, np.searchsorted(images, frames.twins[chosen]), frames.labels[chosen])
-    sides, notes = served_sides(cache, "raw", GainRows(frames.rows[chosen], frames.twins[chosen]))
+    sides, notes = served_sides(cache, "raw", GainRows(frames.rows[chosen], frames.twins[chosen]), frames.camera)
     found = [_distance(frames, side, images, recordings) for side in sides]
     return EncoderComparison(
         num_recordings=len(chosen),

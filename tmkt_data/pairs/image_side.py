@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.reader import Cache
-from tmkt_data.datasets.cameras import UNKNOWN, CameraView, FrameLayout, camera_of, require_camera
+from tmkt_data.datasets.cameras import UNKNOWN, Camera, CameraView, FrameLayout, camera_of, require_camera
 from tmkt_data.errors import SpecError
 from tmkt_data.images.encode import poisson_frames, repeat_frames
-from tmkt_data.images.frames import Placement
 from tmkt_data.images.log_intensity import change_response, stored_changes, unit_response
 from tmkt_data.pairs.event_scale import scale_events
 from tmkt_data.pairs.subsets import evenly_spaced
@@ -37,7 +36,9 @@ class GainRows(NamedTuple):
     images: NDArray[np.int64]
 
 
-def served_sides(cache: Cache, scale: EventScale, measured: GainRows) -> tuple[list[ImageSide], list[str]]:
+def served_sides(
+    cache: Cache, scale: EventScale, measured: GainRows, camera: Camera | None = None
+) -> tuple[list[ImageSide], list[str]]:
     """Return a side for each encoder that a cache serves, and why others are missing.
 
     Nothing is said of `baked` if the cache has no baked frames. The arguments are those of `ImageSide`.
@@ -48,7 +49,7 @@ def served_sides(cache: Cache, scale: EventScale, measured: GainRows) -> tuple[l
         if encoder == "baked" and not cache.has_spikes:
             continue
         try:
-            sides.append(ImageSide(cache, encoder, scale, measured))
+            sides.append(ImageSide(cache, encoder, scale, measured, camera))
         except SpecError as unknown:
             missing.append(str(unknown))
     return sides, missing
@@ -66,22 +67,25 @@ class ImageSide:
         encoder: How an image becomes a sequence.
         scale: Event scale, applied to encoders that imitate events.
         measured: What the gain is measured on, at most `MAX_SAMPLES` of each, evenly spaced.
+        camera: Camera of encoders `saccade` and `microsaccade`; None: that of the dataset.
 
     Raises:
         CacheError: The cache has no baked frames.
         SpecError: The camera path of the dataset is unknown.
     """
 
-    def __init__(self, cache: Cache, encoder: Encoder, scale: EventScale, measured: GainRows) -> None:
+    def __init__(
+        self, cache: Cache, encoder: Encoder, scale: EventScale, measured: GainRows, camera: Camera | None = None
+    ) -> None:
         self.cache, self.encoder, self.scale = cache, encoder, scale
         self.measured = measured
-        spec, facts = cache.spec, cache.info.facts
         if encoder == "baked" and not cache.has_spikes:
             cache.image_spikes(np.zeros(0, np.int64))
         dataset = cache.info.dataset
-        camera = require_camera(dataset, spec) if encoder == "saccade" else camera_of(dataset) or UNKNOWN
-        layout = FrameLayout(spec, tuple(facts["sensor_size"]), Placement(*facts["placement"]))
-        self._view = CameraView(camera, layout)
+        if camera is None:
+            known = require_camera(dataset, cache.spec) if encoder == "saccade" else camera_of(dataset)
+            camera = known or UNKNOWN
+        self._view = CameraView(camera, FrameLayout.of(cache.spec, cache.info.facts))
 
     @property
     def imitates_events(self) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tmkt_data.cache.reader import Cache
+from tmkt_data.datasets.cameras import Camera
 from tmkt_data.datasets.splits import SPLIT_CODES, split_digest
 from tmkt_data.errors import PairingError, SpecError
 from tmkt_data.pairs.epoch import SharedEpoch
@@ -90,9 +91,8 @@ class PairedFrames:
             use; `twin`: the image that the recording was made from; `none`: no image.
         seed: Seed of all draws, 0 or more.
         encoder: `repeat`: intensity at every step; `poisson`: spikes drawn on reading; `baked`: stored spikes.
-            A choice of this project (inferred), in the units of the event frames and scaled like them: `gradient`:
-            edges of log intensity at every step; `saccade`: changes along the path of the dataset's camera;
-            `microsaccade`: along a path drawn anew each time.
+            A choice of this project (inferred), in units and scale of the event frames: `gradient`: edges of log
+            intensity at every step; `saccade`: changes along the camera's path; `microsaccade`: a path drawn anew.
         protocol: `twin-disjoint` or `kt-paper`.
         scale: Scale of event counts, see `scale_events`.
         per_class: Keep this many recordings of each class, drawn by `seed`; None keeps all. Images are kept.
@@ -101,12 +101,12 @@ class PairedFrames:
         image_pool: Images that may be drawn for the train split: `split`, its own images; `all` and `shuffled-prefix`
             include images of held-out recordings, to measure the effect of a leak, see `choose_images`.
         classes: Keep only recordings and images of these labels; None keeps all. Labels do not change.
+        camera: Camera of `saccade` and `microsaccade`, see `pairs.motion.fit_motion`; None: that of the dataset.
 
     Raises:
         CacheError: The cache cannot be opened, or lacks the protocol or the baked frames.
         PairingError: The split is empty, or a recording has no image to pair with.
-        SpecError: An unknown choice, a number out of range, incompatible arguments, or encoder `saccade` for a dataset
-            whose camera path is unknown.
+        SpecError: An unknown choice, a number out of range, incompatible arguments, or an unknown camera path.
 
     Example:
         >>> frames = PairedFrames("digits.h5", split="train", seed=1)  # doctest: +SKIP
@@ -128,6 +128,7 @@ class PairedFrames:
     image_share: float = 1.0
     image_pool: ImagePool = "split"
     classes: ArrayLike | None = None
+    camera: Camera | None = None
 
     def __post_init__(self, path: str | Path | Cache) -> None:
         self._check_choices()
@@ -194,11 +195,10 @@ class PairedFrames:
 
     def _open_image_side(self) -> ImageSide:
         # The gain of an encoder must not depend on recordings that are held out.
-        events = self.rows
-        if self.split != "train":
-            events = np.flatnonzero(self.cache.splits("events", self.protocol) == SPLIT_CODES["train"])
+        in_training = self.cache.splits("events", self.protocol) == SPLIT_CODES["train"]
+        events = self.rows if self.split == "train" else np.flatnonzero(in_training)
         images = np.unique(self.twins) if self.pairing == "twin" else self.pools.rows
-        return ImageSide(self.cache, self.encoder, self.scale, GainRows(events, images))
+        return ImageSide(self.cache, self.encoder, self.scale, GainRows(events, images), self.camera)
 
     def __len__(self) -> int:
         return len(self.rows)

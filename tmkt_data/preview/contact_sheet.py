@@ -51,7 +51,7 @@ def draw_pairs(frames: PairedFrames, *, num_samples: int = 4, encoders: bool = F
     chosen = evenly_spaced(len(frames), num_samples).tolist()
     grid = Grid(frames.num_time_bins, frames.spec.size)
     paired = frames.image_side
-    sides = served_sides(frames.cache, frames.scale, paired.measured)[0] if encoders and paired else []
+    sides = served_sides(frames.cache, frames.scale, paired.measured, frames.camera)[0] if encoders and paired else []
     groups = []
     for position, point in zip(chosen, shown_points(len(chosen), frames.num_time_bins), strict=True):
         rows = list(pair_rows(frames, position, point, sides))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data import Cache, CacheInfo, PairedFrames, cache_directory, default_spec, find_caches, read_cache_info
+from tmkt_data.datasets.cameras import camera_from
 from tmkt_data.datasets.splits import SPLIT_CODES
 from tmkt_data.errors import TmktError
 from tmkt_data.pairs.subsets import draw_classes
@@ -99,6 +100,7 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
         pairing=recipe.data.pairing if has_images else "none",
         seed=recipe.seed,
         encoder=recipe.data.image_encoding,
+        camera=camera_from(recipe.data.camera.model_dump()) if recipe.data.camera.corners else None,
         protocol=recipe.data.protocol,
         scale=recipe.data.event_scale,
         per_class=per_class if is_training and per_class != "all" else None,

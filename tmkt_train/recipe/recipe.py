@@ -26,7 +26,7 @@ from tmkt_train.recipe.schema import (
     remark,
 )
 
-_IMAGES = ("data.pairing", "data.image_encoding", "data.image_share", "data.image_pool")
+_IMAGES = ("data.pairing", "data.image_encoding", "data.image_share", "data.image_pool", "data.camera")
 _TWO_STREAMS = (
     "mix.slide",
     "model.separate_heads",
@@ -257,6 +257,11 @@ def _check_data(data: DataTable) -> Iterator[str]:
         yield f"data.prepare.{error}"
     if data.image_encoding == "baked" and data.prepare.bake == "none":
         yield "data.image_encoding: found 'baked', expected 'repeat' or 'poisson' with data.prepare.bake = 'none'"
+    if len(data.camera.corners) == 1:
+        yield f"data.camera.corners: found {data.camera.corners[0]} alone, expected two or more, or none"
+    if data.camera.rest_us >= data.camera.saccade_us:
+        limit = f"less than data.camera.saccade_us = {data.camera.saccade_us}"
+        yield f"data.camera.rest_us: found {data.camera.rest_us}, expected {limit}"
     if data.event_share < 1 and data.recordings_per_class != "all":
         other = f"data.recordings_per_class = {data.recordings_per_class}"
         yield f"data.event_share: found {data.event_share} with {other}, expected only one of them"

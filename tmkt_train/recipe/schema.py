@@ -28,6 +28,8 @@ INFERRED = "inferred"
 KT_INFERRED = "KT; inferred for TMKT"
 MAX_SEED = 2**63 - 1
 
+_Px = Annotated[float, Field(ge=-10_000, le=10_000)]
+Corner = Annotated[tuple[_Px, _Px], Field(strict=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -99,6 +101,22 @@ class PrepareTable(create_model("PrepareKeys", __base__=Table, **_prepare_keys()
         return PrepareSpec.from_dict(values)
 
 
+class CameraTable(Table):
+    """The camera of image encodings saccade and microsaccade, as `tmkt-data pairs FILE --fit-motion` prints it."""
+
+    corners: tuple[Corner, ...] = key(
+        (), unit="px", expected="rows of dx and dy such as [[0, 0], [3.5, 7]], each at most 10000", strict=False
+    )
+    """Path of the image on the sensor, to the right and down: one saccade between neighbors. Without any, the camera of
+    the dataset, and the other keys are not used."""
+    negative: bool = key(False)
+    """Whether ON and OFF events are those of the negative of the images."""
+    saccade_us: int = key(100_000, unit="us", ge=1, le=10_000_000)
+    """Duration of one saccade including its rest; the whole path is cut into the time bins."""
+    rest_us: int = key(15_000, unit="us", ge=0, le=10_000_000)
+    """Time of a saccade without motion, half before and half after it."""
+
+
 class DataTable(Table):
     """The samples to train on, and how images are paired with recordings."""
 
@@ -131,6 +149,7 @@ class DataTable(Table):
     held_out_classes: int = key(0, unit="classes", ge=0)
     """Classes left out of every split on both sides for few-shot evaluation, drawn with split_seed."""
     prepare: PrepareTable = Field(default_factory=PrepareTable, description="The cache that is needed.")
+    camera: CameraTable = Field(default_factory=CameraTable, description="The camera that encoders imitate.")
 
 
 class ModelTable(Table):

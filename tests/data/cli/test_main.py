@@ -25,6 +25,7 @@ def test_inspect_verify_pairs_and_preview(nmnist_cache, tmp_path):
     assert report["num_reachable_heldout"] == 0
     assert [found["encoder"] for found in report["encoders"]["encoders"]][-1] == "microsaccade"
     assert json.loads(run("pairs", nmnist_cache, "--json", "--no-encoders").stdout)["encoders"] is None
+    assert "no path found: the best one correlates 0.0" in one_line(run("pairs", nmnist_cache, "--fit-motion"))
     text = run("pairs", nmnist_cache).stdout
     assert "held-out images   0" in text
     assert "saccade and microsaccade are a choice of this project (inferred)" in text

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tmkt_data.datasets.cameras import FrameLayout, camera_of, require_camera
+from tmkt_data.datasets.cameras import FrameLayout, camera_from, camera_of, require_camera
 from tmkt_data.datasets.registry import DATASETS, default_spec
 from tmkt_data.errors import SpecError
 from tmkt_data.images.frames import Placement
@@ -65,3 +65,22 @@ def test_turned_recordings_do_not_fit_the_path():
     spec = dataclasses.replace(default_spec("nmnist"), orientation="rotate-90")
     with pytest.raises(SpecError, match="with orientation 'rotate-90', expected 'as-is'"):
         require_camera("nmnist", spec)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "found corners None, expected rows of dx and dy"),
+        ({"corners": [[0, 0]]}, "expected two or more finite points"),
+        ({"corners": [[0, 0], [1, float("nan")]]}, "expected rows of dx and dy of at most 10000 px"),
+        ({"corners": [[0, 0], [1, 10_001]]}, "expected rows of dx and dy of at most 10000 px"),
+        ({"corners": [[0, 0], [1, 2, 3]]}, "expected rows of dx and dy"),
+        ({"corners": [[0, 0], [1, 2]], "negative": 1}, "found negative 1, expected true or false"),
+        ({"corners": [[0, 0], [1, 2]], "rest_us": 0.5}, "expected whole numbers of microseconds"),
+        ({"corners": [[0, 0], [1, 2]], "saccade_us": 0}, "expected 0 or more and less than the saccade"),
+        ({"corners": [[0, 0], [1, 2]], "speed": 1}, "unknown 'speed', expected negative, corners, saccade_us, rest_us"),
+    ],
+)
+def test_a_camera_that_is_none_is_named(values, message):
+    with pytest.raises(SpecError, match=message):
+        camera_from(values)

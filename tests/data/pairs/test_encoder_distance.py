@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
+import trees
 from conftest import build
 from PIL import Image
 
 from tmkt_data.cache.reader import Cache
-from tmkt_data.events.formats.atis import write_atis
 from tmkt_data.pairs.encoder_distance import compare_encoders
 from tmkt_data.pairs.paired_frames import PairedFrames
-from tmkt_data.simulate.recording import NMNIST_SETTINGS, simulate_recording
-
-NUM_IMAGES = 24
-
-
-def write_simulated(root, *, negative=True):
-    """Bars on black, in two classes, each recorded by a camera that moves as that of N-MNIST."""
-    settings = dataclasses.replace(NMNIST_SETTINGS, negative=negative)
-    rng = np.random.default_rng(0)
-    for number in range(NUM_IMAGES):
-        digit, image = number % 2, np.zeros((28, 28), np.uint8)
-        for _ in range(3):
-            at, end = rng.integers(4, 20, 2), rng.integers(6, 18)
-            rows, columns = (slice(at[0], at[0] + 3), slice(at[1], at[1] + end))
-            image[(rows, columns) if digit else (columns, rows)] = rng.integers(100, 256)
-        image[25:], image[:, 25:] = 0, 0
-        place = f"Train/{digit}/{number + 1:05d}"
-        picture = root / "MNIST_png" / f"{place}.png"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(picture)
-        recording = root / "N-MNIST" / f"{place}.bin"
-        recording.parent.mkdir(parents=True, exist_ok=True)
-        write_atis(recording, simulate_recording(image, key=number, settings=settings))
-    return root
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
-    root = write_simulated(tmp_path_factory.mktemp("simulated"))
+    root = trees.write_simulated_nmnist(tmp_path_factory.mktemp("simulated"))
     return build("nmnist", root, root / "simulated.h5", bake="poisson")
 
 
@@ -93,7 +67,7 @@ def test_own_and_others_are_those_of_numpy(simulated):
 
 
 def test_inverted_polarity_is_warned_of(tmp_path):
-    root = write_simulated(tmp_path / "bright", negative=False)
+    root = trees.write_simulated_nmnist(tmp_path / "bright", negative=False)
     plain = compare_encoders(PairedFrames(build("nmnist", root, tmp_path / "plain.h5")))
     assert len(plain.warnings) == 1
     assert plain.warnings[0].startswith("encoder saccade: polarity looks inverted: its frames correlate 0.")
@@ -103,7 +77,7 @@ def test_inverted_polarity_is_warned_of(tmp_path):
 
 
 def test_a_voxel_grid_is_compared_with_its_sign(tmp_path):
-    root = write_simulated(tmp_path / "voxels")
+    root = trees.write_simulated_nmnist(tmp_path / "voxels")
     frames = PairedFrames(build("nmnist", root, tmp_path / "voxels.h5", representation="voxel"))
     best = {distance.encoder: distance for distance in compare_encoders(frames).encoders}["saccade"]
     assert best.own > 0.5
@@ -111,7 +85,7 @@ def test_a_voxel_grid_is_compared_with_its_sign(tmp_path):
 
 
 def test_without_contrast_or_other_images_nothing_is_divided_by_zero(tmp_path):
-    root = write_simulated(tmp_path / "flat")
+    root = trees.write_simulated_nmnist(tmp_path / "flat")
     for path in (root / "MNIST_png").rglob("*.png"):
         Image.new("L", (28, 28)).save(path)
     found = compare_encoders(PairedFrames(build("nmnist", root, tmp_path / "flat.h5")))

@@ -53,6 +53,14 @@ def test_all_mistakes_come_at_once_each_with_file_and_key(tmp_path):
         ),
         ("train.crop_padding=25", "train.crop_padding: found 25, expected at most half of data.prepare.size = 48"),
         (
+            "data.camera.corners=[[1, 2]]",
+            "data.camera.corners: found (1.0, 2.0) alone, expected two or more, or none",
+        ),
+        (
+            "data.camera.rest_us=100000",
+            "data.camera.rest_us: found 100000, expected less than data.camera.saccade_us = 100000",
+        ),
+        (
             "data.image_encoding=baked",
             "data.image_encoding: found 'baked', expected 'repeat' or 'poisson' with data.prepare.bake = 'none'",
         ),
