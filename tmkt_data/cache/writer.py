@@ -214,7 +214,7 @@ def put_in_place(temporary: Path, final: Path) -> None:
 
 
 def _bytes_of(values: NDArray[Any]) -> memoryview:
-    return values.data.cast("B") if values.size else memoryview(b"")
+    return values.data.cast("B") if values.size else memoryview(bytearray())
 
 
 def _pieces(array: FrameArray) -> Iterator[tuple[int, int]]:
