@@ -60,6 +60,11 @@ class TestDensity:
         still[0, 0, 9, 8] = 3
         np.testing.assert_allclose(density, event_density(still), atol=1e-9)
 
+    def test_one_axis_alone_is_no_motion(self):
+        frames = np.random.default_rng(0).random((2, 2, 6, 6)).astype(np.float32)
+        for motion in [(np.ones(2), None), (None, np.ones(2))]:
+            np.testing.assert_array_equal(event_density(frames, *motion), event_density(frames))
+
     def test_the_input_is_untouched(self):
         frames = np.random.default_rng(0).random((2, 2, 6, 6)).astype(np.float32)
         before = frames.copy()
@@ -104,6 +109,13 @@ class TestCorrelation:
         moved = np.roll(density, (2, -3), (0, 1))
         assert best_correlation(density, moved[None], 3)[0] == pytest.approx(1)
         assert best_correlation(density, moved[None], 2)[0] < 0.9
+
+    def test_three_cells_are_the_reach_unless_another_is_given(self):
+        density = np.random.default_rng(0).random((12, 12))
+        for shift in [(3, 3), (-3, -3), (0, 3), (-3, 0)]:
+            assert best_correlation(density, np.roll(density, shift, (0, 1))[None])[0] == pytest.approx(1)
+        for shift in [(4, 0), (0, -4)]:
+            assert best_correlation(density, np.roll(density, shift, (0, 1))[None])[0] < 0.9
 
     def test_scale_and_offset_do_not_matter(self):
         density = np.random.default_rng(0).random((6, 6))
