@@ -1,38 +1,32 @@
 """Change a module a little, and see whether its tests notice: python tests/tools/mutate.py [MODULE ...].
 
-Each mutant runs the tests of its module, one process a mutant, in a copy of the tree. The process is a fork of one that
-has the libraries loaded, which takes a tenth of the time of a new one. A mutant is killed by a test that fails or by a
-run that takes ten times as long as without it. Of those that survive, `equivalent_mutants.toml` names the ones that no
-test can kill, and why.
+Each mutant runs the tests of its module until one fails, in a process of its own and in a copy of the tree. A mutant is
+killed by a test that fails, or where they take ten times as long as without it. Of those that survive,
+`equivalent_mutants.toml` names the ones that no test can kill, and why.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib
-import importlib.util
 import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mutants import mutants
+from trial import Trial
 
 ROOT = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 LIBRARIES = ("pytest", "hypothesis", "hypothesis.extra.numpy", "numba", "h5py", "scipy.stats", "PIL.Image", "filelock")
-_LOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-"""Libraries that bring plugins are loaded before pytest."""
 TESTS = {
     "tmkt_data/datasets/splits.py": ["datasets/test_splits.py"],
     "tmkt_data/events/time_bins.py": ["events/test_time_bins.py"],
@@ -90,74 +84,26 @@ def _copy_tree(tree: Path) -> None:
 
 def _row(tree: Path, module: str, options: argparse.Namespace, equivalent: dict[str, str]) -> dict[str, Any]:
     """Run the mutants of one module and return the figures."""
-    path = tree / module
-    text = path.read_text(encoding="utf-8")
+    text, started = (tree / module).read_text(encoding="utf-8"), time.monotonic()
     every = [mutant for mutant in mutants(text) if mutant.name.startswith(options.function)]
     number = len(every) if options.sample is None else min(options.sample, len(every))
-    drawn = sorted(random.Random(f"{options.seed}/{module}").sample(range(len(every)), number))
-    side, tests = ("train" if module.startswith("tmkt_train") else "data"), [module]
-    tests += [f"tests/{side}/{test}" for test in TESTS[module]]
-    # As the mutants are written, without comments.
-    path.write_text(ast.unparse(ast.parse(text)), encoding="utf-8")
-    started = time.monotonic()
-    if not _passes(tests, 3600, write_bytecode=True):
-        sys.exit(f"{module}: its tests fail without a mutant: {(tree / 'said.txt').read_text()}")
-    limit_s = 20 + 10 * (time.monotonic() - started)
-    left, same = [], 0
-    for number in drawn:
-        mutant = every[number]
-        path.write_text(mutant.text(), encoding="utf-8")
-        Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
-        if not _passes(tests, limit_s):
-            continue
-        same += mutant.name in equivalent
-        if mutant.name not in equivalent:
-            left.append({"line": mutant.line, "mutant": mutant.name})
-            print(f"{module}:{mutant.line}: survived: {mutant.name}", flush=True)
-    path.write_text(text, encoding="utf-8")
-    killed = len(drawn) - same - len(left)
-    print(
-        f"{module}: {len(drawn)} of {len(every)} mutants, {killed} killed, {same} equivalent, {len(left)} left, "
-        f"{time.monotonic() - started:.0f} s",
-        flush=True,
-    )
-    return {
-        "module": module, "all": len(every), "tried": len(drawn), "killed": killed, "equivalent": same, "left": left,
+    drawn = [every[at] for at in sorted(random.Random(f"{options.seed}/{module}").sample(range(len(every)), number))]
+    trial = Trial(tree, module, _tests_of(module))
+    survived = trial.survivors(drawn)
+    left = [mutant for mutant in survived if mutant.name not in equivalent]
+    for mutant in left:
+        print(f"{module}:{mutant.line}: survived: {mutant.name}", flush=True)
+    row = {
+        "module": module, "all": len(every), "tried": len(drawn), "killed": len(drawn) - len(survived),
+        "equivalent": len(survived) - len(left), "left": [mutant.name for mutant in left],
     }  # fmt: skip
+    print(row | {"left": len(left), "seconds": round(time.monotonic() - started)}, flush=True)
+    return row
 
 
-def _passes(tests: Sequence[str], limit_s: float, *, write_bytecode: bool = False) -> bool:
-    """Run tests in a fork of this process; return whether all pass in time."""
-    child = os.fork()
-    if child == 0:
-        _test(tests, write_bytecode=write_bytecode)
-    end, pause = time.monotonic() + limit_s, 0.01
-    while time.monotonic() < end:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status) == 0
-        time.sleep(pause)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
-
-
-def _test(tests: Sequence[str], *, write_bytecode: bool) -> None:
-    """Become a process that runs tests until one fails."""
-    status = 1
-    try:
-        os.setsid()
-        said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for handle in (1, 2):
-            os.dup2(said, handle)
-        # A mutant of the same second and size would be taken for the one before.
-        sys.dont_write_bytecode = not write_bytecode
-        status = int(importlib.import_module("pytest").main(["-x", "-q", *_LOADED, *tests]))
-    except BaseException:  # noqa: BLE001 - as the interpreter does
-        sys.excepthook(*sys.exc_info())
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
+def _tests_of(module: str) -> list[str]:
+    side = "train" if module.startswith("tmkt_train") else "data"
+    return [module, *(f"tests/{side}/{test}" for test in TESTS[module])]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,171 @@
+"""Tests of a module that is changed: each mutant in a fork of a process that has collected the tests."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import pytest
+from mutants import Mutant
+
+_LOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+"""Libraries that bring plugins are loaded before pytest."""
+
+
+class Trial:
+    """Runs the tests of one module on its mutants.
+
+    A change in a function is put into the loaded module, after the tests are collected: that takes a tenth of the time
+    of collecting them again. Other changes are written into the file, and the tests collected anew.
+
+    Args:
+        tree: Copy of the tree, which is the working directory; the module is changed there.
+        module: Path of the module in it.
+        tests: What pytest is given.
+    """
+
+    def __init__(self, tree: Path, module: str, tests: Sequence[str]) -> None:
+        self._path, self._tests, self._said = tree / module, list(tests), tree / "said.txt"
+        self._name = module.removesuffix(".py").replace("/", ".")
+        self._text = self._path.read_text(encoding="utf-8")
+        self._limit_s = 3600.0
+
+    def survivors(self, mutants: Sequence[Mutant]) -> list[Mutant]:
+        """Return the mutants that no test notices.
+
+        Raises:
+            RuntimeError: The tests fail on the module as it is.
+        """
+        # As mutants are written, without comments.
+        self._path.write_text(ast.unparse(ast.parse(self._text)), encoding="utf-8")
+        started = time.monotonic()
+        if not _passes(lambda: self._run(write_bytecode=True), self._limit_s):
+            raise RuntimeError(f"{self._path}: its tests fail without a mutant: {self._said.read_text()}")
+        self._limit_s = 20 + 10 * (time.monotonic() - started)
+        inside = [mutant for mutant in mutants if _owner(mutant)]
+        found = set(self._inside(inside))
+        found |= {mutant.name for mutant in mutants if mutant not in inside and self._survives_anew(mutant)}
+        self._path.write_text(self._text, encoding="utf-8")
+        return [mutant for mutant in mutants if mutant.name in found]
+
+    def _inside(self, mutants: Sequence[Mutant]) -> list[str]:
+        """Return the names of those mutants of functions that survive."""
+        host = _Host(self._name, mutants, self._limit_s, self._said.with_name("survived.json"))
+        host.result.write_text("[]")
+        _passes(lambda: self._run(host), self._limit_s * (len(mutants) + 1))
+        return list(json.loads(host.result.read_text()))
+
+    def _survives_anew(self, mutant: Mutant) -> bool:
+        self._path.write_text(mutant.text(), encoding="utf-8")
+        Path(importlib.util.cache_from_source(str(self._path))).unlink(missing_ok=True)
+        return _passes(self._run, self._limit_s)
+
+    def _run(self, *plugins: object, write_bytecode: bool = False) -> int:
+        said = os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for handle in (1, 2):
+            os.dup2(said, handle)
+        # A mutant of the same second and size would be taken for the one before.
+        sys.dont_write_bytecode = not write_bytecode
+        return int(pytest.main(["-x", "-q", *_LOADED, *self._tests], plugins=list(plugins)))
+
+
+class _Host:
+    """A plugin of pytest that runs the collected tests once for each mutant, each time in a fork."""
+
+    def __init__(self, module: str, mutants: Sequence[Mutant], limit_s: float, result: Path) -> None:
+        self._module, self._mutants, self._limit_s, self.result = module, mutants, limit_s, result
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Take the place of the loop over the tests."""
+        survived = []
+        for mutant in self._mutants:
+
+            def run(mutant: Mutant = mutant) -> int:
+                _put_in(self._module, mutant)
+                # The loop of pytest itself comes last in this list.
+                session.config.pluginmanager.unregister(self)
+                session.config.hook.pytest_runtestloop(session=session)
+                return int(session.testsfailed > 0)
+
+            if _passes(run, self._limit_s):
+                survived.append(mutant.name)
+                self.result.write_text(json.dumps(survived))
+        return True
+
+
+def _passes(run: Callable[[], int], limit_s: float) -> bool:
+    """Call a function in a fork of this process; return whether it returns 0 in time."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setsid()
+            status = run()
+        except BaseException:  # noqa: BLE001 - as the interpreter does
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    ended, handle = select.poll(), os.pidfd_open(child)
+    ended.register(handle, select.POLLIN)
+    is_done = bool(ended.poll(1000 * limit_s))
+    if not is_done:
+        os.killpg(child, signal.SIGKILL)
+    os.close(handle)
+    _, status = os.waitpid(child, 0)
+    return is_done and os.waitstatus_to_exitcode(status) == 0
+
+
+def _put_in(name: str, mutant: Mutant) -> None:
+    """Give the function of the loaded module that is changed its new code."""
+    changed = ModuleType(name)
+    changed.__dict__.update(__file__=sys.modules[name].__file__, __package__=sys.modules[name].__package__)
+    exec(compile(mutant.text(), str(changed.__file__), "exec", dont_inherit=True), changed.__dict__)
+    owner = _owner(mutant)
+    was, now = dict(_functions(sys.modules[name]))[owner], dict(_functions(changed))[owner]
+    was.__code__, was.__defaults__, was.__kwdefaults__ = now.__code__, now.__defaults__, now.__kwdefaults__
+
+
+def _owner(mutant: Mutant) -> str:
+    """Return the name of the function or method that holds the change, "" where it is in none."""
+    words = mutant.name.partition(": ")[0].split(".")
+    names = {".".join(words[:count]) for count in range(1, len(words) + 1)}
+    return next((qualified for qualified in _defined(mutant.tree) if qualified in names), "")
+
+
+def _defined(node: ast.AST, within: str = "") -> Iterator[str]:
+    """Yield the functions of a module and the methods of its classes."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef):
+            yield f"{within}{child.name}"
+        elif isinstance(child, ast.ClassDef):
+            yield from _defined(child, f"{within}{child.name}.")
+
+
+def _functions(owner: Any, within: str = "") -> Iterator[tuple[str, FunctionType]]:
+    """Yield the functions and methods of a loaded module by name."""
+    for name, value in list(vars(owner).items()):
+        if inspect.isclass(value):
+            if value.__module__ == (owner.__name__ if isinstance(owner, ModuleType) else owner.__module__):
+                yield from _functions(value, f"{within}{name}.")
+            continue
+        if isinstance(value, property):
+            value = value.fget
+        elif isinstance(value, cached_property):
+            value = value.func
+        value = getattr(value, "__func__", value)
+        if callable(value) and isinstance(value := inspect.unwrap(value), FunctionType):
+            yield f"{within}{name}", value
