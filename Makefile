@@ -62,6 +62,8 @@ check: lint
 
 faults: $(VENV)/installed-test
 	$(BIN)/python -m tests.faults --json faults.json $(FAULTS)
+	$(BIN)/python -m tests.faults.small_disk --json faults.json
+	$(BIN)/python -m tests.faults.readers --json readers.json
 	$(BIN)/python -m tests.faults.metadata_bits --json metadata_bits.json $(BITS)
 	$(BIN)/python tests/tools/fuzz_campaign.py --json fuzz.json $(FUZZ)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 
 from tests.faults import shim
 from tests.faults.faults import FAULTS, Fault
-from tests.faults.figures import merged
+from tests.faults.figures import add_rows
 from tests.faults.table import scenarios
 from tests.faults.tries import GOOD, Stage
 
@@ -42,7 +41,7 @@ def main() -> None:
             for name in options.fault or FAULTS:
                 rows.append(_campaign(stage, FAULTS[name], options))
                 if options.json:
-                    _add(options.json, rows[-1:])
+                    add_rows(options.json, rows[-1:])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     failures = [failure for row in rows for failure in row["failures"]]
@@ -64,13 +63,6 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, help="Summary to add the rows to.")
     return parser.parse_args()
-
-
-def _add(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add rows to a summary, so that a campaign that is stopped is not lost."""
-    earlier = json.loads(path.read_text())["rows"] if path.exists() else []
-    done = merged(earlier, [row for row in rows if row["tries"]])
-    path.write_text('{"rows": [\n' + ",\n".join(map(json.dumps, done)) + "\n]}\n")
 
 
 def _campaign(stage: Stage, fault: type[Fault], options: argparse.Namespace) -> dict[str, Any]:

@@ -31,12 +31,19 @@ def merged(earlier: Iterable[dict[str, Any]], rows: Iterable[dict[str, Any]]) ->
     return [by_key[key] for key in sorted(by_key)]
 
 
+def add_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Add rows to the summary in a file, so that of a campaign that is stopped nothing is lost."""
+    earlier = json.loads(path.read_text())["rows"] if path.exists() else []
+    done = merged(earlier, [row for row in rows if row["tries"]])
+    path.write_text('{"rows": [\n' + ",\n".join(map(json.dumps, done)) + "\n]}\n")
+
+
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """Return a Markdown table: for each command and fault, how many tries there were and how they ended."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for row in rows:
         counts.setdefault((command_of(row["scenario"]), row["fault"]), Counter()).update(row["verdicts"])
-    order = list(FAULTS)
+    order = [*FAULTS, "small-disk"]
     lines = ["| command | fault | tries | killed | refused | survived | wrong |", "|---|---|---:|---:|---:|---:|---:|"]
     for (command, fault), found in sorted(counts.items(), key=lambda item: (item[0][0], order.index(item[0][1]))):
         wrong = sum(count for verdict, count in found.items() if verdict not in GOOD)

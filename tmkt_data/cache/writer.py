@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,22 @@ def _pieces(array: FrameArray) -> Iterator[tuple[int, int]]:
 
 
 def _create(path: Path, arrays: Sequence[FrameArray]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Named without a process: what a killed one left is taken by the next, which holds the lock.
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        _allocate(temporary, path, arrays)
+        # Blocks are believed after a loss of power, so what their places follow from has to be on disk before them.
+        with temporary.open("r+b") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def _allocate(temporary: Path, path: Path, arrays: Sequence[FrameArray]) -> None:
     with hdf5_output(temporary, "w") as file, writing(path):
         for array in arrays:
             choices = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -239,11 +255,6 @@ def _create(path: Path, arrays: Sequence[FrameArray]) -> None:
             kind = h5py.h5t.py_create(array.dtype, logical=True)
             space = h5py.h5s.create_simple(array.shape)
             h5py.h5d.create(file.require_group(group).id, name.encode(), kind, space, choices)
-    # Blocks are believed after a loss of power, so what their places follow from has to be on disk before them.
-    with temporary.open("r+b") as handle:
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
 
 
 def _offsets(path: Path, arrays: Sequence[FrameArray]) -> dict[str, int] | None:

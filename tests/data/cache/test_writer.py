@@ -47,6 +47,21 @@ def test_a_file_of_other_arrays_is_created_anew(tmp_path):
     other.close()
 
 
+def test_a_file_that_cannot_be_created_leaves_nothing(tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(CacheError, match="No space left on device"):
+            FramesFile(tmp_path / "frames.h5", [ARRAY])
+    assert list(tmp_path.iterdir()) == []
+    # As a killed process leaves it.
+    (tmp_path / ".frames.h5.new").write_bytes(b"half")
+    FramesFile(tmp_path / "frames.h5", [ARRAY]).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["frames.h5"]
+
+
 def test_what_a_flush_could_not_write_is_said(tmp_path, monkeypatch):
     frames = FramesFile(tmp_path / "frames.h5", [ARRAY])
 
