@@ -69,8 +69,8 @@ class Reading(NamedTuple):
         orientation: Orientation of an AEDAT 2.0 recording, see `decode_aedat2`.
         chip: Camera of an AEDAT 2.0 recording whose header names none.
         keys: Paths of the columns of an HDF5 file, see `load_hdf5`.
-        pickled: Whether a `.npy` file holds a pickled dictionary of columns, which is parsed but never run.
         stream: Number of the event stream of an AEDAT4 file; None for the first one with events.
+        pickled: Whether a `.npy` file holds a pickled dictionary of columns, which is parsed but never run.
     """
 
     sensor_size: SensorSize | None = None
@@ -79,8 +79,8 @@ class Reading(NamedTuple):
     orientation: Aedat2Layout = "raw"
     chip: str | None = None
     keys: str | None = None
-    pickled: bool = False
     stream: int | None = None
+    pickled: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options but the sensor size, as a cache stores them: later ones only where set."""
