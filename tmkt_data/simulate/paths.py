@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from dataclasses import dataclass, field
@@ -121,11 +120,6 @@ class Path:
             return np.asarray(steps * (7.0 * self.scale / 4 / 2.0**0.5))
         steps[0] = 0.0
         return np.cumsum(steps * (7.0 * self.scale / math.sqrt(2.0 * (count - 1))), axis=0)
-
-
-def scaled(path: Path, scale: float) -> Path:
-    """Return a path of another length."""
-    return dataclasses.replace(path, scale=scale)
 
 
 def _is_number(value: object) -> bool:

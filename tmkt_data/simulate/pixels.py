@@ -109,7 +109,7 @@ def draw_sensor(model: PixelModel, size: SensorSize, seed: int) -> Sensor:
 
     Example:
         >>> sensor = draw_sensor(PixelModel(threshold_spread=0.0), SensorSize(4, 3), seed=0)
-        >>> sensor.threshold_on.shape, float(sensor.threshold_on.max().round(4))
+        >>> sensor.threshold_on.shape, round(float(sensor.threshold_on.max()), 4)
         ((3, 4), 0.2)
     """
     pixels = np.arange(size.width * size.height, dtype=np.uint64)
