@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args, get_type_hints
 
 from tmkt_data.errors import SpecError
 
-Canvas = Literal["fixed", "tight"]
+Canvas = Literal["fixed", "tight", "max"]
 BinRule = Literal["exact", "tonic", "spikingjelly"]
 BIN_RULES: tuple[BinRule, ...] = get_args(BinRule)
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -112,8 +112,9 @@ class PrepareSpec:
     canvas: Canvas = option(
         "fixed",
         "Area that is scaled to the frame. fixed: the whole sensor, with the image where the recording saw it; tight: "
-        "the extent of each recording, with the image stretched over it.",
-        source="own choice; KT: tight",
+        "the extent of each recording, with the image stretched over it; max: as tight, but from the corner of the "
+        "sensor on.",
+        source="own choice; KT: tight, on CEP-DVS max",
     )
     resize: Resize = option(
         "sum",

@@ -20,7 +20,7 @@ Computed = Literal["kernels", "plain"]
 """Who computed a layer: kernels that fuse several layers, or the layer itself."""
 
 MethodName = Literal["event-only", "images-only", "fine-tune", "kt", "kt+tsm", "tmkt"]
-SlideSchedule = Literal["off", "cubic", "step"]
+SlideSchedule = Literal["off", "cubic", "step", "late-step"]
 MixSchedule = Literal["constant", "linear", "cubic"]
 MixDistribution = Literal["sequential", "renormalised"]
 """Distribution of t*: "sequential" may never replace a step, "renormalised" replaces at least the last one.

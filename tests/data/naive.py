@@ -130,6 +130,8 @@ def canvas_of(rows, canvas, sensor_size):
     if canvas == "fixed":
         return 0, 0, sensor_size.width, sensor_size.height
     xs, ys = [row[1] for row in rows], [row[2] for row in rows]
+    if canvas == "max":
+        return 0, 0, max(xs) + 1, max(ys) + 1
     return min(xs), min(ys), max(xs) - min(xs) + 1, max(ys) - min(ys) + 1
 
 

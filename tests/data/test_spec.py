@@ -42,7 +42,7 @@ SPECS = st.builds(
     PrepareSpec,
     time_bins=st.integers(1, 1000),
     bin_rule=st.just("exact"),
-    canvas=st.sampled_from(["fixed", "tight"]),
+    canvas=st.sampled_from(["fixed", "tight", "max"]),
     resize=st.sampled_from(["sum", "bilinear", "area"]),
     representation=st.sampled_from(["counts", "voxel"]),
     image_channel=st.sampled_from(["value", "luminance", "blue"]),
@@ -148,7 +148,7 @@ def test_choices_are_given_by_name():
     ("name", "choices"),
     [
         ("bin_rule", "exact, tonic, spikingjelly"),
-        ("canvas", "fixed, tight"),
+        ("canvas", "fixed, tight, max"),
         ("resize", "sum, bilinear, area"),
         ("representation", "counts, voxel"),
         ("image_channel", "value, luminance, blue"),

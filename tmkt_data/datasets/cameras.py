@@ -147,7 +147,7 @@ class FrameLayout(NamedTuple):
         Returns:
             Top, bottom, left, right, shape (B, 4), bottom and right exclusive; None where every image fills its frame.
         """
-        if self.spec.canvas == "tight":
+        if self.spec.canvas != "fixed":
             return None
         left, top, right, bottom = self._pixels(sizes)
         width, height = self.sensor_size
@@ -160,12 +160,15 @@ class FrameLayout(NamedTuple):
     def cells_per_px(self, sizes: NDArray[np.int64], path: SaccadePath) -> NDArray[np.float64]:
         """Return the columns and rows that one sensor pixel covers, shape (B, 2).
 
-        A tight canvas is the extent of a recording: the image as it was shown, and its motion around it.
+        A tight canvas is the extent of a recording: the image as it was shown, and its motion around it; one up to the
+        largest coordinates also has what is above and left of it.
         """
         if self.spec.canvas == "fixed":
             scale = self.spec.size / np.array(self.sensor_size, np.float64)
             return np.broadcast_to(scale, (len(sizes), 2))
         left, top, right, bottom = self._pixels(sizes)
+        if self.spec.canvas == "max":
+            left = top = np.zeros_like(left)
         corners = np.asarray(path.corners, np.float64)
         motion = corners.max(axis=0) - corners.min(axis=0)
         return np.asarray(self.spec.size / (np.stack([right - left, bottom - top], axis=1) + motion), np.float64)

@@ -103,18 +103,20 @@ def canvas_box(extent: tuple[int, int, int, int] | None, canvas: Canvas, sensor_
 
     Args:
         extent: Smallest and largest coordinates of the events, see `Events.extent`; None without events.
-        canvas: `fixed`: the sensor; `tight`: the extent of the events.
+        canvas: `fixed`: the sensor; `tight`: the extent of the events; `max`: the sensor up to it.
         sensor_size: Size of the sensor; required for `fixed`.
 
     Raises:
-        EventError: `fixed` without a size or with events outside it, `tight` without events.
+        EventError: `fixed` without a size or with events outside it, another without events.
         SpecError: Another canvas.
     """
     _check_choice(canvas, get_args(Canvas), "canvas")
-    if canvas == "tight":
+    if canvas != "fixed":
         if extent is None:
             raise EventError("extent: no events; an empty recording has no extent")
         x_first, y_first, x_last, y_last = extent
+        if canvas == "max":
+            x_first = y_first = 0
         return CanvasBox(x_first, y_first, x_last - x_first + 1, y_last - y_first + 1)
     if sensor_size is None:
         raise EventError("canvas 'fixed': no sensor size; give one, or use canvas 'tight'")
@@ -139,7 +141,7 @@ def event_frames(
     Args:
         events: Validated events of one recording.
         spec: Bins, size and values of the frames.
-        canvas: `fixed`: the whole sensor; `tight`: the extent of the events.
+        canvas: `fixed`: the whole sensor; `tight`: the extent of the events; `max`: the sensor up to it.
         sensor_size: Size of the sensor; None takes the size that the events carry.
 
     Returns:

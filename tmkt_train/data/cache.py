@@ -86,11 +86,13 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
     Args:
         recipe: The recipe.
         cache: The cache, or its file.
-        split: The split; the shares of a recipe apply to the training split only.
+        split: The split; the shares of a recipe apply to the training split, that of recordings also to a shrunk
+            validation split.
         with_images: Whether to pair the recordings with images; None: in the training split of methods that train
             on images.
     """
     is_training = split == "train"
+    is_shrunk = split == "val" and recipe.data.shrink_validation
     per_class = recipe.data.recordings_per_class
     cache = cache if isinstance(cache, Cache) else Cache(cache)
     has_images = is_training and recipe.needs_images if with_images is None else with_images
@@ -104,7 +106,7 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
         protocol=recipe.data.protocol,
         scale=recipe.data.event_scale,
         per_class=per_class if is_training and per_class != "all" else None,
-        event_share=recipe.data.event_share if is_training else 1.0,
+        event_share=recipe.data.event_share if is_training or is_shrunk else 1.0,
         image_share=recipe.data.image_share if is_training else 1.0,
         image_pool=recipe.data.image_pool if is_training and recipe.needs_images else "split",
         classes=None if not recipe.data.held_out_classes else _classes(recipe, cache)[0],

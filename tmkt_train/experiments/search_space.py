@@ -23,7 +23,7 @@ _FIXED = {
     "seed": "give --seeds instead",
     **dict.fromkeys(WORDS, "it only names the recipe"),
     **dict.fromkeys(
-        ("data.dataset", "data.protocol", *(f"data.prepare.{name}" for name in _SPLITS)),
+        ("data.dataset", "data.protocol", "data.shrink_validation", *(f"data.prepare.{name}" for name in _SPLITS)),
         "it changes the validation split, so the values cannot be compared",
     ),
 }
@@ -134,6 +134,8 @@ def _parse(text: str, recipe: Recipe) -> Dimension:
     if not equals or not key or not given:
         raise RunError(f"--over {text}: expected KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=VALUE,VALUE")
     _require_known(key, recipe)
+    if key == "data.event_share" and recipe.data.shrink_validation:
+        raise RunError(f"--over {key}: cannot be varied with data.shrink_validation = true; {_FIXED['data.protocol']}")
     if key in _FIXED:
         raise RunError(f"--over {key}: cannot be varied; {_FIXED[key]}")
     return _parse_range(key, given) if ":" in given else _parse_choices(key, given)

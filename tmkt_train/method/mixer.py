@@ -30,16 +30,18 @@ class Mixer:
         mix: End ratio, schedule and distribution of time-step mixup.
         start: Mix ratio at the start, in [0, 1], `by-count` resolved; None for no time-step mixup.
         slide: Schedule of the probability of sliding.
+        slide_from: Progress from which the schedules `step` and `late-step` slide.
     """
 
     num_time_steps: int
     mix: MixTable
     start: float | None = 0.5
     slide: SlideSchedule = "off"
+    slide_from: float = 0.5
 
     def ratio(self, progress: float) -> float:
         """Return the expected share of event steps, sliding included, at a training progress in [0, 1]."""
-        slides = slide_probability_at(progress, self.slide)
+        slides = slide_probability_at(progress, self.slide, self.slide_from)
         return slides + (1.0 - slides) * self._mix_ratio(progress)
 
     def points(self, keys: DrawKeys, progress: float) -> NDArray[np.int64]:
@@ -57,7 +59,7 @@ class Mixer:
             probability = _probability(self._mix_ratio(progress), self.num_time_steps, self.mix.law)
             points = replacement_points(keys, probability, self.num_time_steps, self.mix.law)
         if self.slide != "off":
-            points = slide_points(keys, slide_probability_at(progress, self.slide), points)
+            points = slide_points(keys, slide_probability_at(progress, self.slide, self.slide_from), points)
         return points
 
     def _mix_ratio(self, progress: float) -> float:
@@ -103,13 +105,14 @@ def mix_ratio_at(progress: float, schedule: MixSchedule, start: float, end: floa
             return start + (end - start) * progress**3
 
 
-def slide_probability_at(progress: float, schedule: SlideSchedule) -> float:
+def slide_probability_at(progress: float, schedule: SlideSchedule, start: float = 0.5) -> float:
     """Return the probability that a whole image sequence is replaced by its recording.
 
     Args:
         progress: Iterations done over all iterations, in [0, 1].
-        schedule: "cubic" is the third power of the progress; "step" is 0 before the middle and 1 from there; "off" is
-            0.
+        schedule: "cubic" is the third power of the progress; "step" and "late-step" are 0 before `start` and 1 from
+            there; "off" is 0.
+        start: Progress from which the last two slide.
 
     Returns:
         The probability, in [0, 1].
@@ -122,12 +125,12 @@ def slide_probability_at(progress: float, schedule: SlideSchedule) -> float:
         [0.0, 0.125, 1.0]
 
     Source:
-        He et al., AAAI 2024; "step" is what their code runs under the name of no sliding.
+        He et al., AAAI 2024; "late-step" is what their code runs under the name of no sliding.
     """
     match schedule:
         case "off":
             return 0.0
         case "cubic":
             return mix_ratio_at(progress, "cubic", 0.0, 1.0)
-        case "step":
-            return float(progress >= 0.5)
+        case "step" | "late-step":
+            return float(progress >= start)

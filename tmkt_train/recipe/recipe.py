@@ -265,6 +265,9 @@ def _check_data(data: DataTable) -> Iterator[str]:
     if data.event_share < 1 and data.recordings_per_class != "all":
         other = f"data.recordings_per_class = {data.recordings_per_class}"
         yield f"data.event_share: found {data.event_share} with {other}, expected only one of them"
+    if data.shrink_validation and data.recordings_per_class != "all":
+        other = f"data.recordings_per_class = {data.recordings_per_class}"
+        yield f"data.shrink_validation: found true with {other}, expected data.event_share instead"
     if data.image_pool != "split" and data.pairing == "twin":
         yield f"data.image_pool: found '{data.image_pool}', expected 'split' with data.pairing = 'twin'"
     if data.image_share < 1 and data.pairing == "twin":

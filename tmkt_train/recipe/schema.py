@@ -140,6 +140,9 @@ class DataTable(Table):
     """Training recordings kept per class; all images are kept."""
     event_share: Share = key(1.0, unit="share")
     """Share of the training recordings of each class that is kept; all images are kept."""
+    shrink_validation: bool = key(False)
+    """Keep event_share of the validation recordings of each class too, at least one, so that few recordings are not
+    selected on many."""
     image_share: Share = key(1.0, unit="share")
     """Share of the training images of each class that is kept."""
     image_pool: ImagePool = key("split")
@@ -195,7 +198,8 @@ class MixTable(Table):
     renormalised: replaces at least the last step."""
     slide: choices.SlideSchedule | choices.Auto = key("auto", KT_INFERRED)
     """Probability that a recording replaces the whole image sequence. cubic: third power of the progress; step: 0,
-    then 1 from halfway on; auto: cubic in kt and kt+tsm, off in tmkt."""
+    then 1 from halfway on; late-step: 1 from one epoch later on, as in the KT code; auto: cubic in kt and kt+tsm, off
+    in tmkt."""
 
 
 class LossTable(Table):

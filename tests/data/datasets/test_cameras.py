@@ -28,6 +28,13 @@ def test_a_tight_canvas_covers_the_image_and_its_motion():
     assert layout("tight").boxes(WIDE) is None
 
 
+def test_a_canvas_up_to_the_largest_coordinates_starts_in_the_corner():
+    found = layout("max").cells_per_px(WIDE, SaccadePath())
+    # The image ends in column 230 and row 117.
+    np.testing.assert_allclose(found, [[48 / 237, 48 / 124]])
+    assert layout("max").boxes(WIDE) is None
+
+
 def test_a_fixed_canvas_covers_the_sensor():
     found = layout("fixed").cells_per_px(WIDE, SaccadePath())
     np.testing.assert_allclose(found, [[48 / 240, 48 / 180]])

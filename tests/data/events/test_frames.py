@@ -13,7 +13,7 @@ from tmkt_data.events.frames import CanvasBox, FrameSpec, canvas_box, event_fram
 from tmkt_data.events.read import load_events
 from tmkt_data.spec import BIN_RULES
 
-CANVASES = ("fixed", "tight")
+CANVASES = ("fixed", "tight", "max")
 RESIZES = ("sum", "bilinear", "area")
 CELLS = st.integers(1, 50)
 BINS = st.sampled_from([1, 2, 3, 6, 10, 13, 40])
@@ -169,6 +169,13 @@ def test_boxes_of_the_canvases():
     events = naive.make_events([(0, 5, 7, False), (9, 8, 20, True)], SensorSize(34, 30))
     assert canvas_box(events.extent, "fixed", events.sensor_size) == CanvasBox(0, 0, 34, 30)
     assert canvas_box(events.extent, "tight", None) == CanvasBox(5, 7, 4, 14)
+    assert canvas_box(events.extent, "max", None) == CanvasBox(0, 0, 9, 21)
+
+
+def test_max_keeps_the_corner_of_the_sensor():
+    events = naive.make_events([(0, 5, 7, False), (9, 8, 8, True)], SensorSize(34, 34))
+    frames = event_frames(events, FrameSpec(num_bins=1, height=9, width=9), canvas="max").frames
+    assert np.argwhere(frames).tolist() == [[0, 0, 7, 5], [0, 1, 8, 8]]
 
 
 def test_a_given_sensor_size_goes_before_the_declared_one():
@@ -197,7 +204,7 @@ def test_events_outside_the_canvas_are_an_error(x, y):
         ({"num_bins": -2}, "time bins: found -2, expected 1 or more"),
         ({"height": 0}, "height: found 0, expected 1 or more"),
         ({"width": -1}, "width: found -1, expected 1 or more"),
-        ({"canvas": "max"}, "canvas: found 'max', expected one of fixed, tight"),
+        ({"canvas": "min"}, "canvas: found 'min', expected one of fixed, tight, max"),
         ({"resize": "nearest"}, "resize: found 'nearest', expected one of sum, bilinear, area"),
         ({"representation": "surface"}, "representation: found 'surface', expected one of counts, voxel"),
         ({"bin_rule": "even"}, "bin rule: found 'even', expected one of exact, tonic, spikingjelly"),

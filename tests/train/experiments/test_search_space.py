@@ -66,7 +66,7 @@ def test_dimensions_are_read_as_written(recipe):
         ("seed=1:3", RunError, "cannot be varied; give --seeds instead"),
         ("title=a,b", RunError, "cannot be varied; it only names the recipe"),
         ("data.protocol=kt-paper,twin-disjoint", RunError, "cannot be varied; it changes the validation split"),
-        ("train.image_epochs=1:3", RunError, "train.image_epochs: tmkt does not use it"),
+        ("data.shrink_validation=true,false", RunError, "cannot be varied; it changes the validation split"),
         ("train.epochs=3:5", RunError, "also found in --set"),
     ],
 )
@@ -76,10 +76,20 @@ def test_bad_dimensions_are_one_line(recipe, over, error, message):
     assert str(caught.value).count("\n") == 0
 
 
+def test_share_that_shrinks_the_validation_split_cannot_be_varied(recipe):
+    over = ["data.event_share=0.1:1"]
+    assert parse_dimensions(over, recipe, ())[0].key == "data.event_share"
+    with pytest.raises(RunError, match=r"data.shrink_validation = true; it changes the validation split"):
+        parse_dimensions(over, recipe, ["data.shrink_validation=true"])
+
+
 def test_key_that_only_some_methods_use_may_be_varied_with_the_method(recipe):
     settings = ["method.name=event-only"]
     with pytest.raises(RunError, match="event-only does not use it"):
         parse_dimensions(["mix.ratio=0:1"], recipe, settings)
+    with pytest.raises(RunError, match="images-only does not use it"):
+        parse_dimensions(["train.image_epochs=2:3"], recipe, ["method.name=images-only"])
+    assert parse_dimensions(["train.image_epochs=2:3"], recipe, ())[0].ends == (2, 3)
     over = ["mix.ratio=0.1:0.9", "method.name=event-only,tmkt"]
     assert parse_dimensions(over, recipe, ())[0] == RATIO
     with pytest.raises(RunError, match="found twice"):

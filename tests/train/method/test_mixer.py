@@ -113,4 +113,5 @@ def test_slide_probability():
     progress = (0.0, 0.25, 0.5, 0.75, 1.0)
     assert [slide_probability_at(p, "cubic") for p in progress] == [0, 1 / 64, 1 / 8, 27 / 64, 1]
     assert [slide_probability_at(p, "step") for p in progress] == [0, 0, 1, 1, 1]
+    assert [slide_probability_at(p, "late-step", 0.75) for p in progress] == [0, 0, 0, 1, 1]
     assert [slide_probability_at(p, "off") for p in progress] == [0] * 5

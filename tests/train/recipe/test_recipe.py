@@ -44,6 +44,10 @@ def test_cross_field_problems_come_all_at_once(tmp_path):
             ["data.image_share=0.1", "data.pairing=twin"],
             "data.image_share: found 0.1, expected 1.0 with data.pairing = 'twin'",
         ),
+        (
+            ["data.shrink_validation=true", "data.recordings_per_class=3"],
+            "data.shrink_validation: found true with data.recordings_per_class = 3, expected data.event_share instead",
+        ),
         (["data.event_share=0.0"], "data.event_share: found 0.0, expected a number above 0 and at most 1"),
         (
             ["optim.schedule=step"],

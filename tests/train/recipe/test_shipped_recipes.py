@@ -73,6 +73,11 @@ def test_variants_have_words_of_their_own_and_the_settings_of_their_name(system)
             assert changed.pop("data.prepare.bin_rule") in ("tonic", "spikingjelly")
             assert changed.pop("data.prepare.resize") == "bilinear"
             assert changed.pop("data.protocol") == "kt-paper"
+            exact = {"vggsnn_ncaltech": ("image_decode", "full"), "resnet18_cepdvs": ("canvas", "max")}
+            if system in exact:
+                key, value = exact[system]
+                assert changed.pop(f"data.prepare.{key}") == value
+            assert "What differs: " in recipe.description
             assert changed == (CHANGES["kt"] if name == "kt_paper" else {})
         else:
             assert changed == {key: value for key, value in CHANGES[name].items() if base[key] != value}

@@ -1,10 +1,16 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
+from tmkt_data.datasets.digits import open_digits
+from tmkt_data.prepare.build import prepare_cache
+from tmkt_data.prepare.plan import plan_prepare
 from tmkt_train.errors import RunError
-from tmkt_train.training.setup import build_setup
+from tmkt_train.training.setup import build_setup, setup_warnings
 
-from ..conftest import make_recipe
+from ..conftest import TINY_SPEC, make_recipe
 
 CPU = torch.device("cpu")
 
@@ -33,3 +39,37 @@ def test_ratio_by_count_is_the_share_of_the_recordings(tiny_cache, changes, expe
     recipe = make_recipe(mix__ratio="by-count", **changes)
     setup = build_setup(recipe, tiny_cache, CPU)
     assert setup.method.mixer.start == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num_epochs", [2, 3, 4, 5])
+def test_late_step_slides_in_the_epochs_above_half_of_their_number(tiny_cache, num_epochs):
+    recipe = make_recipe(
+        method={"name": "kt"}, mix__slide="late-step", train__epochs=num_epochs, optim__warmup_epochs=0
+    )
+    mixer = build_setup(recipe, tiny_cache, CPU).method.mixer
+    num_batches = 7
+    for epoch in range(num_epochs):
+        progress = [(epoch * num_batches + number) / (num_epochs * num_batches) for number in range(num_batches)]
+        assert {mixer.ratio(value) for value in progress} == {float(epoch > num_epochs / 2)}
+
+
+def test_validation_shrinks_with_the_recordings_if_that_is_chosen(digits_root, tmp_path):
+    spec = replace(TINY_SPEC, val_share=0.4)
+    for _ in prepare_cache(plan_prepare(open_digits(digits_root), spec, tmp_path / "c.h5")):
+        pass
+    prepare = {"time_bins": 4, "size": 16, "val_share": 0.4}
+    whole, shrunk = (
+        make_recipe(
+            data={"dataset": "digits", "event_share": 0.4, "shrink_validation": is_shrunk, "prepare": prepare},
+            train__batch_size=4,
+        )
+        for is_shrunk in (False, True)
+    )
+    before, after = (build_setup(recipe, tmp_path / "c.h5", CPU) for recipe in (whole, shrunk))
+    counts = np.bincount(before.selection.labels)
+    assert set(counts.tolist()) == {5}
+    assert np.bincount(after.selection.labels).tolist() == [2] * len(counts)
+    assert set(after.selection.ids) < set(before.selection.ids)
+    assert after.frames.ids == before.frames.ids
+    assert len(list(setup_warnings(whole, before))) == 1
+    assert not list(setup_warnings(shrunk, after))
