@@ -42,7 +42,8 @@ def test_compare_from_start_to_end_and_again(here):
     folder = "runs/compare-tiny_event_only"
     for text in (
         "4 runs: 0 finished, 0 to resume, 4 to start", "   1/4 tiny_event_only share 0.3 seed 3: val ",
-        "   4/4 tiny share 0.3 seed 4: val ", "difference, 95 % interval", f"report.html       {folder}/report.html",
+        "   4/4 tiny share 0.3 seed 4: val ", "test  last epoch  difference, 95 %\n",
+            f"report.html       {folder}/report.html",
     ):  # fmt: skip
         assert text in out, text
     assert max(len(line) for line in out.splitlines()) <= 80
