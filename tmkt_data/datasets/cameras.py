@@ -13,7 +13,7 @@ from tmkt_data.images.frames import Placement
 from tmkt_data.images.log_intensity import Scene, gradient_frames, saccade_frames
 from tmkt_data.simulate.recording import DEFAULT_SETTINGS, NMNIST_SETTINGS
 from tmkt_data.simulate.saccade import NO_KEYS, DrawnKeys, SaccadePath, paths_in_cells, random_paths
-from tmkt_data.spec import PrepareSpec
+from tmkt_data.spec import Bake, Encoder, PrepareSpec
 
 Value = TypeVar("Value", np.float32, np.int16, np.uint8)
 
@@ -24,12 +24,16 @@ class Camera(NamedTuple):
     Attributes:
         path: Motion of the image on the sensor.
         is_negative: Whether ON and OFF events are those of the negative of the images, as in N-MNIST.
+        threshold: Change of log intensity that makes one event; None for graded changes.
     """
 
     path: SaccadePath
     is_negative: bool = False
+    threshold: float | None = None
 
 
+MAX_THRESHOLD = 8.0
+"""Largest threshold: larger changes of log intensity are cut off."""
 _FARTHEST = 10_000
 """Largest displacement in a table, sensor pixels; what leaves the frame shows the edge of the image."""
 UNKNOWN = Camera(DEFAULT_SETTINGS.path)
@@ -62,7 +66,7 @@ def camera_from(values: Mapping[str, Any]) -> Camera:
     Args:
         values: `corners`, rows of dx and dy in sensor pixels, positive to the right and down, one saccade between
             neighbors; and where they are not the published ones `negative`, whether ON and OFF events are those of
-            the negative of the images, `saccade_us` and `rest_us`.
+            the negative of the images, `saccade_us`, `rest_us`, and `threshold`, see `Camera`.
 
     Raises:
         SpecError: Unknown keys, or values of another kind or out of range.
@@ -71,9 +75,9 @@ def camera_from(values: Mapping[str, Any]) -> Camera:
         >>> camera_from({"corners": [[0, 0], [2.5, 0]], "negative": True}).is_negative
         True
     """
-    unknown = sorted(set(values) - {"negative", "corners", "saccade_us", "rest_us"})
+    unknown = sorted(set(values) - {"negative", "corners", "saccade_us", "rest_us", "threshold"})
     if unknown:
-        raise SpecError(f"camera: unknown {unknown[0]!r}, expected negative, corners, saccade_us, rest_us")
+        raise SpecError(f"camera: unknown {unknown[0]!r}, expected negative, corners, saccade_us, rest_us, threshold")
     known = SaccadePath()
     negative = values.get("negative", False)
     durations = [values.get(name, getattr(known, name)) for name in ("saccade_us", "rest_us")]
@@ -88,7 +92,32 @@ def camera_from(values: Mapping[str, Any]) -> Camera:
             "[[0, 0], [3.5, 7]]"
         )
     path = SaccadePath(tuple((float(dx), float(dy)) for dx, dy in corners), *durations)
-    return Camera(path, negative)
+    return with_threshold(Camera(path, negative), values.get("threshold"))
+
+
+def with_threshold(camera: Camera, threshold: object) -> Camera:
+    """Return a camera with a threshold; None for none.
+
+    Raises:
+        SpecError: It is not a number above 0.
+    """
+    if threshold is None:
+        return camera._replace(threshold=None)
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 < threshold <= MAX_THRESHOLD:
+        raise SpecError(
+            f"camera: found threshold {threshold!r}, expected a change of log intensity above 0 and at most "
+            f"{MAX_THRESHOLD:g}, such as 0.2"
+        )
+    return camera._replace(threshold=float(threshold))
+
+
+def camera_for(encoder: Encoder | Bake, dataset: str, spec: PrepareSpec) -> Camera:
+    """Return the camera that an encoder imitates: of the dataset; where it is not needed, it may be unknown.
+
+    Raises:
+        SpecError: See `require_camera`; for encoder `saccade`.
+    """
+    return require_camera(dataset, spec) if encoder == "saccade" else camera_of(dataset) or UNKNOWN
 
 
 def _is_place(corner: object) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.reader import Cache
-from tmkt_data.datasets.cameras import UNKNOWN, Camera, CameraView, FrameLayout, camera_of, require_camera
+from tmkt_data.datasets.cameras import Camera, CameraView, FrameLayout, camera_for, with_threshold
 from tmkt_data.errors import SpecError
 from tmkt_data.images.encode import poisson_frames, repeat_frames
 from tmkt_data.images.log_intensity import change_response, stored_changes, unit_response
@@ -59,8 +59,8 @@ class ImageSide:
     """Frames of the images of a cache.
 
     Encoders `gradient`, `saccade` and `microsaccade` are in the units of event frames: changes of log intensity times
-    one gain, which makes their mean that of the event frames, then the event scale. They are a choice of this project
-    (inferred).
+    one gain, which makes their mean that of the event frames, then the event scale. With a threshold of the camera they
+    are whole counts instead, one event for each threshold in a change. They are a choice of this project (inferred).
 
     Args:
         cache: The cache.
@@ -71,7 +71,7 @@ class ImageSide:
 
     Raises:
         CacheError: The cache has no baked frames.
-        SpecError: The camera path of the dataset is unknown.
+        SpecError: The camera path of the dataset is unknown, or the threshold is not above 0.
     """
 
     def __init__(
@@ -82,9 +82,8 @@ class ImageSide:
         if encoder == "baked" and not cache.has_spikes:
             cache.image_spikes(np.zeros(0, np.int64))
         dataset = cache.info.dataset
-        if camera is None:
-            known = require_camera(dataset, cache.spec) if encoder == "saccade" else camera_of(dataset)
-            camera = known or UNKNOWN
+        camera = camera_for(encoder, dataset, cache.spec) if camera is None else camera
+        camera = with_threshold(camera, camera.threshold)
         self._view = CameraView(camera, FrameLayout.of(cache.spec, cache.info.facts))
 
     @property
@@ -141,7 +140,10 @@ class ImageSide:
         """
         is_baked = self.encoder == "baked"
         changes = stored_changes() if is_baked else unit_response(self.cache.spec.num_channels)
-        counts: NDArray[np.float32] = changes * np.float32(self.gain)
+        threshold = self._view.camera.threshold
+        counts: NDArray[np.float32] = (
+            changes * np.float32(self.gain) if threshold is None else np.trunc(changes / np.float32(threshold))
+        )
         match self.scale:
             case "max" | "step-max":
                 return counts

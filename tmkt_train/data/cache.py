@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data import Cache, CacheInfo, PairedFrames, cache_directory, default_spec, find_caches, read_cache_info
-from tmkt_data.datasets.cameras import camera_from
+from tmkt_data.datasets.cameras import Camera, camera_for, camera_from, with_threshold
 from tmkt_data.datasets.splits import SPLIT_CODES
 from tmkt_data.errors import TmktError
 from tmkt_data.pairs.subsets import draw_classes
@@ -102,7 +102,7 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
         pairing=recipe.data.pairing if has_images else "none",
         seed=recipe.seed,
         encoder=recipe.data.image_encoding,
-        camera=camera_from(recipe.data.camera.model_dump()) if recipe.data.camera.corners else None,
+        camera=_camera(recipe, cache) if has_images else None,
         protocol=recipe.data.protocol,
         scale=recipe.data.event_scale,
         per_class=per_class if is_training and per_class != "all" else None,
@@ -111,6 +111,19 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
         image_pool=recipe.data.image_pool if is_training and recipe.needs_images else "split",
         classes=None if not recipe.data.held_out_classes else _classes(recipe, cache)[0],
     )
+
+
+def _camera(recipe: Recipe, cache: Cache) -> Camera | None:
+    """Return the camera that a recipe describes; None for that of the dataset."""
+    values = recipe.data.camera.model_dump()
+    if values["threshold"] == "default":
+        values["threshold"] = None
+    if values["corners"]:
+        return camera_from(values)
+    if values["threshold"] is None:
+        return None
+    known = camera_for(recipe.data.image_encoding, cache.info.dataset, cache.spec)
+    return with_threshold(known, values["threshold"])
 
 
 def open_held_out(recipe: Recipe, cache: Cache) -> Iterator[PairedFrames]:

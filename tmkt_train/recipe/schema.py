@@ -107,14 +107,17 @@ class CameraTable(Table):
     corners: tuple[Corner, ...] = key(
         (), unit="px", expected="rows of dx and dy such as [[0, 0], [3.5, 7]], each at most 10000", strict=False
     )
-    """Path of the image on the sensor, to the right and down: one saccade between neighbors. Without any, the camera of
-    the dataset, and the other keys are not used."""
+    """Path of the image on the sensor, to the right and down: one saccade between neighbors. Without any, path and
+    polarity are those of the dataset."""
     negative: bool = key(False)
     """Whether ON and OFF events are those of the negative of the images."""
     saccade_us: int = key(100_000, unit="us", ge=1, le=10_000_000)
     """Duration of one saccade including its rest; the whole path is cut into the time bins."""
     rest_us: int = key(15_000, unit="us", ge=0, le=10_000_000)
     """Time of a saccade without motion, half before and half after it."""
+    threshold: Annotated[float, Field(gt=0, le=8)] | choices.Default = key("default", unit="log intensity")
+    """Change that makes one event: frames of gradient, saccade and microsaccade are whole counts. default: graded
+    changes, with the mean of the event frames. Also applies to the camera of the dataset."""
 
 
 class DataTable(Table):

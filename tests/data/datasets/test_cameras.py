@@ -85,7 +85,16 @@ def test_turned_recordings_do_not_fit_the_path():
         ({"corners": [[0, 0], [1, 2]], "negative": 1}, "found negative 1, expected true or false"),
         ({"corners": [[0, 0], [1, 2]], "rest_us": 0.5}, "expected whole numbers of microseconds"),
         ({"corners": [[0, 0], [1, 2]], "saccade_us": 0}, "expected 0 or more and less than the saccade"),
-        ({"corners": [[0, 0], [1, 2]], "speed": 1}, "unknown 'speed', expected negative, corners, saccade_us, rest_us"),
+        (
+            {"corners": [[0, 0], [1, 2]], "speed": 1},
+            "unknown 'speed', expected negative, corners, saccade_us, rest_us, threshold",
+        ),
+        (
+            {"corners": [[0, 0], [1, 2]], "threshold": 0},
+            "found threshold 0, expected a change of log intensity above 0",
+        ),
+        ({"corners": [[0, 0], [1, 2]], "threshold": -0.2}, "found threshold -0.2, expected"),
+        ({"corners": [[0, 0], [1, 2]], "threshold": float("nan")}, "found threshold nan, expected"),
     ],
 )
 def test_a_camera_that_is_none_is_named(values, message):

@@ -98,6 +98,13 @@ class TestSaccade:
         assert (np.argwhere(on) == [[1, 3]]).all()
         assert off[1, 2] == on[1, 3] == change
 
+    def test_a_bright_bar_that_passes_gives_on_first_and_off_later(self):
+        bar = np.zeros((1, 3, 9), np.uint8)
+        bar[0, :, 1] = 255
+        path = np.array([[[step, 0] for step in range(5)]], np.float32)
+        passed = saccade_frames(bar, path, 4)[0, :, :, 1, 3]
+        assert [tuple(row) for row in np.argwhere(passed)] == [(1, 1), (2, 0)]
+
     def test_down_is_down(self):
         dot = np.zeros((1, 4, 3), np.uint8)
         dot[0, 1, 1] = 255

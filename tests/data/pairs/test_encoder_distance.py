@@ -106,7 +106,6 @@ def test_recordings_of_other_splits_are_not_read(simulated, monkeypatch):
 
 def test_an_unknown_camera_is_left_out_with_a_note(simulated, monkeypatch):
     monkeypatch.setattr("tmkt_data.datasets.cameras.camera_of", lambda _: None)
-    monkeypatch.setattr("tmkt_data.pairs.image_side.camera_of", lambda _: None)
     found = compare_encoders(PairedFrames(simulated, "train"))
     assert "saccade" not in {distance.encoder for distance in found.encoders}
     assert len(found.notes) == 1

@@ -8,6 +8,7 @@ import trees
 from conftest import build
 
 from tmkt_data.cache.reader import Cache
+from tmkt_data.datasets.cameras import camera_of
 from tmkt_data.datasets.splits import SPLIT_CODES
 from tmkt_data.errors import SpecError
 from tmkt_data.images.log_intensity import Scene, saccade_frames, stored_changes, stored_response, unit_response
@@ -164,7 +165,6 @@ def test_other_sizes_and_bins_are_served(digits_cache):
 
 def test_a_dataset_of_unknown_motion_is_refused_only_where_its_path_is_needed(nmnist_cache, monkeypatch):
     monkeypatch.setattr("tmkt_data.datasets.cameras.camera_of", lambda _: None)
-    monkeypatch.setattr("tmkt_data.pairs.image_side.camera_of", lambda _: None)
     text = "found 'saccade' for nmnist, whose camera path is unknown; use 'microsaccade'"
     with pytest.raises(SpecError, match=text):
         PairedFrames(nmnist_cache, encoder="saccade")
@@ -206,3 +206,26 @@ def test_saccades_agree_with_the_real_photograph(real_data, tmp_path, canvas, ex
     scores = correlation(side.frames(images, keys_of(0)), np.broadcast_to(events, (len(images), *events.shape[1:])))
     assert scores[twin] == pytest.approx(expected, abs=0.005)
     assert np.argmax(scores) == twin
+
+
+@pytest.mark.parametrize("encoder", IMITATORS)
+def test_a_threshold_makes_whole_counts_that_fall_as_it_rises(nmnist_cache, encoder):
+    graded = PairedFrames(nmnist_cache, encoder=encoder)
+    changes = graded.read(ALL).image.astype(np.float64) / graded.image_side.gain
+    rates = []
+    for threshold in (0.1, 0.2, 0.4, 0.8):
+        camera = camera_of("nmnist")._replace(threshold=threshold)
+        found = PairedFrames(nmnist_cache, encoder=encoder, camera=camera).read(ALL).image
+        # One step of a change at the edge of a count, as changes were rounded twice.
+        off = np.abs(found - np.trunc(changes / threshold))
+        near = np.abs(changes / threshold - np.round(changes / threshold)) < 1e-4
+        assert not off[~near].any()
+        np.testing.assert_array_equal(found, np.trunc(found))
+        rates.append(float(found.mean()))
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > rates[1] > rates[-1]
+
+
+def test_a_threshold_that_is_not_above_zero_is_refused(nmnist_cache):
+    with pytest.raises(SpecError, match="camera: found threshold 0, expected a change of log intensity above 0"):
+        PairedFrames(nmnist_cache, encoder="gradient", camera=camera_of("nmnist")._replace(threshold=0))

@@ -1,0 +1,36 @@
+"""The camera of a recipe, as the pairs of its cache see it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tmkt_data.datasets.cameras import camera_of
+from tmkt_train.data.cache import open_frames
+
+from ..conftest import make_recipe
+
+
+def images_of(cache, **changes):
+    recipe = make_recipe(method__name="tmkt", data__image_encoding="saccade", data__event_scale="raw", **changes)
+    return open_frames(recipe, cache, "train").read(np.arange(4)).image
+
+
+def test_the_camera_of_the_dataset_is_the_default(tiny_cache):
+    corners = [list(corner) for corner in camera_of("digits").path.corners]
+    table = {"corners": corners, "negative": True}
+    np.testing.assert_array_equal(images_of(tiny_cache), images_of(tiny_cache, data__camera=table))
+    positive = images_of(tiny_cache, data__camera={"corners": corners})
+    assert (images_of(tiny_cache) != positive).any()
+
+
+@pytest.mark.parametrize("path", [{}, {"corners": [[0, 0], [4, 0]]}])
+def test_a_threshold_makes_whole_counts_of_either_camera(tiny_cache, path):
+    few, many = (images_of(tiny_cache, data__camera=path | {"threshold": value}) for value in (0.8, 0.2))
+    np.testing.assert_array_equal(many, np.trunc(many))
+    assert 0 < few.mean() < many.mean()
+
+
+def test_recordings_without_images_need_no_camera(tiny_cache):
+    recipe = make_recipe(method__name="event-only", data__camera={"corners": [[0, 0], [4, 0]], "threshold": 0.2})
+    assert open_frames(recipe, tiny_cache, "train").camera is None
