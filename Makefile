@@ -31,7 +31,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	@echo "installing tmkt and what it needs into $(VENV) (torch is large: minutes on a slow line)"
-	@$(BIN)/python -m pip install --editable .
+	@$(BIN)/python -m pip install --editable '.[train]'
 	@touch $@
 
 $(VENV)/bin/python:

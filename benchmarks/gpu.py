@@ -84,7 +84,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 def missing_libraries() -> list[str]:
     """Return what tmkt imports and is not here."""
     names = ("torch", "numpy", "numba", "h5py", "click", "rich", "xxhash", "pydantic", "filelock", "simplejpeg", "PIL")
-    names += ("spikingjelly", "scipy", "sklearn", "jinja2", "matplotlib")
+    names += ("spikingjelly", "scipy", "jinja2", "matplotlib")
     return [name for name in names if importlib.util.find_spec(name) is None]
 
 

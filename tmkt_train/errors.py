@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from tmkt_data.errors import TmktError
@@ -25,6 +27,10 @@ class RecipeError(TmktError):
         super().__init__("\n".join(self.problems))
 
 
+class MissingPackageError(TmktError, ImportError):
+    """A package of the extra `train` is not installed."""
+
+
 class RunError(TmktError):
     """A run that cannot start, resume, or be read."""
 
@@ -43,6 +49,24 @@ class RunInterruptedError(RunError):
     def __init__(self, run: Path) -> None:
         self.run = run
         super().__init__(f"{run}: stopped before the end; resume it with: {command('tmkt-train', 'resume', run)}")
+
+
+_TRAIN_PACKAGES = ("torch", "spikingjelly", "pydantic", "scipy", "matplotlib", "jinja2")
+
+
+@cache
+def require_train_packages() -> None:
+    """Check that what `pip install 'tmkt[train]'` brings is there; imports none of it.
+
+    Raises:
+        MissingPackageError: It is not; `pip install tmkt` alone installs `tmkt_data`.
+    """
+    missing = [name for name in _TRAIN_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"tmkt_train: found no {' and no '.join(missing)}; install what training needs with: "
+            "pip install 'tmkt[train]'"
+        )
 
 
 def command(*words: str | Path) -> str:

@@ -34,6 +34,8 @@ IMAGE_SIZE = 28
 STROKE_SIZE = 20
 """The 8 x 8 digits become 20 x 20 with a margin of 4, as MNIST centers its digits."""
 
+_PIXELS = Path(__file__).with_name("optical_digits.npz")
+"""The digits of `SOURCE`: `pixels` uint8 (1797, 8, 8), 0 to 16, and `labels`. scikit-learn itself would be 190 MB."""
 _MARKER = "digits.json"
 _BEGUN = "digits.partial.json"
 _LOCK = "digits.lock"
@@ -44,7 +46,7 @@ _EVENTS = "N-MNIST"
 class _Digit(NamedTuple):
     number: int
     label: int
-    pixels: NDArray[np.float64]
+    pixels: NDArray[np.uint8]
 
     @property
     def image_name(self) -> str:
@@ -110,19 +112,18 @@ def digits_are_whole(root: Path, *, per_class: int | None = None) -> bool:
 def _load_digits(per_class: int | None) -> list[_Digit]:
     if per_class is not None and per_class < 1:
         raise TmktError(f"digits: found per_class {per_class}, expected 1 or more; omit it to keep all")
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    with np.load(_PIXELS, allow_pickle=False) as stored:
+        pixels, labels = stored["pixels"], stored["labels"]
     taken = [0] * 10
     digits = []
     for number, (label, row) in enumerate(zip(labels.tolist(), pixels, strict=True), start=1):
         taken[label] += 1
         if per_class is None or taken[label] <= per_class:
-            digits.append(_Digit(number, label, np.asarray(row, np.float64).reshape(8, 8)))
+            digits.append(_Digit(number, label, row))
     return digits
 
 
-def _enlarge(pixels: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _enlarge(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Enlarge an (8, 8) image with gray values 0 to 16 to (28, 28), uint8, white on black."""
     padded = np.pad(pixels.astype(np.float32) * (255.0 / 16.0), 2)
     side = STROKE_SIZE * 12 // 8

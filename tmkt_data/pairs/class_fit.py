@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,12 +103,30 @@ def mean_share(shares: Sequence[float], confidence: float = CONFIDENCE) -> Inter
     """
     if len(shares) < 2:
         return None
-    # Of scipy.stats, which wraps it, the import alone would take a second.
-    from scipy import special
-
     mean, deviation = float(np.mean(shares)), float(np.std(shares, ddof=1))
-    half = float(special.stdtrit(len(shares) - 1, 0.5 + confidence / 2)) * deviation / len(shares) ** 0.5
+    half = _t_bound(len(shares) - 1, confidence) * deviation / len(shares) ** 0.5
     return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
+def _t_bound(degrees: int, confidence: float) -> float:
+    """Return the bound that |t| of Student's distribution stays below with a probability.
+
+    Source: Abramowitz and Stegun, 26.7.3 and 26.7.4, the finite sums for whole degrees of freedom, solved by bisection.
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_within(degrees, middle) < confidence else (low, middle)
+    return math.tan(high) * math.sqrt(degrees)
+
+
+def _t_within(degrees: int, angle: float) -> float:
+    """Return the probability that |t| is below `tan(angle) * sqrt(degrees)`."""
+    odd = degrees % 2
+    factors = np.arange(2 + odd, degrees - 1, 2)
+    terms = np.cumprod(np.cos(angle) ** 2 * (factors - 1) / factors)
+    total = np.cos(angle) ** odd * (1 + terms.sum()) if degrees > 1 else 0.0
+    return float(2 / math.pi * (angle + np.sin(angle) * total) if odd else np.sin(angle) * total)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from tmkt_data.datasets import digits_source
 from tmkt_data.datasets.digits_source import digits_are_whole, write_digits
@@ -79,9 +80,13 @@ class TestWhole:
             assert events.t[-1] < 300_000
             assert 0.4 < events.p.mean() < 0.6
 
-    def test_digits_are_those_of_scikit_learn(self, written):
-        from sklearn.datasets import load_digits
+    def test_stored_pixels_are_those_of_scikit_learn(self):
+        expected, labels = load_digits(return_X_y=True)
+        digits = digits_source._load_digits(None)
+        assert [digit.label for digit in digits] == labels.tolist()
+        np.testing.assert_array_equal([digit.pixels.ravel() for digit in digits], expected)
 
+    def test_digits_are_those_of_scikit_learn(self, written):
         pixels, labels = load_digits(return_X_y=True)
         for path in written.glob("MNIST_png/Train/*/*.png"):
             index = int(path.stem) - 1

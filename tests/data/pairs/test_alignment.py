@@ -90,6 +90,23 @@ class TestGradient:
         np.testing.assert_allclose(image_gradient(image), image_gradient(255 - image), atol=1e-9)
 
 
+class TestBesideScipy:
+    """The three functions of scipy.ndimage that tmkt_data does without."""
+
+    @settings(deadline=None, max_examples=60)
+    @given(seed=st.integers(0, 10_000), height=st.integers(1, 40), width=st.integers(1, 40))
+    def test_maps_and_gradients_are_equal(self, seed, height, width):
+        rng = np.random.default_rng(seed)
+        image = rng.integers(0, 256, (height, width), np.uint8)
+        expected = ndimage.gaussian_gradient_magnitude(image.astype(np.float64), 1.0)
+        np.testing.assert_allclose(image_gradient(image), expected, rtol=1e-9, atol=1e-9)
+        frames = rng.random((3, 2, height, width)).astype(np.float32)
+        dx, dy = np.concatenate([rng.uniform(-9, 9, (2, 2)), rng.integers(-3, 4, (2, 1))], axis=1)
+        steps = frames.sum(axis=1, dtype=np.float64)
+        moved = sum(ndimage.shift(step, (-b, -a), order=1) for step, a, b in zip(steps, dx, dy, strict=True))
+        np.testing.assert_allclose(event_density(frames, dx, dy), ndimage.gaussian_filter(moved, 0.7), atol=1e-12)
+
+
 class TestCorrelation:
     @settings(deadline=None, max_examples=50)
     @given(

@@ -9,12 +9,13 @@ import pytest
 import trees
 from click.testing import CliRunner
 from conftest import build
+from scipy import special
 
 from tmkt_data import PairedFrames
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
 from tmkt_data.datasets.registry import default_spec, open_catalogue
-from tmkt_data.pairs.class_fit import SwappedClass, fit_classes, mean_share, share_below
+from tmkt_data.pairs.class_fit import SwappedClass, _t_bound, fit_classes, mean_share, share_below
 from tmkt_data.pairs.report import measure_alignment, report_pairs
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import plan_prepare
@@ -154,6 +155,13 @@ def test_the_share_of_others_below(own, others, share):
 def test_one_share_has_no_interval():
     assert mean_share([0.5]) is None
     assert mean_share([0.0, 1.0]).low == 0
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
+def test_the_bound_of_student_is_that_of_scipy(confidence):
+    degrees = [*range(1, 120), 1000, 20_000]
+    expected = [special.stdtrit(number, 0.5 + confidence / 2) for number in degrees]
+    np.testing.assert_allclose([_t_bound(number, confidence) for number in degrees], expected, rtol=1e-11)
 
 
 def real_cache(catalogue, out):
