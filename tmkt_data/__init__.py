@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from tmkt_data.events.events import EVENT_DTYPE, Events, SensorSize
     from tmkt_data.events.read import load_events, read_events
     from tmkt_data.events.write import write_events
-    from tmkt_data.pairs.paired_frames import PairedBatch, PairedFrames, PairedSample
+    from tmkt_data.pairs.paired_frames import PairedFrames
     from tmkt_data.pairs.report import PairReport, report_pairs
+    from tmkt_data.pairs.samples import PairedBatch, PairedSample
     from tmkt_data.pairs.tonic import TonicFrames, from_tonic
     from tmkt_data.prepare.build import prepare_cache
     from tmkt_data.prepare.plan import PreparePlan, plan_prepare
@@ -26,9 +27,9 @@ _HOMES = {
     "CacheInfo": "cache.reader",
     "Events": "events.events",
     "PairReport": "pairs.report",
-    "PairedBatch": "pairs.paired_frames",
+    "PairedBatch": "pairs.samples",
     "PairedFrames": "pairs.paired_frames",
-    "PairedSample": "pairs.paired_frames",
+    "PairedSample": "pairs.samples",
     "PreparePlan": "prepare.plan",
     "PrepareSpec": "spec",
     "SensorSize": "events.events",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, get_args, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.cameras import Camera
 from tmkt_data.datasets.splits import SPLIT_CODES, split_digest
 from tmkt_data.errors import PairingError, SpecError
+from tmkt_data.pairs.cache_facts import CacheFacts
 from tmkt_data.pairs.epoch import SharedEpoch
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
 from tmkt_data.pairs.image_side import GainRows, ImageSide
@@ -26,59 +27,22 @@ from tmkt_data.pairs.pools import (
     require_images,
     require_twins,
 )
+from tmkt_data.pairs.samples import PairedBatch, PairedSample
 from tmkt_data.pairs.subsets import keep_images, keep_recordings
 from tmkt_data.random_keys import sample_uid
 from tmkt_data.simulate.saccade import DrawnKeys
-from tmkt_data.spec import Encoder, EventScale, ImagePool, Pairing, PrepareSpec, Protocol, Split
+from tmkt_data.spec import Encoder, EventScale, ImagePool, Pairing, Protocol, Split
 
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
 
 
+_SHOWN = 3
 MAX_COUNTER = 2**63 - 1
 """Largest seed or epoch."""
 
 
-class PairedSample(NamedTuple):
-    """One recording and its paired image.
-
-    Attributes:
-        image: Frames of the image, shape (T, C, H, W), float32; 0 to 1, or in the units of the event frames where the
-            encoder imitates events; zeros with pairing `none`.
-        events: Frames of the recording, shape (T, C, H, W), float32.
-        label: Class of both.
-        position: Index of the recording in the split.
-        image_index: Row of the image in the cache; -1 with pairing `none`.
-        epoch: Epoch that image and spikes were drawn for.
-    """
-
-    image: NDArray[np.float32]
-    events: NDArray[np.float32]
-    label: int
-    position: int
-    image_index: int
-    epoch: int
-
-
-class PairedBatch(NamedTuple):
-    """A batch of samples.
-
-    Attributes:
-        image: Shape (B, T, C, H, W), float32; with `repeat` and `gradient` a read-only view over T and C.
-        events: Shape (B, T, C, H, W), float32, owned by the caller.
-        labels: Shape (B,), int64.
-        indices: Indices in the split, shape (B,), int64.
-        image_indices: Rows of the images in the cache, shape (B,), int64; -1 with pairing `none`.
-    """
-
-    image: NDArray[np.float32]
-    events: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    indices: NDArray[np.int64]
-    image_indices: NDArray[np.int64]
-
-
 @dataclass(eq=False, repr=False)
-class PairedFrames:
+class PairedFrames(CacheFacts):
     """Recordings of one split, each paired with an image of its class: a map-style dataset of NumPy arrays.
 
     `frames[i]` depends only on the cache, the arguments, the epoch and i: not on workers, batch size or order. It can
@@ -100,8 +64,12 @@ class PairedFrames:
         image_share: Keep only this share of the images of each class, drawn by `seed`, at least one.
         image_pool: Images that may be drawn for the train split: `split`, its own images; `all` and `shuffled-prefix`
             include images of held-out recordings, to measure the effect of a leak, see `choose_images`.
-        classes: Keep only recordings and images of these labels; None keeps all. Labels do not change.
+        keep_classes: Keep only recordings and images of these labels; None keeps all. Labels do not change.
         camera: Camera of `saccade` and `microsaccade`, see `pairs.motion.fit_motion`; None: that of the dataset.
+        transform: Applied to the frames of each side of a sample, [T, C, H, W].
+        target_transform: Applied to the label of a sample.
+        transforms: Applied to the frames of both sides together after that, `transforms(image, events)`, and returns
+            both: a random crop that must be the same. Samples are transformed, batches of `read` are not.
 
     Raises:
         CacheError: The cache cannot be opened, or lacks the protocol or the baked frames.
@@ -127,8 +95,11 @@ class PairedFrames:
     event_share: float = 1.0
     image_share: float = 1.0
     image_pool: ImagePool = "split"
-    classes: ArrayLike | None = None
+    keep_classes: ArrayLike | None = None
     camera: Camera | None = None
+    transform: Callable[[Any], Any] | None = None
+    target_transform: Callable[[Any], Any] | None = None
+    transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None
 
     def __post_init__(self, path: str | Path | Cache) -> None:
         self._check_choices()
@@ -179,7 +150,11 @@ class PairedFrames:
         self.pools = ImagePools.of(labels, rows, len(self.cache.class_names))
 
     def _kept_labels(self) -> NDArray[np.int64]:
-        return np.arange(len(self.cache.class_names)) if self.classes is None else np.asarray(self.classes, np.int64)
+        return (
+            np.arange(len(self.cache.class_names))
+            if self.keep_classes is None
+            else np.asarray(self.keep_classes, np.int64)
+        )
 
     def _check(self) -> None:
         place = self.cache.info.path.name
@@ -203,21 +178,41 @@ class PairedFrames:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int | tuple[int, int]) -> PairedSample:
-        """Return one sample; `(index, occurrence)` draws again for a sample repeated in an epoch.
+    @overload
+    def __getitem__(self, index: int | tuple[int, int]) -> PairedSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[PairedSample]: ...
+    def __getitem__(self, index: int | tuple[int, int] | slice) -> PairedSample | list[PairedSample]:
+        """Return one sample, or those of a slice; `(index, occurrence)` draws again for one repeated in an epoch.
 
         Raises:
             IndexError: The index is out of range.
         """
-        position, occurrence = index if isinstance(index, tuple) else (index, 0)
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"index {position}, expected {-len(self)} to {len(self) - 1}")
-        epoch = self.epoch
+        if isinstance(index, slice):
+            return self.__getitems__(range(len(self))[index])
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> list[PairedSample]:
+        """Return samples, read together; a torch `DataLoader` calls this for a batch."""
+        drawn = [index if isinstance(index, tuple) else (index, 0) for index in indices]
+        for position, _ in drawn:
+            if not -len(self) <= position < len(self):
+                raise IndexError(f"index {position}, expected {-len(self)} to {len(self) - 1}")
+        pairs = np.array(drawn, np.int64).reshape(-1, 2)
         # Looking at the file takes longer than reading a small row of it.
         with self.cache.checked_once():
-            batch = self._read(np.array([position % len(self)]), np.array([occurrence]), epoch)
-        label, row, image_row = (int(values[0]) for values in batch[2:])
-        return PairedSample(np.array(batch.image[0], np.float32), batch.events[0], label, row, image_row, epoch)
+            batch = self._read(pairs[:, 0] % len(self), pairs[:, 1], self.epoch)
+        return [self._transformed(sample) for sample in batch.samples()]
+
+    def _transformed(self, sample: PairedSample) -> PairedSample:
+        image, events, label = sample.image, sample.events, sample.label
+        if self.transform is not None:
+            image, events = self.transform(image), self.transform(events)
+        if self.transforms is not None:
+            image, events = self.transforms(image, events)
+        if self.target_transform is not None:
+            label = self.target_transform(label)
+        return sample._replace(image=image, events=events, label=label)
 
     @property
     def epoch(self) -> int:
@@ -242,16 +237,29 @@ class PairedFrames:
         copied.__dict__.update(self.__dict__, _epoch=SharedEpoch(self.epoch))
         return copied
 
-    def read(self, indices: ArrayLike, occurrences: ArrayLike | None = None) -> PairedBatch:
-        """Read a batch of samples, each equal to `frames[i]`.
+    def read(
+        self,
+        indices: ArrayLike,
+        occurrences: ArrayLike | None = None,
+        *,
+        time_first: bool = False,
+        dtype: DTypeLike = np.float32,
+        writable: bool = False,
+    ) -> PairedBatch:
+        """Read a batch of samples, each equal to `frames[i]` without transforms.
 
         Args:
             indices: Indices in the split, shape (B,).
             occurrences: Number of earlier draws of each in this epoch, shape (B,); zeros by default.
+            time_first: Return frames as [T, B, C, H, W], as most spiking networks take them.
+            dtype: Type of the frames: float16, float32 or float64.
+            writable: Return contiguous arrays that the caller owns, as `torch.from_numpy` wants them, also where the
+                image repeats over steps and channels; otherwise those are read-only views, which cost nothing.
 
         Raises:
             IndexError: An index is out of range.
             CacheError: A frame was modified after it was written.
+            SpecError: The type is not one of floating point.
         """
         given = np.asarray(indices)
         if given.size and not np.issubdtype(given.dtype, np.integer):
@@ -260,14 +268,15 @@ class PairedFrames:
         if len(positions) and (positions.min() < 0 or positions.max() >= len(self)):
             raise IndexError(f"indices {positions.min()} to {positions.max()}, expected 0 to {len(self) - 1}")
         repeats = np.zeros(len(positions), np.int64) if occurrences is None else np.asarray(occurrences, np.int64)
-        return self._read(positions, repeats, self.epoch)
+        batch = self._read(positions, repeats, self.epoch)
+        return batch.as_arrays(time_first=time_first, dtype=dtype, writable=writable)
 
     def _read(self, positions: NDArray[np.int64], repeats: NDArray[np.int64], epoch: int) -> PairedBatch:
         # One epoch for the whole batch: another process or thread may set the next one meanwhile.
         events = scale_events(self.cache.event_frames(self.rows[positions]), self.scale)
         image_rows = self._image_rows(positions, repeats, epoch)
         image = self._images(positions, repeats, image_rows, epoch)
-        return PairedBatch(image, events, self.labels[positions], positions, image_rows)
+        return PairedBatch(image, events, self.labels[positions], positions, image_rows, epoch)
 
     def image_rows(self, positions: NDArray[np.int64], occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the image paired with each sample in this epoch: rows of the image side, shape (B,), int64."""
@@ -300,49 +309,23 @@ class PairedFrames:
         return self.image_side.frames(image_rows, DrawnKeys(self.seed, epoch, self.uids[positions], occurrences))
 
     @property
-    def spec(self) -> PrepareSpec:
-        """Options that the cache was prepared with."""
-        return self.cache.spec
+    def targets(self) -> NDArray[np.int64]:
+        """Label of each recording, as datasets of torchvision and tonic name them; shape (N,), int64."""
+        return self.labels
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, indexed by label."""
-        return self.cache.class_names
+    def __repr__(self) -> str:
+        drawn = "" if self.pairing == "none" else f", encoder={self.encoder!r}, {len(self.pools.rows)} images"
+        axes = ", ".join(map(str, (self.num_time_bins, self.num_channels, *self.size)))
+        return (
+            f"PairedFrames({self.cache.info.path.name!r}, {self.split!r}, pairing={self.pairing!r}{drawn}: "
+            f"{len(self)} recordings, {self.num_classes} classes, frames [{axes}], epoch {self.epoch})"
+        )
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, K."""
-        return len(self.cache.class_names)
+    def _repr_html_(self) -> str:
+        from tmkt_data.pairs.notebook import describe
 
-    @property
-    def num_time_bins(self) -> int:
-        """Number of time bins, T."""
-        return self.spec.time_bins
-
-    @property
-    def num_steps(self) -> int:
-        """The earlier name of `num_time_bins`."""
-        return self.num_time_bins
-
-    @property
-    def num_channels(self) -> int:
-        """Number of channels, C."""
-        return self.spec.num_channels
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of a frame."""
-        return self.spec.size, self.spec.size
-
-    @property
-    def dataset(self) -> str:
-        """Name of the dataset."""
-        return self.cache.info.dataset
-
-    @property
-    def cache_digest(self) -> str:
-        """SHA-256 of the content of the cache, 64 hexadecimal digits."""
-        return self.cache.info.digest
+        shown = np.unique(self.labels, return_index=True)[1][:_SHOWN]
+        return describe(repr(self), self.read(shown).samples(), self.class_names)
 
 
 def _require_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -113,10 +113,10 @@ def pair_rows(frames: PairedFrames, position: int, point: int, sides: Sequence[I
     keys = DrawnKeys(frames.seed, frames.epoch, frames.uids[[position]], np.zeros(1, np.int64))
 
     def encoded(side: ImageSide) -> NDArray[np.uint8]:
-        shown = side.frames(batch.image_indices, keys)[0]
+        shown = side.frames(batch.image_index, keys)[0]
         return event_colors(shown) if side.imitates_events else gray_colors(shown.mean(axis=1))
 
-    shown, levels = encoded(paired), cache.image_frames(batch.image_indices)
+    shown, levels = encoded(paired), cache.image_frames(batch.image_index)
     yield Row("image", ["intensity"], gray_colors(levels.astype(np.float32) / np.float32(255)))
     drawn = ImageSide(cache, "poisson", frames.scale, paired.measured)
     has_spikes = paired.encoder == "baked" and cache.spec.bake == "poisson"
@@ -125,7 +125,7 @@ def pair_rows(frames: PairedFrames, position: int, point: int, sides: Sequence[I
     mixed = np.concatenate([shown[: point - 1], events[point - 1 :]])
     yield Row("mixed", [f"image {paired.encoder},", "then events"], mixed, point)
     if sides:
-        own = np.flatnonzero(cache.tables["events/twin"] == batch.image_indices[0])[:1]
+        own = np.flatnonzero(cache.tables["events/twin"] == batch.image_index[0])[:1]
         for recording in cache.event_frames(own):
             yield Row("own recording", ["event frames"], event_colors(recording))
         for side in sides:
@@ -157,7 +157,7 @@ def sample_facts(frames: PairedFrames, position: int) -> list[tuple[str, str]]:
     """Return label and value of the lines beside the image of a pair."""
     facts = [("class", frames.class_names[int(frames.labels[position])])]
     if frames.image_side is not None:
-        image = int(frames.read([position]).image_indices[0])
+        image = int(frames.read([position]).image_index[0])
         is_twin = image == int(frames.twins[position])
         facts.append(("image", frames.cache.image_ids[image]))
         facts.append(("", "its twin: the image recorded" if is_twin else "same class, not its twin"))

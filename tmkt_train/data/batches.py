@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tmkt_data import PairedFrames
-from tmkt_data.pairs.paired_frames import PairedBatch
+from tmkt_data.pairs.samples import PairedBatch
 from tmkt_train.data.assemble import Assembler
 from tmkt_train.data.augmentation import augment
 from tmkt_train.data.device import DeviceFrames, StreamedFrames, StreamedRead

@@ -109,7 +109,7 @@ def open_frames(recipe: Recipe, cache: Path | Cache, split: Split, *, with_image
         event_share=recipe.data.event_share if is_training or is_shrunk else 1.0,
         image_share=recipe.data.image_share if is_training else 1.0,
         image_pool=recipe.data.image_pool if is_training and recipe.needs_images else "split",
-        classes=None if not recipe.data.held_out_classes else _classes(recipe, cache)[0],
+        keep_classes=None if not recipe.data.held_out_classes else _classes(recipe, cache)[0],
     )
 
 
@@ -140,7 +140,7 @@ def open_held_out(recipe: Recipe, cache: Cache) -> Iterator[PairedFrames]:
                 seed=recipe.seed,
                 protocol=recipe.data.protocol,
                 scale=recipe.data.event_scale,
-                classes=held_out,
+                keep_classes=held_out,
             )
 
 

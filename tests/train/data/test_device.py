@@ -122,7 +122,7 @@ def test_a_run_records_where_its_images_were_encoded(stored_caches):
 
 
 @pytest.mark.parametrize(
-    "choices", [{"image_pool": "all"}, {"image_share": 0.5, "event_share": 0.6}, {"classes": [1, 3]}]
+    "choices", [{"image_pool": "all"}, {"image_share": 0.5, "event_share": 0.6}, {"keep_classes": [1, 3]}]
 )
 def test_subsets_and_pools_are_equal(stored_caches, choices):
     frames = PairedFrames(stored_caches["bytes"], seed=1, encoder="poisson", **choices)
