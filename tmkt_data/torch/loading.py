@@ -61,6 +61,10 @@ class EpochBatches(Sampler[list[int]]):
             raise SpecError(f"batch size: found {batch_size}, expected 1 or more")
         self.frames, self.batch_size, self.shuffle, self.drop_last = frames, batch_size, shuffle, drop_last
 
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the frames, as Lightning and loops for `DistributedSampler` do before each pass."""
+        self.frames.set_epoch(epoch)
+
     def __len__(self) -> int:
         whole, rest = divmod(len(self.frames), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
