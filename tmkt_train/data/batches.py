@@ -170,8 +170,8 @@ def _to_batch(found: PairedBatch, keys: DrawKeys, *, with_image: bool) -> Batch:
     return Batch(
         image=_to_steps(found.image) if with_image else None,
         events=_to_steps(found.events),
-        labels=torch.from_numpy(np.ascontiguousarray(found.labels, dtype=np.int64)),
-        indices=found.indices,
+        labels=torch.from_numpy(np.ascontiguousarray(found.label, dtype=np.int64)),
+        indices=found.position,
         keys=keys,
     )
 
