@@ -107,9 +107,22 @@ def test_pairs_are_read(light, cache):
     assert done.stdout.strip() == "(10, 2, 34, 34) []", done.stderr
 
 
-@pytest.mark.parametrize("words", [("recipes",), ("check", "scnn_digits"), ("recipe", "scnn_digits"), ("report", "x")])
+COMMANDS = [
+    "recipes",
+    "check x",
+    "recipe x",
+    "resume .",
+    "evaluate .",
+    "report x",
+    "compare x y",
+    "sweep x --over seed=1,2",
+    "few-shot .",
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
 def test_a_command_of_training_says_what_to_install(light, words):
-    done = python(light, "-m", "tmkt_train", *words)
+    done = python(light, "-m", "tmkt_train", *words.split())
     assert done.returncode == 1
     assert done.stderr == (
         f"error: tmkt_train: found no {' and no '.join(NAMES)}; install what training needs with: "

@@ -18,7 +18,7 @@ from tmkt_train.cli.display import CACHE, RECIPE, RUN, RUN_CACHE, SET, RunDispla
 from tmkt_train.cli.few_shot import few_shot
 from tmkt_train.cli.sweep import sweep
 from tmkt_train.cli.text import duration, percent
-from tmkt_train.errors import RecipeError, RunError, RunInterruptedError, command
+from tmkt_train.errors import RecipeError, RunError, RunInterruptedError, command, require_train_packages
 
 if TYPE_CHECKING:
     from tmkt_train.recipe.recipe import Recipe
@@ -34,6 +34,9 @@ class _TrainGroup(GuardedGroup):
             return super().invoke(ctx)
         except RecipeError as error:
             fail("\nerror: ".join(map(printable, error.problems)))
+        except ModuleNotFoundError:
+            require_train_packages()
+            raise
 
 
 @click.group(cls=_TrainGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

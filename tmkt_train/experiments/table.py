@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scipy import stats
-
 from tmkt_train.experiments.plan import Comparison, PlannedRun
 from tmkt_train.report.statistics import Spread, spread
 
@@ -40,6 +38,8 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     num, mean, _ = spread(values)
     if mean is None or num < 2:
         return None
+    from scipy import stats
+
     half = float(stats.t.ppf((1 + level) / 2, num - 1) * stats.sem(values))
     return mean - half, mean + half
 
