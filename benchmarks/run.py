@@ -21,6 +21,7 @@ FULL: dict[str, list[str]] = {
     "peers": [],
     "image_side": [],
     "encoders": [],
+    "loaders": [],
     "start_and_memory": [],
     "training_step": [],
     "scnn_step": [],
@@ -30,6 +31,7 @@ QUICK: dict[str, list[str]] = {
     "peers": ["--recordings", "20", "--repeats", "1"],
     "image_side": ["--photographs", "12", "--repeats", "1"],
     "encoders": ["--images", "4", "--repeats", "1"],
+    "loaders": ["--per-class", "2", "--repeats", "1"],
     "start_and_memory": ["--recordings", "20", "40", "--repeats", "1"],
     "training_step": ["--batch", "2", "--size", "16", "--repeats", "1", "--steps", "1"],
     "scnn_step": ["--batch", "2", "--repeats", "1"],
@@ -123,6 +125,7 @@ def table(found: dict[str, dict[str, Any]]) -> list[Row]:
     rows += rows_of_images(found["image_side"]["prepare"])
     rows += rows_of_cases("read a sample", peers["read"])
     rows += rows_of_cases("Poisson, 120 images", peers["poisson"])
+    rows += rows_of_cases("a pair from a loader", found["loaders"]["loaders"])
     rows += rows_of_encoders(found["encoders"]["encoders"])
     return rows + rows_of_training(found["training_step"]) + rows_of_scnn(found["scnn_step"])
 

@@ -18,7 +18,8 @@ def reports(tmp_path_factory):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "=== theirs over ours" in done.stdout
     found = json.loads(out.read_text())
-    expected = {"peers", "image_side", "encoders", "start_and_memory", "training_step", "scnn_step", "growth"}
+    expected = {"peers", "image_side", "encoders", "loaders"}
+    expected |= {"start_and_memory", "training_step", "scnn_step", "growth"}
     assert set(found) == expected
     assert all(report["machine"] and report["tmkt"] for report in found.values())
     return {name: report["figures"] for name, report in found.items()}
@@ -50,6 +51,12 @@ def test_encoders_stand_beside_poisson_spikes(reports):
     assert set(figures) == {"poisson", "saccade", "microsaccade", "gradient", "torch.rand"}
     assert figures["poisson"]["ratio"] == 1
     assert all(row["most_ms"] >= row["ms"] >= row["least_ms"] > 0 for row in figures.values())
+
+
+def test_loaders_stand_beside_a_plain_one(reports):
+    figures = reports["loaders"]["loaders"]
+    assert list(figures) == ["pair_loader", "DataLoader, items read together", "DataLoader, item by item"]
+    assert all(row["ms"] >= row["least_ms"] > 0 and row["ratio"] > 0 for row in figures.values())
 
 
 def test_images_are_made_where_there_are_none(tmp_path):
