@@ -116,7 +116,7 @@ def test_recipes_lists_name_title_and_dataset(here):
     assert code == 0
     assert "tiny\n  A tiny one\n  needs: digits\n" in out
     assert "vggsnn_ncaltech\n" in out
-    assert "  also:  _event_only _fine_tune _kt" in out
+    assert "  also:  _event_only _images_only _fine_tune" in out
     assert all(len(line) <= 80 for line in out.splitlines() if "error:" not in line)
     assert "broken\n  error: " in out
 
