@@ -17,7 +17,9 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import Phase
 from mutants import Mutant
 
 _LOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
@@ -78,6 +80,9 @@ class Trial:
             os.dup2(said, handle)
         # A mutant of the same second and size would be taken for the one before.
         sys.dont_write_bytecode = not write_bytecode
+        # That a test fails is enough; looking for its smallest example takes minutes.
+        hypothesis.settings.register_profile("mutants", phases=[Phase.explicit, Phase.reuse, Phase.generate])
+        hypothesis.settings.load_profile("mutants")
         return int(pytest.main(["-x", "-q", *_LOADED, *self._tests], plugins=list(plugins)))
 
 
