@@ -13,8 +13,8 @@ from PIL import Image
 
 from tmkt_data.pairs.samples import PairedSample
 
-_OFF, _ON = np.array([0, 114, 178]), np.array([213, 94, 0])
-"""Blue and vermilion of Okabe and Ito, which color-blind readers tell apart."""
+_ON, _OFF = np.array([0, 114, 178]), np.array([213, 94, 0])
+"""As in previews: blue and vermilion of Okabe and Ito, which color-blind readers tell apart."""
 _TILE = 68
 _GAP = 2
 
