@@ -148,6 +148,7 @@ def resume(run: Path, cache: Path | None) -> None:
         click.echo(f"{run}: already finished")
         for note in repair_metrics(folder):
             click.echo(f"note: {note}")
+        folder.remove_leftovers()
         _show_result(run, folder.read_recipe(), folder.read_result())
         return
     _train(lambda training: training.resume_run(run, cache=cache))
@@ -230,10 +231,11 @@ def _reason(recipe: Recipe) -> str:
 
 
 def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
+    report, problem = _write_report(folder)
     rows = [
         ("selected", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, {_reason(recipe)}"),
         ("time", f"{duration(result['wall_s'])}, {megabytes(result['peak_memory_bytes'])} of memory"),
-        ("report", _write_report(folder)),
+        ("report", report),
     ]
     last = {split: result.get(f"last_epoch_{split}_accuracy") for split in ("test", "val")}
     if any(value is not None for value in last.values()):
@@ -248,17 +250,20 @@ def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> Non
     for warning in result["warnings"]:
         click.echo(f"note: {warning}")
     _show_next(folder, recipe, Path(str(result["environment"].get("cache"))))
+    if problem:
+        again = command("tmkt-train", "report", folder)
+        fail(f"{folder}: the run is complete, but not its report: {printable(problem)}; write it with: {again}")
 
 
-def _write_report(folder: Path) -> str:
+def _write_report(folder: Path) -> tuple[str, str]:
+    """Return where the report is, and why it is not; the training is complete in either case."""
     from tmkt_train.report.page import write_report
     from tmkt_train.training.folder import RunFolder
 
-    # The training is complete even if its report cannot be written.
     try:
-        return str(write_report([folder], RunFolder(folder).report))
+        return str(write_report([folder], RunFolder(folder).report)), ""
     except TmktError as problem:
-        return f"not written ({problem})"
+        return "not written", str(problem)
 
 
 def _show_next(folder: Path, recipe: Recipe, cache: Path) -> None:

@@ -64,12 +64,10 @@ def _train(run: PlannedRun, should_stop: Callable[[], bool]) -> Iterator[Progres
 
 def _complete(run: PlannedRun) -> None:
     """Do what a process that was killed at the end of a run has not done: write its report, release its lock."""
-    from tmkt_train.training.folder import LOCK, RunFolder
+    from tmkt_train.training.folder import RunFolder
 
     folder = RunFolder(run.folder)
-    if (folder.path / LOCK).exists():
-        with suppress(TmktError), folder.lock():
-            pass
+    folder.remove_leftovers()
     if not folder.report.exists():
         _write_report(run)
 

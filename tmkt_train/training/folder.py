@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tmkt_data.errors import TmktError
 from tmkt_data.files import lock, write_bytes
 from tmkt_train.errors import RecipeError, RunError, command
 from tmkt_train.recipe.load import load_recipe, read_tables
@@ -224,6 +225,12 @@ class RunFolder:
         for path in (self.last_previous, self.best_previous):
             with suppress(OSError):
                 path.unlink()
+
+    def remove_leftovers(self) -> None:
+        """Remove what a process that died at the end of a complete run has left: older checkpoints, its lock."""
+        if any(path.exists() for path in (self.last_previous, self.best_previous, self.path / LOCK)):
+            with suppress(TmktError), self.lock():
+                self.drop_previous()
 
     def _metrics_text(self) -> str:
         try:

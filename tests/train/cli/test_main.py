@@ -294,7 +294,7 @@ def test_printed_commands_can_be_typed(here):
 def test_check_of_an_unknown_dataset_fails():
     code, out, err = call("check", "tiny", "--set", "data.dataset=nmnits")
     assert code in (1, 2)
-    assert "valid" not in out
+    assert "is valid" not in out
     assert err.count("\n") == 1
     assert "did you mean 'nmnist'" in err
 
@@ -303,9 +303,22 @@ def test_report_that_cannot_be_written_does_not_undo_the_training(here, run):
     assert "report            run/report.html" in run
     (here / "run" / "report.html").unlink()
     (here / "run" / "report.html").mkdir()
-    code, out, _ = call("resume", "run")
-    assert code == 0
-    assert "report            not written (" in out
+    code, out, err = call("resume", "run")
+    assert code == 1
+    assert "report            not written\n" in out
+    assert "test accuracy" in out
+    assert err.startswith("error: run: the run is complete, but not its report: ")
+    assert err.endswith("; write it with: tmkt-train report run\n")
+    assert err.count("\n") == 1
+
+
+def test_what_a_process_left_that_died_at_the_end_is_removed(here, run):
+    assert "report            run/report.html" in run
+    folder = here / "run"
+    for name in (".lock", "last.previous.pt", "best.previous.pt"):
+        (folder / name).write_bytes(b"")
+    assert call("resume", "run")[0] == 0
+    assert not [path.name for path in folder.iterdir() if "previous" in path.name or path.name == ".lock"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

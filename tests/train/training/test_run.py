@@ -193,7 +193,8 @@ def test_stopped_at_every_step_equals_uninterrupted(tiny_cache, tmp_path, method
     run = start_run(recipe, cache=tiny_cache, out=out)
     while True:
         try:
-            list(run.train(StopAfter(2)))
+            # Two steps and the ask that stops: at the end, two batches are tested without a checkpoint between them.
+            list(run.train(StopAfter(3)))
             break
         except RunInterruptedError:
             num_stops += 1
