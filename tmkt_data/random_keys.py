@@ -111,3 +111,16 @@ def uniform(
     """
     key = draw_key(seed, epoch, uid, occurrence, purpose, k)
     return np.asarray((key >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
+
+
+def shuffled(uids: NDArray[np.uint64], seed: int, epoch: int, occurrence: int = 0) -> NDArray[np.int64]:
+    """Return an order of samples that depends on their numbers, not on their indices: indices, shape (N,), int64.
+
+    Args:
+        uids: Hashes of the sample ids, see `sample_uid`; shape (N,).
+        seed: Seed of the run.
+        epoch: Epoch.
+        occurrence: Number of earlier orders in this epoch.
+    """
+    draws = uniform(seed, epoch, uids, occurrence, Purpose.SAMPLER)
+    return np.lexsort((uids, draws)).astype(np.int64, copy=False)

@@ -107,6 +107,13 @@ class _Sensor(click.ParamType):  # type: ignore[type-arg]
 
 FILE = _File(path_type=Path)
 SENSOR = _Sensor()
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=min(os.cpu_count() or 1, 64),
+    show_default="cores",
+    help="Threads.",
+)
 
 
 def say(text: str, *, err: bool = False) -> None:

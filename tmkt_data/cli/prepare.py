@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -13,7 +12,17 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from tmkt_data.cli.console import FILE, SENSOR, dataset_advice, fail, kept_when_stopped, megabytes, progress_bar, say
+from tmkt_data.cli.console import (
+    FILE,
+    SENSOR,
+    WORKERS,
+    dataset_advice,
+    fail,
+    kept_when_stopped,
+    megabytes,
+    progress_bar,
+    say,
+)
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import CatalogueError, counted
 from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, PrepareSpec
@@ -55,13 +64,7 @@ def _spec_options(function: Any) -> Any:
 @click.option("--images", type=_ANY, help="Folder or archive of the images, if outside --root.")
 @click.option("--out", type=FILE, help="Cache to write.  [default: a readable name in the cache directory]")
 @_spec_options
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 64),
-    default=min(os.cpu_count() or 1, 64),
-    show_default="cores",
-    help="Threads.",
-)
+@WORKERS
 @click.option("--skip-bad", is_flag=True, help="Skip unreadable files; the cache lists them.")
 @click.option("--allow-unpaired", is_flag=True, help="Allow classes with recordings but no images.")
 @click.option("--force", is_flag=True, help="Prepare again and replace the cache.")

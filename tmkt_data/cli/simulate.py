@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 import statistics
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import FILE, SENSOR, fail, kept_when_stopped, print_rows, progress_bar, say
+from tmkt_data.cli.console import FILE, SENSOR, WORKERS, fail, kept_when_stopped, print_rows, progress_bar, say
 from tmkt_data.errors import counted
 
 if TYPE_CHECKING:
@@ -54,13 +53,7 @@ _FOLDER = click.Path(path_type=Path)
 @click.option(
     "--seed", default=0, type=click.IntRange(0, 2**63 - 1), show_default=True, help="Seed of sensor and noise."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 64),
-    default=min(os.cpu_count() or 1, 64),
-    show_default="cores",
-    help="Threads.",
-)
+@WORKERS
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be recorded.")
 def simulate(images: Path, out: Path, **options: Any) -> None:
     """Record a folder of images with a simulated event camera, for `tmkt-data prepare folder --root OUT`.

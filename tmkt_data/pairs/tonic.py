@@ -298,9 +298,7 @@ class TonicFrames:
         **options: Any,
     ) -> None:
         self.frames = PairedFrames(path, split, pairing=pairing, **options)
-        spec = self.frames.cache.spec
-        self.classes = list(self.frames.cache.class_names)
-        self.sensor_size = (spec.size, spec.size, spec.num_channels)
+        self.classes, self.sensor_size = self.frames.classes, self.frames.sensor_size
         self.transform, self.target_transform, self.transforms = transform, target_transform, transforms
         self._is_paired = pairing != "none"
 

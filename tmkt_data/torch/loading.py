@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tmkt_data.errors import SpecError
 from tmkt_data.pairs.paired_frames import PairedFrames
 from tmkt_data.pairs.samples import PairedBatch, PairedSample
-from tmkt_data.random_keys import Purpose, uniform
+from tmkt_data.random_keys import shuffled
 
 
 class PairedTensors(NamedTuple):
@@ -71,9 +71,7 @@ class EpochBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         frames = self.frames
-        order = np.arange(len(frames))
-        if self.shuffle:
-            order = np.lexsort((frames.uids, uniform(frames.seed, frames.epoch, frames.uids, 0, Purpose.SAMPLER)))
+        order = shuffled(frames.uids, frames.seed, frames.epoch) if self.shuffle else np.arange(len(frames))
         for first in range(0, len(self) * self.batch_size, self.batch_size):
             yield order[first : first + self.batch_size].tolist()
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tmkt_data.random_keys import Purpose, uniform
+from tmkt_data.random_keys import Purpose, shuffled, uniform
 from tmkt_train.choices import Sampler
 
 
@@ -86,7 +86,7 @@ def epoch_order(
     match sampler:
         case "shuffled":
             rounds = -(-wanted // max(1, len(uids)))
-            orders = [np.lexsort((uids, uniform(seed, epoch, uids, turn, Purpose.SAMPLER))) for turn in range(rounds)]
+            orders = [shuffled(uids, seed, epoch, turn) for turn in range(rounds)]
             indices = np.concatenate([np.empty(0, np.int64), *orders])[:wanted].astype(np.int64)
         case "class-balanced":
             indices = _draw_balanced(uids, labels, seed, epoch, wanted)
