@@ -82,12 +82,14 @@ def recipes() -> None:
 @RECIPE
 @SET
 @CACHE
-def check(name: str, settings: tuple[str, ...], cache: Path | None) -> None:
+@click.option("--measure", is_flag=True, help="Estimate memory and time of its training on this machine.")
+def check(name: str, settings: tuple[str, ...], cache: Path | None, measure: bool) -> None:
     """Validate a recipe and print all of its settings.
 
     RECIPE is a name, a file, or a variant in a file: my.toml:kt. Settings that the papers leave open are marked as
-    inferred.
+    inferred. --measure trains a few steps, of which nothing is kept.
     """
+    from tmkt_train.cli.text import estimate_lines
     from tmkt_train.data.cache import choose_cache
     from tmkt_train.recipe.load import find_recipe, load_recipe
     from tmkt_train.recipe.recipe import flat_items, toml_value
@@ -100,16 +102,23 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None) -> None:
         mark = "" if loaded.uses(key) else "unused by this method"
         mark = mark or ("inferred" if "(inferred)" in description else "")
         click.echo(f"  {key:<28} {toml_value(value):<18} {mark}".rstrip())
+    chosen: Path | None = None
     try:
-        found = f"cache: {choose_cache(loaded, cache).path}"
+        chosen = choose_cache(loaded, cache).path
+        found = f"cache: {chosen}"
     except RunError as problem:
-        if cache is not None:
+        if cache is not None or measure:
             raise
         found = f"no cache yet: {problem}"
     click.echo(f"{path}: the recipe is valid")
     click.echo(found)
     for warning in loaded.warnings():
         click.echo(f"note: {warning}")
+    if measure and chosen is not None:
+        from tmkt_train.training.estimate import estimate_training
+
+        for line in estimate_lines(loaded, estimate_training(loaded, chosen)):
+            click.echo(line)
 
 
 @main.command()

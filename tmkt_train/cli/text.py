@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tmkt_data.cli.console import megabytes
+
 if TYPE_CHECKING:
     from tmkt_train.experiments.table import GroupRow
     from tmkt_train.recipe.recipe import Recipe
     from tmkt_train.report.statistics import Spread
+    from tmkt_train.training.estimate import Estimate
     from tmkt_train.training.progress import EpochDone, Started
 
 _NAME = 20
@@ -62,6 +65,23 @@ def epoch_line(done: EpochDone, times: Sequence[float]) -> str:
         f"{name} {percent(row[f'{name.split()[0]}_accuracy'])}{'*' if done.is_best else ' '}{mixed}  "
         f"{row['samples_per_s']:.3g}/s  left {duration(left)}"
     )
+
+
+def estimate_lines(recipe: Recipe, estimate: Estimate) -> Iterator[str]:
+    """Yield what a training takes, one line per fact, and a note if it does not fit."""
+    yield f"device: {estimate.device}"
+    of = f" of {megabytes(estimate.available_bytes)} that are free" if estimate.available_bytes else ""
+    yield f"memory: about {megabytes(estimate.memory_bytes)}{of}"
+    batch_size, fits = recipe.train.batch_size, estimate.fitting_batch
+    if estimate.step_s:
+        by = "" if estimate.measured_batch == batch_size else f", measured with {estimate.measured_batch} samples"
+        steps = f"{estimate.num_steps:,} steps of {estimate.step_s:.3g} s{by}"
+        yield f"time: about {duration(estimate.total_s)}, {steps}, and an evaluation after each epoch"
+    if 0 < fits < batch_size:
+        yield (
+            f"note: train.batch_size = {batch_size} does not fit, about {fits} do: lower it, or set "
+            "train.precision=bfloat16 on a GPU"
+        )
 
 
 def comparison_lines(groups: Sequence[GroupRow]) -> Iterator[str]:

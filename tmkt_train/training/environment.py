@@ -18,6 +18,8 @@ from tmkt_train.errors import RunError
 from tmkt_train.network.execution import lif_implementation
 from tmkt_train.recipe.recipe import Recipe
 
+_CONTAINER = ("memory.max", "memory.current")
+_FIRST_WITH_TF32 = (8, 0)
 _PACKAGES = ("tmkt", "torch", "spikingjelly", "numpy")
 
 
@@ -47,7 +49,10 @@ def choose_precision(recipe: Recipe, device: torch.device) -> Precision:
     if wanted == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         name = torch.cuda.get_device_name(device)
         raise RunError(f"{found}, but {name} computes in float16 at most; set train.precision=float16")
-    return "tf32" if wanted == "auto" else wanted
+    if wanted in ("auto", "tf32"):
+        # Older GPUs take it for float32 without a word.
+        return "tf32" if torch.cuda.get_device_capability(device) >= _FIRST_WITH_TF32 else "float32"
+    return wanted
 
 
 def describe_device(recipe: Recipe, device: torch.device, name: str) -> str:
@@ -155,6 +160,26 @@ def peak_memory_bytes(device: torch.device) -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Bytes on macOS, KiB on Linux.
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_bytes(device: torch.device) -> int:
+    """Return the memory that is free, of the GPU or of this machine; 0 if unknown.
+
+    On Linux that is what can be had without swapping, within the limit of the container.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        known = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, ValueError, StopIteration):
+        return 0
+    try:
+        limit, used = (int(Path("/sys/fs/cgroup", name).read_text(encoding="ascii")) for name in _CONTAINER)
+    except (OSError, ValueError):
+        # No container, or one without a limit.
+        return known
+    return max(0, min(known, limit - used))
 
 
 def _version(name: str) -> str:

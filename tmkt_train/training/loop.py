@@ -17,9 +17,12 @@ from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.schema import LossTable
 from tmkt_train.training.iteration import Iteration, predict
 from tmkt_train.training.metrics import LOSS
+from tmkt_train.training.optimizer import require_loss_scale
 from tmkt_train.training.state import TrainingState
 
 TOP = 5
+CHECK_EVERY_ON_GPU = 20
+"""Batches between two checks of the loss on a GPU, which wait for it."""
 
 
 class Evaluation(NamedTuple):
@@ -63,7 +66,7 @@ def train_one_epoch(
         The number of batches done in this epoch.
 
     Raises:
-        NonFiniteError: A loss is NaN or infinite.
+        NonFiniteError: A loss is NaN or infinite, or every gradient overflows float16.
     """
     setup, means = iteration.setup, state.means
     num_batches = setup.batches_per_epoch
@@ -82,6 +85,8 @@ def train_one_epoch(
         means.add({LOSS: step.loss, **step.metrics}, weight=len(batch))
         means.num_skipped += step.num_skipped
         state.batch = number + 1
+        if state.batch % check_every == 0:
+            require_loss_scale(setup.scaler, f"epoch {state.epoch + 1}, step {state.batch}")
         yield state.batch
     means.check(state.epoch)
 

@@ -1,4 +1,4 @@
-"""GPU memory of a training step, counted on tensors that have shapes but no values."""
+"""Memory of a training step, counted from the shapes of what its layers save for backward."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from tmkt_train.data.device import DeviceFrames
 from tmkt_train.data.stored import stored_bytes
 from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.recipe import Recipe
-from tmkt_train.training.environment import choose_precision, compute_dtype
+from tmkt_train.training.environment import available_bytes, choose_precision, compute_dtype
 from tmkt_train.training.setup import TrainingSetup, build_network
 
 _COPIES_OF_WEIGHTS = 4
 """Weights, gradients, and the two moments of AdamW."""
 _SHARE = 0.75
 """Share of the memory that what is counted may take; measured peaks are up to 1.13 of it, and blocks leave gaps."""
-_PROBES = (8, 16)
+_PROBES = {"meta": (8, 16), "cpu": (2, 4)}
+"""Batch sizes to count with. A CPU has to compute them, and treats a single sample in another way."""
+_WORTH_NAMING = 1 << 30
 
 
 class StepMemory(NamedTuple):
@@ -39,14 +41,16 @@ class StepMemory(NamedTuple):
         return max(0, math.floor((num_bytes - self.fixed) / self.per_sample))
 
 
-def count_step_memory(recipe: Recipe, frames: PairedFrames, dtype: torch.dtype) -> StepMemory:
-    """Count what a training step takes on a GPU, without one; `dtype` passes between the layers."""
-    with torch.device("meta"):
+def count_step_memory(recipe: Recipe, frames: PairedFrames, dtype: torch.dtype, *, on_cpu: bool = False) -> StepMemory:
+    """Count what a training step takes, on a GPU without one; `dtype` passes between the layers."""
+    device = torch.device("cpu" if on_cpu else "meta")
+    with device:
         model = build_network(recipe, frames)
     model.compute_dtype = dtype
     fixed = _COPIES_OF_WEIGHTS * sum(weight.nbytes for weight in model.parameters())
-    few, many = (_saved_bytes(model, batch_size, recipe.has_two_streams) for batch_size in _PROBES)
-    return StepMemory(fixed, (many - few) // (_PROBES[1] - _PROBES[0]))
+    probes = _PROBES[device.type]
+    few, many = (_saved_bytes(model, batch_size, recipe.has_two_streams) for batch_size in probes)
+    return StepMemory(fixed, (many - few) // (probes[1] - probes[0]))
 
 
 def _saved_bytes(model: SpikingNetwork, batch_size: int, has_two_streams: bool) -> int:
@@ -59,7 +63,10 @@ def _saved_bytes(model: SpikingNetwork, batch_size: int, has_two_streams: bool) 
         saved[StorageWeakRef(storage).cdata] = storage  # type: ignore[no-untyped-call]
         return tensor
 
-    frames = torch.empty(shape.num_time_steps, batch_size, shape.num_channels, *shape.size, device="meta")
+    frames = torch.empty(
+        shape.num_time_steps, batch_size, shape.num_channels, *shape.size, device=model.event_head.weight.device
+    )
+    frames.zero_()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         if has_two_streams:
             model.forward_pair(frames, frames, tap=True)
@@ -68,29 +75,51 @@ def _saved_bytes(model: SpikingNetwork, batch_size: int, has_two_streams: bool) 
     return sum(storage.nbytes() for storage in saved.values())
 
 
-def fitting_batch(recipe: Recipe, setup: TrainingSetup) -> int:
-    """Return about how many samples a training batch may have on the GPU, whose memory has just run out.
+def memory_for_steps(setup: TrainingSetup) -> int:
+    """Return how many bytes steps may take on the device, beside frames that it holds; 0 if that is unknown."""
+    if setup.device.type != "cuda":
+        return available_bytes(setup.device)
+    free, _ = torch.cuda.mem_get_info(setup.device)
+    return int(free + torch.cuda.memory_reserved(setup.device) - held_bytes(setup))
 
-    0 if that is not known: on a CPU, and in float32, where convolutions take workspaces of any size.
-    """
-    device, precision = setup.device, choose_precision(recipe, setup.device)
-    if device.type != "cuda" or precision == "float32":
-        return 0
-    free, _ = torch.cuda.mem_get_info(device)
+
+def held_bytes(setup: TrainingSetup) -> int:
+    """Return the bytes of the frames that lie on the device."""
     sources = (setup.train_source, setup.selection_source)
-    held = sum(stored_bytes(source.frames) for source in sources if isinstance(source, DeviceFrames))
-    step = count_step_memory(recipe, setup.frames, compute_dtype(precision))
-    return step.largest_batch(_SHARE * (free + torch.cuda.memory_reserved(device) - held))
+    return sum(stored_bytes(source.frames) for source in sources if isinstance(source, DeviceFrames))
+
+
+def fitting_batch(recipe: Recipe, setup: TrainingSetup, step: StepMemory | None = None) -> int:
+    """Return about how many samples a training batch may have on the device, with or without a count of its `step`.
+
+    0 if that is not known: where the free memory is unknown, and in float32 on a GPU, where convolutions take
+    workspaces of any size.
+    """
+    precision, free = choose_precision(recipe, setup.device), memory_for_steps(setup)
+    on_cpu = setup.device.type != "cuda"
+    if free == 0 or (precision == "float32" and not on_cpu):
+        return 0
+    step = step or count_step_memory(recipe, setup.frames, compute_dtype(precision), on_cpu=on_cpu)
+    return step.largest_batch(_SHARE * free)
 
 
 def explain_out_of_memory(recipe: Recipe, setup: TrainingSetup, error: torch.OutOfMemoryError) -> str:
     """Say in one line what did not fit, and what would."""
     train = recipe.train
-    found = f"{str(error).split('. ')[0]} with train.batch_size = {train.batch_size}"
-    fits = fitting_batch(recipe, setup)
+    found = f"{str(error).split('. ')[0]}{_of_others(setup)} with train.batch_size = {train.batch_size}"
+    fits = fitting_batch(recipe, setup) if setup.device.type == "cuda" else 0
     if 0 < fits < train.batch_size:
         return f"{found}; about {fits} fit: start a new run with that, or with train.precision=bfloat16"
     return (
         f"{found} and train.eval_batch_size = {train.eval_batch_size}; start a new run with lower ones, or with "
         "train.precision=bfloat16"
     )
+
+
+def _of_others(setup: TrainingSetup) -> str:
+    """Say how much of a GPU other processes hold, if that is much."""
+    if setup.device.type != "cuda":
+        return ""
+    free, total = torch.cuda.mem_get_info(setup.device)
+    others = total - free - torch.cuda.memory_reserved(setup.device)
+    return f", of which other processes hold about {others / 1e9:.1f} GB," if others > _WORTH_NAMING else ""

@@ -32,7 +32,7 @@ from tmkt_train.training.environment import (
 )
 from tmkt_train.training.folder import Row, RunFolder, cache_of
 from tmkt_train.training.iteration import Iteration, build_iteration
-from tmkt_train.training.loop import Evaluation, evaluate, train_one_epoch
+from tmkt_train.training.loop import CHECK_EVERY_ON_GPU, Evaluation, evaluate, train_one_epoch
 from tmkt_train.training.memory import explain_out_of_memory
 from tmkt_train.training.metrics import epoch_row
 from tmkt_train.training.new_folder import create_run_folder
@@ -43,8 +43,6 @@ from tmkt_train.training.result import FinalEvaluation, count_parameters, result
 from tmkt_train.training.saving import CheckpointSaver, checkpoint_interval_s
 from tmkt_train.training.setup import TrainingSetup, build_setup, setup_warnings
 from tmkt_train.training.state import Best, TrainingState
-
-_CHECK_EVERY_ON_GPU = 20
 
 
 def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = None) -> Run:
@@ -203,7 +201,7 @@ class Run:
         set_learning_rate(setup.optimizer, learning_rate_of(self.recipe, state.epoch))
         plan = EpochPlan(self.recipe.seed, state.epoch, setup.num_draws, state.batch)
         batches = training_batches(setup.train_source, self.recipe.train, plan, setup.device)
-        check_every = 1 if setup.device.type == "cpu" else _CHECK_EVERY_ON_GPU
+        check_every = 1 if setup.device.type == "cpu" else CHECK_EVERY_ON_GPU
         steps = train_one_epoch(
             iteration,
             state,

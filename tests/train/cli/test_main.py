@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -147,6 +148,30 @@ def test_check_prints_every_setting_and_the_cache():
     assert "cache: caches/digits-tiny.h5\n" in out
     code, out, _ = call("check", "tiny", "--set", "method.name=event-only")
     assert "  mix.ratio                    0.5                unused by this method\n" in out
+
+
+def test_check_measures_what_a_training_takes():
+    code, out, err = call("check", "tiny", "--measure")
+    assert (code, err) == (0, "")
+    assert re.search(
+        r"^device: cpu, 1 thread\nmemory: about [0-9.]+ [MG]B( of [0-9.]+ GB that are free)?\n"
+        r"time: about [0-9]+ s, 15 steps of [0-9.e-]+ s, and an evaluation after each epoch\n\Z", out, re.MULTILINE,
+    )  # fmt: skip
+    code, _, err = call("check", "tiny", "--measure", "--set", "train.batch_size=500", "--set", "train.drop_last=true")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "expected at least train.batch_size = 500" in err
+    large = ("--set", "train.batch_size=1000000000", "--set", "train.steps_per_epoch=1")
+    code, out, err = call("check", "tiny", "--measure", *large)
+    assert (code, err) == (0, "")
+    assert "time:" not in out
+    assert re.search(r"^note: train.batch_size = 1000000000 does not fit, about \d+ do: lower it", out, re.MULTILINE)
+
+
+def test_check_without_measuring_loads_no_torch(here):
+    code = "import sys; from tmkt_train.cli.main import main; main(['check', 'tiny'], standalone_mode=False)"
+    with call_program(f"{code}; assert 'torch' not in sys.modules", here) as process:
+        assert "the recipe is valid" in process.communicate(timeout=60)[0]
+    assert process.returncode == 0
 
 
 def test_check_says_how_to_make_a_missing_cache():

@@ -3,6 +3,7 @@ import torch
 
 from tmkt_train.errors import RunError
 from tmkt_train.training.environment import (
+    choose_device,
     choose_precision,
     compute_dtype,
     describe_device,
@@ -46,6 +47,30 @@ def test_precision_of_a_cpu_is_float32_and_half_precision_is_refused_in_one_line
     assert compute_dtype("bfloat16") == torch.bfloat16
 
 
+def test_a_gpu_without_bfloat16_is_told_what_it_has_and_one_without_tf32_records_float32(monkeypatch):
+    # What torch says of a V100.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _=None: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: (7, 0))
+    cuda = torch.device("cuda")
+    message = (
+        "^train.precision: found 'bfloat16', but Tesla V100 computes in float16 at most; set train.precision=float16$"
+    )
+    with pytest.raises(RunError, match=message):
+        choose_precision(make_recipe(train__precision="bfloat16"), cuda)
+    found = {name: choose_precision(make_recipe(train__precision=name), cuda) for name in ("auto", "tf32", "float16")}
+    assert found == {"auto": "float32", "tf32": "float32", "float16": "float16"}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: (9, 0))
+    assert choose_precision(make_recipe(), cuda) == "tf32"
+
+
+def test_a_gpu_is_missed_in_one_line():
+    if not torch.cuda.is_available():
+        message = "^train.device: found 'cuda', but torch finds no GPU here; set train.device=auto$"
+        with pytest.raises(RunError, match=message):
+            choose_device(make_recipe(train__device="cuda"))
+
+
 @pytest.mark.parametrize(("precision", "expected"), [("float32", "ieee"), ("tf32", "tf32"), ("auto", "tf32")])
 def test_convolutions_get_tf32_unless_float32_is_asked_for_and_the_setting_comes_back(precision, expected):
     conv = torch.backends.cudnn.conv
@@ -65,8 +90,9 @@ def test_a_run_from_before_precisions_were_recorded_gets_no_note():
     ]
 
 
-def test_the_line_of_the_device_says_a_precision_that_is_not_float32_and_who_chose_it():
+def test_the_line_of_the_device_says_a_precision_that_is_not_float32_and_who_chose_it(monkeypatch):
     cpu, cuda = torch.device("cpu"), torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: (8, 0))
     torch.set_num_threads(1)
     assert describe_device(make_recipe(), cpu, "cpu") == "cpu, 1 thread"
     assert describe_device(make_recipe(train__precision="float32"), cuda, "X") == "X, 1 thread"

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,18 @@ def test_batch_of_one_row_is_counted_and_no_nan(tiny_cache):
     assert means.num_skipped == len(setup.frames)
     assert math.isfinite(means.means()["train_loss"])
     assert "loss_terms.alignment" not in means.means()
+
+
+@pytest.mark.parametrize(("check_every", "step"), [(1, 17), (5, 20)])
+def test_gradients_that_overflow_stop_the_epoch_and_name_the_step(tiny_cache, check_every, step):
+    recipe = make_recipe(train__batch_size=4)
+    setup = replace(build_setup(recipe, tiny_cache, CPU), scaler=torch.amp.GradScaler("cpu"))
+    setup.model.event_head.weight.register_hook(lambda gradient: gradient * math.inf)
+    before = setup.model.body.conv1.weight.clone()
+    # The scale falls from 65536 to 0.5 in 17 steps.
+    with pytest.raises(NonFiniteError, match=f"^epoch 1, step {step}: gradients overflow float16 at a loss scale of 0"):
+        run_epoch(setup, recipe, check_every=check_every)
+    assert torch.equal(setup.model.body.conv1.weight, before)
 
 
 @pytest.mark.parametrize("check_every", [1, 3])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,10 @@ import pytest
 import torch
 
 from tmkt_train.recipe.load import find_recipe, load_recipe
-from tmkt_train.training.memory import StepMemory, count_step_memory
+from tmkt_train.training.memory import StepMemory, count_step_memory, explain_out_of_memory, fitting_batch
+from tmkt_train.training.setup import build_network, build_setup
+
+from ..conftest import make_recipe
 
 pytest.importorskip("triton")
 
@@ -30,6 +34,34 @@ def test_the_count_is_near_the_peak_that_was_measured_on_a_gpu(name, precision):
     counted = count_step_memory(recipe, frames, dtype).of(120)
     peak = PEAKS[name, precision][f"ours {precision}"]["allocated_gb"] * 1e9
     assert 0.85 * peak < counted < peak
+
+
+def test_a_gpu_that_other_processes_fill_is_told_with_the_batch_that_fits_beside_them(tiny_cache, monkeypatch):
+    recipe = make_recipe(train__precision="bfloat16", train__batch_size=100_000, train__drop_last=False)
+    setup = replace(
+        build_setup(make_recipe(train__drop_last=False), tiny_cache, torch.device("cpu")), device=torch.device("cuda")
+    )
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**9, 80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 2 * 10**9)
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
+    fits = fitting_batch(recipe, setup)
+    assert 1000 < fits < 100_000
+    assert explain_out_of_memory(recipe, setup, error) == (
+        "CUDA out of memory, of which other processes hold about 77.0 GB, with train.batch_size = 100000; about "
+        f"{fits} fit: start a new run with that, or with train.precision=bfloat16"
+    )
+
+
+def test_memory_of_a_step_on_a_cpu_is_counted_in_what_its_kernels_save():
+    recipe = load_recipe(find_recipe("scnn_digits"))
+    frames = SimpleNamespace(num_time_bins=4, num_channels=2, size=(20, 20), num_classes=10)
+    counted = count_step_memory(recipe, frames, torch.float32, on_cpu=True)
+    weights = sum(p.nbytes for p in build_network(recipe, frames).parameters())
+    assert counted.fixed == 4 * weights
+    # Both inputs, and about three tensors of the size of the first layer's output.
+    first_layer = 2 * 4 * 15 * 16 * 16 * 4
+    assert first_layer < counted.per_sample < 4 * first_layer
 
 
 def test_the_largest_batch_is_the_last_that_fits():

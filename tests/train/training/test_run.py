@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -495,6 +496,18 @@ def test_weights_that_explode_stop_the_run_and_keep_the_checkpoint(tiny_cache, t
     assert len(RunFolder(out).read_metrics()[0]) == 1
     with pytest.raises(NonFiniteError, match=r"epoch 2.*the last good checkpoint is kept"):
         list(resume_run(out).train())
+
+
+def test_overflow_in_half_precision_stops_the_run_and_the_last_good_checkpoint_is_kept(tiny_cache, tmp_path):
+    # 25 steps an epoch; gradients overflow from the second one on.
+    run = start_run(make_recipe(train__batch_size=4), cache=tiny_cache, out=tmp_path / "run")
+    run = replace(run, setup=replace(run.setup, scaler=torch.amp.GradScaler("cpu", init_scale=2.0)))
+    weight, kept = run.setup.model.event_head.weight, run.folder.last
+    weight.register_hook(lambda gradient: gradient * math.inf if kept.is_file() else gradient)
+    message = "^epoch 2, step [0-9]+: gradients overflow float16.*; the last good checkpoint is kept$"
+    with pytest.raises(NonFiniteError, match=message):
+        list(run.train())
+    assert load_checkpoint(kept)["position"]["epoch"] == 1
 
 
 def test_gpu_without_memory_is_one_line_that_names_the_batch_sizes(tiny_cache, tmp_path):
