@@ -67,6 +67,8 @@ def test_every_class_without_images_counts_and_five_are_named():
     )
     with pytest.raises(PairingError, match=r"^x.h5: val has recordings of b, c, d, e, f but no images of that class; "):
         require_images(none, labels[:6], names, place="x.h5", split="val")
+    with pytest.raises(PairingError, match=r"^x.h5: val has recordings of b, c, d, e, f and 1 more but no images of "):
+        require_images(none, labels[:7], names, place="x.h5", split="val")
 
 
 def test_a_twin_in_row_0_is_a_twin():
@@ -98,6 +100,21 @@ def test_pool_of_an_unsorted_listing_has_as_many_of_each_class_as_the_split():
     assert all(np.bincount(CHOICE["labels"][rows]).tolist() == [2, 1, 1] for rows in drawn)
     assert {row for rows in drawn for row in rows} == set(range(9))
     assert all(CHOICE["labels"][row] != 1 for row in chosen("shuffled-prefix", classes=(0, 2)))
+
+
+def test_of_a_class_that_the_split_lacks_an_unsorted_listing_gives_none():
+    for missing in (0, 1, 2):
+        in_split = CHOICE["labels"] != missing
+        rows = choose_images("shuffled-prefix", in_split, **CHOICE, classes=np.arange(3))
+        assert rows.tolist() == np.flatnonzero(in_split).tolist()
+
+
+def test_a_dataset_of_one_class_and_one_without_images_have_pools():
+    one = {"labels": np.zeros(3, np.int64), "ids": ("c/0", "c/1", "c/2"), "seed": 0, "classes": np.array([0])}
+    assert choose_images("shuffled-prefix", np.zeros(3, bool), **one).tolist() == []
+    assert choose_images("shuffled-prefix", np.ones(3, bool), **one).tolist() == [0, 1, 2]
+    none = one | {"labels": np.zeros(0, np.int64), "ids": ()}
+    assert choose_images("shuffled-prefix", np.zeros(0, bool), **none).tolist() == []
 
 
 def test_an_unknown_pool_is_one_line():
