@@ -54,9 +54,10 @@ class FramesFile:
             if offsets is None:
                 _create(path, arrays)
                 offsets = _offsets(path, arrays)
-            self._file = path.open("r+b", buffering=0)
         if offsets is None:
             raise CacheError(f"{path}: does not hold what was just written to it; give another --out")
+        with writing(path):
+            self._file = path.open("r+b", buffering=0)
         self._offsets = offsets
         self.digests = PieceDigests()
         self._lock = threading.Lock()

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import stat
+import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -48,8 +52,12 @@ def test_a_file_of_other_arrays_is_created_anew(tmp_path):
 
 
 def test_a_file_that_cannot_be_created_leaves_nothing(tmp_path, monkeypatch):
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    sync = os.fsync
+
+    def full(handle: int) -> None:
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
@@ -73,6 +81,102 @@ def test_what_a_flush_could_not_write_is_said(tmp_path, monkeypatch):
     with pytest.raises(CacheError, match=r"frames\.h5: cannot be written \(No space left on device\); free some space"):
         frames.settle()
     frames.close()
+
+
+def failing_once(monkeypatch) -> None:
+    """Let the next `os.fsync` fail, which the system says once."""
+    sync, failures = os.fsync, [OSError(errno.EIO, "Input/output error")]
+
+    def fsync(handle: int) -> None:
+        if failures:
+            raise failures.pop()
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def test_a_flush_that_could_not_write_is_said_by_the_next_one(tmp_path, monkeypatch):
+    frames = FramesFile(tmp_path / "frames.h5", [ARRAY])
+    failing_once(monkeypatch)
+
+    def flush_again_and_again() -> None:
+        for _ in range(500):
+            frames.flush()
+            time.sleep(0.01)
+
+    with pytest.raises(CacheError, match=r"frames\.h5: .*Input/output error"):
+        flush_again_and_again()
+    frames.close()
+
+
+def test_closing_waits_for_a_flush(tmp_path, monkeypatch):
+    frames, ended = FramesFile(tmp_path / "frames.h5", [ARRAY]), []
+
+    def slow(handle: int) -> None:
+        time.sleep(0.2)
+        ended.append(os.fstat(handle).st_size)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    frames.flush()
+    frames.close()
+    assert ended == [(tmp_path / "frames.h5").stat().st_size]
+
+
+def test_a_file_that_another_process_has_locked_is_opened(tmp_path):
+    # Locks of HDF5 are left out: some file systems have none.
+    filled(tmp_path / "frames.h5")[0].close()
+    with (tmp_path / "frames.h5").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        frames = FramesFile(tmp_path / "frames.h5", [FrameArray("events/frames", (40, 8), np.dtype("<f2"))])
+        rows = frames.read("events/frames", 0, 40)
+        frames.close()
+    assert rows[39, 7] == 319
+
+
+def test_an_array_that_is_not_found_under_its_name_is_refused(tmp_path):
+    # HDF5 takes two slashes for one.
+    array = FrameArray("events//frames", (3, 4), np.dtype("u1"))
+    with pytest.raises(CacheError, match=r"frames\.h5: does not hold what was just written to it; give another --out$"):
+        FramesFile(tmp_path / "frames.h5", [array])
+
+
+def test_space_is_allocated_at_once_and_no_zeros_are_written(tmp_path):
+    shapes = {"events/frames": (3, 4), "images/frames": (1, 4)}
+    frames = FramesFile(tmp_path / "frames.h5", [FrameArray(name, shapes[name], np.dtype("u1")) for name in shapes])
+    frames.write("images/frames", 0, np.full((1, 4), 7, "u1"))
+    frames.close()
+    with h5py.File(tmp_path / "frames.h5") as file:
+        for name, shape in shapes.items():
+            choices = file[name].id.get_create_plist()
+            assert choices.get_layout() == h5py.h5d.CONTIGUOUS
+            assert choices.get_alloc_time() == h5py.h5d.ALLOC_TIME_EARLY
+            assert choices.get_fill_time() == h5py.h5d.FILL_TIME_NEVER
+            assert file[name].id.get_storage_size() == shape[0] * shape[1]
+        assert file["images/frames"][:].tolist() == [[7] * 4]
+
+
+def test_arrays_without_cells_are_copied(tmp_path):
+    arrays = [FrameArray("events/frames", (3, 0), np.dtype("u1")), FrameArray("images/frames", (2, 3), np.dtype("u1"))]
+    one, two = (FramesFile(tmp_path / name, arrays) for name in ("one.h5", "two.h5"))
+    one.write("images/frames", 0, np.ones((2, 3), "u1"))
+    two.copy_from(one.path)
+    two.copy_rows("events/frames", one, np.ones(3, bool))
+    assert two.read("images/frames", 0, 2).all()
+    assert two.read("events/frames", 0, 3).shape == (3, 0)
+    for opened in (one, two):
+        opened.close()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((20, 1 << 20), [(0, 8), (8, 8), (16, 4)]),
+        ((3, 1 << 24), [(0, 1), (1, 1), (2, 1)]),
+        ((3 << 22, 1), [(0, 1 << 23), (1 << 23, 1 << 22)]),
+    ],
+)
+def test_eight_mebibytes_are_copied_at_a_time(shape, expected):
+    assert list(writer._pieces(FrameArray("events/frames", shape, np.dtype("u1")))) == expected
 
 
 def test_arrays_are_copied_from_another_file(tmp_path):
@@ -218,6 +322,8 @@ def test_tables_header_and_leading_block_are_what_was_given(tmp_path):
 
 def test_the_same_content_is_the_same_bytes(tmp_path):
     sealed(tmp_path / "one.h5")
+    # HDF5 would write the second in which an array was created.
+    time.sleep(1.01)
     sealed(tmp_path / "other.h5")
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "other.h5").read_bytes()
 
@@ -233,6 +339,48 @@ def test_bytes_that_a_disk_changed_before_the_end_are_not_sealed_as_right(tmp_pa
     block = seal(path, digest, frames.digests)
     with path.open("rb", buffering=0) as handle:
         assert PieceDigests().total(handle) != block.pieces
+
+
+def synced(monkeypatch) -> list[bytes | list[str]]:
+    """Record what `os.fsync` forces to disk: the begin of a file, or the names in a folder."""
+    sync, found = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        sync(handle)
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            found.append(Path(f"/proc/self/fd/{handle}").read_bytes()[:512])
+        else:
+            found.append(sorted(os.listdir(handle)))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+def test_a_new_file_is_on_disk_under_its_name(tmp_path, monkeypatch):
+    found = synced(monkeypatch)
+    FramesFile(tmp_path / "frames.h5", [ARRAY]).close()
+    assert found == [(tmp_path / "frames.h5").read_bytes()[:512], ["frames.h5"]]
+
+
+def test_the_leading_block_is_on_disk_when_a_file_is_sealed_and_its_name_when_it_is_in_place(tmp_path, monkeypatch):
+    frames, _ = filled(tmp_path / "cache.tmp")
+    frames.close()
+    digest = write_tables(tmp_path / "cache.tmp", HEADER, TABLES.items())
+    found = synced(monkeypatch)
+    seal(tmp_path / "cache.tmp", digest, frames.digests)
+    assert found[0] == bytes(512)
+    assert found[1:] == [(tmp_path / "cache.tmp").read_bytes()[:512]] != [bytes(512)]
+    put_in_place(tmp_path / "cache.tmp", tmp_path / "cache.h5")
+    assert found[2:] == [["cache.h5"]]
+
+
+def test_a_flush_that_fails_while_a_file_is_sealed_is_said(tmp_path, monkeypatch):
+    frames, _ = filled(tmp_path / "cache.tmp")
+    frames.close()
+    digest = write_tables(tmp_path / "cache.tmp", HEADER, TABLES.items())
+    failing_once(monkeypatch)
+    with pytest.raises(CacheError, match=r"cache\.tmp: .*Input/output error"):
+        seal(tmp_path / "cache.tmp", digest, frames.digests)
 
 
 def test_a_sealed_file_gets_its_name_and_nothing_else_is_left(tmp_path):
