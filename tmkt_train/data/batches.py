@@ -126,13 +126,13 @@ def epoch_draws(frames: PairedFrames, train: TrainTable, plan: EpochPlan) -> Dra
 
 
 def evaluation_batches(
-    frames: PairedFrames | DeviceFrames, *, batch_size: int, device: torch.device
+    frames: PairedFrames | DeviceFrames, *, batch_size: int, device: torch.device, first: int = 0
 ) -> Generator[Batch, None, None]:
-    """Yield the events of every sample once, in the order of the split and without augmentation."""
+    """Yield the events of every sample once, in the order of the split, from batch `first` on; not augmented."""
     split = frames.frames if isinstance(frames, DeviceFrames) else frames
     indices = np.arange(len(split))
     keys = DrawKeys(split.seed, 0, split.uids, np.zeros_like(indices))
-    slices = batch_slices(len(split), batch_size, drop_last=False)
+    slices = batch_slices(len(split), batch_size, drop_last=False, first=first)
     if isinstance(frames, DeviceFrames) or device.type != "cpu":
         return _batches_on(device, frames, Draws(indices, keys), slices)
 

@@ -142,6 +142,15 @@ def last_values(recipe: Recipe, setup: TrainingSetup, state: TrainingState) -> d
     return values | {"scaler": setup.scaler.state_dict()} if setup.scaler.is_enabled() else values
 
 
+def weights_digest(module: nn.Module) -> str:
+    """Return the SHA-256 of the weights and buffers of a module, with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def load_weights(module: nn.Module, weights: Any, place: Path) -> None:
     """Load weights into a module.
 

@@ -68,6 +68,7 @@ class RunFolder:
         last_previous: The one before it, in case that is damaged; removed when the run is finished.
         best: The selected weights.
         best_previous: The ones before, which belong to `last_previous`; removed when the run is finished.
+        evaluations: What was done of an evaluation when the run was stopped; removed when the run is finished.
         result: The result; it marks a finished run.
         diagnostics: Arrays of the final evaluation, for the report.
         report: The report.
@@ -83,6 +84,7 @@ class RunFolder:
         self.last_previous = path / "last.previous.pt"
         self.best = path / "best.pt"
         self.best_previous = path / "best.previous.pt"
+        self.evaluations = path / "evaluations.pt"
         self.result = path / "result.json"
         self.diagnostics = path / "diagnostics.npz"
         self.report = path / "report.html"
@@ -220,17 +222,20 @@ class RunFolder:
         wrong = "no line" if number == len(found) else "another line"
         return f"{self.metrics}:{number + 1}: found {wrong}, expected that of epoch {number + 1} of {len(lines)}"
 
-    def drop_previous(self) -> None:
-        """Remove the older checkpoints, once nothing is to be resumed any more."""
-        for path in (self.last_previous, self.best_previous):
+    def drop_unneeded(self) -> None:
+        """Remove the older checkpoints and stopped evaluations, once nothing is to be resumed any more."""
+        for path in self._unneeded():
             with suppress(OSError):
                 path.unlink()
 
     def remove_leftovers(self) -> None:
         """Remove what a process that died at the end of a complete run has left: older checkpoints, its lock."""
-        if any(path.exists() for path in (self.last_previous, self.best_previous, self.path / LOCK)):
+        if any(path.exists() for path in (*self._unneeded(), self.path / LOCK)):
             with suppress(TmktError), self.lock():
-                self.drop_previous()
+                self.drop_unneeded()
+
+    def _unneeded(self) -> tuple[Path, ...]:
+        return self.last_previous, self.best_previous, self.evaluations
 
     def _metrics_text(self) -> str:
         try:
@@ -292,7 +297,7 @@ class RunFolder:
     def _remove_left(self) -> None:
         """Remove what a process that was killed while writing has left of the files that are written under the lock."""
         files = (self.recipe, self.environment, self.metrics, self.result, self.diagnostics)
-        for path in (*files, self.last, self.last_previous, self.best, self.best_previous):
+        for path in (*files, self.last, self.best, *self._unneeded()):
             for left in self.path.glob(f".{path.name}.*tmp"):
                 left.unlink()
 

@@ -43,6 +43,22 @@ class Evaluation(NamedTuple):
     top5: float
 
 
+class BatchResult(NamedTuple):
+    """How a network does on a batch.
+
+    Attributes:
+        predictions: Predicted classes, shape (B,), int64.
+        labels: True classes, shape (B,), int64.
+        is_among_top: Whether the class is among the five most likely, shape (B,), bool.
+        loss: Mean classification loss, float64 scalar.
+    """
+
+    predictions: Tensor
+    labels: Tensor
+    is_among_top: Tensor
+    loss: Tensor
+
+
 def train_one_epoch(
     iteration: Iteration,
     state: TrainingState,
@@ -96,35 +112,35 @@ def evaluate(
     model: SpikingNetwork,
     batches: Iterable[Batch],
     loss: LossTable,
-    before_batch: Callable[[], None] = lambda: None,
+    done: list[BatchResult] | None = None,
+    after_batch: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Classify the events of every batch with the event head; the image stream does not run.
 
-    The network is put into evaluation mode. `loss` names the classification loss; `before_batch` may raise to stop.
+    Args:
+        model: Network; it is put into evaluation mode.
+        batches: Batches of the split.
+        loss: Names the classification loss.
+        done: Results of the batches before these, which are evaluated already; the new ones are appended.
+        after_batch: Called after each batch; may raise to stop.
 
     Raises:
         RunError: There is no batch.
     """
     model.eval()
-    predictions: list[Tensor] = []
-    labels: list[Tensor] = []
-    among_top: list[Tensor] = []
-    losses: list[Tensor] = []
-    sizes: list[int] = []
+    done = [] if done is None else done
     for batch in batches:
-        before_batch()
         logits = model(batch.events, head="event").logits
-        losses.append(classification_losses(logits, batch.labels, loss).mean().double())
-        sizes.append(len(batch))
-        predictions.append(predict(logits))
-        labels.append(batch.labels)
+        mean = classification_losses(logits, batch.labels, loss).mean().double()
         best = logits.mean(dim=0).topk(min(TOP, logits.shape[-1]), dim=1).indices
-        among_top.append((best == batch.labels[:, None]).any(dim=1))
-    if not sizes:
+        done.append(BatchResult(predict(logits), batch.labels, (best == batch.labels[:, None]).any(dim=1), mean))
+        after_batch()
+    if not done:
         raise RunError("evaluation: found no samples, expected one or more; choose another split or cache")
+    predictions, labels, among_top, losses = zip(*done, strict=True)
+    sizes = [len(part) for part in labels]
     total = sum(value * size for value, size in zip(torch.stack(losses).tolist(), sizes, strict=True))
-    count = sum(sizes)
     predicted = torch.cat(predictions).cpu().numpy()
     true = torch.cat(labels).cpu().numpy()
     top5 = torch.cat(among_top).double().mean().item()
-    return Evaluation(float(np.mean(predicted == true)), total / count, predicted, true, top5)
+    return Evaluation(float(np.mean(predicted == true)), total / sum(sizes), predicted, true, top5)

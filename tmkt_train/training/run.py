@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 
-from tmkt_data import PairedFrames
-from tmkt_train.data.batches import EpochPlan, evaluation_batches, training_batches
+from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
-from tmkt_train.data.device import DeviceFrames, encoding_record
+from tmkt_train.data.device import encoding_record
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
 from tmkt_train.network.execution import who_ran
 from tmkt_train.recipe.load import parse_toml
@@ -30,9 +29,10 @@ from tmkt_train.training.environment import (
     numerics,
     reset_peak_memory,
 )
+from tmkt_train.training.evaluations import Evaluations
 from tmkt_train.training.folder import Row, RunFolder, cache_of
 from tmkt_train.training.iteration import Iteration, build_iteration
-from tmkt_train.training.loop import CHECK_EVERY_ON_GPU, Evaluation, evaluate, train_one_epoch
+from tmkt_train.training.loop import CHECK_EVERY_ON_GPU, Evaluation, train_one_epoch
 from tmkt_train.training.memory import explain_out_of_memory
 from tmkt_train.training.metrics import epoch_row
 from tmkt_train.training.new_folder import create_run_folder
@@ -42,7 +42,7 @@ from tmkt_train.training.restore import load_best, restore
 from tmkt_train.training.result import FinalEvaluation, count_parameters, result_record, write_end
 from tmkt_train.training.saving import CheckpointSaver, checkpoint_interval_s
 from tmkt_train.training.setup import TrainingSetup, build_setup, setup_warnings
-from tmkt_train.training.state import Best, TrainingState
+from tmkt_train.training.state import TrainingState
 
 
 def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = None) -> Run:
@@ -129,15 +129,18 @@ class Run:
                 state, repairs = restore(self.folder, self.setup)
                 yield self._started(state, environment, repairs)
                 iteration = build_iteration(self.setup)
-                yield from self._train_epochs(iteration, state, saver, should_stop)
+                evaluations = Evaluations(self.folder, self.recipe, self.setup)
+                yield from self._train_epochs(iteration, state, saver, evaluations, should_stop)
                 saver.wait()
-                yield Finished(self._finish(iteration, state, environment, should_stop))
+                final = self._evaluate_at_the_end(state, evaluations, should_stop)
+                yield Finished(self._finish(iteration, state, environment, final))
 
     def _train_epochs(
         self,
         iteration: Iteration,
         state: TrainingState,
         saver: CheckpointSaver,
+        evaluations: Evaluations,
         should_stop: Callable[[], bool],
     ) -> Iterator[Progress]:
         def stop_if_asked() -> None:
@@ -151,7 +154,7 @@ class Run:
         try:
             while state.epoch < num_epochs:
                 yield from self._train_epoch(iteration, state, stop_if_asked)
-                row = self._end_epoch(state, stop_if_asked)
+                row = self._end_epoch(state, evaluations, stop_if_asked)
                 saver.save_epoch(state, is_last=state.epoch == num_epochs)
                 yield EpochDone(row, state.is_best_just_done, num_epochs)
         except NonFiniteError as error:
@@ -215,12 +218,16 @@ class Run:
                 stop_if_asked()
                 yield StepDone(state.epoch, batch, setup.batches_per_epoch)
 
-    def _end_epoch(self, state: TrainingState, stop_if_asked: Callable[[], None]) -> Row:
+    def _end_epoch(self, state: TrainingState, evaluations: Evaluations, stop_if_asked: Callable[[], None]) -> Row:
         setup = self.setup
         state.tick(setup.device)
         train_s = state.epoch_s
         require_loss_scale(setup.scaler, f"epoch {state.epoch + 1}")
-        selection = self._select(f"epoch {state.epoch + 1}", stop_if_asked)
+        is_last = state.epoch == self.recipe.num_epochs - 1
+        require_finite(setup.model.state_dict().items(), f"epoch {state.epoch + 1}")
+        # The final evaluation may ask for those of the last epoch again.
+        selection = evaluations.evaluate(setup.selection_source, stop_if_asked, keep=is_last)
+        self._require_finite_loss(selection, state.epoch)
         state.tick(setup.device)
         name = selection_split(self.recipe)
         row = epoch_row(
@@ -233,60 +240,47 @@ class Run:
         row |= {"samples_per_s": round(setup.num_draws / train_s, 3), "wall_s": round(state.epoch_s, 3)}
         self.folder.append_metrics(row)
         state.rows.append(row)
-        is_last = state.epoch == self.recipe.num_epochs - 1
         may_be_best = is_last if self.recipe.train.select == "last" else state.epoch >= self.recipe.image_epochs
         state.finish_epoch(setup.device, selection.accuracy, selection.loss, may_be_best=may_be_best)
         return row
 
-    def _select(self, place: str, stop_if_asked: Callable[[], None]) -> Evaluation:
-        """Evaluate the split that selects the epoch; refuse broken weights before anything is written."""
-        require_finite(self.setup.model.state_dict().items(), place)
-        evaluation = self._evaluate(self.setup.selection_source, stop_if_asked)
-        if not math.isfinite(evaluation.loss):
+    def _require_finite_loss(self, selection: Evaluation, epoch: int) -> None:
+        if not math.isfinite(selection.loss):
             raise NonFiniteError(
-                f"{place}: the loss of the {selection_split(self.recipe)} split is NaN or infinite; "
+                f"epoch {epoch + 1}: the loss of the {selection_split(self.recipe)} split is NaN or infinite; "
                 "lower optim.learning_rate"
             )
-        return evaluation
-
-    def _evaluate(self, frames: PairedFrames | DeviceFrames, stop_if_asked: Callable[[], None]) -> Evaluation:
-        batch_size = self.recipe.train.eval_batch_size
-        batches = evaluation_batches(frames, batch_size=batch_size, device=self.setup.device)
-        return evaluate(self.setup.model, batches, self.recipe.loss, stop_if_asked)
 
     def _finish(
-        self,
-        iteration: Iteration,
-        state: TrainingState,
-        environment: dict[str, Any],
-        should_stop: Callable[[], bool],
+        self, iteration: Iteration, state: TrainingState, environment: dict[str, Any], final: FinalEvaluation
     ) -> dict[str, Any]:
         recipe, folder, setup = self.recipe, self.folder, self.setup
-        if state.best is None:
-            raise RunError(f"{folder.last}: no best epoch, expected one at the end; start a new run")
-
-        def stop_if_asked() -> None:
-            # The last checkpoint is that of the last epoch already.
-            if should_stop():
-                raise RunInterruptedError(folder.path)
-
-        final = self._evaluate_at_the_end(state.best, stop_if_asked)
         state.tick(setup.device)
         result = result_record(recipe, setup, state, final, environment)
         result |= {"iterations": iteration.description, "computed_by": who_ran(setup.model)}
         if setup.scaler.is_enabled():
             # The optimizer forgets the steps of the first stage.
             result["num_skipped_steps"] = recipe.train.epochs * setup.batches_per_epoch - count_steps(setup.optimizer)
-        folder.drop_previous()
+        folder.drop_unneeded()
         gather = functools.partial(gather_diagnostics, recipe, setup, final.frames, final.selected, state.rows)
         return write_end(folder, result, gather)
 
-    def _evaluate_at_the_end(self, best: Best, stop_if_asked: Callable[[], None]) -> FinalEvaluation:
+    def _evaluate_at_the_end(
+        self, state: TrainingState, evaluations: Evaluations, should_stop: Callable[[], bool]
+    ) -> FinalEvaluation:
         """Evaluate the network, which has the weights of the last epoch, and the selected weights; keep the latter."""
-        recipe, setup = self.recipe, self.setup
+        recipe, setup, best = self.recipe, self.setup, state.best
+        if best is None:
+            raise RunError(f"{self.folder.last}: no best epoch, expected one at the end; start a new run")
+
+        def stop_if_asked() -> None:
+            # The last checkpoint is that of the last epoch already.
+            if should_stop():
+                raise RunInterruptedError(self.folder.path)
+
         frames = open_frames(recipe, setup.frames.cache, recipe.train.final_split)
         is_selected = best.epoch == recipe.num_epochs - 1
-        last = None if is_selected else self._evaluate(frames, stop_if_asked)
+        last = None if is_selected else evaluations.evaluate(frames, stop_if_asked, keep=True)
         load_best(self.folder, setup.model, setup.device, best.epoch)
-        selected = self._evaluate(frames, stop_if_asked)
+        selected = evaluations.evaluate(frames, stop_if_asked)
         return FinalEvaluation(frames, selected, last or selected)

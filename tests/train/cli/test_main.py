@@ -340,10 +340,11 @@ def test_report_that_cannot_be_written_does_not_undo_the_training(here, run):
 def test_what_a_process_left_that_died_at_the_end_is_removed(here, run):
     assert "report            run/report.html" in run
     folder = here / "run"
-    for name in (".lock", "last.previous.pt", "best.previous.pt"):
+    left = (".lock", "last.previous.pt", "best.previous.pt", "evaluations.pt")
+    for name in left:
         (folder / name).write_bytes(b"")
     assert call("resume", "run")[0] == 0
-    assert not [path.name for path in folder.iterdir() if "previous" in path.name or path.name == ".lock"]
+    assert not [path.name for path in folder.iterdir() if path.name in left]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -194,14 +194,94 @@ def test_stopped_at_every_step_equals_uninterrupted(tiny_cache, tmp_path, method
     run = start_run(recipe, cache=tiny_cache, out=out)
     while True:
         try:
-            # Two steps and the ask that stops: at the end, two batches are tested without a checkpoint between them.
-            list(run.train(StopAfter(3)))
+            list(run.train(StopAfter(2)))
             break
         except RunInterruptedError:
             num_stops += 1
             run = resume_run(out)
-    assert num_stops >= 5
+    assert num_stops >= 7
     assert_same_run(out, tmp_path / "whole")
+
+
+class Asks:
+    """Counts how often a run asks whether to stop: after each training step and each batch of an evaluation."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self):
+        self.count += 1
+        return False
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # The first epoch is the best one: its weights and those of the last one are tested.
+        {"optim__learning_rate": 5.0},
+        {"data__protocol": "kt-paper", "train__select": "last"},
+    ],
+)
+def test_a_run_that_is_stopped_after_every_batch_ends(tiny_cache, tmp_path, changes):
+    recipe = make_recipe(train__epochs=2, train__batch_size=50, train__eval_batch_size=5, **changes)
+    asks, out = Asks(), tmp_path / "cut"
+    (*_, finished) = start_run(recipe, cache=tiny_cache, out=tmp_path / "whole").train(asks)
+    run, num_stops = start_run(recipe, cache=tiny_cache, out=out), 0
+    while num_stops <= asks.count:
+        try:
+            list(run.train(StopAfter(1)))
+            break
+        except RunInterruptedError:
+            num_stops += 1
+            run = resume_run(out)
+    assert RunFolder(out).is_finished
+    assert num_stops == asks.count
+    assert_same_run(out, tmp_path / "whole")
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert finished.result["best_epoch"] == (0 if "optim__learning_rate" in changes else 1)
+
+
+def test_weights_are_tested_once(tiny_cache, tmp_path):
+    steps, batches = 5, 2
+    counts = {}
+    for name, changes in {
+        "selected on val": {},
+        "last, on test": {"data__protocol": "kt-paper", "train__select": "last"},
+        "no test": {"train__final_split": "val", "train__select": "last"},
+    }.items():
+        asks = Asks()
+        recipe = make_recipe(train__epochs=2, train__eval_batch_size=5, **changes)
+        run = start_run(recipe, cache=tiny_cache, out=tmp_path / name)
+        assert (run.setup.batches_per_epoch, len(run.setup.selection)) == (5, 10)
+        list(run.train(asks))
+        counts[name] = asks.count
+    assert counts == {
+        "selected on val": 2 * (steps + batches) + batches,
+        "last, on test": 2 * (steps + batches),
+        "no test": 2 * (steps + batches),
+    }
+
+
+def test_what_a_stopped_run_has_evaluated_counts_for_the_same_weights_only(tiny_cache, tmp_path):
+    recipe, out = make_recipe(train__epochs=2, train__eval_batch_size=3), tmp_path / "cut"
+    train(recipe, tiny_cache, tmp_path / "whole")
+    with pytest.raises(RunInterruptedError):
+        list(start_run(recipe, cache=tiny_cache, out=out).train(StopAfter(5 + 2)))
+    left = load_checkpoint(out / "evaluations.pt")
+    ((key, done),) = left["evaluations"].items()
+    assert [len(result[0]) for result in done] == [3, 3]
+    wrong = [[torch.zeros_like(part) for part in result] for result in done]
+    split, count, digest = key.split()
+    assert (split, count) == ("val", "10")
+    for bad in (b"cut", {"evaluations": {f"val 10 {digest[::-1]}": wrong, f"test 10 {digest}": wrong}}, {"other": 1}):
+        here = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(out, here)
+        if isinstance(bad, bytes):
+            (here / "evaluations.pt").write_bytes(bad)
+        else:
+            save_checkpoint(here / "evaluations.pt", bad)
+        list(resume_run(here).train())
+        assert_same_run(here, tmp_path / "whole")
 
 
 def with_loss_scale(run):
