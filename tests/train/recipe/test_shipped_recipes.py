@@ -22,8 +22,8 @@ SYSTEMS = {
     "scnn_dvsgesture": (),
     "scnn_esimagenet": (),
     "scnn_fashion": ("event_only", "saccade"),
-    "scnn_folder": ("event_only", "kt"),
-    "scnn_nmnist": (*METHODS, *ABLATIONS, "saccade"),
+    "scnn_folder": ("event_only", "images_only", "fine_tune", "kt"),
+    "scnn_nmnist": (*METHODS, *ABLATIONS, "repeat", "after_images"),
     "scnn_nomniglot": (*METHODS, *PROTOCOLS, "microsaccade"),
     "vggsnn_ncaltech": (*METHODS, *ABLATIONS, *PROTOCOLS, "saccade", "kt_saccade", "fine_tune_saccade"),
 }
@@ -39,6 +39,8 @@ CHANGES = {
     "no_mag": {"loss.modality": 0.0},
     "no_mrp": {"loss.ratio": 0.0},
     "no_str": {"loss.coefficients": "off"},
+    "repeat": {"data.image_encoding": "repeat", "mix.ratio": 0.5},
+    "after_images": {"train.image_epochs": 30},
     "saccade": {"data.image_encoding": "saccade"},
     "kt_saccade": {"method.name": "kt", "data.image_encoding": "saccade"},
     "fine_tune_saccade": {"method.name": "fine-tune", "data.image_encoding": "saccade"},
@@ -48,7 +50,7 @@ CHANGES = {
 
 def test_every_name_is_listed_and_no_recipe_is_broken():
     recipes = {path.name: recipe for path, recipe in list_recipes() if path.file.resolve().parent == FOLDER}
-    assert len(NAMES) == 70
+    assert len(NAMES) == 73
     assert list(recipes) == NAMES
     assert all(isinstance(recipe, Recipe) and recipe.data.dataset in DATASETS for recipe in recipes.values())
 
@@ -84,12 +86,14 @@ def test_variants_have_words_of_their_own_and_the_settings_of_their_name(system)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_recipes_repeat_images_unless_their_name_says_otherwise(name):
+def test_recipes_repeat_images_unless_their_name_says_otherwise_or_validation_did(name):
     encoder = name.rpartition("_")[2]
-    expected = encoder if encoder in ("saccade", "microsaccade") else "repeat"
+    chosen = "saccade" if name.startswith("scnn_nmnist") else "repeat"
+    expected = encoder if encoder in ("repeat", "saccade", "microsaccade") else chosen
     recipe = load_recipe(find_recipe(name))
     assert recipe.data.image_encoding == expected
-    assert expected == "repeat" or "inferred" in recipe.description
+    said = recipe if expected == encoder else load_recipe(find_recipe("scnn_nmnist"))
+    assert expected == "repeat" or "inferred" in said.description
     assert expected != "saccade" or camera_of(recipe.data.dataset) is not None
 
 
