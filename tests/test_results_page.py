@@ -30,8 +30,11 @@ def test_a_cell_is_the_mean_and_the_deviation_of_its_seeds():
     values = [100 * float(row["test_accuracy"]) for row in rows]
     last = [100 * float(row["last_epoch_test_accuracy"]) for row in rows]
     cell = f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f} ({statistics.fmean(last):.1f})"
-    line = next(line for line in load("draw_results").lines(load("draw_results").TABLES[0]) if line.startswith("| kt |"))
-    assert len(values) == 5 and line.endswith(f"| {cell} |")
+    line = next(
+        line for line in load("draw_results").lines(load("draw_results").TABLES[0]) if line.startswith("| kt |")
+    )
+    assert len(values) == 5
+    assert line.endswith(f"| {cell} |")
 
 
 def test_every_recipe_of_the_grid_is_valid(tmp_path):
