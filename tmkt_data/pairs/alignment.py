@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 DENSITY_SIGMA = 0.7
@@ -43,14 +44,14 @@ def event_density(
     steps = np.abs(frames).sum(axis=1, dtype=np.float64)
     if dx is not None and dy is not None:
         steps = np.stack([_sample(_sample(step, a, 1), b, 0) for step, a, b in zip(steps, dx, dy, strict=True)])
-    return _gaussian(_gaussian(steps.sum(axis=0), DENSITY_SIGMA, 0), DENSITY_SIGMA, 1)
+    return _gaussian(_gaussian(steps.sum(axis=0), DENSITY_SIGMA, -2), DENSITY_SIGMA, -1)
 
 
 def image_gradient(intensity: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the Gaussian gradient magnitude of an intensity image, shape (H, W), float64."""
+    """Return the Gaussian gradient magnitude of intensity images, shape (..., H, W), float64."""
     values, sigma = intensity.astype(np.float64), GRADIENT_SIGMA
-    down = _gaussian(_gaussian(values, sigma, 0, slope=True), sigma, 1)
-    right = _gaussian(_gaussian(values, sigma, 1, slope=True), sigma, 0)
+    down = _gaussian(_gaussian(values, sigma, -2, slope=True), sigma, -1)
+    right = _gaussian(_gaussian(values, sigma, -1, slope=True), sigma, -2)
     return np.hypot(down, right)
 
 
@@ -64,7 +65,7 @@ def _gaussian(values: NDArray[np.float64], sigma: float, axis: int, *, slope: bo
     weights = np.exp(-0.5 * (distance / sigma) ** 2)
     weights /= weights[0] + 2 * weights[1:].sum()
     along = np.moveaxis(values, axis, 0)
-    padded = np.pad(along, [(radius, radius), (0, 0)], mode="symmetric")
+    padded = np.pad(along, [(radius, radius)] + [(0, 0)] * (along.ndim - 1), mode="symmetric")
     before = [padded[radius - k : radius - k + len(along)] for k in distance]
     after = [padded[radius + k : radius + k + len(along)] for k in distance]
     if slope:
@@ -108,8 +109,9 @@ def best_correlation(
     flat = flat - flat.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1)
     centered = density - density.mean()
-    shifts = range(-max_shift, max_shift + 1)
-    moved = np.stack([np.roll(centered, (a, b), (0, 1)).ravel() for a in shifts for b in shifts])
+    # Each window is the map, rolled.
+    wrapped = np.pad(centered, max_shift, mode="wrap")
+    moved = sliding_window_view(wrapped, density.shape)[::-1, ::-1].reshape(-1, density.size)
     scale = np.linalg.norm(centered) * norms
     best = (moved @ flat.T).max(axis=0)
     return np.asarray(np.divide(best, scale, out=np.zeros_like(best), where=scale > 0), np.float64)

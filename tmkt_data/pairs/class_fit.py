@@ -57,7 +57,7 @@ class Scorer:
         return float(best_correlation(event_density(frames), self._gradients([image_row]), max_shift=0)[0])
 
     def _gradients(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.stack([image_gradient(frame) for frame in self._cache.image_frames(rows)])
+        return image_gradient(self._cache.image_frames(rows))
 
     def _motion(self, row: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
         cache = self._cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +76,21 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 def render(template: str, **values: object) -> Page:
     """Render a template of this folder to a self-contained document; its drawings are in order."""
+    drawings: list[Drawing] = []
+    names: Counter[str] = Counter()
+
+    def svg(drawing: Drawing) -> Markup:
+        drawings.append(drawing)
+        names[drawing.about.name] += 1
+        return Markup(drawing.svg(f"{drawing.about.name}-{names[drawing.about.name]}"))
+
+    html = _environment().get_template(template).render(css=Markup(CSS), svg=svg, titles=[], **values)
+    return Page(html, tuple(drawings))
+
+
+@cache
+def _environment() -> Environment:
+    """Return the environment of the templates, which keeps what it has compiled."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -85,13 +101,4 @@ def render(template: str, **values: object) -> Page:
         finalize=lambda value: "" if value is None else value,
     )
     environment.filters |= _FILTERS
-    drawings: list[Drawing] = []
-    names: Counter[str] = Counter()
-
-    def svg(drawing: Drawing) -> Markup:
-        drawings.append(drawing)
-        names[drawing.about.name] += 1
-        return Markup(drawing.svg(f"{drawing.about.name}-{names[drawing.about.name]}"))
-
-    html = environment.get_template(template).render(css=Markup(CSS), svg=svg, titles=[], **values)
-    return Page(html, tuple(drawings))
+    return environment

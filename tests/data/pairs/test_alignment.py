@@ -84,6 +84,10 @@ class TestGradient:
     def test_a_flat_image_has_none(self):
         assert not image_gradient(np.full((9, 9), 201, np.uint8)).any()
 
+    def test_many_at_once_are_each_alone(self):
+        images = np.random.default_rng(3).integers(0, 256, (5, 9, 7), np.uint8)
+        np.testing.assert_array_equal(image_gradient(images), np.stack([image_gradient(image) for image in images]))
+
     def test_no_byte_wraps(self):
         image = np.zeros((12, 20), np.uint8)
         image[:, 10:] = 255
@@ -133,6 +137,19 @@ class TestCorrelation:
             assert best_correlation(density, np.roll(density, shift, (0, 1))[None])[0] == pytest.approx(1)
         for shift in [(4, 0), (0, -4)]:
             assert best_correlation(density, np.roll(density, shift, (0, 1))[None])[0] < 0.9
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 2)])
+    def test_shifts_may_go_round_a_small_map_more_than_once(self, size):
+        rng = np.random.default_rng(1)
+        density, other = rng.random(size), rng.random(size)
+        shifts = range(-5, 6)
+        expected = max(
+            ((a := np.roll(density - density.mean(), (down, right), (0, 1))) * (other - other.mean())).sum()
+            / max(np.linalg.norm(a) * np.linalg.norm(other - other.mean()), 1e-300)
+            for down in shifts
+            for right in shifts
+        )
+        assert best_correlation(density, other[None], 5)[0] == pytest.approx(expected, abs=1e-9)
 
     def test_scale_and_offset_do_not_matter(self):
         density = np.random.default_rng(0).random((6, 6))
