@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tmkt_data.pairs.tonic import TonicFrames, from_tonic
     from tmkt_data.prepare.build import prepare_cache
     from tmkt_data.prepare.plan import PreparePlan, plan_prepare
+    from tmkt_data.prepare.recording_frames import recording_frames
     from tmkt_data.spec import PrepareSpec
 
 # Names are looked up on first use, so that importing one part does not load numba and h5py for all.
@@ -45,6 +46,7 @@ _HOMES = {
     "prepare_cache": "prepare.build",
     "read_cache_info": "cache.reader",
     "read_events": "events.read",
+    "recording_frames": "prepare.recording_frames",
     "report_pairs": "pairs.report",
     "write_events": "events.write",
 }
@@ -73,6 +75,7 @@ __all__ = [
     "prepare_cache",
     "read_cache_info",
     "read_events",
+    "recording_frames",
     "report_pairs",
     "write_events",
 ]

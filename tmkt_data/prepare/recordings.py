@@ -54,7 +54,7 @@ def convert_recordings(block: Block, catalogue: Catalogue, spec: PrepareSpec, *,
     def convert(source: Source, at: int) -> dict[str, int]:
         stored = arrays["frames"][at]
         fast = None if counter is None else _store_fast(counter, ahead.bytes_of(at), stored)
-        counted = _store(source, catalogue, spec, reader, stored) if fast is None else fast
+        counted = store_recording(source, catalogue, spec, reader, stored) if fast is None else fast
         num_over = 0
         if stored.dtype == np.uint8 and counted.largest > LARGEST_BYTE:
             over = np.flatnonzero(counted.frames > LARGEST_BYTE)
@@ -72,7 +72,9 @@ def convert_recordings(block: Block, catalogue: Catalogue, spec: PrepareSpec, *,
     return converted | {"overflow_cell": np.concatenate(cells), "overflow_count": np.concatenate(counts)}
 
 
-class _Counted(NamedTuple):
+class CountedRecording(NamedTuple):
+    """A recording as frames; `frames` are flat, exact counts where a byte would not hold them."""
+
     facts: RecordingFacts
     num_outside_bins: int
     frames: NDArray[Any]
@@ -82,16 +84,21 @@ class _Counted(NamedTuple):
     checksum: int
 
 
-def _store_fast(counter: AtisCounter, data: NDArray[np.uint8] | None, stored: NDArray[Any]) -> _Counted | None:
+def _store_fast(counter: AtisCounter, data: NDArray[np.uint8] | None, stored: NDArray[Any]) -> CountedRecording | None:
     if data is None:
         return None
     found = counter.store(data, stored)
-    return None if found is None else _Counted(*found, data.size, checksum(data))
+    return None if found is None else CountedRecording(*found, data.size, checksum(data))
 
 
-def _store(
+def store_recording(
     source: Source, catalogue: Catalogue, spec: PrepareSpec, reader: RecordingReader, stored: NDArray[Any]
-) -> _Counted:
+) -> CountedRecording:
+    """Decode, bin and resize a recording into frames as a cache stores them.
+
+    Raises:
+        EventError: It cannot be read or does not fit the canvas.
+    """
     recording = reader.open(source)
     facts = recording.facts
     frame_spec = FrameSpec(spec.time_bins, spec.size, spec.size, spec.bin_rule, spec.resize, spec.representation)
@@ -102,7 +109,7 @@ def _store(
     frames, num_outside_bins = builder.result()
     largest = _pack(frames.reshape(-1), stored.reshape(-1))
     known = recording.num_bytes, recording.checksum
-    return _Counted(facts, num_outside_bins, frames.reshape(-1), largest, builder.largest_bin, *known)
+    return CountedRecording(facts, num_outside_bins, frames.reshape(-1), largest, builder.largest_bin, *known)
 
 
 def _pack(frames: NDArray[Any], stored: NDArray[Any]) -> float:
@@ -117,7 +124,7 @@ def _pack(frames: NDArray[Any], stored: NDArray[Any]) -> float:
     return 0
 
 
-def _facts(counted: _Counted, spec: PrepareSpec) -> dict[str, int]:
+def _facts(counted: CountedRecording, spec: PrepareSpec) -> dict[str, int]:
     facts = counted.facts
     filtered = num_filtered(facts.num_dropped) if spec.filters else {}
     num_outside, num_strays = (facts.num_dropped.get(reason, 0) for reason in (OUTSIDE, OUTSIDE_TIME))

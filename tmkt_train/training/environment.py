@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -187,3 +187,15 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def cache_of(environment: Mapping[str, Any]) -> Path:
+    """Return the path of the cache that a run was started with.
+
+    Raises:
+        RunError: There is no such file.
+    """
+    path = Path(str(environment["cache"]))
+    if not path.is_file():
+        raise RunError(f"{path}: the cache of this run was not found; give its new path with --cache")
+    return path

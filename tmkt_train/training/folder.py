@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ class RunFolder:
         result: The result; it marks a finished run.
         diagnostics: Arrays of the final evaluation, for the report.
         report: The report.
+        predictions: The predicted class of each test recording, as CSV.
         few_shot: The few-shot accuracies.
     """
 
@@ -88,6 +90,7 @@ class RunFolder:
         self.result = path / "result.json"
         self.diagnostics = path / "diagnostics.npz"
         self.report = path / "report.html"
+        self.predictions = path / "predictions.csv"
         self.few_shot = path / "few_shot.json"
 
     @property
@@ -155,6 +158,12 @@ class RunFolder:
     def write_result(self, values: Mapping[str, Any]) -> None:
         """Write the result; this marks the run as finished."""
         _write_json(self.result, values)
+
+    def write_predictions(self, rows: Iterable[Sequence[object]]) -> None:
+        """Write sample id, class and predicted class of the recordings of the final evaluation."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("id", "class", "predicted"), *rows])
+        _write(self.predictions, text.getvalue().encode())
 
     def write_few_shot(self, values: Mapping[str, Any]) -> None:
         """Write the few-shot accuracies."""
@@ -296,7 +305,7 @@ class RunFolder:
 
     def _remove_left(self) -> None:
         """Remove what a process that was killed while writing has left of the files that are written under the lock."""
-        files = (self.recipe, self.environment, self.metrics, self.result, self.diagnostics)
+        files = (self.recipe, self.environment, self.metrics, self.result, self.diagnostics, self.predictions)
         for path in (*files, self.last, self.best, *self._unneeded()):
             for left in self.path.glob(f".{path.name}.*tmp"):
                 left.unlink()
@@ -336,15 +345,3 @@ def _check_shapes(path: Path, arrays: Arrays) -> None:
         if len(axes) != len(shape) or any(lengths.setdefault(a, n) != n for a, n in zip(axes, shape, strict=True)):
             expected = " x ".join(str(lengths.get(axis, axis)) for axis in axes)
             raise RunError(f"{path}: {name} has shape {shape}, expected {expected}; the file is damaged")
-
-
-def cache_of(environment: Mapping[str, Any]) -> Path:
-    """Return the path of the cache that a run was started with.
-
-    Raises:
-        RunError: There is no such file.
-    """
-    path = Path(str(environment["cache"]))
-    if not path.is_file():
-        raise RunError(f"{path}: the cache of this run was not found; give its new path with --cache")
-    return path

@@ -20,8 +20,8 @@ from tmkt_train.errors import RunError, command
 from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.recipe.recipe import Recipe, inferred_choices
 from tmkt_train.training.checkpoint import load_checkpoint, load_weights, require_same_recipe
-from tmkt_train.training.environment import choose_device, choose_precision, compute_dtype, numerics
-from tmkt_train.training.folder import Arrays, RunFolder, cache_of
+from tmkt_train.training.environment import cache_of, choose_device, choose_precision, compute_dtype, numerics
+from tmkt_train.training.folder import Arrays, RunFolder
 from tmkt_train.training.loop import TOP, Evaluation, evaluate
 from tmkt_train.training.restore import load_best
 from tmkt_train.training.setup import TrainingSetup, build_network, setup_warnings
@@ -173,6 +173,8 @@ def result_record(
         "cache_digest": frames.cache_digest,
         "split_digest": frames.split_digest,
         "cache_spec": frames.spec.to_dict(),
+        "cache_facts": frames.cache.info.facts,
+        "class_names": list(frames.class_names),
         "pair_report": pair_report,
         "inferred": inferred_choices(recipe),
         "warnings": [*warnings, *pair_warnings],
@@ -202,6 +204,17 @@ def _pair_report(recipe: Recipe, frames: PairedFrames) -> tuple[dict[str, Any], 
         return report.to_dict(), [verdict.text for verdict in report.verdicts if verdict.severity == "error"]
     except TmktError as error:
         return report_pairs(frames).to_dict(), [f"the alignment of the pairs was not measured: {error}"]
+
+
+def write_predictions(folder: RunFolder, final: FinalEvaluation) -> None:
+    """Write the predicted class of each recording of the final evaluation, by the selected weights.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    names, selected = final.frames.class_names, final.selected
+    rows = zip(final.frames.ids, selected.labels.tolist(), selected.predictions.tolist(), strict=True)
+    folder.write_predictions((sample_id, names[label], names[predicted]) for sample_id, label, predicted in rows)
 
 
 def write_end(

@@ -22,6 +22,7 @@ from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.checkpoint import recipe_digest, require_finite, require_same_recipe
 from tmkt_train.training.diagnostics import gather_diagnostics
 from tmkt_train.training.environment import (
+    cache_of,
     choose_device,
     describe_device,
     describe_environment,
@@ -30,7 +31,7 @@ from tmkt_train.training.environment import (
     reset_peak_memory,
 )
 from tmkt_train.training.evaluations import Evaluations
-from tmkt_train.training.folder import Row, RunFolder, cache_of
+from tmkt_train.training.folder import Row, RunFolder
 from tmkt_train.training.iteration import Iteration, build_iteration
 from tmkt_train.training.loop import CHECK_EVERY_ON_GPU, Evaluation, train_one_epoch
 from tmkt_train.training.memory import explain_out_of_memory
@@ -39,7 +40,7 @@ from tmkt_train.training.new_folder import create_run_folder
 from tmkt_train.training.optimizer import count_steps, learning_rate_of, require_loss_scale, set_learning_rate
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
 from tmkt_train.training.restore import load_best, restore
-from tmkt_train.training.result import FinalEvaluation, count_parameters, result_record, write_end
+from tmkt_train.training.result import FinalEvaluation, count_parameters, result_record, write_end, write_predictions
 from tmkt_train.training.saving import CheckpointSaver, checkpoint_interval_s
 from tmkt_train.training.setup import TrainingSetup, build_setup, setup_warnings
 from tmkt_train.training.state import TrainingState
@@ -261,6 +262,7 @@ class Run:
         if setup.scaler.is_enabled():
             # The optimizer forgets the steps of the first stage.
             result["num_skipped_steps"] = recipe.train.epochs * setup.batches_per_epoch - count_steps(setup.optimizer)
+        write_predictions(folder, final)
         folder.drop_unneeded()
         gather = functools.partial(gather_diagnostics, recipe, setup, final.frames, final.selected, state.rows)
         return write_end(folder, result, gather)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -121,7 +122,16 @@ def _epoch_size(recipe: Recipe, num_samples: int, cache: Path) -> tuple[int, int
     return num_batches, min(num_samples, num_batches * train.batch_size)
 
 
-def build_network(recipe: Recipe, frames: PairedFrames) -> SpikingNetwork:
+class FrameFacts(NamedTuple):
+    """What a network is built for, where there is no dataset: T, C, (H, W) and K."""
+
+    num_time_bins: int
+    num_channels: int
+    size: tuple[int, int]
+    num_classes: int
+
+
+def build_network(recipe: Recipe, frames: PairedFrames | FrameFacts) -> SpikingNetwork:
     """Build the network of a recipe for some frames, with fresh weights from torch's global generator."""
     model = recipe.model
     return build_model(

@@ -1,0 +1,89 @@
+"""The command `tmkt-train predict`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tmkt_data.cli.console import fail
+from tmkt_data.errors import EventError, printable
+from tmkt_train.cli.display import RUN
+from tmkt_train.cli.text import percent
+
+if TYPE_CHECKING:
+    from tmkt_train.training.trained import Prediction, TrainedRun
+
+
+@click.command()
+@RUN
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per recording.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a table with the probability of every class.")
+def predict(run: Path, files: tuple[Path, ...], as_json: bool, as_csv: bool) -> None:
+    """Classify recordings with a finished run.
+
+    FILE is a recording in any format that tmkt reads, or a folder of them. Each is prepared as the recordings that the
+    run was trained on. Printed are the class and its probability after all time steps, and after each of them.
+
+    A file that cannot be read is named; the others are classified, and the exit code is 1.
+    """
+    from tmkt_train.training.trained import load_run
+
+    if as_json and as_csv:
+        raise click.UsageError("found --json together with --csv, expected one of them")
+    trained, problems = load_run(run), list[str]()
+    found = _classify(trained, [path for file in files for path in _recordings(file)], problems)
+    if as_json:
+        _show_json(found)
+    elif as_csv:
+        _show_csv(found, trained.class_names)
+    else:
+        _show(found)
+    if problems:
+        fail("\nerror: ".join(problems))
+
+
+def _recordings(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    if not found:
+        fail(f"{path}: an empty folder, expected recordings")
+    return found
+
+
+def _classify(trained: TrainedRun, paths: list[Path], problems: list[str]) -> Iterator[tuple[Path, Prediction]]:
+    """Yield each path with its prediction; lines that say why there is none are appended to `problems`."""
+    for path in paths:
+        try:
+            yield path, trained.predict(path)
+        except EventError as error:
+            problems.append(printable(str(error)))
+
+
+def _show(found: Iterator[tuple[Path, Prediction]]) -> None:
+    for path, prediction in found:
+        steps = " ".join(f"{100 * confidence:.0f}" for confidence in prediction.confidences)
+        click.echo(f"{printable(str(path))}: {prediction.class_name}, {percent(float(prediction.confidences[-1]))}")
+        click.echo(f"    after each time step, %: {steps}")
+
+
+def _show_json(found: Iterator[tuple[Path, Prediction]]) -> None:
+    for path, prediction in found:
+        record = {"file": str(path), "class": prediction.class_name, "label": prediction.label}
+        record |= {"confidences": prediction.confidences.tolist()}
+        click.echo(json.dumps(record | {"probabilities": prediction.probabilities[-1].tolist()}))
+
+
+def _show_csv(found: Iterator[tuple[Path, Prediction]], class_names: tuple[str, ...]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["file", "predicted", *class_names])
+    for path, prediction in found:
+        probabilities = (f"{value:.6f}" for value in prediction.probabilities[-1])
+        writer.writerow([str(path), prediction.class_name, *probabilities])

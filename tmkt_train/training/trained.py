@@ -1,0 +1,116 @@
+"""A finished run in use: its network, the preparation that it was trained on, and the classes of new recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tmkt_data import PrepareSpec, recording_frames
+from tmkt_data.pairs.event_scale import scale_events
+from tmkt_train.errors import RunError, command
+from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.training.environment import choose_device, choose_precision, compute_dtype, numerics
+from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.restore import load_best
+from tmkt_train.training.setup import FrameFacts, build_network
+
+
+class Prediction(NamedTuple):
+    """The class of a recording.
+
+    Attributes:
+        label: The predicted class, an index into the class names of the run.
+        class_name: Its name.
+        probabilities: Softmax of the mean logits of the first t steps, shape (T, K), float64; the last row decides.
+    """
+
+    label: int
+    class_name: str
+    probabilities: NDArray[np.float64]
+
+    @property
+    def confidences(self) -> NDArray[np.float64]:
+        """Probability of the predicted class after each step, shape (T,)."""
+        return self.probabilities[:, self.label]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run, loaded to be used; nothing of it is read again, and its cache is not needed.
+
+    Attributes:
+        recipe: The recipe.
+        network: The network with the selected weights, in evaluation mode.
+        class_names: Names of the classes, indexed by label.
+        spec: Options that its cache was prepared with.
+        facts: Facts of its cache, see `CacheInfo.facts`.
+        device: Where the network is.
+    """
+
+    recipe: Recipe
+    network: SpikingNetwork
+    class_names: tuple[str, ...]
+    spec: PrepareSpec
+    facts: dict[str, Any]
+    device: torch.device
+
+    def frames(self, path: str | Path) -> Tensor:
+        """Prepare a recording as those of the training: shape (T, 1, C, H, W), float32, on the device.
+
+        Raises:
+            EventError: The file is missing or damaged, or is not a recording of this sensor.
+        """
+        frames = scale_events(recording_frames(path, self.spec, self.facts)[None], self.recipe.data.event_scale)
+        return torch.from_numpy(frames).transpose(0, 1).to(self.device)
+
+    @torch.no_grad()
+    def predict(self, path: str | Path) -> Prediction:
+        """Classify a recording, in any format that `tmkt_data.load_events` reads.
+
+        Raises:
+            EventError: The file is missing or damaged, or is not a recording of this sensor.
+        """
+        with numerics(self.recipe):
+            logits = self.network(self.frames(path), head="event").logits[:, 0].double().cpu()
+        steps = torch.arange(1, len(logits) + 1, dtype=torch.float64)[:, None]
+        probabilities = torch.softmax(logits.cumsum(dim=0) / steps, dim=1).numpy()
+        label = int(probabilities[-1].argmax())
+        return Prediction(label, self.class_names[label], probabilities)
+
+
+def load_run(path: str | Path) -> TrainedRun:
+    """Load a finished run from its folder, on the device of its recipe.
+
+    Example:
+        >>> run = load_run("runs/scnn_nmnist-42")  # doctest: +SKIP
+        >>> run.predict("00001.bin").class_name  # doctest: +SKIP
+        '5'
+
+    Raises:
+        RunError: The run is not finished, or was written by an earlier version.
+    """
+    folder = RunFolder(Path(path))
+    recipe = folder.read_recipe()
+    if not folder.is_finished:
+        again = command("tmkt-train", "resume", folder.path)
+        raise RunError(f"{path}: not finished, expected a result; resume it with: {again}")
+    result = folder.read_result()
+    missing = [name for name in ("class_names", "cache_spec", "cache_facts") if name not in result]
+    if missing:
+        raise RunError(f"{folder.result}: no {missing[0]}, as in runs of an earlier version; train it again")
+    spec, names = PrepareSpec.from_dict(result["cache_spec"]), tuple(result["class_names"])
+    device = choose_device(recipe)
+    shape = FrameFacts(spec.time_bins, spec.num_channels, (spec.size, spec.size), len(names))
+    network = build_network(recipe, shape).to(device)
+    if device.type == "cuda":
+        network.compute_dtype = compute_dtype(choose_precision(recipe, device))
+    load_best(folder, network, device, result["best_epoch"])
+    network.eval()
+    return TrainedRun(recipe, network, names, spec, result["cache_facts"], device)
