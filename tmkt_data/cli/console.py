@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STOPPED = 130
 """Exit code of an interrupted command: 128 + SIGINT, as in shells."""
+_LEAST_TIMED_S = 0.5
+"""Seconds before which a rate would be noise."""
 _READER_OPTION = re.compile(r" \(--(columns|unit|orientation|keys|chip|stream)\b([^)]*)\)|--(keys)\b")
 """How readers name options that only `events` and `convert` have."""
 _READER_ADVICE = re.compile(
@@ -38,6 +40,8 @@ class GuardedGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command; see `click.Group.main`."""
+        if os.environ.get("NO_COLOR"):
+            kwargs["color"] = False
         try:
             return super().main(*args, **kwargs)
         except SpecError as problem:
@@ -182,10 +186,16 @@ def kept_when_stopped() -> Iterator[None]:
 
 @contextmanager
 def progress_bar(unit: str = "") -> Iterator[Any]:
-    """Show a progress bar with rate and remaining time on standard error."""
+    """Show a progress bar with rate and remaining time on standard error.
+
+    The rate is that of the whole task, without what a field `resumed` says was done before; the time at the end is the
+    time it took. Counts of the unit `bytes` are shown as kB, MB or GB.
+    """
     from rich.console import Console
+    from rich.filesize import decimal
     from rich.progress import (
         BarColumn,
+        DownloadColumn,
         MofNCompleteColumn,
         Progress,
         ProgressColumn,
@@ -196,16 +206,15 @@ def progress_bar(unit: str = "") -> Iterator[Any]:
 
     class Rate(ProgressColumn):
         def render(self, task: Any) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.0f}/s" if speed else "-/s", style="progress.data.speed")
+            seconds = task.finished_time or task.elapsed or 0.0
+            if seconds < _LEAST_TIMED_S:
+                return Text("")
+            rate = (task.completed - task.fields.get("resumed", 0)) / seconds
+            shown = decimal(int(rate)) if unit == "bytes" else f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+            return Text(f"{shown}/s", style="progress.data.speed")
 
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(28),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    counts = [DownloadColumn()] if unit == "bytes" else [MofNCompleteColumn(), *([TextColumn(unit)] if unit else [])]
+    columns = (TextColumn("{task.description:<10}"), BarColumn(28), *counts, Rate())
+    remaining = TimeRemainingColumn(elapsed_when_finished=True)
+    with Progress(*columns, remaining, console=Console(stderr=True)) as bar:
         yield bar

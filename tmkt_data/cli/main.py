@@ -135,10 +135,10 @@ def verify(file: Path) -> None:
     from tmkt_data.cache.reader import read_cache_info
     from tmkt_data.cache.verify import verify_cache
 
-    with progress_bar(unit="MB") as bar:
+    with progress_bar(unit="bytes") as bar:
         task = bar.add_task("verify", total=None)
         for done, total in verify_cache(file):
-            bar.update(task, completed=done / 1e6, total=total / 1e6)
+            bar.update(task, completed=done, total=total)
     info = read_cache_info(file)
     say(f"{file}: verified, {info.num_bytes:,} bytes, digest {info.digest}")
 

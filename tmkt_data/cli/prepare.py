@@ -193,7 +193,9 @@ def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> Non
         suspicions: tuple[str, ...] = ()
         for step in prepare_cache(plan, workers=workers, skip_bad=skip_bad, fresh=fresh):
             if step.stage not in tasks:
-                tasks[step.stage] = bar.add_task(step.stage, total=step.total, completed=step.resumed)
+                tasks[step.stage] = bar.add_task(
+                    step.stage, total=step.total, completed=step.resumed, resumed=step.resumed
+                )
             bar.update(tasks[step.stage], completed=step.done)
             suspicions += step.suspicions
     say(f"done in {time.perf_counter() - started:.1f} s")

@@ -67,10 +67,10 @@ def download(name: str, folder: Path, yes: bool) -> None:
 def _fetch(entry: Download, folder: Path) -> None:
     from tmkt_data.sources.download import fetch
 
-    with progress_bar(unit="MB") as bar:
+    with progress_bar(unit="bytes") as bar:
         task = bar.add_task(entry.name, total=None)
         for step in fetch(entry, folder):
-            bar.update(task, completed=step.done / 1e6, total=step.total / 1e6 if step.total >= 0 else None)
+            bar.update(task, completed=step.done, total=step.total if step.total >= 0 else None)
     say(f"{entry.name}: {'MD5 verified' if entry.md5 else 'downloaded, no published checksum'}")
 
 

@@ -214,6 +214,9 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
         click.echo(f"figures: {figures}")
 
 
+main.add_command(recipe, "train")
+
+
 def _train(set_up: Callable[[ModuleType], Run]) -> None:
     run: Run | None = None
     result: dict[str, Any] = {}
