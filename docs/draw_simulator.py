@@ -19,8 +19,7 @@ import matplotlib.pyplot as plt
 
 from tmkt_data.datasets.known_recordings import read_known
 from tmkt_data.events.events import Events
-from tmkt_data.random_keys import sample_uid
-from tmkt_data.simulate.camera import CameraSettings, SimulatedCamera
+from tmkt_data.simulate.camera import CameraSettings
 from tmkt_data.simulate.camera_file import camera_text
 from tmkt_data.simulate.closeness import count_frames, rate_profile
 from tmkt_data.simulate.fit import CameraFit
@@ -42,9 +41,7 @@ def main() -> int:
     print("\n".join(line for line in camera_text(last.settings).splitlines() if not line.startswith("#")))
     for name, value in fit.closeness(last.settings, shown)._asdict().items():
         print(f"{name:20} {value:.3f}")
-    camera = SimulatedCamera(last.settings, known.sensor_size)
-    simulated = [camera.record(one.light, sample_uid(one.id)) for one in shown]
-    draw([one.events for one in shown], simulated, last.settings.path.total_us, figure)
+    draw([one.events for one in shown], fit.record(last.settings, shown), last.settings.path.total_us, figure)
     print(f"wrote {figure}")
     return 0
 

@@ -210,12 +210,10 @@ def axis_weights(extent, cells, place=None):
     """Weight of each pixel in each cell, whole numbers: running sums of shares, rounded to 14 bits."""
     shares = triangle_shares(extent, cells)
     if place is not None:
-        image = triangle_shares(extent, place.span)[: place.canvas - place.start]
+        image = triangle_shares(extent, place.span)
+        seen = [at for at in range(len(image)) if 0 <= place.start + at < place.canvas]
         shares = [
-            [
-                sum(row[place.start + at] * column[pixel] for at, column in enumerate(image))
-                for pixel in range(len(image[0]))
-            ]
+            [sum(row[place.start + at] * image[at][pixel] for at in seen) for pixel in range(len(image[0]))]
             for row in triangle_shares(place.canvas, cells)
         ]
     table = []

@@ -84,7 +84,7 @@ def _settings(options: dict[str, Any]) -> CameraSettings:
 def _fit(settings: CameraSettings, options: dict[str, Any]) -> tuple[CameraSettings, SensorSize]:
     """Fit a camera to real recordings, and say how close it comes."""
     from tmkt_data.datasets.known_recordings import read_known
-    from tmkt_data.simulate.fit import CameraFit
+    from tmkt_data.simulate.fit import NUM_PARTS, CameraFit
 
     known = read_known(options["like"])
     width, height = known.sensor_size
@@ -92,10 +92,12 @@ def _fit(settings: CameraSettings, options: dict[str, Any]) -> tuple[CameraSetti
         f"fitting to {counted(len(known.fitted), 'recording')} of {known.dataset} ({width} x {height}), "
         f"{len(known.held_out)} held out"
     )
+    if known.num_hot:
+        say(f"note: left out {counted(known.num_hot, 'event')} of hot pixels")
     fit = CameraFit(known.fitted, known.sensor_size, settings, options["seed"], options["workers"])
     closeness = None
     with progress_bar() as bar:
-        task = bar.add_task("fit", total=4)
+        task = bar.add_task("fit", total=NUM_PARTS)
         for state in fit.run():
             settings, closeness = state.settings, state.closeness
             bar.advance(task)
@@ -114,6 +116,7 @@ def _fitted_rows(settings: CameraSettings) -> list[tuple[str, str]]:
         ("polarity", "negative of the images" if pixels.negative else "as the images"),
         ("path", f"{path.kind}, {path.scale:g} of the published length"),
         ("thresholds", f"ON {pixels.threshold_on:.3f}, OFF {pixels.threshold_off:.3f}"),
+        ("optics", f"blur {pixels.blur}, linear below {pixels.toe:g} of white"),
         ("time constant", f"{pixels.time_constant_us:,.0f} us in white"),
         ("noise", f"{pixels.shot_hz:.2f} Hz in black, leak {pixels.leak_hz:.2f} Hz"),
     ]

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tmkt_data.datasets.ncaltech101 import PLACEMENT
+from tmkt_data.datasets.caltech_twins import PLACEMENT
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import ImageError
 from tmkt_data.events.events import Events, SensorSize

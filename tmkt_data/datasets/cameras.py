@@ -190,17 +190,18 @@ class FrameLayout(NamedTuple):
         """Return the columns and rows that one sensor pixel covers, shape (B, 2).
 
         A tight canvas is the extent of a recording: the image as it was shown, and its motion around it; one up to the
-        largest coordinates also has what is above and left of it.
+        largest coordinates also has what is above and left of it. Where recordings were cropped, see `Placement`, it is
+        what the crop left of the image.
         """
         if self.spec.canvas == "fixed":
             scale = self.spec.size / np.array(self.sensor_size, np.float64)
             return np.broadcast_to(scale, (len(sizes), 2))
         left, top, right, bottom = self._pixels(sizes)
-        if self.spec.canvas == "max":
-            left = top = np.zeros_like(left)
+        first, last = np.stack([left, top], axis=1), np.stack([right, bottom], axis=1)
         corners = np.asarray(path.corners, np.float64)
         motion = corners.max(axis=0) - corners.min(axis=0)
-        return np.asarray(self.spec.size / (np.stack([right - left, bottom - top], axis=1) + motion), np.float64)
+        whole = last - (0 if self.spec.canvas == "max" else first) + motion
+        return np.asarray(self.spec.size / np.where(first < 0, np.maximum(last + first, 1), whole), np.float64)
 
     def _pixels(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return left, top, right and bottom of each image on the sensor, shape (4, B)."""

@@ -15,7 +15,8 @@ from tmkt_data.datasets.recording_reader import RecordingReader
 from tmkt_data.datasets.registry import open_catalogue
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError
-from tmkt_data.events.events import Events, SensorSize
+from tmkt_data.events.events import Events, SensorSize, Window
+from tmkt_data.events.filters import num_filtered
 from tmkt_data.images.frames import ImageTarget, frame_of_pixels
 from tmkt_data.sample_ids import rows_of
 from tmkt_data.simulate.fit import KnownRecording
@@ -23,6 +24,8 @@ from tmkt_data.spec import PrepareSpec
 
 MOST_RECORDINGS = 48
 """Recordings that are read; half of them are held out."""
+HOT_PIXELS = 2.0
+"""Pixels that are left out, as option `hot_pixels` of `prepare`: a few of them would outweigh all others in a fit."""
 _DATASETS = ("nmnist", "ncaltech101", "cepdvs", "nomniglot")
 
 
@@ -34,12 +37,14 @@ class KnownRecordings(NamedTuple):
         sensor_size: Width and height of their sensor.
         fitted: Recordings to fit to.
         held_out: Recordings to test the fit with; empty where there is only one.
+        num_hot: Events of hot pixels, which are left out of all of them.
     """
 
     dataset: str
     sensor_size: SensorSize
     fitted: tuple[KnownRecording, ...]
     held_out: tuple[KnownRecording, ...]
+    num_hot: int = 0
 
 
 def read_known(folder: Path, most: int = MOST_RECORDINGS) -> KnownRecordings:
@@ -59,16 +64,15 @@ def read_known(folder: Path, most: int = MOST_RECORDINGS) -> KnownRecordings:
     twins = rows_of(catalogue.recordings.ids, catalogue.images.ids)
     rows = np.flatnonzero(twins >= 0)
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))]
-    reader, archives = RecordingReader(catalogue, PrepareSpec()), Archives()
-    known = tuple(
-        KnownRecording(
-            catalogue.recordings[row].id,
-            _light(catalogue, catalogue.images[int(twins[row])], archives),
-            _events(reader, catalogue.recordings[row], catalogue.sensor_size),
-        )
-        for row in chosen.tolist()
-    )
-    return KnownRecordings(catalogue.name, catalogue.sensor_size, known[::2], known[1::2])
+    reader, archives = RecordingReader(catalogue, PrepareSpec(hot_pixels=HOT_PIXELS)), Archives()
+    known, num_hot = [], 0
+    for row in chosen.tolist():
+        source = catalogue.recordings[row]
+        light, window = _light(catalogue, catalogue.images[int(twins[row])], archives)
+        events, num_dropped = _events(reader, source, catalogue.sensor_size)
+        known.append(KnownRecording(source.id, light, events, window))
+        num_hot += num_dropped
+    return KnownRecordings(catalogue.name, catalogue.sensor_size, tuple(known[::2]), tuple(known[1::2]), num_hot)
 
 
 def _open(folder: Path) -> Catalogue:
@@ -92,20 +96,34 @@ def _open(folder: Path) -> Catalogue:
     )
 
 
-def _light(catalogue: Catalogue, image: Source, archives: Archives) -> NDArray[np.uint8]:
-    """Return an image as it lies on the sensor, its edges continued to all sides."""
+def _light(catalogue: Catalogue, image: Source, archives: Archives) -> tuple[NDArray[np.uint8], Window | None]:
+    """Return an image as it lies on the sensor, its edges continued to all sides.
+
+    An image that its recording was cropped from begins beyond the corner of the sensor; then the window that was
+    recorded is returned too.
+    """
     size, placement = catalogue.sensor_size, catalogue.placement
     pixels, _ = read_pixels(image, archives, ImageTarget(*size[::-1], size, placement).smallest_pixels)
     left, top, right, bottom = placement.box_of(pixels.width, pixels.height)
     light = frame_of_pixels(pixels.pixels, pixels.extent, ImageTarget(bottom - top, right - left), "luminance")
-    light = light[max(0, -top) : size.height - top, max(0, -left) : size.width - left]
-    left, top = max(0, left), max(0, top)
-    below, beside = size.height - top - light.shape[0], size.width - left - light.shape[1]
-    return np.ascontiguousarray(np.pad(light, ((top, below), (left, beside)), mode="edge"))
+    light = light[: size.height - top, : size.width - left]
+    beyond_x, beyond_y = max(0, -left), max(0, -top)
+    before = max(0, top), max(0, left)
+    after = (
+        size.height + beyond_y - before[0] - light.shape[0],
+        size.width + beyond_x - before[1] - light.shape[1],
+    )
+    padded = np.ascontiguousarray(np.pad(light, tuple(zip(before, after, strict=True)), mode="edge"))
+    if not (beyond_x or beyond_y):
+        return padded, None
+    width, height = (right + left if left < 0 else size.width), (bottom + top if top < 0 else size.height)
+    return padded, Window(beyond_x, beyond_y, SensorSize(min(width, size.width), min(height, size.height)))
 
 
-def _events(reader: RecordingReader, source: Source, size: SensorSize) -> Events:
-    """Return a recording whose times start at 0."""
-    pieces = list(reader.open(source).pieces())
+def _events(reader: RecordingReader, source: Source, size: SensorSize) -> tuple[Events, int]:
+    """Return a recording whose times start at 0, and the number of events of hot pixels that it is without."""
+    opened = reader.open(source)
+    pieces = list(opened.pieces())
     t, x, y, p = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in "txyp")
-    return Events(t - t[:1], x, y, p, size, len(t))
+    num_hot = num_filtered(opened.facts.num_dropped)["hot_pixels"]
+    return Events(t - t[:1], x, y, p, size, len(t)), num_hot

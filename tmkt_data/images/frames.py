@@ -20,7 +20,8 @@ OVERSAMPLING = 2
 class Placement(NamedTuple):
     """Where images lie on the sensor: scaled, aspect kept, to fit `width` x `height` at (`x_first`, `y_first`).
 
-    All values are sensor pixels. The placement makes pixel (i, j) the same place on both sides of a pair.
+    All values are sensor pixels. The placement makes pixel (i, j) the same place on both sides of a pair. An image that
+    begins left of the sensor or above it was cropped when it was recorded, alike on all sides.
     """
 
     x_first: int
@@ -78,13 +79,13 @@ class ImageTarget(NamedTuple):
         """Return the box of an image on the sensor, see `Placement.box_of`; None where it fills the frame.
 
         Raises:
-            SpecError: The box starts outside the sensor.
+            SpecError: The box lies outside the sensor.
         """
         sensor = self.sensor_size
         if sensor is None or self.placement is None:
             return None
         left, top, right, bottom = self.placement.box_of(image_width, image_height)
-        if not 0 <= left < sensor.width or not 0 <= top < sensor.height:
+        if not (right > 0 and bottom > 0 and left < sensor.width and top < sensor.height):
             raise SpecError(
                 f"placement: starts at ({left}, {top}), expected a pixel of the {sensor.width} x {sensor.height} sensor"
             )
@@ -149,7 +150,7 @@ def image_frame(rgb: NDArray[np.uint8], target: ImageTarget, channel: ImageChann
         Intensity, shape (H, W), uint8.
 
     Raises:
-        SpecError: No RGB image, no cells, or a placement that starts outside the sensor.
+        SpecError: No RGB image, no cells, or a placement outside the sensor.
     """
     _require_frame(rgb, target)
     box = target.box_of(rgb.shape[1], rgb.shape[0])
@@ -157,8 +158,9 @@ def image_frame(rgb: NDArray[np.uint8], target: ImageTarget, channel: ImageChann
         return intensity(resize_rgb(rgb, target.height, target.width), channel)
     left, top, right, bottom = box
     canvas = np.zeros((target.sensor_size.height, target.sensor_size.width, 3), np.uint8)
-    inside = canvas[top:bottom, left:right]
-    inside[...] = resize_rgb(rgb, bottom - top, right - left)[: inside.shape[0], : inside.shape[1]]
+    inside = canvas[max(0, top) : bottom, max(0, left) : right]
+    shown = resize_rgb(rgb, bottom - top, right - left)[max(0, -top) :, max(0, -left) :]
+    inside[...] = shown[: inside.shape[0], : inside.shape[1]]
     return intensity(resize_rgb(canvas, target.height, target.width), channel)
 
 

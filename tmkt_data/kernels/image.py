@@ -50,8 +50,9 @@ def axis_filter(extent: float, cells: int, place: AxisPlace | None = None) -> Ax
     """
     if place is None:
         return _pack(_triangles(extent, cells))
-    on_canvas = _triangles(extent, place.span)[: place.canvas - place.start]
-    inside = slice(place.start, place.start + len(on_canvas))
+    on_canvas = _triangles(extent, place.span)[max(0, -place.start) : place.canvas - place.start]
+    first = max(0, place.start)
+    inside = slice(first, first + len(on_canvas))
     return _pack(_triangles(place.canvas, cells)[:, inside] @ on_canvas)
 
 

@@ -1,4 +1,4 @@
-"""Fit a simulated camera to real recordings of known images: polarity, path length, noise, bandwidth, thresholds."""
+"""Fit a simulated camera to real recordings of known images: polarity, path, optics, noise, bandwidth, thresholds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import SpecError
-from tmkt_data.events.events import Events, SensorSize
+from tmkt_data.events.events import Events, SensorSize, Window
 from tmkt_data.random_keys import sample_uid
 from tmkt_data.simulate.camera import CameraSettings, SimulatedCamera
 from tmkt_data.simulate.closeness import Closeness, compare
@@ -19,6 +19,10 @@ from tmkt_data.simulate.pixels import PixelModel
 
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
 TIME_CONSTANTS_US = (0, 500, 1000, 2000, 3000, 5000, 8000, 12_000)
+BLURS = (0, 1, 2)
+TOES = (0.02, 0.08, 0.2, 0.5, 1.0)
+NUM_PARTS = 5
+"""Parts of a fit."""
 _ROUNDS, _FEW_ROUNDS = 4, 2
 """Rounds that set the thresholds: of a new model, and of one that changes little."""
 _DARK_SHARE = 0.75
@@ -32,11 +36,13 @@ class KnownRecording(NamedTuple):
         id: Sample id.
         light: The image as it lies on the sensor, its edges continued, shape (H, W) of the sensor, uint8.
         events: The recording, times from 0.
+        window: Rows and columns of `light` that the recording was cropped to; None for all of it.
     """
 
     id: str
     light: NDArray[np.uint8]
     events: Events
+    window: Window | None = None
 
 
 class Fit(NamedTuple):
@@ -57,12 +63,12 @@ class CameraFit:
     """Fits a camera to recordings.
 
     Polarity and length of the path are those whose frames correlate most with the recordings. Noise and leak are
-    counted at pixels where the simulated image fires nothing. For each time constant the thresholds are set so that ON
-    and OFF events are as many as recorded; the one with the closest frames and rate profile is taken.
+    counted at pixels where the simulated image fires nothing. For each blur, toe and time constant the thresholds are
+    set so that ON and OFF events are as many as recorded; those with the closest frames and rate profile are taken.
 
     Args:
-        known: Recordings to fit to, one or more.
-        size: Width and height of their sensor.
+        known: Recordings to fit to, one or more, whose `light` has one shape.
+        size: Width and height of their sensor, on which events are compared.
         start: Where the fit starts; what is not fitted stays.
         seed: Seed of the simulated sensor and its noise.
         workers: Number of threads.
@@ -84,11 +90,12 @@ class CameraFit:
         self._workers = workers
 
     def run(self) -> Iterator[Fit]:
-        """Fit, yielding the state after each of the four parts; the last one is the result."""
+        """Fit, yielding the state after each of the parts; the last one is the result."""
         settings = self._start
         parts: tuple[tuple[str, Callable[[CameraSettings], CameraSettings]], ...] = (
             ("polarity and path length", self._fit_path),
             ("thresholds", self._fit_thresholds),
+            ("blur and toe", self._fit_optics),
             ("noise and leak", self._fit_noise),
             ("bandwidth and thresholds", self._fit_bandwidth),
         )
@@ -98,13 +105,18 @@ class CameraFit:
 
     def closeness(self, settings: CameraSettings, known: Sequence[KnownRecording]) -> Closeness:
         """Return how close a camera comes to recordings."""
-        simulated = self._record(settings, known)
+        simulated = self.record(settings, known)
         return compare([recording.events for recording in known], simulated, self._size, settings.path.total_us)
 
-    def _record(self, settings: CameraSettings, known: Sequence[KnownRecording]) -> list[Events]:
-        camera = SimulatedCamera(settings, self._size, self._seed)
+    def record(self, settings: CameraSettings, known: Sequence[KnownRecording]) -> list[Events]:
+        """Simulate a recording of each image, cropped as the real one."""
+        camera = SimulatedCamera(settings, SensorSize(*known[0].light.shape[::-1]), self._seed)
+
+        def record(one: KnownRecording) -> Events:
+            return _cropped(camera.record(one.light, sample_uid(one.id), one.id), one.window, self._size)
+
         with ThreadPoolExecutor(self._workers, "fit") as pool:
-            return list(pool.map(lambda one: camera.record(one.light, sample_uid(one.id), one.id), known))
+            return list(pool.map(record, known))
 
     def _fit_path(self, settings: CameraSettings) -> CameraSettings:
         quiet = dataclasses.replace(settings.pixels, leak_hz=0.0, shot_hz=0.0, hot_share=0.0)
@@ -123,7 +135,7 @@ class CameraFit:
         """Set the thresholds so that ON and OFF events are as many as recorded: events go with their inverse."""
         wanted = _polarity_counts([recording.events for recording in self._known])
         for _ in range(rounds):
-            found = _polarity_counts(self._record(settings, self._known))
+            found = _polarity_counts(self.record(settings, self._known))
             off, on = (np.clip(found / np.maximum(wanted, 1), 0.25, 4.0)).tolist()
             settings = _changed(
                 settings,
@@ -131,6 +143,11 @@ class CameraFit:
                 threshold_off=_in_range(settings.pixels.threshold_off * off),
             )
         return settings
+
+    def _fit_optics(self, settings: CameraSettings) -> CameraSettings:
+        """Choose the blur and the toe, below which the response to light is linear."""
+        tried = [_changed(settings, blur=blur, toe=toe) for blur in BLURS for toe in TOES]
+        return self._closest([self._fit_thresholds(one, _FEW_ROUNDS) for one in tried])
 
     def _fit_noise(self, settings: CameraSettings) -> CameraSettings:
         """Count events where the image fires nothing, also at half the thresholds."""
@@ -144,9 +161,10 @@ class CameraFit:
             hot_share=0.0,
         )
         total = np.zeros(3)
-        for recording, events in zip(self._known, self._record(eager, self._known), strict=True):
+        for recording, events in zip(self._known, self.record(eager, self._known), strict=True):
             is_still = ~_grown(self._map(events) > 0)
-            light = (255 - recording.light if pixels.negative else recording.light)[is_still] / 255.0
+            shown = _cropped_light(recording.light, recording.window, self._size)
+            light = (255 - shown if pixels.negative else shown)[is_still] / 255.0
             on, off = (self._map(recording.events, polarity)[is_still] for polarity in (True, False))
             is_calm = on + off < 5
             total += (on[is_calm].sum(), off[is_calm].sum(), (1.0 - _DARK_SHARE * light[is_calm]).sum())
@@ -182,6 +200,22 @@ class CameraFit:
         cells = events.y[chosen].astype(np.int64) * self._size.width + events.x[chosen]
         counts = np.bincount(cells, minlength=self._size.width * self._size.height)
         return counts.reshape(self._size.height, self._size.width).astype(np.int64)
+
+
+def _cropped(events: Events, window: Window | None, size: SensorSize) -> Events:
+    """Return the events that a recording keeps which is cropped to a window."""
+    if window is None:
+        return events
+    x, y = events.x.astype(np.int64) - window.x_first, events.y.astype(np.int64) - window.y_first
+    kept = (x >= 0) & (y >= 0) & (x < window.size.width) & (y < window.size.height)
+    columns, rows = x[kept].astype(np.uint16), y[kept].astype(np.uint16)
+    return Events(events.t[kept], columns, rows, events.p[kept], size, int(kept.sum()))
+
+
+def _cropped_light(light: NDArray[np.uint8], window: Window | None, size: SensorSize) -> NDArray[np.uint8]:
+    """Return what the sensor of the recordings sees, shape (H, W)."""
+    first_x, first_y = (window.x_first, window.y_first) if window is not None else (0, 0)
+    return light[first_y : first_y + size.height, first_x : first_x + size.width]
 
 
 def _changed(settings: CameraSettings, **values: float) -> CameraSettings:

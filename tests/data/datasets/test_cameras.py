@@ -42,6 +42,19 @@ def test_a_fixed_canvas_covers_the_sensor():
     assert layout("fixed").boxes(WIDE).tolist() == [[1, 31, 1, 46]]
 
 
+@pytest.mark.parametrize("canvas", ["tight", "max"])
+def test_a_cropped_recording_is_the_middle_of_its_image(canvas):
+    cropped = FrameLayout(PrepareSpec(canvas=canvas, size=48), (240, 180), Placement(-4, -5, 242, 182))
+    # 200 x 100 is shown at 242 x 121, and 4 columns and 5 rows of each side are cut off, as it moves beyond them.
+    np.testing.assert_allclose(cropped.cells_per_px(WIDE, SaccadePath()), [[48 / 234, 48 / 111]])
+
+
+def test_an_image_beyond_the_corner_covers_the_first_cells():
+    cropped = FrameLayout(PrepareSpec(canvas="fixed", size=48), (240, 180), Placement(-4, -5, 242, 182))
+    # Columns -4 to 238 of 240 and rows -5 to 116 of 180.
+    assert cropped.boxes(WIDE).tolist() == [[0, 30, 0, 47]]
+
+
 def test_an_image_smaller_than_a_cell_covers_one():
     tiny = FrameLayout(PrepareSpec(size=4), (240, 180), Placement(70, 70, 4, 4))
     assert tiny.boxes(np.array([[1, 1]])).tolist() == [[2, 3, 2, 3]]

@@ -7,7 +7,7 @@ import dataclasses
 import naive
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pictures import noise
 from PIL import Image
@@ -182,6 +182,23 @@ def test_what_overhangs_the_sensor_is_cut_off_not_squeezed():
     assert (frame[:, 2:] == 200).all()
 
 
+@pytest.mark.parametrize(
+    "side", [image_frame, lambda *given: frame_of_pixels(given[0], given[0].shape[:2], *given[1:])]
+)
+def test_an_image_that_begins_beyond_the_corner_is_cropped_not_moved(side):
+    rgb = np.zeros((4, 4, 3), np.uint8)
+    rgb[2, 3] = 200
+    frame = side(rgb, ImageTarget(4, 4, SensorSize(4, 4), Placement(-2, -1, 4, 4)), "value")
+    assert np.argwhere(frame).tolist() == [[1, 1]]
+    assert frame[1, 1] == 200
+
+
+@pytest.mark.parametrize("corner", [(-3, 0), (0, -3)])
+def test_an_image_that_ends_before_the_sensor_is_one_line(corner):
+    with pytest.raises(SpecError, match=rf"^placement: starts at \({corner[0]}, {corner[1]}\), expected a pixel of"):
+        ImageTarget(4, 4, SensorSize(4, 4), Placement(*corner, 3, 3)).box_of(3, 3)
+
+
 def test_a_placement_off_the_sensor_is_one_line():
     with pytest.raises(SpecError, match=r"^placement: starts at \(5, 0\), expected a pixel of the 4 x 4 sensor$"):
         image_frame(np.zeros((3, 3, 3), np.uint8), ImageTarget(4, 4, SensorSize(4, 4), Placement(5, 0, 3, 3)), "value")
@@ -204,12 +221,13 @@ class TestFrameOfPixels:
 
     @settings(deadline=None, max_examples=40)
     @given(
-        height=st.integers(1, 10), width=st.integers(1, 10), x=st.integers(0, 7), y=st.integers(0, 5),
+        height=st.integers(1, 10), width=st.integers(1, 10), x=st.integers(-6, 7), y=st.integers(-6, 5),
         room=st.integers(1, 9), channel=st.sampled_from(CHANNELS), seed=st.integers(0, 9),
     )  # fmt: skip
     def test_a_placed_image_equals_naive(self, height, width, x, y, room, channel, seed):
         pixels, sensor, place = noise(height, width, seed), SensorSize(8, 6), Placement(x, y, room, room)
         left, top, right, bottom = place.box_of(width, height)
+        assume(right > 0 and bottom > 0)
         weights = (
             naive.axis_weights(height, 4, AxisPlace(top, bottom - top, 6)),
             naive.axis_weights(width, 5, AxisPlace(left, right - left, 8)),
@@ -231,11 +249,12 @@ class TestFrameOfPixels:
     @settings(deadline=None, max_examples=60)
     @given(
         height=st.integers(1, 150), width=st.integers(1, 150), size=st.integers(4, 60),
-        x=st.integers(0, 100), y=st.integers(0, 100), room=st.integers(1, 200), seed=st.integers(0, 9),
+        x=st.integers(-50, 100), y=st.integers(-50, 100), room=st.integers(1, 200), seed=st.integers(0, 9),
     )  # fmt: skip
     def test_a_placed_one_is_within_two(self, height, width, size, x, y, room, seed):
         pixels = noise(height, width, seed)
         given = {"sensor_size": SensorSize(120, 110), "placement": Placement(x, y, room, room)}
+        assume(min(given["placement"].box_of(width, height)[2:]) > 0)
         found = frame_of_pixels(pixels, (height, width), ImageTarget(size, size, **given), "value")
         pillow = image_frame(pixels, ImageTarget(size, size, **given), "value")
         assert abs(found.astype(int) - pillow).max() <= 2

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tmkt_data.errors import SpecError
-from tmkt_data.events.events import SensorSize
+from tmkt_data.events.events import Events, SensorSize, Window
 from tmkt_data.random_keys import sample_uid
 from tmkt_data.simulate.camera import CameraSettings, SimulatedCamera
 from tmkt_data.simulate.closeness import compare
-from tmkt_data.simulate.fit import CameraFit, KnownRecording
+from tmkt_data.simulate.fit import NUM_PARTS, CameraFit, KnownRecording
 from tmkt_data.simulate.paths import Path
 from tmkt_data.simulate.pixels import PixelModel
 
@@ -72,16 +72,51 @@ def test_time_constant_follows_the_recordings():
 
 
 def test_every_part_is_told_and_the_rest_stays():
-    start = CameraSettings(PixelModel(blur=2, refractory_us=500, jitter_us=300))
+    start = CameraSettings(PixelModel(black_level=0.1, refractory_us=500, jitter_us=300))
     states = list(CameraFit(recorded(CameraSettings(), 2), SIZE, start).run())
     assert [state.what for state in states] == [
         "polarity and path length",
         "thresholds",
+        "blur and toe",
         "noise and leak",
         "bandwidth and thresholds",
     ]
     pixels = states[-1].settings.pixels
-    assert (pixels.blur, pixels.refractory_us, pixels.jitter_us) == (2, 500, 300)
+    assert (pixels.black_level, pixels.refractory_us, pixels.jitter_us) == (0.1, 500, 300)
+    assert len(states) == NUM_PARTS
+
+
+def test_blur_and_toe_follow_the_recordings():
+    # Faint bars on gray, where the toe matters.
+    lights = [picture(seed) // 4 + 20 for seed in range(4)]
+    for blur, toe in ((0, 1.0), (2, 0.02)):
+        truth = CameraSettings(PixelModel(blur=blur, toe=toe, threshold_on=0.05, threshold_off=0.05, hot_share=0))
+        camera = SimulatedCamera(truth, SIZE, 5)
+        known = [KnownRecording(f"a/{n}", light, camera.record(light, n)) for n, light in enumerate(lights)]
+        pixels = fitted(known)[1].settings.pixels
+        assert pixels.blur == blur
+        assert (pixels.toe > 0.1) == (toe > 0.1)
+
+
+def test_recordings_cropped_to_a_window_are_fitted_in_it():
+    truth = CameraSettings(PixelModel(threshold_on=0.3, threshold_off=0.3, hot_share=0), Path(scale=0.8))
+    window, size = Window(3, 4, SensorSize(24, 25)), SensorSize(30, 30)
+    known = []
+    for one in recorded(truth, 4):
+        x, y = one.events.x.astype(int) - 3, one.events.y.astype(int) - 4
+        kept = (x >= 0) & (x < 24) & (y >= 0) & (y < 25)
+        columns = one.events.t[kept], x[kept].astype(np.uint16), y[kept].astype(np.uint16), one.events.p[kept]
+        known.append(one._replace(events=Events(*columns, size, len(x)), window=window))
+    fit = CameraFit(known, size, CameraSettings())
+    *_, last = fit.run()
+    assert last.settings.path.scale == pytest.approx(0.8)
+    assert last.settings.pixels.threshold_on == pytest.approx(0.3, rel=0.2)
+    assert last.closeness.own_map > 0.9
+    for events in fit.record(last.settings, known):
+        assert events.sensor_size == size
+        assert (int(events.x.max()), int(events.y.max())) <= (23, 24)
+    moved = [one._replace(window=Window(9, 4, SensorSize(24, 25))) for one in known]
+    assert fit.closeness(last.settings, moved).own_map < 0.7
 
 
 def test_any_number_of_workers_finds_the_same():
@@ -123,4 +158,26 @@ def test_fitted_to_real_nmnist_it_comes_close_on_held_out_recordings(real_data):
     assert found.simulated_events == pytest.approx(found.real_events, rel=0.15)
     assert found.own_map > 0.9
     assert found.own_map > found.other_map + 0.2
+    assert found.simulated_on == pytest.approx(found.real_on, abs=0.03)
+
+
+@pytest.mark.real_data
+def test_fitted_to_the_real_face_it_comes_close_in_place(real_data, tmp_path):
+    from tmkt_data.datasets.known_recordings import read_known
+
+    for name in ("ncaltech101", "caltech101"):
+        (tmp_path / name).symlink_to(real_data / name)
+    known = read_known(tmp_path)
+    assert known.num_hot == 2799
+    (face,) = known.fitted
+    assert face.light.shape == (185, 244)
+    # The published extent, DATASETS 9.3, is 151 x 173.
+    assert face.window == (4, 5, (150, 172))
+    settings = CameraSettings(
+        PixelModel(toe=0.5, blur=0, threshold_on=0.184, threshold_off=0.133, time_constant_us=1000, hot_share=0),
+        Path(scale=0.9),
+    )
+    found = CameraFit(known.fitted, known.sensor_size, settings).closeness(settings, known.fitted)
+    assert found.own_map > 0.8
+    assert found.simulated_events == pytest.approx(found.real_events, rel=0.15)
     assert found.simulated_on == pytest.approx(found.real_on, abs=0.03)
