@@ -34,7 +34,7 @@ def test_every_example_is_run_here_and_shown_in_the_docs() -> None:
     shown = "".join(page.read_text(encoding="utf-8") for page in EXAMPLES.parent.glob("docs/**/*.md"))
     here = Path(__file__).read_text(encoding="utf-8")
     names = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(names) == 8
+    assert len(names) == 9
     for name in names:
         assert f"examples/{name}\n" in shown, name
         assert f'"{name}"' in here, name
@@ -70,6 +70,18 @@ def test_reuse_pairs_in_torch_gives_the_same_with_and_without_workers(cache: Pat
     assert re.fullmatch(r"epoch 0: loss \d\.\d{3} over 100 pairs\nvalidation: \d+ of 10 recordings right\n", alone), (
         alone
     )
+
+
+def test_a_loop_of_ones_own_trains_with_the_whole_objective_in_under_60_lines(cache: Path) -> None:
+    code = (EXAMPLES / "own_network.py").read_text(encoding="utf-8")
+    assert len([line for line in code.splitlines() if line.strip()]) < 60
+    assert set(re.findall(r"from (tmkt_train[.a-z]*)", code)) == {
+        "tmkt_train.method.auxiliary", "tmkt_train.method.losses", "tmkt_train.method.mixing",
+    }  # fmt: skip
+    (line,) = run("own_network.py", str(cache), "6", without="spikingjelly").splitlines()
+    right, of = map(int, re.findall(r"\d+", line))
+    assert of == len(PairedFrames(cache, "test", pairing="none"))
+    assert right / of > 0.3, "ten classes: chance is 0.1"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ CkaEstimator = Literal["biased", "debiased"]
 ModalityStreams = Literal["mixed", "both"]
 CoefficientMode = Literal["learned", "fixed", "off"]
 
-OptimizerName = Literal["adamw"]
+OptimizerName = Literal["adamw", "sgd", "adam"]
 LearningRateSchedule = Literal["cosine", "step", "constant"]
 Sampler = Literal["class-balanced", "shuffled"]
 SelectedEpoch = Literal["best", "last"]

@@ -39,7 +39,7 @@ from digest_recorder import (
 from short_trainings import TRAININGS, training_arguments
 
 DATA, TRAIN = "tmkt_data", "tmkt_train"
-MARKS = ("unused by this method", "inferred")
+MARKS = ("unused by this method", "unused by this network", "unused by this optimizer", "inferred")
 """What `tmkt-train check` may say behind a setting."""
 
 # Caches of `digits`: the options of `tmkt-data prepare`.

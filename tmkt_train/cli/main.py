@@ -101,7 +101,8 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None, measure: boo
     for key, value, description in flat_items(loaded):
         if key in ("title", "description"):
             continue
-        mark = "" if loaded.uses(key) else "unused by this method"
+        unused_by = loaded.unused_by(key)
+        mark = f"unused by this {unused_by}" if unused_by else ""
         mark = mark or ("inferred" if "(inferred)" in description else "")
         click.echo(f"  {key:<28} {toml_value(value):<18} {mark}".rstrip())
     chosen: Path | None = None

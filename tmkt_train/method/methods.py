@@ -30,7 +30,7 @@ from tmkt_train.method.losses import (
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import Mixed, mix
 from tmkt_train.method.objective import Objective, classification_losses
-from tmkt_train.network.network import NetworkOutput, SpikingNetwork
+from tmkt_train.network.network import Network, NetworkOutput
 
 if TYPE_CHECKING:
     from tmkt_train.recipe.schema import LossTable
@@ -63,11 +63,11 @@ class Method(nn.Module):
         """Draw on the CPU what a batch with some keys needs, at a training progress in [0, 1]."""
         raise NotImplementedError
 
-    def compute(self, model: SpikingNetwork, batch: Batch, draws: BatchDraws) -> Objective:
+    def compute(self, model: Network, batch: Batch, draws: BatchDraws) -> Objective:
         """Compute the loss of a batch."""
         raise NotImplementedError
 
-    def forward(self, model: SpikingNetwork, batch: Batch, progress: float) -> Objective:
+    def forward(self, model: Network, batch: Batch, progress: float) -> Objective:
         """Draw and compute.
 
         Raises:
@@ -98,7 +98,7 @@ class SingleStream(Method):
         """Choose the stream that the epoch is for."""
         return BatchDraws("image" if keys.epoch < self.image_epochs else self.stream)
 
-    def compute(self, model: SpikingNetwork, batch: Batch, draws: BatchDraws) -> Objective:
+    def compute(self, model: Network, batch: Batch, draws: BatchDraws) -> Objective:
         """Run that stream."""
         if draws.phase == "image":
             return _learn_images(model, batch, self.loss)
@@ -129,7 +129,7 @@ class TwoStreams(Method):
         points = torch.from_numpy(self.mixer.points(keys, progress))
         return BatchDraws("both", points, {"mix_ratio": self.mixer.ratio(progress)})
 
-    def compute(self, model: SpikingNetwork, batch: Batch, draws: BatchDraws) -> Objective:
+    def compute(self, model: Network, batch: Batch, draws: BatchDraws) -> Objective:
         """Mix, run both streams, and weigh the terms."""
         if draws.phase == "image":
             return _learn_images(model, batch, self.loss)
@@ -233,10 +233,14 @@ def build_method(
     return TwoStreams(loss, mixer, feature_size, image_epochs)
 
 
-def _learn_images(model: SpikingNetwork, batch: Batch, loss_table: LossTable) -> Objective:
+def _learn_images(model: Network, batch: Batch, loss_table: LossTable) -> Objective:
     """Classify the images with each head, so that no head is fresh in the second stage (choice)."""
     output = model(_images_of(batch), head="image")
-    logits = [output.logits] if model.image_head is None else [output.logits, model.event_head(output.features)]
+    logits = (
+        [output.logits]
+        if model.image_head is None or model.event_head is None
+        else [output.logits, model.event_head(output.features)]
+    )
     losses = [classification_losses(each, batch.labels, loss_table).mean() for each in logits]
     loss = torch.stack(losses).mean() if len(losses) > 1 else losses[0]
     return Objective(loss, {"image_classification": loss}, {}, output.logits)

@@ -88,10 +88,13 @@ class Body(nn.Module):
         """Draw the initial weights of one module of a network with this body; by default those of PyTorch stay."""
 
 
-class SpikingNetwork(nn.Module):
-    """A spiking network that classifies sequences of frames; it resets its neurons itself.
+class Network(nn.Module):
+    """What methods, training and evaluation know of a network that classifies sequences of frames.
 
     Attributes:
+        body: Its layers.
+        event_head: Classifier of the event stream; None if that is not known apart from the body.
+        image_head: Classifier of the image stream; None if both streams share one.
         feature_size: Width D_f of the feature before the head.
         alignment_size: Width D of what the streams are aligned by.
         spiking_layer_names: Names of the layers of neurons in the body, from input to output.
@@ -99,6 +102,33 @@ class SpikingNetwork(nn.Module):
         compute_dtype: Dtype of what passes between the layers, such as bfloat16 on a GPU; None for that of the frames.
             Parameters, statistics and heads stay in theirs.
     """
+
+    body: nn.Module
+    event_head: nn.Linear | None
+    image_head: nn.Linear | None
+    feature_size: int
+    alignment_size: int
+    spiking_layer_names: list[str]
+    frame_shape: FrameShape
+    compute_dtype: torch.dtype | None
+
+    def forward_pair(
+        self,
+        mixed: Tensor,
+        events: Tensor,
+        *,
+        tap: bool = False,
+        merged: bool | None = None,  # noqa: ARG002 - here in two passes
+    ) -> tuple[NetworkOutput, NetworkOutput]:
+        """Run the mixed stream, then the event stream; see `SpikingNetwork.forward_pair`."""
+        return self(mixed, head="image", tap=tap), self(events, head="event", tap=tap)
+
+
+class SpikingNetwork(Network):
+    """A spiking network with one or two heads on a body; it resets its neurons itself."""
+
+    body: Body
+    event_head: nn.Linear
 
     def __init__(self, body: Body, frame_shape: FrameShape, heads: Heads) -> None:
         """Put the heads on a body, and draw the initial weights."""

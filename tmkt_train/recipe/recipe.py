@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -48,6 +48,8 @@ _UNUSED: dict[str, tuple[str, ...]] = {
     "tmkt": (),
 }
 """Prefixes of the keys that a method does not use."""
+_OF_OUR_NETWORKS = ("model.batch_norm", "model.eval_statistics", "model.surrogate", "model.separate_heads")
+_UNUSED_BY_OPTIMIZER = {"adamw": ("optim.momentum",), "adam": ("optim.momentum",), "sgd": ("optim.betas",)}
 
 
 class Recipe(Table):
@@ -158,8 +160,16 @@ class Recipe(Table):
         return ", and ".join(reasons)
 
     def uses(self, key: str) -> bool:
-        """Return whether the method uses the dotted `key`; event-only has no image stream to mix or align."""
-        return _uses(self.method, key)
+        """Return whether this recipe uses the dotted `key`; event-only has no image stream to mix or align."""
+        return not self.unused_by(key)
+
+    def unused_by(self, key: str) -> Literal["method", "network", "optimizer"] | None:
+        """Return what leaves the dotted `key` unused; None if it is used."""
+        if not _uses(self.method, key):
+            return "method"
+        if self.model.is_imported and key.startswith(_OF_OUR_NETWORKS):
+            return "network"
+        return "optimizer" if key.startswith(_UNUSED_BY_OPTIMIZER[self.optim.name]) else None
 
     def warnings(self) -> Iterator[str]:
         """Yield settings that are valid but probably not intended, one line each."""

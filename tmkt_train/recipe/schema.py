@@ -31,6 +31,7 @@ MAX_SEED = 2**63 - 1
 _Px = Annotated[float, Field(ge=-10_000, le=10_000)]
 Corner = Annotated[tuple[_Px, _Px], Field(strict=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
+ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 
 
 def key(default: Any = ..., source: str = OWN, *, unit: str = "", expected: str = "", **limits: Any) -> Any:
@@ -161,8 +162,11 @@ class DataTable(Table):
 class ModelTable(Table):
     """The spiking network."""
 
-    backbone: choices.Backbone = key(source=KT)
-    """Network. vgg-snn and resnet18 take 48 x 48 cells, scnn small frames; see docs/method.md."""
+    backbone: choices.Backbone | ImportPath = key(
+        source=KT, expected="'vgg-snn', 'resnet18', 'scnn' or an import path such as 'mypackage.nets:build'"
+    )
+    """Network. vgg-snn and resnet18 take 48 x 48 cells, scnn small frames; an import path names a network of your own,
+    see docs/how-to/own-network.md."""
     batch_norm: choices.BatchNormMode = key("per-step", KT_INFERRED)
     """Statistics of batch norm. per-step: of each time step and stream; fused: over all time steps; none: no batch
     norm."""
@@ -172,6 +176,11 @@ class ModelTable(Table):
     """Surrogate gradient of the spike. auto: rectangle for scnn, triangle for the other networks."""
     separate_heads: bool = key(True, KT_INFERRED)
     """Classification head per stream; event-only has one head anyway."""
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the network is named by an import path."""
+        return ":" in self.backbone
 
 
 class MethodTable(Table):
@@ -232,10 +241,10 @@ class LossTable(Table):
 
 
 class OptimTable(Table):
-    """AdamW and its learning rate per epoch."""
+    """The optimizer and its learning rate per epoch."""
 
-    name: choices.OptimizerName = key("adamw", KT_INFERRED)
-    """Optimizer."""
+    name: choices.OptimizerName = key("adamw", f"{KT_INFERRED}; sgd, adam: own choice")
+    """Optimizer. adamw: decoupled weight decay; sgd, adam: weight decay added to the gradient."""
     learning_rate: float = key(source=KT_INFERRED, gt=0, le=1e30)
     """Peak learning rate, not rescaled by the batch size. KT: 5e-3 * batch / 1024."""
     second_stage_learning_rate: Annotated[float, Field(gt=0, le=1e30)] | choices.Auto = key("auto")
@@ -255,7 +264,9 @@ class OptimTable(Table):
     weight_decay: float = key(0.01, KT_INFERRED, ge=0)
     """Weight decay; not applied to one-dimensional parameters."""
     betas: tuple[float, float] = key((0.9, 0.999), KT_INFERRED, strict=False)
-    """Decay rates of the moment estimates, each in [0, 1)."""
+    """Decay rates of the moment estimates, each in [0, 1); used by adamw and adam."""
+    momentum: float = key(0.9, ge=0, lt=1)
+    """Momentum; used by sgd."""
 
 
 class TrainTable(Table):

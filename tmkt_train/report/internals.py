@@ -41,7 +41,7 @@ def operations(run: RunRecord) -> Drawing | None:
     """Draw the synaptic operations of each layer beside its multiply-accumulates without spikes."""
     names, stored = run.diagnostics.get("synapse_layer"), _values(run, "synapse_operations")
     macs = _values(run, "synapse_macs")
-    if names is None or stored is None or macs is None:
+    if names is None or stored is None or macs is None or not len(names):
         return None
     sides = {"event": stored, "soft": macs}
     bars = {side: [(float(v) / 1e6, f"{v / 1e6:.3g}") for v in values] for side, values in sides.items()}

@@ -92,7 +92,8 @@ def _activity(recipe: Recipe, setup: TrainingSetup) -> Arrays:
         return arrays
     image = observe_pass(setup.model, batch.image, "image")
     arrays["firing_rate_images"] = image.rates.mean(axis=1)
-    arrays["similarity"], arrays["similarity_floor"] = side_similarity(image, event)
+    if event.layers:
+        arrays["similarity"], arrays["similarity_floor"] = side_similarity(image, event)
     points, arrays["embedding_shares"] = principal_components(np.concatenate([image.features, event.features]))
     labels = batch.labels.cpu().numpy()
     return arrays | {

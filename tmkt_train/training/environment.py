@@ -16,6 +16,7 @@ import torch
 from tmkt_train.choices import Precision
 from tmkt_train.errors import RunError
 from tmkt_train.network.execution import lif_implementation
+from tmkt_train.network.imported import source_digest
 from tmkt_train.recipe.recipe import Recipe
 
 _CONTAINER = ("memory.max", "memory.current")
@@ -123,7 +124,8 @@ def describe_environment(recipe: Recipe, device: torch.device, cache: Path, cach
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": choose_precision(recipe, device),
         "num_threads": torch.get_num_threads(),
-        "lif_implementation": lif_implementation(device),
+        **({"lif_implementation": lif_implementation(device)} if not recipe.model.is_imported else {}),
+        **({"network_digest": source_digest(recipe.model.backbone)} if recipe.model.is_imported else {}),
         "cache": str(cache.resolve()),
         "cache_digest": cache_digest,
     }
@@ -135,7 +137,11 @@ def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str
         f"{name} was {before[name]} and is {now[name]}: the last digits may differ"
         for name in (*_PACKAGES, "python", "device", "precision", "num_threads")
         if name in before and before[name] != now[name]
-    ]
+    ] + (
+        ["the code of the network has changed since the run was started: results may differ"]
+        if before.get("network_digest") != now.get("network_digest")
+        else []
+    )
 
 
 def reset_peak_memory(device: torch.device) -> None:

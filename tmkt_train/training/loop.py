@@ -13,7 +13,7 @@ from torch import Tensor
 from tmkt_train.data.batches import Batch
 from tmkt_train.errors import RunError
 from tmkt_train.method.objective import classification_losses
-from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.network.network import Network
 from tmkt_train.recipe.schema import LossTable
 from tmkt_train.training.iteration import Iteration, predict
 from tmkt_train.training.metrics import LOSS
@@ -109,7 +109,7 @@ def train_one_epoch(
 
 @torch.no_grad()
 def evaluate(
-    model: SpikingNetwork,
+    model: Network,
     batches: Iterable[Batch],
     loss: LossTable,
     done: list[BatchResult] | None = None,

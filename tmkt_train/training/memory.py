@@ -12,13 +12,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from tmkt_data import PairedFrames
 from tmkt_train.data.device import DeviceFrames
 from tmkt_train.data.stored import stored_bytes
-from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.network.network import Network
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.environment import available_bytes, choose_precision, compute_dtype
 from tmkt_train.training.setup import TrainingSetup, build_network
 
-_COPIES_OF_WEIGHTS = 4
-"""Weights, gradients, and the two moments of AdamW."""
+_COPIES_OF_WEIGHTS = {"adamw": 4, "adam": 4, "sgd": 3}
+"""Weights, gradients, and the moments that an optimizer keeps."""
 _SHARE = 0.75
 """Share of the memory that what is counted may take; measured peaks are up to 1.13 of it, and blocks leave gaps."""
 _PROBES = {"meta": (8, 16), "cpu": (2, 4)}
@@ -42,18 +42,22 @@ class StepMemory(NamedTuple):
 
 
 def count_step_memory(recipe: Recipe, frames: PairedFrames, dtype: torch.dtype, *, on_cpu: bool = False) -> StepMemory:
-    """Count what a training step takes, on a GPU without one; `dtype` passes between the layers."""
-    device = torch.device("cpu" if on_cpu else "meta")
+    """Count what a training step takes, on a GPU without one; `dtype` passes between the layers.
+
+    A network from elsewhere is counted on the CPU, in float32.
+    """
+    is_imported = recipe.model.is_imported
+    device = torch.device("cpu" if on_cpu or is_imported else "meta")
     with device:
         model = build_network(recipe, frames)
-    model.compute_dtype = dtype
-    fixed = _COPIES_OF_WEIGHTS * sum(weight.nbytes for weight in model.parameters())
+    model.compute_dtype = None if is_imported else dtype
+    fixed = _COPIES_OF_WEIGHTS[recipe.optim.name] * sum(weight.nbytes for weight in model.parameters())
     probes = _PROBES[device.type]
     few, many = (_saved_bytes(model, batch_size, recipe.has_two_streams) for batch_size in probes)
     return StepMemory(fixed, (many - few) // (probes[1] - probes[0]))
 
 
-def _saved_bytes(model: SpikingNetwork, batch_size: int, has_two_streams: bool) -> int:
+def _saved_bytes(model: Network, batch_size: int, has_two_streams: bool) -> int:
     shape = model.frame_shape
     saved: dict[int, UntypedStorage] = {}
 
@@ -64,7 +68,7 @@ def _saved_bytes(model: SpikingNetwork, batch_size: int, has_two_streams: bool) 
         return tensor
 
     frames = torch.empty(
-        shape.num_time_steps, batch_size, shape.num_channels, *shape.size, device=model.event_head.weight.device
+        shape.num_time_steps, batch_size, shape.num_channels, *shape.size, device=next(model.parameters()).device
     )
     frames.zero_()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):

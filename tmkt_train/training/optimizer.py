@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tmkt_data.errors import SpecError
 from tmkt_train.errors import NonFiniteError
@@ -16,12 +16,12 @@ from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.recipe.schema import OptimTable
 
 
-def build_optimizer(optim: OptimTable, *modules: nn.Module) -> AdamW:
-    """Build AdamW over the parameters of modules; parameters of one dimension have no weight decay.
+def build_optimizer(optim: OptimTable, *modules: nn.Module) -> Optimizer:
+    """Build the optimizer over the parameters of modules; parameters of one dimension have no weight decay.
 
     On a GPU it steps in one kernel, never waits for the device, and can be recorded in a CUDA graph.
     """
-    parameters = [parameter for module in modules for parameter in module.parameters()]
+    parameters = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     device = parameters[0].device
     on_gpu = device.type == "cuda"
     rate: float | Tensor = torch.tensor(optim.learning_rate, device=device) if on_gpu else optim.learning_rate
@@ -29,10 +29,16 @@ def build_optimizer(optim: OptimTable, *modules: nn.Module) -> AdamW:
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": optim.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=rate, betas=optim.betas, eps=1e-8, fused=on_gpu or None, capturable=on_gpu)
+    match optim.name:
+        case "adamw":
+            return AdamW(groups, lr=rate, betas=optim.betas, eps=1e-8, fused=on_gpu or None, capturable=on_gpu)
+        case "adam":
+            return Adam(groups, lr=rate, betas=optim.betas, eps=1e-8, fused=on_gpu or None, capturable=on_gpu)
+        case "sgd":
+            return SGD(groups, lr=rate, momentum=optim.momentum, fused=on_gpu or None)
 
 
-def set_learning_rate(optimizer: AdamW, rate: float) -> None:
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Set the learning rate of all parameters."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
@@ -41,18 +47,24 @@ def set_learning_rate(optimizer: AdamW, rate: float) -> None:
             group["lr"] = rate
 
 
-def load_optimizer(optimizer: AdamW, values: Mapping[str, Any]) -> None:
+def load_optimizer(optimizer: Optimizer, values: Mapping[str, Any]) -> None:
     """Load a state that was saved on any device; it goes where the parameters are, as `build_optimizer` wants it."""
     groups = []
     for group, saved in zip(optimizer.param_groups, values["param_groups"], strict=True):
         rate = float(saved["lr"])
         lr = group["lr"].fill_(rate) if isinstance(group["lr"], Tensor) else rate
-        groups.append({**saved, "lr": lr, "fused": group["fused"], "capturable": group["capturable"]})
+        of_device = {name: group[name] for name in ("fused", "capturable") if name in group}
+        groups.append({**saved, "lr": lr, **of_device})
     optimizer.load_state_dict({**values, "param_groups": groups})
 
 
-def count_steps(optimizer: AdamW) -> int:
-    """Return how many steps changed weights; a step whose gradients overflow float16 is skipped. Waits for the GPU."""
+def count_steps(optimizer: Optimizer) -> int | None:
+    """Return how many steps changed weights; a step whose gradients overflow float16 is skipped. Waits for the GPU.
+
+    None for an optimizer that does not count them.
+    """
+    if isinstance(optimizer, SGD):
+        return None
     return max((int(state["step"]) for state in optimizer.state.values()), default=0)
 
 

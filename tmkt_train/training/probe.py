@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tmkt_train.choices import Head
 from tmkt_train.method.losses import centered_gram, cka_of_grams
-from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.network.network import Network
 
 FloatArray = NDArray[np.float32]
 
@@ -69,7 +69,7 @@ class SynapticCost(NamedTuple):
 
 
 @torch.no_grad()
-def observe_pass(model: SpikingNetwork, frames: Tensor, head: Head = "event") -> LayerActivity:
+def observe_pass(model: Network, frames: Tensor, head: Head = "event") -> LayerActivity:
     """Run the frames of one side, shape (T, B, C, H, W), in evaluation mode and observe the layers of the network.
 
     The network is unchanged. Gram matrices are meaningful from B = 2 on.
@@ -80,22 +80,24 @@ def observe_pass(model: SpikingNetwork, frames: Tensor, head: Head = "event") ->
         InputMonitor(model, SYNAPSES, _density) as inputs,
     ):
         features = model(frames, head=head, plain=True).features.mean(dim=0)
-    rates, grams = zip(*(spikes[name][0] for name in spikes.monitored_layers), strict=True)
+    # A network from elsewhere may call its neurons step by step.
+    layers = [name for name in spikes.monitored_layers if [len(found[0]) for found in spikes[name]] == [len(frames)]]
     # The head of the other side does not run.
     synapses = tuple(name for name in inputs.monitored_layers if inputs[name])
-    densities, are_spiking = zip(*(inputs[name][0] for name in synapses), strict=True)
     return LayerActivity(
-        tuple(spikes.monitored_layers),
-        torch.stack(rates).float().cpu().numpy(),
-        grams,
+        tuple(layers),
+        np.array([spikes[name][0][0].float().cpu().numpy() for name in layers]).reshape(-1, len(frames)),
+        tuple(spikes[name][0][1] for name in layers),
         synapses,
-        np.array([float(density) for density in densities], np.float32),
-        np.array([bool(is_spiking) for is_spiking in are_spiking]),
+        np.array([np.mean([float(density) for density, _ in inputs[name]]) for name in synapses], np.float32),
+        np.array([all(bool(is_spiking) for _, is_spiking in inputs[name]) for name in synapses], np.bool_),
         features.float().cpu().numpy(),
     )
 
 
 def _rate_and_gram(spikes: Tensor) -> tuple[Tensor, Tensor]:
+    if spikes.ndim < 3:
+        return spikes.new_empty(0), spikes.new_empty(0)
     flat = spikes.flatten(2)
     return flat.mean(dim=(1, 2)), centered_gram(flat).cpu()
 
@@ -117,7 +119,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def count_macs(model: SpikingNetwork) -> dict[str, int]:
+def count_macs(model: Network) -> dict[str, int]:
     """Count the multiply-accumulates of each convolution and linear layer for one sample and one time step.
 
     They are in order of definition, by name of the layer. Bias, batch norm, pooling and neurons are not counted, as
@@ -134,7 +136,7 @@ def count_macs(model: SpikingNetwork) -> dict[str, int]:
     return {name: flops[name] // 2 // shape.num_time_steps for name in layers if name in flops}
 
 
-def synaptic_cost(model: SpikingNetwork, activity: LayerActivity) -> SynapticCost:
+def synaptic_cost(model: Network, activity: LayerActivity) -> SynapticCost:
     """Estimate the cost of a forward pass: synaptic operations and energy by layer, for one sample.
 
     Inputs of 0 cost nothing. The density of a layer is applied to all of its positions, padding included. Averages of

@@ -10,7 +10,7 @@ import torch
 
 from tmkt_data.files import read_bytes
 from tmkt_train.errors import RunError
-from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.network.network import Network
 from tmkt_train.training.checkpoint import load_checkpoint, load_weights, parse_checkpoint, save_checkpoint
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.metrics import EpochMeans
@@ -74,7 +74,7 @@ def repair_metrics(folder: RunFolder) -> tuple[str, ...]:
         return _restore_metrics(folder, _state_of(folder.last, values, torch.device("cpu")))
 
 
-def load_best(folder: RunFolder, model: SpikingNetwork, device: torch.device, epoch: int) -> None:
+def load_best(folder: RunFolder, model: Network, device: torch.device, epoch: int) -> None:
     """Load the selected weights, of an epoch from 0, into a network on its device.
 
     Raises:
@@ -94,7 +94,7 @@ def _start(folder: RunFolder, setup: TrainingSetup) -> tuple[TrainingState, tupl
 def _restore_from(
     path: Path, values: Mapping[str, Any], folder: RunFolder, setup: TrainingSetup
 ) -> tuple[TrainingState, list[str]]:
-    # To the CPU first: AdamW would wait in every step for counters that were loaded to a GPU with its other state.
+    # To the CPU first: Adam would wait in every step for counters that were loaded to a GPU with its other state.
     load_weights(setup.model, values.get("model"), path)
     load_weights(setup.method, values.get("method"), path)
     try:

@@ -17,7 +17,7 @@ from tmkt_data.pairs.report import report_pairs
 from tmkt_train.data.batches import evaluation_batches
 from tmkt_train.data.cache import open_frames, selection_split
 from tmkt_train.errors import RunError, command
-from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.network.network import Network
 from tmkt_train.recipe.recipe import Recipe, inferred_choices
 from tmkt_train.training.checkpoint import load_checkpoint, load_weights, require_same_recipe
 from tmkt_train.training.environment import cache_of, choose_device, choose_precision, compute_dtype, numerics
@@ -48,7 +48,7 @@ class FinishedRun(NamedTuple):
     recipe: Recipe
     result: dict[str, Any]
     test: PairedFrames
-    model: SpikingNetwork
+    model: Network
     device: torch.device
 
 
@@ -150,6 +150,7 @@ def result_record(
         "recipe": recipe.name,
         "title": recipe.title,
         "method": recipe.method.name,
+        "backbone": recipe.model.backbone,
         "protocol": recipe.data.protocol,
         "pairing": recipe.data.pairing if recipe.needs_images else "none",
         "seed": recipe.seed,

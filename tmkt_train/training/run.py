@@ -259,9 +259,10 @@ class Run:
         state.tick(setup.device)
         result = result_record(recipe, setup, state, final, environment)
         result |= {"iterations": iteration.description, "computed_by": who_ran(setup.model)}
-        if setup.scaler.is_enabled():
+        num_steps = count_steps(setup.optimizer) if setup.scaler.is_enabled() else None
+        if num_steps is not None:
             # The optimizer forgets the steps of the first stage.
-            result["num_skipped_steps"] = recipe.train.epochs * setup.batches_per_epoch - count_steps(setup.optimizer)
+            result["num_skipped_steps"] = recipe.train.epochs * setup.batches_per_epoch - num_steps
         write_predictions(folder, final)
         folder.drop_unneeded()
         gather = functools.partial(gather_diagnostics, recipe, setup, final.frames, final.selected, state.rows)

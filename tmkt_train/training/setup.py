@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from tmkt_data import PairedFrames
 from tmkt_train.data.cache import open_frames, selection_split
@@ -19,7 +19,7 @@ from tmkt_train.errors import RunError
 from tmkt_train.method.methods import Method, build_method
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.network.backbones import build_model
-from tmkt_train.network.network import FrameShape, Heads, SpikingNetwork
+from tmkt_train.network.network import FrameShape, Heads, Network
 from tmkt_train.network.stages import LayerChoices
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.environment import choose_precision, compute_dtype
@@ -48,9 +48,9 @@ class TrainingSetup:
     selection: PairedFrames
     train_source: PairedFrames | DeviceFrames
     selection_source: PairedFrames | DeviceFrames
-    model: SpikingNetwork
+    model: Network
     method: Method
-    optimizer: AdamW
+    optimizer: Optimizer
     scaler: torch.amp.GradScaler
     batches_per_epoch: int
     num_draws: int
@@ -131,7 +131,7 @@ class FrameFacts(NamedTuple):
     num_classes: int
 
 
-def build_network(recipe: Recipe, frames: PairedFrames | FrameFacts) -> SpikingNetwork:
+def build_network(recipe: Recipe, frames: PairedFrames | FrameFacts) -> Network:
     """Build the network of a recipe for some frames, with fresh weights from torch's global generator."""
     model = recipe.model
     return build_model(

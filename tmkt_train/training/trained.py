@@ -14,7 +14,7 @@ from torch import Tensor
 from tmkt_data import PrepareSpec, recording_frames
 from tmkt_data.pairs.event_scale import scale_events
 from tmkt_train.errors import RunError, command
-from tmkt_train.network.network import SpikingNetwork
+from tmkt_train.network.network import Network
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.environment import choose_device, choose_precision, compute_dtype, numerics
 from tmkt_train.training.folder import RunFolder
@@ -55,7 +55,7 @@ class TrainedRun:
     """
 
     recipe: Recipe
-    network: SpikingNetwork
+    network: Network
     class_names: tuple[str, ...]
     spec: PrepareSpec
     facts: dict[str, Any]
