@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from tmkt_data.events.formats.atis import read_atis
 from tmkt_data.images.decode import read_image
+from tmkt_data.pairs import alignment
 from tmkt_data.pairs.alignment import best_correlation, event_density, image_gradient, saccade_displacement
 
 
@@ -65,6 +66,12 @@ class TestDensity:
         for motion in [(np.ones(2), None), (None, np.ones(2))]:
             np.testing.assert_array_equal(event_density(frames, *motion), event_density(frames))
 
+    def test_a_displacement_for_each_bin_is_needed(self):
+        frames = np.ones((3, 2, 6, 6), np.float32)
+        for dx, dy in [(np.zeros(2), np.zeros(3)), (np.zeros(3), np.zeros(2)), (np.zeros(2), np.zeros(2))]:
+            with pytest.raises(ValueError, match="zip"):
+                event_density(frames, dx, dy)
+
     def test_the_input_is_untouched(self):
         frames = np.random.default_rng(0).random((2, 2, 6, 6)).astype(np.float32)
         before = frames.copy()
@@ -110,6 +117,13 @@ class TestBesideScipy:
         moved = sum(ndimage.shift(step, (-b, -a), order=1) for step, a, b in zip(steps, dx, dy, strict=True))
         np.testing.assert_allclose(event_density(frames, dx, dy), ndimage.gaussian_filter(moved, 0.7), atol=1e-12)
 
+    @pytest.mark.parametrize("sigma", [0.6, 1.0, 2.5])
+    @pytest.mark.parametrize("axis", [0, 1])
+    def test_slopes_are_equal_for_any_width(self, sigma, axis):
+        values = np.random.default_rng(0).random((30, 20))
+        expected = ndimage.gaussian_filter1d(values, sigma, axis, order=1)
+        np.testing.assert_allclose(alignment._gaussian(values, sigma, axis, slope=True), expected, atol=1e-12)
+
 
 class TestCorrelation:
     @settings(deadline=None, max_examples=50)
@@ -154,6 +168,7 @@ class TestCorrelation:
     def test_scale_and_offset_do_not_matter(self):
         density = np.random.default_rng(0).random((6, 6))
         assert best_correlation(density, 7 * density[None] + 3, 0)[0] == pytest.approx(1)
+        assert best_correlation(1e-6 * density, 1e-6 * density[None], 0)[0] == pytest.approx(1)
 
     @pytest.mark.parametrize("value", [0.0, 3.0])
     def test_a_constant_map_correlates_with_nothing(self, value):
