@@ -9,7 +9,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.faults import shim
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.figures import add_rows
 from tests.faults.table import scenarios
+from tests.faults.tally import Tally
 from tests.faults.tries import GOOD, Stage
 
 
@@ -75,25 +75,21 @@ def _campaign(stage: Stage, fault: type[Fault], options: argparse.Namespace) -> 
     numbers += rng.choices(hit, k=max(0, options.tries - len(numbers))) if hit else []
     if options.at is not None:
         numbers = [options.at]
-    verdicts: Counter[str] = Counter()
-    failures = []
+    tally = Tally(GOOD)
     for place, at in enumerate(numbers):
         tried = stage.attempt(fault, at, options.seed + place)
-        verdicts[tried.verdict] += 1
-        if tried.verdict not in GOOD or options.at is not None:
-            call = next((call for call in calls if call.number == at), None)
-            where = f"{call.op.name.lower()} {Path(call.path).name}" if call else ""
-            replay = (
-                f"python -m tests.faults --scenario {stage.scenario.name} --fault {fault.name} --at {at} "
-                f"--seed {options.seed + place}"
-            )
+        call = next((call for call in calls if call.number == at), None)
+        where = f"{call.op.name.lower()} {Path(call.path).name}" if call else ""
+        replay = (
+            f"python -m tests.faults --scenario {stage.scenario.name} --fault {fault.name} --at {at} "
+            f"--seed {options.seed + place}"
+        )
+        if tally.add(tried.verdict, tried.said, replay=replay, call=where) or options.at is not None:
             print(f"{tried.verdict}: {replay}  [{where}]\n    {tried.said}", flush=True)
-            if tried.verdict not in GOOD:
-                failures.append({"replay": replay, "call": where, "verdict": tried.verdict, "said": tried.said})
-    print(f"{name}: {len(numbers)} of {len(hit)} calls, {dict(verdicts)}", flush=True)
+    summary = tally.summary()
+    print(f"{name}: {summary['tries']} of {len(hit)} calls, {summary['verdicts']}", flush=True)
     return {
-        "scenario": stage.scenario.name, "fault": fault.name, "seed": options.seed, "calls": len(hit),
-        "tries": len(numbers), "verdicts": dict(verdicts), "failures": failures,
+        "scenario": stage.scenario.name, "fault": fault.name, "seed": options.seed, "calls": len(hit), **summary,
     }  # fmt: skip
 
 

@@ -17,7 +17,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ import h5py
 import numpy as np
 
 from tests.data import trees
+from tests.faults.tally import Tally
 from tmkt_data.cache.compress import compress_cache
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.registry import default_spec, open_catalogue
@@ -176,16 +176,11 @@ def campaign(folder: Path, storage: str, *, every: int = 1, first: int = 0) -> d
     started = time.perf_counter()
     path = write_cache(folder, storage)
     all_bits = [8 * at + bit for at in metadata_bytes(path) for bit in range(8)]
-    verdicts: Counter[str] = Counter()
-    failures = []
+    tally = Tally(GOOD)
     for bit, verdict, said in Bits(path).verdicts(all_bits[first::every]):
-        verdicts[verdict] += 1
-        if verdict not in GOOD:
-            failures.append({"byte": bit // 8, "bit": bit % 8, "verdict": verdict, "said": said})
-    return {
-        "storage": storage, "bits": len(all_bits), "tries": sum(verdicts.values()), "verdicts": dict(verdicts),
-        "failures": failures, "seconds": round(time.perf_counter() - started),
-    }  # fmt: skip
+        tally.add(verdict, said, byte=bit // 8, bit=bit % 8)
+    seconds = round(time.perf_counter() - started)
+    return {"storage": storage, "bits": len(all_bits), **tally.summary(), "seconds": seconds}
 
 
 def main() -> None:

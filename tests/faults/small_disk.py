@@ -15,13 +15,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from tests.faults import shim
 from tests.faults.figures import add_rows
 from tests.faults.table import scenarios
+from tests.faults.tally import Tally
 from tests.faults.tries import GOOD, Stage, Try
 
 SCENARIOS = ("prepare", "prepare-threads", "prepare-skip-bad", "prepare-archive", "compress", "decompress")
@@ -92,19 +92,14 @@ def campaign(stage: SmallDisk, tries: int, seed: int) -> dict[str, Any]:
     """Run a scenario on file systems of random sizes, up to half more than its outputs; return a row of the summary."""
     name, most = stage.scenario.name, stage.pages_needed() * 3 // 2
     rng = random.Random(f"{seed}/{name}/small-disk")
-    verdicts: Counter[str] = Counter()
-    failures = []
+    tally = Tally(GOOD)
     for pages in rng.sample(range(1, most), min(tries, most - 1)):
         tried = stage.attempt_on(pages)
-        verdicts[tried.verdict] += 1
-        if tried.verdict not in GOOD:
-            failures.append({"pages": pages, "verdict": tried.verdict, "said": tried.said})
+        if tally.add(tried.verdict, tried.said, pages=pages):
             print(f"{tried.verdict}: {name} on {pages} pages\n    {tried.said}", flush=True)
-    print(f"{name} small-disk: {verdicts.total()} of {most} sizes, {dict(verdicts)}", flush=True)
-    return {
-        "scenario": name, "fault": "small-disk", "seed": seed, "calls": most, "tries": verdicts.total(),
-        "verdicts": dict(verdicts), "failures": failures,
-    }  # fmt: skip
+    summary = tally.summary()
+    print(f"{name} small-disk: {summary['tries']} of {most} sizes, {summary['verdicts']}", flush=True)
+    return {"scenario": name, "fault": "small-disk", "seed": seed, "calls": most, **summary}
 
 
 def main() -> None:

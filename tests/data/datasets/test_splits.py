@@ -131,6 +131,12 @@ def test_the_digest_names_who_is_where():
     assert split_digest(["a", "b"], codes) != split_digest(["a", "b"], codes[::-1])
 
 
+def test_a_digest_needs_a_split_for_each_id():
+    for ids, codes in ((["a"], [1, 2]), (["a", "b"], [1])):
+        with pytest.raises(ValueError, match="zip"):
+            split_digest(ids, np.array(codes, np.uint8))
+
+
 def test_an_unknown_protocol_is_one_line():
     with pytest.raises(SpecError, match=r"^protocol: found 'kt', expected one of twin-disjoint, kt-paper$"):
         split(["a"], np.zeros(1, np.int64), "kt")
