@@ -145,6 +145,17 @@ def test_sequential_points_are_first_trigger():
         assert point == (triggers[0] if triggers else 7)
 
 
+def test_a_draw_equal_to_the_probability_does_not_trigger():
+    # Draws are the multiples of 2**-53 from 0 on: those below p are a share p of them.
+    u = float(uniform(7, 0, 0, 0, Purpose.MIX, 1))
+    assert draw(u, 1, "sequential", count=1).tolist() == [2]
+    assert draw(np.nextafter(u, 1), 1, "sequential", count=1).tolist() == [1]
+    keys, never = DrawKeys(7, 0, np.zeros(1, np.uint64), np.zeros(1, np.int64)), np.array([5])
+    u = float(uniform(7, 0, 0, 0, Purpose.SLIDE, 1))
+    assert slide_points(keys, u, never).tolist() == [5]
+    assert slide_points(keys, np.nextafter(u, 1), never).tolist() == [1]
+
+
 def test_renormalised_points_invert_one_draw():
     p = replacement_probability(0.7, 6, "renormalised")
     for uid, point in enumerate(draw(p, 6, "renormalised", seed=3, count=50)):
@@ -306,6 +317,25 @@ def test_ratio_below_floor():
     with pytest.raises(SpecError) as caught:
         replacement_probability(0.5, 10, "renormalised")
     assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.1, float("nan")])
+def test_probability_outside_unit_interval(probability):
+    keys = DrawKeys(7, 0, np.zeros(2, np.uint64), np.zeros(2, np.int64))
+    message = r"^mixing: (slide )?probability (-0.1|1.1|nan), expected 0 to 1; choose a share between none and all$"
+    for distribution in ("sequential", "renormalised"):
+        with pytest.raises(SpecError, match=message):
+            expected_ratio(probability, 4, distribution)
+        with pytest.raises(SpecError, match=message):
+            replacement_points(keys, probability, 4, distribution)
+    with pytest.raises(SpecError, match=message):
+        slide_points(keys, probability, np.array([5, 5]))
+
+
+@pytest.mark.parametrize("distribution", ["sequential", "renormalised"])
+def test_points_of_no_steps(distribution):
+    with pytest.raises(SpecError, match=r"^mixing: 0 steps, expected 1 or more; "):
+        draw(0.5, 0, distribution, count=2)
 
 
 def test_no_steps():
