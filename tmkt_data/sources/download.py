@@ -98,6 +98,7 @@ def _from_one_source(url: str, part: Path, entry: Download) -> Generator[Transfe
     A file with the wrong digest is removed; if it was resumed from earlier partial data, the address is tried once more
     for the whole file.
     """
+    why = ""
     for is_continued in (part.is_file() and part.stat().st_size > 0, False):
         try:
             yield from _transfer(url, part)
@@ -107,8 +108,8 @@ def _from_one_source(url: str, part: Path, entry: Download) -> Generator[Transfe
         if why:
             part.unlink()
         if not why or not is_continued:
-            return why
-    return ""
+            break
+    return why
 
 
 def _difference(path: Path, entry: Download) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import shutil
 import threading
 
 import pytest
@@ -153,6 +154,20 @@ def test_a_redirect_to_a_file_is_not_followed(server, tmp_path):
         with pytest.raises(CatalogueError, match=rf"set\.zip: cannot be downloaded \([^\n]*{address}"):
             fetched(tmp_path, f"{server.url}/{path}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CatalogueError, match=r"set\.zip: cannot be written \(.*\); partial data is kept$"):
+        fetched(tmp_path / "file" / "folder", f"{server.url}/whole")
+
+
+def test_a_disk_without_room_is_one_line_before_anything_is_written(server, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1))
+    with pytest.raises(CatalogueError, match=r": 0 MB free, needed [\d.]+ MB; free some space$"):
+        fetched(tmp_path, f"{server.url}/whole")
+    assert not (tmp_path / "set.zip").exists()
 
 
 def test_no_server_at_all_is_one_line(tmp_path):

@@ -219,6 +219,16 @@ def test_a_name_with_a_newline_is_one_line_on_the_screen(tmp_path, tree):
     assert r"'ant/note\x1b[2J.txt'" in result.output
 
 
+def test_a_folder_that_cannot_be_searched_has_none_below(tmp_path):
+    assert list(folders_below(tmp_path / "removed")) == []
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    found = folders_below(tmp_path)
+    assert next(found) == tmp_path / "a"
+    (tmp_path / "a" / "b").rmdir()
+    (tmp_path / "a").rmdir()
+    assert list(found) == []
+
+
 def test_the_search_below_a_folder_is_bounded(tmp_path):
     for number in range(60):
         (tmp_path / f"{number:02d}" / "inside").mkdir(parents=True)

@@ -257,6 +257,37 @@ class TestWhole:
         assert not list((tmp_path / "out").glob(".*.partial"))
 
 
+def test_a_folder_that_was_removed_just_now_is_said(target):
+    shutil.rmtree(target)
+    said = r"out: another process removed this folder just now; run it again$"
+    with pytest.raises(CatalogueError, match=said), in_use(target):
+        pass
+    with pytest.raises(CatalogueError, match=r"out: cannot be searched \(No such file or directory\); run it again$"):
+        require_whole(target)
+    assert [path.name for path in target.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_damaged_record_is_said_and_a_folder_without_one_is_taken_as_it_is(target):
+    record = target.with_name("out.files.json")
+    record.write_text("{")
+    with pytest.raises(
+        CatalogueError, match=r"out\.files\.json: found no JSON; it is damaged, remove it and run it again"
+    ):
+        require_whole(target)
+    record.unlink()
+    require_whole(target)
+    assert not is_recorded(target)
+
+
+def test_a_folder_that_cannot_be_removed_stays(target):
+    # Where it would be renamed to, there is something.
+    with in_use(target):
+        assert not remove_unused(target)
+    (target.with_name(".out.partial")).write_bytes(b"a file of the user")
+    assert not remove_unused(target)
+    require_whole(target)
+
+
 @pytest.fixture
 def partial(tmp_path):
     folder = tmp_path / ".a.partial"
