@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 import xxhash
 
@@ -26,7 +27,9 @@ from tmkt_data.files import (
     is_refused,
     lock,
     locked_folder,
+    open_hdf5,
     read_bytes,
+    sync_folder,
     write_bytes,
 )
 
@@ -384,3 +387,54 @@ def test_a_folder_below_a_file_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TmktError, match=r"file/set: .*Not a directory"), locked_folder(tmp_path / "file/set", ".lock"):
         pass
+
+
+def test_a_folder_in_the_place_of_the_temporary_file_is_left_alone(tmp_path):
+    (tmp_path / ".a.tmp").mkdir()
+    write_bytes(tmp_path / "a", b"whole")
+    assert (tmp_path / "a").read_bytes() == b"whole"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.tmp", "a"]
+
+
+def test_a_temporary_file_that_another_writer_began_just_now_is_left_to_it(tmp_path, monkeypatch):
+    real, temporary = fcntl.flock, tmp_path / ".a.tmp"
+
+    def flock(handle: int, operation: int) -> None:
+        # Between opening and locking: another writer renames what was opened, and a third one begins.
+        monkeypatch.setattr(fcntl, "flock", real)
+        temporary.replace(tmp_path / "a")
+        temporary.write_bytes(b"of a third writer")
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    write_bytes(tmp_path / "a", b"ours")
+    assert (tmp_path / "a").read_bytes() == b"ours"
+    assert temporary.read_bytes() == b"of a third writer"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("refused", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_syncs_no_folders_is_not_a_broken_disk(tmp_path, monkeypatch, refused):
+    def fsync(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    number = refused
+    sync_folder(tmp_path)
+    number = errno.EIO
+    with pytest.raises(OSError, match="Input/output error"):
+        sync_folder(tmp_path)
+
+
+def test_a_locked_hdf5_file_is_read_and_another_error_is_raised(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = [1, 2]
+    with (tmp_path / "a.h5").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="lock"):
+            h5py.File(tmp_path / "a.h5", "r")
+        with open_hdf5(h5py.File, tmp_path / "a.h5") as file:
+            assert file["x"][:].tolist() == [1, 2]
+    (tmp_path / "b.h5").write_bytes(b"no HDF5")
+    with pytest.raises(OSError, match="signature"):
+        open_hdf5(h5py.File, tmp_path / "b.h5")
