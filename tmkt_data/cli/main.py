@@ -11,6 +11,7 @@ import click
 from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, print_rows, progress_bar, say
 from tmkt_data.cli.encoders import print_encoders, print_motion
 from tmkt_data.cli.events import convert, events
+from tmkt_data.cli.export import export
 from tmkt_data.cli.prepare import duplicate_rows, prepare, print_event_counts, print_skipped
 from tmkt_data.cli.simulate import simulate
 from tmkt_data.cli.sources import doctor, download
@@ -39,6 +40,7 @@ main.add_command(download)
 main.add_command(doctor)
 main.add_command(convert)
 main.add_command(simulate)
+main.add_command(export)
 
 
 @main.command()

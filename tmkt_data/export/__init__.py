@@ -1,0 +1,1 @@
+"""Export a cache to formats that other loaders stream: WebDataset shards, Parquet."""
