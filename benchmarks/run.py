@@ -28,7 +28,7 @@ FULL: dict[str, list[str]] = {
     "growth": ["--counts", "1000", "10000", "100000"],
 }
 QUICK: dict[str, list[str]] = {
-    "peers": ["--recordings", "20", "--repeats", "1"],
+    "peers": ["--recordings", "8", "--repeats", "1"],
     "image_side": ["--photographs", "12", "--repeats", "1"],
     "encoders": ["--images", "4", "--repeats", "1"],
     "loaders": ["--per-class", "2", "--repeats", "1"],

@@ -19,5 +19,5 @@ if pid:
 def assert_both_read(path, num_events):
     """Both processes read all events, and end in time."""
     command = [sys.executable, "-c", _SCRIPT, path.name]
-    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stdout) == (0, f"{num_events}\n{num_events}\n"), done.stderr

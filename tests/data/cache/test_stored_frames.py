@@ -179,7 +179,7 @@ def test_who_opens_the_frames_after_another_file_took_the_name_is_told_so(stored
 
 @pytest.mark.parametrize(("dtype", "choices"), [("uint8", {}), ("float32", {"representation": "voxel"})])
 def test_no_bit_of_the_description_of_an_array_changes_its_values_unnoticed(nmnist_root, tmp_path, dtype, choices):
-    path = build("nmnist", nmnist_root, tmp_path / "a.h5", **choices)
+    path = build("nmnist", nmnist_root, tmp_path / "a.h5", size=8, time_bins=2, **choices)
     cache, rows = Cache(path), np.array([7, 2])
     assert cache.arrays["events/frames"].dtype == dtype
     expected = cache.event_frames(rows)

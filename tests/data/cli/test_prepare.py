@@ -220,7 +220,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     while process.poll() is None and len(list(building.glob("*.npz"))) < 2:
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130, errors
     assert "stopped; finished work is kept" in errors
     assert "Traceback" not in errors

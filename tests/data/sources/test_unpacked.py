@@ -78,7 +78,7 @@ def start(*arguments, caches):
 
 def run(*arguments, caches):
     with start(*arguments, caches=caches) as process:
-        said, _ = process.communicate(timeout=100)
+        said, _ = process.communicate(timeout=240)
     return process.returncode, said
 
 
@@ -149,7 +149,7 @@ class TestUse:
             for number in range(3)
         ]
         for process in running:
-            said, _ = process.communicate(timeout=100)
+            said, _ = process.communicate(timeout=240)
             ends.append(process.returncode)
             if process.returncode:
                 assert said.count("\n") <= 2, said

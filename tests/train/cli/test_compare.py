@@ -17,7 +17,7 @@ from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
 
-from ..cli.test_main import PROGRAM, call, call_program
+from ..cli.test_main import PATIENCE_S, PROGRAM, call, call_program
 from ..conftest import make_recipe
 from ..training.test_run import StopAfter, assert_same_run
 
@@ -101,7 +101,7 @@ def test_bad_input_is_told_and_writes_nothing(here, arguments, code, text):
 
 
 def wait_for(path, process):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not path.is_file():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -116,7 +116,7 @@ def test_stopped_processes_save_where_they_stand(here):
         wait_for(folder / "last.pt", process)
     # As Ctrl-C on a terminal: to every process of its group.
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert err.endswith("stopped; run the same command again to resume\n")
     assert "2 runs: 0 finished, 0 to resume, 2 to start" in out
@@ -130,7 +130,7 @@ def test_stopped_processes_save_where_they_stand(here):
 
 def wait_until_free(folder):
     """Wait until nobody trains in a folder."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             with RunFolder(folder).lock():
@@ -148,7 +148,7 @@ def test_children_stop_with_their_parent_and_lose_nothing(here, number):
     for folder in folders:
         wait_for(folder / "last.pt", process)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     for folder in folders:
         wait_until_free(folder)
@@ -170,7 +170,7 @@ def test_a_terminal_that_is_closed_stops_the_training_in_order(here):
     )  # fmt: skip
     os.close(end)
     folder = here / "out/runs/tiny/share-1.0/seed-3"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not (folder / "last.pt").is_file():
         assert time.monotonic() < deadline
         if select.select([terminal], [], [], 0.01)[0]:
@@ -178,7 +178,7 @@ def test_a_terminal_that_is_closed_stops_the_training_in_order(here):
     os.close(terminal)
     # As a shell does beside the system.
     process.send_signal(signal.SIGHUP)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=PATIENCE_S) == 130
     wait_until_free(folder)
     position = load_checkpoint(folder / "last.pt")["position"]
     assert len(RunFolder(folder).read_metrics()[0]) == position["epoch"]
@@ -190,7 +190,7 @@ def test_nohup_stays_in_force(here):
     process = call_program(code, here, "compare", "tiny", "--seeds", "1", "--out", "out", start_new_session=True)
     wait_for(here / "out/runs/tiny/share-1.0/seed-3/recipe.toml", process)
     process.send_signal(signal.SIGHUP)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out
 
 

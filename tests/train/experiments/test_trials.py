@@ -205,7 +205,7 @@ def test_run_that_was_deleted_is_trained_again(grid, recipe, tiny_cache, tmp_pat
 
 def test_two_processes_share_the_trials(recipe, tiny_cache, tmp_path):
     words = ("sweep", recipe, "--over", "mix.schedule=constant,linear,cubic", "--grid", "--cache", tiny_cache)
-    words = (*map(str, words), "--set", "train.epochs=20", "--out", "out")
+    words = (*map(str, words), "--set", "train.epochs=8", "--out", "out")
     processes = [call_program(PROGRAM, tmp_path, *words) for _ in range(2)]
     for process in processes:
         out, err = process.communicate(timeout=240)
