@@ -1,3 +1,5 @@
+"""What a cache holds after a build, and which sources are refused or left out."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -5,154 +7,27 @@ import errno
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import trees
 from conftest import build
 
-from tmkt_data.cache import build_folder
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.datasets.registry import default_spec, open_catalogue
 from tmkt_data.errors import CacheError, CatalogueError, EventError
 from tmkt_data.events.events import validate_events
 from tmkt_data.events.formats.atis import write_atis
 from tmkt_data.files import opened
-from tmkt_data.prepare import plan as prepare_plan
 from tmkt_data.prepare import recordings
 from tmkt_data.prepare.blocks import UnreadableSourcesError
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import find_prepared, plan_prepare
 
+from .plans import plan_of
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_plan, "BLOCK_BYTES", 1 << 21)
-
-
-@pytest.fixture(scope="module")
-def large_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trees.write_nmnist(tmp_path_factory.mktemp("large"), per_digit=60, test_per_digit=4, digits=10, seed=1)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(large_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("nmnist", large_root, tmp_path_factory.mktemp("whole") / "large.h5", size=48)
-
-
-def plan_of(root: Path, out: Path, **choices: object):
-    return plan_prepare(open_catalogue("nmnist", root), dataclasses.replace(default_spec("nmnist"), **choices), out)
-
-
-def test_workers_do_not_change_a_byte(large_root, uninterrupted, tmp_path):
-    parallel = build("nmnist", large_root, tmp_path / "parallel.h5", workers=4, size=48)
-    assert parallel.read_bytes() == uninterrupted.read_bytes()
-
-
-def test_stopped_after_any_step_and_run_again_ends_with_the_same_bytes(large_root, uninterrupted, tmp_path):
-    out = tmp_path / "resumed.h5"
-    plan = plan_of(large_root, out, size=48)
-    resumed = []
-    for stop_after in (0, 1, 3, 6, 9, 12):
-        steps = prepare_cache(plan, workers=1)
-        for _ in range(stop_after):
-            step = next(steps, None)
-            resumed.append(step.resumed if step else 0)
-        steps.close()
-    assert not out.exists() or stop_after >= 12
-    for _ in prepare_cache(plan):
-        pass
-    assert max(resumed) > 0
-    assert out.read_bytes() == uninterrupted.read_bytes()
-    assert [path.name for path in tmp_path.iterdir()] == ["resumed.h5"]
-
-
-def test_killed_at_random_points_and_run_again_ends_with_the_same_bytes(large_root, uninterrupted, tmp_path):
-    out = tmp_path / "killed.h5"
-    code = (
-        "import sys; from tmkt_data.prepare import plan; from tmkt_data.cli.main import main;"
-        "plan.BLOCK_BYTES = 1 << 21; main(sys.argv[1:])"
-    )
-    command = [sys.executable, "-c", code, "prepare", "nmnist", "--root", str(large_root), "--size", "48",
-               "--workers", "1", "--out", str(out)]  # fmt: skip
-    rng = random.Random(5)
-    building = tmp_path / "killed.h5.building"
-    killed = 0
-    for blocks in (0, 1, 3, 6, 9, 12):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and len(list(building.glob("*.npz"))) < blocks:
-            time.sleep(0.001)
-        time.sleep(rng.random() * 0.01)
-        killed += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not out.exists() or out.read_bytes() == uninterrupted.read_bytes()
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    assert killed >= 3
-    assert out.read_bytes() == uninterrupted.read_bytes()
-    assert [path.name for path in tmp_path.iterdir()] == ["killed.h5"]
-
-
-def test_a_damaged_block_is_built_again(large_root, uninterrupted, tmp_path):
-    out = tmp_path / "mended.h5"
-    plan = plan_of(large_root, out, size=48)
-    steps = prepare_cache(plan)
-    for _ in range(8):
-        next(steps)
-    steps.close()
-    blocks = sorted((tmp_path / "mended.h5.building").glob("*.npz"))
-    assert len(blocks) >= 3
-    data = bytearray(blocks[0].read_bytes())
-    data[len(data) // 2] ^= 1
-    blocks[0].write_bytes(data)
-    blocks[1].write_bytes(blocks[1].read_bytes()[:1000])
-    for _ in prepare_cache(plan):
-        pass
-    assert out.read_bytes() == uninterrupted.read_bytes()
-
-
-def test_frames_that_were_lost_are_built_again(large_root, uninterrupted, tmp_path):
-    out = tmp_path / "mended.h5"
-    plan = plan_of(large_root, out, size=48)
-    steps = prepare_cache(plan)
-    for _ in range(8):
-        next(steps)
-    steps.close()
-    frames = tmp_path / "mended.h5.building" / "frames.h5"
-    data = bytearray(frames.read_bytes())
-    at = data.index(Cache(uninterrupted).event_frames([3]).astype("u1").tobytes())
-    data[at + 5000] ^= 1
-    frames.write_bytes(data)
-    steps = list(prepare_cache(plan))
-    assert 0 < max(step.resumed for step in steps if step.stage == "recordings") < 640
-    assert out.read_bytes() == uninterrupted.read_bytes()
-
-
-@pytest.mark.parametrize("damage", [False, True])
-def test_stopped_while_the_tables_are_written_keeps_the_frames(
-    large_root, uninterrupted, tmp_path, monkeypatch, damage
-):
-    out = tmp_path / "tabled.h5"
-    plan = plan_of(large_root, out, size=48)
-
-    def stop(path, *_):
-        if damage:
-            with path.open("r+b") as file:
-                file.write(bytes(2000))
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as stopping:
-        stopping.setattr(build_folder, "write_tables" if damage else "seal", stop)
-        with pytest.raises(KeyboardInterrupt):
-            list(prepare_cache(plan))
-    assert {step.stage for step in prepare_cache(plan)} == {"writing"}
-    assert out.read_bytes() == uninterrupted.read_bytes()
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 def test_left_out_files_shorten_the_cache_to_what_a_smaller_tree_gives(large_root, tmp_path):
@@ -171,17 +46,6 @@ def test_left_out_files_shorten_the_cache_to_what_a_smaller_tree_gives(large_roo
     rows = np.arange(638)
     np.testing.assert_array_equal(short.event_frames(rows), smaller.event_frames(rows))
     np.testing.assert_array_equal(short.image_frames(rows), smaller.image_frames(rows))
-
-
-def test_blocks_of_other_choices_are_not_used(large_root, uninterrupted, tmp_path):
-    out = tmp_path / "other.h5"
-    steps = prepare_cache(plan_of(large_root, out, size=48, resize="area"))
-    for _ in range(4):
-        next(steps)
-    steps.close()
-    for _ in prepare_cache(plan_of(large_root, out, size=48)):
-        pass
-    assert out.read_bytes() == uninterrupted.read_bytes()
 
 
 def test_two_builders_at_once_are_kept_apart(nmnist_root, tmp_path):
@@ -335,21 +199,6 @@ def test_a_source_that_changes_while_it_is_prepared_is_read_again(nmnist_root, t
     assert find_prepared(plan) is not None
 
 
-def test_mended_files_are_read_and_the_other_blocks_kept(large_root, tmp_path):
-    root = tmp_path / "tree"
-    shutil.copytree(large_root, root)
-    broken = root / "N-MNIST/Train/0/00001.bin"
-    whole = broken.read_bytes()
-    broken.write_bytes(b"123")
-    with pytest.raises(UnreadableSourcesError):
-        for _ in prepare_cache(plan_of(root, tmp_path / "cache.h5")):
-            pass
-    broken.write_bytes(whole)
-    resumed = [step.resumed for step in prepare_cache(plan_of(root, tmp_path / "cache.h5"))]
-    assert max(resumed) >= 512
-    assert not (tmp_path / "cache.h5.building").exists()
-
-
 def test_left_out_files_are_named_in_the_cache_and_their_twins_kept(nmnist_root, tmp_path):
     root = tmp_path / "tree"
     shutil.copytree(nmnist_root, root)
@@ -403,61 +252,6 @@ def test_a_damaged_cache_names_the_way_out(nmnist_root, tmp_path):
     plan.path.write_bytes(plan.path.read_bytes()[:-1])
     with pytest.raises(CacheError, match=r"the file is truncated.*--force replaces it"):
         find_prepared(plan)
-
-
-def test_blocks_count_toward_the_space_that_is_needed(nmnist_root, tmp_path, monkeypatch):
-    plan = plan_of(nmnist_root, tmp_path / "cache.h5")
-    steps = prepare_cache(plan)
-    while next(steps).stage != "writing":
-        pass
-    steps.close()
-    room = shutil.disk_usage(tmp_path)._replace(free=int(0.5 * plan.num_bytes))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
-    for _ in prepare_cache(plan):
-        pass
-    assert plan.path.exists()
-
-
-def test_a_fresh_start_drops_finished_blocks(nmnist_root, tmp_path):
-    plan = plan_of(nmnist_root, tmp_path / "cache.h5")
-    steps = prepare_cache(plan)
-    next(steps)
-    steps.close()
-    assert all(step.resumed == 0 for step in prepare_cache(plan, fresh=True))
-
-
-def test_a_full_disk_is_one_line_and_nothing_is_lost(large_root, uninterrupted, tmp_path):
-    out = tmp_path / "full.h5"
-    code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])));"
-        "from tmkt_data.cli.main import main; main(sys.argv[2:])"
-    )
-    arguments = ["prepare", "nmnist", "--root", str(large_root), "--size", "48", "--workers", "1", "--out", str(out)]
-    for limit in (1_000_000, 8_000_000):
-        failed = subprocess.run(
-            [sys.executable, "-c", code, str(limit), *arguments], capture_output=True, text=True, check=False
-        )
-        assert failed.returncode == 1
-        assert "Traceback" not in failed.stderr
-        assert failed.stderr.count("error: ") == 1
-        assert "cannot be written" in failed.stderr
-        assert "free some space" in failed.stderr
-        assert not out.exists()
-    for _ in prepare_cache(plan_of(large_root, out, size=48)):
-        pass
-    assert out.read_bytes() == uninterrupted.read_bytes()
-
-
-def test_too_little_space_is_said_before_anything_is_written(nmnist_root, tmp_path):
-    plan = plan_of(nmnist_root, tmp_path / "huge.h5", size=1024, time_bins=1000)
-    huge = dataclasses.replace(plan, catalogue=dataclasses.replace(plan.catalogue))
-    assert huge.num_bytes > 10**11
-    if shutil.disk_usage(tmp_path).free > 2 * huge.num_bytes:
-        pytest.skip("more than 200 GB free here")
-    with pytest.raises(CacheError, match=r"MB free, needed \d+ MB"):
-        next(prepare_cache(huge))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_side_is_refused(nmnist_root, tmp_path):

@@ -19,7 +19,7 @@ from tmkt_train.training.folder import RunFolder
 
 from ..cli.test_main import PATIENCE_S, PROGRAM, call, call_program
 from ..conftest import make_recipe
-from ..training.test_run import StopAfter, assert_same_run
+from ..training.runs import StopAfter, assert_same_run
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.run import start_run
 
 from ..conftest import make_recipe
-from ..training.test_run import assert_same_run
+from ..training.runs import assert_same_run
 
 PATIENCE_S = 240
 """How long a process may take on a busy machine, where its imports alone take a minute."""

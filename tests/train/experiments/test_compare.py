@@ -18,7 +18,7 @@ from tmkt_train.training.folder import RunFolder
 
 from ..conftest import make_recipe
 from ..report.pages import Page
-from ..training.test_run import StopAfter, assert_same_run
+from ..training.runs import StopAfter, assert_same_run
 
 SHORT = ["train.epochs=2"]
 

@@ -13,7 +13,7 @@ from tmkt_train.experiments.sweep_report import write_sweep
 from tmkt_train.training.result import evaluate_both
 
 from ..report.pages import Page
-from ..training.test_run import alter_recording, rows_of
+from ..training.runs import alter_recording, rows_of
 from .conftest import plan, run
 
 

@@ -20,7 +20,7 @@ from tmkt_train.training.folder import RunFolder
 
 from ..cli.test_main import PROGRAM, call_program
 from ..report.pages import Page
-from ..training.test_run import StopAfter, assert_same_run
+from ..training.runs import StopAfter, assert_same_run
 from .conftest import plan, run, trials_of
 from .test_sweep import read_csv
 

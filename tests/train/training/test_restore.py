@@ -18,7 +18,7 @@ from tmkt_train.training.restore import repair_metrics
 from tmkt_train.training.run import resume_run, start_run
 
 from ..conftest import make_recipe
-from .test_run import StopAfter, assert_same_run, train
+from .runs import StopAfter, assert_same_run, train
 
 NUM_EPOCHS = 4
 GENERATIONS = ("last.pt", "last.previous.pt", "best.pt", "best.previous.pt")

@@ -13,7 +13,7 @@ from tmkt_train.training.run import resume_run, start_run
 from tmkt_train.training.saving import to_host
 
 from ..conftest import make_recipe
-from .test_run import StopAfter, assert_same_state, train, without_times
+from .runs import StopAfter, assert_same_state, train, without_times
 
 NEVER = 1e9
 

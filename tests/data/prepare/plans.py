@@ -1,0 +1,13 @@
+"""Plans of made trees."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from tmkt_data.datasets.registry import default_spec, open_catalogue
+from tmkt_data.prepare.plan import plan_prepare
+
+
+def plan_of(root: Path, out: Path, **choices: object):
+    return plan_prepare(open_catalogue("nmnist", root), dataclasses.replace(default_spec("nmnist"), **choices), out)
