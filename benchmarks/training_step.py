@@ -121,7 +121,7 @@ def start_contender(name: str, given: argparse.Namespace, batch: int, kind: str,
 def compare_losses(given: argparse.Namespace) -> dict[str, float]:
     """Return the loss of each contender in float64, which must agree."""
     batch = min(given.batch, 2)
-    losses = {name: run_contender(name, batch, given.size, torch.float64, 1)["losses"][0] for name in CONTENDERS}
+    losses = {name: start_contender(name, given, batch, "float64", 1)["losses"][0] for name in CONTENDERS}
     for name, loss in losses.items():
         assert abs(loss - losses["reference"]) < TOLERANCE, f"{name}: loss {loss}, reference {losses['reference']}"
     return losses
