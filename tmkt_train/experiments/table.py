@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 from tmkt_train.experiments.plan import Comparison, PlannedRun
 from tmkt_train.report.statistics import Spread, spread
 
+_FEWEST_VALUES = 3
+
 
 class Difference(NamedTuple):
     """Paired difference of two recipes, by the seeds that both have, in ascending order.
 
-    `mean` is None without a common seed; `interval`, the 95 % t interval of it, with fewer than two.
+    `mean` is None without a common seed; `interval`, the 95 % t interval of it, with fewer than three.
     """
 
     by_seed: dict[int, float]
@@ -25,9 +27,10 @@ class Difference(NamedTuple):
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Return the t interval of the mean of independent, normally distributed values; None for fewer than two.
+    """Return the t interval of the mean of independent, normally distributed values; None for fewer than three.
 
-    Its ends are mean ± t((1 + level) / 2, n - 1) * sd / sqrt(n).
+    Its ends are mean ± t((1 + level) / 2, n - 1) * sd / sqrt(n). For two values, t is 12.7: it would span all
+    accuracies there are.
 
     Example:
         >>> [round(end, 3) for end in t_interval([1.0, 2.0, 3.0])]
@@ -36,7 +39,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     Source: Student 1908, Biometrika 6, 1-25.
     """
     num, mean, _ = spread(values)
-    if mean is None or num < 2:
+    if mean is None or num < _FEWEST_VALUES:
         return None
     from scipy import stats
 
@@ -49,7 +52,7 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
 
     Example:
         >>> paired_difference({1: 0.5, 2: 0.75, 3: 1.0}, {1: 0.25, 2: 0.25})
-        Difference(by_seed={1: 0.25, 2: 0.5}, mean=0.375, interval=(-1.2132..., 1.9632...))
+        Difference(by_seed={1: 0.25, 2: 0.5}, mean=0.375, interval=None)
     """
     by_seed = {seed: value - baseline[seed] for seed, value in sorted(values.items()) if seed in baseline}
     differences = list(by_seed.values())

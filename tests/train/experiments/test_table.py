@@ -12,7 +12,7 @@ from tmkt_train.report.statistics import spread
 @pytest.mark.parametrize(
     ("degrees", "expected"),
     # The usual table of Student's t, two-sided 95 %.
-    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042), (120, 1.980)],
+    [(2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042), (120, 1.980)],
 )
 def test_half_width_is_the_quantile_of_the_table_times_the_standard_error(degrees, expected):
     values = [float(k) for k in range(degrees + 1)]
@@ -75,3 +75,9 @@ def test_labels_are_short_and_different():
     assert short_labels(["one"], ["tmkt"]) == ["tmkt"]
     assert short_labels(["a", "b_c"], ["kt", "kt"]) == ["a", "b_c"]
     assert short_labels(["a_b", "a_b_c", "a_b_d"], ["kt", "kt", "tmkt"]) == ["a_b", "c", "d"]
+
+
+def test_two_values_have_no_interval():
+    # Student's t of one degree of freedom is 12.7: the interval would span more than all accuracies.
+    assert t_interval([0.5, 0.7]) is None
+    assert paired_difference({1: 0.5, 2: 0.7}, {1: 0.4, 2: 0.5}).interval is None
