@@ -78,7 +78,7 @@ def test_a_loop_of_ones_own_trains_with_the_whole_objective_in_under_60_lines(ca
     assert set(re.findall(r"from (tmkt_train[.a-z]*)", code)) == {
         "tmkt_train.method.auxiliary", "tmkt_train.method.losses", "tmkt_train.method.mixing",
     }  # fmt: skip
-    (line,) = run("own_network.py", str(cache), "6", without="spikingjelly").splitlines()
+    (line,) = run("own_network.py", str(cache), "6").splitlines()
     right, of = map(int, re.findall(r"\d+", line))
     assert of == len(PairedFrames(cache, "test", pairing="none"))
     assert right / of > 0.3, "ten classes: chance is 0.1"

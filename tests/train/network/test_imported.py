@@ -309,6 +309,16 @@ def test_a_stopped_run_resumes_exactly_and_tells_changed_code(nets, tiny_cache, 
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+def test_runs_of_a_comparison_find_it_in_their_own_processes(nets, tiny_cache):
+    for number, name in enumerate(("Net", "NoTap")):
+        tables = {"learning_rate": 0.01, "warmup_epochs": 0}
+        recipe = make_recipe(name=f"own{number}", model={"backbone": f"nets:{name}"}, train__epochs=1, optim=tables)
+        (nets / f"own{number}.toml").write_text(recipe_text(recipe), encoding="utf-8")
+    code, out, err = call("compare", "own0.toml", "own1.toml", "--cache", tiny_cache, "--seeds", "1", "--jobs", "2")
+    assert (code, err) == (0, ""), (out, err)
+    assert "own1" in out
+
+
 def test_a_run_whose_network_is_gone_or_another_one_is_told_so(nets, tiny_cache):
     recipe = make_recipe(
         model={"backbone": "nets:Net"}, train__epochs=1, optim={"learning_rate": 0.01, "warmup_epochs": 0}

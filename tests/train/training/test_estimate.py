@@ -5,7 +5,9 @@ import time
 import pytest
 import torch
 
+from tmkt_train.cli.text import estimate_lines
 from tmkt_train.errors import RunError
+from tmkt_train.training import estimate as estimate_module
 from tmkt_train.training.environment import available_bytes
 from tmkt_train.training.estimate import estimate_training
 from tmkt_train.training.run import start_run
@@ -44,6 +46,15 @@ def test_a_batch_that_does_not_fit_is_not_tried(tiny_cache):
     assert 0 < estimate.fitting_batch < 10**6
     assert estimate.memory_bytes > estimate.available_bytes > 0
     assert (estimate.step_s, estimate.total_s) == (0, 0)
+
+
+def test_a_slow_cpu_measures_two_samples_and_says_so(tiny_cache, monkeypatch):
+    monkeypatch.setattr(estimate_module, "_SECONDS", 0.0)
+    recipe = make_recipe()
+    estimate = estimate_training(recipe, tiny_cache)
+    assert (estimate.measured_batch, estimate.step_s > 0) == (2, True)
+    (time_line,) = (line for line in estimate_lines(recipe, estimate) if line.startswith("time: "))
+    assert ", measured with 2 samples, and an evaluation after each epoch" in time_line
 
 
 def test_what_would_stop_a_training_stops_its_estimate(tiny_cache):
