@@ -96,26 +96,13 @@ def comparison_lines(groups: Sequence[GroupRow]) -> Iterator[str]:
         name = group.recipe if len(group.recipe) <= _NAME else f"…{group.recipe[1 - _NAME :]}"
         accuracy, last = _mean(group.spread, "*" if group.optimistic else ""), _mean(group.last_spread)
         cells = f"{name:<{_NAME}} {100 * group.share:>5.3g}% {group.spread.num:>2} {accuracy:>12}"
-        yield f"  {cells} {last if group.spread.num else '':>11}  {_difference(group)}"
+        yield f"  {cells} {last if group.spread.num else '':>11}  {group.difference_text}"
 
 
 def _mean(spread: Spread, star: str = "") -> str:
     if spread.mean is None:
         return "failed" if not spread.num else "-"
     return f"{100 * spread.mean:.1f}{star}" + ("" if spread.sd is None else f" ± {100 * spread.sd:.1f}")
-
-
-def _difference(group: GroupRow) -> str:
-    difference = group.difference
-    if difference is None:
-        return "baseline"
-    if difference.mean is None:
-        return "no common seed"
-    mean = f"{100 * difference.mean:+.1f}"
-    if difference.interval is None:
-        return mean
-    low, high = (100 * end for end in difference.interval)
-    return f"{mean} [{low:+.1f}, {high:+.1f}]"
 
 
 def percent(share: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tmkt_train.experiments.paper_tables import latex_table, markdown_table
 from tmkt_train.experiments.plan import WORDS, Comparison
 from tmkt_train.experiments.table import GroupRow, RunRow, groups_csv, runs_csv, share_text
 from tmkt_train.recipe.recipe import flat_items, toml_value
@@ -24,7 +25,7 @@ _SHOWN_ELSEWHERE = (*WORDS, "seed", "data.event_share")
 def write_comparison(
     comparison: Comparison, rows: Sequence[RunRow], groups: Sequence[GroupRow], notes: Sequence[str] = ()
 ) -> list[Path]:
-    """Write `table.csv`, `summary.csv`, `figure.png`, `figure.pdf` and `report.html` of a comparison into its folder.
+    """Write tables (`table.csv`, `summary` as csv, md and tex), figure (png, pdf) and `report.html` of a comparison.
 
     The groups of the baseline come first. Returns the written files.
 
@@ -48,6 +49,8 @@ def write_comparison(
     contents = {
         "table.csv": runs_csv(rows, comparison.out).encode(),
         "summary.csv": groups_csv(groups, seeds).encode(),
+        "summary.md": markdown_table(groups).encode(),
+        "summary.tex": latex_table(groups).encode(),
         "figure.png": png,
         "figure.pdf": pdf,
         "report.html": page.html.encode(),

@@ -98,6 +98,19 @@ class GroupRow:
     difference: Difference | None
     optimistic: bool
 
+    @property
+    def difference_text(self) -> str:
+        """The difference to the baseline in percentage points, with its interval where there is one."""
+        if self.difference is None:
+            return "baseline"
+        if self.difference.mean is None:
+            return "no common seed"
+        mean = f"{100 * self.difference.mean:+.1f}"
+        if self.difference.interval is None:
+            return mean
+        low, high = (100 * end for end in self.difference.interval)
+        return f"{mean} [{low:+.1f}, {high:+.1f}]"
+
 
 def run_rows(comparison: Comparison, problems: Mapping[Path, str]) -> list[RunRow]:
     """Read the results of a trained comparison, ordered by recipe, share and seed; `problems` say why runs failed.
