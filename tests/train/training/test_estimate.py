@@ -67,3 +67,14 @@ def test_what_would_stop_a_training_stops_its_estimate(tiny_cache):
 def test_free_memory_of_this_machine_is_known_on_linux():
     free = available_bytes(torch.device("cpu"))
     assert free == 0 or 1e8 < free < 1e14
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "adam"])
+def test_a_gpu_is_measured_at_the_batch_of_the_recipe_with_every_optimizer(tiny_cache, optimizer):
+    recipe = make_recipe(train__device="cuda", optim={"learning_rate": 1e-3, "warmup_epochs": 1, "name": optimizer})
+    estimate = estimate_training(recipe, tiny_cache)
+    assert estimate.measured_batch == recipe.train.batch_size
+    assert 0 < estimate.step_s < 1
+    assert 0 < estimate.memory_bytes < estimate.available_bytes
