@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import random
 import re
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from altered_caches import write_altered
 from conftest import build
 
 from tmkt_data.cache.format import LEADING_BYTES, LeadingBlock, decode_leading_block, encode_leading_block
@@ -99,6 +101,68 @@ def test_counts_beyond_a_byte_are_exact(tmp_path, nmnist_root):
     with h5py.File(tmp_path / "many.h5") as file:
         assert file["events/frames"][row].max() == 255
         assert file["events/overflow_start"][-1] == len(file["events/overflow_cell"]) == 2
+
+
+def test_counts_beyond_a_byte_stay_in_their_recording(tmp_path, nmnist_root):
+    root = tmp_path / "tree"
+    shutil.copytree(nmnist_root, root)
+    paths = sorted((root / "N-MNIST/Train/0").glob("*.bin"))[:3]
+    for x, path in enumerate(paths):
+        count = 600 + 200 * x
+        events = validate_events(np.arange(count), np.full(count, x), np.full(count, 4), np.ones(count, bool))
+        write_atis(path, events)
+    cache = Cache(build("nmnist", root, tmp_path / "many.h5", time_bins=2))
+    rows = [cache.event_ids.index(f"0/train-{path.stem}") for path in paths]
+    assert np.diff(rows).tolist() == [1, 1]
+    for frames, count in zip(cache.event_frames(rows), (600, 800, 1000), strict=True):
+        assert sorted(frames[frames > 0].tolist()) == [count / 2] * 2
+
+
+def test_tables_that_were_changed_in_place_are_found_on_opening(nmnist_cache, tmp_path):
+    copy = shutil.copy(nmnist_cache, tmp_path / "copy.h5")
+    with h5py.File(copy, "r+") as file:
+        file["events/t_last_us"][7] += 1
+    with pytest.raises(
+        CacheError, match=r"^copy\.h5: the tables were changed after they were written; prepare it again$"
+    ):
+        Cache(copy)
+
+
+def test_a_twin_that_is_no_row_is_found_on_opening(nmnist_cache, tmp_path):
+    path = write_altered(
+        nmnist_cache, tmp_path / "a.h5", lambda content: content.tables["events/twin"].__setitem__(3, 60)
+    )
+    with pytest.raises(CacheError, match=r"^a\.h5: .*twin"):
+        Cache(path)
+
+
+def test_a_pickled_cache_is_the_same_file_or_an_error(nmnist_root, nmnist_cache, tmp_path):
+    path = shutil.copy(nmnist_cache, tmp_path / "a.h5")
+    cache = Cache(path)
+    pickled = pickle.dumps(cache)
+    again = pickle.loads(pickled)
+    assert (again.info, again.event_ids, again.image_ids) == (cache.info, cache.event_ids, cache.image_ids)
+    np.testing.assert_array_equal(again.event_frames([5, 0]), cache.event_frames([5, 0]))
+    other = build("nmnist", nmnist_root, tmp_path / "b.h5", time_bins=2)
+    other.replace(path)
+    with pytest.raises(CacheError, match=r"a\.h5: was replaced by another cache after it was opened; open it again$"):
+        pickle.loads(pickled)
+
+
+def test_images_have_ids_and_spikes_only_where_they_were_baked(nmnist_root, nmnist_cache, tmp_path):
+    cache = Cache(nmnist_cache)
+    with h5py.File(nmnist_cache) as file:
+        assert list(cache.image_ids) == [name.decode() for name in file["images/id"][:]]
+    with cache.checked_once():
+        np.testing.assert_array_equal(cache.image_frames([3]), cache.image_frames([3, 4])[:1])
+    assert cache.has_spikes is False
+    with pytest.raises(
+        CacheError, match=r": no spike frames; prepare it with `tmkt-data prepare --bake`, or draw them$"
+    ):
+        cache.image_spikes([0])
+    baked = Cache(build("nmnist", nmnist_root, tmp_path / "baked.h5", time_bins=2, bake="poisson"))
+    assert baked.has_spikes is True
+    assert set(np.unique(baked.image_spikes([0, 1]))) == {0, 1}
 
 
 @pytest.mark.parametrize("place", ["leading", "structure", "tables", "event frames", "image frames", "end"])
