@@ -140,11 +140,14 @@ def wait_until_free(folder):
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
-def test_children_stop_with_their_parent_and_lose_nothing(here, number):
-    words = ["compare", "tiny_event_only", "tiny", "--seeds", "1", "--jobs", "2", "--out", "out"]
+@pytest.mark.parametrize(
+    ("number", "names"),
+    [(signal.SIGKILL, ["tiny_event_only", "tiny"]), (signal.SIGHUP, ["tiny"]), (signal.SIGTERM, ["tiny"])],
+)
+def test_children_stop_with_their_parent_and_lose_nothing(here, number, names):
+    words = ["compare", *names, "--seeds", "1", "--jobs", "2", "--out", "out"]
     process = call_program(PROGRAM, here, *words, "--set", "train.epochs=2000", start_new_session=True)
-    folders = [here / "out/runs" / name / "share-1.0/seed-3" for name in ("tiny_event_only", "tiny")]
+    folders = [here / "out/runs" / name / "share-1.0/seed-3" for name in names]
     for folder in folders:
         wait_for(folder / "last.pt", process)
     process.send_signal(number)

@@ -114,7 +114,7 @@ def test_finer_grid_trains_the_new_values_alone(grid, recipe, tiny_cache, tmp_pa
 
 def test_interrupted_search_ends_as_an_undisturbed_one(recipe, tiny_cache, tmp_path):
     over = ("mix.ratio=0.1:0.9", "mix.schedule=constant,linear")
-    whole = plan(recipe, tiny_cache, tmp_path / "whole", *over, num_trials=4)
+    whole = plan(recipe, tiny_cache, tmp_path / "whole", *over, num_trials=3)
     expected = run(whole)
     cut = plan(recipe, tiny_cache, tmp_path / "cut", *over, num_trials=2)
     for asks in (4, 15):
@@ -122,9 +122,9 @@ def test_interrupted_search_ends_as_an_undisturbed_one(recipe, tiny_cache, tmp_p
             list(run_sweep(cut, StopAfter(asks)))
     assert run(cut) == expected[:2]
     # More trials go on where fewer ended.
-    assert run(plan(recipe, tiny_cache, tmp_path / "cut", *over, num_trials=4)) == expected
+    assert run(plan(recipe, tiny_cache, tmp_path / "cut", *over, num_trials=3)) == expected
     folders = sorted(path.parent for path in (tmp_path / "whole").glob("runs/**/result.json"))
-    assert len(folders) == 4
+    assert len(folders) == 3
     for folder in folders:
         assert_same_run(tmp_path / "cut" / folder.relative_to(tmp_path / "whole"), folder)
 
