@@ -133,7 +133,17 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
         case ["python" | "python3", "-m", "venv" | "pip" | "pytest", *_]:
             pass
         case _:
-            assert words[0] in ("git", "cd", "export", "pip", "head", "ruff", "pre-commit", "optuna-dashboard"), place
+            assert words[0] in (
+                "git",
+                "cd",
+                "export",
+                "pip",
+                "head",
+                "ruff",
+                "coverage",
+                "pre-commit",
+                "optuna-dashboard",
+            ), place
 
 
 def check_values(name: str, params: dict[str, Any]) -> None:
