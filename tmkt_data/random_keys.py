@@ -8,6 +8,7 @@ Source: the finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), chained o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from enum import IntEnum
 
 import numpy as np
@@ -56,6 +57,10 @@ def mix64(value: ArrayLike) -> NDArray[np.uint64]:
         z = (z ^ (z >> np.uint64(30))) * _FIRST
         z = (z ^ (z >> np.uint64(27))) * _SECOND
         return np.asarray(z ^ (z >> np.uint64(31)), dtype=np.uint64)
+
+
+BELL_SCALE = 3.0**0.5
+"""Brings the draws of `bell` to standard deviation 1."""
 
 
 def sample_uid(sample_id: str) -> int:
@@ -111,6 +116,22 @@ def uniform(
     """
     key = draw_key(seed, epoch, uid, occurrence, purpose, k)
     return np.asarray((key >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
+
+
+def bell(draw: Callable[[int], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return sums of four uniform draws about 0: a bell without a logarithm, whose last bits would differ by machine.
+
+    Args:
+        draw: Returns uniform draws for k = 0 to 3.
+
+    Returns:
+        Values of standard deviation 1 / `BELL_SCALE`, between -2 and 2, with the shape of a draw.
+
+    Example:
+        >>> round(float((BELL_SCALE * bell(lambda k: uniform(1, 0, np.arange(1000), 0, Purpose.MIX, k))).std()), 1)
+        1.0
+    """
+    return np.asarray(draw(0) + draw(1) + draw(2) + draw(3) - 2.0)
 
 
 def shuffled(uids: NDArray[np.uint64], seed: int, epoch: int, occurrence: int = 0) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import SpecError
-from tmkt_data.random_keys import Purpose, uniform
+from tmkt_data.random_keys import BELL_SCALE, Purpose, bell, uniform
 from tmkt_data.simulate.saccade import SaccadePath
 
 MAX_DURATION_US = 1 << 23
@@ -113,9 +113,8 @@ class Path:
     def _random_knots(self, key: int) -> NDArray[np.float64]:
         count = -(-self.duration_us // _KNOT_US) + 1
         index = np.arange(count)[:, None]
-        # Sum of four uniform draws: mean 0, deviation 1, bounded by 3.47.
-        draws = sum(uniform(key, 0, 0, 0, Purpose.SACCADE, 8 * index + 2 * k + np.arange(2)) for k in range(4))
-        steps = (np.asarray(draws) - 2.0) * 3.0**0.5
+        axes = np.arange(2)
+        steps = bell(lambda k: uniform(key, 0, 0, 0, Purpose.SACCADE, 8 * index + 2 * k + axes)) * BELL_SCALE
         if self.kind == "jitter":
             return np.asarray(steps * (7.0 * self.scale / 4 / 2.0**0.5))
         steps[0] = 0.0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import SpecError
 from tmkt_data.events.events import SensorSize
-from tmkt_data.random_keys import Purpose, uniform
+from tmkt_data.random_keys import BELL_SCALE, Purpose, bell, uniform
 
 _ON, _OFF, _HOT = 0, 4, 8
 """Indices of the draws of a pixel of a sensor: four for each threshold, one for being hot."""
@@ -116,9 +116,8 @@ def draw_sensor(model: PixelModel, size: SensorSize, seed: int) -> Sensor:
     shape = size.height, size.width
 
     def threshold(mean: float, first: int) -> NDArray[np.float32]:
-        # Sum of four uniform draws: mean 0, deviation 1, bounded by 3.47, without a logarithm.
-        draws = sum(uniform(seed, 0, pixels, 0, Purpose.SIMULATE, first + k) for k in range(4))
-        drawn = mean * np.maximum(1.0 + model.threshold_spread * (draws - 2.0) * 3.0**0.5, 0.1)
+        draws = bell(lambda k: uniform(seed, 0, pixels, 0, Purpose.SIMULATE, first + k))
+        drawn = mean * np.maximum(1.0 + model.threshold_spread * draws * BELL_SCALE, 0.1)
         return np.asarray(drawn.reshape(shape), np.float32)
 
     on, off = threshold(model.threshold_on, _ON), threshold(model.threshold_off, _OFF)

@@ -12,7 +12,7 @@ from tmkt_data.errors import ImageError, SpecError
 from tmkt_data.events.events import Events, SensorSize
 from tmkt_data.events.formats.atis import ATIS_SIZE, MAX_TIME_US
 from tmkt_data.kernels.event_columns import empty_columns, first_events
-from tmkt_data.random_keys import Purpose, draw_key, uniform
+from tmkt_data.random_keys import BELL_SCALE, Purpose, bell, draw_key, uniform
 from tmkt_data.simulate.brightness import log_brightness
 from tmkt_data.simulate.saccade import SaccadePath
 
@@ -188,13 +188,9 @@ def _draw_pixels(
     """Return the ON threshold, OFF threshold, initial reference and key per pixel, (height * width,) each."""
     pixels = np.arange(size.width * size.height, dtype=np.uint64)
 
-    def bell(first: int) -> NDArray[np.float64]:
-        # Sum of four uniform draws: mean 0, deviation 1, bounded by 3.47, without a logarithm.
-        draws = uniform(key, 0, pixels[:, None], 0, Purpose.SIMULATE, np.arange(first, first + 4))
-        return np.asarray((draws[:, 0] + draws[:, 1] + draws[:, 2] + draws[:, 3] - 2.0) * 3.0**0.5)
-
     def threshold(mean: float, first: int) -> NDArray[np.float64]:
-        return mean * np.maximum(1.0 + settings.threshold_spread * bell(first), 0.1)
+        draws = bell(lambda k: uniform(key, 0, pixels, 0, Purpose.SIMULATE, first + k))
+        return mean * np.maximum(1.0 + settings.threshold_spread * (draws * BELL_SCALE), 0.1)
 
     start = uniform(key, 0, pixels, 0, Purpose.SIMULATE, _START) - 0.5
     keys = draw_key(key, 0, pixels, 0, Purpose.SIMULATE, _KEY)

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tmkt_data.cache.reader import Cache
+from tmkt_data.events.read import load_events
+
 from .conftest import one_line, run
 
 
@@ -98,3 +101,70 @@ def test_like_fits_the_camera_to_recordings_and_says_how_close_it_came(images, t
     assert settings["threshold_on"] == pytest.approx(0.3, rel=0.2)
     assert settings["path"]["scale"] == pytest.approx(0.8, abs=0.11)
     assert "no recordings with their images" in one_line(run("simulate", images, tmp_path / "new", "--like", images))
+
+
+def test_recordings_of_any_format_hold_the_same_events(images, tmp_path):
+    found = {}
+    for kind in ("bin", "npz", "aedat4"):
+        out = tmp_path / kind
+        made = run("simulate", images, out, "--sensor", "80x60", "--format", kind)
+        assert made.exit_code == 0, made.output
+        found[kind] = load_events(out / "events" / "cat" / f"03.{kind}")
+    for kind in ("npz", "aedat4"):
+        assert found[kind].sensor_size == (80, 60)
+        for name in "txyp":
+            np.testing.assert_array_equal(getattr(found[kind], name), getattr(found["bin"], name), f"{kind} {name}")
+    prepared = run("prepare", "folder", "--root", tmp_path / "aedat4", "--out", tmp_path / "c.h5")
+    assert prepared.exit_code == 0, prepared.output
+    assert "24 recordings, 24 images, 24 twins, 2 classes" in prepared.stdout
+    assert run("prepare", "folder", "--root", tmp_path / "npz", "--out", tmp_path / "d.h5").exit_code == 0
+    frames = [Cache(tmp_path / name).event_frames(np.arange(24)) for name in ("c.h5", "d.h5")]
+    np.testing.assert_array_equal(*frames)
+
+
+def test_a_larger_sensor_is_held_by_aedat4(images, tmp_path):
+    made = run("simulate", images, tmp_path / "out", "--sensor", "346x260", "--format", "aedat4")
+    assert made.exit_code == 0, made.output
+    events = load_events(tmp_path / "out" / "events" / "dog" / "00.aedat4")
+    assert events.sensor_size == (346, 260)
+    assert int(events.x.max()) > 256
+
+
+def test_images_of_all_sizes_and_kinds_are_recorded_and_prepared(tmp_path):
+    folder, out = tmp_path / "in" / "cat", tmp_path / "out"
+    folder.mkdir(parents=True)
+    ramp = np.tile(np.linspace(0, 255, 10_000).astype(np.uint8), (40, 1))
+    Image.fromarray(ramp).save(folder / "long.png")
+    Image.fromarray(ramp.T.copy()).save(folder / "tall.jpg")
+    Image.fromarray(np.full((1, 1), 90, np.uint8)).save(folder / "dot.png")
+    Image.fromarray(np.full((30, 40), 90, np.uint8)).save(folder / "flat.png")
+    colors = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(colors).convert("CMYK").save(folder / "print.jpg")
+    Image.fromarray(colors).convert("P").save(folder / "palette.png")
+    Image.fromarray(np.dstack([colors, colors[:, :, 0]])).save(folder / "alpha.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(colors).save(folder / "turned.jpg", exif=exif)
+    (tmp_path / "in" / "dog").mkdir()
+    for number in range(3):
+        Image.fromarray(colors[:, ::-1] // (1 + number)).save(tmp_path / "in" / "dog" / f"{number}.png")
+    made = run("simulate", tmp_path / "in", out, "--sensor", "80x60", "--path", "jitter", "--set", "path.scale=0.1")
+    assert made.exit_code == 0, made.output
+    assert "2 images without contrast, such as cat/dot" in made.stdout
+    prepared = run("prepare", "folder", "--root", out, "--out", tmp_path / "c.h5")
+    assert prepared.exit_code == 0, prepared.output
+    cache = Cache(tmp_path / "c.h5")
+    frames = dict(zip(cache.image_ids, cache.image_frames(np.arange(len(cache.image_ids))), strict=True))
+    assert len(frames) == 11
+    # 10 000 x 40 pixels on 80 x 60 are less than one row of cells.
+    assert (np.diff(frames["cat/long"][0].astype(int)) >= -1).all()
+    assert frames["cat/long"][0, -1] > frames["cat/long"][0, 0] + 20
+    assert not frames["cat/long"][2:].any()
+    assert frames["cat/tall"][-1, 0] > frames["cat/tall"][0, 0] + 20
+
+
+def test_more_than_eight_bits_a_channel_are_named(images, tmp_path):
+    Image.fromarray(np.full((30, 40), 40_000, np.uint16)).save(images / "cat" / "deep.png")
+    result = run("simulate", images, tmp_path / "out", "--sensor", "40x30")
+    assert "cannot record 1 image; fix them" in one_line(result)
+    assert "cat/deep.png: " in result.stderr
