@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import subprocess
 import pytest
 
 from tmkt_train.experiments.paper_tables import latex_table, markdown_table
-from tmkt_train.experiments.table import GroupRow, paired_difference
+from tmkt_train.experiments.table import GroupRow, groups_csv, paired_difference
 from tmkt_train.report.statistics import spread
 
 
@@ -38,6 +39,14 @@ def test_markdown():
     assert "scnn_event_only" in lines[-1]
     assert "Optimistic" in lines[-1]
     assert "Optimistic" not in markdown_table(GROUPS[:1])
+
+
+def test_csv_has_the_same_interval_as_shares():
+    line = next(
+        line for line in csv.DictReader(groups_csv(GROUPS, [1, 2, 3]).splitlines()) if line["recipe"] == "scnn_kt"
+    )
+    ends = [float(line["ci95_low"]), float(line["ci95_high"])]
+    assert ends == pytest.approx([0.11 - 0.02484, 0.11 + 0.02484], abs=1e-5)
 
 
 def test_latex_escapes_what_has_a_meaning():
