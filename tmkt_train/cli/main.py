@@ -17,6 +17,7 @@ from tmkt_train.cli.compare import compare
 from tmkt_train.cli.display import CACHE, RECIPE, RUN, RUN_CACHE, SET, RunDisplay, asked_to_stop, out_option
 from tmkt_train.cli.few_shot import few_shot
 from tmkt_train.cli.predict import predict
+from tmkt_train.cli.suggest import suggest
 from tmkt_train.cli.sweep import sweep
 from tmkt_train.cli.text import duration, percent
 from tmkt_train.errors import RecipeError, RunError, RunInterruptedError, command, require_train_packages
@@ -52,6 +53,7 @@ def main() -> None:
 main.add_command(compare)
 main.add_command(few_shot)
 main.add_command(predict)
+main.add_command(suggest)
 main.add_command(sweep)
 
 

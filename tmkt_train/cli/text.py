@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tmkt_data.cli.console import megabytes
+from tmkt_data.errors import counted
 
 if TYPE_CHECKING:
+    from tmkt_train.experiments.decision import Decision, Tried
+    from tmkt_train.experiments.suggest import Suggestion
     from tmkt_train.experiments.table import GroupRow
     from tmkt_train.recipe.recipe import Recipe
     from tmkt_train.report.statistics import Spread
@@ -103,6 +106,37 @@ def _mean(spread: Spread, star: str = "") -> str:
     if spread.mean is None:
         return "failed" if not spread.num else "-"
     return f"{100 * spread.mean:.1f}{star}" + ("" if spread.sd is None else f" ± {100 * spread.sd:.1f}")
+
+
+def suggestion_head(planned: Suggestion) -> Iterator[str]:
+    """Yield what a suggestion will try, before any training."""
+    train = planned.recipe.train
+    seeds = ", ".join(map(str, planned.seeds))
+    epochs, steps = counted(train.epochs, "epoch"), counted(int(train.steps_per_epoch), "step")
+    yield f"{planned.num_runs} runs of {epochs} of {steps}, seeds {seeds}"
+    yield f"  recordings     {planned.num_train} of training, {planned.num_val} of validation"
+    for stage in planned.stages:
+        values = ", ".join(str(value).lower() for value in stage.others)
+        yield f"  {stage.title:<14} {str(stage.own).lower()} (the recipe's) or {values}"
+    if planned.correlations:
+        known = ", ".join(f"{encoder} {own:.2f}" for encoder, own in planned.correlations.items())
+        yield f"  correlation    {known}"
+
+
+def decision_lines(decisions: Sequence[Decision]) -> Iterator[str]:
+    """Yield the table of a suggestion, in percent and percentage points; a star marks the chosen values."""
+    yield f"    {'setting':<15} {'value':<12} {'n':>2} {'last epoch':>11} {'selected':>11}  difference, 95 %"
+    for decision in decisions:
+        for one in decision.tried:
+            name = decision.stage.title if one is decision.tried[0] else ""
+            star = "*" if one.value == decision.chosen.value else " "
+            last, best = _mean(one.last_spread), _mean(one.selected_spread)
+            yield f"  {star} {name:<15} {one.words:<12} {one.last_spread.num:>2} {last:>11} {best:>11}  {_remark(one)}"
+        yield f"    {decision.stage.title}: {decision.chosen.words}: {decision.reason}"
+
+
+def _remark(one: Tried) -> str:
+    return "the recipe's" if one.difference is None else one.difference.text
 
 
 def percent(share: float) -> str:

@@ -22,21 +22,18 @@ _WITHOUT_TEST = "train.final_split=val"
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """A planned sweep of a recipe: of its file `source` with the overrides `settings`.
+class Search:
+    """Trials of a recipe: of its file `source` with the overrides `settings`, each trained with the same seeds.
 
-    The last setting keeps the runs from reading a test recording. The grid of an integer range may have fewer than
-    `num_trials`. Without `cache`, each trial finds the one that matches.
+    The last setting keeps the runs from reading a test recording. Without `cache`, each trial finds the one that
+    matches.
     """
 
     out: Path
     source: RecipePath
     settings: tuple[str, ...]
     recipe: Recipe
-    dimensions: tuple[Dimension, ...]
-    num_trials: int
     num_seeds: int
-    is_grid: bool
     cache: Path | None
 
     @property
@@ -48,6 +45,15 @@ class Sweep:
     def shown_settings(self) -> tuple[str, ...]:
         """The settings of the user."""
         return self.settings[:-1]
+
+
+@dataclass(frozen=True)
+class Sweep(Search):
+    """A planned sweep; the grid of an integer range may have fewer than `num_trials`."""
+
+    dimensions: tuple[Dimension, ...]
+    num_trials: int
+    is_grid: bool
 
     @property
     def grid(self) -> list[Value]:
@@ -100,16 +106,7 @@ def plan_sweep(
     """
     options = options or RunOptions()
     source = find_recipe(name)
-    recipe = load_recipe(source, options.settings)
-    options.slots.require_fit(recipe)
-    if not recipe.has_validation:
-        raise RunError(
-            f"{recipe.name}: {recipe.data.protocol} has no validation split, and a sweep never selects on test; add "
-            "--set data.protocol=twin-disjoint"
-        )
-    # Trials are evaluated on validation only.
-    settings = (*options.settings, _WITHOUT_TEST)
-    recipe = load_recipe(source, settings)
+    settings, recipe = without_test(source, options, "a sweep")
     dimensions = parse_dimensions(over, source, settings)
     if is_grid and len(dimensions) > 1:
         raise RunError(f"--grid: found {len(dimensions)} keys, expected one --over; omit --grid to search them")
@@ -119,10 +116,30 @@ def plan_sweep(
         raise RunError("sweep: found no optuna; install it with: pip install 'tmkt[sweep]'")
     keys = "-".join(dimension.key for dimension in dimensions)
     out = options.out or Path("runs") / f"sweep-{recipe.name}-{keys}"
-    sweep = Sweep(out, source, settings, recipe, dimensions, num_trials, num_seeds, is_grid, options.cache)
+    sweep = Sweep(out, source, settings, recipe, num_seeds, options.cache, dimensions, num_trials, is_grid)
     _require_same_validation(sweep)
     require_writable(out)
     return sweep
+
+
+def without_test(source: RecipePath, options: RunOptions, what: str) -> tuple[tuple[str, ...], Recipe]:
+    """Return the settings of trials that read no test recording, and the recipe that they give.
+
+    `what` names the search in messages.
+
+    Raises:
+        RecipeError: The recipe or a setting is invalid.
+        RunError: The protocol has no validation split, or the recipe does not fit the slots.
+    """
+    recipe = load_recipe(source, options.settings)
+    options.slots.require_fit(recipe)
+    if not recipe.has_validation:
+        raise RunError(
+            f"{recipe.name}: {recipe.data.protocol} has no validation split, and {what} never selects on test; add "
+            "--set data.protocol=twin-disjoint"
+        )
+    settings = (*options.settings, _WITHOUT_TEST)
+    return settings, load_recipe(source, settings)
 
 
 def _require_same_validation(sweep: Sweep) -> None:
@@ -144,7 +161,7 @@ def _validation(info: CacheInfo, recipe: Recipe) -> frozenset[str]:
     return frozenset(PairedFrames(info.path, "val", pairing="none", protocol=recipe.data.protocol).ids)
 
 
-def plan_trial(sweep: Sweep, number: int, values: Mapping[str, Value]) -> list[PlannedRun]:
+def plan_trial(search: Search, number: int, values: Mapping[str, Value]) -> list[PlannedRun]:
     """Plan the runs of a trial, one per seed; `number` counts from 0.
 
     Raises:
@@ -153,19 +170,19 @@ def plan_trial(sweep: Sweep, number: int, values: Mapping[str, Value]) -> list[P
     """
     varied = [setting_of(key, value) for key, value in values.items()]
     runs = []
-    for seed in sweep.seeds:
-        settings = [*sweep.settings, *varied, f"seed={seed}"]
-        cache = choose_cache(load_recipe(sweep.source, settings), sweep.cache)
-        label = f"trial {number + 1} ({', '.join(varied)}) seed {seed}"
-        runs.append(plan_run(label, sweep.source, settings, cache, trial_folder(sweep, values) / f"seed-{seed}"))
+    for seed in search.seeds:
+        settings = [*search.settings, *varied, f"seed={seed}"]
+        cache = choose_cache(load_recipe(search.source, settings), search.cache)
+        label = f"trial {number + 1} ({', '.join(varied) or 'the recipe'}) seed {seed}"
+        runs.append(plan_run(label, search.source, settings, cache, trial_folder(search, values) / f"seed-{seed}"))
     return runs
 
 
-def trial_folder(sweep: Sweep, values: Mapping[str, Value]) -> Path:
+def trial_folder(search: Search, values: Mapping[str, Value]) -> Path:
     """Return the folder of the runs of some values."""
     # Named by the values, not by a number: another grid, or more trials, find the runs that exist.
     names = [re.sub(r"[^A-Za-z0-9_.+=-]", "_", setting_of(key, value)) for key, value in values.items()]
-    return sweep.out.joinpath("runs", *names)
+    return search.out.joinpath("runs", *names)
 
 
 def trial_accuracies(runs: Sequence[PlannedRun]) -> dict[int, float]:

@@ -25,6 +25,17 @@ class Difference(NamedTuple):
     mean: float | None
     interval: tuple[float, float] | None
 
+    @property
+    def text(self) -> str:
+        """Mean and interval in percentage points, as far as they exist."""
+        if self.mean is None:
+            return "no common seed"
+        mean = f"{100 * self.mean:+.1f}"
+        if self.interval is None:
+            return mean
+        low, high = (100 * end for end in self.interval)
+        return f"{mean} [{low:+.1f}, {high:+.1f}]"
+
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
     """Return the t interval of the mean of independent, normally distributed values; None for fewer than three.
@@ -101,15 +112,7 @@ class GroupRow:
     @property
     def difference_text(self) -> str:
         """The difference to the baseline in percentage points, with its interval where there is one."""
-        if self.difference is None:
-            return "baseline"
-        if self.difference.mean is None:
-            return "no common seed"
-        mean = f"{100 * self.difference.mean:+.1f}"
-        if self.difference.interval is None:
-            return mean
-        low, high = (100 * end for end in self.difference.interval)
-        return f"{mean} [{low:+.1f}, {high:+.1f}]"
+        return "baseline" if self.difference is None else self.difference.text
 
 
 def run_rows(comparison: Comparison, problems: Mapping[Path, str]) -> list[RunRow]:

@@ -143,14 +143,14 @@ def build_network(recipe: Recipe, frames: PairedFrames | FrameFacts) -> Network:
 
 
 def _build_mixer(recipe: Recipe, frames: PairedFrames) -> Mixer:
-    start = _start_ratio(recipe, frames) if recipe.mixes_time_steps else None
+    start = start_ratio(recipe, frames) if recipe.mixes_time_steps else None
     num_epochs = recipe.train.epochs
     # KT slides in the epochs, counted from 0, above half of their number.
     slide_from = (num_epochs // 2 + 1) / num_epochs if recipe.slide == "late-step" else 0.5
     return Mixer(frames.num_time_bins, recipe.mix, start, recipe.slide, slide_from)
 
 
-def _start_ratio(recipe: Recipe, frames: PairedFrames) -> float:
+def start_ratio(recipe: Recipe, frames: PairedFrames) -> float:
     """Return the mix ratio at the start; with `by-count`, each recording and each image counts the same."""
     if recipe.mix.ratio != "by-count":
         return recipe.mix.ratio
