@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,10 @@ def real_data() -> Path:
     if not (folder / "nmnist").is_dir():
         pytest.skip(f"no real recordings in {folder}; set TMKT_REAL_DATA to the folder that holds nmnist/")
     return folder
+
+
+def pytest_configure() -> None:
+    """Give processes that tests start the signals of a terminal, also where nohup or a script's `&` ignores some."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
