@@ -9,8 +9,10 @@ BIN := $(VENV)/bin
 TEST_PROCESSES ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
+# Modules are compiled when they are first imported: most of torch never is.
+INSTALL = $(BIN)/python -m pip install --no-compile --editable
 
-.PHONY: help demo test check faults install lint docs bench clean
+.PHONY: help demo test tests check faults install lint style types docs bench clean
 
 help:
 	@echo "make demo   install, prepare the embedded dataset, train a spiking network on it, show the report"
@@ -31,7 +33,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	@echo "installing tmkt and what it needs into $(VENV) (torch is large: minutes on a slow line)"
-	@$(BIN)/python -m pip install --editable '.[train]'
+	@$(INSTALL) '.[train]'
 	@touch $@
 
 $(VENV)/bin/python:
@@ -39,20 +41,28 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
 
 $(VENV)/installed-test: $(VENV)/installed
-	@$(BIN)/python -m pip install --editable '.[test]'
+	@$(INSTALL) '.[test]'
 	@touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed
-	@$(BIN)/python -m pip install --editable '.[docs]'
+	@$(INSTALL) '.[docs]'
 	@touch $@
 
-lint: $(VENV)/installed-test
+lint: style types
+
+style: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+types: $(VENV)/installed-test
+	$(BIN)/mypy
+
+# Types are checked beside the first tests, so that no core waits for them.
+test: style
+	@$(MAKE) --no-print-directory -j 2 types tests
+
+tests: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 check: lint
@@ -68,7 +78,7 @@ faults: $(VENV)/installed-test
 	$(BIN)/python tests/tools/fuzz_campaign.py --json fuzz.json $(FUZZ)
 
 $(VENV)/installed-bench: $(VENV)/installed
-	@$(BIN)/python -m pip install --editable '.[bench]'
+	@$(INSTALL) '.[bench]'
 	@touch $@
 
 bench: $(VENV)/installed-bench
