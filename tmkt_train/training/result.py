@@ -24,7 +24,7 @@ from tmkt_train.training.environment import cache_of, choose_device, choose_prec
 from tmkt_train.training.folder import Arrays, RunFolder
 from tmkt_train.training.loop import TOP, Evaluation, evaluate
 from tmkt_train.training.restore import load_best
-from tmkt_train.training.setup import TrainingSetup, build_network, setup_warnings
+from tmkt_train.training.setup import FrameFacts, TrainingSetup, build_network, setup_warnings
 from tmkt_train.training.state import TrainingState
 
 
@@ -52,6 +52,45 @@ class FinishedRun(NamedTuple):
     device: torch.device
 
 
+class FinishedFolder(NamedTuple):
+    """What the folder of a finished run says."""
+
+    folder: RunFolder
+    recipe: Recipe
+    result: dict[str, Any]
+    environment: dict[str, Any]
+
+
+def read_finished(path: Path) -> FinishedFolder:
+    """Read what a finished run says of itself.
+
+    Raises:
+        RunError: The run is not finished, damaged, or its recipe was changed after it was started.
+    """
+    folder = RunFolder(path)
+    recipe = folder.read_recipe()
+    if not folder.is_finished:
+        again = command("tmkt-train", "resume", path)
+        raise RunError(f"{path}: not finished, expected a result; resume it with: {again}")
+    result, environment = folder.read_result(), folder.read_environment()
+    require_same_recipe(folder, environment)
+    return FinishedFolder(folder, recipe, result, environment)
+
+
+def load_selected(run: FinishedFolder, frames: PairedFrames | FrameFacts, device: torch.device) -> Network:
+    """Build the network of a finished run with its selected weights, in evaluation mode.
+
+    Raises:
+        RunError: The weights are missing, damaged, or those of another network.
+    """
+    model = build_network(run.recipe, frames).to(device)
+    if device.type == "cuda":
+        # A CPU evaluates in float32 what a GPU trained in half precision.
+        model.compute_dtype = compute_dtype(choose_precision(run.recipe, device))
+    load_best(run.folder, model, device, run.result["best_epoch"])
+    return model.eval()
+
+
 @contextmanager
 def open_finished(path: Path, *, cache: Path | None = None) -> Iterator[FinishedRun]:
     """Open a finished run; while it is open, torch has the numerical settings of its training.
@@ -61,28 +100,16 @@ def open_finished(path: Path, *, cache: Path | None = None) -> Iterator[Finished
     Raises:
         RunError: The run is not finished, or the cache is not the one it was trained on.
     """
-    folder = RunFolder(path)
-    recipe = folder.read_recipe()
-    if not folder.is_finished:
-        again = command("tmkt-train", "resume", path)
-        raise RunError(f"{path}: not finished, expected a result; resume it with: {again}")
-    result, environment = folder.read_result(), folder.read_environment()
-    require_same_recipe(folder, environment)
-    device = choose_device(recipe)
-    with numerics(recipe, environment["num_threads"]):
-        frames = open_frames(recipe, cache or cache_of(environment), "test")
-        if frames.cache_digest != result["cache_digest"]:
+    run = read_finished(path)
+    device = choose_device(run.recipe)
+    with numerics(run.recipe, run.environment["num_threads"]):
+        frames = open_frames(run.recipe, cache or cache_of(run.environment), "test")
+        if frames.cache_digest != run.result["cache_digest"]:
             raise RunError(
-                f"{path}: cache digest {frames.cache_digest}, expected {result['cache_digest']} "
+                f"{path}: cache digest {frames.cache_digest}, expected {run.result['cache_digest']} "
                 "as in training; give that cache with --cache"
             )
-        model = build_network(recipe, frames).to(device)
-        if device.type == "cuda":
-            # A CPU evaluates in float32 what a GPU trained in half precision.
-            model.compute_dtype = compute_dtype(choose_precision(recipe, device))
-        load_best(folder, model, device, result["best_epoch"])
-        model.eval()
-        yield FinishedRun(recipe, result, frames, model, device)
+        yield FinishedRun(run.recipe, run.result, frames, load_selected(run, frames, device), device)
 
 
 def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, float | None]:

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from tmkt_data import PrepareSpec, recording_frames
 from tmkt_data.pairs.event_scale import scale_events
-from tmkt_train.errors import RunError, command
+from tmkt_train.errors import RunError
 from tmkt_train.network.network import Network
 from tmkt_train.recipe.recipe import Recipe
-from tmkt_train.training.environment import choose_device, choose_precision, compute_dtype, numerics
-from tmkt_train.training.folder import RunFolder
-from tmkt_train.training.restore import load_best
-from tmkt_train.training.setup import FrameFacts, build_network
+from tmkt_train.training.environment import choose_device, numerics
+from tmkt_train.training.result import load_selected, read_finished
+from tmkt_train.training.setup import FrameFacts
 
 
 class Prediction(NamedTuple):
@@ -94,23 +93,15 @@ def load_run(path: str | Path) -> TrainedRun:
         '5'
 
     Raises:
-        RunError: The run is not finished, or was written by an earlier version.
+        RunError: The run is not finished, damaged, or was written by an earlier version.
     """
-    folder = RunFolder(Path(path))
-    recipe = folder.read_recipe()
-    if not folder.is_finished:
-        again = command("tmkt-train", "resume", folder.path)
-        raise RunError(f"{path}: not finished, expected a result; resume it with: {again}")
-    result = folder.read_result()
+    run = read_finished(Path(path))
+    result = run.result
     missing = [name for name in ("class_names", "cache_spec", "cache_facts") if name not in result]
     if missing:
-        raise RunError(f"{folder.result}: no {missing[0]}, as in runs of an earlier version; train it again")
+        raise RunError(f"{run.folder.result}: no {missing[0]}, as in runs of an earlier version; train it again")
     spec, names = PrepareSpec.from_dict(result["cache_spec"]), tuple(result["class_names"])
-    device = choose_device(recipe)
-    shape = FrameFacts(spec.time_bins, spec.num_channels, (spec.size, spec.size), len(names))
-    network = build_network(recipe, shape).to(device)
-    if device.type == "cuda":
-        network.compute_dtype = compute_dtype(choose_precision(recipe, device))
-    load_best(folder, network, device, result["best_epoch"])
-    network.eval()
-    return TrainedRun(recipe, network, names, spec, result["cache_facts"], device)
+    device = choose_device(run.recipe)
+    facts = FrameFacts(spec.time_bins, spec.num_channels, (spec.size, spec.size), len(names))
+    network = load_selected(run, facts, device)
+    return TrainedRun(run.recipe, network, names, spec, result["cache_facts"], device)

@@ -89,3 +89,13 @@ def test_a_run_of_an_earlier_version_says_so(run, tmp_path):
     (tmp_path / "old" / "result.json").write_text(json.dumps(values))
     with pytest.raises(RunError, match="no cache_facts, as in runs of an earlier version; train it again"):
         load_run(tmp_path / "old")
+
+
+def test_a_recipe_that_was_changed_after_the_start_is_refused(run, tmp_path):
+    shutil.copytree(run, tmp_path / "changed")
+    recipe = tmp_path / "changed" / "recipe.toml"
+    text = recipe.read_text()
+    assert '"log1p"' in text
+    recipe.write_text(text.replace('"log1p"', '"raw"'))
+    with pytest.raises(RunError, match="recipe"):
+        load_run(tmp_path / "changed")
