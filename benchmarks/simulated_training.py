@@ -1,6 +1,6 @@
 """Train on simulated and real recordings of N-MNIST, test on real ones, and print a table.
 
-    python benchmarks/simulated_training.py --real ../shared/data/nmnist --work /tmp/simulated
+    python benchmarks/simulated_training.py --real ../shared/data/nmnist --work simulated
 
 The camera is fitted to the real training recordings by `tmkt-data simulate --like`, which then records their images.
 Real recordings 1 to 400 of Train are for training, 401 to 600 and those of Test for the test. Events alone, the

@@ -56,8 +56,9 @@ def export_cache(
     total, done = sum(len(part.rows) for part in parts), 0
     for part in parts:
         shards = part.shards(shard_bytes)
-        named = parquet.file_name if export_format == "parquet" else webdataset.shard_name
-        names = tuple(named(part.side, part.split, number, len(shards)) for number in range(len(shards)))
+        # As `datasets` names files, and as loaders of WebDataset take them: events-train-{00000..00003}.tar.
+        end = f"-of-{len(shards):05}.parquet" if export_format == "parquet" else ".tar"
+        names = tuple(f"{part.side}-{part.split}-{number:05}{end}" for number in range(len(shards)))
         for name, rows in zip(names, shards, strict=True):
             found = samples(cache, part, rows)
             if export_format == "parquet":

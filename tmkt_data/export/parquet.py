@@ -30,11 +30,6 @@ def require_pyarrow() -> None:
         raise SpecError("export to Parquet needs pyarrow; pip install 'tmkt[parquet]'") from None
 
 
-def file_name(side: str, split: str, number: int, num_shards: int) -> str:
-    """Return the name of a file, as `datasets` writes it."""
-    return f"{side}-{split}-{number:05}-of-{num_shards:05}.parquet"
-
-
 def write_file(path: Path, samples: Iterable[Sample], part: Part, class_names: tuple[str, ...]) -> None:
     """Write samples as columns `id`, `label` and `frames` (recordings) or `intensity` (images).
 

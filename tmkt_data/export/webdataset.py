@@ -15,12 +15,6 @@ from tmkt_data.export.parts import Sample
 from tmkt_data.files import atomic_write
 
 
-def shard_name(side: str, split: str, number: int, num_shards: int) -> str:
-    """Return the name of a shard; loaders take `events-train-{00000..00003}.tar`."""
-    del num_shards
-    return f"{side}-{split}-{number:05}.tar"
-
-
 def write_shard(path: Path, samples: Iterable[Sample]) -> None:
     """Write samples as members `KEY.npy`, `KEY.cls` (the label) and `KEY.json` (id, label, class).
 

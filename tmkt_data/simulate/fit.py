@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import SpecError
 from tmkt_data.events.events import Events, SensorSize, Window
+from tmkt_data.events.filters import place_events
 from tmkt_data.random_keys import sample_uid
 from tmkt_data.simulate.camera import CameraSettings, SimulatedCamera
 from tmkt_data.simulate.closeness import Closeness, compare
@@ -206,10 +207,8 @@ def _cropped(events: Events, window: Window | None, size: SensorSize) -> Events:
     """Return the events that a recording keeps which is cropped to a window."""
     if window is None:
         return events
-    x, y = events.x.astype(np.int64) - window.x_first, events.y.astype(np.int64) - window.y_first
-    kept = (x >= 0) & (y >= 0) & (x < window.size.width) & (y < window.size.height)
-    columns, rows = x[kept].astype(np.uint16), y[kept].astype(np.uint16)
-    return Events(events.t[kept], columns, rows, events.p[kept], size, int(kept.sum()))
+    placed = place_events(events, window.size, (-window.x_first, -window.y_first))
+    return dataclasses.replace(placed, sensor_size=size)
 
 
 def _cropped_light(light: NDArray[np.uint8], window: Window | None, size: SensorSize) -> NDArray[np.uint8]:

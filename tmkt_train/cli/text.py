@@ -103,9 +103,7 @@ def comparison_lines(groups: Sequence[GroupRow]) -> Iterator[str]:
 
 
 def _mean(spread: Spread, star: str = "") -> str:
-    if spread.mean is None:
-        return "failed" if not spread.num else "-"
-    return f"{100 * spread.mean:.1f}{star}" + ("" if spread.sd is None else f" ± {100 * spread.sd:.1f}")
+    return spread.in_percent(star) or "failed"
 
 
 def suggestion_head(planned: Suggestion) -> Iterator[str]:

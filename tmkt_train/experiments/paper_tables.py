@@ -59,7 +59,7 @@ def _note(groups: Sequence[GroupRow]) -> str:
 
 def _cells(group: GroupRow) -> list[str]:
     star = "*" if group.optimistic else ""
-    accuracy, last = (_mean(found.mean, found.sd) for found in (group.spread, group.last_spread))
+    accuracy, last = (found.in_percent() or "none" for found in (group.spread, group.last_spread))
     return [
         group.recipe,
         share_text(group.share),
@@ -68,12 +68,6 @@ def _cells(group: GroupRow) -> list[str]:
         last,
         group.difference_text,
     ]
-
-
-def _mean(mean: float | None, deviation: float | None) -> str:
-    if mean is None:
-        return "none"
-    return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
 
 
 def _escaped(text: str) -> str:

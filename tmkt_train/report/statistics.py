@@ -39,6 +39,12 @@ class Spread(NamedTuple):
         """Mean ± standard deviation, as far as they exist."""
         return None if self.mean is None else f"{self.mean:.2f}" + ("" if self.sd is None else f" ± {self.sd:.2f}")
 
+    def in_percent(self, mark: str = "") -> str | None:
+        """Mean ± standard deviation of shares as percent, as far as they exist; `mark` follows the mean."""
+        if self.mean is None:
+            return None
+        return f"{100 * self.mean:.1f}{mark}" + ("" if self.sd is None else f" ± {100 * self.sd:.1f}")
+
 
 def spread(values: Sequence[float]) -> Spread:
     """Return number, mean and standard deviation.

@@ -19,7 +19,7 @@ from tmkt_data.errors import CacheError
 from tmkt_data.prepare.blocks import UnreadableSourcesError
 from tmkt_data.prepare.build import prepare_cache
 
-from .plans import plan_of
+from .plans import plan_of, stop_after
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -33,13 +33,13 @@ def test_stopped_after_any_step_and_run_again_ends_with_the_same_bytes(large_roo
     out = tmp_path / "resumed.h5"
     plan = plan_of(large_root, out, size=48)
     resumed = []
-    for stop_after in (0, 1, 3, 6, 9, 12):
+    for num_steps in (0, 1, 3, 6, 9, 12):
         steps = prepare_cache(plan, workers=1)
-        for _ in range(stop_after):
+        for _ in range(num_steps):
             step = next(steps, None)
             resumed.append(step.resumed if step else 0)
         steps.close()
-    assert not out.exists() or stop_after >= 12
+    assert not out.exists() or num_steps >= 12
     for _ in prepare_cache(plan):
         pass
     assert max(resumed) > 0
@@ -77,10 +77,7 @@ def test_killed_at_random_points_and_run_again_ends_with_the_same_bytes(large_ro
 def test_a_damaged_block_is_built_again(large_root, uninterrupted, tmp_path):
     out = tmp_path / "mended.h5"
     plan = plan_of(large_root, out, size=48)
-    steps = prepare_cache(plan)
-    for _ in range(8):
-        next(steps)
-    steps.close()
+    stop_after(plan, 8)
     blocks = sorted((tmp_path / "mended.h5.building").glob("*.npz"))
     assert len(blocks) >= 3
     data = bytearray(blocks[0].read_bytes())
@@ -95,10 +92,7 @@ def test_a_damaged_block_is_built_again(large_root, uninterrupted, tmp_path):
 def test_frames_that_were_lost_are_built_again(large_root, uninterrupted, tmp_path):
     out = tmp_path / "mended.h5"
     plan = plan_of(large_root, out, size=48)
-    steps = prepare_cache(plan)
-    for _ in range(8):
-        next(steps)
-    steps.close()
+    stop_after(plan, 8)
     frames = tmp_path / "mended.h5.building" / "frames.h5"
     data = bytearray(frames.read_bytes())
     at = data.index(Cache(uninterrupted).event_frames([3]).astype("u1").tobytes())
@@ -132,10 +126,7 @@ def test_stopped_while_the_tables_are_written_keeps_the_frames(
 
 def test_blocks_of_other_choices_are_not_used(large_root, uninterrupted, tmp_path):
     out = tmp_path / "other.h5"
-    steps = prepare_cache(plan_of(large_root, out, size=48, resize="area"))
-    for _ in range(4):
-        next(steps)
-    steps.close()
+    stop_after(plan_of(large_root, out, size=48, resize="area"), 4)
     for _ in prepare_cache(plan_of(large_root, out, size=48)):
         pass
     assert out.read_bytes() == uninterrupted.read_bytes()
@@ -171,9 +162,7 @@ def test_blocks_count_toward_the_space_that_is_needed(nmnist_root, tmp_path, mon
 
 def test_a_fresh_start_drops_finished_blocks(nmnist_root, tmp_path):
     plan = plan_of(nmnist_root, tmp_path / "cache.h5")
-    steps = prepare_cache(plan)
-    next(steps)
-    steps.close()
+    stop_after(plan, 1)
     assert all(step.resumed == 0 for step in prepare_cache(plan, fresh=True))
 
 
