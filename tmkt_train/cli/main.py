@@ -15,6 +15,7 @@ from tmkt_data.cli.console import STOPPED, GuardedGroup, fail, megabytes, print_
 from tmkt_data.errors import TmktError, printable
 from tmkt_train.cli.compare import compare
 from tmkt_train.cli.display import CACHE, RECIPE, RUN, RUN_CACHE, SET, RunDisplay, asked_to_stop, out_option
+from tmkt_train.cli.export import export
 from tmkt_train.cli.few_shot import few_shot
 from tmkt_train.cli.predict import predict
 from tmkt_train.cli.suggest import suggest
@@ -51,6 +52,7 @@ def main() -> None:
 
 
 main.add_command(compare)
+main.add_command(export)
 main.add_command(few_shot)
 main.add_command(predict)
 main.add_command(suggest)

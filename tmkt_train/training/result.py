@@ -83,11 +83,17 @@ def load_selected(run: FinishedFolder, frames: PairedFrames | FrameFacts, device
     Raises:
         RunError: The weights are missing, damaged, or those of another network.
     """
-    model = build_network(run.recipe, frames).to(device)
+    model = build_for_use(run.recipe, frames, device)
+    load_best(run.folder, model, device, run.result["best_epoch"])
+    return model
+
+
+def build_for_use(recipe: Recipe, frames: PairedFrames | FrameFacts, device: torch.device) -> Network:
+    """Build the network of a recipe to be used on a device, with fresh weights, in evaluation mode."""
+    model = build_network(recipe, frames).to(device)
     if device.type == "cuda":
         # A CPU evaluates in float32 what a GPU trained in half precision.
-        model.compute_dtype = compute_dtype(choose_precision(run.recipe, device))
-    load_best(run.folder, model, device, run.result["best_epoch"])
+        model.compute_dtype = compute_dtype(choose_precision(recipe, device))
     return model.eval()
 
 

@@ -16,8 +16,10 @@ from tmkt_data.pairs.event_scale import scale_events
 from tmkt_train.errors import RunError
 from tmkt_train.network.network import Network
 from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.training.checkpoint import load_weights
 from tmkt_train.training.environment import choose_device, numerics
-from tmkt_train.training.result import load_selected, read_finished
+from tmkt_train.training.exported import WEIGHTS, is_exported, read_exported
+from tmkt_train.training.result import FinishedFolder, build_for_use, load_selected, read_finished
 from tmkt_train.training.setup import FrameFacts
 
 
@@ -85,7 +87,9 @@ class TrainedRun:
 
 
 def load_run(path: str | Path) -> TrainedRun:
-    """Load a finished run from its folder, on the device of its recipe.
+    """Load a finished run from its folder, or from one that `tmkt-train export --safetensors` wrote.
+
+    It is loaded on the device of its recipe.
 
     Example:
         >>> run = load_run("runs/scnn_nmnist-42")  # doctest: +SKIP
@@ -94,14 +98,39 @@ def load_run(path: str | Path) -> TrainedRun:
 
     Raises:
         RunError: The run is not finished, damaged, or was written by an earlier version.
+        MissingPackageError: The weights are safetensors, and that package is not installed.
     """
-    run = read_finished(Path(path))
+    folder = Path(path)
+    if is_exported(folder):
+        return _load_exported(folder)
+    run = read_finished(folder)
+    names, spec, facts = facts_of(run)
+    device = choose_device(run.recipe)
+    network = load_selected(run, frame_facts(spec, len(names)), device)
+    return TrainedRun(run.recipe, network, names, spec, facts, device)
+
+
+def facts_of(run: FinishedFolder) -> tuple[tuple[str, ...], PrepareSpec, dict[str, Any]]:
+    """Return the class names of a run, how its cache was prepared, and the facts of that.
+
+    Raises:
+        RunError: The run was written by an earlier version, and has none.
+    """
     result = run.result
     missing = [name for name in ("class_names", "cache_spec", "cache_facts") if name not in result]
     if missing:
         raise RunError(f"{run.folder.result}: no {missing[0]}, as in runs of an earlier version; train it again")
-    spec, names = PrepareSpec.from_dict(result["cache_spec"]), tuple(result["class_names"])
-    device = choose_device(run.recipe)
-    facts = FrameFacts(spec.time_bins, spec.num_channels, (spec.size, spec.size), len(names))
-    network = load_selected(run, facts, device)
-    return TrainedRun(run.recipe, network, names, spec, result["cache_facts"], device)
+    return tuple(result["class_names"]), PrepareSpec.from_dict(result["cache_spec"]), result["cache_facts"]
+
+
+def frame_facts(spec: PrepareSpec, num_classes: int) -> FrameFacts:
+    """Return what a network is built for."""
+    return FrameFacts(spec.time_bins, spec.num_channels, (spec.size, spec.size), num_classes)
+
+
+def _load_exported(folder: Path) -> TrainedRun:
+    found = read_exported(folder)
+    device = choose_device(found.recipe)
+    network = build_for_use(found.recipe, frame_facts(found.spec, len(found.class_names)), device)
+    load_weights(network, found.state, folder / WEIGHTS)
+    return TrainedRun(found.recipe, network, found.class_names, found.spec, found.facts, device)

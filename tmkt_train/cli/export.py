@@ -1,0 +1,36 @@
+"""The command `tmkt-train export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tmkt_train.cli.display import RUN
+
+_HERE = ""
+"""Value of an option without one: a name in the run folder."""
+
+
+@click.command()
+@RUN
+@click.option(
+    "--safetensors",
+    is_flag=False,
+    flag_value=_HERE,
+    metavar="[DIR]",
+    help="Write weights and a model card to a new folder.  [default DIR: safetensors in the run]",
+)
+def export(run: Path, safetensors: str | None) -> None:
+    """Export a finished run for use elsewhere.
+
+    --safetensors writes its weights, its recipe and a model card. tmkt_train.load_run and tmkt-train predict take that
+    folder as they take a run.
+    """
+    if safetensors is None:
+        raise click.UsageError("found no format, expected --safetensors")
+    from tmkt_train.export.weights import export_weights
+
+    files = export_weights(run, Path(safetensors) if safetensors else run / "safetensors")
+    click.echo(f"weights: {files[0]}")
+    click.echo(f"model card: {files[-1]}; enter the license of the data before you publish it")
