@@ -192,6 +192,24 @@ def poisson_frames(intensities, num_time_bins, num_channels, key):
     return np.array(spikes, np.float32).reshape(num_time_bins, num_channels, *intensities.shape)
 
 
+def poisson_counts(rates, num_frames, key):
+    """The 16 bits of `poisson_frames` as a draw of each pixel: how many counts have a probability below it."""
+    counts = []
+    for frame in range(num_frames):
+        for pixel, rate in enumerate(rates):
+            block, rest = divmod(pixel, 128)
+            half, lane = divmod(rest, 16)
+            word = random_words(16 * block + lane, frame, key & MASK_32, key >> 32)[half // 2]
+            draw, count, share = word & 0xFFFF if half % 2 else word >> 16, 0, math.exp(-rate)
+            reached = share
+            while draw >= round(65536 * reached):
+                count += 1
+                share *= rate / count
+                reached += share
+            counts.append(count)
+    return np.array(counts, np.int16).reshape(num_frames, -1)
+
+
 def triangle_shares(extent, targets):
     """Share of each pixel in each target: height of a triangle over its middle, as fractions that add up to 1."""
     step = Fraction(extent) / targets

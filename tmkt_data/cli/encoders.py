@@ -33,7 +33,7 @@ def print_encoders(comparison: EncoderComparison) -> None:
                 found.encoder, (*correlations, best, *_activity(found.activity), format(found.profile_distance, ".0%"))
             )
         )
-    say("  gradient, saccade and microsaccade are a choice of this project (inferred)")
+    say("  gradient, gradient-poisson, saccade and microsaccade are a choice of this project (inferred)")
     for text in comparison.notes:
         say(f"  left out: {text}")
     for text in comparison.warnings:
@@ -52,7 +52,7 @@ def print_motion(frames: PairedFrames, as_json: bool) -> None:
 
 def _line(name: str, cells: tuple[str, ...]) -> str:
     widths = (max(8, len(title)) + 2 for title in _COLUMNS)
-    return f"  {name:<14}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return f"  {name:<16}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _activity(activity: Activity) -> tuple[str, str, str]:

@@ -175,6 +175,14 @@ def change_response(num_channels: int) -> NDArray[np.int16]:
 
 
 @cache
+def gradient_response() -> NDArray[np.int16]:
+    """Return each gradient itself, as `change_response(2)` does, as far as they reach: at most log(10) / sqrt(2)."""
+    from tmkt_data.kernels.contrast import CHANGES_PER_UNIT
+
+    return change_response(2)[: math.floor(-math.log(BLACK_LEVEL) / math.sqrt(2) * CHANGES_PER_UNIT) + 2]
+
+
+@cache
 def stored_response() -> NDArray[np.uint8]:
     """Return the byte that stands for each change in a cache, 255 sqrt(change / 8), as `unit_response(2)`.
 

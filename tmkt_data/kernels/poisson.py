@@ -17,7 +17,9 @@ _LOW = np.uint32(0xFFFF)
 _LOW_WORD = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
 _TWICE = np.uint32(1 << 17)
+_CERTAIN = np.uint32(1 << 16)
 _ONE, _ZERO = np.float32(1), np.float32(0)
+_REACHED, _MISSED = np.uint32(1), np.uint32(0)
 
 
 @kernel
@@ -110,3 +112,94 @@ def poisson_spikes(
                     if q < num_pixels:
                         spikes[q] = _ONE if word & _LOW < limits[q] else _ZERO
                     q += lanes
+
+
+@kernel
+def _random_halves(first: np.uint32, words: tuple[np.uint32, np.uint32, np.uint32], halves: NDArray[np.uint32]) -> None:
+    """Write the 16 bits that decide each pixel of a block, in the order of `poisson_spikes`.
+
+    Args:
+        first: First counter of the block.
+        words: Frame, and low and high word of the key.
+        halves: Written to: shape (8 `LANES`,), uint32.
+    """
+    frame, low, high = words
+    for lane in range(LANES):
+        x, y, z, w = random_words(np.uint32(first + np.uint32(lane)), frame, low, high)
+        halves[lane], halves[LANES + lane] = x >> _HALF, x & _LOW
+        halves[2 * LANES + lane], halves[3 * LANES + lane] = y >> _HALF, y & _LOW
+        halves[4 * LANES + lane], halves[5 * LANES + lane] = z >> _HALF, z & _LOW
+        halves[6 * LANES + lane], halves[7 * LANES + lane] = w >> _HALF, w & _LOW
+
+
+@kernel
+def _spread_limits(
+    rows: NDArray[np.int16], table: tuple[NDArray[np.int64], NDArray[np.uint32]], planes: NDArray[np.uint32]
+) -> int:
+    """Write limit k of every pixel to plane k, 65536 where it has no more; return how many planes are needed."""
+    first_of, limits = table
+    num_planes = 0
+    for i in range(rows.size):
+        at = first_of[rows[i]]
+        length = 0
+        while limits[at + length] < _CERTAIN:
+            length += 1
+        num_planes = max(num_planes, length)
+    planes[:num_planes] = _CERTAIN
+    for i in range(rows.size):
+        at = first_of[rows[i]]
+        k = 0
+        while limits[at + k] < _CERTAIN:
+            planes[k, i] = limits[at + k]
+            k += 1
+    return num_planes
+
+
+@kernel
+def _reach(halves: NDArray[np.uint32], plane: NDArray[np.uint32], counts: NDArray[np.uint32]) -> None:
+    """Count the limits of one plane that are reached; shapes (N,)."""
+    for i in range(counts.size):
+        counts[i] += _REACHED if halves[i] >= plane[i] else _MISSED
+
+
+@kernel
+def poisson_counts(
+    rates: NDArray[np.int16],
+    keys: NDArray[np.uint64],
+    table: tuple[NDArray[np.int64], NDArray[np.uint32]],
+    values: NDArray[np.float32] | NDArray[np.int16],
+    scratch: tuple[NDArray[np.uint32], NDArray[np.uint32]],
+    out: NDArray[np.float32] | NDArray[np.int16],
+) -> None:
+    """Draw Poisson counts, independent over samples, frames and pixels.
+
+    A pixel counts the limits of its rate that its 16 bits reach; the bits are those of `poisson_spikes`.
+
+    Args:
+        rates: Rate of each pixel as a row of the table, shape (B, P), int16.
+        keys: 64-bit key of each sample, shape (B,), see `random_keys.draw_key`.
+        table: First limit of each row, shape (K,), int64, and the limits, shape (N,), uint32, ascending in a row up to
+            65536: 65536 times the probability of at most 0, 1, 2 ... counts.
+        values: What to write for each count, shape (the largest count + 1,).
+        scratch: For one block of pixels: `planes`, shape (the largest count, 8 `LANES`), and bits and counts, shape
+            (2, 8 `LANES`); uint32.
+        out: Written to: shape (B, F, P), of the type of `values`.
+    """
+    planes, (halves, counts) = scratch
+    num_pixels = out.shape[2]
+    for sample in range(out.shape[0]):
+        low, high = np.uint32(keys[sample] & _LOW_WORD), np.uint32(keys[sample] >> _WORD)
+        for start in range(0, num_pixels, 8 * LANES):
+            rows = rates[sample, start : start + 8 * LANES]
+            num_planes = _spread_limits(rows, table, planes)
+            if num_planes == 0:
+                out[sample, :, start : start + rows.size] = values[0]
+                continue
+            for f in range(out.shape[1]):
+                _random_halves(np.uint32(start // 8), (np.uint32(f), low, high), halves)
+                counts[:] = 0
+                for k in range(num_planes):
+                    _reach(halves, planes[k], counts)
+                drawn = out[sample, f, start : start + rows.size]
+                for i in range(rows.size):
+                    drawn[i] = values[counts[i]]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.cameras import Camera, CameraView, FrameLayout, camera_for, with_threshold
 from tmkt_data.errors import SpecError
-from tmkt_data.images.encode import poisson_frames, repeat_frames
-from tmkt_data.images.log_intensity import change_response, stored_changes, unit_response
+from tmkt_data.images.encode import CountTable, count_table, poisson_counts, poisson_frames, repeat_frames
+from tmkt_data.images.log_intensity import change_response, gradient_response, stored_changes, unit_response
 from tmkt_data.pairs.event_scale import scale_events
 from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.random_keys import Purpose, draw_key
@@ -22,8 +22,10 @@ from tmkt_data.spec import Bake, Encoder, EventScale
 
 Value = TypeVar("Value", np.float32, np.int16)
 
-IMITATORS: tuple[Encoder | Bake, ...] = ("gradient", "saccade", "microsaccade")
+IMITATORS: tuple[Encoder | Bake, ...] = ("gradient", "gradient-poisson", "saccade", "microsaccade")
 """Encoders whose frames are in the units of event frames."""
+DRAWN: tuple[Encoder, ...] = ("gradient-poisson", "microsaccade")
+"""Those of them whose frames are drawn anew for every sample and epoch."""
 MAX_SAMPLES = 200
 """Recordings, and images, that a gain is measured on at most."""
 _BLOCK = 32
@@ -49,7 +51,11 @@ def served_sides(
         if encoder == "baked" and not cache.has_spikes:
             continue
         try:
-            sides.append(ImageSide(cache, encoder, scale, measured, camera))
+            side = ImageSide(cache, encoder, scale, measured, camera)
+            if encoder == "gradient-poisson":
+                # Only its gain says whether its counts are too large to draw.
+                _ = side.response
+            sides.append(side)
         except SpecError as unknown:
             missing.append(str(unknown))
     return sides, missing
@@ -60,7 +66,9 @@ class ImageSide:
 
     Encoders `gradient`, `saccade` and `microsaccade` are in the units of event frames: changes of log intensity times
     one gain, which makes their mean that of the event frames, then the event scale. With a threshold of the camera they
-    are whole counts instead, one event for each threshold in a change. They are a choice of this project (inferred).
+    are whole counts instead, one event for each threshold in a change. For `gradient-poisson`, the gradient times the
+    gain, or over the threshold, is the mean of a Poisson count that every time bin, channel and cell draws. They are a
+    choice of this project (inferred).
 
     Args:
         cache: The cache.
@@ -116,6 +124,8 @@ class ImageSide:
             case "gradient":
                 still = self._of_whole_samples(self._encoded(rows, keys, self.response))
                 return np.broadcast_to(still, (len(rows), spec.time_bins, spec.num_channels, *still.shape[3:]))
+            case "gradient-poisson":
+                return self._of_whole_samples(self._drawn(rows, keys, self.response))
             case "saccade" | "microsaccade":
                 return self._of_whole_samples(self._encoded(rows, keys, self.response))
 
@@ -125,25 +135,23 @@ class ImageSide:
         Raises:
             CacheError: A frame was modified after it was written.
         """
+        if self.encoder == "gradient-poisson":
+            return self._drawn(rows, keys, np.arange(len(self.response), dtype=np.int16))
         return self._encoded(rows, keys, change_response(self.cache.spec.num_channels))
 
     @property
     def zero(self) -> int:
         """Index of no change in `response`."""
-        return len(self.response) // 2 if self.cache.spec.num_channels == 1 and self.encoder != "baked" else 0
+        is_signed = self.cache.spec.num_channels == 1 and self.encoder not in ("baked", "gradient-poisson")
+        return len(self.response) // 2 if is_signed else 0
 
     @cached_property
     def response(self) -> NDArray[np.float32]:
         """Value of a frame for each change of log intensity, with gain and the event scale of single cells.
 
-        Indexed by what `changes` returns, plus `zero`, or by a baked byte.
+        Indexed by what `changes` returns, plus `zero`, or by a baked byte. For `gradient-poisson`, of each count.
         """
-        is_baked = self.encoder == "baked"
-        changes = stored_changes() if is_baked else unit_response(self.cache.spec.num_channels)
-        threshold = self._view.camera.threshold
-        counts: NDArray[np.float32] = (
-            changes * np.float32(self.gain) if threshold is None else np.trunc(changes / np.float32(threshold))
-        )
+        counts = self._counts()
         match self.scale:
             case "max" | "step-max":
                 return counts
@@ -154,6 +162,24 @@ class ImageSide:
             case _:
                 scale_events(counts.reshape(1, 1, 1, 1, -1), self.scale)
                 return counts
+
+    def _counts(self) -> NDArray[np.float32]:
+        """Return the events that each index of `response` stands for."""
+        if self.encoder == "gradient-poisson":
+            return np.arange(self._table.max_count + 1, dtype=np.float32)
+        changes = stored_changes() if self.encoder == "baked" else unit_response(self.cache.spec.num_channels)
+        threshold = self._view.camera.threshold
+        counts: NDArray[np.float32] = (
+            changes * np.float32(self.gain) if threshold is None else np.trunc(changes / np.float32(threshold))
+        )
+        return counts
+
+    @cached_property
+    def _table(self) -> CountTable:
+        """Limits of Poisson counts whose means are the events of each gradient."""
+        gradients = unit_response(2)[: len(gradient_response())].astype(np.float64)
+        threshold = self._view.camera.threshold
+        return count_table(gradients * self.gain if threshold is None else gradients / threshold)
 
     @cached_property
     def gain(self) -> float:
@@ -177,9 +203,17 @@ class ImageSide:
         cache = self.cache
         sizes = np.stack([cache.tables[f"images/{side}_px"][rows] for side in ("height", "width")], axis=1)
         intensities = cache.image_frames(rows)
-        if self.encoder == "gradient":
+        if self.encoder in ("gradient", "gradient-poisson"):
             return self._view.edges(intensities, sizes, response)[:, None, None]
         return self._view.changes(intensities, sizes, response, keys if self.encoder == "microsaccade" else NO_KEYS)
+
+    def _drawn(self, rows: NDArray[np.int64], keys: DrawnKeys, values: NDArray[Value]) -> NDArray[Value]:
+        """Draw a Poisson count for every time bin, channel and cell, and look up its value."""
+        spec = self.cache.spec
+        gradients = self._encoded(rows, keys, gradient_response())[:, 0, 0]
+        words = np.atleast_1d(draw_key(*keys, Purpose.POISSON))
+        drawn = poisson_counts(gradients, self._table, spec.time_bins * spec.num_channels, words, values)
+        return drawn.reshape(len(rows), spec.time_bins, spec.num_channels, *gradients.shape[-2:])
 
     def _of_whole_samples(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Apply the event scales that need all cells of a sample, in place."""

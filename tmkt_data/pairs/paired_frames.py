@@ -56,7 +56,8 @@ class PairedFrames(CacheFacts):
         seed: Seed of all draws, 0 or more.
         encoder: `repeat`: intensity at every step; `poisson`: spikes drawn on reading; `baked`: stored spikes.
             A choice of this project (inferred), in units and scale of the event frames: `gradient`: edges of log
-            intensity at every step; `saccade`: changes along the camera's path; `microsaccade`: a path drawn anew.
+            intensity at every step; `gradient-poisson`: counts drawn with that mean; `saccade`: changes along the
+            camera's path; `microsaccade`: a path drawn anew.
         protocol: `twin-disjoint` or `kt-paper`.
         scale: Scale of event counts, see `scale_events`.
         per_class: Keep this many recordings of each class, drawn by `seed`; None keeps all. Images are kept.

@@ -26,6 +26,7 @@ DETAILS: dict[Encoder, tuple[str, ...]] = {
     "poisson": ("spikes",),
     "baked": ("stored",),
     "gradient": ("edges", "(inferred)"),
+    "gradient-poisson": ("drawn edges", "(inferred)"),
     "saccade": ("camera path", "(inferred)"),
     "microsaccade": ("random path", "(inferred)"),
 }

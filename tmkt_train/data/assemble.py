@@ -135,7 +135,7 @@ class Assembler:
                 return self._levels[stored[rows].int()].view(1, len(rows), 1, *frames.size).expand(shape)
             case "gradient":
                 return self._to_frames(self._imitated(stored[rows][None, :, :, None])).expand(shape)
-            case "saccade" | "microsaccade":
+            case "gradient-poisson" | "saccade" | "microsaccade":
                 return self._to_frames(self._imitated(self._pick(stored, rows, None)))
             case "poisson":
                 keys = plan.table[:, KEY_LOW], plan.table[:, KEY_HIGH]

@@ -29,7 +29,7 @@ class FrameStore(NamedTuple):
         plane_of: Index of the plane that replaces a stored one, shape (N, T, C), int32; 0 for none.
         divisors: What frames are divided by, shape (N, T or 1, 1, C), float32; None for other scales.
         images: Intensities, shape (M, P), or baked spikes, shape (M, T, P, C); uint8. Of encoders that imitate events,
-            changes of log intensity, int16, in one of these shapes. None without images.
+            changes of log intensity, int16, in one of these shapes; of `gradient-poisson`, counts. None without images.
     """
 
     events: Tensor
@@ -82,7 +82,7 @@ def _image_bytes(frames: PairedFrames) -> int:
     match frames.encoder:
         case "gradient":
             return 2 * pixels
-        case "saccade" | "microsaccade":
+        case "gradient-poisson" | "saccade" | "microsaccade":
             return 2 * pixels * frames.num_time_bins * frames.num_channels
         case _:
             return pixels
@@ -126,7 +126,8 @@ def read_events(frames: PairedFrames, positions: NDArray[np.int64]) -> Tensor:
 def read_images(frames: PairedFrames, rows: NDArray[np.int64], keys: DrawKeys | None = None) -> Tensor:
     """Read stored images, baked spikes, or what an encoder that imitates events makes; see `FrameStore.images`.
 
-    The epoch of the split is set; `rows` are those of the cache, shape (B,). Encoder `microsaccade` draws by `keys`.
+    The epoch of the split is set; `rows` are those of the cache, shape (B,). Encoders that draw
+    do so by `keys`.
     """
     side = frames.image_side
     if frames.encoder == "baked":

@@ -117,8 +117,9 @@ class CameraTable(Table):
     rest_us: int = key(15_000, unit="us", ge=0, le=10_000_000)
     """Time of a saccade without motion, half before and half after it."""
     threshold: Annotated[float, Field(gt=0, le=8)] | choices.Default = key("default", unit="log intensity")
-    """Change that makes one event: frames of gradient, saccade and microsaccade are whole counts. default: graded
-    changes, with the mean of the event frames. Also applies to the camera of the dataset."""
+    """Change that makes one event: frames of gradient, saccade and microsaccade are whole counts, and those of
+    gradient-poisson are drawn with a mean of one for each. default: graded changes, with the mean of the event frames.
+    Also applies to the camera of the dataset."""
 
 
 class DataTable(Table):
@@ -135,8 +136,8 @@ class DataTable(Table):
     image_encoding: Encoder = key("repeat", KT_INFERRED)
     """Image to time steps. repeat: its intensity at every step; poisson: spikes drawn on reading; baked: spike frames
     stored in the cache. Choices of this project (inferred), in the units of the event frames: gradient, edges of log
-    intensity at every step; saccade, changes along the path of the camera; microsaccade, along a path drawn anew each
-    time."""
+    intensity at every step; gradient-poisson, counts drawn anew each time with that mean; saccade, changes along the
+    path of the camera; microsaccade, along a path drawn anew each time."""
     event_scale: EventScale = key("raw", KT_INFERRED)
     """Scaling of event frames; images are in [0, 1]. raw: counts; clip1: at most 1; log1p: log(1 + count); max: divided
     by the maximum of the sample and channel; step-max: also per time step; binary: 1 where there are events."""

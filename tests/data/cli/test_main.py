@@ -28,7 +28,7 @@ def test_inspect_verify_pairs_and_preview(nmnist_cache, tmp_path):
     assert "no path found: the best one correlates 0.0" in one_line(run("pairs", nmnist_cache, "--fit-motion"))
     text = run("pairs", nmnist_cache).stdout
     assert "held-out images   0" in text
-    assert "saccade and microsaccade are a choice of this project (inferred)" in text
+    assert "gradient-poisson, saccade and microsaccade are a choice of this project (inferred)" in text
     assert "image encoders" not in run("pairs", nmnist_cache, "--no-encoders").stdout
     out = tmp_path / "sheet.png"
     assert f"wrote {out}" in run("preview", nmnist_cache, "--out", out, "--samples", 2).stdout

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pictures import noise
 
 from tmkt_data.errors import SpecError
-from tmkt_data.images.encode import poisson_frames, repeat_frames
+from tmkt_data.images.encode import MAX_RATE, count_table, poisson_counts, poisson_frames, repeat_frames
 
 
 class TestRepeat:
@@ -110,3 +110,67 @@ class TestPoisson:
 def test_poisson_frames_refuse_what_they_cannot_encode(intensities, key, message):
     with pytest.raises(SpecError, match=message):
         poisson_frames(intensities, 2, key=key)
+
+
+class TestPoissonCounts:
+    @settings(deadline=None, max_examples=40)
+    @given(
+        rates=st.lists(st.floats(0, 30), min_size=1, max_size=6),
+        size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+        num_frames=st.integers(1, 4), key=st.integers(0, 2**64 - 1), seed=st.integers(0, 9),
+    )  # fmt: skip
+    def test_equals_naive(self, rates, size, num_frames, key, seed):
+        rows = np.random.default_rng(seed).integers(0, len(rates), (2, *size)).astype(np.int16)
+        table = count_table(np.array(rates))
+        keys = np.array([key, key ^ 5], np.uint64)
+        values = np.arange(table.max_count + 1, dtype=np.int16)
+        drawn = poisson_counts(rows, table, num_frames, keys, values)
+        assert drawn.dtype == np.int16
+        for sample, word in enumerate(keys.tolist()):
+            expected = naive.poisson_counts([rates[row] for row in rows[sample].ravel()], num_frames, word)
+            np.testing.assert_array_equal(drawn[sample].reshape(num_frames, -1), expected)
+
+    @pytest.mark.parametrize("rate", [0.0, 0.01, 0.2, 1.0, 7.5, 300.0])
+    def test_mean_and_variance_are_the_rate(self, rate):
+        table = count_table(np.array([rate]))
+        values = np.arange(table.max_count + 1, dtype=np.float32)
+        drawn = poisson_counts(np.zeros((1, 64, 64), np.int16), table, 50, np.array([3], np.uint64), values)
+        n = drawn.size
+        assert drawn.mean(dtype=np.float64) == pytest.approx(rate, abs=4 * np.sqrt(rate / n))
+        # The variance of a variance of Poisson counts: (rate + 2 rate^2) / n.
+        assert drawn.var(dtype=np.float64) == pytest.approx(
+            rate, abs=4 * np.sqrt((rate + 2 * rate**2) / n) + 1e-3 * rate
+        )
+
+    def test_frames_and_samples_are_drawn_apart(self):
+        table = count_table(np.array([1.0]))
+        values = np.arange(table.max_count + 1, dtype=np.float32)
+        drawn = poisson_counts(np.zeros((3, 40, 40), np.int16), table, 4, np.arange(3, dtype=np.uint64), values)
+        off_diagonal = np.corrcoef(drawn.reshape(12, -1))[~np.eye(12, dtype=bool)]
+        assert np.abs(off_diagonal).max() < 4.5 / 40
+
+    def test_values_stand_for_the_counts(self):
+        table = count_table(np.array([0.0, 2.0]))
+        rows = (np.arange(60).reshape(1, 6, 10) % 2).astype(np.int16)
+        keys = np.array([11], np.uint64)
+        counts = poisson_counts(rows, table, 5, keys, np.arange(table.max_count + 1, dtype=np.int16))
+        scaled = poisson_counts(rows, table, 5, keys, np.log1p(np.arange(table.max_count + 1, dtype=np.float32)))
+        np.testing.assert_array_equal(scaled, np.log1p(counts.astype(np.float32)))
+        assert not counts[:, :, rows[0] == 0].any()
+        assert counts.any()
+
+    def test_a_rate_out_of_range_is_one_clear_line(self):
+        assert count_table(np.array([MAX_RATE])).max_count > MAX_RATE
+        with pytest.raises(
+            SpecError, match="Poisson counts: found a mean of 1001 in a cell and time bin, expected 0 to"
+        ):
+            count_table(np.array([0.0, 1001.0]))
+
+    def test_what_does_not_fit_the_table_is_named(self):
+        table, key = count_table(np.array([1.0])), np.array([0], np.uint64)
+        with pytest.raises(SpecError, match="rates: found rows 0 to 1, expected 0 to 0"):
+            poisson_counts(np.array([[[0, 1]]], np.int16), table, 1, key, np.zeros(99, np.float32))
+        with pytest.raises(SpecError, match="values: found 2, expected"):
+            poisson_counts(np.zeros((1, 1, 1), np.int16), table, 1, key, np.zeros(2, np.float32))
+        with pytest.raises(SpecError, match="key: found uint64 of shape"):
+            poisson_counts(np.zeros((2, 1, 1), np.int16), table, 1, key, np.zeros(99, np.float32))

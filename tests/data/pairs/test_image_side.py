@@ -44,8 +44,9 @@ def test_frames_are_counts_with_the_mean_of_the_recordings(nmnist_cache, encoder
     assert batch.image.min() >= 0
     side = frames.image_side
     images = side.frames(frames.pools.rows, keys_of(len(frames.pools.rows)))
-    # Paths of their own change more or less than the camera's, on which the gain is measured.
-    assert images.mean() == pytest.approx(batch.events.mean(), rel=0.25 if encoder == "microsaccade" else 0.01)
+    # Paths of their own change more or less than the camera's, on which the gain is measured; counts are drawn.
+    off = {"microsaccade": 0.25, "gradient-poisson": 0.03}.get(encoder, 0.01)
+    assert images.mean() == pytest.approx(batch.events.mean(), rel=off)
 
 
 @pytest.mark.parametrize("scale", EVENT_SCALES)
@@ -99,6 +100,44 @@ def test_random_paths_change_with_epoch_and_occurrence_and_those_of_the_camera_d
         assert (again != first).any() == (next_epoch != first).any() == changes
         frames.set_epoch(0)
         np.testing.assert_array_equal(frames.read(ALL[::-1]).image[::-1], first)
+
+
+def test_drawn_gradients_have_the_repeated_ones_as_their_mean(nmnist_cache):
+    still = PairedFrames(nmnist_cache, "train", pairing="twin", encoder="gradient").read(ALL).image
+    frames = PairedFrames(nmnist_cache, "train", pairing="twin", encoder="gradient-poisson")
+    batches = []
+    for epoch in range(20):
+        frames.set_epoch(epoch)
+        batches.append(frames.read(ALL).image)
+        np.testing.assert_array_equal(frames.read(ALL[::-1]).image[::-1], batches[-1])
+    assert (batches[0] != batches[1]).any()
+    drawn = np.stack(batches).astype(np.float64)
+    np.testing.assert_array_equal(drawn, np.trunc(drawn))
+    # 20 epochs, 10 bins and 2 channels of one rate.
+    rate, means = still[:, 0, 0], drawn.mean(axis=(0, 2, 3))
+    assert np.abs(means - rate).max() < 6 * np.sqrt(rate.max() / 400)
+    assert means.mean() == pytest.approx(rate.mean(), rel=0.02)
+    assert drawn.var(axis=(0, 2, 3)).mean() == pytest.approx(rate.mean(), rel=0.05)
+    assert not drawn[:, np.broadcast_to(still == 0, drawn.shape[1:])].any()
+
+
+def test_drawn_gradients_differ_with_every_word_of_their_key_only(nmnist_cache):
+    first = PairedFrames(nmnist_cache, "train", pairing="twin", encoder="gradient-poisson", seed=1)
+    again = PairedFrames(nmnist_cache, "train", pairing="twin", encoder="gradient-poisson", seed=1)
+    other = PairedFrames(nmnist_cache, "train", pairing="twin", encoder="gradient-poisson", seed=2)
+    image = first.read(ALL).image
+    np.testing.assert_array_equal(again.read(ALL).image, image)
+    np.testing.assert_array_equal(np.stack([first[at].image for at in ALL]), image)
+    assert (first.read(ALL, np.ones(20, np.int64)).image != image).any()
+    assert (other.read(ALL).image != image).any()
+
+
+def test_a_rate_too_large_to_draw_is_one_clear_line(nmnist_cache):
+    camera = camera_of("nmnist")._replace(threshold=1e-3)
+    with pytest.raises(
+        SpecError, match=r"Poisson counts: found a mean of 1\d\d\d in a cell and time bin, expected 0 to"
+    ):
+        PairedFrames(nmnist_cache, encoder="gradient-poisson", camera=camera).read(ALL)
 
 
 def test_gradients_are_repeated_as_a_view(nmnist_cache):
@@ -208,7 +247,15 @@ def test_saccades_agree_with_the_real_photograph(real_data, tmp_path, canvas, ex
     assert np.argmax(scores) == twin
 
 
-@pytest.mark.parametrize("encoder", IMITATORS)
+def test_a_threshold_sets_the_mean_of_drawn_gradients(nmnist_cache):
+    graded = PairedFrames(nmnist_cache, encoder="gradient")
+    camera = camera_of("nmnist")._replace(threshold=0.3)
+    found = PairedFrames(nmnist_cache, encoder="gradient-poisson", camera=camera).read(ALL).image
+    expected = graded.read(ALL).image.mean(dtype=np.float64) / graded.image_side.gain / 0.3
+    assert found.mean(dtype=np.float64) == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("encoder", [encoder for encoder in IMITATORS if encoder != "gradient-poisson"])
 def test_a_threshold_makes_whole_counts_that_fall_as_it_rises(nmnist_cache, encoder):
     graded = PairedFrames(nmnist_cache, encoder=encoder)
     changes = graded.read(ALL).image.astype(np.float64) / graded.image_side.gain

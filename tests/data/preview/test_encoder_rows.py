@@ -16,7 +16,7 @@ from tmkt_data.prepare.plan import plan_prepare
 from tmkt_data.preview.colors import event_colors, gray_colors
 from tmkt_data.preview.contact_sheet import draw_pairs, pair_rows
 
-SHOWN = ["own recording", "repeat", "poisson", "gradient", "saccade", "microsaccade"]
+SHOWN = ["own recording", "repeat", "poisson", "gradient", "gradient-poisson", "saccade", "microsaccade"]
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +45,14 @@ def test_every_encoder_has_a_row_below_the_recording_of_the_image(caches, name):
     assert draw_pairs(frames, encoders=True).height > draw_pairs(frames).height
 
 
-@pytest.mark.parametrize("encoder", ["repeat", "poisson", "gradient", "saccade", "microsaccade"])
+@pytest.mark.parametrize("encoder", ["repeat", "poisson", "gradient", "gradient-poisson", "saccade", "microsaccade"])
 def test_a_row_shows_what_the_encoder_returns(caches, encoder):
     frames = PairedFrames(caches["counts"], encoder=encoder, seed=3)
     frames.set_epoch(2)
     batch = frames.read([1, 4])
     for at, position in enumerate([1, 4]):
         image, rows = batch.image[at], rows_of(frames, position)
-        imitates = encoder in ("gradient", "saccade", "microsaccade")
+        imitates = encoder in ("gradient", "gradient-poisson", "saccade", "microsaccade")
         expected = event_colors(image) if imitates else gray_colors(image.mean(axis=1))
         np.testing.assert_array_equal(rows[encoder].cells, expected)
         np.testing.assert_array_equal(rows["mixed"].cells[:2], expected[:2])
