@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     SIMULATE = 10
     EPISODE = 11
     SACCADE = 12
+    BACKGROUND = 13
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

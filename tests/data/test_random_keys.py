@@ -38,6 +38,7 @@ def test_numbers_of_the_purposes_are_fixed():
     assert {purpose.name: int(purpose) for purpose in Purpose} == {
         "MIX": 1, "SLIDE": 2, "PAIR": 3, "CROP": 4, "FLIP": 5, "ROTATE": 6, "POISSON": 7, "SAMPLER": 8,
         "SPLIT": 9, "SIMULATE": 10, "EPISODE": 11, "SACCADE": 12,
+        "BACKGROUND": 13,
     }  # fmt: skip
 
 

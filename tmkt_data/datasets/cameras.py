@@ -25,15 +25,20 @@ class Camera(NamedTuple):
         path: Motion of the image on the sensor.
         is_negative: Whether ON and OFF events are those of the negative of the images, as in N-MNIST.
         threshold: Change of log intensity that makes one event; None for graded changes.
+        background_rate: Background activity: mean noise events of a cell and channel in one time bin, 0 for none.
     """
 
     path: SaccadePath
     is_negative: bool = False
     threshold: float | None = None
+    background_rate: float = 0.0
 
 
 MAX_THRESHOLD = 8.0
 """Largest threshold: larger changes of log intensity are cut off."""
+BACKGROUND_RATES = 1e-4, 10.0
+"""Smallest and largest rate of background activity: a draw has 16 bits."""
+_KEYS = "negative", "corners", "saccade_us", "rest_us", "threshold", "background_rate"
 _FARTHEST = 10_000
 """Largest displacement in a table, sensor pixels; what leaves the frame shows the edge of the image."""
 UNKNOWN = Camera(DEFAULT_SETTINGS.path)
@@ -66,7 +71,7 @@ def camera_from(values: Mapping[str, Any]) -> Camera:
     Args:
         values: `corners`, rows of dx and dy in sensor pixels, positive to the right and down, one saccade between
             neighbors; and where they are not the published ones `negative`, whether ON and OFF events are those of
-            the negative of the images, `saccade_us`, `rest_us`, and `threshold`, see `Camera`.
+            the negative of the images, `saccade_us`, `rest_us`, `threshold` and `background_rate`, see `Camera`.
 
     Raises:
         SpecError: Unknown keys, or values of another kind or out of range.
@@ -75,9 +80,9 @@ def camera_from(values: Mapping[str, Any]) -> Camera:
         >>> camera_from({"corners": [[0, 0], [2.5, 0]], "negative": True}).is_negative
         True
     """
-    unknown = sorted(set(values) - {"negative", "corners", "saccade_us", "rest_us", "threshold"})
+    unknown = sorted(set(values) - set(_KEYS))
     if unknown:
-        raise SpecError(f"camera: unknown {unknown[0]!r}, expected negative, corners, saccade_us, rest_us, threshold")
+        raise SpecError(f"camera: unknown {unknown[0]!r}, expected {', '.join(_KEYS)}")
     known = SaccadePath()
     negative = values.get("negative", False)
     durations = [values.get(name, getattr(known, name)) for name in ("saccade_us", "rest_us")]
@@ -92,7 +97,8 @@ def camera_from(values: Mapping[str, Any]) -> Camera:
             "[[0, 0], [3.5, 7]]"
         )
     path = SaccadePath(tuple((float(dx), float(dy)) for dx, dy in corners), *durations)
-    return with_threshold(Camera(path, negative), values.get("threshold"))
+    camera = with_threshold(Camera(path, negative), values.get("threshold"))
+    return with_background(camera, values.get("background_rate", 0.0))
 
 
 def with_threshold(camera: Camera, threshold: object) -> Camera:
@@ -109,6 +115,21 @@ def with_threshold(camera: Camera, threshold: object) -> Camera:
             f"{MAX_THRESHOLD:g}, such as 0.2"
         )
     return camera._replace(threshold=float(threshold))
+
+
+def with_background(camera: Camera, rate: object) -> Camera:
+    """Return a camera with background activity; 0 for none.
+
+    Raises:
+        SpecError: It is neither 0 nor within `BACKGROUND_RATES`.
+    """
+    low, high = BACKGROUND_RATES
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not (rate == 0 or low <= rate <= high):
+        raise SpecError(
+            f"camera: found background_rate {rate!r}, expected 0 or mean events of a cell in a time bin from {low:g} "
+            f"to {high:g}"
+        )
+    return camera._replace(background_rate=float(rate))
 
 
 def camera_for(encoder: Encoder | Bake, dataset: str, spec: PrepareSpec) -> Camera:

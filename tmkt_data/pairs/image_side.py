@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.cache.reader import Cache
-from tmkt_data.datasets.cameras import Camera, CameraView, FrameLayout, camera_for, with_threshold
+from tmkt_data.datasets.cameras import Camera, CameraView, FrameLayout, camera_for, with_background, with_threshold
 from tmkt_data.errors import SpecError
 from tmkt_data.images.encode import CountTable, count_table, poisson_counts, poisson_frames, repeat_frames
 from tmkt_data.images.log_intensity import change_response, gradient_response, stored_changes, unit_response
@@ -24,8 +24,8 @@ Value = TypeVar("Value", np.float32, np.int16)
 
 IMITATORS: tuple[Encoder | Bake, ...] = ("gradient", "gradient-poisson", "saccade", "microsaccade")
 """Encoders whose frames are in the units of event frames."""
-DRAWN: tuple[Encoder, ...] = ("gradient-poisson", "microsaccade")
-"""Those of them whose frames are drawn anew for every sample and epoch."""
+_DRAWN: tuple[Encoder, ...] = ("gradient-poisson", "microsaccade")
+_ALONG_A_PATH: tuple[Encoder, ...] = ("saccade", "microsaccade")
 MAX_SAMPLES = 200
 """Recordings, and images, that a gain is measured on at most."""
 _BLOCK = 32
@@ -70,6 +70,10 @@ class ImageSide:
     gain, or over the threshold, is the mean of a Poisson count that every time bin, channel and cell draws. They are a
     choice of this project (inferred).
 
+    Background activity of the camera comes on top of `saccade` and `microsaccade`: Poisson counts of the same mean in
+    every cell, channel and time bin, each as much as one event. Source: noise events as a Poisson process of each
+    pixel, Hu et al., v2e, CVPRW 2021.
+
     Args:
         cache: The cache.
         encoder: How an image becomes a sequence.
@@ -79,7 +83,7 @@ class ImageSide:
 
     Raises:
         CacheError: The cache has no baked frames.
-        SpecError: The camera path of the dataset is unknown, or the threshold is not above 0.
+        SpecError: The camera path of the dataset is unknown, or threshold or background rate are out of range.
     """
 
     def __init__(
@@ -91,13 +95,22 @@ class ImageSide:
             cache.image_spikes(np.zeros(0, np.int64))
         dataset = cache.info.dataset
         camera = camera_for(encoder, dataset, cache.spec) if camera is None else camera
-        camera = with_threshold(camera, camera.threshold)
+        camera = with_background(with_threshold(camera, camera.threshold), camera.background_rate)
         self._view = CameraView(camera, FrameLayout.of(cache.spec, cache.info.facts))
 
     @property
     def imitates_events(self) -> bool:
         """Whether frames are in the units of event frames; otherwise they are intensities or spikes, 0 to 1."""
         return (self.cache.spec.bake if self.encoder == "baked" else self.encoder) in IMITATORS
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether frames in the units of events are drawn anew for every sample and epoch."""
+        return self.encoder in _DRAWN or self._has_background
+
+    @property
+    def _has_background(self) -> bool:
+        return self.encoder in _ALONG_A_PATH and self._view.camera.background_rate > 0
 
     def frames(self, rows: NDArray[np.int64], keys: DrawnKeys) -> NDArray[np.float32]:
         """Return frames, shape (B, T, C, H, W), float32; a read-only view over T and C where they repeat.
@@ -126,10 +139,12 @@ class ImageSide:
                 return np.broadcast_to(still, (len(rows), spec.time_bins, spec.num_channels, *still.shape[3:]))
             case "gradient-poisson":
                 return self._of_whole_samples(self._drawn(rows, keys, self.response))
+            case "saccade" | "microsaccade" if self._has_background:
+                return self._of_whole_samples(self.response[self.changes(rows, keys) + np.int32(self.zero)])
             case "saccade" | "microsaccade":
                 return self._of_whole_samples(self._encoded(rows, keys, self.response))
 
-    def changes(self, rows: NDArray[np.int64], keys: DrawnKeys) -> NDArray[np.int16]:
+    def changes(self, rows: NDArray[np.int64], keys: DrawnKeys) -> NDArray[np.int16] | NDArray[np.int32]:
         """Return what `response` is looked up by, minus `zero`: shape (B, T, C, H, W), or (B, 1, 1, H, W) repeated.
 
         Raises:
@@ -137,7 +152,8 @@ class ImageSide:
         """
         if self.encoder == "gradient-poisson":
             return self._drawn(rows, keys, np.arange(len(self.response), dtype=np.int16))
-        return self._encoded(rows, keys, change_response(self.cache.spec.num_channels))
+        changes = self._encoded(rows, keys, change_response(self.cache.spec.num_channels))
+        return self._with_background(changes, keys) if self._has_background and len(keys.uids) else changes
 
     @property
     def zero(self) -> int:
@@ -149,7 +165,8 @@ class ImageSide:
     def response(self) -> NDArray[np.float32]:
         """Value of a frame for each change of log intensity, with gain and the event scale of single cells.
 
-        Indexed by what `changes` returns, plus `zero`, or by a baked byte. For `gradient-poisson`, of each count.
+        Indexed by what `changes` returns, plus `zero`, or by a baked byte. For `gradient-poisson`, of each count;
+        with background activity, of the changes with each number of its events in turn.
         """
         counts = self._counts()
         match self.scale:
@@ -172,7 +189,11 @@ class ImageSide:
         counts: NDArray[np.float32] = (
             changes * np.float32(self.gain) if threshold is None else np.trunc(changes / np.float32(threshold))
         )
-        return counts
+        if not self._has_background:
+            return counts
+        most = self._background.max_count
+        events = np.arange(-most if self.cache.spec.num_channels == 1 else 0, most + 1, dtype=np.float32)
+        return (counts + events[:, None]).reshape(-1)
 
     @cached_property
     def _table(self) -> CountTable:
@@ -214,6 +235,24 @@ class ImageSide:
         words = np.atleast_1d(draw_key(*keys, Purpose.POISSON))
         drawn = poisson_counts(gradients, self._table, spec.time_bins * spec.num_channels, words, values)
         return drawn.reshape(len(rows), spec.time_bins, spec.num_channels, *gradients.shape[-2:])
+
+    def _with_background(self, changes: NDArray[np.int16], keys: DrawnKeys) -> NDArray[np.int32]:
+        """Draw background activity; each of its events moves on to the next copy of the changes in `response`."""
+        num_samples, num_bins, num_channels, height, width = changes.shape
+        step = len(unit_response(num_channels))
+        drawn = poisson_counts(
+            np.zeros((num_samples, height, width), np.int16),
+            self._background,
+            num_bins * 2,
+            np.atleast_1d(draw_key(*keys, Purpose.BACKGROUND)),
+            np.arange(self._background.max_count + 1, dtype=np.int16),
+        ).reshape(num_samples, num_bins, 2, height, width)
+        events = drawn if num_channels == 2 else drawn[:, :, 1:] - drawn[:, :, :1]
+        return changes + events.astype(np.int32) * np.int32(step)
+
+    @cached_property
+    def _background(self) -> CountTable:
+        return count_table(np.array([self._view.camera.background_rate]))
 
     def _of_whole_samples(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Apply the event scales that need all cells of a sample, in place."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data import Cache, CacheInfo, PairedFrames, cache_directory, default_spec, find_caches, read_cache_info
-from tmkt_data.datasets.cameras import Camera, camera_for, camera_from, with_threshold
+from tmkt_data.datasets.cameras import Camera, camera_for, camera_from, with_background, with_threshold
 from tmkt_data.datasets.splits import SPLIT_CODES
 from tmkt_data.errors import TmktError
 from tmkt_data.pairs.subsets import draw_classes
@@ -120,10 +120,10 @@ def _camera(recipe: Recipe, cache: Cache) -> Camera | None:
         values["threshold"] = None
     if values["corners"]:
         return camera_from(values)
-    if values["threshold"] is None:
+    if values["threshold"] is None and not values["background_rate"]:
         return None
     known = camera_for(recipe.data.image_encoding, cache.info.dataset, cache.spec)
-    return with_threshold(known, values["threshold"])
+    return with_background(with_threshold(known, values["threshold"]), values["background_rate"])
 
 
 def open_held_out(recipe: Recipe, cache: Cache) -> Iterator[PairedFrames]:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tmkt_data import PairedFrames
-from tmkt_data.pairs.image_side import DRAWN
 from tmkt_train.data.assemble import Assembled, Assembler
 from tmkt_train.data.cache import open_frames, selection_split
 from tmkt_train.data.plan import SamplePlan, draw_plan
@@ -119,7 +118,7 @@ def place_frames(frames: PairedFrames, device: torch.device) -> PairedFrames | D
     Raises:
         CacheError: A frame was modified after it was written, or cannot be read.
     """
-    if device.type != "cuda" or (frames.encoder in DRAWN and frames.image_side is not None):
+    if device.type != "cuda" or (frames.image_side is not None and frames.image_side.is_drawn):
         return frames
     return hold_frames(frames, device) if stored_bytes(frames) <= LARGEST_SHARE * free_bytes(device) else frames
 

@@ -29,7 +29,8 @@ class FrameStore(NamedTuple):
         plane_of: Index of the plane that replaces a stored one, shape (N, T, C), int32; 0 for none.
         divisors: What frames are divided by, shape (N, T or 1, 1, C), float32; None for other scales.
         images: Intensities, shape (M, P), or baked spikes, shape (M, T, P, C); uint8. Of encoders that imitate events,
-            changes of log intensity, int16, in one of these shapes; of `gradient-poisson`, counts. None without images.
+            changes of log intensity, int16, in one of these shapes; of `gradient-poisson`, counts; with background
+            activity int32. None without images.
     """
 
     events: Tensor

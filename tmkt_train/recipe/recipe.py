@@ -272,6 +272,9 @@ def _check_data(data: DataTable) -> Iterator[str]:
     if data.camera.rest_us >= data.camera.saccade_us:
         limit = f"less than data.camera.saccade_us = {data.camera.saccade_us}"
         yield f"data.camera.rest_us: found {data.camera.rest_us}, expected {limit}"
+    if data.camera.background_rate and data.image_encoding not in ("saccade", "microsaccade"):
+        other = f"data.image_encoding = '{data.image_encoding}'"
+        yield f"data.camera.background_rate: found {data.camera.background_rate}, expected 0 with {other}"
     if data.event_share < 1 and data.recordings_per_class != "all":
         other = f"data.recordings_per_class = {data.recordings_per_class}"
         yield f"data.event_share: found {data.event_share} with {other}, expected only one of them"

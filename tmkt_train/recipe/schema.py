@@ -120,6 +120,9 @@ class CameraTable(Table):
     """Change that makes one event: frames of gradient, saccade and microsaccade are whole counts, and those of
     gradient-poisson are drawn with a mean of one for each. default: graded changes, with the mean of the event frames.
     Also applies to the camera of the dataset."""
+    background_rate: Annotated[float, Field(ge=0, le=10)] = key(0.0, unit="events")
+    """Background activity of saccade and microsaccade: mean noise events of a cell and channel in one time bin, drawn
+    anew each time. 0: none. Also applies to the camera of the dataset."""
 
 
 class DataTable(Table):

@@ -100,7 +100,7 @@ def test_turned_recordings_do_not_fit_the_path():
         ({"corners": [[0, 0], [1, 2]], "saccade_us": 0}, "expected 0 or more and less than the saccade"),
         (
             {"corners": [[0, 0], [1, 2]], "speed": 1},
-            "unknown 'speed', expected negative, corners, saccade_us, rest_us, threshold",
+            "unknown 'speed', expected negative, corners, saccade_us, rest_us, threshold, background_rate",
         ),
         (
             {"corners": [[0, 0], [1, 2]], "threshold": 0},

@@ -276,3 +276,58 @@ def test_a_threshold_makes_whole_counts_that_fall_as_it_rises(nmnist_cache, enco
 def test_a_threshold_that_is_not_above_zero_is_refused(nmnist_cache):
     with pytest.raises(SpecError, match="camera: found threshold 0, expected a change of log intensity above 0"):
         PairedFrames(nmnist_cache, encoder="gradient", camera=camera_of("nmnist")._replace(threshold=0))
+
+
+class TestBackground:
+    """Background activity of the camera: Poisson counts on top of what the image changes."""
+
+    @staticmethod
+    def frames(cache, rate, encoder="saccade", threshold=None, seed=0):
+        camera = camera_of("nmnist")._replace(background_rate=rate, threshold=threshold)
+        return PairedFrames(cache, "train", pairing="twin", encoder=encoder, camera=camera, seed=seed)
+
+    @pytest.mark.parametrize("threshold", [None, 0.2])
+    @pytest.mark.parametrize("rate", [0.002, 0.05, 1.0])
+    def test_what_it_adds_has_the_statistics_of_poisson_counts_of_its_rate(self, nmnist_cache, rate, threshold):
+        clean, noisy = (self.frames(nmnist_cache, r, threshold=threshold) for r in (0.0, rate))
+        added = noisy.read(ALL).image.astype(np.float64) - clean.read(ALL).image
+        n = added.size
+        np.testing.assert_allclose(added, np.round(added), atol=1e-5)
+        assert added.min() > -1e-5
+        assert added.mean() == pytest.approx(rate, abs=4 * np.sqrt(rate / n) + 1e-3 * rate)
+        assert added.var() == pytest.approx(rate, abs=4 * np.sqrt((rate + 2 * rate**2) / n) + 2e-3 * rate)
+        # Every bin and channel alike, outside the image too.
+        of_planes = added.mean(axis=(0, 3, 4))
+        assert np.abs(of_planes - rate).max() < 4.5 * np.sqrt(rate / (n / of_planes.size)) + 1e-3 * rate
+        assert added[..., 0].any() or rate < 0.01
+
+    @pytest.mark.parametrize("encoder", ["saccade", "microsaccade"])
+    def test_it_is_a_function_of_seed_epoch_and_sample(self, nmnist_cache, encoder):
+        frames = self.frames(nmnist_cache, 0.1, encoder)
+        image = frames.read(ALL).image
+        np.testing.assert_array_equal(frames.read(ALL[::-1]).image[::-1], image)
+        np.testing.assert_array_equal(self.frames(nmnist_cache, 0.1, encoder).read([3]).image[0], image[3])
+        assert (frames.read(ALL, np.ones(20, np.int64)).image != image).any()
+        assert (self.frames(nmnist_cache, 0.1, encoder, seed=5).read(ALL).image != image).any()
+        frames.set_epoch(1)
+        assert (frames.read(ALL).image != image).any()
+        assert frames.image_side.is_drawn
+
+    def test_one_channel_has_as_much_of_either_sign(self, nmnist_root, tmp_path):
+        path = build("nmnist", nmnist_root, tmp_path / "voxels.h5", representation="voxel")
+        clean, noisy = (self.frames(path, rate, threshold=0.2).read(ALL).image for rate in (0.0, 0.1))
+        added = (noisy - clean).astype(np.float64)
+        n = added.size
+        assert added.mean() == pytest.approx(0, abs=4 * np.sqrt(0.2 / n))
+        assert added.var() == pytest.approx(0.2, rel=0.05)
+
+    def test_without_it_nothing_is_drawn(self, nmnist_cache):
+        frames = self.frames(nmnist_cache, 0.0)
+        assert not frames.image_side.is_drawn
+        np.testing.assert_array_equal(frames.read(ALL).image, PairedFrames(
+            nmnist_cache, "train", pairing="twin", encoder="saccade").read(ALL).image)  # fmt: skip
+
+    @pytest.mark.parametrize("rate", [-0.1, 1e-6, 11, float("nan"), True])
+    def test_a_rate_out_of_range_is_one_clear_line(self, nmnist_cache, rate):
+        with pytest.raises(SpecError, match=r"camera: found background_rate .*, expected 0 or mean events of a"):
+            self.frames(nmnist_cache, rate)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from tmkt_data.datasets.cameras import camera_of
 from tmkt_train.data.cache import open_frames
@@ -29,6 +32,18 @@ def test_a_threshold_makes_whole_counts_of_either_camera(tiny_cache, path):
     few, many = (images_of(tiny_cache, data__camera=path | {"threshold": value}) for value in (0.8, 0.2))
     np.testing.assert_array_equal(many, np.trunc(many))
     assert 0 < few.mean() < many.mean()
+
+
+@pytest.mark.parametrize("path", [{}, {"corners": [[0, 0], [4, 0]]}])
+def test_background_activity_comes_on_top_for_either_camera(tiny_cache, path):
+    clean, noisy = (images_of(tiny_cache, data__camera=path | {"background_rate": rate}) for rate in (0.0, 0.5))
+    assert noisy.mean(dtype=np.float64) == pytest.approx(clean.mean(dtype=np.float64) + 0.5, rel=0.05)
+
+
+def test_background_activity_of_another_encoder_is_refused():
+    text = "data.camera.background_rate: found 0.5, expected 0 with data.image_encoding = 'gradient'"
+    with pytest.raises(ValidationError, match=re.escape(text)):
+        make_recipe(data__image_encoding="gradient", data__camera={"background_rate": 0.5})
 
 
 def test_recordings_without_images_need_no_camera(tiny_cache):

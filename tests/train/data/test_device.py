@@ -9,9 +9,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tmkt_data import PairedFrames
+from tmkt_data.datasets.cameras import camera_of
 from tmkt_data.errors import CacheError
 from tmkt_data.images.encode import poisson_frames
-from tmkt_data.pairs.image_side import DRAWN
 from tmkt_data.spec import EventScale
 from tmkt_train.data.assemble import Assembler, poisson_spikes
 from tmkt_train.data.batches import Draws, EpochPlan, _streamed_batches, evaluation_batches, training_batches
@@ -55,7 +55,7 @@ def require_equal(found, expected):
 def require_same_epoch(frames, train, plan):
     """Compare both ways to make frames of stored bytes with the CPU path, batch by batch."""
     expected = list(training_batches(frames, train, plan, CPU))
-    if frames.encoder not in DRAWN:
+    if frames.image_side is None or not frames.image_side.is_drawn:
         require_equal(training_batches(hold_frames(frames, CPU), train, plan, CPU), expected)
     streamed = StreamedFrames(frames, CPU, Assembler(frames, CPU))
     indices = np.concatenate([batch.indices for batch in expected])
@@ -101,6 +101,16 @@ def test_encoders_that_imitate_events_are_equal_at_every_scale(stored_caches, na
     frames = PairedFrames(stored_caches[name], seed=4, encoder=encoder, scale=scale)
     require_same_epoch(frames, train_table(**MOVES["crop"]), EpochPlan(5, 3))
     assert stored_bytes(frames) > stored_bytes(PairedFrames(stored_caches[name], seed=4, scale=scale))
+
+
+@pytest.mark.parametrize("scale", ["log1p", "step-max"])
+@pytest.mark.parametrize("encoder", ["saccade", "microsaccade"])
+@pytest.mark.parametrize("name", ["bytes", "voxels"])
+def test_background_activity_is_equal_and_never_stored(stored_caches, name, encoder, scale):
+    camera = camera_of("digits")._replace(background_rate=0.2)
+    frames = PairedFrames(stored_caches[name], seed=4, encoder=encoder, scale=scale, camera=camera)
+    require_same_epoch(frames, train_table(), EpochPlan(5, 3))
+    assert frames.image_side.is_drawn
 
 
 @pytest.mark.parametrize("scale", get_args(EventScale))
