@@ -1,4 +1,10 @@
-"""Exceptions of tmkt; each message is one line, *place: found, expected; what to do*."""
+"""Exceptions of tmkt; each message is one line, *place: found, expected; what to do*. And warnings of libraries."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from types import TracebackType
 
 
 def printable(text: str) -> str:
@@ -48,3 +54,34 @@ class CacheError(TmktError):
 
 class PairingError(TmktError):
     """A recording has no image to be paired with."""
+
+
+class _IgnoredWarnings:
+    """Ignores warnings while any thread is inside, as `warnings.catch_warnings` does for one thread alone.
+
+    That one restores the filters that it found: of two threads, the first to leave lets the warnings of the other
+    through, and the last one restores filters that ignore everything from then on.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._num_inside = threading.Lock(), 0
+        self._caught: warnings.catch_warnings[None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._caught is None:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._num_inside += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if not self._num_inside and self._caught is not None:
+                self._caught.__exit__(kind, error, at)
+                self._caught = None
+
+
+warnings_ignored = _IgnoredWarnings()
+"""Context in which libraries warn of nothing: what is wrong with a file is said in an error."""

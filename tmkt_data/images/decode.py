@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from tmkt_data.errors import ImageError
+from tmkt_data.errors import ImageError, warnings_ignored
 from tmkt_data.files import read_bytes
 from tmkt_data.images.as_seen import SIDEWAYS, is_deep, may_be_turned, orientation_of, rgb_as_seen
 
@@ -138,18 +137,16 @@ def _scale_of(width: int, height: int, least: tuple[int, int]) -> int:
 def decode_by_pillow(data: bytes | NDArray[np.uint8], smallest: SmallestPixels | None, place: str) -> DecodedImage:
     """Decode an image with Pillow, whose errors say what is wrong with it; otherwise as `decode_scaled`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(bytes(data)), formats=FORMATS) as image:
-                _require_readable(image, place)
-                width, height = _size_as_seen(image)
-                scale = 1 if smallest is None else _draft(image, smallest(width, height))
-                image.load()
-                pixels = rgb_as_seen(image)
-                if scale == 1:
-                    # A PNG may state its orientation after its pixels.
-                    height, width = pixels.shape[:2]
-                return DecodedImage(pixels, height, width, scale)
+        with warnings_ignored, Image.open(io.BytesIO(bytes(data)), formats=FORMATS) as image:
+            _require_readable(image, place)
+            width, height = _size_as_seen(image)
+            scale = 1 if smallest is None else _draft(image, smallest(width, height))
+            image.load()
+            pixels = rgb_as_seen(image)
+            if scale == 1:
+                # A PNG may state its orientation after its pixels.
+                height, width = pixels.shape[:2]
+            return DecodedImage(pixels, height, width, scale)
     except UnidentifiedImageError as unknown:
         raise ImageError(f"{place}: no image that Pillow can read ({len(data)} bytes); fetch it again") from unknown
     except _DAMAGE as broken:
@@ -200,10 +197,8 @@ def is_seen_otherwise(path: Path) -> bool:
     if start.startswith(_JPEG_START):
         return may_be_turned(start)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                return orientation_of(image) != 1 or image.has_transparency_data or is_deep(image)
+        with warnings_ignored, Image.open(path, formats=FORMATS) as image:
+            return orientation_of(image) != 1 or image.has_transparency_data or is_deep(image)
     except (UnidentifiedImageError, *_DAMAGE):
         return False
 

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tmkt_data.errors import warnings_ignored
 from tmkt_data.files import atomic_write, read_bytes
 from tmkt_train.errors import NonFiniteError, RecipeError, RunError
 from tmkt_train.recipe.load import parse_toml
@@ -95,8 +95,7 @@ def parse_checkpoint(data: bytes, path: Path, device: torch.device | None = None
         if altered is not None:
             raise ValueError(f"{altered} was altered")
         file.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings_ignored:
             values = torch.load(file, map_location=device or "cpu", weights_only=True)
     except MemoryError:
         raise

@@ -163,8 +163,12 @@ def test_images_of_all_sizes_and_kinds_are_recorded_and_prepared(tmp_path):
     assert frames["cat/tall"][-1, 0] > frames["cat/tall"][0, 0] + 20
 
 
-def test_more_than_eight_bits_a_channel_are_named(images, tmp_path):
+def test_more_than_eight_bits_a_channel_and_too_many_pixels_are_named(images, tmp_path):
     Image.fromarray(np.full((30, 40), 40_000, np.uint16)).save(images / "cat" / "deep.png")
-    result = run("simulate", images, tmp_path / "out", "--sensor", "40x30")
-    assert "cannot record 1 image; fix them" in one_line(result)
-    assert "cat/deep.png: " in result.stderr
+    # Enough for Pillow to warn, in each of several threads.
+    for name in "abc":
+        Image.new("1", (10_000, 10_000)).save(images / "cat" / f"huge_{name}.png")
+    result = run("simulate", images, tmp_path / "out", "--sensor", "40x30", "--workers", 3)
+    assert "cannot record 4 images; fix them" in one_line(result)
+    assert "cat/deep.png: pixels of type I;16, expected 8 bits a channel; convert it" in result.stderr
+    assert result.stderr.count("10000 x 10000 pixels, expected at most 64000000; scale it down") == 3

@@ -6,7 +6,6 @@ import io
 import math
 import shutil
 import tokenize
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from tmkt_data.errors import EventError, printable
+from tmkt_data.errors import EventError, printable, warnings_ignored
 
 MAX_RATIO = 200
 """Members of an archive may unpack to this many times the size of the file, plus `FREE_BYTES`."""
@@ -59,9 +58,8 @@ def read_npy_header(stream: IO[bytes], num_bytes: int, place: str) -> tuple[tupl
         version = npy_format.read_magic(stream)
         if version not in _HEADERS:
             raise EventError(f"{place}: npy version {version[0]}.{version[1]}, expected 1.0 or 2.0; save it anew")
-        with warnings.catch_warnings():
-            # NumPy warns about headers of old versions.
-            warnings.simplefilter("ignore")
+        # NumPy warns about headers of old versions.
+        with warnings_ignored:
             shape, fortran, dtype = _HEADERS[version](stream)
         read_bytes = stream.tell()
     except DAMAGE as broken:
