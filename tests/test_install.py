@@ -87,10 +87,11 @@ def test_it_is_light(brought):
         (("inspect", "{}"), "recordings        18"),
         (("pairs", "{}"), "alignment"),
         (("preview", "{}", "--out", "{}.png"), ".png"),
+        (("preview", "{}", "--animate", "{}.webp", "--html", "{}.html"), ".html"),
         (("verify", "{}"), "verified"),
         (("datasets",), "digits"),
     ],
-    ids=lambda given: given[0] if isinstance(given, tuple) else "",
+    ids=lambda given: given[0] + ("-files" if "--html" in given else "") if isinstance(given, tuple) else "",
 )
 def test_the_data_half_runs(light, cache, words, printed):
     done = python(light, "-m", "tmkt_data", *(word.format(cache) for word in words))

@@ -61,7 +61,7 @@ def size_of(packages: Path) -> int:
 def use_data_half(commands: Path, folder: Path) -> None:
     run(commands / "tmkt-data", "prepare", "digits", cwd=folder)
     cache = next((folder / "caches").glob("digits-*.h5"))
-    for words in (["inspect"], ["verify"], ["pairs"], ["preview"]):
+    for words in (["inspect"], ["verify"], ["pairs"], ["preview"], ["preview", "--html", "pairs.html"]):
         run(commands / "tmkt-data", *words, cache, cwd=folder)
     code = "import sys, tmkt_data; print(tmkt_data.PairedFrames(sys.argv[1], encoder='saccade')[0].image.shape)"
     run(commands / "python", "-c", code, cache, cwd=folder)

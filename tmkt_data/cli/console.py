@@ -120,6 +120,20 @@ WORKERS = click.option(
 )
 
 
+def pair_options(command: Any) -> Any:
+    """Add the options that select pairs, named like the arguments of `PairedFrames`."""
+    for option in (
+        click.option(
+            "--seed", default=0, type=click.IntRange(0, 2**63 - 1), show_default=True, help="Seed of the draws."
+        ),
+        click.option("--pairing", default="same-class", show_default=True, help="same-class | twin | none."),
+        click.option("--protocol", default="twin-disjoint", show_default=True, help="twin-disjoint | kt-paper."),
+        click.option("--split", default="train", show_default=True, help="train | val | test."),
+    ):
+        command = option(command)
+    return command
+
+
 def say(text: str, *, err: bool = False) -> None:
     """Print one line, on standard error if `err`; control characters are escaped."""
     click.echo(printable(text), err=err)

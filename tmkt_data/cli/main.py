@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, print_rows, progress_bar, say
+from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, pair_options, print_rows, progress_bar, say
 from tmkt_data.cli.encoders import print_encoders, print_motion
 from tmkt_data.cli.events import convert, events
 from tmkt_data.cli.export import export
 from tmkt_data.cli.prepare import duplicate_rows, prepare, print_event_counts, print_skipped
+from tmkt_data.cli.preview import preview
 from tmkt_data.cli.simulate import simulate
 from tmkt_data.cli.sources import doctor, download
 
@@ -41,6 +42,7 @@ main.add_command(doctor)
 main.add_command(convert)
 main.add_command(simulate)
 main.add_command(export)
+main.add_command(preview)
 
 
 @main.command()
@@ -166,40 +168,9 @@ def compress(file: Path, out: Path | None, undo: bool) -> None:
     )
 
 
-def _pair_options(command: Any) -> Any:
-    """Add the options that select pairs, named like the arguments of `PairedFrames`."""
-    for option in (
-        click.option(
-            "--seed", default=0, type=click.IntRange(0, 2**63 - 1), show_default=True, help="Seed of the draws."
-        ),
-        click.option("--pairing", default="same-class", show_default=True, help="same-class | twin | none."),
-        click.option("--protocol", default="twin-disjoint", show_default=True, help="twin-disjoint | kt-paper."),
-        click.option("--split", default="train", show_default=True, help="train | val | test."),
-    ):
-        command = option(command)
-    return command
-
-
 @main.command()
 @click.argument("file", type=FILE)
-@click.option("--out", type=FILE, help="PNG to write.  [default: next to the cache]")
-@click.option("--samples", default=4, show_default=True, type=click.IntRange(1, 32), help="Samples to show.")
-@click.option("--encoders", is_flag=True, help="Show each image by every encoder, below its own recording.")
-@_pair_options
-def preview(file: Path, out: Path | None, samples: int, encoders: bool, **choices: Any) -> None:
-    """Draw a contact sheet: image, spikes, event frames and a mixed sequence, step by step."""
-    from tmkt_data.pairs.paired_frames import PairedFrames
-    from tmkt_data.preview.contact_sheet import draw_pairs, write_preview
-
-    path = out if out is not None else file.with_suffix(".png")
-    sheet = draw_pairs(PairedFrames(file, **choices), num_samples=samples, encoders=encoders)
-    write_preview(path, sheet)
-    say(f"wrote {path} ({sheet.width} x {sheet.height})")
-
-
-@main.command()
-@click.argument("file", type=FILE)
-@_pair_options
+@pair_options
 @click.option("--alignment/--no-alignment", default=True, show_default=True, help="Compare recordings with images.")
 @click.option("--encoders/--no-encoders", default=True, show_default=True, help="Compare the image encoders.")
 @click.option("--fit-motion", is_flag=True, help="Print the path and polarity of the camera as TOML, nothing else.")

@@ -40,14 +40,19 @@ def event_colors(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
 
     Source: the two hues of M. Okabe and K. Ito, "Color Universal Design", 2008.
     """
-    values = polarities(frames)
-    found = values[values > 0]
-    full = float(np.percentile(found, FULL_PERCENTILE)) if len(found) else 1.0
-    off, on = np.clip(values / full, 0.0, 1.0) ** FAINT_EXPONENT
+    off, on = polarity_levels(frames)
     both = np.minimum(on, off)
     shares = np.stack([1 - np.maximum(on, off), on - both, off - both, both], axis=-1)
     colors: NDArray[np.float64] = shares @ np.array([GROUND, ON, OFF, BOTH], np.float64)
     return np.rint(colors).astype(np.uint8)
+
+
+def polarity_levels(frames: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Scale event frames (T, C, H, W) to the strength of OFF and ON colors, shape (2, T, H, W), 0 to 1."""
+    values = polarities(frames)
+    found = values[values > 0]
+    full = float(np.percentile(found, FULL_PERCENTILE)) if len(found) else 1.0
+    return np.clip(values / full, 0.0, 1.0) ** FAINT_EXPONENT
 
 
 def polarities(frames: NDArray[np.float32]) -> NDArray[np.float64]:

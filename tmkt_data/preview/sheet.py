@@ -67,11 +67,11 @@ class Grid:
         if picture is not None:
             frame = picture.cells.shape[1]
             _label(strip, 0, picture.label, picture.details)
-            strip.paste(_framed(picture.cells[0], PICTURE // frame * frame or PICTURE, RULE), (LABEL_WIDTH, 0))
+            strip.paste(framed_cell(picture.cells[0], PICTURE // frame * frame or PICTURE, RULE), (LABEL_WIDTH, 0))
             left = LABEL_WIDTH + PICTURE + 24
-        _write(strip, (left, 0), [name], NAME, self.width - left)
-        _write(strip, (left, 28), [label for label, _ in facts], NOTE, 56)
-        _write(strip, (left + 56, 28), [value for _, value in facts], FACT, self.width - left - 56)
+        write_lines(strip, (left, 0), [name], NAME, self.width - left)
+        write_lines(strip, (left, 28), [label for label, _ in facts], NOTE, 56)
+        write_lines(strip, (left + 56, 28), [value for _, value in facts], FACT, self.width - left - 56)
         return strip
 
     def heading(self, times_ms: NDArray[np.float64], activity: NDArray[np.float64], extent: str) -> Image.Image:
@@ -90,11 +90,11 @@ class Grid:
         strip.paste(Image.fromarray(bars.reshape(BARS + 1, -1, 3)), (LABEL_WIDTH, 60))
         texts, unit = time_labels(times_ms[self.steps])
         _label(strip, 12, "time step", [f"{unit}, from"])
-        _write(strip, (0, 58), ["events per step", extent.format(f"{largest:,.0f}")], NOTE, LABEL_WIDTH)
+        write_lines(strip, (0, 58), ["events per step", extent.format(f"{largest:,.0f}")], NOTE, LABEL_WIDTH)
         for column, (step, text) in enumerate(zip(self.steps, texts, strict=True)):
             x = LABEL_WIDTH + column * self.pitch + middle
-            _write(strip, (x, 12), [str(step + 1)], TEXT, self.pitch, "ma")
-            _write(strip, (x, 32), [text], TIME, self.pitch, "ma")
+            write_lines(strip, (x, 12), [str(step + 1)], TEXT, self.pitch, "ma")
+            write_lines(strip, (x, 32), [text], TIME, self.pitch, "ma")
         return strip
 
     def row(self, row: Row) -> Image.Image:
@@ -104,12 +104,12 @@ class Grid:
         _label(strip, ROW_GAP, row.label, row.details)
         for column, step in enumerate(self.steps):
             edge = RULE if row.point is None else EVENT_EDGE if step + 1 >= row.point else IMAGE_EDGE
-            strip.paste(_framed(row.cells[step], self.cell, edge), (LABEL_WIDTH + column * self.pitch, ROW_GAP))
+            strip.paste(framed_cell(row.cells[step], self.cell, edge), (LABEL_WIDTH + column * self.pitch, ROW_GAP))
         if row.point is not None:
             x = LABEL_WIDTH + int(np.searchsorted(self.steps + 1, row.point)) * self.pitch - 2
-            _marker(strip, (x, 2), bottom + 2)
+            draw_marker(strip, (x, 2), bottom + 2)
             text = f"t* = {row.point}" if row.point <= len(row.cells) else "no event step"
-            _write(strip, (min(x, self.width - 48), bottom + 5), [text], FACT, self.width, "ma")
+            write_lines(strip, (min(x, self.width - 48), bottom + 5), [text], FACT, self.width, "ma")
         return strip
 
 
@@ -133,9 +133,9 @@ def draw_page(
     tops = list(accumulate((max(group.height for group in line) + GROUP_GAP for line in lines), initial=rule + 24))
     size = (columns * pitch - GUTTER + 2 * MARGIN, tops[-1] + LINE * len(notes) + MARGIN)
     page, room = Image.new("RGB", size, PAPER), size[0] - 2 * MARGIN
-    _write(page, (MARGIN, MARGIN), texts[:1], TITLE, room)
-    _write(page, (MARGIN, MARGIN + 46), texts[1:2], TEXT, room)
-    _write(page, (MARGIN, MARGIN + 46 + LINE), texts[2:], NOTE, room)
+    write_lines(page, (MARGIN, MARGIN), texts[:1], TITLE, room)
+    write_lines(page, (MARGIN, MARGIN + 46), texts[1:2], TEXT, room)
+    write_lines(page, (MARGIN, MARGIN + 46 + LINE), texts[2:], NOTE, room)
     for at, key in enumerate(LEGEND):
         if key not in keys:
             continue
@@ -143,13 +143,13 @@ def draw_page(
         if LEGEND[key]:
             ImageDraw.Draw(page).rectangle((left, top + 1, left + 13, top + 14), **LEGEND[key])
         else:
-            _marker(page, (left + 6, top + 1), top + 14)
-        _write(page, (left + 22, top), [key], FACT, size[0] - MARGIN - left - 22)
+            draw_marker(page, (left + 6, top + 1), top + 14)
+        write_lines(page, (left + 22, top), [key], FACT, size[0] - MARGIN - left - 22)
     ImageDraw.Draw(page).line((MARGIN, rule, MARGIN + room - 1, rule), RULE)
     for top, line in zip(tops, lines, strict=False):
         for at, group in enumerate(line):
             page.paste(group, (MARGIN + at * pitch, top))
-    _write(page, (MARGIN, tops[-1]), notes, NOTE, room)
+    write_lines(page, (MARGIN, tops[-1]), notes, NOTE, room)
     return page
 
 
@@ -166,24 +166,27 @@ def time_labels(times_ms: NDArray[np.float64]) -> tuple[list[str], str]:
     return [f"{time / divisor:.{digits}f}" for time in times_ms], unit
 
 
-def _framed(colors: NDArray[np.uint8], side: int, edge: Color) -> Image.Image:
+def framed_cell(colors: NDArray[np.uint8], side: int, edge: Color) -> Image.Image:
     """Enlarge a frame, without smoothing for integer factors, and add a border."""
     method = Image.Resampling.NEAREST if side % len(colors) == 0 else Image.Resampling.BOX
     return ImageOps.expand(Image.fromarray(colors).resize((side, side), method), EDGE, edge)
 
 
-def _marker(page: Image.Image, corner: tuple[int, int], bottom: int) -> None:
+def draw_marker(page: Image.Image, corner: tuple[int, int], bottom: int) -> None:
+    """Draw a line with a head, from a corner down: the place of t*."""
     (x, top), draw = corner, ImageDraw.Draw(page)
     draw.rectangle((x, top, x + 1, bottom), fill=INK)
     draw.polygon([(x - 4, top), (x + 5, top), (x + 1, top + 5), (x, top + 5)], fill=INK)
 
 
 def _label(strip: Image.Image, top: int, label: str, details: Sequence[str]) -> None:
-    _write(strip, (0, top), [label], TEXT, LABEL_WIDTH - 4)
-    _write(strip, (0, top + 20), details, NOTE, LABEL_WIDTH - 4)
+    write_lines(strip, (0, top), [label], TEXT, LABEL_WIDTH - 4)
+    write_lines(strip, (0, top + 20), details, NOTE, LABEL_WIDTH - 4)
 
 
-def _write(page: Any, at: tuple[int, int], lines: Sequence[str], style: Any, room: int, anchor: str = "la") -> None:
+def write_lines(
+    page: Any, at: tuple[int, int], lines: Sequence[str], style: Any, room: int, anchor: str = "la"
+) -> None:
     """Write lines of text, each shortened in the middle to fit `room` pixels: the end of an id names the sample."""
     size, color = style
     for line, text in enumerate(map(_plain, lines)):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,32 @@ def test_inspect_verify_pairs_and_preview(nmnist_cache, tmp_path):
     assert f"wrote {out}" in run("preview", nmnist_cache, "--out", out, "--samples", 2).stdout
     with Image.open(out) as sheet:
         assert sheet.width > 400
+
+
+def test_preview_as_animation_and_page(nmnist_cache, tmp_path):
+    animation, page = tmp_path / "pairs.webp", tmp_path / "pairs.html"
+    told = run(
+        "preview", nmnist_cache, "--animate", animation, "--html", page, "--duration", 120, "--samples", 1
+    ).stdout
+    assert re.search(rf"^wrote {animation} \(\d+ x \d+, 10 steps of 120 ms, 0\.\d MB\)$", told, re.MULTILINE)
+    assert re.search(rf"^wrote {page} \(0\.\d MB\); open it in a browser$", told, re.MULTILINE)
+    assert not nmnist_cache.with_suffix(".png").exists()
+    assert "<title>nmnist, train</title>" in page.read_text()
+    with Image.open(animation) as file:
+        assert file.n_frames == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--animate", "pairs.mp4"), "pairs.mp4: found suffix '.mp4', expected '.webp' or '.gif'"),
+        (("--animate", "pairs.gif", "--duration", 1), "duration of a step: found 1 ms, expected 20 to 10000"),
+        (("--html", "pairs.png"), "pairs.png: found suffix '.png', expected '.html'; a viewer is a page for a browser"),
+    ],
+    ids=["animation", "duration", "page"],
+)
+def test_preview_refuses_a_name_before_it_reads(words, message):
+    assert one_line(run("preview", "missing.h5", *words), exit_code=2) == f"error: {message}"
 
 
 @pytest.mark.parametrize(
