@@ -16,6 +16,8 @@ Backbone = Literal["vgg-snn", "resnet18", "scnn"]
 BatchNormMode = Literal["per-step", "fused", "none"]
 EvalStatistics = Literal["shared", "event"]
 Surrogate = Literal["triangle", "rectangle"]
+BatchScope = Literal["global", "local"]
+"""Where several ranks train: the samples of all of them, or those of each rank."""
 Computed = Literal["kernels", "plain"]
 """Who computed a layer: kernels that fuse several layers, or the layer itself."""
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from tmkt_data.pairs.samples import PairedBatch
 from tmkt_train.data.assemble import Assembler
 from tmkt_train.data.augmentation import augment
 from tmkt_train.data.device import DeviceFrames, StreamedFrames, StreamedRead
-from tmkt_train.data.sampling import DrawKeys, batch_slices, epoch_order
+from tmkt_train.data.sampling import DrawKeys, batch_slices, epoch_order, rank_slice
 
 if TYPE_CHECKING:
     from tmkt_train.recipe.schema import TrainTable
@@ -41,6 +41,7 @@ class Batch:
         labels: Classes, shape (B,), int64.
         indices: Indices into the split, shape (B,), int64, on the CPU.
         keys: Keys of the random draws of the samples.
+        num_others: Samples of the same batch that other ranks train on.
     """
 
     image: Tensor | None
@@ -48,21 +49,30 @@ class Batch:
     labels: Tensor
     indices: NDArray[np.int64]
     keys: DrawKeys
+    num_others: int = 0
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def global_size(self) -> int:
+        """Number of samples of the batch over all ranks."""
+        return len(self) + self.num_others
 
 
 class EpochPlan(NamedTuple):
     """The batches of an epoch to read, from `first_batch` on.
 
-    Epochs and batches count from 0; `num_draws` is None for as many samples as the split has.
+    Epochs and batches count from 0; `num_draws` is None for as many samples as the split has. Of each batch, rank
+    `rank` of `num_ranks` reads its part.
     """
 
     seed: int
     epoch: int
     num_draws: int | None = None
     first_batch: int = 0
+    rank: int = 0
+    num_ranks: int = 1
 
 
 class Draws(NamedTuple):
@@ -98,14 +108,33 @@ def training_batches(
     split = frames.frames if isinstance(frames, DeviceFrames) else frames
     draws = epoch_draws(split, train, plan)
     slices = batch_slices(len(draws.indices), train.batch_size, drop_last=train.drop_last, first=plan.first_batch)
+    if plan.num_ranks > 1:
+        return _batches_of_rank(frames, draws, list(slices), plan, device)
+    return _batches_of(frames, draws, slices, device)
+
+
+def _batches_of_rank(
+    frames: PairedFrames | DeviceFrames, draws: Draws, slices: list[slice], plan: EpochPlan, device: torch.device
+) -> Generator[Batch, None, None]:
+    own = (rank_slice(rows, plan.rank, plan.num_ranks) for rows in slices)
+    with closing(_batches_of(frames, draws, own, device)) as batches:
+        for rows, batch in zip(slices, batches, strict=True):
+            yield replace(batch, num_others=rows.stop - rows.start - len(batch))
+
+
+def _batches_of(
+    frames: PairedFrames | DeviceFrames, draws: Draws, slices: Iterable[slice], device: torch.device
+) -> Generator[Batch, None, None]:
     if isinstance(frames, DeviceFrames) or device.type != "cpu":
         return _batches_on(device, frames, draws, slices)
 
     def read(rows: slice) -> Batch:
-        indices, keys, _ = draws.part(rows)
-        found = split.read(indices, keys.occurrences)
-        events = augment(found.events, keys, crop_padding=train.crop_padding, flip=train.flip, rotation=train.rotation)
-        return _to_batch(found._replace(events=events), keys, with_image=split.pairing != "none")
+        indices, keys, train = draws.part(rows)
+        found = frames.read(indices, keys.occurrences)
+        if train is not None:
+            crop, flip, rotation = train.crop_padding, train.flip, train.rotation
+            found = found._replace(events=augment(found.events, keys, crop_padding=crop, flip=flip, rotation=rotation))
+        return _to_batch(found, keys, with_image=train is not None and frames.pairing != "none")
 
     return read_ahead(read, slices)
 
@@ -133,13 +162,7 @@ def evaluation_batches(
     indices = np.arange(len(split))
     keys = DrawKeys(split.seed, 0, split.uids, np.zeros_like(indices))
     slices = batch_slices(len(split), batch_size, drop_last=False, first=first)
-    if isinstance(frames, DeviceFrames) or device.type != "cpu":
-        return _batches_on(device, frames, Draws(indices, keys), slices)
-
-    def read(rows: slice) -> Batch:
-        return _to_batch(split.read(indices[rows]), keys.part(rows), with_image=False)
-
-    return read_ahead(read, slices)
+    return _batches_of(frames, Draws(indices, keys), slices, device)
 
 
 def _batches_on(

@@ -130,6 +130,29 @@ def count_batches(num_samples: int, batch_size: int, *, drop_last: bool) -> int:
     return num_samples // batch_size if drop_last else -(-num_samples // batch_size)
 
 
+def rank_sizes(num_samples: int, num_ranks: int) -> list[int]:
+    """Divide the samples of a batch over ranks; the first ranks get one more where the division leaves a rest.
+
+    Example:
+        >>> rank_sizes(8, 2), rank_sizes(5, 3)
+        ([4, 4], [2, 2, 1])
+    """
+    each, rest = divmod(num_samples, num_ranks)
+    return [each + (rank < rest) for rank in range(num_ranks)]
+
+
+def rank_slice(rows: slice, rank: int, num_ranks: int) -> slice:
+    """Return the part of the slice of a batch that one of several ranks trains on, from 0.
+
+    Example:
+        >>> rank_slice(slice(10, 15), 1, 3)
+        slice(12, 14, None)
+    """
+    sizes = rank_sizes(rows.stop - rows.start, num_ranks)
+    first = rows.start + sum(sizes[:rank])
+    return slice(first, first + sizes[rank])
+
+
 def batch_slices(num_samples: int, batch_size: int, *, drop_last: bool, first: int = 0) -> Iterator[slice]:
     """Yield the slice of each batch in the order of an epoch, from batch `first` on."""
     for batch in range(first, count_batches(num_samples, batch_size, drop_last=drop_last)):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tmkt_train.choices import MethodName, Stream
 from tmkt_train.data.batches import Batch
-from tmkt_train.data.sampling import DrawKeys
+from tmkt_train.data.sampling import DrawKeys, rank_sizes
 from tmkt_train.errors import RunError
 from tmkt_train.method.auxiliary import AuxiliaryHeads, RegularizationCoefficients
 from tmkt_train.method.losses import (
@@ -30,6 +30,7 @@ from tmkt_train.method.losses import (
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import Mixed, mix
 from tmkt_train.method.objective import Objective, classification_losses
+from tmkt_train.network.collectives import gather_rows, num_ranks
 from tmkt_train.network.network import Network, NetworkOutput
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Method(nn.Module):
     def learned_metrics(self) -> dict[str, list[float]]:
         """Return what is learned apart from the weights of the network."""
         return {}
+
+    @property
+    def leaves_parameters_out(self) -> bool:
+        """Whether some batches give some parameters, of the network or of the method, no gradient."""
+        return False
 
 
 class SingleStream(Method):
@@ -136,7 +142,9 @@ class TwoStreams(Method):
         if draws.points is None:
             raise RunError("batch: found no replacement points, expected those that the method draws")
         mixed = mix(_images_of(batch), batch.events, draws.points)
-        tap = self.loss.alignment > 0 and len(batch) >= MIN_ALIGNMENT_ROWS[self.loss.cka]
+        sizes = rank_sizes(batch.global_size, num_ranks())
+        num_rows = batch.global_size if self.loss.cka_batch == "global" else min(sizes)
+        tap = self.loss.alignment > 0 and num_rows >= MIN_ALIGNMENT_ROWS[self.loss.cka]
         image, event = model.forward_pair(mixed.frames, batch.events, tap=tap)
         sigma = self.coefficients()
         loss, terms = self._classify(image, event, batch.labels, sigma)
@@ -145,7 +153,7 @@ class TwoStreams(Method):
             "realised_ratio_squared": mixed.ratio.square().mean(),
         }
         if tap:
-            loss = loss + self._align(image, event, sigma, terms, metrics)
+            loss = loss + self._align((image, event), sizes, sigma, terms, metrics)
         if self.heads is not None:
             loss = loss + self._perceive(self.heads, (image.features, event.features), mixed, terms, metrics)
         skipped = int(self.loss.alignment > 0 and not tap)
@@ -155,6 +163,12 @@ class TwoStreams(Method):
         """Return what is learned apart from the weights: the coefficient of each step, if any."""
         sigma = self.coefficients()
         return {} if sigma is None or not sigma.requires_grad else {"coefficients": sigma.tolist()}
+
+    @property
+    def leaves_parameters_out(self) -> bool:
+        """Whether an auxiliary head is not used, or its own parameters not yet while it trains on images."""
+        has_idle_head = self.heads is not None and not (self.loss.modality and self.loss.ratio)
+        return has_idle_head or (self.image_epochs > 0 and any(True for _ in self.parameters()))
 
     def _classify(
         self, image: NetworkOutput, event: NetworkOutput, labels: Tensor, sigma: Tensor | None
@@ -166,16 +180,19 @@ class TwoStreams(Method):
 
     def _align(
         self,
-        image: NetworkOutput,
-        event: NetworkOutput,
+        outputs: tuple[NetworkOutput, NetworkOutput],
+        sizes: list[int],
         sigma: Tensor | None,
         terms: dict[str, Tensor],
         metrics: Metrics,
     ) -> Tensor:
-        if image.alignment is None or event.alignment is None:
+        image, event = (output.alignment for output in outputs)
+        if image is None or event is None:
             raise RunError("alignment: found no tap, expected one on each stream; run them with tap=True")
+        if self.loss.cka_batch == "global":
+            image, event = gather_rows(image, sizes), gather_rows(event, sizes)
         estimator = self.loss.cka
-        alignment, floor = cka_and_floor(image.alignment, event.alignment, estimator)
+        alignment, floor = cka_and_floor(image, event, estimator)
         terms["alignment"] = alignment_loss(alignment, estimator=estimator)
         metrics["cka"] = alignment.detach().abs().mean()
         metrics["cka_shuffled"] = floor.abs().mean()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tmkt_train.choices import Auto, BatchNormMode, EvalStatistics, Surrogate
+from tmkt_train.choices import Auto, BatchNormMode, BatchScope, EvalStatistics, Surrogate
 from tmkt_train.network.batch_norm import batch_norm
 from tmkt_train.network.neurons import lif
 
@@ -96,15 +96,17 @@ class LayerChoices:
         batch_norm: See `batch_norm.batch_norm`; the references have "per-step", and "none" in scnn.
         statistics: See there; the references have "shared".
         surrogate: See `neurons.lif`; "auto" is that of the reference: the rectangle in scnn, the triangle elsewhere.
+        batch_norm_batch: See `batch_norm.batch_norm`.
     """
 
     batch_norm: BatchNormMode = "per-step"
     statistics: EvalStatistics = "shared"
     surrogate: Surrogate | Auto = "auto"
+    batch_norm_batch: BatchScope = "global"
 
     def norm(self, num_channels: int) -> nn.Module:
         """Build a batch normalization."""
-        return batch_norm(num_channels, self.batch_norm, self.statistics)
+        return batch_norm(num_channels, self.batch_norm, self.statistics, self.batch_norm_batch)
 
     def neurons(self) -> nn.Module:
         """Build a layer of neurons."""

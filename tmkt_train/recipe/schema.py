@@ -174,6 +174,9 @@ class ModelTable(Table):
     batch_norm: choices.BatchNormMode = key("per-step", KT_INFERRED)
     """Statistics of batch norm. per-step: of each time step and stream; fused: over all time steps; none: no batch
     norm."""
+    batch_norm_batch: choices.BatchScope = key("global")
+    """Samples behind the statistics of batch norm where several ranks train. global: those of the whole batch; local:
+    those of each rank, and the running statistics of the first."""
     eval_statistics: choices.EvalStatistics = key("shared", KT_INFERRED)
     """Running statistics of batch norm. shared: of both streams; event: of the event stream only, for evaluation."""
     surrogate: choices.Surrogate | choices.Auto = key("auto", KT_INFERRED)
@@ -232,6 +235,9 @@ class LossTable(Table):
     """Weight of CKA alignment."""
     cka: choices.CkaEstimator = key("biased", "biased: KT; debiased: own choice")
     """Estimator of CKA."""
+    cka_batch: choices.BatchScope = key("global")
+    """Samples that CKA compares where several ranks train. global: those of the whole batch; local: those of each
+    rank."""
     modality: float = key(0.1, INFERRED, ge=0)
     """Weight of modality guidance."""
     modality_streams: choices.ModalityStreams = key("mixed", INFERRED)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from tmkt_train.data.batches import Batch
 from tmkt_train.method.methods import BatchDraws
 from tmkt_train.method.objective import Objective
+from tmkt_train.network.collectives import num_ranks, sum_over_ranks
+from tmkt_train.network.network import SpikingNetwork
 from tmkt_train.training.setup import TrainingSetup
 
 _WARM_UP = 2
@@ -62,11 +66,69 @@ class Iteration:
         setup = self.setup
         setup.optimizer.zero_grad(set_to_none=True)
         objective = setup.method.compute(setup.model, batch, draws)
-        check(objective.loss)
-        setup.scaler.scale(objective.loss).backward()  # type: ignore[no-untyped-call]
+        step = Step(objective.loss.detach(), _metrics(objective, batch.labels), objective.num_skipped)
+        check(step.loss)
+        self._descend(objective.loss)
+        return step
+
+    def _descend(self, loss: Tensor) -> None:
+        setup = self.setup
+        setup.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         setup.scaler.step(setup.optimizer)
         setup.scaler.update()
-        return Step(objective.loss.detach(), _metrics(objective, batch.labels), objective.num_skipped)
+
+
+class _Objectives(nn.Module):
+    """Method and network as one module that gives one differentiable tensor, as `DistributedDataParallel` wants it."""
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        super().__init__()
+        self.model, self.method = setup.model, setup.method
+
+    def forward(self, batch: Batch, draws: BatchDraws) -> Objective:
+        objective = self.method.compute(self.model, batch, draws)
+        terms = {name: value.detach() for name, value in objective.terms.items()}
+        return objective._replace(terms=terms, logits=objective.logits.detach())
+
+
+class RankIteration(Iteration):
+    """Runs the iterations of one of several ranks: each on its part of the batch, all with the mean of the gradients.
+
+    Loss and metrics are means over the whole batch, the same on every rank, so that all of them find a loss that is not
+    finite. The network has the weights of the first rank from the start.
+    """
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        super().__init__(setup)
+        with warnings.catch_warnings():
+            # Later versions call the argument forward_sync_buffers.
+            warnings.simplefilter("ignore", FutureWarning)
+            self._objectives = DistributedDataParallel(
+                _Objectives(setup),
+                broadcast_buffers=False,
+                # Nothing is known of a network of the user's own.
+                find_unused_parameters=setup.method.leaves_parameters_out or type(setup.model) is not SpikingNetwork,
+                gradient_as_bucket_view=True,
+            )
+
+    def _run(self, batch: Batch, draws: BatchDraws, check: Check) -> Step:
+        self.setup.optimizer.zero_grad(set_to_none=True)
+        objective: Objective = self._objectives(batch, draws)
+        share = len(batch) / batch.global_size
+        own = Step(objective.loss.detach(), _metrics(objective, batch.labels), objective.num_skipped)
+        step = _mean_over_ranks(own, share)
+        check(step.loss)
+        # Gradients are divided by the number of ranks.
+        self._descend(objective.loss * (share * num_ranks()))
+        return step
+
+
+def _mean_over_ranks(step: Step, share: float) -> Step:
+    """Return a step with means over the whole batch, of which this rank has a share."""
+    tensors = {name: value for name, value in step.metrics.items() if isinstance(value, Tensor)}
+    values = torch.stack([value.double() for value in (step.loss, *tensors.values())])
+    loss, *means = sum_over_ranks(values * share).unbind()
+    return Step(loss, {**step.metrics, **dict(zip(tensors, means, strict=True))}, step.num_skipped)
 
 
 def predict(logits: Tensor) -> Tensor:
@@ -170,5 +232,7 @@ def _replay(recording: _Recording, inputs: tuple[Tensor, ...]) -> Step:
 
 
 def build_iteration(setup: TrainingSetup) -> Iteration:
-    """Build what runs the iterations of a training on its device."""
+    """Build what runs the iterations of a training on its device, or on those of its ranks."""
+    if num_ranks() > 1:
+        return RankIteration(setup)
     return ReplayedIteration(setup) if setup.device.type == "cuda" else Iteration(setup)

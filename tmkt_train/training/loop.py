@@ -98,7 +98,7 @@ def train_one_epoch(
                 means.check(state.epoch)
 
         step = iteration(batch, progress, check)
-        means.add({LOSS: step.loss, **step.metrics}, weight=len(batch))
+        means.add({LOSS: step.loss, **step.metrics}, weight=batch.global_size)
         means.num_skipped += step.num_skipped
         state.batch = number + 1
         if state.batch % check_every == 0:

@@ -134,11 +134,12 @@ class FrameFacts(NamedTuple):
 def build_network(recipe: Recipe, frames: PairedFrames | FrameFacts) -> Network:
     """Build the network of a recipe for some frames, with fresh weights from torch's global generator."""
     model = recipe.model
+    statistics = model.eval_statistics if recipe.has_two_streams else "shared"
     return build_model(
         model.backbone,
         FrameShape(frames.num_time_bins, frames.num_channels, frames.size),
         Heads(frames.num_classes, separate=model.separate_heads and recipe.has_two_streams),
-        LayerChoices(model.batch_norm, model.eval_statistics if recipe.has_two_streams else "shared", model.surrogate),
+        LayerChoices(model.batch_norm, statistics, model.surrogate, model.batch_norm_batch),
     )
 
 

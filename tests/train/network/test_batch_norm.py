@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tmkt_train.network.batch_norm import batch_norm
+from tmkt_train.network.batch_norm import batch_norm, normalize_over_ranks
 
 
 def frames_of_two_scales(seed):
@@ -61,3 +61,14 @@ def test_norms_agree_in_evaluation():
 def test_no_norm_is_the_identity():
     x = torch.randn(2, 3, 4, 5, 5)
     assert torch.equal(batch_norm(4, "none")(x), x)
+
+
+def test_statistics_over_ranks_are_those_of_one_rank_alone():
+    frames = frames_of_two_scales(0)[0].double().requires_grad_()
+    weight, bias = torch.rand(2, 4, dtype=torch.float64, requires_grad=True)
+    mean, var = torch.zeros(2, 4, dtype=torch.float64)
+    expected = nn.functional.batch_norm(frames, mean, var, weight, bias, True, 1.0, 1e-5)
+    found, *moments = normalize_over_ranks(frames, weight, bias, 1e-5)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(moments, [mean, var])
+    assert torch.autograd.gradcheck(lambda *given: normalize_over_ranks(*given, 1e-5)[0], (frames, weight, bias))

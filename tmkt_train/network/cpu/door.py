@@ -84,7 +84,8 @@ def _is_supported(stage: Stage, signal: Signal) -> bool:
     if values.ndim != 5 and (values.ndim != 3 or stage.pooling is not None or stage.convolution is not None):
         return False
     weights = [weight for layer in stage.layers() for weight in layer.parameters()]
-    has_single_value = values[0].numel() == values.shape[2]
+    spans_ranks = isinstance(stage.norm, StreamBatchNorm2d) and stage.norm.spans_ranks
+    has_single_value = values[0].numel() == values.shape[2] and not spans_ranks
     trains = any(layer.training for layer in (stage.norm, stage.neurons) if layer is not None)
     return (
         values.dtype in (torch.float32, torch.float64)

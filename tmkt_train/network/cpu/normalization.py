@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tmkt_train.choices import BatchNormMode
 from tmkt_train.network.batch_norm import StreamBatchNorm2d
+from tmkt_train.network.collectives import merge_moments, sum_over_ranks
 from tmkt_train.network.cpu.kernels.batch_norm import finish_gradient, step_statistics
 from tmkt_train.network.cpu.memory import as_rows, fold, fold_factor
 from tmkt_train.network.cpu.workers import Workers
@@ -33,6 +34,7 @@ class Normalization:
         inverse_deviation: One over the standard deviation, epsilon included.
         mode: How mean and deviation depend on the values: "per-step", each on those of its time step; "fused", on
             those of all steps; "none" in evaluation and without batch norm.
+        count: Number of values of a time step and channel over all ranks; None if the statistics are of this rank.
     """
 
     scale: Floats
@@ -40,6 +42,7 @@ class Normalization:
     mean: Floats
     inverse_deviation: Floats
     mode: BatchNormMode
+    count: int | None = None
 
 
 @torch.no_grad()
@@ -49,7 +52,8 @@ def normalization(norm: StreamBatchNorm2d | None, inputs: Tensor, threads: Worke
 
     Args:
         norm: The layer; None: the identity.
-        inputs: Shape (T, B, H, W, C) of one stream, with at least 2 values per time step and channel.
+        inputs: Shape (T, B, H, W, C) of one stream, with at least 2 values per time step and channel, those of other
+            ranks included where the norm spans them.
         threads: Threads to use.
     """
     values = as_rows(inputs)
@@ -58,8 +62,9 @@ def normalization(norm: StreamBatchNorm2d | None, inputs: Tensor, threads: Worke
         ones = np.ones((num_time_steps, num_channels), values.dtype)
         zeros = np.zeros_like(ones)
         return Normalization(ones, zeros, zeros, ones, "none")
+    count = None
     if norm.training:
-        mean, variance = _batch_statistics(norm, values, threads)
+        mean, variance, count = _batch_statistics(norm, values, threads)
     else:
         mean, variance = (
             _wide(buffer)[None].repeat(num_time_steps, axis=0) for buffer in norm.running(norm.streams[0])
@@ -69,24 +74,30 @@ def normalization(norm: StreamBatchNorm2d | None, inputs: Tensor, threads: Worke
     scale = _array(norm.weight) * inverse
     shift = _array(norm.bias) - mean * scale
     mode: BatchNormMode = "none" if not norm.training else "per-step" if norm.per_step else "fused"
-    return Normalization(scale, shift, mean, inverse, mode)
+    return Normalization(scale, shift, mean, inverse, mode, count if norm.spans_ranks else None)
 
 
 def _batch_statistics(
     norm: StreamBatchNorm2d, values: Floats, threads: Workers
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return means and biased variances, shape (T, C), and update the running statistics, one step after the other."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Return means and biased variances, shape (T, C), and of how many values each step has them.
+
+    Running statistics are updated one step after the other.
+    """
     num_time_steps, count, _ = values.shape
     mean, squares = _step_statistics(values, threads)
+    if norm.spans_ranks:
+        merged = merge_moments(torch.from_numpy(mean), torch.from_numpy(squares), count)
+        mean, squares, count = merged[0].numpy(), merged[1].numpy(), int(merged[2])
     variance = squares / count
     if norm.per_step:
         _update_running(norm, mean, squares / (count - 1))
-        return mean, variance
+        return mean, variance, count
     total = mean.mean(axis=0)
     spread = variance.mean(axis=0) + np.square(mean - total).mean(axis=0)
     everything = num_time_steps * count
     _update_running(norm, total[None], spread[None] * everything / (everything - 1))
-    return np.broadcast_to(total, mean.shape), np.broadcast_to(spread, mean.shape)
+    return np.broadcast_to(total, mean.shape), np.broadcast_to(spread, mean.shape), count
 
 
 def _step_statistics(values: Floats, threads: Workers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -135,7 +146,7 @@ def input_gradient(
     """
     inverse = norm.inverse_deviation.astype(np.float64)
     slope = norm.scale.astype(np.float64)
-    means = sums / grad.shape[1]
+    means = sums / grad.shape[1] if norm.count is None else _sum_over_ranks(sums) / norm.count
     if norm.mode == "fused":
         means = np.broadcast_to(means.mean(axis=1, keepdims=True), means.shape)
     has_statistics = norm.mode != "none"
@@ -148,6 +159,11 @@ def input_gradient(
     threads.run(lambda _, first, last: finish_gradient(grad, values, mean, a, b, c, first, last), grad.shape[1])
     weight, bias = (sums[1] * inverse).sum(axis=0), sums[0].sum(axis=0)
     return torch.from_numpy(weight).to(dtype), torch.from_numpy(bias).to(dtype)
+
+
+def _sum_over_ranks(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    total: NDArray[np.float64] = sum_over_ranks(torch.from_numpy(sums)).numpy()
+    return total
 
 
 def _array(tensor: Tensor) -> Floats:

@@ -107,4 +107,6 @@ def _is_supported_norm(norm: nn.Module, values: Tensor) -> bool:
         and norm.track_running_stats
         and norm.momentum is not None
         and (num_values > 1 or not norm.training)
+        # There are no kernels for statistics over several ranks.
+        and not norm.spans_ranks
     )
