@@ -77,3 +77,9 @@ def command(*words: str | Path) -> str:
         "tmkt-train resume 'my runs/a'"
     """
     return shlex.join(str(word) for word in words)
+
+
+def unfinished(run: Path) -> RunError:
+    """Return the error of a run that has no result yet."""
+    again = command("tmkt-train", "resume", run)
+    return RunError(f"{run}: not finished, expected a result; resume it with: {again}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from tmkt_data.cli.pipes import readers_may_leave
 from tmkt_data.errors import SpecError, TmktError, printable
 from tmkt_data.spec import OPTIONS
 
@@ -43,14 +44,12 @@ class GuardedGroup(click.Group):
         if os.environ.get("NO_COLOR"):
             kwargs["color"] = False
         try:
-            return super().main(*args, **kwargs)
+            with readers_may_leave():
+                return super().main(*args, **kwargs)
         except SpecError as problem:
             fail(printable(str(problem)), exit_code=2)
         except TmktError as problem:
             fail("\n".join(map(printable, _lines_of(problem))))
-        except BrokenPipeError:
-            sys.stderr.close()
-            sys.exit(1)
         except (OSError, MemoryError) as problem:
             if os.environ.get("TMKT_DEBUG"):
                 raise
@@ -70,6 +69,9 @@ class GuardedGroup(click.Group):
         except (KeyboardInterrupt, click.Abort):
             click.echo("stopped", err=True)
             sys.exit(STOPPED)
+        except BrokenPipeError as problem:
+            # Not of the output, see `readers_may_leave`; click would exit without a word.
+            raise OSError(str(problem)) from problem
 
 
 def _lines_of(problem: TmktError) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
 from tmkt_train.cli.display import CACHE, DEVICES, JOBS, SET, RunsDisplay, asked_to_stop, out_option
+from tmkt_train.cli.early import load_named
 from tmkt_train.cli.text import comparison_lines
 from tmkt_train.errors import RunInterruptedError
 
@@ -65,6 +66,8 @@ def compare(recipes: tuple[str, ...], seeds: int, shares: tuple[float, ...], **o
     from tmkt_train.experiments.plan import RunOptions, plan_comparison
     from tmkt_train.experiments.slots import choose_slots
 
+    for name in recipes:
+        load_named(name, options["settings"])
     slots = choose_slots(options.pop("jobs"), options.pop("devices"))
     comparison = plan_comparison(recipes, RunOptions(**options, slots=slots), num_seeds=seeds, shares=shares)
     problems = _train(comparison, slots)

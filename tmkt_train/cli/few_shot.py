@@ -8,6 +8,7 @@ import click
 
 from tmkt_data.cli.console import print_rows
 from tmkt_train.cli.display import RUN, RUN_CACHE
+from tmkt_train.cli.early import require_run
 
 
 def _parse_numbers(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
@@ -33,6 +34,7 @@ def few_shot(run: Path, ways: tuple[int, ...], shots: tuple[int, ...], cache: Pa
     Each query is assigned to the nearest class prototype, the mean feature of the labeled examples. For classes that
     the network has never seen, train with --set data.held_out_classes=N.
     """
+    require_run(run, cache)
     from tmkt_train.experiments.few_shot import Episodes, evaluate_few_shot
     from tmkt_train.training.folder import RunFolder
 

@@ -15,6 +15,7 @@ from tmkt_data.cli.console import STOPPED, GuardedGroup, fail, megabytes, print_
 from tmkt_data.errors import TmktError, printable
 from tmkt_train.cli.compare import compare
 from tmkt_train.cli.display import CACHE, RECIPE, RUN, RUN_CACHE, SET, RunDisplay, asked_to_stop, out_option
+from tmkt_train.cli.early import load_named, require_new, require_run
 from tmkt_train.cli.export import export
 from tmkt_train.cli.few_shot import few_shot
 from tmkt_train.cli.predict import predict
@@ -97,11 +98,11 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None, measure: boo
     """
     from tmkt_train.cli.text import estimate_lines
     from tmkt_train.data.cache import choose_cache
-    from tmkt_train.recipe.load import find_recipe, load_recipe
+    from tmkt_train.recipe.load import find_recipe
     from tmkt_train.recipe.recipe import flat_items, toml_value
 
     path = find_recipe(name)
-    loaded = load_recipe(path, settings)
+    loaded = load_named(name, settings)
     for key, value, description in flat_items(loaded):
         if key in ("title", "description"):
             continue
@@ -140,10 +141,9 @@ def recipe(name: str, seed: int | None, settings: tuple[str, ...], cache: Path |
     RECIPE is a name, a file, or a variant in a file: my.toml:kt. Ctrl-C saves a checkpoint and prints the command that
     resumes the run.
     """
-    from tmkt_train.recipe.load import find_recipe, load_recipe
-
-    loaded = load_recipe(find_recipe(name), [*settings, *([] if seed is None else [f"seed={seed}"])])
-    _train(lambda training: training.start_run(loaded, cache=cache, out=out))
+    loaded = load_named(name, [*settings, *([] if seed is None else [f"seed={seed}"])])
+    chosen = require_new(loaded, cache, out)
+    _train(lambda training: training.start_run(loaded, cache=chosen, out=out))
 
 
 @main.command()
@@ -167,6 +167,7 @@ def resume(run: Path, cache: Path | None) -> None:
         folder.remove_leftovers()
         _show_result(run, folder.read_recipe(), folder.read_result())
         return
+    require_run(run, cache, is_finished=False)
     _train(lambda training: training.resume_run(run, cache=cache))
 
 
@@ -178,6 +179,7 @@ def evaluate(run: Path, cache: Path | None) -> None:
 
     Fails if the accuracy differs from the recorded one.
     """
+    require_run(run, cache)
     from tmkt_train.training.folder import RunFolder
     from tmkt_train.training.result import evaluate_run
 

@@ -14,6 +14,7 @@ import click
 from tmkt_data.cli.console import fail
 from tmkt_data.errors import EventError, printable
 from tmkt_train.cli.display import RUN
+from tmkt_train.cli.early import require_run
 from tmkt_train.cli.text import percent
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ def predict(run: Path, files: tuple[Path, ...], as_json: bool, as_csv: bool) -> 
 
     A file that cannot be read is named; the others are classified, and the exit code is 1.
     """
-    from tmkt_train.training.trained import load_run
-
     if as_json and as_csv:
         raise click.UsageError("found --json together with --csv, expected one of them")
+    require_run(run)
+    from tmkt_train.training.trained import load_run
+
     trained, problems = load_run(run), list[str]()
     found = _classify(trained, [path for file in files for path in _recordings(file)], problems)
     if as_json:

@@ -9,6 +9,7 @@ import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
 from tmkt_train.cli.display import CACHE, DEVICES, JOBS, RECIPE, SET, RunsDisplay, asked_to_stop, out_option
+from tmkt_train.cli.early import load_named
 from tmkt_train.cli.text import percent
 from tmkt_train.errors import RunInterruptedError, command
 
@@ -47,6 +48,7 @@ def sweep(name: str, over: tuple[str, ...], **options: Any) -> None:
     from tmkt_train.experiments.slots import choose_slots
     from tmkt_train.experiments.sweep import plan_sweep
 
+    load_named(name, options["settings"])
     slots = choose_slots(options.pop("jobs"), options.pop("devices"))
     with_test, counts = options.pop("test"), {"num_trials": options.pop("trials"), "num_seeds": options.pop("seeds")}
     is_grid = options.pop("grid")

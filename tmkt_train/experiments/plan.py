@@ -15,7 +15,6 @@ from tmkt_train.errors import RunError
 from tmkt_train.experiments.slots import Slots
 from tmkt_train.recipe.load import RecipePath, find_recipe, load_recipe, split_setting
 from tmkt_train.recipe.recipe import Recipe, flat_items, toml_value
-from tmkt_train.training.checkpoint import require_same_recipe
 from tmkt_train.training.folder import RunFolder
 
 WORDS = ("name", "title", "description")
@@ -139,6 +138,9 @@ def plan_run(label: str, source: RecipePath, settings: Sequence[str], cache: Cac
 
 
 def _require_same_run(planned: PlannedRun) -> None:
+    # Loads torch, which no mistake in a new experiment needs.
+    from tmkt_train.training.checkpoint import require_same_recipe
+
     folder = RunFolder(planned.folder)
     differing = differing_settings(folder.read_recipe(), planned.recipe)
     if differing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from tmkt_train.errors import RecipeError, RunError
 from tmkt_train.experiments.plan import WORDS
+from tmkt_train.recipe.explain import near_keys
 from tmkt_train.recipe.load import RecipePath, load_recipe, split_setting
 from tmkt_train.recipe.recipe import Recipe, flat_items, toml_value
 from tmkt_train.recipe.schema import Table
@@ -144,9 +144,8 @@ def _parse(text: str, recipe: Recipe) -> Dimension:
 def _require_known(key: str, recipe: Recipe) -> None:
     keys = [name for name, _, _ in flat_items(recipe)]
     if key not in keys:
-        leaves = {name.rpartition(".")[2]: name for name in reversed(keys)}
-        near = difflib.get_close_matches(key, [*keys, *leaves], n=1)
-        hint = f"did you mean {leaves.get(near[0], near[0])}?" if near else "`tmkt-train check` lists the keys"
+        near = near_keys(key, keys)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`tmkt-train check` lists the keys"
         raise RunError(f"--over {key}: not a key of the recipe; {hint}")
 
 

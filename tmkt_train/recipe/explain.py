@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ def explain(
         place = _place(path, layers, overridden)
         if item["type"] == "extra_forbidden":
             place = next((layer.place for layer in layers if layer.holds(path)), "--set ")
-            text = _unknown(path, accepted)
+            text = _unknown(path, accepted, is_setting=place == "--set ")
         else:
             text = f"found {'nothing' if is_missing else _shown(path, tables)}, expected {accepted[key]}"
         lines.setdefault(key, f"{place}{key}: {text}")
@@ -146,9 +146,36 @@ def _bounds(schema: dict[str, Any]) -> str:
     return f" from {low:.12g} to {high:.12g}" if high < _NO_BOUND else f" of {low:g} or more"
 
 
-def _unknown(path: Sequence[str], accepted: Mapping[str, str]) -> str:
+def _unknown(path: Sequence[str], accepted: Mapping[str, str], *, is_setting: bool) -> str:
     above = ".".join(path[:-1])
     known = [key.rpartition(".")[2] for key in accepted if key and key.rpartition(".")[0] == above]
-    near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = near_keys(".".join(path), accepted)
+    if not is_setting:
+        # In a file, the table is written above the key.
+        near = [key.removeprefix(f"{above}.") for key in near]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"found an unknown key, expected one of {', '.join(known)}{hint}"
+
+
+def near_keys(unknown: str, known: Iterable[str]) -> list[str]:
+    """Return the dotted keys of a recipe that an unknown one may stand for.
+
+    These are all keys whose last part is the same; without any, the nearest key of its table; without that, the keys
+    whose last part is nearest.
+
+    Example:
+        >>> near_keys("epochs", ["train.epochs"]), near_keys("train.epoch", ["train", "train.epochs"])
+        (['train.epochs'], ['train.epochs'])
+    """
+    table, _, name = unknown.rpartition(".")
+    by_name: dict[str, list[str]] = {}
+    for key in filter(None, known):
+        by_name.setdefault(key.rpartition(".")[2], []).append(key)
+    if name in by_name:
+        return by_name[name]
+    of_table = [last for last, keys in by_name.items() if any(key.rpartition(".")[0] == table for key in keys)]
+    for near in difflib.get_close_matches(name, of_table, n=1):
+        return [f"{table}.{near}" if table else near]
+    for near in difflib.get_close_matches(name, by_name, n=1):
+        return by_name[near]
+    return []

@@ -18,6 +18,7 @@ from tmkt_data.files import decode_text
 from tmkt_train.errors import RecipeError
 from tmkt_train.recipe.explain import Layer, explain
 from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.recipe.warmup import fit_warmup
 
 _MAX_BYTES = 1_000_000
 _MAX_DEPTH = 20
@@ -109,14 +110,27 @@ def list_recipes() -> Iterator[tuple[RecipePath, Recipe | RecipeError]]:
             yield path, error
 
 
+class LoadedRecipe(NamedTuple):
+    """A recipe, and what overriding some of its settings changed in others, one line each."""
+
+    recipe: Recipe
+    notes: tuple[str, ...] = ()
+
+
 def load_recipe(source: Path | RecipePath, settings: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that `load_noted` reads."""
+    return load_noted(source, settings).recipe
+
+
+def load_noted(source: Path | RecipePath, settings: Sequence[str] = ()) -> LoadedRecipe:
     """Read a recipe, merge it over the one that it extends, apply overrides, and validate the result.
 
     Args:
         source: TOML file, or a variant in one. The tables of `[variants.NAME]` override those of the file. With
             `extends = "other"` at the top, the file overrides another recipe: a name, or a path relative to the file.
             That recipe must not extend another one.
-        settings: `key=value` overrides, see `apply_overrides`.
+        settings: `key=value` overrides, see `apply_overrides`. Fewer epochs shorten the
+            warm-up, see `fit_warmup`.
 
     Raises:
         RecipeError: A file cannot be read, is not valid TOML, or is invalid; lists all mistakes.
@@ -129,13 +143,14 @@ def load_recipe(source: Path | RecipePath, settings: Sequence[str] = ()) -> Reci
         if layer.variant and isinstance(name, str):
             merged["name"] = layer.tables.get("name", f"{name}_{layer.variant}")
     tables, keys, problems = apply_overrides(merged, settings)
+    tables, note = fit_warmup(tables, keys)
     try:
         recipe = Recipe.model_validate(tables)
     except ValidationError as error:
         raise RecipeError([*problems, *explain(error, tables, layers, keys)]) from None
     if problems:
         raise RecipeError(problems)
-    return recipe
+    return LoadedRecipe(recipe, (note,) if note else ())
 
 
 def _read_layers(path: RecipePath) -> list[Layer]:

@@ -165,7 +165,7 @@ class Recipe(Table):
 
     def unused_by(self, key: str) -> Literal["method", "network", "optimizer"] | None:
         """Return what leaves the dotted `key` unused; None if it is used."""
-        if not _uses(self.method, key):
+        if not method_uses(self.method.name, key):
             return "method"
         if self.model.is_imported and key.startswith(_OF_OUR_NETWORKS):
             return "network"
@@ -186,8 +186,9 @@ class Recipe(Table):
             )
 
 
-def _uses(method: MethodTable, key: str) -> bool:
-    return not key.startswith(_UNUSED[method.name])
+def method_uses(name: str, key: str) -> bool:
+    """Return whether the method `name` uses the dotted `key`; a name that is no method uses all of them."""
+    return not key.startswith(_UNUSED.get(name, ()))
 
 
 def flat_items(table: Table, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
@@ -306,7 +307,7 @@ def _check_optim(optim: OptimTable) -> Iterator[str]:
 
 def _check_warmup(optim: OptimTable, train: TrainTable, method: MethodTable) -> Iterator[str]:
     warmup, image_epochs = optim.warmup_epochs, train.image_epochs
-    if _uses(method, "train.image_epochs") and warmup and image_epochs != "auto" and image_epochs <= warmup:
+    if method_uses(method.name, "train.image_epochs") and warmup and image_epochs != "auto" and image_epochs <= warmup:
         limit = f"more than optim.warmup_epochs = {warmup}; each stage has its own warm-up"
         yield f"train.image_epochs: found {image_epochs}, expected {limit}"
     if warmup and warmup >= train.epochs:
@@ -321,7 +322,7 @@ def _check_crop(train: TrainTable, data: DataTable) -> Iterator[str]:
 
 
 def _check_mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterator[str]:
-    if mix.law != "renormalised" or not mix.time_step or not _uses(method, "mix.law"):
+    if mix.law != "renormalised" or not mix.time_step or not method_uses(method.name, "mix.law"):
         return
     num_time_bins = data.prepare.time_bins
     floor = (num_time_bins + 1) / (2 * num_time_bins)
@@ -338,7 +339,7 @@ def _check_mixing(mix: MixTable, data: DataTable, method: MethodTable) -> Iterat
 
 
 def _check_coefficients(loss: LossTable, method: MethodTable) -> Iterator[str]:
-    is_used = _uses(method, "loss.coefficients")
+    is_used = method_uses(method.name, "loss.coefficients")
     if is_used and loss.classification == "mean-logits" and loss.coefficients != "off":
         yield (
             f"loss.coefficients: found '{loss.coefficients}', expected 'off' with loss.classification = 'mean-logits', "

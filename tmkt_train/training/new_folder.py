@@ -30,6 +30,18 @@ def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str
     return folder
 
 
+def require_free(out: Path) -> None:
+    """Check that a folder can become that of a new run; creates nothing.
+
+    Raises:
+        RunError: It is a file, or not empty.
+    """
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: a file, expected a new folder; choose another with --out")
+    if out.is_dir():
+        _require_empty(RunFolder(out))
+
+
 def _make_numbered(recipe: Recipe) -> Path:
     path = first = Path("runs") / f"{recipe.name}-{recipe.method.name}-seed{recipe.seed}"
     number = 1
@@ -44,8 +56,7 @@ def _make_numbered(recipe: Recipe) -> Path:
 
 
 def _make_given(out: Path) -> Path:
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out}: a file, expected a new folder; choose another with --out")
+    require_free(out)
     out.mkdir(parents=True, exist_ok=True)
     return out
 

@@ -16,7 +16,7 @@ from tmkt_data.errors import TmktError
 from tmkt_data.pairs.report import report_pairs
 from tmkt_train.data.batches import evaluation_batches
 from tmkt_train.data.cache import open_frames, selection_split
-from tmkt_train.errors import RunError, command
+from tmkt_train.errors import RunError, unfinished
 from tmkt_train.network.network import Network
 from tmkt_train.recipe.recipe import Recipe, inferred_choices
 from tmkt_train.training.checkpoint import load_checkpoint, load_weights, require_same_recipe
@@ -70,8 +70,7 @@ def read_finished(path: Path) -> FinishedFolder:
     folder = RunFolder(path)
     recipe = folder.read_recipe()
     if not folder.is_finished:
-        again = command("tmkt-train", "resume", path)
-        raise RunError(f"{path}: not finished, expected a result; resume it with: {again}")
+        raise unfinished(path)
     result, environment = folder.read_result(), folder.read_environment()
     require_same_recipe(folder, environment)
     return FinishedFolder(folder, recipe, result, environment)

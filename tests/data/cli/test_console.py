@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -19,6 +23,33 @@ def test_no_color_is_obeyed(monkeypatch):
     plain = CliRunner().invoke(main, ["recipes"])
     assert plain.output == CliRunner().invoke(main, ["recipes"], color=True).output
     assert "\x1b[" not in plain.output
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [("tmkt_data", ["datasets"]), ("tmkt_data", ["--help"]), ("tmkt_train", ["recipes"]), ("tmkt_train", ["nothing"])],
+)
+def test_output_that_nobody_reads_is_no_error(tmp_path, module, words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    found = subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=tmp_path, env=environment, stdout=writing, stderr=subprocess.PIPE, timeout=240, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    is_wrong = words == ["nothing"]
+    assert found.returncode == (2 if is_wrong else 0)
+    assert (found.stderr == b"") is not is_wrong
+
+
+def test_a_full_disk_is_still_an_error():
+    with Path("/dev/full").open("wb") as full:
+        found = subprocess.run(
+            [sys.executable, "-m", "tmkt_data", "--version"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert found.returncode != 0
+    assert b"No space left on device" in found.stderr
 
 
 def test_train_is_another_name_of_recipe():

@@ -278,6 +278,71 @@ def test_help_loads_no_heavy_library(tmp_path):
     assert (process.returncode, err) == (0, "")
 
 
+def test_mistakes_that_need_no_torch_are_told_before_it_is_loaded(here):
+    """Loading torch takes seconds; time itself is not measured, as it depends on the machine."""
+    typed = [
+        ["recipe", "nosuch"], ["recipe", "tiny", "--set", "epochs=2"], ["recipe", "tiny", "--cache", "none.h5"],
+        ["recipe", "tiny", "--set", "data.dataset=nmnist"], ["recipe", "tiny", "--out", "full"],
+        ["check", "nosuch"], ["check", "tiny", "--measure", "--set", "data.dataset=nmnist"],
+        ["resume", "nowhere"], ["resume", "full"], ["evaluate", "nowhere"], ["evaluate", "begun"],
+        ["predict", "nowhere", "x.bin"], ["predict", "begun", "x.bin"], ["few-shot", "nowhere"], ["few-shot", "begun"],
+        ["evaluate", "ended", "--cache", "none.h5"], ["report", "nowhere"],
+        ["compare", "nosuch"], ["compare", "tiny", "--set", "epochs=2"], ["compare", "tiny", "--cache", "none.h5"],
+        ["compare", "tiny", "--set", "data.dataset=nmnist"],
+        ["sweep", "nosuch", "--over", "mix.ratio=0:1"], ["sweep", "tiny", "--over", "ratio=0:1"],
+        ["sweep", "tiny", "--over", "mix.ratio=0:1", "--set", "data.dataset=nmnist"],
+        ["suggest", "nosuch"], ["suggest", "tiny", "--set", "epochs=2"], ["suggest", "--cache", "none.h5"],
+        ["suggest", "tiny", "--set", "data.dataset=nmnist"],
+    ]  # fmt: skip
+    for folder in ("full", "begun", "ended"):
+        (here / folder).mkdir()
+    (here / "full" / "a file").touch()
+    for folder in ("begun", "ended"):
+        RunFolder(here / folder).write_recipe(make_recipe())
+    (here / "ended" / "result.json").write_text("{}", encoding="utf-8")
+    code = (
+        "import json, sys\nfrom click.testing import CliRunner\nfrom tmkt_train.cli.main import main\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    found = CliRunner().invoke(main, words)\n"
+        "    print(json.dumps([words, found.exit_code, found.stderr, 'torch' in sys.modules]))\n"
+    )
+    with call_program(code, here, json.dumps(typed)) as process:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert err == ""
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [words for words, *_ in found] == typed
+    assert [words for words, *_, has_torch in found if has_torch] == []
+    for words, exit_code, error, _ in found:
+        assert (exit_code, error.count("\n")) == (1, 1), (words, error)
+        assert error.startswith("error: "), words
+
+
+def test_short_trial_says_what_became_shorter(here):
+    for name in ("tiny", "scnn_digits", "scnn_nomniglot"):
+        code, out, err = call("check", name, "--set", "train.epochs=1")
+        assert (code, err) == (0, "")
+        assert re.match(r"note: optim.warmup_epochs is 0, not [15]: train.epochs is 1\n", out)
+    code, out, err = call("recipe", "tiny", "--set", "train.epochs=1", "--out", "run")
+    assert (code, err) == (0, "")
+    assert out.startswith("note: optim.warmup_epochs is 0, not 1: train.epochs is 1\n")
+    assert RunFolder(here / "run").read_recipe().optim.warmup_epochs == 0
+    assert RunFolder(here / "run").read_result()["epochs"] == 1
+
+
+def test_reader_that_leaves_stops_no_training(here):
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    words = ("recipe", "tiny", "--set", "train.epochs=1", "--out", "run")
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words],
+        cwd=here, env=environment, stdout=writing, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert RunFolder(here / "run").is_complete
+
+
 LONG = make_recipe(train__epochs=4)
 
 

@@ -326,7 +326,7 @@ def test_other_seed_is_a_note(recipes, tiny_cache, tmp_path):
             "tiny: train.device is 'cpu', expected 'auto' or 'cuda' with --devices; omit --devices, or add --set",
         ),
         (("tiny",), {"settings": ["data.event_share=0.3"]}, RunError, "found together with --event-share"),
-        (("tiny",), {"settings": ["train.epoch=3"]}, RecipeError, "did you mean epochs"),
+        (("tiny",), {"settings": ["train.epoch=3"]}, RecipeError, "did you mean train.epochs"),
         (("tiny",), {"settings": ["data.recordings_per_class=3"]}, RecipeError, "data.event_share"),
         (("tiny", "absent"), {}, RecipeError, "no such recipe file"),
     ],

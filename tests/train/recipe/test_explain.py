@@ -160,3 +160,27 @@ def test_mistake_in_an_option_of_prepare_says_what_it_takes(tmp_path, name, text
     (problem,) = problems(write(tmp_path, PLAIN + f"[data.prepare]\n{name} = {text}\n"))
     assert problem.startswith(f"{tmp_path / 'plain.toml'}: data.prepare.{name}: found ")
     assert problem.endswith(f", expected {expected}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [
+        ("epochs=2", "train.epochs"),
+        ("data.epochs=2", "train.epochs"),
+        ("ratio=0.5", "mix.ratio or loss.ratio"),
+        ("size=16", "data.prepare.size"),
+        ("learning_rat=1", "optim.learning_rate"),
+        ("train.epoch=2", "train.epochs"),
+        ("train.bach_size=2", "train.batch_size"),
+        ("sead=2", "seed"),
+    ],
+)
+def test_unknown_key_of_a_setting_is_explained_by_keys_that_can_be_typed(tmp_path, setting, hint):
+    found = problems(write(tmp_path, PLAIN), setting)
+    assert len(found) == 1
+    assert found[0].startswith(f"--set {setting.partition('=')[0]}: found an unknown key, expected one of ")
+    assert found[0].endswith(f"; did you mean {hint}?")
+
+
+def test_key_like_no_other_has_no_hint(tmp_path):
+    assert "did you mean" not in problems(write(tmp_path, PLAIN), "zzzzzz=2")[0]
