@@ -27,8 +27,8 @@ OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY",
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 _REFUSALS = (
-    *(errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EWOULDBLOCK, errno.EIO, errno.EMFILE, errno.ENFILE),
-    *(errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, *_NO_FLOCK),
+    *(errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EWOULDBLOCK, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTUNREACH, getattr(errno, "EUCLEAN", -1), *_NO_FLOCK),
 )
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 

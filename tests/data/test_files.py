@@ -258,7 +258,8 @@ class TestRefusals:
         assert (tmp_path / "link").is_char_device()
 
     def test_what_the_system_refuses_is_told_from_what_a_file_holds(self):
-        assert all(is_refused(OSError(number, "")) for number in (errno.EAGAIN, errno.EIO, errno.EMFILE, *NO_FLOCK))
+        numbers = (errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENOTCONN, errno.EHOSTUNREACH, *NO_FLOCK)
+        assert all(is_refused(OSError(number, "")) for number in numbers)
         assert not any(map(is_refused, (OSError("damaged"), OSError(errno.EINVAL, ""), ValueError())))
 
     def test_a_lock_is_waited_for(self, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,9 @@ from tmkt_data.events.read import NOTHING_GIVEN, Reading
 from tmkt_data.images.frames import Placement
 from tmkt_data.sample_ids import first_disorder, normal_name, rows_of
 from tmkt_data.spec import Motion, RecordingKind, SplitLayout
+
+_LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
+"""What a broken link is; any other error of the system says nothing of what is there. Windows gives the last one."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,10 @@ def _file_size(entry: os.DirEntry[str]) -> int | None:
     """Return the size of a file; None for a folder or a broken link."""
     try:
         return entry.stat().st_size if entry.is_file() else None
-    except PermissionError:
+    except OSError as broken:
+        if broken.errno in _LEADS_NOWHERE:
+            return None
         raise
-    except OSError:
-        return None
 
 
 def find_folder(
@@ -188,15 +192,16 @@ def _folders(folder: Path) -> Iterator[Path]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except PermissionError:
+    except OSError as broken:
+        if broken.errno in _LEADS_NOWHERE:
+            return False
         raise
-    except OSError:
-        return False
 
 
 def unreadable_folder(folder: Path, broken: OSError) -> CatalogueError:
     """Build the error for a folder that exists but cannot be read: it must not count as empty."""
-    return CatalogueError(f"{folder}: cannot be read ({broken.strerror or broken}); check its permissions")
+    advice = "its permissions" if isinstance(broken, PermissionError) else "the folder and its disk"
+    return CatalogueError(f"{folder}: cannot be read ({broken.strerror or broken}); check {advice}")
 
 
 def class_folders(folder: Path) -> list[str]:

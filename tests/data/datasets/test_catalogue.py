@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -94,6 +95,44 @@ def test_links_that_lead_nowhere_are_left_out_and_noted(caltech):
     catalogue = open_ncaltech101(caltech)
     assert sum(source.id.startswith("airplanes/") for source in catalogue.recordings) == 4
     assert "recordings: files left out: airplanes/image_0004.bin, airplanes/image_0005.bin" in catalogue.notes
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EACCES])
+@pytest.mark.parametrize("name", ["image_0002.bin", "image_0002.jpg", "airplanes"])
+def test_what_the_system_cannot_look_at_is_no_broken_link(caltech, monkeypatch, name, number):
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: Refusing(real(path), name, number))
+    with pytest.raises(CatalogueError, match=rf"cannot be read \({os.strerror(number)}\); check") as refused:
+        open_ncaltech101(caltech)
+    assert "\n" not in str(refused.value)
+
+
+class Refusing:
+    """`os.scandir` on a file system that cannot look at one entry, as where a server is gone."""
+
+    def __init__(self, entries, name, number):
+        self._entries, self._name, self._number = entries, name, number
+
+    def __enter__(self):
+        return map(self._entry, self._entries)
+
+    def __exit__(self, *_):
+        self._entries.close()
+
+    def _entry(self, entry):
+        return RefusedEntry(entry, self._number) if entry.name == self._name else entry
+
+
+class RefusedEntry:
+    """An entry of a folder with its name alone."""
+
+    def __init__(self, entry, number):
+        self.name, self.path, self._number = entry.name, entry.path, number
+
+    def stat(self):
+        raise OSError(self._number, os.strerror(self._number))
+
+    is_file = is_dir = stat
 
 
 def test_grey_and_large_images_become_intensities(caltech, tmp_path):
