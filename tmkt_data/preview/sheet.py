@@ -47,28 +47,37 @@ class Grid:
 
     Args:
         num_time_bins: Number of time steps, T; `MAX_COLUMNS` of them are shown at most, evenly chosen.
-        frame: Width and height of a frame. A cell is an integer multiple of it if that fits the width of a page.
+        frame: Width of a frame. A cell is an integer multiple of it if that fits the width of a page.
+        steps: Those of the steps that are shown; None: chosen as above.
+        fill: Width that cells grow to; None: what gives a group the width of its labels.
     """
 
-    def __init__(self, num_time_bins: int, frame: int) -> None:
-        self.steps = evenly_spaced(num_time_bins, MAX_COLUMNS)
+    def __init__(
+        self, num_time_bins: int, frame: int, *, steps: NDArray[np.int64] | None = None, fill: int | None = None
+    ) -> None:
+        self.steps = evenly_spaced(num_time_bins, MAX_COLUMNS) if steps is None else steps
         num_cells = len(self.steps)
         gap = 6 if num_cells <= 20 else 5
         room = (MAX_WIDTH - 2 * MARGIN - LABEL_WIDTH) // num_cells - gap
-        fill = min(MAX_FILL, MIN_GRID // num_cells - gap)
+        fill = min(MAX_FILL, MIN_GRID // num_cells - gap) if fill is None else fill
         self.cell = min(max(-(-MIN_CELL // frame), fill // frame), room // frame) * frame or room
         self.pitch = self.cell + gap
         self.width = LABEL_WIDTH + max(num_cells * self.pitch, MIN_GRID)
 
-    def intro(self, name: str, facts: Sequence[tuple[str, str]], picture: Row | None) -> Image.Image:
-        """Draw a picture, the first cell of its row, and on its right a name and facts."""
+    def intro(
+        self, name: str, facts: Sequence[tuple[str, str]], picture: Row | None, room: int = PICTURE
+    ) -> Image.Image:
+        """Draw a picture, the first cell of its row, at most `room` wide, and on its right a name and facts."""
         height, left = 28 + LINE * len(facts), 0
-        strip = Image.new("RGB", (self.width, max(height, PICTURE + 2 * EDGE if picture else 0)), PAPER)
+        shown = None
         if picture is not None:
-            frame = picture.cells.shape[1]
+            frame = picture.cells.shape[2]
+            shown = framed_cell(picture.cells[0], room // frame * frame or room, RULE)
+            left = LABEL_WIDTH + max(shown.width - 2 * EDGE, PICTURE) + 24
+        strip = Image.new("RGB", (self.width, max(height, shown.height if shown else 0)), PAPER)
+        if picture is not None and shown is not None:
             _label(strip, 0, picture.label, picture.details)
-            strip.paste(framed_cell(picture.cells[0], PICTURE // frame * frame or PICTURE, RULE), (LABEL_WIDTH, 0))
-            left = LABEL_WIDTH + PICTURE + 24
+            strip.paste(shown, (LABEL_WIDTH, 0))
         write_lines(strip, (left, 0), [name], NAME, self.width - left)
         write_lines(strip, (left, 28), [label for label, _ in facts], NOTE, 56)
         write_lines(strip, (left + 56, 28), [value for _, value in facts], FACT, self.width - left - 56)
@@ -80,7 +89,7 @@ class Grid:
         `{}` in `extent` is replaced by the value of the largest bar.
         """
         shown, middle = activity[:, self.steps].T, EDGE + self.cell // 2
-        largest, bar = float(shown.max()), max(3, min(14, self.cell // 7))
+        largest, bar = float(activity.max()), max(3, min(14, self.cell // 7))
         bars = np.full((BARS + 1, len(shown), self.pitch, 3), PAPER, np.uint8)
         for column, (off, on) in enumerate(np.rint(shown / (largest or 1.0) * BARS).astype(int)):
             bars[BARS - on : BARS, column, middle - 1 - bar : middle - 1] = ON
@@ -99,7 +108,8 @@ class Grid:
 
     def row(self, row: Row) -> Image.Image:
         """Draw a row of cells, those of a mixed sequence in the colors of their sides, with a marker at t*."""
-        bottom = ROW_GAP + self.cell + 2 * EDGE
+        height, width = row.cells.shape[1:3]
+        bottom = ROW_GAP + round(self.cell * height / width) + 2 * EDGE
         strip = Image.new("RGB", (self.width, bottom + (0 if row.point is None else 22)), PAPER)
         _label(strip, ROW_GAP, row.label, row.details)
         for column, step in enumerate(self.steps):
@@ -166,10 +176,11 @@ def time_labels(times_ms: NDArray[np.float64]) -> tuple[list[str], str]:
     return [f"{time / divisor:.{digits}f}" for time in times_ms], unit
 
 
-def framed_cell(colors: NDArray[np.uint8], side: int, edge: Color) -> Image.Image:
-    """Enlarge a frame, without smoothing for integer factors, and add a border."""
-    method = Image.Resampling.NEAREST if side % len(colors) == 0 else Image.Resampling.BOX
-    return ImageOps.expand(Image.fromarray(colors).resize((side, side), method), EDGE, edge)
+def framed_cell(colors: NDArray[np.uint8], width: int, edge: Color) -> Image.Image:
+    """Enlarge a frame to a width, without smoothing for integer factors, and add a border."""
+    method = Image.Resampling.NEAREST if width % colors.shape[1] == 0 else Image.Resampling.BOX
+    size = (width, max(1, round(width * colors.shape[0] / colors.shape[1])))
+    return ImageOps.expand(Image.fromarray(colors).resize(size, method), EDGE, edge)
 
 
 def draw_marker(page: Image.Image, corner: tuple[int, int], bottom: int) -> None:
