@@ -229,8 +229,14 @@ def progress_bar(unit: str = "") -> Iterator[Any]:
             shown = decimal(int(rate)) if unit == "bytes" else f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
             return Text(f"{shown}/s", style="progress.data.speed")
 
+    class Time(TimeRemainingColumn):
+        """Time left, at the end the time taken; nothing for what took no second."""
+
+        def render(self, task: Any) -> Text:
+            is_short = task.finished and (task.finished_time or 0.0) < 1
+            return Text("") if is_short else super().render(task)
+
     counts = [DownloadColumn()] if unit == "bytes" else [MofNCompleteColumn(), *([TextColumn(unit)] if unit else [])]
     columns = (TextColumn("{task.description:<10}"), BarColumn(28), *counts, Rate())
-    remaining = TimeRemainingColumn(elapsed_when_finished=True)
-    with Progress(*columns, remaining, console=Console(stderr=True)) as bar:
+    with Progress(*columns, Time(elapsed_when_finished=True), console=Console(stderr=True)) as bar:
         yield bar

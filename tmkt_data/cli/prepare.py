@@ -190,12 +190,16 @@ def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> Non
     started = time.perf_counter()
     with kept_when_stopped(), progress_bar() as bar:
         tasks: dict[str, Any] = {}
+        since = bar.get_time()
         suspicions: tuple[str, ...] = ()
         for step in prepare_cache(plan, workers=workers, skip_bad=skip_bad, fresh=fresh):
             if step.stage not in tasks:
                 tasks[step.stage] = bar.add_task(
                     step.stage, total=step.total, completed=step.resumed, resumed=step.resumed
                 )
+                # A stage is heard of when its first block is done.
+                bar.tasks[-1].start_time = since
+            since = bar.get_time()
             bar.update(tasks[step.stage], completed=step.done)
             suspicions += step.suspicions
     say(f"done in {time.perf_counter() - started:.1f} s")
@@ -224,11 +228,11 @@ def duplicate_rows(found: Duplicates) -> list[tuple[str, str]]:
     return rows + [("", example) for example in found.examples]
 
 
-def _print_verdicts(path: Path, name: str) -> None:
-    """Print what speaks against training on a cache."""
+def _print_verdicts(path: Path, name: str) -> bool:
+    """Print what speaks against training on a cache; return whether every trained class has images."""
     from tmkt_data.cache.format import table_text
     from tmkt_data.cache.reader import Cache, read_cache_info, read_tables
-    from tmkt_data.pairs.verdicts import CacheTables, table_names, table_verdicts
+    from tmkt_data.pairs.verdicts import CacheTables, classes_without_images, table_names, table_verdicts
 
     tables = read_tables(path, ["class_names", *table_names("twin-disjoint")])
     known = CacheTables(tables, table_text(tables["class_names"]), read_cache_info(path).spec)
@@ -240,6 +244,7 @@ def _print_verdicts(path: Path, name: str) -> None:
         verdicts += content_verdicts(Cache(path))
     for verdict in verdicts:
         say(f"{verdict.severity}: {verdict.text}")
+    return not classes_without_images(known, "twin-disjoint")
 
 
 def _report_cache(plan: PreparePlan) -> None:
@@ -293,11 +298,12 @@ _COUNTS = ("num_read", "num_no_event", "num_outside_sensor", "num_outside_bins")
 
 
 def _print_next(path: Path, name: str, spec: PrepareSpec) -> None:
-    _print_verdicts(path, name)
+    has_images = _print_verdicts(path, name)
     from tmkt_data.datasets.registry import dataset_info, default_spec
 
     quoted = shlex.quote(str(path))
     changed = spec.written_differences(default_spec(name))
     settings = "".join(f" --set data.prepare.{key}={text}" for key, text in changed.items())
+    settings += "" if has_images else " --set method.name=event-only"
     say(f"preview: tmkt-data preview {quoted}")
     say(f"train:   tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}")

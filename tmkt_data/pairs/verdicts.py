@@ -58,7 +58,9 @@ class CacheTables(NamedTuple):
 def table_names(protocol: Protocol) -> list[str]:
     """Return the HDF5 paths of the tables that verdicts on a protocol need."""
     names = ("id", "source_bytes", "source_xxh3", f"split/{protocol}")
-    return [f"{side}/{name}" for side in ("events", "images") for name in names] + ["events/label", "events/twin"]
+    return [f"{side}/{name}" for side in ("events", "images") for name in names] + [
+        *("events/label", "events/twin", "images/label")
+    ]
 
 
 def table_verdicts(cache: CacheTables, protocol: Protocol) -> tuple[Verdict, ...]:
@@ -70,7 +72,30 @@ def table_verdicts(cache: CacheTables, protocol: Protocol) -> tuple[Verdict, ...
     """
     found = duplicates_in(cache.tables, protocol)
     copies = [Verdict("warning", f"{found.text}; accuracy on them is no test")] if found.text else []
-    return (*_name_verdicts(cache), *copies, *_split_verdicts(cache, protocol))
+    return (*_name_verdicts(cache), *copies, *_split_verdicts(cache, protocol), *_pool_verdicts(cache, protocol))
+
+
+def classes_without_images(cache: CacheTables, protocol: Protocol) -> list[str]:
+    """Return the classes that the training split has recordings of, but no images; only `event-only` trains on them."""
+    here = [
+        np.bincount(
+            cache.tables[f"{side}/label"][cache.tables[f"{side}/split/{protocol}"] == SPLIT_CODES["train"]],
+            minlength=len(cache.class_names),
+        )
+        for side in ("events", "images")
+    ]
+    return [cache.class_names[label] for label in np.flatnonzero((here[0] > 0) & (here[1] == 0)).tolist()]
+
+
+def _pool_verdicts(cache: CacheTables, protocol: Protocol) -> Iterator[Verdict]:
+    missing = classes_without_images(cache, protocol)
+    if missing:
+        yield Verdict(
+            "warning",
+            f"train has recordings of {counted(len(missing), 'class')} ({some(missing)}), but no images of them: only "
+            "event-only training takes this cache; add images and prepare again, or train with "
+            "--set method.name=event-only",
+        )
 
 
 def _split_verdicts(cache: CacheTables, protocol: Protocol) -> Iterator[Verdict]:

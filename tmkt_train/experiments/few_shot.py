@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tmkt_data import PairedFrames
+from tmkt_data.errors import counted
 from tmkt_data.random_keys import Purpose, uniform
 from tmkt_train.data.batches import evaluation_batches
 from tmkt_train.data.cache import open_held_out
@@ -21,6 +22,7 @@ from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.result import FinishedRun, open_finished
 
 _NORMAL_95 = 1.959964
+_WAYS, _SHOTS = (5, 20), (1, 5)
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,7 @@ def draw_episode(
     names, counts = np.unique(labels, return_counts=True)
     enough = names[counts >= size]
     if len(enough) < ways:
-        raise RunError(
-            f"few-shot: {len(enough)} classes have {shots} + {episodes.queries} recordings or more, expected {ways}; "
-            "lower --ways, --shots or --queries"
-        )
+        raise _too_few(ways, shots, len(enough), episodes.queries)
     draws = uniform(episodes.seed, number, enough.astype(np.uint64), 0, Purpose.EPISODE, 0)
     rows = np.empty((ways, size), np.int64)
     for way, name in enumerate(enough[np.argsort(draws, kind="stable")[:ways]]):
@@ -106,10 +105,68 @@ def few_shot_accuracy(
     return float(accuracies.mean()), _NORMAL_95 * sd / math.sqrt(episodes.num)
 
 
+class EpisodeSizes(NamedTuple):
+    """The pairs of ways and shots to evaluate, and which defaults were left out and why, one line each."""
+
+    pairs: tuple[tuple[int, int], ...]
+    notes: tuple[str, ...] = ()
+
+
+def choose_sizes(
+    labels: NDArray[np.int64], ways: Sequence[int] | None, shots: Sequence[int] | None, queries: int
+) -> EpisodeSizes:
+    """Choose the episodes that recordings of these labels allow.
+
+    Args:
+        labels: Class of each recording, shape (N,).
+        ways: Classes per episode, all of which must fit; None for those of 5 and 20 that fit, or as many as there are.
+        shots: Examples per class, all of which must fit; None for those of 1 and 5 that fit.
+        queries: Queries per class.
+
+    Raises:
+        RunError: Too few classes have enough recordings.
+
+    Example:
+        >>> choose_sizes(np.repeat(np.arange(6), 8), None, (1,), 5)
+        EpisodeSizes(pairs=((5, 1),), notes=('left out 20-way 1-shot: 6 classes have 1 + 5 recordings or more',))
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    pairs: list[tuple[int, int]] = []
+    misfits: list[tuple[int, int, int]] = []
+    for shot in _SHOTS if shots is None else shots:
+        enough = int((counts >= shot + queries).sum())
+        wanted = _WAYS if ways is None else ways
+        fitting = [way for way in wanted if way <= enough]
+        misfits += [(way, shot, enough) for way in wanted if way > enough]
+        if ways is None and not fitting and enough > 1:
+            fitting = [enough]
+        pairs += [(way, shot) for way in fitting]
+    lost = {*(ways or ())} - {way for way, _ in pairs} or {*(shots or ())} - {shot for _, shot in pairs}
+    if misfits and (lost or not pairs or None not in (ways, shots)):
+        raise _too_few(*misfits[0], queries)
+    notes = (f"left out {way}-way {shot}-shot: {_found(enough, shot, queries)}" for way, shot, enough in misfits)
+    return EpisodeSizes(tuple(pairs), tuple(notes))
+
+
+def _found(enough: int, shots: int, queries: int) -> str:
+    return f"{counted(enough, 'class')} {'has' if enough == 1 else 'have'} {shots} + {queries} recordings or more"
+
+
+def _too_few(ways: int, shots: int, enough: int, queries: int) -> RunError:
+    return RunError(f"few-shot: {_found(enough, shots, queries)}, expected {ways}; lower --ways, --shots or --queries")
+
+
 def evaluate_few_shot(
-    path: Path, *, ways: Sequence[int], shots: Sequence[int], episodes: Episodes, cache: Path | None = None
+    path: Path,
+    *,
+    ways: Sequence[int] | None = None,
+    shots: Sequence[int] | None = None,
+    episodes: Episodes,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a finished run for every pair of ways and shots; write `few_shot.json` into its folder and return it.
+
+    Without `ways` or `shots`, their defaults are fitted to the recordings, see `choose_sizes`.
 
     With `data.held_out_classes`, episodes come from all recordings of those classes, which were never trained on.
     Otherwise, they come from the test split, and the record says that its classes were trained on. `cache` is the new
@@ -119,9 +176,12 @@ def evaluate_few_shot(
         RunError: The run is not finished, or has too few classes or recordings.
     """
     with open_finished(path, cache=cache) as run:
-        features, labels = _features(run)
+        splits = list(open_held_out(run.recipe, run.test.cache)) if run.recipe.data.held_out_classes else [run.test]
+        labels = np.concatenate([split.labels for split in splits])
+        sizes = choose_sizes(labels, ways, shots, episodes.queries)
+        features = _features(run, splits)
     accuracies = []
-    for way, shot in itertools.product(ways, shots):
+    for way, shot in sizes.pairs:
         accuracy, interval = few_shot_accuracy(features, labels, ways=way, shots=shot, episodes=episodes)
         counts = {"ways": way, "shots": shot, "episodes": episodes.num}
         accuracies.append(counts | {"accuracy": round(accuracy, 6), "interval": round(interval, 6)})
@@ -132,19 +192,19 @@ def evaluate_few_shot(
         "queries": episodes.queries,
         "seed": episodes.seed,
         "accuracies": accuracies,
+        "notes": list(sizes.notes),
     }
     RunFolder(path).write_few_shot(record)
     return record
 
 
 @torch.no_grad()
-def _features(run: FinishedRun) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _features(run: FinishedRun, splits: Sequence[PairedFrames]) -> NDArray[np.float32]:
     # Inputs of the head, averaged over the time steps.
-    splits = list(open_held_out(run.recipe, run.test.cache)) if run.recipe.data.held_out_classes else [run.test]
     run.model.eval()
     features = [
         run.model(batch.events, head="event").features.mean(dim=0).float().cpu()
         for split in splits
         for batch in evaluation_batches(split, batch_size=run.recipe.train.eval_batch_size, device=run.device)
     ]
-    return np.asarray(torch.cat(features).numpy(), np.float32), np.concatenate([split.labels for split in splits])
+    return np.asarray(torch.cat(features).numpy(), np.float32)

@@ -89,5 +89,10 @@ def test_no_rate_for_a_moment(shown):
     assert "/s" not in shown("", 200, 200, 0.1)
 
 
+def test_no_time_for_what_took_no_second(shown):
+    assert "0:00:00" not in shown("", 200, 200, 0.9)
+    assert "0:00:02" in shown("", 200, 200, 2.0)
+
+
 def test_slow_rates_have_a_digit_more(shown):
     assert "0.5/s" in shown("", 1, 1, 2.0)

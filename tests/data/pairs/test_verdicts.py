@@ -35,6 +35,7 @@ def tables_of(recordings, images, codes):
         "events/twin": np.array(twins),
         "events/label": np.array([classes.index(name.split("/")[0]) for name in recordings]),
         "events/split/twin-disjoint": np.array(codes, np.uint8),
+        "images/label": np.array([classes.index(name.split("/")[0]) for name in images]),
         "images/split/twin-disjoint": np.ones(len(images), np.uint8),
     }
     for side, names in (("events", recordings), ("images", images)):
@@ -81,6 +82,22 @@ def test_splits_that_are_not_asked_for_are_not_missed(tmp_path, options):
     root = trees.write_folder(tmp_path / "own", own, own)
     cache = Cache(build("folder", root, tmp_path / "a.h5", size=8, time_bins=2, **options))
     assert not table_verdicts(CacheTables.of(cache), "twin-disjoint")
+
+
+def test_classes_without_images_are_told_before_the_command_that_trains(tmp_path):
+    recordings = {f"{name}/{at}": 10 * label + at for label, name in enumerate(("clap", "wave")) for at in range(10)}
+    images = {name: seed for name, seed in recordings.items() if name.startswith("clap")}
+    root = trees.write_folder(tmp_path / "own", recordings, images)
+    given = ["prepare", "folder", "--root", str(root), "--out", str(tmp_path / "a.h5"), "--allow-unpaired"]
+    out = CliRunner().invoke(main, given)
+    assert out.exit_code == 0, out.output
+    lines = out.output.splitlines()
+    found = [at for at, line in enumerate(lines) if "train has recordings of 1 class (wave), but no images" in line]
+    assert len(found) == 1
+    assert lines[-1].startswith("train:   tmkt-train recipe scnn_folder --cache ")
+    assert lines[-1].endswith(" --set method.name=event-only")
+    assert "method.name" not in CliRunner().invoke(main, ["prepare", "folder", "--root", str(trees.write_folder(
+        tmp_path / "both", recordings, recordings)), "--out", str(tmp_path / "b.h5")]).output  # fmt: skip
 
 
 def test_a_class_that_a_split_lacks_is_named():

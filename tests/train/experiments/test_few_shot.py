@@ -15,7 +15,7 @@ from tmkt_data.prepare.plan import plan_prepare
 from tmkt_train.cli.main import main
 from tmkt_train.data.cache import open_held_out
 from tmkt_train.errors import RunError
-from tmkt_train.experiments.few_shot import Episodes, classify_episode, draw_episode, few_shot_accuracy
+from tmkt_train.experiments.few_shot import Episodes, choose_sizes, classify_episode, draw_episode, few_shot_accuracy
 from tmkt_train.training.run import start_run
 from tmkt_train.training.setup import build_setup
 
@@ -163,6 +163,48 @@ def test_what_cannot_be_is_one_line(runs, arguments, message):
     assert result.exit_code in (1, 2)
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
+
+
+def test_defaults_fit_the_recordings(runs):
+    result = few_shot(runs / "held", "--episodes", "20")
+    assert result.exit_code == 0, result.output
+    record = json.loads((runs / "held" / "few_shot.json").read_text())
+    assert [(found["ways"], found["shots"]) for found in record["accuracies"]] == [(4, 1), (4, 5)]
+    assert "note: left out 20-way 5-shot: 4 classes have 5 + 5 recordings or more\n" in result.output
+
+
+TWELVE = np.repeat(np.arange(30), 12)
+
+
+@pytest.mark.parametrize(
+    ("labels", "ways", "shots", "pairs"),
+    [
+        (TWELVE, None, None, [(5, 1), (20, 1), (5, 5), (20, 5)]),
+        (TWELVE[:120], None, None, [(5, 1), (5, 5)]),
+        (TWELVE[:24], None, None, [(2, 1), (2, 5)]),
+        (np.repeat(np.arange(30), 7), None, None, [(5, 1), (20, 1)]),
+        (np.repeat(np.arange(30), 7), (3,), None, [(3, 1)]),
+        (TWELVE[:120], None, (2,), [(5, 2)]),
+        (TWELVE, (30,), (1, 7), [(30, 1), (30, 7)]),
+    ],
+)
+def test_sizes_of_episodes(labels, ways, shots, pairs):
+    assert list(choose_sizes(labels, ways, shots, 5).pairs) == pairs
+
+
+@pytest.mark.parametrize(
+    ("labels", "ways", "shots", "message"),
+    [
+        (TWELVE[:12], None, None, "1 class has 1 \\+ 5 recordings or more, expected 5"),
+        (TWELVE[:120], (5, 11), None, "10 classes have 1 \\+ 5 recordings or more, expected 11"),
+        (TWELVE, (5,), (1, 8), "0 classes have 8 \\+ 5 recordings or more, expected 5"),
+        (TWELVE, None, (1, 8), "0 classes have 8 \\+ 5 recordings or more, expected 5"),
+        (TWELVE[:0], None, None, "0 classes have 1 \\+ 5 recordings"),
+    ],
+)
+def test_sizes_that_were_asked_for_are_not_left_out(labels, ways, shots, message):
+    with pytest.raises(RunError, match=message):
+        choose_sizes(labels, ways, shots, 5)
 
 
 def test_an_unfinished_run_is_refused(tiny_cache, tmp_path):
