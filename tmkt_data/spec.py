@@ -206,6 +206,14 @@ class PrepareSpec:
         "split with their twins; keep: they stay, and are counted.",
         absent="keep where the splits are published, otherwise refuse",
     )
+    image_scale: int = option(
+        1,
+        "Also keep intensity at this many times the rows and columns of a frame, from which image encoders saccade and "
+        "microsaccade take finer shifts. Costs its square times size squared bytes an image; 1: not kept.",
+        low=1,
+        high=8,
+        unit="times",
+    )
 
     def __post_init__(self) -> None:
         for name in OPTIONS:

@@ -37,6 +37,7 @@ OTHER_VALUES = {
     "image_decode": "scaled",
     "time_range": "robust",
     "duplicates": "together",
+    "image_scale": 3,
 }
 SPECS = st.builds(
     PrepareSpec,

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from tmkt_data.cache.format import (
     EVENT_TABLES,
     FILTER_TABLES,
-    IMAGE_TABLES,
     OVERFLOW_TABLES,
-    SPIKE_TABLES,
     Table,
+    image_tables,
     table_text,
 )
 from tmkt_data.errors import CacheError
@@ -60,7 +59,7 @@ def index_problems(tables: Tables, spec: PrepareSpec) -> Iterator[str]:
 def _type_problems(tables: Tables, spec: PrepareSpec) -> Iterator[str]:
     num_rows = {side: len(tables[f"{side}/id"]) for side in _SIDES}
     event_kinds = EVENT_TABLES | OVERFLOW_TABLES | (FILTER_TABLES if spec.filters else {})
-    image_kinds = IMAGE_TABLES | (SPIKE_TABLES if spec.bake != "none" else {})
+    image_kinds = image_tables(spec)
     expected: dict[str, tuple[str, int | None]] = {"class_names": ("S", None)}
     for side, kinds in (("events", event_kinds), ("images", image_kinds)):
         kinds = kinds | {f"split/{protocol}": "|u1" for protocol in PROTOCOLS} | {"id": "S"}

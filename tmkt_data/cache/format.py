@@ -49,6 +49,7 @@ IMAGE_TABLES: dict[str, str] = {
     "frames_xxh3": "<u8",
 }
 SPIKE_TABLES: dict[str, str] = {"spikes_xxh3": "<u8"}
+FINE_TABLES: dict[str, str] = {"fine_xxh3": "<u8"}
 OVERFLOW_TABLES: dict[str, str] = {"overflow_start": "<i8", "overflow_cell": "<i8", "overflow_count": "<u4"}
 
 Table = NDArray[Any]
@@ -68,7 +69,7 @@ class FrameArray(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Its content, `"frames"` or `"spikes"`."""
+        """Its content, `"frames"`, `"spikes"` or `"fine"`."""
         return self.name.partition("/")[2]
 
     @property
@@ -102,7 +103,16 @@ def frame_arrays(spec: PrepareSpec, num_recordings: int, num_images: int) -> lis
     ]
     if spec.bake != "none":
         arrays.append(FrameArray("images/spikes", (num_images, *sequence), np.dtype("u1")))
+    if spec.image_scale > 1:
+        side = spec.size * spec.image_scale
+        arrays.append(FrameArray("images/fine", (num_images, side, side), np.dtype("u1")))
     return arrays
+
+
+def image_tables(spec: PrepareSpec) -> dict[str, str]:
+    """Return name and type of the tables of the image side of a cache with these options, beside ids and splits."""
+    spikes = SPIKE_TABLES if spec.bake != "none" else {}
+    return IMAGE_TABLES | spikes | (FINE_TABLES if spec.image_scale > 1 else {})
 
 
 class LeadingBlock(NamedTuple):

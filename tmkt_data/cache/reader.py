@@ -18,6 +18,7 @@ from tmkt_data.cache.consistency import index_problems, require
 from tmkt_data.cache.format import (
     EVENT_TABLES,
     FILTER_TABLES,
+    FINE_TABLES,
     IMAGE_TABLES,
     LEADING_BYTES,
     OVERFLOW_TABLES,
@@ -145,6 +146,16 @@ class Cache:
         """Return intensities, shape (B, H, W), uint8, owned by the caller; errors as `StoredFrames.rows`."""
         return np.asarray(self.arrays["images/frames"].rows(np.asarray(rows, np.int64)), np.uint8)
 
+    def finest_frames(self, rows: ArrayLike) -> NDArray[np.uint8]:
+        """Return intensities at the largest size that the cache keeps, k times that of a frame with `image_scale` k.
+
+        Returns:
+            Shape (B, k H, k W), uint8, owned by the caller; errors as `StoredFrames.rows`.
+        """
+        if self.spec.image_scale == 1:
+            return self.image_frames(rows)
+        return np.asarray(self.arrays["images/fine"].rows(np.asarray(rows, np.int64)), np.uint8)
+
     def image_spikes(self, rows: ArrayLike) -> NDArray[np.uint8]:
         """Return stored spike frames, shape (B, T, C, H, W), uint8, 0 or 1 (0 to 255 for `repeat`).
 
@@ -249,7 +260,7 @@ def _read_tables(file: h5py.File, path: Path) -> dict[str, Table]:
     names += [f"events/{name}" for name in (*EVENT_TABLES, *OVERFLOW_TABLES)]
     names += [f"events/{name}" for name in FILTER_TABLES if f"events/{name}" in file]
     names += [f"images/{name}" for name in IMAGE_TABLES]
-    names += [f"images/{name}" for name in SPIKE_TABLES if f"images/{name}" in file]
+    names += [f"images/{name}" for name in (*SPIKE_TABLES, *FINE_TABLES) if f"images/{name}" in file]
     names += [f"{side}/split/{protocol}" for side in ("events", "images") for protocol in file[f"{side}/split"]]
     file_bytes = path.stat().st_size
     tables: dict[str, Table] = {}

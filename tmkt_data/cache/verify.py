@@ -65,6 +65,8 @@ def _frame_problems(cache: Cache) -> Iterator[str]:
         yield from event_frame_problems(stored, rows, cache.tables, cache.spec)
     for rows in _blocks(cache.info.num_images):
         cache.image_frames(rows)
+        if cache.spec.image_scale > 1:
+            cache.finest_frames(rows)
         if cache.has_spikes:
             yield from spike_problems(cache.image_spikes(rows), rows, cache.spec)
 

@@ -176,11 +176,18 @@ class FrameLayout(NamedTuple):
         spec: Canvas and size of the frames.
         sensor_size: Width and height of the canvas, in sensor pixels.
         placement: Where images lie on it.
+        pooled: Cells of the images along each side of a cell of a frame, where intensity is kept at a larger size.
     """
 
     spec: PrepareSpec
     sensor_size: tuple[int, int]
     placement: Placement
+    pooled: int = 1
+
+    @property
+    def num_cells(self) -> int:
+        """Rows and columns of the images on their canvas."""
+        return self.spec.size * self.pooled
 
     @classmethod
     def of(cls, spec: PrepareSpec, facts: Mapping[str, Any]) -> FrameLayout:
@@ -201,10 +208,10 @@ class FrameLayout(NamedTuple):
             return None
         left, top, right, bottom = self._pixels(sizes)
         width, height = self.sensor_size
-        first = [np.ceil(edge * self.spec.size / end) for edge, end in ((top, height), (left, width))]
-        last = [np.floor(edge * self.spec.size / end) for edge, end in ((bottom, height), (right, width))]
-        first = [np.clip(edge, 0, self.spec.size - 1) for edge in first]
-        last = [np.clip(edge, low + 1, self.spec.size) for edge, low in zip(last, first, strict=True)]
+        first = [np.ceil(edge * self.num_cells / end) for edge, end in ((top, height), (left, width))]
+        last = [np.floor(edge * self.num_cells / end) for edge, end in ((bottom, height), (right, width))]
+        first = [np.clip(edge, 0, self.num_cells - 1) for edge in first]
+        last = [np.clip(edge, low + 1, self.num_cells) for edge, low in zip(last, first, strict=True)]
         return np.stack([first[0], last[0], first[1], last[1]], axis=1).astype(np.int32)
 
     def cells_per_px(self, sizes: NDArray[np.int64], path: SaccadePath) -> NDArray[np.float64]:
@@ -215,14 +222,14 @@ class FrameLayout(NamedTuple):
         what the crop left of the image.
         """
         if self.spec.canvas == "fixed":
-            scale = self.spec.size / np.array(self.sensor_size, np.float64)
+            scale = self.num_cells / np.array(self.sensor_size, np.float64)
             return np.broadcast_to(scale, (len(sizes), 2))
         left, top, right, bottom = self._pixels(sizes)
         first, last = np.stack([left, top], axis=1), np.stack([right, bottom], axis=1)
         corners = np.asarray(path.corners, np.float64)
         motion = corners.max(axis=0) - corners.min(axis=0)
         whole = last - (0 if self.spec.canvas == "max" else first) + motion
-        return np.asarray(self.spec.size / np.where(first < 0, np.maximum(last + first, 1), whole), np.float64)
+        return np.asarray(self.num_cells / np.where(first < 0, np.maximum(last + first, 1), whole), np.float64)
 
     def _pixels(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return left, top, right and bottom of each image on the sensor, shape (4, B)."""
@@ -252,7 +259,8 @@ class CameraView(NamedTuple):
             response: As in `changes`; for one channel, the half of brightening is used.
         """
         edges = response[len(response) // 2 :] if self.layout.spec.num_channels == 1 else response
-        return gradient_frames(intensities, response=edges, scene=self._scene(sizes))
+        scene = Scene(self.layout.boxes(sizes), self.camera.is_negative)
+        return gradient_frames(intensities, response=edges, scene=scene)
 
     def changes(
         self,
@@ -264,13 +272,15 @@ class CameraView(NamedTuple):
         """Return values for the changes along a path, shape (B, T, C, H, W); see `saccade_frames`.
 
         Args:
-            intensities: As in `edges`.
+            intensities: As in `edges`, or at a multiple K of that size, shape (B, K H, K W): shifts are finer, and
+                changes are averaged over K x K cells.
             sizes: As in `edges`.
             response: Value for each change, see `unit_response`.
             keys: Draws a path for each image; without samples, all are seen along the path of the camera.
         """
         spec, path = self.layout.spec, self.camera.path
-        cells_per_px = self.layout.cells_per_px(sizes, path)
+        layout = self.layout._replace(pooled=intensities.shape[1] // spec.size)
+        cells_per_px = layout.cells_per_px(sizes, path)
         if len(keys.uids):
             paths = random_paths(path, spec.time_bins, cells_per_px, keys)
         else:
@@ -278,10 +288,6 @@ class CameraView(NamedTuple):
         is_swapped = spec.polarity == "inverted"
         if is_swapped and spec.num_channels == 1:
             response = np.ascontiguousarray(response[::-1])
-        found = saccade_frames(
-            intensities, paths, spec.time_bins, spec.num_channels, response=response, scene=self._scene(sizes)
-        )
+        scene = Scene(layout.boxes(sizes), self.camera.is_negative, layout.pooled)
+        found = saccade_frames(intensities, paths, spec.time_bins, spec.num_channels, response=response, scene=scene)
         return np.ascontiguousarray(found[:, :, ::-1]) if is_swapped and spec.num_channels == 2 else found
-
-    def _scene(self, sizes: NDArray[np.int64]) -> Scene:
-        return Scene(self.layout.boxes(sizes), self.camera.is_negative)

@@ -31,10 +31,12 @@ class Scene(NamedTuple):
             exclusive. Around it the values of its edges count as seen, and frames are zero where the camera sees none
             of the box. None for images that fill their frames.
         is_negative: Whether the camera saw the negative of the images.
+        pooled: Cells of an image along each side of a cell of its frames: their changes along a path are averaged.
     """
 
     boxes: NDArray[np.int32] | None = None
     is_negative: bool = False
+    pooled: int = 1
 
 
 WHOLE = Scene()
@@ -101,10 +103,10 @@ def saccade_frames(
         scene: Where the images lie.
 
     Returns:
-        Shape (B, T, C, H, W), of the type of `response`. Owned by the caller.
+        Shape (B, T, C, H, W), of the type of `response`, owned by the caller; H and W over `scene.pooled`.
 
     Raises:
-        SpecError: Intensities that are not uint8 or have no pixels, or paths or boxes that do not fit them.
+        SpecError: Intensities that are not uint8 or have no pixels, or paths, boxes or pooling that do not fit them.
 
     Example:
         >>> bright_dot = np.zeros((1, 1, 4), np.uint8)
@@ -118,6 +120,8 @@ def saccade_frames(
 
     _require_images(intensities)
     _require_paths(paths, len(intensities), num_time_bins, num_channels)
+    if scene.pooled > 1:
+        return _pooled_frames(intensities, (paths, num_time_bins, num_channels), response, scene)
     boxes = _boxes(scene, intensities.shape)
     values: NDArray[Any] = unit_response(num_channels) if response is None else response
     count, height, width = intensities.shape
@@ -143,6 +147,36 @@ def saccade_frames(
         scratch,
         out,
     )
+    return out
+
+
+def _pooled_frames(
+    intensities: NDArray[np.uint8],
+    motion: tuple[NDArray[np.float32], int, int],
+    response: NDArray[Value] | None,
+    scene: Scene,
+) -> NDArray[Value]:
+    """Average changes over squares of cells, rounded to 1 / `CHANGES_PER_UNIT`, before they are looked up."""
+    from tmkt_data.kernels import contrast
+
+    paths, num_time_bins, num_channels = motion
+    count, height, width = intensities.shape
+    side = scene.pooled
+    if height % side or width % side:
+        raise SpecError(f"intensities: found {height} x {width} cells, expected multiples of {side} to be pooled")
+    boxes = _boxes(scene, intensities.shape)
+    values: NDArray[Any] = unit_response(num_channels) if response is None else response
+    out = np.empty((count, num_time_bins, num_channels, height // side, width // side), values.dtype)
+    # One image at a time, whose changes stay in the cache of a core.
+    for at in range(count):
+        one = Scene(boxes[at : at + 1], scene.is_negative)
+        sample = slice(at, at + 1)
+        fine = saccade_frames(
+            intensities[sample], paths[sample], num_time_bins, num_channels,
+            response=change_response(num_channels), scene=one,
+        )  # fmt: skip
+        planes = fine.reshape(-1, height, width)
+        contrast.pooled_frames(planes, values, num_channels == 1, out[at].reshape(-1, *out.shape[-2:]))
     return out
 
 

@@ -247,6 +247,28 @@ def path_frames(
 
 
 @kernel
+def pooled_frames(changes: NDArray[np.int16], response: Values, is_signed: bool, out: Values) -> None:
+    """Write a value for the mean change over squares of cells, rounded to the nearest step, halves up.
+
+    Args:
+        changes: Shape (N, K H, K W), int16, in 1 / `CHANGES_PER_UNIT`.
+        response: Value for each change, as in `path_frames`.
+        is_signed: Whether changes are signed, and no change is the middle of `response`.
+        out: Written to: shape (N, H, W), of the type of `response`.
+    """
+    side = changes.shape[1] // out.shape[1]
+    area, zero = side * side, (response.size - 1) // 2 if is_signed else 0
+    for plane in range(out.shape[0]):
+        for row in range(out.shape[1]):
+            for column in range(out.shape[2]):
+                total = 0
+                for i in range(side):
+                    for j in range(side):
+                        total += changes[plane, row * side + i, column * side + j]
+                out[plane, row, column] = response[zero + (2 * total + area) // (2 * area)]
+
+
+@kernel
 def gradient_frames(
     images: NDArray[np.uint8],
     levels: NDArray[np.float32],

@@ -223,7 +223,7 @@ class ImageSide:
         """Look up a response for the changes of images; microsaccades without keys follow the camera's path."""
         cache = self.cache
         sizes = np.stack([cache.tables[f"images/{side}_px"][rows] for side in ("height", "width")], axis=1)
-        intensities = cache.image_frames(rows)
+        intensities = cache.finest_frames(rows) if self.encoder in _ALONG_A_PATH else cache.image_frames(rows)
         if self.encoder in ("gradient", "gradient-poisson"):
             return self._view.edges(intensities, sizes, response)[:, None, None]
         return self._view.changes(intensities, sizes, response, keys if self.encoder == "microsaccade" else NO_KEYS)

@@ -169,7 +169,7 @@ class _Compared:
         self.num_recordings = len(chosen)
         self._rate = float(np.abs(events).mean(dtype=np.float64))
         self._events = _standardized(scale_events(events.copy(), "log1p"))
-        self._intensities = cache.image_frames(images)
+        self._intensities = cache.finest_frames(images)
         self._sizes = np.stack([cache.tables[f"images/{side}_px"][images] for side in ("height", "width")], axis=1)
         self._layout = FrameLayout.of(cache.spec, cache.info.facts)
 

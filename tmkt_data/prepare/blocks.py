@@ -14,9 +14,8 @@ from tmkt_data.cache.build_folder import BlockPlace
 from tmkt_data.cache.format import (
     EVENT_TABLES,
     FILTER_TABLES,
-    IMAGE_TABLES,
-    SPIKE_TABLES,
     frame_arrays,
+    image_tables,
     text_table,
 )
 from tmkt_data.cache.side_rows import BlockArrays
@@ -69,10 +68,8 @@ class Block(NamedTuple):
 
 def fact_tables(side: str, spec: PrepareSpec) -> dict[str, str]:
     """Return name and type of the tables of a side whose values are found by decoding; the others follow from ids."""
-    if side == "events":
-        tables = EVENT_TABLES | (FILTER_TABLES if spec.filters else {})
-    else:
-        tables = IMAGE_TABLES | (SPIKE_TABLES if spec.bake != "none" else {})
+    filters = FILTER_TABLES if spec.filters else {}
+    tables = EVENT_TABLES | filters if side == "events" else image_tables(spec)
     return {name: kind for name, kind in tables.items() if name not in ("label", "twin")}
 
 

@@ -50,7 +50,7 @@ def convert_images(
     )
 
     def convert(source: Source, at: int) -> dict[str, int]:
-        image, num_bytes, digest, frame = converter.convert(source, ahead.bytes_of(at))
+        image, num_bytes, digest, frame, fine = converter.convert(source, ahead.bytes_of(at))
         arrays["frames"][at] = frame
         facts = {
             "height_px": image.height,
@@ -59,8 +59,12 @@ def convert_images(
             "source_xxh3": digest,
             "frames_xxh3": checksum(frame),
         }
+        if fine is not None:
+            arrays["fine"][at] = fine
+            facts["fine_xxh3"] = checksum(fine)
         if spec.bake != "none":
-            arrays["spikes"][at] = bake_spikes(frame, source, (image.height, image.width), view)
+            seen = fine if fine is not None and spec.bake == "saccade" else frame
+            arrays["spikes"][at] = bake_spikes(seen, source, (image.height, image.width), view)
             facts["spikes_xxh3"] = checksum(arrays["spikes"][at])
         return facts
 
@@ -73,21 +77,26 @@ class ImageConverter:
     def __init__(self, catalogue: Catalogue, spec: PrepareSpec, archives: Archives) -> None:
         self._archives, self._spec = archives, spec
         sensor_size, placement = canvas_of(catalogue, spec) if spec.canvas == "fixed" else (None, None)
-        self._target = ImageTarget(spec.size, spec.size, sensor_size, placement)
-        self._smallest = None if spec.image_decode == "full" else self._target.smallest_pixels
+        sides = (spec.size, spec.size * spec.image_scale)
+        self._target, self._fine = (ImageTarget(side, side, sensor_size, placement) for side in sides)
+        self._smallest = None if spec.image_decode == "full" else self._fine.smallest_pixels
 
     def convert(self, source: Source, data: NDArray[np.uint8] | None = None) -> _Converted:
         """Convert an image whose file may have been read already; errors as `read_pixels`."""
         if data is None:
             image, whole = read_pixels(source, self._archives, self._smallest)
-            return _Converted(image, len(whole), checksum(whole), self._frame_of(image))
+            return self._converted(image, len(whole), checksum(whole))
         image = decode_scaled(data, self._smallest, place=source.path.name)
-        return _Converted(image, data.size, checksum(data), self._frame_of(image))
+        return self._converted(image, data.size, checksum(data))
 
-    def _frame_of(self, image: DecodedImage) -> NDArray[np.uint8]:
+    def _converted(self, image: DecodedImage, num_bytes: int, digest: int) -> _Converted:
+        fine = self._frame_of(image, self._fine) if self._spec.image_scale > 1 else None
+        return _Converted(image, num_bytes, digest, self._frame_of(image, self._target), fine)
+
+    def _frame_of(self, image: DecodedImage, target: ImageTarget) -> NDArray[np.uint8]:
         if self._spec.image_decode == "full":
-            return image_frame(image.pixels, self._target, self._spec.image_channel)
-        return frame_of_pixels(image.pixels, image.extent, self._target, self._spec.image_channel)
+            return image_frame(image.pixels, target, self._spec.image_channel)
+        return frame_of_pixels(image.pixels, image.extent, target, self._spec.image_channel)
 
 
 class _Converted(NamedTuple):
@@ -95,6 +104,7 @@ class _Converted(NamedTuple):
     num_bytes: int
     checksum: int
     frame: NDArray[np.uint8]
+    fine: NDArray[np.uint8] | None
 
 
 def bake_spikes(frame: NDArray[np.uint8], source: Source, size: tuple[int, int], view: CameraView) -> NDArray[np.uint8]:
@@ -104,7 +114,7 @@ def bake_spikes(frame: NDArray[np.uint8], source: Source, size: tuple[int, int],
     `saccade`: the root of changes of log intensity, see `stored_response`.
 
     Args:
-        frame: Intensity, shape (H, W), uint8.
+        frame: Intensity, shape (H, W), uint8; for `saccade` that of the largest size kept.
         source: The image.
         size: Its height and width, in its own pixels.
         view: Options of the cache, and how its images are seen.

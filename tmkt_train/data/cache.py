@@ -76,6 +76,9 @@ def _misfit(info: CacheInfo, recipe: Recipe) -> str:
     if needed.bake == "none":
         # Stored spike frames do no harm where they are not read.
         needed = dataclasses.replace(needed, bake=info.spec.bake)
+    if recipe.data.image_encoding in ("repeat", "poisson", "gradient", "gradient-poisson"):
+        # Intensity at a larger size is not read either.
+        needed = dataclasses.replace(needed, image_scale=info.spec.image_scale)
     differences = info.spec.differences(needed)
     return ", ".join(f"{name} is {here}, expected {there}" for name, (here, there) in differences.items())
 

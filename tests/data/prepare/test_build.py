@@ -68,6 +68,7 @@ def test_every_choice_leads_to_another_file(nmnist_root):
         "class_set": "objects", "sensor_size": (40, 36), "time_unit": "ms", "shift_x": 1, "shift_y": 1,
         "orientation": "flip-x", "polarity": "inverted", "time_offset_us": 7, "hot_pixels": 2, "refractory_us": 9,
         "background_us": 9, "image_decode": "scaled", "time_range": "robust", "duplicates": "together",
+        "image_scale": 2,
     }  # fmt: skip
     assert set(other) == set(base.to_dict())
     names = {

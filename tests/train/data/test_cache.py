@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from tmkt_data.datasets.cameras import camera_of
-from tmkt_train.data.cache import open_frames
+from tmkt_train.data.cache import choose_cache, open_frames
+from tmkt_train.errors import RunError
 
-from ..conftest import make_recipe
+from ..conftest import TINY_TABLES, make_recipe
 
 
 def images_of(cache, **changes):
@@ -44,6 +45,16 @@ def test_background_activity_of_another_encoder_is_refused():
     text = "data.camera.background_rate: found 0.5, expected 0 with data.image_encoding = 'gradient'"
     with pytest.raises(ValidationError, match=re.escape(text)):
         make_recipe(data__image_encoding="gradient", data__camera={"background_rate": 0.5})
+
+
+def test_a_cache_that_keeps_intensity_too_small_is_refused_only_where_it_is_read(tiny_cache):
+    tables = dict(TINY_TABLES["data"]["prepare"]) | {"image_scale": 2}
+    saccade, repeat = (
+        make_recipe(data__image_encoding=encoder, data__prepare=tables) for encoder in ("saccade", "repeat")
+    )
+    with pytest.raises(RunError, match=r"image_scale is 1, expected 2; make the right one with: .*--image-scale 2"):
+        choose_cache(saccade, tiny_cache)
+    assert choose_cache(repeat, tiny_cache).path == tiny_cache
 
 
 def test_recordings_without_images_need_no_camera(tiny_cache):
