@@ -24,6 +24,24 @@ def normal_name(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def evenly_spaced(count: int, most: int, *, nearest: bool = False) -> NDArray[np.int64]:
+    """Return at most `most` of the places 0 to `count` - 1, ascending, from the first to the last.
+
+    Args:
+        count: Number of places.
+        most: Most of them to choose.
+        nearest: Round what falls between two places to the nearest one; otherwise down.
+
+    Example:
+        >>> evenly_spaced(9, 3).tolist(), evenly_spaced(2, 3).tolist()
+        ([0, 4, 8], [0, 1])
+        >>> evenly_spaced(10, 4).tolist(), evenly_spaced(11, 4, nearest=True).tolist()
+        ([0, 3, 6, 9], [0, 3, 7, 10])
+    """
+    places = np.linspace(0, count - 1, min(count, most))
+    return np.unique((places.round() if nearest else places).astype(np.int64))
+
+
 def encode_id(sample_id: str) -> bytes:
     """Encode an id as UTF-8; invalid bytes of file names are preserved."""
     return sample_id.encode("utf-8", "surrogateescape")

@@ -18,6 +18,7 @@ from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import load_events
 from tmkt_data.files import decode_text, read_bytes
 from tmkt_data.images.frames import Placement
+from tmkt_data.sample_ids import evenly_spaced
 from tmkt_data.spec import Side
 
 CLASS_NAMES = (
@@ -171,7 +172,7 @@ def probe_notes(recordings: Sequence[Source], num: int = NUM_LOOKED_AT) -> str:
     Returns:
         One line: extent, the smallest common sensor that contains it, median duration, and anything unusual.
     """
-    chosen = [recordings[i] for i in np.unique(np.linspace(0, len(recordings) - 1, num).astype(int)).tolist()]
+    chosen = [recordings[i] for i in evenly_spaced(len(recordings), num).tolist()]
     extents, spans = [], []
     for source in chosen:
         try:

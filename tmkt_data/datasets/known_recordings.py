@@ -18,7 +18,7 @@ from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import Events, SensorSize, Window
 from tmkt_data.events.filters import num_filtered
 from tmkt_data.images.frames import ImageTarget, frame_of_pixels
-from tmkt_data.sample_ids import rows_of
+from tmkt_data.sample_ids import evenly_spaced, rows_of
 from tmkt_data.simulate.fit import KnownRecording
 from tmkt_data.spec import PrepareSpec
 
@@ -63,7 +63,7 @@ def read_known(folder: Path, most: int = MOST_RECORDINGS) -> KnownRecordings:
     catalogue = _open(folder)
     twins = rows_of(catalogue.recordings.ids, catalogue.images.ids)
     rows = np.flatnonzero(twins >= 0)
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))]
+    chosen = rows[evenly_spaced(len(rows), most, nearest=True)]
     reader, archives = RecordingReader(catalogue, PrepareSpec(hot_pixels=HOT_PIXELS)), Archives()
     known, num_hot = [], 0
     for row in chosen.tolist():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.pairs.alignment import best_correlation, event_density, image_gradient, saccade_displacement
-from tmkt_data.pairs.subsets import evenly_spaced
+from tmkt_data.sample_ids import evenly_spaced
 
 OTHERS_PER_RECORDING = 8
 CONFIDENCE = 0.99

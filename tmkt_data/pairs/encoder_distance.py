@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tmkt_data.pairs.event_scale import scale_events
 from tmkt_data.pairs.image_side import GainRows, ImageSide, served_sides
 from tmkt_data.pairs.paired_frames import PairedFrames
-from tmkt_data.pairs.subsets import evenly_spaced
+from tmkt_data.sample_ids import evenly_spaced
 from tmkt_data.simulate.saccade import DrawnKeys
 from tmkt_data.spec import Encoder
 

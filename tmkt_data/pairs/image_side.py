@@ -15,8 +15,8 @@ from tmkt_data.errors import SpecError
 from tmkt_data.images.encode import CountTable, count_table, poisson_counts, poisson_frames, repeat_frames
 from tmkt_data.images.log_intensity import change_response, gradient_response, stored_changes, unit_response
 from tmkt_data.pairs.event_scale import scale_events
-from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.random_keys import Purpose, draw_key
+from tmkt_data.sample_ids import evenly_spaced
 from tmkt_data.simulate.saccade import NO_KEYS, DrawnKeys
 from tmkt_data.spec import Bake, Encoder, EventScale
 

@@ -6,14 +6,14 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tmkt_data.datasets.cameras import Camera, CameraView, FrameLayout
 from tmkt_data.errors import PairingError, counted
 from tmkt_data.images.log_intensity import unit_response
 from tmkt_data.pairs.event_scale import scale_events
 from tmkt_data.pairs.paired_frames import PairedFrames
-from tmkt_data.pairs.subsets import evenly_spaced
+from tmkt_data.sample_ids import evenly_spaced
+from tmkt_data.simulate.closeness import standardized
 from tmkt_data.simulate.saccade import SaccadePath
 
 MAX_RECORDINGS = 40
@@ -168,7 +168,7 @@ class _Compared:
         events = cache.event_frames(frames.rows[chosen])
         self.num_recordings = len(chosen)
         self._rate = float(np.abs(events).mean(dtype=np.float64))
-        self._events = _standardized(scale_events(events.copy(), "log1p"))
+        self._events = standardized(scale_events(events.copy(), "log1p"))
         self._intensities = cache.finest_frames(images)
         self._sizes = np.stack([cache.tables[f"images/{side}_px"][images] for side in ("height", "width")], axis=1)
         self._layout = FrameLayout.of(cache.spec, cache.info.facts)
@@ -181,14 +181,5 @@ class _Compared:
         mean = float(np.abs(changes).mean(dtype=np.float64))
         if not mean or not self._rate:
             return 0.0
-        shown = _standardized(scale_events(changes * np.float32(self._rate / mean), "log1p"))
+        shown = standardized(scale_events(changes * np.float32(self._rate / mean), "log1p"))
         return float((shown * self._events).sum(axis=1, dtype=np.float64).mean())
-
-
-def _standardized(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return frames of mean 0 and norm 1, shape (N, cells); zeros where a frame is constant."""
-    flat = frames.reshape(len(frames), -1)
-    centered: NDArray[np.float32] = flat - flat.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(centered, axis=1, keepdims=True)
-    np.divide(centered, norms, out=centered, where=norms > 0)
-    return centered

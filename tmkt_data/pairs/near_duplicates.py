@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.splits import SplitCode
-from tmkt_data.pairs.subsets import evenly_spaced
+from tmkt_data.sample_ids import evenly_spaced
 from tmkt_data.spec import Protocol
 
 HASH_ROWS, HASH_COLUMNS = 8, 8

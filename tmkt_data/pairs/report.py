@@ -26,8 +26,8 @@ from tmkt_data.pairs.class_fit import (
 )
 from tmkt_data.pairs.near_duplicates import NearDuplicates, find_near_duplicates
 from tmkt_data.pairs.paired_frames import PairedFrames
-from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.pairs.verdicts import CacheTables, Verdict, table_verdicts
+from tmkt_data.sample_ids import evenly_spaced
 
 
 @dataclass(frozen=True)

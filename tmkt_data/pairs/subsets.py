@@ -12,16 +12,6 @@ _RECORDINGS, _IMAGES, _CLASSES, _POOL = 2, 3, 4, 5
 """Last word of each draw key; 1 is used by the splits."""
 
 
-def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
-    """Return at most `most` of the places 0 to `count` - 1, ascending, from the first to the last.
-
-    Example:
-        >>> evenly_spaced(9, 3).tolist(), evenly_spaced(2, 3).tolist()
-        ([0, 4, 8], [0, 1])
-    """
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
-
-
 def keep_recordings(
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],

@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw
 from tmkt_data.errors import SpecError
 from tmkt_data.files import write_bytes
 from tmkt_data.pairs.paired_frames import PairedFrames
-from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.preview.colors import BOTH, GROUND, OFF, ON
 from tmkt_data.preview.contact_sheet import pair_rows, shown_points, step_times_ms
 from tmkt_data.preview.sheet import (
@@ -31,6 +30,7 @@ from tmkt_data.preview.sheet import (
     time_labels,
     write_lines,
 )
+from tmkt_data.sample_ids import evenly_spaced
 from tmkt_data.spec import ANIMATION_SUFFIXES
 
 CELL, GAP, MAX_STEPS, MAX_COLORS = 144, 14, 100, 256

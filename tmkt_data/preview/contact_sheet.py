@@ -15,9 +15,9 @@ from tmkt_data.events.time_bins import bin_edges
 from tmkt_data.files import write_bytes
 from tmkt_data.pairs.image_side import ImageSide, served_sides
 from tmkt_data.pairs.paired_frames import PairedFrames
-from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.preview.colors import event_colors, gray_colors, polarities
 from tmkt_data.preview.sheet import LEGEND, Grid, Row, draw_group, draw_page
+from tmkt_data.sample_ids import evenly_spaced
 from tmkt_data.simulate.saccade import DrawnKeys
 from tmkt_data.spec import Encoder
 

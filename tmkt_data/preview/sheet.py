@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.preview.colors import BOTH, OFF, ON, Color
+from tmkt_data.sample_ids import evenly_spaced
 
 PAPER, INK, SOFT, RULE = (255, 255, 255), (27, 29, 32), (99, 104, 110), (226, 228, 230)
 IMAGE_EDGE, EVENT_EDGE = (230, 159, 0), (126, 75, 178)

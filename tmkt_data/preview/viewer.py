@@ -19,10 +19,10 @@ from tmkt_data.errors import SpecError, counted
 from tmkt_data.files import write_bytes
 from tmkt_data.pairs.image_side import ImageSide, served_sides
 from tmkt_data.pairs.paired_frames import PairedFrames
-from tmkt_data.pairs.subsets import evenly_spaced
 from tmkt_data.preview.colors import BOTH, GROUND, OFF, ON, Color, gray_colors, polarity_levels
 from tmkt_data.preview.contact_sheet import DETAILS, sample_facts, sheet_facts, step_times_ms
 from tmkt_data.preview.sheet import EVENT_EDGE, IMAGE_EDGE, MAX_COLUMNS, time_labels
+from tmkt_data.sample_ids import evenly_spaced
 from tmkt_data.simulate.saccade import DrawnKeys
 
 MAX_BYTES = 25_000_000

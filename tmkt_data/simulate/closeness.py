@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from tmkt_data.events.events import Events, SensorSize
 
 NUM_BINS = 10
 PROFILE_US = 10_000
+
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 class Closeness(NamedTuple):
@@ -88,12 +90,24 @@ def rate_profile(recordings: Sequence[Events], total_us: int) -> NDArray[np.floa
     return np.asarray(np.mean([np.histogram(events.t, edges)[0] for events in recordings], axis=0), np.float64)
 
 
-def standardized(stack: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring each row to mean 0 and norm 1, so that a dot product is Pearson's correlation; constant rows become 0."""
+def standardized(stack: NDArray[Real]) -> NDArray[Real]:
+    """Bring each row to mean 0 and norm 1, so that a dot product is Pearson's correlation; constant rows become 0.
+
+    Args:
+        stack: Shape (N, ...), float32 or float64.
+
+    Returns:
+        Shape (N, cells), of the same type.
+
+    Example:
+        >>> standardized(np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 5.0]])).round(2).tolist()
+        [[-0.71, 0.71, 0.0], [0.0, 0.0, 0.0]]
+    """
     flat = stack.reshape(len(stack), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True)
-    norm = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.asarray(flat / np.where(norm > 0, norm, 1.0))
+    centered: NDArray[Real] = flat - flat.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(centered, axis=1, keepdims=True)
+    np.divide(centered, norms, out=centered, where=norms > 0)
+    return centered
 
 
 def _correlation(rows: NDArray[np.float64]) -> float:

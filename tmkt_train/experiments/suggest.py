@@ -30,6 +30,7 @@ _ENCODING, _HEADS, _RATIO, _WARM = (
 _MOST_EPOCHS, _MOST_STEPS = 10, 20
 _ENCODERS, _UNKNOWN_PATH = ("repeat", "gradient", "saccade"), "microsaccade"
 _FAR = 0.5
+"""Share of the best correlation below which an encoder is not trained: a choice of this project, never measured."""
 _SAME_RATIO = 0.02
 
 
@@ -215,7 +216,8 @@ def _screened(encoders: list[str], correlations: Mapping[str, float], notes: lis
         if best and correlations.get(encoder, 1.0) < _FAR * correlations[best]:
             notes.append(
                 f"{encoder} is not trained: its frames correlate {correlations[encoder]:.2f} with the own recordings, "
-                f"less than half of {best}'s {correlations[best]:.2f}"
+                f"less than half of {best}'s {correlations[best]:.2f} (this limit is a choice of this project, not a "
+                f"measured one; to train it anyway: --set {_ENCODING}={encoder})"
             )
         else:
             yield encoder

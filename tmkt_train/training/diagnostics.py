@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tmkt_data import PairedFrames
 from tmkt_data.errors import PairingError
 from tmkt_data.preview.colors import event_colors, gray_colors
+from tmkt_data.sample_ids import evenly_spaced
 from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.data.cache import open_frames
 from tmkt_train.data.sampling import DrawKeys, batch_slices, epoch_order
@@ -124,7 +125,7 @@ def _strips(
     recipe: Recipe, setup: TrainingSetup, frames: PairedFrames, evaluation: Evaluation
 ) -> tuple[Arrays, list[str]]:
     """Draw some samples, spread over the split, each with an image of its own split if there is one."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(NUM_STRIPS, len(frames))).round().astype(int))
+    chosen = evenly_spaced(len(frames), NUM_STRIPS, nearest=True)
     names = np.array(frames.class_names, dtype=np.str_)
     arrays: Arrays = {
         "strip_ids": np.array([frames.ids[index] for index in chosen], dtype=np.str_),

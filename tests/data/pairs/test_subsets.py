@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tmkt_data.errors import SpecError
-from tmkt_data.pairs.subsets import draw_classes, draw_images, evenly_spaced, keep_images, keep_recordings
+from tmkt_data.pairs.subsets import draw_classes, draw_images, keep_images, keep_recordings
 
 ROWS = np.arange(12)
 LABELS = np.repeat([0, 1, 2], [6, 4, 2])
@@ -13,16 +13,6 @@ IDS = tuple(f"c{label}/{number:02d}" for number, label in enumerate(LABELS))
 
 def kept(rows=ROWS, seed=0, **options) -> list[int]:
     return keep_recordings(rows, LABELS, IDS, seed=seed, **options).tolist()
-
-
-@pytest.mark.parametrize(
-    ("count", "most", "expected"),
-    [(9, 3, [0, 4, 8]), (2, 3, [0, 1]), (10, 4, [0, 3, 6, 9]), (5, 1, [0]), (0, 3, []), (7, 7, [0, 1, 2, 3, 4, 5, 6])],
-)
-def test_evenly_spaced_places(count, most, expected):
-    found = evenly_spaced(count, most)
-    assert found.tolist() == expected
-    assert found.dtype == np.int64
 
 
 def test_subsets_are_those_of_before():
