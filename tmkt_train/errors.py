@@ -51,6 +51,10 @@ class RunInterruptedError(RunError):
         super().__init__(f"{run}: stopped before the end; resume it with: {command('tmkt-train', 'resume', run)}")
 
 
+class OtherRankError(RunError):
+    """What the first of several ranks raises and tells the user; raised on the others, which end without a word."""
+
+
 _TRAIN_PACKAGES = ("torch", "spikingjelly", "pydantic", "scipy", "matplotlib", "jinja2")
 
 

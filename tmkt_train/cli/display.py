@@ -63,10 +63,11 @@ def out_option(default: str) -> Callable[[Callable[..., None]], Callable[..., No
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
+def asked_to_stop(*, is_quiet: bool = False) -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a flag that the training polls between steps; the second one interrupts.
 
     SIGHUP of a closed terminal sets the flag as well, however often it comes; under `nohup` it stays ignored.
+    `is_quiet` is for ranks, which torchrun signals: nothing is said.
 
     Yields:
         Whether a signal arrived.
@@ -82,6 +83,8 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         elif asked:
             raise KeyboardInterrupt
         asked.append(number)
+        if is_quiet:
+            return
         with suppress(OSError):
             click.echo("stopping after this step; press Ctrl-C again to stop at once", err=True)
 

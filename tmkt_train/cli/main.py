@@ -22,6 +22,7 @@ from tmkt_train.cli.predict import predict
 from tmkt_train.cli.suggest import suggest
 from tmkt_train.cli.sweep import sweep
 from tmkt_train.cli.text import duration, percent
+from tmkt_train.cli.torchrun import is_first, is_told_by_first, join, launched, on_first, together
 from tmkt_train.errors import RecipeError, RunError, RunInterruptedError, command, require_train_packages
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class _TrainGroup(GuardedGroup):
             return super().invoke(ctx)
         except RecipeError as error:
             fail("\nerror: ".join(map(printable, error.problems)))
+        except RunError as error:
+            if is_told_by_first(error):
+                sys.exit(1)
+            raise
         except ModuleNotFoundError:
             require_train_packages()
             raise
@@ -45,11 +50,15 @@ class _TrainGroup(GuardedGroup):
 
 @click.group(cls=_TrainGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="tmkt", message="%(version)s")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Train spiking networks on paired images and event recordings.
 
     Start with: tmkt-data prepare digits, then tmkt-train recipe scnn_digits
     """
+    launch = launched()
+    if launch is not None:
+        context.with_resource(join(launch, context.invoked_subcommand))
 
 
 main.add_command(compare)
@@ -141,8 +150,13 @@ def recipe(name: str, seed: int | None, settings: tuple[str, ...], cache: Path |
     RECIPE is a name, a file, or a variant in a file: my.toml:kt. Ctrl-C saves a checkpoint and prints the command that
     resumes the run.
     """
-    loaded = load_named(name, [*settings, *([] if seed is None else [f"seed={seed}"])])
-    chosen = require_new(loaded, cache, out)
+    changes = [*settings, *([] if seed is None else [f"seed={seed}"])]
+
+    def choose() -> tuple[Recipe, Path]:
+        loaded = load_named(name, changes, quiet=not is_first())
+        return loaded, require_new(loaded, cache, out)
+
+    loaded, chosen = together(choose)
     _train(lambda training: training.start_run(loaded, cache=chosen, out=out))
 
 
@@ -158,7 +172,9 @@ def resume(run: Path, cache: Path | None) -> None:
     from tmkt_train.training.folder import RunFolder
 
     folder = RunFolder(run)
-    if folder.is_complete:
+    if on_first(lambda: folder.is_complete):
+        if not is_first():
+            return
         from tmkt_train.training.restore import repair_metrics
 
         click.echo(f"{run}: already finished")
@@ -167,7 +183,7 @@ def resume(run: Path, cache: Path | None) -> None:
         folder.remove_leftovers()
         _show_result(run, folder.read_recipe(), folder.read_result())
         return
-    require_run(run, cache, is_finished=False)
+    on_first(lambda: require_run(run, cache, is_finished=False))
     _train(lambda training: training.resume_run(run, cache=cache))
 
 
@@ -229,18 +245,22 @@ def _train(set_up: Callable[[ModuleType], Run]) -> None:
     result: dict[str, Any] = {}
     try:
         # Importing and setup take seconds; a signal meanwhile stops the run after its first step.
-        with asked_to_stop() as should_stop, RunDisplay() as display:
+        with asked_to_stop(is_quiet=launched() is not None) as should_stop, RunDisplay() as display:
             from tmkt_train.training import run as training
 
             run = set_up(training)
             for progress in run.train(should_stop):
-                display.show(progress)
+                if is_first():
+                    display.show(progress)
                 result = getattr(progress, "result", result)
     except (RunInterruptedError, KeyboardInterrupt):
+        if not is_first():
+            sys.exit(STOPPED)
         hint = f"; resume with:\n  {command('tmkt-train', 'resume', run.folder.path)}" if run else ""
         click.echo(f"stopped{hint}", err=True)
         sys.exit(STOPPED)
-    _show_result(run.folder.path, run.recipe, result)
+    if is_first():
+        _show_result(run.folder.path, run.recipe, result)
 
 
 def _optimism(recipe: Recipe) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -155,13 +156,16 @@ def epoch_draws(frames: PairedFrames, train: TrainTable, plan: EpochPlan) -> Dra
 
 
 def evaluation_batches(
-    frames: PairedFrames | DeviceFrames, *, batch_size: int, device: torch.device, first: int = 0
+    frames: PairedFrames | DeviceFrames, *, batch_size: int, device: torch.device, first: int = 0, every: int = 1
 ) -> Generator[Batch, None, None]:
-    """Yield the events of every sample once, in the order of the split, from batch `first` on; not augmented."""
+    """Yield the events of every sample once, in the order of the split, not augmented.
+
+    From batch `first` on, one batch of each `every` is yielded.
+    """
     split = frames.frames if isinstance(frames, DeviceFrames) else frames
     indices = np.arange(len(split))
     keys = DrawKeys(split.seed, 0, split.uids, np.zeros_like(indices))
-    slices = batch_slices(len(split), batch_size, drop_last=False, first=first)
+    slices = islice(batch_slices(len(split), batch_size, drop_last=False, first=first), 0, None, every)
     return _batches_of(frames, Draws(indices, keys), slices, device)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from tmkt_train.choices import Precision
 from tmkt_train.errors import RunError
+from tmkt_train.network.collectives import num_ranks
 from tmkt_train.network.execution import lif_implementation
 from tmkt_train.network.imported import source_digest
 from tmkt_train.recipe.recipe import Recipe
@@ -62,6 +63,8 @@ def describe_device(recipe: Recipe, device: torch.device, name: str) -> str:
     words = [name, f"{num_threads} thread{'s' if num_threads > 1 else ''}"]
     if precision != "float32":
         words.append(f"{precision} (train.precision = auto)" if recipe.train.precision == "auto" else precision)
+    if num_ranks() > 1:
+        words.append(f"{num_ranks()} ranks")
     return ", ".join(words)
 
 
@@ -124,6 +127,7 @@ def describe_environment(recipe: Recipe, device: torch.device, cache: Path, cach
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": choose_precision(recipe, device),
         "num_threads": torch.get_num_threads(),
+        **({"num_ranks": num_ranks()} if num_ranks() > 1 else {}),
         **({"lif_implementation": lif_implementation(device)} if not recipe.model.is_imported else {}),
         **({"network_digest": source_digest(recipe.model.backbone)} if recipe.model.is_imported else {}),
         "cache": str(cache.resolve()),
@@ -131,11 +135,18 @@ def describe_environment(recipe: Recipe, device: torch.device, cache: Path, cach
     }
 
 
+def threads_of(environment: Mapping[str, Any]) -> int | None:
+    """Return the threads of a process when a run was started; None if it had another number of ranks than now."""
+    return int(environment["num_threads"]) if environment.get("num_ranks", 1) == num_ranks() else None
+
+
 def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return what may change the last digits of a resumed run, one line each."""
+    # A process on its own does not say that it is one.
+    before, now = {"num_ranks": 1, **before}, {"num_ranks": 1, **now}
     return [
         f"{name} was {before[name]} and is {now[name]}: the last digits may differ"
-        for name in (*_PACKAGES, "python", "device", "precision", "num_threads")
+        for name in (*_PACKAGES, "python", "device", "precision", "num_threads", "num_ranks")
         if name in before and before[name] != now[name]
     ] + (
         ["the code of the network has changed since the run was started: results may differ"]

@@ -9,10 +9,12 @@ from tmkt_train.data.batches import evaluation_batches
 from tmkt_train.data.device import DeviceFrames
 from tmkt_train.data.sampling import count_batches
 from tmkt_train.errors import RunError, RunInterruptedError
+from tmkt_train.network.collectives import num_ranks, own_rank
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.loop import BatchResult, Evaluation, evaluate
+from tmkt_train.training.ranks import on_first
 from tmkt_train.training.setup import TrainingSetup
 
 
@@ -26,7 +28,7 @@ class Evaluations:
     def __init__(self, folder: RunFolder, recipe: Recipe, setup: TrainingSetup) -> None:
         self._folder, self._recipe, self._setup = folder, recipe, setup
         self._kept: dict[str, list[BatchResult]] = {}
-        self._stopped = self._load()
+        self._stopped = on_first(self._load)
 
     def evaluate(
         self, frames: PairedFrames | DeviceFrames, stop_if_asked: Callable[[], None], *, keep: bool = False
@@ -43,7 +45,7 @@ class Evaluations:
             RunError: The split has no samples, or what is done cannot be written.
         """
         split = frames.frames if isinstance(frames, DeviceFrames) else frames
-        key = self._key(split) if keep or self._kept or self._stopped else ""
+        key = on_first(lambda: self._key(split)) if keep or self._kept or self._stopped else ""
         if key in self._kept:
             return evaluate(self._setup.model, (), self._recipe.loss, self._kept[key])
         done = self._stopped.pop(key, [])
@@ -52,11 +54,18 @@ class Evaluations:
             del done[self._num_batches(split) - 1 :]
             stop_if_asked = _go_on
         batch_size = self._recipe.train.eval_batch_size
-        batches = evaluation_batches(frames, batch_size=batch_size, device=self._setup.device, first=len(done))
+        batches = evaluation_batches(
+            frames,
+            batch_size=batch_size,
+            device=self._setup.device,
+            first=len(done) + own_rank(),
+            every=num_ranks(),
+        )
         try:
             evaluation = evaluate(self._setup.model, batches, self._recipe.loss, done, stop_if_asked)
         except RunInterruptedError:
-            self._save(self._kept | {self._key(split): done})
+            if own_rank() == 0:
+                self._save(self._kept | {self._key(split): done})
             raise
         self._kept = self._kept | {key: done} if keep else {}
         return evaluation

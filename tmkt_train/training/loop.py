@@ -18,6 +18,7 @@ from tmkt_train.recipe.schema import LossTable
 from tmkt_train.training.iteration import Iteration, predict
 from tmkt_train.training.metrics import LOSS
 from tmkt_train.training.optimizer import require_loss_scale
+from tmkt_train.training.ranks import in_turn
 from tmkt_train.training.state import TrainingState
 
 TOP = 5
@@ -119,7 +120,7 @@ def evaluate(
 
     Args:
         model: Network; it is put into evaluation mode.
-        batches: Batches of the split.
+        batches: Batches of the split, or those of this rank, see `ranks.in_turn`.
         loss: Names the classification loss.
         done: Results of the batches before these, which are evaluated already; the new ones are appended.
         after_batch: Called after each batch; may raise to stop.
@@ -129,11 +130,8 @@ def evaluate(
     """
     model.eval()
     done = [] if done is None else done
-    for batch in batches:
-        logits = model(batch.events, head="event").logits
-        mean = classification_losses(logits, batch.labels, loss).mean().double()
-        best = logits.mean(dim=0).topk(min(TOP, logits.shape[-1]), dim=1).indices
-        done.append(BatchResult(predict(logits), batch.labels, (best == batch.labels[:, None]).any(dim=1), mean))
+    for result in in_turn(_classify(model, batch, loss) for batch in batches):
+        done.append(result)
         after_batch()
     if not done:
         raise RunError("evaluation: found no samples, expected one or more; choose another split or cache")
@@ -144,3 +142,10 @@ def evaluate(
     true = torch.cat(labels).cpu().numpy()
     top5 = torch.cat(among_top).double().mean().item()
     return Evaluation(float(np.mean(predicted == true)), total / sum(sizes), predicted, true, top5)
+
+
+def _classify(model: Network, batch: Batch, loss: LossTable) -> BatchResult:
+    logits = model(batch.events, head="event").logits
+    mean = classification_losses(logits, batch.labels, loss).mean().double()
+    best = logits.mean(dim=0).topk(min(TOP, logits.shape[-1]), dim=1).indices
+    return BatchResult(predict(logits), batch.labels, (best == batch.labels[:, None]).any(dim=1), mean)

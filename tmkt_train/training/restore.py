@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
 
 from tmkt_data.files import read_bytes
 from tmkt_train.errors import RunError
+from tmkt_train.network.collectives import num_ranks, own_rank
 from tmkt_train.network.network import Network
-from tmkt_train.training.checkpoint import load_checkpoint, load_weights, parse_checkpoint, save_checkpoint
+from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.training.checkpoint import (
+    last_values,
+    load_checkpoint,
+    load_weights,
+    parse_checkpoint,
+    save_checkpoint,
+)
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.metrics import EpochMeans
 from tmkt_train.training.optimizer import load_optimizer
+from tmkt_train.training.ranks import on_first
+from tmkt_train.training.saving import to_host
 from tmkt_train.training.setup import TrainingSetup
 from tmkt_train.training.state import TrainingState
 
@@ -51,6 +62,23 @@ def restore(folder: RunFolder, setup: TrainingSetup) -> tuple[TrainingState, tup
     if folder.last.is_file() or folder.last_previous.is_file():
         raise RunError(problems[0] if folder.last.is_file() else problems[1])
     return _start(folder, setup)
+
+
+def restore_on_ranks(folder: RunFolder, recipe: Recipe, setup: TrainingSetup) -> tuple[TrainingState, tuple[str, ...]]:
+    """Restore a run on every rank; the first one alone reads and repairs its files. See `restore`."""
+    if num_ranks() == 1:
+        return restore(folder, setup)
+
+    def restore_first() -> tuple[dict[str, Any], tuple[str, ...]]:
+        state, notes = restore(folder, setup)
+        return to_host(last_values(recipe, setup, state)), notes
+
+    values, notes = on_first(restore_first)
+    state = _load(folder.last, values, setup)
+    if own_rank() > 0:
+        # Only networks of the user's own draw from this generator, such as for dropout: other samples, other draws.
+        torch.manual_seed(Random(f"{recipe.seed} {own_rank()} {state.epoch} {state.batch}").getrandbits(63))
+    return state, notes
 
 
 def repair_metrics(folder: RunFolder) -> tuple[str, ...]:
@@ -94,6 +122,11 @@ def _start(folder: RunFolder, setup: TrainingSetup) -> tuple[TrainingState, tupl
 def _restore_from(
     path: Path, values: Mapping[str, Any], folder: RunFolder, setup: TrainingSetup
 ) -> tuple[TrainingState, list[str]]:
+    state = _load(path, values, setup)
+    return state, _restore_best(folder, state, values)
+
+
+def _load(path: Path, values: Mapping[str, Any], setup: TrainingSetup) -> TrainingState:
     # To the CPU first: Adam would wait in every step for counters that were loaded to a GPU with its other state.
     load_weights(setup.model, values.get("model"), path)
     load_weights(setup.method, values.get("method"), path)
@@ -104,8 +137,7 @@ def _restore_from(
         torch.set_rng_state(values["generator"].cpu())
     except _OTHER_CONTENT as error:
         raise _other_version(path, error) from None
-    state = _state_of(path, values, setup.device)
-    return state, _restore_best(folder, state, values)
+    return _state_of(path, values, setup.device)
 
 
 def _state_of(path: Path, values: Mapping[str, Any], device: torch.device) -> TrainingState:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
 from tmkt_train.data.device import encoding_record
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
+from tmkt_train.network.collectives import num_ranks, own_rank
 from tmkt_train.network.execution import who_ran
 from tmkt_train.recipe.load import parse_toml
-from tmkt_train.recipe.recipe import Recipe, recipe_text
+from tmkt_train.recipe.recipe import Recipe, flat_items, recipe_text, toml_value
 from tmkt_train.training.checkpoint import recipe_digest, require_finite, require_same_recipe
 from tmkt_train.training.diagnostics import gather_diagnostics
 from tmkt_train.training.environment import (
@@ -29,6 +30,7 @@ from tmkt_train.training.environment import (
     environment_changes,
     numerics,
     reset_peak_memory,
+    threads_of,
 )
 from tmkt_train.training.evaluations import Evaluations
 from tmkt_train.training.folder import Row, RunFolder
@@ -39,10 +41,11 @@ from tmkt_train.training.metrics import epoch_row
 from tmkt_train.training.new_folder import create_run_folder
 from tmkt_train.training.optimizer import count_steps, learning_rate_of, require_loss_scale, set_learning_rate
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
-from tmkt_train.training.restore import load_best, restore
+from tmkt_train.training.ranks import any_rank, explain_lost_ranks, on_first, require_same, share, together
+from tmkt_train.training.restore import load_best, restore_on_ranks
 from tmkt_train.training.result import FinalEvaluation, count_parameters, result_record, write_end, write_predictions
 from tmkt_train.training.saving import CheckpointSaver, checkpoint_interval_s
-from tmkt_train.training.setup import TrainingSetup, build_setup, setup_warnings
+from tmkt_train.training.setup import TrainingSetup, build_setup, require_ranks, setup_warnings
 from tmkt_train.training.state import TrainingState
 
 
@@ -54,16 +57,13 @@ def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = N
     Raises:
         TmktError: The cache does not fit the recipe, the folder is taken, or the device is missing.
     """
-    info = choose_cache(recipe, cache)
-    device = choose_device(recipe)
-    with numerics(recipe):
-        setup = build_setup(recipe, info.path, device)
-        environment = describe_environment(recipe, device, info.path, setup.frames.cache_digest)
-    environment |= encoding_record(setup.train_source, device)
+    source, setup, environment = together(lambda: _set_up(recipe, lambda: choose_cache(recipe, cache).path))
+    _require_same_ranks(recipe, environment)
+    environment |= encoding_record(setup.train_source, setup.device)
     environment["recipe_digest"] = recipe_digest(parse_toml(recipe_text(recipe), recipe.name))
-    folder = create_run_folder(recipe, out, environment)
+    folder = on_first(lambda: create_run_folder(recipe, out, environment))
     notes = (*recipe.warnings(), *setup_warnings(recipe, setup))
-    return Run(recipe, folder, info.path, setup, notes, checkpoint_interval_s(device))
+    return Run(recipe, folder, source, setup, notes, checkpoint_interval_s(setup.device))
 
 
 def resume_run(path: Path, *, cache: Path | None = None) -> Run:
@@ -75,21 +75,47 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
         TmktError: The folder holds no run, or the cache or the recipe is not what the run was started with.
     """
     folder = RunFolder(path)
-    recipe = folder.read_recipe()
-    environment = folder.read_environment()
-    require_same_recipe(folder, environment)
-    source = cache or cache_of(environment)
-    device = choose_device(recipe)
-    with numerics(recipe, environment["num_threads"]):
-        setup = build_setup(recipe, source, device)
-        now = describe_environment(recipe, device, source, setup.frames.cache_digest)
+    recipe, environment = on_first(lambda: _read_run(folder))
+    source, setup, now = together(
+        lambda: _set_up(recipe, lambda: cache or cache_of(environment), threads_of(environment))
+    )
+    _require_same_ranks(recipe, now)
     if now["cache_digest"] != environment["cache_digest"]:
         raise RunError(
             f"{source}: cache digest {now['cache_digest']}, expected {environment['cache_digest']} as when "
             "the run was started; give that cache with --cache, or start a new run"
         )
     notes = (*environment_changes(environment, now), *recipe.warnings(), *setup_warnings(recipe, setup))
-    return Run(recipe, folder, source, setup, notes, checkpoint_interval_s(device))
+    return Run(recipe, folder, source, setup, notes, checkpoint_interval_s(setup.device))
+
+
+def _read_run(folder: RunFolder) -> tuple[Recipe, dict[str, Any]]:
+    recipe = folder.read_recipe()
+    environment = folder.read_environment()
+    require_same_recipe(folder, environment)
+    return recipe, environment
+
+
+def _set_up(
+    recipe: Recipe, choose: Callable[[], Path], num_threads: int | None = None
+) -> tuple[Path, TrainingSetup, dict[str, Any]]:
+    """Return the cache that is chosen, the training setup and its environment."""
+    cache = choose()
+    device = choose_device(recipe)
+    with numerics(recipe, num_threads):
+        setup = build_setup(recipe, cache, device)
+        environment = describe_environment(recipe, device, cache, setup.frames.cache_digest)
+    require_ranks(recipe, setup)
+    return cache, setup, environment
+
+
+def _require_same_ranks(recipe: Recipe, environment: Mapping[str, Any]) -> None:
+    if num_ranks() > 1:
+        settings = {name: toml_value(value) for name, value, _ in flat_items(recipe)}
+        require_same(settings, "give every rank the same recipe and settings")
+        known = {name: str(environment[name]) for name in ("tmkt", "torch", "precision")}
+        digest = {"the cache digest": str(environment["cache_digest"])}
+        require_same(known | digest, "give every rank the same cache, versions and kind of device")
 
 
 @dataclass(frozen=True)
@@ -114,7 +140,7 @@ class Run:
             should_stop: Asked between any two batches; when it returns True, a checkpoint is written.
 
         Yields:
-            The progress of the run; the last value is `Finished`.
+            The progress of the run; the last value is `Finished`, where several ranks train on the first one.
 
         Raises:
             RunInterruptedError: `should_stop` returned True.
@@ -123,18 +149,20 @@ class Run:
                 of memory.
         """
         saver = CheckpointSaver(self.folder, self.recipe, self.setup, self.checkpoint_interval_s)
-        with self.folder.lock(), saver:
-            environment = self._read_environment()
-            with numerics(self.recipe, environment["num_threads"]):
+        with explain_lost_ranks(), ExitStack() as stack, saver:
+            on_first(lambda: _enter(stack, self.folder.lock()))
+            environment = on_first(self._read_environment)
+            with numerics(self.recipe, threads_of(environment)):
                 reset_peak_memory(self.setup.device)
-                state, repairs = restore(self.folder, self.setup)
+                state, repairs = restore_on_ranks(self.folder, self.recipe, self.setup)
                 yield self._started(state, environment, repairs)
                 iteration = build_iteration(self.setup)
                 evaluations = Evaluations(self.folder, self.recipe, self.setup)
                 yield from self._train_epochs(iteration, state, saver, evaluations, should_stop)
                 saver.wait()
                 final = self._evaluate_at_the_end(state, evaluations, should_stop)
-                yield Finished(self._finish(iteration, state, environment, final))
+                if own_rank() == 0:
+                    yield Finished(self._finish(iteration, state, environment, final))
 
     def _train_epochs(
         self,
@@ -145,7 +173,7 @@ class Run:
         should_stop: Callable[[], bool],
     ) -> Iterator[Progress]:
         def stop_if_asked() -> None:
-            if should_stop():
+            if any_rank(should_stop()):
                 state.means.check(state.epoch)
                 state.tick(self.setup.device)
                 saver.save_now(state)
@@ -203,7 +231,7 @@ class Run:
             # Each stage starts with a fresh optimizer; before the first epoch it is fresh anyway.
             setup.optimizer.state.clear()
         set_learning_rate(setup.optimizer, learning_rate_of(self.recipe, state.epoch))
-        plan = EpochPlan(self.recipe.seed, state.epoch, setup.num_draws, state.batch)
+        plan = EpochPlan(self.recipe.seed, state.epoch, setup.num_draws, state.batch, own_rank(), num_ranks())
         batches = training_batches(setup.train_source, self.recipe.train, plan, setup.device)
         check_every = 1 if setup.device.type == "cpu" else CHECK_EVERY_ON_GPU
         steps = train_one_epoch(
@@ -226,6 +254,8 @@ class Run:
         require_loss_scale(setup.scaler, f"epoch {state.epoch + 1}")
         is_last = state.epoch == self.recipe.num_epochs - 1
         require_finite(setup.model.state_dict().items(), f"epoch {state.epoch + 1}")
+        # Local statistics of batch norm differ from rank to rank.
+        share(setup.model.buffers())
         # The final evaluation may ask for those of the last epoch again.
         selection = evaluations.evaluate(setup.selection_source, stop_if_asked, keep=is_last)
         self._require_finite_loss(selection, state.epoch)
@@ -239,7 +269,8 @@ class Run:
         )
         row |= setup.method.learned_metrics()
         row |= {"samples_per_s": round(setup.num_draws / train_s, 3), "wall_s": round(state.epoch_s, 3)}
-        self.folder.append_metrics(row)
+        if own_rank() == 0:
+            self.folder.append_metrics(row)
         state.rows.append(row)
         may_be_best = is_last if self.recipe.train.select == "last" else state.epoch >= self.recipe.image_epochs
         state.finish_epoch(setup.device, selection.accuracy, selection.loss, may_be_best=may_be_best)
@@ -278,12 +309,17 @@ class Run:
 
         def stop_if_asked() -> None:
             # The last checkpoint is that of the last epoch already.
-            if should_stop():
+            if any_rank(should_stop()):
                 raise RunInterruptedError(self.folder.path)
 
         frames = open_frames(recipe, setup.frames.cache, recipe.train.final_split)
         is_selected = best.epoch == recipe.num_epochs - 1
         last = None if is_selected else evaluations.evaluate(frames, stop_if_asked, keep=True)
-        load_best(self.folder, setup.model, setup.device, best.epoch)
+        on_first(lambda: load_best(self.folder, setup.model, setup.device, best.epoch))
+        share(setup.model.state_dict().values())
         selected = evaluations.evaluate(frames, stop_if_asked)
         return FinalEvaluation(frames, selected, last or selected)
+
+
+def _enter(stack: ExitStack, context: AbstractContextManager[Any]) -> None:
+    stack.enter_context(context)

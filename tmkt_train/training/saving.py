@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tmkt_train.network.collectives import own_rank
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.checkpoint import last_values, save_checkpoint
 from tmkt_train.training.folder import RunFolder
@@ -96,7 +97,10 @@ class CheckpointSaver:
             writing.result()
 
     def _save(self, state: TrainingState) -> None:
+        # Every rank checks its weights, the first one writes them.
         values = last_values(self._recipe, self._setup, state)
+        if own_rank() > 0:
+            return
         best, self._best = self._best, None
         if best is not None and not state.is_best_just_done:
             values["best_model"] = best.weights

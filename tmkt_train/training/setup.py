@@ -19,6 +19,7 @@ from tmkt_train.errors import RunError
 from tmkt_train.method.methods import Method, build_method
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.network.backbones import build_model
+from tmkt_train.network.collectives import num_ranks
 from tmkt_train.network.network import FrameShape, Heads, Network
 from tmkt_train.network.stages import LayerChoices
 from tmkt_train.recipe.recipe import Recipe
@@ -92,6 +93,27 @@ def build_setup(recipe: Recipe, cache: Path, device: torch.device) -> TrainingSe
         num_draws=num_draws,
         device=device,
     )
+
+
+def require_ranks(recipe: Recipe, setup: TrainingSetup) -> None:
+    """Refuse a number of ranks that does not divide the batch, or that leaves one without samples.
+
+    Raises:
+        RunError: It does.
+    """
+    ranks, size = num_ranks(), recipe.train.batch_size
+    if size % ranks:
+        more = (size // ranks + 1) * ranks
+        raise RunError(
+            f"train.batch_size: found {size} with {ranks} ranks, expected a multiple of them; "
+            f"set train.batch_size={more}, or change --nproc-per-node"
+        )
+    last = setup.num_draws % size
+    if 0 < last < ranks:
+        raise RunError(
+            f"train.drop_last: found false with a last batch of {last}, expected one of {ranks} samples or more for as "
+            "many ranks; set train.drop_last=true"
+        )
 
 
 def setup_warnings(recipe: Recipe, setup: TrainingSetup) -> Iterator[str]:

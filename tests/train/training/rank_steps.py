@@ -4,11 +4,10 @@ import multiprocessing
 import os
 import pickle
 import socket
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 
 from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.data.sampling import rank_slice
@@ -19,6 +18,7 @@ from tmkt_train.network.execution import who_ran
 from tmkt_train.network.network import FrameShape, Heads
 from tmkt_train.network.stages import LayerChoices
 from tmkt_train.training.iteration import build_iteration
+from tmkt_train.training.ranks import joined
 from tmkt_train.training.setup import build_setup
 
 from ..conftest import make_recipe
@@ -40,8 +40,8 @@ class Steps(NamedTuple):
     computed_by: set[str]
 
 
-def run_on_ranks(number, function, *arguments):
-    """Call a function in processes that have joined one group; return what each gives, by rank."""
+def run_on_ranks(number, function, *arguments, num_lost=0):
+    """Call a function in processes that have joined one group; return what each gives, by rank, but of those lost."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -52,13 +52,13 @@ def run_on_ranks(number, function, *arguments):
         ]
         for process in processes:
             process.start()
-        found = {rank: pickle.loads(value) for rank, value in (results.get() for _ in processes)}
+        found = {rank: pickle.loads(value) for rank, value in (results.get() for _ in range(number - num_lost))}
         for process in processes:
             process.join()
     for value in found.values():
         if isinstance(value, Exception):
             raise value
-    return [found[rank] for rank in range(number)]
+    return [found[rank] for rank in sorted(found)]
 
 
 def _rank(rank, number, port, results, function, arguments):
@@ -66,12 +66,9 @@ def _rank(rank, number, port, results, function, arguments):
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
-        if number > 1:
-            dist.init_process_group("gloo", rank=rank, world_size=number)
-        # As bytes: the queue would pass tensors as files of shared memory, which end with this process.
-        results.put((rank, pickle.dumps(function(*arguments))))
-        if number > 1:
-            dist.destroy_process_group()
+        with joined(rank, number, rank) if number > 1 else nullcontext():
+            # As bytes: the queue would pass tensors as files of shared memory, which end with this process.
+            results.put((rank, pickle.dumps(function(*arguments))))
     except Exception as error:  # noqa: BLE001 - raised by the test
         results.put((rank, pickle.dumps(error)))
 
