@@ -34,7 +34,9 @@ TESTS = {
     "tmkt_data/pairs/pools.py": ["pairs/test_pools.py"],
     "tmkt_data/pairs/alignment.py": ["pairs/test_alignment.py"],
     "tmkt_data/pairs/class_fit.py": ["pairs/test_class_fit.py", "pairs/test_verdicts.py"],
-    "tmkt_data/pairs/paired_frames.py": ["pairs/test_paired_frames.py", "pairs/test_epoch.py"],
+    "tmkt_data/pairs/paired_frames.py": [
+        f"pairs/test_{name}.py" for name in ("paired_frames", "dataset_names", "image_side", "epoch")
+    ],
     "tmkt_data/cache/format.py": ["cache/test_format.py"],
     "tmkt_data/cache/digests.py": ["cache/test_digests.py"],
     "tmkt_data/cache/reader.py": ["cache/test_reader.py"],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trees
 from conftest import build
 from torch.utils.data import DataLoader
 
@@ -18,7 +19,7 @@ from tmkt_data.events.frames import FrameSpec, event_frames
 from tmkt_data.events.read import load_events
 from tmkt_data.images.encode import poisson_frames, repeat_frames
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
-from tmkt_data.pairs.paired_frames import PairedFrames
+from tmkt_data.pairs.paired_frames import MAX_COUNTER, PairedFrames
 from tmkt_data.pairs.report import report_pairs
 from tmkt_data.random_keys import Purpose, draw_key
 
@@ -242,12 +243,43 @@ def test_pickling_reopens_the_file(nmnist_cache, tmp_path):
         ({"encoder": "rate"}, "encoder: found 'rate'"),
         ({"scale": "norm"}, "event scale: found 'norm'"),
         ({"seed": -1}, r"seed: found -1, expected 0 to 2\*\*63 - 1"),
+        ({"seed": 2**63}, "seed: found 9223372036854775808, expected 0 to"),
+        ({"image_pool": "train"}, "image pool: found 'train', expected one of split, all, shuffled-prefix"),
         ({"per_class": 0}, "recordings per class: found 0"),
     ],
 )
 def test_unknown_choices_are_one_line(nmnist_cache, options, message):
     with pytest.raises(SpecError, match=message):
         PairedFrames(nmnist_cache, **options)
+
+
+def test_the_largest_seed_and_epoch_draw_images(nmnist_cache):
+    frames = PairedFrames(nmnist_cache, "train", seed=MAX_COUNTER)
+    frames.set_epoch(MAX_COUNTER)
+    assert frames.epoch == frames[0].epoch == MAX_COUNTER == 2**63 - 1
+    assert frames.cache.tables["images/label"][frames[0].image_index] == frames[0].label
+    with pytest.raises(SpecError, match=r"epoch: found 9223372036854775808, expected 0 to 2\*\*63 - 1"):
+        frames.set_epoch(MAX_COUNTER + 1)
+
+
+def test_recordings_without_an_image_to_pair_with_are_refused(tmp_path):
+    recordings = {f"{name}/take {at}": 10 * label + at for label, name in enumerate("abc") for at in range(5)}
+    images = {name: scene for name, scene in recordings.items() if name[0] == "a"} | {"c/other": 99}
+    root = trees.write_folder(tmp_path / "own", recordings, images)
+    cache = Cache(build("folder", root, tmp_path / "own.h5", size=24, time_bins=3))
+    # Drawn all the same, the images of b would be those of another class.
+    with pytest.raises(PairingError, match=r"own.h5: train has recordings of b but no images of that class"):
+        PairedFrames(cache, "train")
+    with pytest.raises(PairingError, match=r"of train have no twin image, such as b/take \d; use pairing 'same-class'"):
+        PairedFrames(cache, "train", pairing="twin")
+    with pytest.raises(PairingError, match="have no twin image, such as c/"):
+        PairedFrames(cache, "train", pairing="twin", keep_classes=[0, 2])
+    drawn = PairedFrames(cache, "train", keep_classes=[0, 2])
+    rows = drawn.read(np.arange(len(drawn))).image_indices
+    assert cache.tables["images/label"][rows].tolist() == drawn.labels.tolist()
+    assert set(drawn.labels) == {0, 2}
+    assert len(PairedFrames(cache, "train", pairing="twin", keep_classes=[0])) == (drawn.labels == 0).sum()
+    assert set(PairedFrames(cache, "train", pairing="none").labels) == {0, 1, 2}
 
 
 def test_what_the_cache_lacks_is_said(nmnist_cache):
@@ -265,7 +297,7 @@ def test_what_the_cache_lacks_is_said(nmnist_cache):
         frames.read([0, len(frames)])
     with pytest.raises(SpecError, match="epoch"):
         frames.set_epoch(-1)
-    assert frames[-1].position == len(frames) - 1
+    assert [frames[at].position for at in (-1, -len(frames))] == [len(frames) - 1, 0]
 
 
 @pytest.mark.parametrize("bake", ["repeat", "poisson"])
