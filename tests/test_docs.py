@@ -121,6 +121,8 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
             check_values(name, context.params)
         case ["tmkt-data" | "tmkt-train"]:
             pass
+        case ["torchrun", "--nproc-per-node", _, "-m", "tmkt_train", *arguments]:
+            test_command_lines_are_real(place, ["tmkt-train", *arguments])
         case ["make", *targets]:
             makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
             for target in (word for word in targets if "=" not in word):
