@@ -111,6 +111,8 @@ LINES = list(command_lines())
 
 @pytest.mark.parametrize(("place", "words"), LINES, ids=[place for place, _ in LINES])
 def test_command_lines_are_real(place: str, words: list[str]) -> None:
+    if words[0] in ("parallel", "seq"):
+        words = words[words.index("tmkt-data") :]
     match words:
         case ["tmkt-data" | "tmkt-train" as program, name, *arguments]:
             command = COMMANDS[program].commands[name]
@@ -145,11 +147,12 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
                 "coverage",
                 "pre-commit",
                 "optuna-dashboard",
+                "sbatch",
             ), place
 
 
 def check_values(name: str, params: dict[str, Any]) -> None:
-    if name == "prepare":
+    if name == "plan" or (name == "prepare" and params["plan"] is None):
         assert params["name"] in DATASETS
     given = params["name"] if name in ("check", "recipe", "suggest", "sweep") else None
     if given is not None and "/" not in given and ".toml" not in given:

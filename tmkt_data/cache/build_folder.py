@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import platform
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -52,8 +53,8 @@ class BuildFolder:
         path: The folder.
     """
 
-    def __init__(self, cache_path: Path, arrays: Sequence[FrameArray]) -> None:
-        self.path = _folder_of(cache_path)
+    def __init__(self, cache_path: Path, arrays: Sequence[FrameArray], folder: Path) -> None:
+        self.path = folder
         self._cache_path = cache_path
         left = self.path / _TABLED
         is_new = not (self.path / _FRAMES).exists()
@@ -187,9 +188,19 @@ class BuildFolder:
         return self.path / f"{place.name}.npz"
 
 
+def this_machine() -> str:
+    """Return a word for this machine until it is started again: locks may not reach others that share its disks."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        boot = ""
+    name = "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in platform.node())
+    return f"{name}-{checksum(boot.encode()) >> 32:08x}"
+
+
 @contextmanager
 def open_build_folder(
-    cache_path: Path, key: str, arrays: Sequence[FrameArray], *, fresh: bool = False
+    cache_path: Path, key: str, arrays: Sequence[FrameArray], *, fresh: bool = False, folder: Path | None = None
 ) -> Iterator[BuildFolder]:
     """Make the build folder of a cache or open what an interrupted run left, and lock it for the block.
 
@@ -198,11 +209,12 @@ def open_build_folder(
         key: Key of its plan; blocks of another plan are dropped.
         arrays: Its arrays of frames, where no source is left out.
         fresh: Drop the blocks of this plan, too.
+        folder: The folder; None for the one that every build of this cache shares, on whatever machine.
 
     Raises:
         CacheError: Another process builds the same cache, the folder cannot be written, or there is too little space.
     """
-    folder = _folder_of(cache_path)
+    folder = folder or folder_of(cache_path)
     require_replaceable(cache_path, CacheError)
     with _locked(folder):
         try:
@@ -212,21 +224,20 @@ def open_build_folder(
         except OSError as broken:
             raise CacheError(write_failure(folder, broken)) from broken
         _require_space(folder, sum(array.num_bytes for array in arrays))
-        build = BuildFolder(cache_path, arrays)
+        build = BuildFolder(cache_path, arrays, folder)
         with closing(build):
             yield build
 
 
-def drop_left(cache_path: Path, key: str) -> None:
+def drop_left(folder: Path, key: str) -> None:
     """Remove the build folder of a finished cache, which a run leaves that is killed while it removes it.
 
     A folder that another process is building in, or that holds blocks of another plan, stays.
 
     Args:
-        cache_path: The cache.
+        folder: The folder.
         key: Key of its plan.
     """
-    folder = _folder_of(cache_path)
     if folder.is_dir():
         with suppress(CacheError, OSError), _locked(folder):
             if _stored_key(folder) in (None, key):
@@ -245,8 +256,9 @@ def _locked(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def _folder_of(cache_path: Path) -> Path:
-    return cache_path.with_name(f"{cache_path.name}.building")
+def folder_of(cache_path: Path, machine: str = "") -> Path:
+    """Return the build folder of a cache; with a machine, the one that only this machine builds in."""
+    return cache_path.with_name(f"{cache_path.name}{'.' if machine else ''}{machine}.building")
 
 
 def _stored_key(folder: Path) -> str | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,19 +20,19 @@ from tmkt_data.cache.format import (
     FILTER_TABLES,
     FINE_TABLES,
     IMAGE_TABLES,
-    LEADING_BYTES,
     OVERFLOW_TABLES,
     SPIKE_TABLES,
+    FrameArray,
     LeadingBlock,
     Table,
     content_digest,
-    decode_leading_block,
     frame_arrays,
     table_text,
 )
+from tmkt_data.cache.hdf5_input import leading_block, opened_hdf5, require_dataset
+from tmkt_data.cache.shard_set import SHARD_TABLES, SHARDS, ShardedFrames, ShardSet
 from tmkt_data.cache.stored_frames import OpenFile, StoredFrames, open_frames
-from tmkt_data.errors import CacheError, SpecError
-from tmkt_data.files import is_refused, open_hdf5
+from tmkt_data.errors import CacheError
 from tmkt_data.spec import PrepareSpec
 
 _HEADER = ("format", "format_version", "dataset", "spec", "facts", "notes", "skipped", "tool_version", "plan")
@@ -53,9 +53,10 @@ class CacheInfo:
         digest: SHA-256 of the content, 64 hexadecimal digits.
         plan: Key of the plan, a hash of options and sample ids, 64 hexadecimal digits.
         tool_version: Version of tmkt that wrote it.
-        num_bytes: Size of the file.
+        num_bytes: Size of the file, and of its shards.
         num_recordings: Rows of the event side.
         num_images: Rows of the image side.
+        shards: The shards that the frames lie in, if the file is an index of some.
     """
 
     path: Path
@@ -70,10 +71,13 @@ class CacheInfo:
     num_bytes: int
     num_recordings: int
     num_images: int
+    shards: ShardSet | None = None
 
 
 class Cache:
-    """An open cache. It can be pickled and forked: each process opens the frames on first read.
+    """An open cache: one file, or an index and its shards.
+
+    It can be pickled and forked: each process opens the frames on first read.
 
     Attributes:
         info: Metadata.
@@ -83,26 +87,33 @@ class Cache:
         tables: All tables by HDF5 path, such as `"events/label"` or `"images/split/twin-disjoint"`.
 
     Raises:
-        CacheError: The file is missing, truncated, modified, of another format version, or not a cache.
+        CacheError: The file or a shard is missing, truncated, modified, of another format version, or not a cache.
     """
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         self._file = OpenFile(path)
-        block = _leading_block(path)
-        with _opened(path) as file:
+        block = leading_block(path)
+        with opened_hdf5(path) as file:
             self.header = _read_header(file, path)
             self.tables = _read_tables(file, path)
             if content_digest(self.header, self.tables) != block.digest:
                 raise CacheError(f"{path.name}: the tables were changed after they were written; prepare it again")
             self.info = _info(path, self.header, block, file)
             require(path.name, index_problems(self.tables, self.info.spec))
-            self.arrays: dict[str, StoredFrames] = {}
-            for array in frame_arrays(self.info.spec, 0, 0):
-                checksums = self.tables[f"{array.name}_xxh3"]
-                expected = array.with_rows(len(checksums))
-                self.arrays[array.name] = open_frames(self._file, file, expected, checksums, block.num_bytes)
+            if self.info.shards is not None:
+                self.info.shards.require_whole()
+            self.arrays = {array.name: self._open(array, file, block) for array in frame_arrays(self.spec, 0, 0)}
         self.class_names = table_text(self.tables["class_names"])
+
+    def _open(self, array: FrameArray, file: h5py.File, block: LeadingBlock) -> StoredFrames:
+        checksums, shards = self.tables[f"{array.name}_xxh3"], self.info.shards
+        expected = array.with_rows(len(checksums))
+        if shards is None:
+            return open_frames(self._file, file, expected, checksums, block.num_bytes)
+        if shards.starts[array.side][-1] != len(checksums):
+            raise CacheError(f"{self._file.path.name}: its shards have other rows of {array.side}; prepare it again")
+        return ShardedFrames(self._file, expected, checksums, shards)
 
     def __reduce__(self) -> tuple[Callable[[Path, str], Cache], tuple[Path, str]]:
         return _reopen, (self._file.path, self.info.digest)
@@ -196,60 +207,21 @@ def _reopen(path: Path, digest: str) -> Cache:
 def read_cache_info(path: str | Path) -> CacheInfo:
     """Read the metadata of a cache; errors as in `Cache`, but tables are not verified."""
     path = Path(path)
-    block = _leading_block(path)
-    with _opened(path) as file:
+    block = leading_block(path)
+    with opened_hdf5(path) as file:
         return _info(path, _read_header(file, path), block, file)
 
 
 def read_tables(path: str | Path, names: Sequence[str]) -> dict[str, Table]:
     """Read those of the named tables that exist; errors as in `read_cache_info`."""
     path = Path(path)
-    _leading_block(path)
-    with _opened(path) as file:
-        return {name: _require_dataset(path, name, file[name])[...] for name in names if name in file}
-
-
-def _leading_block(path: Path) -> LeadingBlock:
-    try:
-        with path.open("rb") as handle:
-            start = handle.read(LEADING_BYTES)
-            size = handle.seek(0, 2)
-    except FileNotFoundError as missing:
-        raise CacheError(f"{path}: no such file; make it with tmkt-data prepare") from missing
-    except OSError as broken:
-        raise CacheError(f"{path}: cannot be read ({broken.strerror or broken})") from broken
-    block = decode_leading_block(start, path.name)
-    if size != block.num_bytes:
-        raise CacheError(
-            f"{path.name}: {size} bytes, expected {block.num_bytes}; the file is truncated, "
-            "copy it again or prepare it again"
-        )
-    return block
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    try:
-        with open_hdf5(h5py.File, path) as file:
-            yield file
-    except (
-        *(OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError, MemoryError),
-        SpecError,
-    ) as broken:
-        reason = str(broken).split("\n")[0]
-        if is_refused(broken):
-            raise CacheError(f"{path}: cannot be read ({reason}); check the file and its disk") from broken
-        raise CacheError(f"{path.name}: damaged cache ({reason}); restore the file or prepare it again") from broken
-
-
-def _require_dataset(path: Path, name: str, item: Any) -> Any:
-    if not isinstance(item, h5py.Dataset):
-        raise CacheError(f"{path.name}: {name} is not a dataset; the file is damaged, restore it or prepare it again")
-    return item
+    leading_block(path)
+    with opened_hdf5(path) as file:
+        return {name: require_dataset(path, name, file[name])[...] for name in names if name in file}
 
 
 def _read_header(file: h5py.File, path: Path) -> dict[str, str]:
-    names = set(file.attrs) - {"digest"}
+    names = set(file.attrs) - {"digest", SHARDS}
     if names != set(_HEADER):
         raise CacheError(f"{path.name}: attributes {sorted(names)}, expected {sorted(_HEADER)}; prepare it again")
     return {name: bytes(file.attrs[name]).decode() for name in _HEADER}
@@ -265,14 +237,22 @@ def _read_tables(file: h5py.File, path: Path) -> dict[str, Table]:
     file_bytes = path.stat().st_size
     tables: dict[str, Table] = {}
     for name in names:
-        dataset = _require_dataset(path, name, file[name])
+        dataset = require_dataset(path, name, file[name])
         if dataset.nbytes > file_bytes:
             raise CacheError(f"{path.name}: table {name} claims {dataset.nbytes} bytes; prepare it again")
         tables[name] = dataset[...]
     return tables
 
 
+def _shards(path: Path, file: h5py.File) -> ShardSet | None:
+    if SHARDS not in file.attrs:
+        return None
+    tables = {name: require_dataset(path, name, file[f"{SHARDS}/{name}"])[...] for name in SHARD_TABLES}
+    return ShardSet.from_tables(path, tables, bytes(file.attrs[SHARDS]).decode())
+
+
 def _info(path: Path, header: dict[str, str], block: LeadingBlock, file: h5py.File) -> CacheInfo:
+    shards = _shards(path, file)
     return CacheInfo(
         path=path,
         dataset=header["dataset"],
@@ -283,7 +263,8 @@ def _info(path: Path, header: dict[str, str], block: LeadingBlock, file: h5py.Fi
         digest=block.digest,
         plan=header["plan"],
         tool_version=header["tool_version"],
-        num_bytes=block.num_bytes,
+        num_bytes=block.num_bytes + (0 if shards is None else shards.num_bytes),
         num_recordings=int(file["events/frames"].shape[0]),
         num_images=int(file["images/frames"].shape[0]),
+        shards=shards,
     )

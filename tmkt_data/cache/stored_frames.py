@@ -103,10 +103,9 @@ class StoredFrames:
         dtype: Stored data type.
     """
 
-    def __init__(self, file: OpenFile, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
-        self._file, self._path, self._name = file, file.path, name
-        self.shape: tuple[int, ...] = tuple(int(n) for n in dataset.shape)
-        self.dtype: np.dtype[Any] = dataset.dtype
+    def __init__(self, file: OpenFile, array: FrameArray, checksums: Table) -> None:
+        self._file, self._path, self._name = file, file.path, array.name
+        self.shape, self.dtype = array.shape, array.dtype
         self._checksums = checksums
         self._checked = np.zeros(self.shape[0], bool)
 
@@ -133,25 +132,30 @@ class StoredFrames:
                 found[at] = stored
         return found
 
+    def row(self, row: int) -> NDArray[Any]:
+        """Return one row that exists as stored, read-only and not verified."""
+        return self._row(row)
+
     def _row(self, row: int) -> NDArray[Any]:
-        """Return one row as stored, read-only."""
         raise NotImplementedError
 
     def _check(self, stored: NDArray[Any], row: int) -> None:
         if checksum(stored) != int(self._checksums[row]):
             raise CacheError(
-                f"{self._path.name}: row {row} of {self._name} was changed after it was written; "
-                "restore the file or prepare it again"
+                f"{self._place(row)} was changed after it was written; restore the file or prepare it again"
             )
         self._checked[row] = True
+
+    def _place(self, row: int) -> str:
+        return f"{self._path.name}: row {row} of {self._name}"
 
 
 class MappedFrames(StoredFrames):
     """Rows of a memory-mapped contiguous array; all processes share its pages."""
 
-    def __init__(self, file: OpenFile, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
-        super().__init__(file, name, dataset, checksums)
-        self._offset = int(dataset.id.get_offset())
+    def __init__(self, file: OpenFile, array: FrameArray, checksums: Table, offset: int) -> None:
+        super().__init__(file, array, checksums)
+        self._offset = offset
         self._map: NDArray[Any] | None = None
 
     def _row(self, row: int) -> NDArray[Any]:
@@ -174,8 +178,8 @@ class MappedFrames(StoredFrames):
 class CompressedFrames(StoredFrames):
     """Rows of an array compressed row by row; each process opens the file on first read."""
 
-    def __init__(self, file: OpenFile, name: str, dataset: h5py.Dataset, checksums: Table) -> None:
-        super().__init__(file, name, dataset, checksums)
+    def __init__(self, file: OpenFile, array: FrameArray, checksums: Table) -> None:
+        super().__init__(file, array, checksums)
         self._dataset: h5py.Dataset | None = None
         self._process = -1
 
@@ -236,13 +240,15 @@ def open_frames(
         offset = dataset.id.get_offset()
         if dataset.size and (offset is None or offset + dataset.nbytes > file_bytes):
             raise CacheError(f"{path.name}: {name} is not contiguous; prepare it again")
-        return (MappedFrames if dataset.size else _Empty)(opened, name, dataset, checksums)
+        if not dataset.size:
+            return _Empty(opened, expected, checksums)
+        return MappedFrames(opened, expected, checksums, int(offset))
     require_zstd(path.name)
     choices = dataset.id.get_create_plist()
     filters = [choices.get_filter(at)[0] for at in range(choices.get_nfilters())]
     if filters != [ZSTD] or dataset.chunks != (1, *dataset.shape[1:]) or dataset.is_virtual:
         raise CacheError(f"{path.name}: {name} has chunks of {dataset.chunks} and filters {filters}; prepare it again")
-    return CompressedFrames(opened, name, dataset, checksums)
+    return CompressedFrames(opened, expected, checksums)
 
 
 class _Empty(StoredFrames):

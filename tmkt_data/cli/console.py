@@ -24,6 +24,8 @@ STOPPED = 130
 """Exit code of an interrupted command: 128 + SIGINT, as in shells."""
 _LEAST_TIMED_S = 0.5
 """Seconds before which a rate would be noise."""
+_UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(kb|mb|gb|tb)", re.ASCII)
 _READER_OPTION = re.compile(r" \(--(columns|unit|orientation|keys|chip|stream)\b([^)]*)\)|--(keys)\b")
 """How readers name options that only `events` and `convert` have."""
 _READER_ADVICE = re.compile(
@@ -111,8 +113,25 @@ class _Sensor(click.ParamType):  # type: ignore[type-arg]
         return SensorSize(*sides)
 
 
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    """Bytes such as 1GB or 500MB, decimal as disks are sold."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002 - click
+        if not isinstance(value, str):
+            return value
+        found = _SIZE.fullmatch(value.strip().lower())
+        num_bytes = round(float(found[1]) * _UNITS[found[2]]) if found else 0
+        if num_bytes < 1:
+            option = param.opts[0] if param is not None else "size"
+            raise SpecError(f"{option}: found {value!r}, expected a size such as 1GB or 500MB")
+        return num_bytes
+
+
 FILE = _File(path_type=Path)
 SENSOR = _Sensor()
+SIZE = _Size()
 WORKERS = click.option(
     "--workers",
     type=click.IntRange(1, 64),

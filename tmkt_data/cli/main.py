@@ -12,7 +12,9 @@ from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, pair_options, p
 from tmkt_data.cli.encoders import print_encoders, print_motion
 from tmkt_data.cli.events import convert, events
 from tmkt_data.cli.export import export
-from tmkt_data.cli.prepare import duplicate_rows, prepare, print_event_counts, print_skipped
+from tmkt_data.cli.plan import plan
+from tmkt_data.cli.prepare import prepare
+from tmkt_data.cli.prepare_report import duplicate_rows, print_event_counts, print_skipped
 from tmkt_data.cli.preview import preview
 from tmkt_data.cli.simulate import simulate
 from tmkt_data.cli.sources import doctor, download
@@ -36,6 +38,7 @@ def main() -> None:
 
 
 main.add_command(prepare)
+main.add_command(plan)
 main.add_command(events)
 main.add_command(download)
 main.add_command(doctor)

@@ -2,197 +2,190 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import (
-    FILE,
-    SENSOR,
-    WORKERS,
-    dataset_advice,
-    fail,
-    kept_when_stopped,
-    megabytes,
-    progress_bar,
-    say,
-)
-from tmkt_data.datasets.info import DatasetInfo
-from tmkt_data.errors import CatalogueError, counted
-from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, PrepareSpec
+from tmkt_data.cli.console import FILE, SIZE, WORKERS, kept_when_stopped, megabytes, progress_bar, say
+from tmkt_data.cli.dataset_options import open_sources, require_images, source_options, spec_of, spec_options
+from tmkt_data.cli.plan import shard_number
+from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache, report_catalogue
+from tmkt_data.spec import OPTIONS, PrepareSpec
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
     from tmkt_data.datasets.catalogue import Catalogue
-    from tmkt_data.datasets.duplicates import Duplicates
+    from tmkt_data.prepare.build import Progress
     from tmkt_data.prepare.plan import PreparePlan
-
-_ANY = click.Path(path_type=Path)
-_MAX_PROBLEMS = 10
-
-
-_KINDS = {int: int, float: float, tuple[int, int]: SENSOR}
-_BY_DATASET = {field.name for field in dataclasses.fields(DatasetInfo)} & set(OPTIONS)
+    from tmkt_data.prepare.plan_file import PlanFile
+    from tmkt_data.prepare.shards import ShardedPlan
 
 
-def _spec_options(function: Any) -> Any:
-    """Add an option for each field of `PrepareSpec`."""
-    for name, option in reversed(OPTIONS.items()):
-        choices = "|".join(get_args(KINDS[name])) if KINDS[name] not in _KINDS else ""
-        text = option.text if len(choices) < 40 else f"{option.text} One of {choices.replace('|', ', ')}."
-        default = option.absent or str(DEFAULTS[name]) + (" or the dataset's" if name in _BY_DATASET else "")
-        limits = f"; {option.low} to {option.high}" if option.low > -(10**6) and option.high < 10**6 else ""
-        function = click.option(
-            f"--{name.replace('_', '-')}",
-            type=_KINDS.get(KINDS[name], str),
-            metavar=(choices if len(choices) < 40 else "NAME") or None,
-            help=f"{text}  [default: {default}{limits}]",
-        )(function)
-    return function
+_OF_PLAN = ("out", "allow_unpaired", "shards", "shard_size")
+"""What a plan says, beside `OPTIONS`."""
 
 
 @click.command()
-@click.argument("name")
-@click.option("--root", type=_ANY, help="Folder, parent folder or archive that contains both sides.")
-@click.option("--events", type=_ANY, help="Folder or archive of the recordings, if outside --root.")
-@click.option("--images", type=_ANY, help="Folder or archive of the images, if outside --root.")
+@click.argument("name", required=False)
+@source_options
 @click.option("--out", type=FILE, help="Cache to write.  [default: a readable name in the cache directory]")
-@_spec_options
+@spec_options
 @WORKERS
 @click.option("--skip-bad", is_flag=True, help="Skip unreadable files; the cache lists them.")
 @click.option("--allow-unpaired", is_flag=True, help="Allow classes with recordings but no images.")
 @click.option("--force", is_flag=True, help="Prepare again and replace the cache.")
-def prepare(name: str, root: Path | None, events: Path | None, images: Path | None, **options: Any) -> None:
-    """Build the cache of a dataset: aligned frames of both sides, splits and twins, in one HDF5 file.
+@click.option("--shards", type=click.IntRange(1, 99999), help="Write this many shards and an index of them.")
+@click.option("--shard-size", type=SIZE, help="Write shards of at most about this size, such as 1GB, if one is larger.")
+@click.option("--plan", type=FILE, help="Plan of tmkt-data plan, in place of NAME: make one shard of it, or the index.")
+@click.option("--shard", help="Shard to make, K/N from 1/N to N/N.  [default: the task of a SLURM array]")
+@click.option("--finish", is_flag=True, help="Check that all shards are there, and write their index.")
+def prepare(name: str | None, root: Path | None, events: Path | None, images: Path | None, **options: Any) -> None:
+    """Build the cache of a dataset: aligned frames of both sides, splits and twins, in one HDF5 file or in shards.
 
-    Run the same command again to resume after an interruption; the result has the same bytes.
+    Run the same command again to resume after an interruption; the result has the same bytes. With --plan, each of
+    several machines makes one shard.
     """
-    spec = _spec(name, options)
-    with _sources(name, (root, events, images), spec) as catalogue:
-        _report_catalogue(catalogue)
+    if options["plan"] is not None:
+        others = [name, root, events, images, *(options[key] for key in (*OPTIONS, *_OF_PLAN))]
+        if any(given is not None and given is not False for given in others):
+            raise click.UsageError(
+                "--plan says what is prepared; give only --shard, --finish, --workers, --skip-bad and --force with it"
+            )
+        _prepare_planned(options)
+        return
+    if name is None or options["shard"] is not None or options["finish"]:
+        raise click.UsageError("give the NAME of a dataset; or --plan with --shard or --finish")
+    spec = spec_of(name, options)
+    with open_sources(name, (root, events, images), spec) as catalogue:
+        report_catalogue(catalogue)
         if not options["allow_unpaired"]:
-            _require_images(catalogue)
+            require_images(catalogue)
         _prepare(name, catalogue, spec, options)
 
 
-@contextmanager
-def _sources(name: str, given: tuple[Path | None, Path | None, Path | None], spec: PrepareSpec) -> Iterator[Catalogue]:
-    """Find or make the sources; while the block runs, no other process removes what was unpacked of them."""
-    from tmkt_data.cache.find import cache_directory
-    from tmkt_data.datasets.registry import open_catalogue
-    from tmkt_data.sources.locate import Locations, find_sources
+def _prepare_planned(options: dict[str, Any]) -> None:
+    from tmkt_data.prepare.blocks import UnreadableSourcesError
+    from tmkt_data.prepare.plan_file import read_plan
 
-    root, events, images = given
-    if name == "digits":
-        if events is not None or images is not None:
-            raise click.UsageError("digits is generated by tmkt; omit --events and --images")
-        yield open_catalogue(name, _write_digits(root))
-    elif name == "caltech101-twins":
-        if events is not None:
-            raise click.UsageError("caltech101-twins simulates its recordings; omit --events")
-        events = _write_twins(root, images)
-        yield open_catalogue(name, root, events, images, spec.class_set)
-    else:
-        unpack_to = cache_directory() / "sources"
-        with find_sources(name, Locations(*given), spec.class_set, unpack_to=unpack_to, say=say) as found:
-            yield found.catalogue
+    given = read_plan(options["plan"])
+    name = given.plan.whole.catalogue.name
+    if options["finish"]:
+        if options["shard"] is not None or options["force"]:
+            raise click.UsageError("--finish writes the index only; omit --shard and --force")
+        _finish(given, options)
+        return
+    shard = shard_number(options["shard"], len(given.plan))
+    try:
+        _prepare_shard(given, shard, options)
+    except UnreadableSourcesError as unreadable:
+        fail_unreadable(unreadable.problems, name)
+
+
+def _prepare_shard(given: PlanFile, shard: int, options: dict[str, Any]) -> None:
+    from tmkt_data.cache.build_folder import drop_left
+    from tmkt_data.prepare.build import prepare_cache
+    from tmkt_data.prepare.shards import require_shardable, shard_problem
+
+    skip_bad, force = options["skip_bad"], options["force"]
+    planned = given.plan.shard(shard)
+    given.require_unchanged(shard)
+    if not force:
+        require_shardable(given.plan)
+        if shard_problem(given.plan, shard, skip_bad=skip_bad) is None:
+            drop_left(planned.build_folder, planned.build_key)
+            say(f"shard {shard + 1}/{len(given.plan)} is there: {planned.path}, nothing to do")
+            return
+    _run(planned, prepare_cache(planned, workers=options["workers"], skip_bad=skip_bad, fresh=force))
+
+
+def _finish(given: PlanFile, options: dict[str, Any]) -> None:
+    from tmkt_data.prepare.build import finish_shards
+    from tmkt_data.prepare.shards import missing_shards, require_shardable
+
+    plan = given.plan
+    require_shardable(plan)
+    missing = dict(missing_shards(plan, skip_bad=options["skip_bad"]))
+    if missing:
+        fail_missing(missing, len(plan), str(given.path))
+    finish_shards(plan)
+    for left in sorted(plan.shard(0).path.parent.glob("*.building")):
+        say(f"note: {left} is of a task that was stopped on another machine; remove it once none is running")
+    report_cache(plan.whole)
+    print_next(plan.whole.path, plan.whole.catalogue.name, plan.whole.spec)
 
 
 def _prepare(name: str, catalogue: Catalogue, spec: PrepareSpec, options: dict[str, Any]) -> None:
-    from tmkt_data.cache.build_folder import drop_left
     from tmkt_data.prepare.blocks import UnreadableSourcesError
+    from tmkt_data.prepare.build import prepare_cache
     from tmkt_data.prepare.plan import find_prepared, plan_prepare
 
-    skip_bad, force = options["skip_bad"], options["force"]
+    skip_bad, force, workers = options["skip_bad"], options["force"], options["workers"]
     plan = plan_prepare(catalogue, spec, options["out"])
-    prepared = None if force else find_prepared(plan, skip_bad=skip_bad)
-    if prepared is not None:
-        drop_left(plan.path, plan.build_key)
-        say(f"already prepared: {plan.path} ({megabytes(prepared.num_bytes)}), nothing to do")
-        _print_next(plan.path, name, spec)
-        return
+    sharded = _sharded(plan, options)
     try:
-        _run(plan, options["workers"], skip_bad=skip_bad, fresh=force)
+        if sharded is not None:
+            _prepare_shards(sharded, options)
+        elif not force and (prepared := find_prepared(plan, skip_bad=skip_bad)) is not None:
+            _report_prepared(plan, prepared)
+        else:
+            _run(plan, prepare_cache(plan, workers=workers, skip_bad=skip_bad, fresh=force))
     except UnreadableSourcesError as unreadable:
-        _fail_unreadable(unreadable.problems, name)
-    _report_cache(plan)
-    _print_next(plan.path, name, spec)
+        fail_unreadable(unreadable.problems, name)
+    print_next(plan.path, name, spec)
 
 
-def _spec(name: str, options: dict[str, Any]) -> PrepareSpec:
-    from tmkt_data.datasets.registry import default_spec
+def _sharded(plan: PreparePlan, options: dict[str, Any]) -> ShardedPlan | None:
+    """Return the shards that were asked for, or that are there where nothing was asked for; None for one file."""
+    from tmkt_data.prepare.shards import ShardedPlan, num_shards_there, num_shards_within
 
-    given = {key: options[key] for key in OPTIONS if options[key] is not None}
-    return dataclasses.replace(default_spec(name), **given)
-
-
-def _write_digits(root: Path | None) -> Path:
-    from tmkt_data.cache.find import cache_directory
-    from tmkt_data.datasets.digits_source import write_digits
-    from tmkt_data.datasets.registry import MADE_IN
-
-    folder = root if root is not None else cache_directory() / MADE_IN["digits"]
-    total = 1797
-    with kept_when_stopped(), progress_bar() as bar:
-        task = bar.add_task("simulate", total=total)
-        for done in write_digits(folder):
-            bar.update(task, completed=done)
-    return folder
+    shards, size, force = options["shards"], options["shard_size"], options["force"]
+    if shards is not None and size is not None:
+        raise click.UsageError("give --shards or --shard-size, not both")
+    if size is not None:
+        within = num_shards_within(plan, size)
+        shards = within if within > 1 else None
+    elif shards is None and not force:
+        shards = num_shards_there(plan)
+    return None if shards is None else ShardedPlan(plan, shards)
 
 
-def _write_twins(root: Path | None, images: Path | None) -> Path:
-    from tmkt_data.cache.find import cache_directory
-    from tmkt_data.datasets.caltech_twins import list_photographs
-    from tmkt_data.datasets.caltech_twins_source import twins_folder, write_twins
-    from tmkt_data.datasets.registry import MADE_IN
+def _prepare_shards(plan: ShardedPlan, options: dict[str, Any]) -> None:
+    from tmkt_data.prepare.build import prepare_shards
+    from tmkt_data.prepare.shards import find_prepared_index, missing_shards, require_shardable
 
-    _, photographs, _ = list_photographs(root, images)
-    folder = twins_folder(photographs, cache_directory() / MADE_IN["caltech101-twins"])
-    say(f"simulating recordings of {counted(len(photographs), 'photograph')} in {folder}")
-    with kept_when_stopped(), progress_bar() as bar:
-        task = bar.add_task("simulate", total=len(photographs))
-        for done in write_twins(photographs, folder):
-            bar.update(task, completed=done)
-    return folder
-
-
-def _report_catalogue(catalogue: Catalogue) -> None:
-    say(
-        f"{catalogue.name}: {counted(len(catalogue.recordings), 'recording')}, "
-        f"{counted(len(catalogue.images), 'image')}, {counted(catalogue.num_twins, 'twin')}, "
-        f"{counted(len(catalogue.class_names), 'class')}"
-    )
-    for note in (*catalogue.notes, *catalogue.unmatched_notes()):
-        say(f"note: {note}")
+    skip_bad, force = options["skip_bad"], options["force"]
+    missing = list(range(len(plan)))
+    if not force:
+        require_shardable(plan)
+        found = dict(missing_shards(plan, skip_bad=skip_bad))
+        if not found and (prepared := find_prepared_index(plan)) is not None:
+            _report_prepared(plan.whole, prepared)
+            return
+        missing = list(found)
+        for shard, problem in found.items() if plan.index is not None else ():
+            say(f"making shard {shard + 1} of {len(plan)} again: {problem}")
+    steps = prepare_shards(plan, missing, workers=options["workers"], skip_bad=skip_bad, fresh=force)
+    _run(plan.whole, steps)
 
 
-def _require_images(catalogue: Catalogue) -> None:
-    from tmkt_data.datasets.catalogue import some
+def _report_prepared(plan: PreparePlan, prepared: CacheInfo) -> None:
+    from tmkt_data.cache.build_folder import drop_left
 
-    unpaired = catalogue.unpaired_classes()
-    if unpaired:
-        raise CatalogueError(
-            f"{catalogue.name}: {counted(len(unpaired), 'class')} with recordings but no images ({some(unpaired)}), "
-            "expected images of every class; add them, or give --allow-unpaired for event-only training"
-        )
+    drop_left(plan.build_folder, plan.build_key)
+    say(f"already prepared: {plan.path} ({megabytes(prepared.num_bytes)}), nothing to do")
 
 
-def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> None:
-    from tmkt_data.prepare.build import prepare_cache
-
+def _run(plan: PreparePlan, steps: Iterator[Progress]) -> None:
     say(f"writing {plan.path}, about {megabytes(plan.num_bytes)}")
     started = time.perf_counter()
     with kept_when_stopped(), progress_bar() as bar:
         tasks: dict[str, Any] = {}
         since = bar.get_time()
         suspicions: tuple[str, ...] = ()
-        for step in prepare_cache(plan, workers=workers, skip_bad=skip_bad, fresh=fresh):
+        for step in steps:
             if step.stage not in tasks:
                 tasks[step.stage] = bar.add_task(
                     step.stage, total=step.total, completed=step.resumed, resumed=step.resumed
@@ -205,105 +198,4 @@ def _run(plan: PreparePlan, workers: int, *, skip_bad: bool, fresh: bool) -> Non
     say(f"done in {time.perf_counter() - started:.1f} s")
     for line in suspicions:
         say(f"warning: {line}")
-
-
-def _fail_unreadable(problems: dict[str, str], name: str) -> None:
-    for line in list(problems.values())[:_MAX_PROBLEMS]:
-        say(f"  {dataset_advice(line, name)}", err=True)
-    more = f", the first {_MAX_PROBLEMS} above" if len(problems) > _MAX_PROBLEMS else ""
-    fail(
-        f"cannot read {counted(len(problems), 'file')}{more}; fix them and run again (finished work is kept), "
-        "or exclude them with --skip-bad"
-    )
-
-
-def duplicate_rows(found: Duplicates) -> list[tuple[str, str]]:
-    """Return what is printed of samples of equal content."""
-    if not found.repeated_recordings + found.repeated_images:
-        return [("equal content", "none, no recording or image is a copy of another one")]
-    here = f"{found.repeated_recordings} recordings and {found.repeated_images} images have the content of another one"
-    rows = [
-        ("equal content", f"{here}, {found.recordings} and {found.images} of val and test that of an earlier split")
-    ]
-    return rows + [("", example) for example in found.examples]
-
-
-def _print_verdicts(path: Path, name: str) -> bool:
-    """Print what speaks against training on a cache; return whether every trained class has images."""
-    from tmkt_data.cache.format import table_text
-    from tmkt_data.cache.reader import Cache, read_cache_info, read_tables
-    from tmkt_data.pairs.verdicts import CacheTables, classes_without_images, table_names, table_verdicts
-
-    tables = read_tables(path, ["class_names", *table_names("twin-disjoint")])
-    known = CacheTables(tables, table_text(tables["class_names"]), read_cache_info(path).spec)
-    verdicts = list(table_verdicts(known, "twin-disjoint"))
-    if name == "folder":
-        # Published datasets come with their pairing; `pairs` looks at the content of all.
-        from tmkt_data.pairs.report import content_verdicts
-
-        verdicts += content_verdicts(Cache(path))
-    for verdict in verdicts:
-        say(f"{verdict.severity}: {verdict.text}")
-    return not classes_without_images(known, "twin-disjoint")
-
-
-def _report_cache(plan: PreparePlan) -> None:
-    from tmkt_data.cache.format import FILTER_TABLES
-    from tmkt_data.cache.reader import read_cache_info, read_tables
-    from tmkt_data.datasets.splits import SplitCode
-
-    info = read_cache_info(plan.path)
-    say(f"wrote {plan.path}: {megabytes(info.num_bytes)}, digest {info.digest[:16]}")
-    print_skipped(info)
-    # Reads only these tables: all of them take as much memory as the rest of a large dataset.
-    shown = (*_COUNTS, "num_inversions", *FILTER_TABLES, "split/twin-disjoint")
-    tables = read_tables(plan.path, [f"events/{name}" for name in shown])
-    print_event_counts(tables)
-    num_train = int((tables["events/split/twin-disjoint"] == SplitCode.TRAIN).sum())
-    if 2 * num_train < info.num_recordings:
-        say(f"note: the train split has only {num_train} of {counted(info.num_recordings, 'recording')}")
-
-
-def print_skipped(info: CacheInfo) -> None:
-    """Print the unreadable files that a cache excludes."""
-    for entry in info.skipped[:_MAX_PROBLEMS]:
-        say(f"skipped: {dataset_advice(entry['why'], info.dataset)}")
-    if len(info.skipped) > _MAX_PROBLEMS:
-        say(f"skipped: {len(info.skipped) - _MAX_PROBLEMS} more unreadable files")
-
-
-def print_event_counts(tables: dict[str, Any]) -> None:
-    """Print how many events were read and how many were dropped."""
-    from tmkt_data.cache.format import FILTER_TABLES
-
-    total = {name: int(tables[f"events/{name}"].sum()) for name in _COUNTS}
-    others = f"{total['num_no_event']:,} words of other kinds, " if total["num_no_event"] else ""
-    say(
-        f"events: {total['num_read']:,} read, {others}{total['num_outside_sensor']:,} outside the sensor, "
-        f"{total['num_outside_bins']:,} outside the bins; {int((tables['events/num_inversions'] > 0).sum())} "
-        "recordings sorted by time"
-    )
-    filtered = {name: int(tables[f"events/{name}"].sum()) for name in FILTER_TABLES if f"events/{name}" in tables}
-    if filtered:
-        words = {
-            "num_hot_pixels": "of hot pixels",
-            "num_refractory_us": "refractory",
-            "num_background_us": "background",
-        }
-        rows = [f"{count:,} {words[name]}" for name, count in filtered.items() if count]
-        say(f"filtered: {', '.join(rows) or 'nothing'}")
-
-
-_COUNTS = ("num_read", "num_no_event", "num_outside_sensor", "num_outside_bins")
-
-
-def _print_next(path: Path, name: str, spec: PrepareSpec) -> None:
-    has_images = _print_verdicts(path, name)
-    from tmkt_data.datasets.registry import dataset_info, default_spec
-
-    quoted = shlex.quote(str(path))
-    changed = spec.written_differences(default_spec(name))
-    settings = "".join(f" --set data.prepare.{key}={text}" for key, text in changed.items())
-    settings += "" if has_images else " --set method.name=event-only"
-    say(f"preview: tmkt-data preview {quoted}")
-    say(f"train:   tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}")
+    report_cache(plan)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -141,6 +143,28 @@ class SourceTable(Sequence[Source]):
     def take(self, rows: NDArray[Any]) -> SourceTable:
         """Return the sources of the given rows, indices or a mask."""
         return self._with(self._columns.rows(rows).compact())
+
+    def below(self, folder: Path) -> SourceTable:
+        """Return the same sources with their relative paths below a folder."""
+        names = [(os.path.join(folder, before), after) for before, after in self._names]  # noqa: PTH118 - a part of a name
+        return SourceTable(self._ids, self._columns, names, self._parts)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the table as plain arrays by name, without text of Python; see `from_arrays`."""
+        text = json.dumps({"names": list(self._names), "parts": list(self._parts)}).encode()
+        return {"ids": self._ids, "text": np.frombuffer(text, np.uint8), **self._columns._asdict()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> SourceTable:
+        """Return the table of arrays of `to_arrays`.
+
+        Raises:
+            KeyError: An array is missing.
+            ValueError: The texts are damaged.
+        """
+        text = json.loads(arrays["text"].tobytes())
+        columns = _Columns(*(arrays[name] for name in _Columns._fields)).compact()
+        return cls(arrays["ids"], columns, [(before, after) for before, after in text["names"]], text["parts"])
 
     def _with(self, columns: _Columns) -> SourceTable:
         return SourceTable(self._ids, columns, self._names, self._parts)

@@ -73,12 +73,15 @@ def fact_tables(side: str, spec: PrepareSpec) -> dict[str, str]:
     return {name: kind for name, kind in tables.items() if name not in ("label", "twin")}
 
 
-def source_signatures(sources: Sequence[Source], kind: str = "files") -> NDArray[np.uint64]:
+def source_signatures(
+    sources: Sequence[Source], kind: str = "files", *, here: Path | None = None
+) -> NDArray[np.uint64]:
     """Return what tells sources from edited or other ones without reading them: path, time of change and size.
 
     Args:
         sources: The sources.
         kind: What they are, see `Catalogue.kind`.
+        here: Folder that relative paths begin at; None for the current one.
 
     Returns:
         A hash of each, shape (num_sources,).
@@ -86,7 +89,7 @@ def source_signatures(sources: Sequence[Source], kind: str = "files") -> NDArray
     Raises:
         CatalogueError: A source is gone.
     """
-    here = Path.cwd()
+    here = here or Path.cwd()
     stats: dict[str, tuple[int, ...]] = {}
     signatures = np.zeros(len(sources), np.uint64)
     for at, source in enumerate(sources):

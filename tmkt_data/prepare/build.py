@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from tmkt_data.cache.build_folder import BuildFolder, CacheContent, open_build_folder
+from tmkt_data.cache.build_folder import BuildFolder, CacheContent, drop_left, open_build_folder
 from tmkt_data.cache.side_rows import SideRows
 from tmkt_data.datasets.image_reader import Archives
 from tmkt_data.prepare.blocks import Block, UnreadableSourcesError
@@ -16,6 +16,7 @@ from tmkt_data.prepare.finish import describe_cache, suspicions_of
 from tmkt_data.prepare.images import convert_images
 from tmkt_data.prepare.plan import PreparePlan
 from tmkt_data.prepare.recordings import convert_recordings
+from tmkt_data.prepare.shards import ShardedPlan, write_shard_index
 from tmkt_data.spec import PrepareStage
 
 
@@ -54,7 +55,7 @@ def prepare_cache(
         CacheError: The disk is full or cannot be written, another process builds the same cache, or a source was
             changed meanwhile.
     """
-    if not skip_bad:
+    if not skip_bad and plan.drawn_over is None:
         refuse_early(plan.catalogue, plan.spec)
     found: list[str] = []
 
@@ -62,12 +63,68 @@ def prepare_cache(
         found.extend(suspicions_of(plan, event_rows))
         return describe_cache(plan, event_rows, image_rows)
 
-    with open_build_folder(plan.path, plan.build_key, plan.arrays, fresh=fresh) as folder:
+    with open_build_folder(plan.path, plan.build_key, plan.arrays, fresh=fresh, folder=plan.build_folder) as folder:
         yield from _fill(plan, folder, max(1, workers), skip_bad)
         total = len(plan.catalogue.recordings) + len(plan.catalogue.images)
         yield Progress("writing", 0, total, 0)
         folder.finish([block.place for block in plan.blocks], describe)
         yield Progress("writing", total, total, 0, tuple(found))
+
+
+def prepare_shards(
+    plan: ShardedPlan, missing: Sequence[int], *, workers: int = 1, skip_bad: bool = False, fresh: bool = False
+) -> Iterator[Progress]:
+    """Write some shards of a plan, one after the other, then the index of all; options as `prepare_cache`.
+
+    Args:
+        plan: What to write.
+        missing: The shards to write, counted from 0, see `missing_shards`; the others are there.
+        workers: Threads that decode.
+        skip_bad: Leave unreadable files out.
+        fresh: Drop what an interrupted run has done of a shard.
+
+    Raises:
+        UnreadableSourcesError: Sources of a shard that cannot be decoded; earlier shards are kept.
+        CatalogueError: Samples of equal content are in different splits, see `PrepareSpec.duplicates`.
+        CacheError: As `prepare_cache`.
+    """
+    whole = plan.whole
+    if missing and not skip_bad:
+        refuse_early(whole.catalogue, whole.spec)
+    total: dict[PrepareStage, int] = {
+        "recordings": len(whole.catalogue.recordings),
+        "images": len(whole.catalogue.images),
+        "writing": len(whole.catalogue.recordings) + len(whole.catalogue.images),
+    }
+    writes = [plan.shard(shard) for shard in missing]
+    resumed: dict[PrepareStage, int] = {
+        "recordings": total["recordings"] - sum(len(shard.catalogue.recordings) for shard in writes),
+        "images": total["images"] - sum(len(shard.catalogue.images) for shard in writes),
+    }
+    resumed["writing"] = resumed["recordings"] + resumed["images"]
+    done = dict(resumed)
+    for shard in writes:
+        last: dict[PrepareStage, Progress] = {}
+        for step in prepare_cache(shard, workers=workers, skip_bad=skip_bad, fresh=fresh):
+            last[step.stage], stage = step, step.stage
+            yield step._replace(done=done[stage] + step.done, total=total[stage], resumed=resumed[stage] + step.resumed)
+        for stage, step in last.items():
+            done[stage] += step.done
+    finish_shards(plan)
+    yield Progress("writing", total["writing"], total["writing"], resumed["writing"])
+
+
+def finish_shards(plan: ShardedPlan) -> None:
+    """Write the index over all shards, which are there, and remove what killed builds of this machine left.
+
+    Raises:
+        CacheError: A shard cannot be read, or the index cannot be written.
+        CatalogueError: Samples of equal content are in different splits, and that is to be refused.
+    """
+    write_shard_index(plan)
+    for number in range(len(plan)):
+        shard = plan.shard(number)
+        drop_left(shard.build_folder, shard.build_key)
 
 
 def _fill(plan: PreparePlan, folder: BuildFolder, workers: int, skip_bad: bool) -> Iterator[Progress]:

@@ -38,7 +38,12 @@ def _is_published(catalogue: Catalogue) -> bool:
 
 
 def split_sides(
-    catalogue: Catalogue, spec: PrepareSpec, protocol: Protocol, recordings: SourceTable, sides: list[SideContents]
+    catalogue: Catalogue,
+    spec: PrepareSpec,
+    protocol: Protocol,
+    recordings: SourceTable,
+    sides: list[SideContents],
+    drawn_over: SourceTable | None = None,
 ) -> Codes:
     """Return the `SplitCode` of each recording and of each image.
 
@@ -48,12 +53,16 @@ def split_sides(
         protocol: The split rule.
         recordings: The recordings that are in the cache.
         sides: Contents of these and of the images in the cache; the splits in them do not matter.
+        drawn_over: All recordings of a dataset of which these are a shard; None: these.
 
     Raises:
         CatalogueError: Samples of equal content are in different splits, and that is to be refused.
     """
     rule = SplitRule(protocol, catalogue.split_layout, spec.split_seed, spec.val_share, spec.test_share)
-    codes = split_recordings(recordings.ids, recordings.labels, recordings.parts, rule)
+    over = recordings if drawn_over is None else drawn_over
+    codes = split_recordings(over.ids, over.labels, over.parts, rule)
+    if drawn_over is not None:
+        codes = codes[rows_of(recordings.ids, over.ids)]
     events, images = (
         side._replace(codes=side_codes)
         for side, side_codes in zip(sides, (codes, split_images(sides[1].ids, sides[0].ids, codes)), strict=True)

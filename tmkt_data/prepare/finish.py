@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +28,28 @@ from tmkt_data.sample_ids import rows_of
 _OVERFLOW = ("overflow_cell", "overflow_count")
 
 
+class Rows(Protocol):
+    """What is known of each source of a side: `SideRows` of the blocks of a build, or `ShardRows` of shards."""
+
+    is_kept: NDArray[np.bool_]
+    pieces: dict[str, list[NDArray[Any]]]
+
+    def kept_column(self, name: str) -> NDArray[Any]:
+        """Return one value of every source that is in the cache."""
+
+
 class _Side(NamedTuple):
     """One side of a cache.
 
     Attributes:
         name: `"events"` or `"images"`.
         sources: All of its sources.
-        rows: What the blocks hold of them.
+        rows: What is known of them.
     """
 
     name: str
     sources: SourceTable
-    rows: SideRows
+    rows: Rows
 
     @property
     def kept(self) -> SourceTable:
@@ -66,10 +76,15 @@ def describe_cache(plan: PreparePlan, event_rows: SideRows, image_rows: SideRows
         CacheError: A source has changed since its block was filled.
         CatalogueError: Samples of equal content are in different splits, and that is to be refused.
     """
+    _require_unchanged(plan, "events", plan.catalogue.recordings, event_rows)
+    _require_unchanged(plan, "images", plan.catalogue.images, image_rows)
+    return describe(plan, event_rows, image_rows)
+
+
+def describe(plan: PreparePlan, event_rows: Rows, image_rows: Rows) -> CacheContent:
+    """Return the header and the tables of a cache whose sources are known to be unchanged, as `describe_cache`."""
     events = _Side("events", plan.catalogue.recordings, event_rows)
     images = _Side("images", plan.catalogue.images, image_rows)
-    for side in (events, images):
-        _require_unchanged(plan, side)
     return _header(plan, [*events.left_out(), *images.left_out()]), _tables(plan, events, images)
 
 
@@ -81,11 +96,11 @@ def suspicions_of(plan: PreparePlan, event_rows: SideRows) -> tuple[str, ...]:
     return suspicions(_Side("events", plan.catalogue.recordings, event_rows).kept, times, plan.catalogue, plan.spec)
 
 
-def _require_unchanged(plan: PreparePlan, side: _Side) -> None:
-    now = [block.signatures() for block in plan.blocks if block.place.side == side.name]
-    changed = np.flatnonzero(side.rows.column("signature") != np.concatenate(now))
+def _require_unchanged(plan: PreparePlan, side: str, sources: SourceTable, rows: SideRows) -> None:
+    now = [block.signatures() for block in plan.blocks if block.place.side == side]
+    changed = np.flatnonzero(rows.column("signature") != np.concatenate(now))
     if len(changed):
-        path = side.sources[int(changed[0])].path
+        path = sources[int(changed[0])].path
         raise CacheError(f"{path}: was changed while the cache was prepared; run it again")
 
 
@@ -129,7 +144,7 @@ def _identity_tables(plan: PreparePlan, events: _Side, images: _Side) -> dict[st
         for side, side_ids in ((events, event_ids), (images, image_ids))
     ]
     for protocol in PROTOCOLS:
-        codes = split_sides(plan.catalogue, plan.spec, protocol, recordings, contents)
+        codes = split_sides(plan.catalogue, plan.spec, protocol, recordings, contents, plan.drawn_over)
         tables[f"events/split/{protocol}"], tables[f"images/split/{protocol}"] = codes
     return tables
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.build_folder import BlockPlace
+from tmkt_data.cache.build_folder import BlockPlace, folder_of, this_machine
 from tmkt_data.cache.find import default_cache_path
 from tmkt_data.cache.format import FORMAT, FORMAT_VERSION, FrameArray, frame_arrays
 from tmkt_data.cache.reader import Cache, CacheInfo
@@ -46,12 +46,14 @@ class PreparePlan:
         spec: The choices.
         path: The cache to be written.
         key: SHA-256 over choices and sample ids; equal keys give equal caches as long as the sources are equal.
+        drawn_over: Recordings that the splits are drawn over, for a shard; None: those of the cache.
     """
 
     catalogue: Catalogue
     spec: PrepareSpec
     path: Path
     key: str
+    drawn_over: SourceTable | None = None
 
     @cached_property
     def arrays(self) -> list[FrameArray]:
@@ -68,6 +70,11 @@ class PreparePlan:
     def build_key(self) -> str:
         """What blocks of an interrupted run have to be of: this plan, and these columns of `BUILD_COLUMNS`."""
         return f"{self.key}-{len(BUILD_COLUMNS)}"
+
+    @property
+    def build_folder(self) -> Path:
+        """Where it is built: a shard in a folder of this machine, as two may build it at the same time."""
+        return folder_of(self.path, "" if self.drawn_over is None else this_machine())
 
     @property
     def num_bytes(self) -> int:
@@ -149,6 +156,17 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
             f"{plan.path}: holds another cache ({cache.info.dataset}, {cache.info.num_recordings} recordings); "
             "give another --out, or --force to replace it"
         )
+    require_current(plan, cache, skip_bad=skip_bad)
+    return cache.info
+
+
+def require_current(plan: PreparePlan, cache: Cache, *, skip_bad: bool = False) -> None:
+    """Refuse the cache of a plan that would be another one if it were prepared now; arguments as `find_prepared`.
+
+    Raises:
+        CacheError: It lacks files that were unreadable, a source has changed, or an earlier version read one wrongly.
+        CatalogueError: It holds duplicates across splits, which are to be refused.
+    """
     changed = _changed_sources(plan, cache)
     if changed:
         raise CacheError(
@@ -170,7 +188,6 @@ def find_prepared(plan: PreparePlan, *, skip_bad: bool = False) -> CacheInfo | N
     if duplicate_rule(plan.catalogue, plan.spec) == "refuse":
         # Caches of earlier versions may hold some.
         require_none(plan.catalogue, duplicates_in(cache.tables, REFUSED))
-    return cache.info
 
 
 def _changed_ns(path: str) -> int:

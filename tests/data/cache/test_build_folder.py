@@ -178,22 +178,22 @@ class TestLeftovers:
         )
         subprocess.run([sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)], check=False)
         assert (left / "lock").exists()
-        drop_left(tmp_path / "a.h5", "of another plan")
+        drop_left(left, "of another plan")
         assert (left / "recordings-000000.npz").exists()
-        drop_left(tmp_path / "a.h5", "key")
+        drop_left(left, "key")
         assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
     def test_a_folder_that_lost_its_plan_first_is_none_that_stays_for_ever(self, tmp_path):
         left = self.finished(tmp_path)
         left.mkdir()
         (left / "frames.h5").touch()
-        drop_left(tmp_path / "a.h5", "key")
+        drop_left(left, "key")
         assert not left.exists()
 
     def test_a_folder_in_use_stays(self, tmp_path):
         with opened(tmp_path) as folder:
             folder.fill(EVENTS[0], block_of(EVENTS[0], (True,) * 3))
-            drop_left(tmp_path / "a.h5", "key")
+            drop_left(folder.path, "key")
             assert not is_missing(folder, EVENTS[0])
 
     def test_the_lock_is_held_until_nothing_else_is_left(self, tmp_path):

@@ -274,3 +274,44 @@ def test_a_device_is_not_replaced_and_a_finished_cache_leaves_no_folder_of_its_b
     (tmp_path / "a.h5.building" / "events.rows").touch()
     assert "already prepared" in run("prepare", "nmnist", "--root", root, "--out", out).stdout
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("a.h5")) == ["a.h5"]
+
+
+def test_shards_are_written_used_as_one_cache_and_made_again_alone(root, tmp_path):
+    out, one = tmp_path / "a.h5", tmp_path / "one.h5"
+    command = ("prepare", "nmnist", "--root", root, "--out", out)
+    assert run("prepare", "nmnist", "--root", root, "--out", one).exit_code == 0
+    result = run(*command, "--shards", 3)
+    assert result.exit_code == 0
+    assert f"wrote {out}: " in result.stdout
+    assert f"digest {read_cache_info(one).digest[:16]}" in result.stdout
+    for name in ("verify", "preview"):
+        assert run(name, out).exit_code == 0
+    for name in ("pairs", "inspect"):
+        ours, theirs = run(name, out), run(name, one)
+        assert (ours.exit_code, ours.exception is None) == (theirs.exit_code, theirs.exception is None)
+        lines = {line for line in theirs.stdout.splitlines() if not re.match(" +(file|size) ", line)}
+        assert lines <= {line.replace("a.h5", "one.h5") for line in ours.stdout.splitlines()}
+    assert "already prepared" in run(*command, "--shards", 3).stdout
+    whole, second = out.read_bytes(), out.with_name("a.h5.shards") / "00002-of-00003.h5"
+    lost = second.read_bytes()
+    second.unlink()
+    assert "a.h5: a.h5.shards/00002-of-00003.h5 is missing; restore it, or run the same" in one_line(run("verify", out))
+    # The form of a cache that is there is kept where none is asked for.
+    again = run(*command)
+    assert f"making shard 2 of 3 again: {second} is missing" in again.stdout
+    assert (out.read_bytes(), second.read_bytes()) == (whole, lost)
+    assert "expected 2 shards; use it as it is" in one_line(run(*command, "--shards", 2))
+    assert run(*command, "--force").exit_code == 0
+    assert out.read_bytes() == one.read_bytes()
+
+
+def test_shards_of_a_size_are_written_only_where_one_is_larger(root, tmp_path):
+    command = ("prepare", "nmnist", "--root", root)
+    assert run(*command, "--out", tmp_path / "one.h5", "--shard-size", "1GB").exit_code == 0
+    assert read_cache_info(tmp_path / "one.h5").shards is None
+    assert run(*command, "--out", tmp_path / "some.h5", "--shard-size", "0.2MB").exit_code == 0
+    assert len(read_cache_info(tmp_path / "some.h5").shards) == 3
+    wrong = run(*command, "--shard-size", "many")
+    assert "--shard-size: found 'many', expected a size such as 1GB or 500MB" in one_line(wrong, 2)
+    both = run(*command, "--shard-size", "1GB", "--shards", 2)
+    assert (both.exit_code, "give --shards or --shard-size, not both" in both.stderr) == (2, True)

@@ -6,9 +6,16 @@ import pytest
 import torch
 
 from tmkt_data import PairedFrames
+from tmkt_data.datasets.digits import open_digits
+from tmkt_data.prepare.build import prepare_shards
+from tmkt_data.prepare.plan import plan_prepare
+from tmkt_data.prepare.shards import ShardedPlan
 from tmkt_train.data.augmentation import augment
 from tmkt_train.data.batches import EpochPlan, evaluation_batches, read_ahead, training_batches
+from tmkt_train.data.device import hold_frames
 from tmkt_train.recipe.schema import TrainTable
+
+from ..conftest import TINY_SPEC
 
 CPU = torch.device("cpu")
 
@@ -35,6 +42,21 @@ def test_batches_are_step_major_and_hold_the_rows_of_the_split(frames):
         np.testing.assert_array_equal(batch.events[:, row].numpy(), sample.events)
         np.testing.assert_array_equal(batch.image[:, row].numpy(), sample.image)
         assert int(batch.labels[row]) == sample.label
+
+
+def test_batches_of_shards_are_those_of_one_file(tiny_cache, digits_root, tmp_path):
+    plan = ShardedPlan(plan_prepare(open_digits(digits_root), TINY_SPEC, tmp_path / "tiny.h5"), 3)
+    for _ in prepare_shards(plan, range(3)):
+        pass
+    one, other = (PairedFrames(path, split="train", seed=1) for path in (tiny_cache, plan.whole.path))
+    for ours, theirs in zip(batches(one, flip=True), batches(other, flip=True), strict=True):
+        assert torch.equal(ours.events, theirs.events)
+        assert torch.equal(ours.image, theirs.image)
+        assert torch.equal(ours.labels, theirs.labels)
+        np.testing.assert_array_equal(ours.indices, theirs.indices)
+    held, sharded = (hold_frames(frames, CPU).store for frames in (one, other))
+    assert torch.equal(held.events, sharded.events)
+    assert torch.equal(held.images, sharded.images)
 
 
 def test_events_are_augmented_and_images_are_not(frames):

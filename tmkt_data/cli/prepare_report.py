@@ -1,0 +1,142 @@
+"""What `tmkt-data prepare` prints of a catalogue, of unreadable files, and of the cache that it wrote."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tmkt_data.cli.console import dataset_advice, fail, megabytes, say
+from tmkt_data.errors import counted
+from tmkt_data.spec import PrepareSpec
+
+if TYPE_CHECKING:
+    from tmkt_data.cache.reader import CacheInfo
+    from tmkt_data.datasets.catalogue import Catalogue
+    from tmkt_data.datasets.duplicates import Duplicates
+    from tmkt_data.prepare.plan import PreparePlan
+
+_MAX_PROBLEMS = 10
+_COUNTS = ("num_read", "num_no_event", "num_outside_sensor", "num_outside_bins")
+
+
+def report_catalogue(catalogue: Catalogue) -> None:
+    """Print what a catalogue holds and leaves out."""
+    say(
+        f"{catalogue.name}: {counted(len(catalogue.recordings), 'recording')}, "
+        f"{counted(len(catalogue.images), 'image')}, {counted(catalogue.num_twins, 'twin')}, "
+        f"{counted(len(catalogue.class_names), 'class')}"
+    )
+    for note in (*catalogue.notes, *catalogue.unmatched_notes()):
+        say(f"note: {note}")
+
+
+def fail_unreadable(problems: dict[str, str], name: str) -> NoReturn:
+    """Print which files cannot be read, by stage and sample id, and exit."""
+    for line in list(problems.values())[:_MAX_PROBLEMS]:
+        say(f"  {dataset_advice(line, name)}", err=True)
+    more = f", the first {_MAX_PROBLEMS} above" if len(problems) > _MAX_PROBLEMS else ""
+    fail(
+        f"cannot read {counted(len(problems), 'file')}{more}; fix them and run again (finished work is kept), "
+        "or exclude them with --skip-bad"
+    )
+
+
+def fail_missing(missing: dict[int, str], num_shards: int, plan: str) -> NoReturn:
+    """Print which shards, counted from 0, have to be made, why and by which command, and exit."""
+    for shard, problem in list(missing.items())[:_MAX_PROBLEMS]:
+        say(f"  shard {shard + 1}/{num_shards}: {problem}", err=True)
+        say(f"    tmkt-data prepare --plan {shlex.quote(plan)} --shard {shard + 1}/{num_shards}", err=True)
+    more = f", the first {_MAX_PROBLEMS} above" if len(missing) > _MAX_PROBLEMS else ""
+    fail(f"{len(missing)} of {counted(num_shards, 'shard')} have to be made{more}; make them, then run this again")
+
+
+def duplicate_rows(found: Duplicates) -> list[tuple[str, str]]:
+    """Return what is printed of samples of equal content."""
+    if not found.repeated_recordings + found.repeated_images:
+        return [("equal content", "none, no recording or image is a copy of another one")]
+    here = f"{found.repeated_recordings} recordings and {found.repeated_images} images have the content of another one"
+    rows = [
+        ("equal content", f"{here}, {found.recordings} and {found.images} of val and test that of an earlier split")
+    ]
+    return rows + [("", example) for example in found.examples]
+
+
+def _print_verdicts(path: Path, name: str) -> bool:
+    """Print what speaks against training on a cache; return whether every trained class has images."""
+    from tmkt_data.cache.format import table_text
+    from tmkt_data.cache.reader import Cache, read_cache_info, read_tables
+    from tmkt_data.pairs.verdicts import CacheTables, classes_without_images, table_names, table_verdicts
+
+    tables = read_tables(path, ["class_names", *table_names("twin-disjoint")])
+    known = CacheTables(tables, table_text(tables["class_names"]), read_cache_info(path).spec)
+    verdicts = list(table_verdicts(known, "twin-disjoint"))
+    if name == "folder":
+        # Published datasets come with their pairing; `pairs` looks at the content of all.
+        from tmkt_data.pairs.report import content_verdicts
+
+        verdicts += content_verdicts(Cache(path))
+    for verdict in verdicts:
+        say(f"{verdict.severity}: {verdict.text}")
+    return not classes_without_images(known, "twin-disjoint")
+
+
+def report_cache(plan: PreparePlan) -> None:
+    """Print what was written."""
+    from tmkt_data.cache.format import FILTER_TABLES
+    from tmkt_data.cache.reader import read_cache_info, read_tables
+    from tmkt_data.datasets.splits import SplitCode
+
+    info = read_cache_info(plan.path)
+    say(f"wrote {plan.path}: {megabytes(info.num_bytes)}, digest {info.digest[:16]}")
+    print_skipped(info)
+    # Reads only these tables: all of them take as much memory as the rest of a large dataset.
+    shown = (*_COUNTS, "num_inversions", *FILTER_TABLES, "split/twin-disjoint")
+    tables = read_tables(plan.path, [f"events/{name}" for name in shown])
+    print_event_counts(tables)
+    num_train = int((tables["events/split/twin-disjoint"] == SplitCode.TRAIN).sum())
+    if 2 * num_train < info.num_recordings:
+        say(f"note: the train split has only {num_train} of {counted(info.num_recordings, 'recording')}")
+
+
+def print_skipped(info: CacheInfo) -> None:
+    """Print the unreadable files that a cache excludes."""
+    for entry in info.skipped[:_MAX_PROBLEMS]:
+        say(f"skipped: {dataset_advice(entry['why'], info.dataset)}")
+    if len(info.skipped) > _MAX_PROBLEMS:
+        say(f"skipped: {len(info.skipped) - _MAX_PROBLEMS} more unreadable files")
+
+
+def print_event_counts(tables: dict[str, Any]) -> None:
+    """Print how many events were read and how many were dropped."""
+    from tmkt_data.cache.format import FILTER_TABLES
+
+    total = {name: int(tables[f"events/{name}"].sum()) for name in _COUNTS}
+    others = f"{total['num_no_event']:,} words of other kinds, " if total["num_no_event"] else ""
+    say(
+        f"events: {total['num_read']:,} read, {others}{total['num_outside_sensor']:,} outside the sensor, "
+        f"{total['num_outside_bins']:,} outside the bins; {int((tables['events/num_inversions'] > 0).sum())} "
+        "recordings sorted by time"
+    )
+    filtered = {name: int(tables[f"events/{name}"].sum()) for name in FILTER_TABLES if f"events/{name}" in tables}
+    if filtered:
+        words = {
+            "num_hot_pixels": "of hot pixels",
+            "num_refractory_us": "refractory",
+            "num_background_us": "background",
+        }
+        rows = [f"{count:,} {words[name]}" for name, count in filtered.items() if count]
+        say(f"filtered: {', '.join(rows) or 'nothing'}")
+
+
+def print_next(path: Path, name: str, spec: PrepareSpec) -> None:
+    """Print what speaks against training on a cache, and the commands to look at it and to train."""
+    has_images = _print_verdicts(path, name)
+    from tmkt_data.datasets.registry import dataset_info, default_spec
+
+    quoted = shlex.quote(str(path))
+    changed = spec.written_differences(default_spec(name))
+    settings = "".join(f" --set data.prepare.{key}={text}" for key, text in changed.items())
+    settings += "" if has_images else " --set method.name=event-only"
+    say(f"preview: tmkt-data preview {quoted}")
+    say(f"train:   tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}")
