@@ -11,7 +11,7 @@ author = "tmkt maintainers"
 project_copyright = author
 release = version = installed_version("tmkt")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 default_role = "literal"
 nitpicky = False
@@ -29,6 +29,21 @@ napoleon_attr_annotations = False
 napoleon_use_rtype = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 90
+
+copybutton_selector = ", ".join(
+    f"div.{kind} pre"
+    for kind in (
+        "highlight-console",
+        "highlight-sh",
+        "highlight-python",
+        "highlight-pycon",
+        "highlight-toml",
+        "doctest",
+    )
+)
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
 
 html_theme = "furo"
 html_title = f"tmkt {release}"
