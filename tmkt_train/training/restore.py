@@ -71,7 +71,11 @@ def restore_on_ranks(folder: RunFolder, recipe: Recipe, setup: TrainingSetup) ->
 
     def restore_first() -> tuple[dict[str, Any], tuple[str, ...]]:
         state, notes = restore(folder, setup)
-        return to_host(last_values(recipe, setup, state)), notes
+        values = to_host(last_values(recipe, setup, state))
+        if setup.device.type == "cuda":
+            # The copies are not waited for.
+            torch.cuda.current_stream().synchronize()
+        return values, notes
 
     values, notes = on_first(restore_first)
     state = _load(folder.last, values, setup)
