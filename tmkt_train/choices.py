@@ -44,4 +44,6 @@ SelectedOn = Literal["val", "test", "none"]
 FinalSplit = Literal["test", "val"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "tf32", "float16", "bfloat16"]
+Cluster = Literal["slurm", "local"]
+"""Where runs are submitted; "local" starts processes here, as a check."""
 RunStatus = Literal["missing", "interrupted", "finished"]

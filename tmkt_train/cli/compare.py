@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
-from tmkt_train.cli.display import CACHE, DEVICES, JOBS, SET, RunsDisplay, asked_to_stop, out_option
+from tmkt_train.cli.display import (
+    CACHE,
+    DEVICES,
+    JOBS,
+    SET,
+    SUBMIT,
+    SUBMIT_OPTION,
+    RunsDisplay,
+    asked_to_stop,
+    out_option,
+    take_slots,
+)
 from tmkt_train.cli.early import load_named
 from tmkt_train.cli.text import comparison_lines
 from tmkt_train.errors import RunInterruptedError
@@ -52,6 +63,8 @@ def _parse_shares(_context: click.Context, _parameter: click.Parameter, text: st
 )
 @JOBS
 @DEVICES
+@SUBMIT
+@SUBMIT_OPTION
 @SET
 @CACHE
 @out_option("runs/compare-RECIPE")
@@ -64,11 +77,10 @@ def compare(recipes: tuple[str, ...], seeds: int, shares: tuple[float, ...], **o
     After Ctrl-C, run the same command again: finished runs are kept, interrupted ones resume.
     """
     from tmkt_train.experiments.plan import RunOptions, plan_comparison
-    from tmkt_train.experiments.slots import choose_slots
 
     for name in recipes:
         load_named(name, options["settings"])
-    slots = choose_slots(options.pop("jobs"), options.pop("devices"))
+    slots = take_slots(options)
     comparison = plan_comparison(recipes, RunOptions(**options, slots=slots), num_seeds=seeds, shares=shares)
     problems = _train(comparison, slots)
     _show(comparison, problems)

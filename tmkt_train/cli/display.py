@@ -7,16 +7,18 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import click
 
-from tmkt_train.choices import All
+from tmkt_train.choices import All, Cluster
 from tmkt_train.cli.text import duration, epoch_line, percent, started_lines
+from tmkt_train.errors import RunError
 
 if TYPE_CHECKING:
     from tmkt_train.experiments.jobs import RunsProgress
     from tmkt_train.experiments.plan import PlannedRun
+    from tmkt_train.experiments.slots import Slots
     from tmkt_train.training.progress import Progress
 
 RECIPE = click.argument("name", metavar="RECIPE")
@@ -55,6 +57,33 @@ DEVICES = click.option(
     metavar="NUMBERS",
     help="GPUs to spread the runs over, such as 0,1, or all.  [default: all with --jobs, else one]",
 )
+
+
+SUBMIT = click.option(
+    "--submit",
+    type=click.Choice(get_args(Cluster)),
+    help="Submit each run as a job, through submitit; local: as a process here.",
+)
+SUBMIT_OPTION = click.option(
+    "--submit-option",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Parameter of the jobs, such as timeout_min=600 or slurm_partition=gpu.",
+)
+
+
+def take_slots(options: dict[str, Any]) -> Slots:
+    """Take the options that say where runs train out of those of a command, and return their slots."""
+    from tmkt_train.experiments.slots import choose_slots, submitted_slots
+    from tmkt_train.experiments.submitted import Submission
+
+    num_jobs, devices, cluster, parameters = (options.pop(name) for name in ("jobs", "devices", "submit", "parameters"))
+    if cluster is None:
+        if parameters:
+            raise RunError(f"--submit-option: found {parameters[0]!r} without --submit, expected both")
+        return choose_slots(num_jobs, devices)
+    return submitted_slots(num_jobs, devices, Submission(cluster, parameters))
 
 
 def out_option(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

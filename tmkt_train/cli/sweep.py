@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
-from tmkt_train.cli.display import CACHE, DEVICES, JOBS, RECIPE, SET, RunsDisplay, asked_to_stop, out_option
+from tmkt_train.cli.display import (
+    CACHE,
+    DEVICES,
+    JOBS,
+    RECIPE,
+    SET,
+    SUBMIT,
+    SUBMIT_OPTION,
+    RunsDisplay,
+    asked_to_stop,
+    out_option,
+    take_slots,
+)
 from tmkt_train.cli.early import load_named
 from tmkt_train.cli.text import percent
 from tmkt_train.errors import RunInterruptedError, command
@@ -33,6 +45,8 @@ if TYPE_CHECKING:
 @click.option("--test", is_flag=True, help="Evaluate the best trial on the test split at the end, once.")
 @JOBS
 @DEVICES
+@SUBMIT
+@SUBMIT_OPTION
 @SET
 @CACHE
 @out_option("runs/sweep-RECIPE-KEY")
@@ -45,11 +59,10 @@ def sweep(name: str, over: tuple[str, ...], **options: Any) -> None:
     run the same command at the same time share the trials.
     """
     from tmkt_train.experiments.plan import RunOptions
-    from tmkt_train.experiments.slots import choose_slots
     from tmkt_train.experiments.sweep import plan_sweep
 
     load_named(name, options["settings"])
-    slots = choose_slots(options.pop("jobs"), options.pop("devices"))
+    slots = take_slots(options)
     with_test, counts = options.pop("test"), {"num_trials": options.pop("trials"), "num_seeds": options.pop("seeds")}
     is_grid = options.pop("grid")
     planned = plan_sweep(name, over, RunOptions(**options, slots=slots), **counts, is_grid=is_grid)

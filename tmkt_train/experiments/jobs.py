@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tmkt_train.errors import RunInterruptedError
 from tmkt_train.experiments.parent import tied
 from tmkt_train.experiments.plan import PlannedRun
 from tmkt_train.experiments.slots import Slots, next_device
+from tmkt_train.experiments.submitted import Submission, SubmittedProcess, submit
 from tmkt_train.training.progress import Progress
 
 _POLL_S = 0.05
@@ -46,7 +48,7 @@ RunsProgress = RunStarted | RunAdvanced | RunEnded
 class _Child(NamedTuple):
     run: PlannedRun
     device: str | None
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | SubmittedProcess
     errors: IO[bytes]
 
 
@@ -85,7 +87,10 @@ class Jobs:
         device = None
         if run.recipe.train.device != "cpu":
             device = next_device(self._slots.devices, [child.device for child in self._children])
-        self._children.append(_start(run, device))
+        if self._slots.submission is None:
+            self._children.append(_start(run, device))
+        else:
+            self._children.append(_submit(run, self._slots.submission))
 
     def wait(self) -> Iterator[RunEnded]:
         """Wait for a moment, and return the runs that have ended."""
@@ -135,6 +140,11 @@ def _start(run: PlannedRun, device: str | None) -> _Child:
     return _Child(run, device, process, errors)
 
 
+def _submit(run: PlannedRun, submission: Submission) -> _Child:
+    errors = io.BytesIO()
+    return _Child(run, None, submit(_arguments(run), run.folder.parent / "jobs", submission, errors), errors)
+
+
 def _arguments(run: PlannedRun) -> list[str]:
     cache = ["--cache", str(run.cache.path)]
     if run.status == "interrupted":
@@ -148,7 +158,7 @@ def _problem(child: _Child) -> str | None:
     with child.errors as file:
         file.seek(0)
         lines = file.read().decode(errors="replace").strip().splitlines()
-    code = child.process.returncode
+    code = child.process.returncode or 0
     if code == 0 and child.run.status == "finished":
         return None
     reported = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tmkt_train.choices import All
 from tmkt_train.errors import RunError
+from tmkt_train.experiments.submitted import Submission
 from tmkt_train.recipe.recipe import Recipe
 
 
@@ -20,16 +21,18 @@ class Slots:
         devices: GPUs that the runs are spread over, as `CUDA_VISIBLE_DEVICES` calls them; empty for the one that each
             run chooses by itself.
         is_chosen: Whether the user named the GPUs; otherwise a run may train on the CPU.
+        submission: The cluster whose jobs the runs are; None for child processes.
     """
 
     num_jobs: int = 1
     devices: tuple[str, ...] = ()
     is_chosen: bool = False
+    submission: Submission | None = None
 
     @property
     def is_single(self) -> bool:
         """Whether the runs train one after the other in this process."""
-        return self.num_jobs == 1 and not self.devices
+        return self.num_jobs == 1 and not self.devices and self.submission is None
 
     def require_fit(self, recipe: Recipe) -> None:
         """Check that a recipe can train in these slots.
@@ -44,11 +47,24 @@ class Slots:
                 "add --set train.device=auto"
             )
         # Runs that share the processor get fewer threads from torch, and rounding depends on their number.
-        if self.num_jobs > 1 and recipe.train.num_threads == "auto":
+        if self.num_jobs > 1 and self.submission is None and recipe.train.num_threads == "auto":
             raise RunError(
                 f"{recipe.name}: train.num_threads is 'auto' with {self.num_jobs} runs at once, expected a number, so "
                 "that the results do not depend on it; add --set train.num_threads=1"
             )
+
+
+def submitted_slots(num_jobs: int | None, numbers: Sequence[int] | All | None, submission: Submission) -> Slots:
+    """Return slots for jobs of a cluster; `num_jobs` limits how many wait or run at once.
+
+    Raises:
+        RunError: GPUs of this machine were named, or no number of jobs.
+    """
+    if num_jobs is None:
+        raise RunError("--jobs: found none with --submit, expected how many jobs may wait or run at once; add --jobs 8")
+    if numbers is not None:
+        raise RunError("--devices: found with --submit, expected neither or one; the cluster assigns GPUs to jobs")
+    return Slots(num_jobs, submission=submission)
 
 
 def choose_slots(num_jobs: int | None, numbers: Sequence[int] | All | None) -> Slots:
