@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from tmkt_data.cli.pipes import readers_may_leave
+from tmkt_data.cli.reporting import add_output_options, is_quiet
 from tmkt_data.errors import SpecError, TmktError, printable
 from tmkt_data.spec import OPTIONS
 
@@ -39,7 +40,28 @@ _PREPARE_OPTION = re.compile(
 
 
 class GuardedGroup(click.Group):
-    """A command group that reports errors as one line and an exit code: 1 failed, 2 usage error, 130 interrupted."""
+    """A command group that reports errors as one line and an exit code: 1 failed, 2 usage error, 130 interrupted.
+
+    Its commands have `--json` and `--quiet`, and `examples` in their help.
+    """
+
+    def __init__(self, *args: Any, examples: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
+        self.examples = examples or {}
+        super().__init__(*args, **kwargs)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command; see `click.Group.add_command`."""
+        add_output_options(cmd)
+        lines = self.examples.get(name or cmd.name or "", ())
+        if lines and not cmd.epilog:
+            cmd.epilog = "\b\n" + "\n".join([f"Example{'s' * (len(lines) > 1)}:", *(f"  {line}" for line in lines)])
+        super().add_command(cmd, name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command with its whole first sentence; click cuts it at the width."""
+        commands = [(name, command) for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(limit=1000)) for name, command in commands])
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command; see `click.Group.main`."""
@@ -257,5 +279,5 @@ def progress_bar(unit: str = "") -> Iterator[Any]:
 
     counts = [DownloadColumn()] if unit == "bytes" else [MofNCompleteColumn(), *([TextColumn(unit)] if unit else [])]
     columns = (TextColumn("{task.description:<10}"), BarColumn(28), *counts, Rate())
-    with Progress(*columns, Time(elapsed_when_finished=True), console=Console(stderr=True)) as bar:
+    with Progress(*columns, Time(elapsed_when_finished=True), console=Console(stderr=True), disable=is_quiet()) as bar:
         yield bar

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import FILE, SENSOR, megabytes, print_rows, say
+from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import TmktError
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def convert(source: Path, target: Path, force: bool, **given: Any) -> None:
             yield record
 
     write_pieces(target, counted)
+    put_json({"path": target, "bytes": target.stat().st_size, "events": facts.num_kept, "read": facts.num_read})
     print_rows([("events", f"{facts.num_kept:,}"), ("written", f"{target}, {target.stat().st_size:,} bytes")])
     if facts.num_dropped:
         click.echo(f"note: {dropped_text(facts.num_dropped)} of {facts.num_read:,} events were dropped")

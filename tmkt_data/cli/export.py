@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tmkt_data.cli.console import FILE, progress_bar, say
+from tmkt_data.cli.reporting import put_json
 
 
 @click.command()
@@ -28,4 +29,5 @@ def export(file: Path, out: Path, export_format: str, protocol: str, shard_mb: i
         steps = export_cache(file, out, export_format, protocol=protocol, shard_bytes=shard_mb * 1_000_000)  # type: ignore[arg-type]
         for done, total in steps:
             bar.update(task, completed=done, total=total)
+    put_json({"folder": out, "format": export_format, "start": out / "README.md"})
     say(f"wrote {out}; start with {out / 'README.md'}")

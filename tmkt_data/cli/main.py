@@ -11,11 +11,13 @@ import click
 from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, pair_options, print_rows, progress_bar, say
 from tmkt_data.cli.encoders import print_encoders, print_motion
 from tmkt_data.cli.events import convert, events
+from tmkt_data.cli.examples import EXAMPLES
 from tmkt_data.cli.export import export
 from tmkt_data.cli.plan import plan
 from tmkt_data.cli.prepare import prepare
 from tmkt_data.cli.prepare_report import duplicate_rows, print_event_counts, print_skipped
 from tmkt_data.cli.preview import preview
+from tmkt_data.cli.reporting import put_json
 from tmkt_data.cli.simulate import simulate
 from tmkt_data.cli.sources import doctor, download
 
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
 _MAX_PROBLEMS = 10
 
 
-@click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=GuardedGroup,
+    examples=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="tmkt", message="%(version)s")
 def main() -> None:
     """Paired image and event data for spiking networks.
@@ -54,12 +60,17 @@ def datasets() -> None:
     from tmkt_data.cache.find import cache_directory, find_caches
     from tmkt_data.datasets.registry import DATASETS
 
+    found: list[dict[str, Any]] = []
     for info in DATASETS.values():
         click.secho(info.name, bold=True)
         say(f"  {info.title}")
         say(f"  license: {info.license}")
-        for cache in find_caches(info.name):
+        caches = list(find_caches(info.name))
+        listed = [{"path": cache.path, "bytes": cache.num_bytes, "digest": cache.digest} for cache in caches]
+        found.append({"name": info.name, "title": info.title, "license": info.license, "caches": listed})
+        for cache in caches:
             say(f"  prepared: {cache.path} ({megabytes(cache.num_bytes)})")
+    put_json({"datasets": found, "cache_directory": cache_directory()})
     click.echo()
     say(f"caches are stored in {cache_directory()} (set TMKT_CACHES to change it)")
 
@@ -72,6 +83,7 @@ def inspect(file: Path) -> None:
 
     cache = Cache(file)
     info = cache.info
+    put_json(_inspected(cache))
     print_rows(_info_rows(info))
     click.secho("\noptions", bold=True)
     print_rows((key, str(value)) for key, value in info.spec.to_dict().items())
@@ -82,6 +94,34 @@ def inspect(file: Path) -> None:
     print_skipped(info)
     for note in info.notes:
         say(f"note: {note}")
+
+
+def _inspected(cache: Cache) -> dict[str, Any]:
+    from tmkt_data.datasets.splits import PROTOCOLS, SPLIT_CODES, split_digest
+
+    info = cache.info
+    splits: dict[str, Any] = {}
+    for protocol in PROTOCOLS:
+        codes = {side: cache.splits(side, protocol) for side in ("events", "images")}
+        splits[protocol] = {
+            name: {side: int((codes[side] == code).sum()) for side in codes} for name, code in SPLIT_CODES.items()
+        }
+        splits[protocol]["digest"] = split_digest(cache.event_ids, codes["events"])
+    return {
+        "path": info.path,
+        "dataset": info.dataset,
+        "bytes": info.num_bytes,
+        "digest": info.digest,
+        "tool_version": info.tool_version,
+        "recordings": info.num_recordings,
+        "images": info.num_images,
+        "classes": list(cache.class_names),
+        "options": info.spec.to_dict(),
+        "facts": info.facts,
+        "splits": splits,
+        "skipped": list(info.skipped),
+        "notes": list(info.notes),
+    }
 
 
 def _info_rows(info: CacheInfo) -> list[tuple[str, str]]:
@@ -147,6 +187,7 @@ def verify(file: Path) -> None:
         for done, total in verify_cache(file):
             bar.update(task, completed=done, total=total)
     info = read_cache_info(file)
+    put_json({"path": file, "bytes": info.num_bytes, "digest": info.digest, "is_verified": True})
     say(f"{file}: verified, {info.num_bytes:,} bytes, digest {info.digest}")
 
 
@@ -165,6 +206,7 @@ def compress(file: Path, out: Path | None, undo: bool) -> None:
         for done, total in compress_cache(file, target, undo=undo):
             bar.update(task, completed=done, total=total)
     before, after = read_cache_info(file), read_cache_info(target)
+    put_json({"path": target, "bytes": after.num_bytes, "bytes_before": before.num_bytes, "digest": after.digest})
     say(
         f"{target}: {megabytes(after.num_bytes)} of {megabytes(before.num_bytes)} "
         f"(ratio {before.num_bytes / after.num_bytes:.2f}), the same digest {after.digest}"

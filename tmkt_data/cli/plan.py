@@ -13,6 +13,7 @@ import click
 from tmkt_data.cli.console import FILE, SIZE, megabytes, say
 from tmkt_data.cli.dataset_options import open_sources, require_images, source_options, spec_of, spec_options
 from tmkt_data.cli.prepare_report import report_catalogue
+from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import SpecError, counted
 
 _SHARD_BYTES = 10**9
@@ -50,6 +51,7 @@ def plan(name: str, root: Path | None, events: Path | None, images: Path | None,
         refuse_early(whole.catalogue, spec)
         num_shards = options["shards"] or num_shards_within(whole, options["shard_size"] or _SHARD_BYTES)
         written = write_plan(options["out"], catalogue, spec, whole.path.absolute(), num_shards)
+    put_json({"plan": options["out"], "path": written.whole.path, "num_shards": num_shards, "bytes": whole.num_bytes})
     command = f"tmkt-data prepare --plan {shlex.quote(str(options['out']))}"
     say(
         f"wrote {options['out']}: {counted(num_shards, 'shard')} of {written.whole.path}, "

@@ -13,6 +13,7 @@ from tmkt_data.cli.console import FILE, SIZE, WORKERS, kept_when_stopped, megaby
 from tmkt_data.cli.dataset_options import open_sources, require_images, source_options, spec_of, spec_options
 from tmkt_data.cli.plan import shard_number
 from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache, report_catalogue
+from tmkt_data.cli.reporting import put_json
 from tmkt_data.spec import OPTIONS, PrepareSpec
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def _prepare_shard(given: PlanFile, shard: int, options: dict[str, Any]) -> None
     skip_bad, force = options["skip_bad"], options["force"]
     planned = given.plan.shard(shard)
     given.require_unchanged(shard)
+    put_json({"path": planned.path, "shard": shard + 1, "num_shards": len(given.plan)})
     if not force:
         require_shardable(given.plan)
         if shard_problem(given.plan, shard, skip_bad=skip_bad) is None:

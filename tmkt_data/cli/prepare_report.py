@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tmkt_data.cli.console import dataset_advice, fail, megabytes, say
+from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import counted
 from tmkt_data.spec import PrepareSpec
 
@@ -76,6 +78,7 @@ def _print_verdicts(path: Path, name: str) -> bool:
         from tmkt_data.pairs.report import content_verdicts
 
         verdicts += content_verdicts(Cache(path))
+    put_json({"verdicts": [dataclasses.asdict(verdict) for verdict in verdicts]})
     for verdict in verdicts:
         say(f"{verdict.severity}: {verdict.text}")
     return not classes_without_images(known, "twin-disjoint")
@@ -131,12 +134,17 @@ def print_event_counts(tables: dict[str, Any]) -> None:
 
 def print_next(path: Path, name: str, spec: PrepareSpec) -> None:
     """Print what speaks against training on a cache, and the commands to look at it and to train."""
-    has_images = _print_verdicts(path, name)
+    from tmkt_data.cache.reader import read_cache_info
     from tmkt_data.datasets.registry import dataset_info, default_spec
 
+    has_images = _print_verdicts(path, name)
     quoted = shlex.quote(str(path))
     changed = spec.written_differences(default_spec(name))
     settings = "".join(f" --set data.prepare.{key}={text}" for key, text in changed.items())
     settings += "" if has_images else " --set method.name=event-only"
+    train = f"tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}"
+    info = read_cache_info(path)
+    put_json({"path": path, "dataset": name, "bytes": info.num_bytes, "digest": info.digest, "train": train})
+    put_json({"recordings": info.num_recordings, "images": info.num_images, "skipped": list(info.skipped)})
     say(f"preview: tmkt-data preview {quoted}")
-    say(f"train:   tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}")
+    say(f"train:   {train}")

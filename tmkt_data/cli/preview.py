@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tmkt_data.cli.console import FILE, megabytes, pair_options, say
+from tmkt_data.cli.reporting import put_json
 
 _SHEET_SAMPLES, _PAGE_SAMPLES = 4, 12
 """Samples without `--samples`: in a picture, and in a page, which shows one at a time."""
@@ -56,12 +57,15 @@ def preview(file: Path, samples: int | None, encoders: bool, **given: Any) -> No
         path = out if out is not None else file.with_suffix(".png")
         sheet = draw_pairs(frames, num_samples=samples or _SHEET_SAMPLES, encoders=encoders)
         write_preview(path, sheet)
+        put_json({"picture": path, "width": sheet.width, "height": sheet.height})
         say(f"wrote {path} ({sheet.width} x {sheet.height})")
     if animate is not None:
         pictures = animate_pairs(frames, num_samples=samples or _SHEET_SAMPLES)
         size = write_animation(animate, pictures, duration_ms=duration)
         shown = f"{pictures[0].width} x {pictures[0].height}, {len(pictures)} steps of {duration} ms"
+        put_json({"animation": animate, "animation_bytes": size})
         say(f"wrote {animate} ({shown}, {megabytes(size)})")
     if html is not None:
         size = write_viewer(html, frames, num_samples=samples or _PAGE_SAMPLES)
+        put_json({"page": html, "page_bytes": size})
         say(f"wrote {html} ({megabytes(size)}); open it in a browser")

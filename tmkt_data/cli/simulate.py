@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import FILE, SENSOR, WORKERS, fail, kept_when_stopped, print_rows, progress_bar, say
+from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import counted
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ def _report(out: Path, done: list[Recorded], seconds: float, *, skip_bad: bool) 
         say(f"note: {counted(len(flat), 'image')} without contrast, such as {flat[0]}; recorded is noise alone")
     if len(flat) < len(new) and statistics.median(new) < 100:
         say("warning: half of the recordings have fewer than 100 events; lower the thresholds or give a longer path")
+    put_json({"folder": out, "recordings": len(new), "kept": kept, "skipped": len(problems), "events": sum(new)})
     events = f", {min(new):,} to {max(new):,} events, median {statistics.median(new):,.0f}" if new else ""
     say(
         f"wrote {counted(len(new), 'recording')} in {seconds:.1f} s{events}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import FILE, dataset_advice, doctor_advice, fail, print_rows, progress_bar, say
+from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import CatalogueError, counted
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ def download(name: str, folder: Path, yes: bool) -> None:
     from tmkt_data.sources.urls import DOWNLOADS
 
     info = dataset_info(name)
+    put_json({"dataset": name, "license": info.license, "folder": folder, "is_complete": False})
     say(info.title)
     say(f"license: {info.license}")
     if not any("://" in home for home in info.homes):
         root = ["--root", str(folder)] if name == "folder" else []
+        put_json({"is_complete": True})
         say(f"{name}: nothing to download; next: {shlex.join(['tmkt-data', 'prepare', name, *root])}")
         return
     entries = [entry for entry in DOWNLOADS.get(name, ()) if entry.is_needed]
@@ -61,6 +64,7 @@ def download(name: str, folder: Path, yes: bool) -> None:
     if failed or by_hand or not entries:
         _print_manual(info, folder, [*failed, *by_hand])
         sys.exit(1)
+    put_json({"is_complete": True, "files": [entry.name for entry in fetched]})
     say(f"all files are in {folder}; next: {shlex.join(['tmkt-data', 'prepare', name, '--root', str(folder)])}")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
+from tmkt_data.cli.reporting import put_json
 from tmkt_train.cli.display import (
     CACHE,
     DEVICES,
@@ -28,6 +29,7 @@ from tmkt_train.errors import RunInterruptedError
 if TYPE_CHECKING:
     from tmkt_train.experiments.plan import Comparison
     from tmkt_train.experiments.slots import Slots
+    from tmkt_train.experiments.table import GroupRow
 
 
 def _parse_shares(_context: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[float, ...]:
@@ -113,6 +115,8 @@ def _show(comparison: Comparison, problems: dict[Path, str]) -> None:
     groups = group_rows(rows)
     notes = [*comparison.notes, *environment_notes(rows)]
     files = write_comparison(comparison, rows, groups, notes)
+    put_json({"folder": comparison.out, "groups": [_group(group) for group in groups], "notes": notes})
+    put_json({"problems": {str(folder): text for folder, text in problems.items()}, "files": list(files)})
     for line in comparison_lines(groups):
         click.echo(line)
     if any(group.optimistic for group in groups):
@@ -121,3 +125,16 @@ def _show(comparison: Comparison, problems: dict[Path, str]) -> None:
     for note in notes:
         click.echo(f"note: {note}")
     print_rows((path.name, str(path)) for path in files)
+
+
+def _group(group: GroupRow) -> dict[str, Any]:
+    return {
+        "recipe": group.recipe,
+        "event_share": group.share,
+        "num": group.spread.num,
+        "test_accuracies": group.accuracies,
+        "test_accuracy": group.spread.mean,
+        "last_epoch_test_accuracy": group.last_spread.mean,
+        "difference": group.difference_text,
+        "is_optimistic": group.optimistic,
+    }

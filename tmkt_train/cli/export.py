@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tmkt_data.cli.reporting import put_json
 from tmkt_train.cli.display import RUN
 
 _HERE = ""
@@ -32,5 +33,6 @@ def export(run: Path, safetensors: str | None) -> None:
     from tmkt_train.export.weights import export_weights
 
     files = export_weights(run, Path(safetensors) if safetensors else run / "safetensors")
+    put_json({"files": list(files)})
     click.echo(f"weights: {files[0]}")
     click.echo(f"model card: {files[-1]}; enter the license of the data before you publish it")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tmkt_data.cli.console import print_rows
+from tmkt_data.cli.reporting import put_json
 from tmkt_train.cli.display import RUN, RUN_CACHE
 from tmkt_train.cli.early import require_run
 
@@ -43,6 +44,7 @@ def few_shot(run: Path, cache: Path | None, **options: Any) -> None:
 
     sizes = {name: options.pop(name) for name in ("ways", "shots")}
     record = evaluate_few_shot(run, **sizes, episodes=Episodes(**options), cache=cache)
+    put_json(record)
     rows = [
         ("classes", f"{record['num_classes']}, {record['classes']}"),
         ("recordings", str(record["num_recordings"])),

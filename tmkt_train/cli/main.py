@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import STOPPED, GuardedGroup, fail, megabytes, print_rows
+from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import TmktError, printable
 from tmkt_train.cli.compare import compare
 from tmkt_train.cli.display import CACHE, RECIPE, RUN, RUN_CACHE, SET, RunDisplay, asked_to_stop, out_option
 from tmkt_train.cli.early import load_named, require_new, require_run
+from tmkt_train.cli.examples import EXAMPLES
 from tmkt_train.cli.export import export
 from tmkt_train.cli.few_shot import few_shot
 from tmkt_train.cli.predict import predict
@@ -26,6 +28,7 @@ from tmkt_train.cli.torchrun import is_first, is_told_by_first, join, launched, 
 from tmkt_train.errors import RecipeError, RunError, RunInterruptedError, command, require_train_packages
 
 if TYPE_CHECKING:
+    from tmkt_train.recipe.load import RecipePath
     from tmkt_train.recipe.recipe import Recipe
     from tmkt_train.training.run import Run
 
@@ -48,7 +51,11 @@ class _TrainGroup(GuardedGroup):
             raise
 
 
-@click.group(cls=_TrainGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_TrainGroup,
+    examples=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="tmkt", message="%(version)s")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -76,11 +83,13 @@ def recipes() -> None:
 
     from tmkt_train.recipe.load import list_recipes
 
+    listed: list[dict[str, Any]] = []
     for name, found in groupby(list_recipes(), lambda item: item[0].file.stem):
         click.secho(name, bold=True)
         variants: list[str] = []
         problems: list[str] = []
         for path, loaded in found:
+            listed.append(_listed(path, loaded))
             if isinstance(loaded, RecipeError):
                 problems += loaded.problems[:1]
             elif path.variant:
@@ -91,7 +100,14 @@ def recipes() -> None:
             click.secho(f"  error: {problem}", fg="red")
         if variants:
             click.echo(textwrap.fill(" ".join(variants), 78, initial_indent="  also:  ", subsequent_indent="         "))
+    put_json({"recipes": listed})
     click.echo("\ntrain one: tmkt-train recipe NAME    all its settings: tmkt-train check NAME")
+
+
+def _listed(path: RecipePath, loaded: Recipe | RecipeError) -> dict[str, Any]:
+    if isinstance(loaded, RecipeError):
+        return {"name": path.name, "path": path, "problems": list(loaded.problems)}
+    return {"name": path.name, "path": path, "title": loaded.title, "dataset": loaded.data.dataset}
 
 
 @main.command()
@@ -127,6 +143,8 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None, measure: boo
         if cache is not None or measure:
             raise
         found = f"no cache yet: {problem}"
+    settings_found = {key: value for key, value, _ in flat_items(loaded)}
+    put_json({"recipe": path, "settings": settings_found, "cache": chosen, "warnings": list(loaded.warnings())})
     click.echo(f"{path}: the recipe is valid")
     click.echo(found)
     for warning in loaded.warnings():
@@ -134,7 +152,9 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None, measure: boo
     if measure and chosen is not None:
         from tmkt_train.training.estimate import estimate_training
 
-        for line in estimate_lines(loaded, estimate_training(loaded, chosen)):
+        estimate = estimate_training(loaded, chosen)
+        put_json({"estimate": estimate._asdict()})
+        for line in estimate_lines(loaded, estimate):
             click.echo(line)
 
 
@@ -201,6 +221,7 @@ def evaluate(run: Path, cache: Path | None) -> None:
 
     evaluation, recorded = evaluate_run(run, cache=cache)
     marked = _optimism(RunFolder(run).read_recipe())
+    put_json({"run": run, "test_accuracy": evaluation.accuracy, "recorded": recorded, "num": len(evaluation.labels)})
     print_rows(
         [
             ("test accuracy", f"{percent(evaluation.accuracy)} of {len(evaluation.labels)} recordings{marked}"),
@@ -232,7 +253,9 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     own = RunFolder(runs[0]) if len(runs) == 1 and out is None else None
     figures = own.path / "figures" if own else None
     target = out or (own.report if own else Path("report.html"))
-    click.echo(f"report: {write_report(runs, target, figures=figures)}")
+    written = write_report(runs, target, figures=figures)
+    put_json({"report": written, "figures": figures})
+    click.echo(f"report: {written}")
     if figures:
         click.echo(f"figures: {figures}")
 
@@ -273,6 +296,7 @@ def _reason(recipe: Recipe) -> str:
 
 def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
     report, problem = _write_report(folder)
+    put_json({"run": folder, "report": None if problem else report, "result": dict(result)})
     rows = [
         ("selected", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, {_reason(recipe)}"),
         ("time", f"{duration(result['wall_s'])}, {megabytes(result['peak_memory_bytes'])} of memory"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
+from tmkt_data.cli.reporting import put_json
 from tmkt_train.cli.display import (
     CACHE,
     DEVICES,
@@ -103,6 +104,8 @@ def _show(planned: Sweep, name: str, trials: list[Trial], *, with_test: bool) ->
 
     files = write_sweep(planned, trials)
     best = best_trial(trials)
+    put_json({"folder": planned.out, "files": list(files), "best": None if best is None else best.number})
+    put_json({"trials": [{**vars(trial), "val_accuracy": trial.value} for trial in trials]})
     if best is not None and best.value is not None:
         click.echo(f"best: {best.words} with validation accuracy {percent(best.value)}")
         if with_test:

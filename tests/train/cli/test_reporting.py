@@ -1,0 +1,52 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from tmkt_train.cli.main import main
+from tmkt_train.recipe.recipe import recipe_text
+
+from ..conftest import make_recipe
+
+SHORT = ("--set", "train.epochs=1")
+# Those of `suggest` are in test_suggest.py, as it trains many runs.
+COMMANDS = {
+    "recipes": (["recipes"], "recipes"),
+    "check": (["check", "tiny.toml"], "settings"),
+    "recipe": (["recipe", "tiny.toml", *SHORT, "--out", "run"], "result"),
+    "train": (["train", "tiny.toml", *SHORT, "--out", "other"], "result"),
+    "resume": (["resume", "run"], "result"),
+    "evaluate": (["evaluate", "run"], "test_accuracy"),
+    "report": (["report", "run"], "figures"),
+    "few-shot": (["few-shot", "run", "--ways", "2", "--shots", "1", "--queries", "1", "--episodes", "5"], "accuracies"),
+    "export": (["export", "run", "--safetensors"], "files"),
+    "compare": (["compare", "tiny.toml", *SHORT, "--seeds", "1", "--out", "both"], "groups"),
+    "sweep": (["sweep", "tiny.toml", *SHORT, "--over", "mix.ratio=0.2,0.4", "--trials", "1", "--out", "all"], "trials"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_cache, tmp_path_factory):
+    place = tmp_path_factory.mktemp("reporting")
+    (place / "caches").mkdir()
+    (place / "caches" / "digits-tiny.h5").write_bytes(tiny_cache.read_bytes())
+    (place / "tiny.toml").write_text(recipe_text(make_recipe()), encoding="utf-8")
+    return place
+
+
+def test_json_is_one_object_and_quiet_is_silent(folder, digits_root, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TMKT_CACHES", "caches")
+    assert {*COMMANDS, "predict", "suggest"} == set(main.commands)
+    for words, key in COMMANDS.values():
+        if words[0] == "few-shot":
+            continue
+        found = CliRunner().invoke(main, [*words, "--json"])
+        assert found.exit_code == 0, (words, found.output)
+        assert key in json.loads(found.stdout)
+    recording = str(next(path for path in sorted(digits_root.rglob("*")) if path.suffix in (".npz", ".bin")))
+    found = CliRunner().invoke(main, ["predict", "run", recording, "--json"])
+    assert json.loads(found.stdout)["file"] == recording
+    for words in (["recipes"], ["check", "tiny.toml"], ["report", "run"], ["resume", "run"]):
+        found = CliRunner().invoke(main, [*words, "--quiet"])
+        assert (found.exit_code, found.stdout, found.stderr) == (0, "", "")

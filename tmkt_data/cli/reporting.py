@@ -1,0 +1,68 @@
+"""`--json` and `--quiet` of every command: what a command found as one record, and its text silenced."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import click
+
+_RECORD = "tmkt.record"
+_QUIET = "tmkt.quiet"
+
+
+def put_json(found: Mapping[str, Any]) -> None:
+    """Add to what `--json` prints when the command ends; paths become texts."""
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta.setdefault(_RECORD, {}).update(found)
+
+
+def is_quiet() -> bool:
+    """Return whether the command in progress has `--quiet`."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_QUIET))
+
+
+def add_output_options(command: click.Command) -> None:
+    """Give a command `--json` and `--quiet`; one that prints JSON of its own has `--quiet` alone added."""
+    names = {parameter.name for parameter in command.params}
+    if "quiet" in names or command.callback is None:
+        return
+    prints_own = "as_json" in names
+    if not prints_own:
+        command.params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."))
+    command.params.append(click.Option(["--quiet", "quiet"], is_flag=True, help="Print errors only, no progress."))
+    command.callback = _reporting(command.callback, prints_own=prints_own)
+
+
+def _plain(value: object) -> object:
+    # Numbers and arrays of NumPy know how to become those of Python.
+    to_list = getattr(value, "tolist", None)
+    return str(value) if to_list is None else to_list()
+
+
+def _reporting(callback: Callable[..., Any], *, prints_own: bool) -> Callable[..., Any]:
+    @functools.wraps(callback)
+    def run(*args: Any, quiet: bool, as_json: bool = False, **given: Any) -> None:
+        context = click.get_current_context()
+        context.meta[_QUIET] = quiet
+        if prints_own:
+            given["as_json"] = as_json
+        try:
+            with ExitStack() as silenced:
+                if (quiet and not (prints_own and as_json)) or (as_json and not prints_own):
+                    null = silenced.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+                    silenced.enter_context(redirect_stdout(null))
+                callback(*args, **given)
+        finally:
+            # Also of a command that ends with an exit code of its own, such as 1 for what is incomplete.
+            if as_json and not prints_own and _RECORD in context.meta:
+                click.echo(json.dumps(context.meta[_RECORD], indent=2, default=_plain))
+
+    return run
