@@ -8,7 +8,7 @@ import platform
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -242,6 +242,11 @@ def drop_left(folder: Path, key: str) -> None:
         with suppress(CacheError, OSError), _locked(folder):
             if _stored_key(folder) in (None, key):
                 _drop_blocks(folder)
+
+
+def not_being_built(cache_path: Path) -> AbstractContextManager[None]:
+    """Hold the lock of the builders of a cache; a build in progress raises `CacheError`."""
+    return _locked(folder_of(cache_path))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ EXAMPLES = {
         "tmkt-data prepare --plan plan.json --shard 1/8",
     ],
     "preview": ["tmkt-data preview caches/digits.h5", "tmkt-data preview caches/digits.h5 --html pairs.html"],
+    "remove": ["tmkt-data remove digits", "tmkt-data remove caches/digits.h5 --yes"],
     "simulate": ["tmkt-data simulate photos recordings --sensor 128x128"],
     "verify": ["tmkt-data verify caches/digits.h5"],
 }

@@ -17,6 +17,7 @@ from tmkt_data.cli.plan import plan
 from tmkt_data.cli.prepare import prepare
 from tmkt_data.cli.prepare_report import duplicate_rows, print_event_counts, print_skipped
 from tmkt_data.cli.preview import preview
+from tmkt_data.cli.remove import remove
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.cli.simulate import simulate
 from tmkt_data.cli.sources import doctor, download
@@ -50,6 +51,7 @@ main.add_command(download)
 main.add_command(doctor)
 main.add_command(convert)
 main.add_command(simulate)
+main.add_command(remove)
 main.add_command(export)
 main.add_command(preview)
 

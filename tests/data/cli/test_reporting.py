@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 
 import click
 import pytest
@@ -62,6 +63,11 @@ def place(tmp_path_factory):
     return folder
 
 
+def _copy(source, target):
+    shutil.copy(source, target)
+    return target
+
+
 def typed(folder, out):
     recording = folder / "own" / "events" / "clap" / "0.bin"
     return {
@@ -80,14 +86,17 @@ def typed(folder, out):
         "doctor": ["doctor", "folder", "--root", folder / "own"],
         "convert": ["convert", recording, out / "r.npz"],
         "simulate": ["simulate", folder / "own" / "images", out / "simulated", "--workers", "1"],
+        "remove": ["remove", _copy(folder / "a.h5", out / "b.h5"), "--yes"],
         "export": ["export", folder / "a.h5", out / "shards"],
     }  # fmt: skip
 
 
 KNOWN = {
     "datasets": "cache_directory", "inspect": "splits", "verify": "is_verified", "compress": "bytes_before",
-    "preview": "width", "pairs": "verdicts", "prepare": "train", "plan": "num_shards", "events": "num_events", "download": "is_complete",
+    "preview": "width", "pairs": "verdicts", "prepare": "train", "plan": "num_shards", "events": "num_events",
+    "download": "is_complete",
     "doctor": "is_complete", "convert": "events", "simulate": "recordings", "export": "start",
+    "remove": "removed",
 }  # fmt: skip
 
 

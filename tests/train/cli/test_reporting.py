@@ -9,12 +9,11 @@ from tmkt_train.recipe.recipe import recipe_text
 from ..conftest import make_recipe
 
 SHORT = ("--set", "train.epochs=1")
-# Those of `suggest` are in test_suggest.py, as it trains many runs.
+# `train` is `recipe`; what `suggest` prints is in test_suggest.py, as it trains many runs.
 COMMANDS = {
     "recipes": (["recipes"], "recipes"),
     "check": (["check", "tiny.toml"], "settings"),
     "recipe": (["recipe", "tiny.toml", *SHORT, "--out", "run"], "result"),
-    "train": (["train", "tiny.toml", *SHORT, "--out", "other"], "result"),
     "resume": (["resume", "run"], "result"),
     "evaluate": (["evaluate", "run"], "test_accuracy"),
     "report": (["report", "run"], "figures"),
@@ -37,7 +36,7 @@ def folder(tiny_cache, tmp_path_factory):
 def test_json_is_one_object_and_quiet_is_silent(folder, digits_root, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TMKT_CACHES", "caches")
-    assert {*COMMANDS, "predict", "suggest"} == set(main.commands)
+    assert {*COMMANDS, "predict", "suggest", "train"} == set(main.commands)
     for words, key in COMMANDS.values():
         if words[0] == "few-shot":
             continue

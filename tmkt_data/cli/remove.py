@@ -1,0 +1,62 @@
+"""Command `tmkt-data remove`: free the space of caches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tmkt_data.cli.console import fail, megabytes, say
+from tmkt_data.cli.reporting import put_json
+from tmkt_data.errors import CacheError, counted, printable
+
+if TYPE_CHECKING:
+    from tmkt_data.cache.reader import CacheInfo
+
+
+@click.command()
+@click.argument("target", metavar="NAME|FILE")
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+def remove(target: str, yes: bool) -> None:
+    """Remove one cache, or all caches of a dataset in the cache directory.
+
+    Nothing but caches is removed, and none that is being built or read. `tmkt-data prepare` makes them again.
+    """
+    from tmkt_data.cache.remove import remove_cache
+
+    caches = _find(target)
+    for cache in caches:
+        say(f"  {cache.path} ({megabytes(cache.num_bytes)})")
+    question = f"remove {counted(len(caches), 'cache')}, {megabytes(sum(cache.num_bytes for cache in caches))}?"
+    if not yes and not click.confirm(question, err=True):
+        fail("nothing was removed; answer y, or give --yes")
+    removed: list[Path] = []
+    problems: list[str] = []
+    num_bytes = 0
+    for cache in caches:
+        try:
+            num_bytes += remove_cache(cache.path)
+            removed.append(cache.path)
+        except CacheError as problem:
+            problems.append(printable(str(problem)))
+    put_json({"removed": removed, "bytes": num_bytes, "problems": problems})
+    say(f"removed {counted(len(removed), 'cache')}, {megabytes(num_bytes)}")
+    if problems:
+        fail("\nerror: ".join(problems))
+
+
+def _find(target: str) -> list[CacheInfo]:
+    from tmkt_data.cache.find import cache_directory, find_caches
+    from tmkt_data.cache.reader import read_cache_info
+    from tmkt_data.datasets.registry import dataset_info
+
+    file = Path(target)
+    if file.is_file() or file.suffix == ".h5":
+        return [read_cache_info(file)]
+    found = find_caches(dataset_info(target).name)
+    if not found:
+        raise CacheError(
+            f"{cache_directory()}: no cache of {target}, expected one or more; `tmkt-data datasets` lists them"
+        )
+    return found
