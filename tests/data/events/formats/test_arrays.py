@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import naive
 import numpy as np
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import EVENT_DTYPE
-from tmkt_data.events.formats.arrays import decode_npy, decode_npz
+from tmkt_data.events.formats.arrays import decode_npy, decode_npz, names_its_columns, npz_pieces
 
 ROWS = [(10, 3, 4, True), (25, 65535, 0, False)]
 
@@ -244,3 +246,83 @@ def test_errors_are_one_line(data, message):
 def test_an_unknown_unit_is_one_line():
     with pytest.raises(EventError, match=r"^npz bytes: unit: found 'min', expected one of s, ms, us, ns$"):
         decode_npz(npz(**columns()), unit="min")
+
+
+def with_claim(data, name, *, size=None, checksum=None):
+    """An archive whose directory claims another size or checksum of a member than it has."""
+    whole = bytearray(data)
+    at = whole.rindex(name.encode() + b".npy") - 46
+    assert whole[at : at + 4] == b"PK\x01\x02"
+    for place, value in ((24, size), (16, checksum)):
+        if value is not None:
+            whole[at + place : at + place + 4] = value.to_bytes(4, "little")
+    return bytes(whole)
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_members_that_are_not_what_the_archive_says_are_one_line(tmp_path, in_pieces):
+    long = columns(t=np.arange(500))
+    members = {f"{name}.npy": npy(np.resize(column, 500)) for name, column in long.items()}
+    num_bytes = len(members["x.npy"])
+    short = zipped(members | {"x.npy": members["x.npy"][:-8]})
+    cases = {
+        with_claim(short, "x", size=num_bytes): r"a.npz, x.npy: \d+ bytes of data, expected 4000; the file is truncated",
+        with_claim(zipped(members), "y", checksum=1): r"^a.npz.* \(Bad CRC-32 for file 'y.npy'\); the file is damaged",
+    }
+    for data, message in cases.items():
+        path = tmp_path / "a.npz"
+        path.write_bytes(data)
+        with pytest.raises(EventError, match=message):
+            if in_pieces:
+                list(npz_pieces(path, 1000, sensor_size=None, unit="us"))
+            else:
+                decode_npz(data, place="a.npz", unit="us")
+
+
+def test_pieces_need_columns_of_numbers(tmp_path):
+    path = tmp_path / "a.npz"
+    path.write_bytes(npz(**columns(x=np.zeros((2, 2)))))
+    with pytest.raises(EventError, match=r"a.npz, x.npy: float64 of shape \(2, 2\), expected one column of numbers"):
+        list(npz_pieces(path, 1000, sensor_size=None, unit="us"))
+
+
+@pytest.mark.parametrize(
+    ("decode", "data", "message"),
+    [
+        (decode_npy, npy(np.zeros((2, 3), EVENT_DTYPE)), r"a structured array of shape \(2, 3\), expected \(N,\)"),
+        (decode_npz, npz(pos=np.zeros((2, 4)), neg=np.zeros((2, 3))), r"pos has shape \(2, 4\), expected \(N, 3\) with"),
+        (decode_npz, npz(pos=np.zeros((2, 3)), neg=np.zeros(3)), r"neg has shape \(3,\), expected \(N, 3\) with x, y"),
+        (decode_npz, zipped({}), "0 members, expected 1 to 64 arrays"),
+        (decode_npy, npy(np.zeros(2)).replace(b"'<f8'", b"'|V0'"), r"shape \(2,\) of \|V0, expected numbers; the file is"),
+    ],
+    ids=["table", "pos", "neg", "empty", "no bytes"],
+)
+def test_other_layouts_are_one_line(decode, data, message):
+    with pytest.raises(EventError, match=f"^a.file: {message}"):
+        decode(data, place="a.file")
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (npy(np.array(ROWS, EVENT_DTYPE)), True),
+        (npz(**columns()), True),
+        (npy(np.zeros((2, 4))), False),
+        (npz(events=np.zeros((2, 4))), False),
+        (b"PK\x03\x04", False),
+        (b"", False),
+    ],
+    ids=["fields", "columns", "table", "packed table", "cut archive", "nothing"],
+)
+def test_whether_a_file_names_its_columns(tmp_path, monkeypatch, data, names):
+    path = tmp_path / "a.npy"
+    assert not names_its_columns(path)
+    path.write_bytes(data)
+    assert names_its_columns(path) == names
+
+    def refuse(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(EventError, match=r"a.npy: cannot be read \(.*Input/output error\); check the file and its disk"):
+        names_its_columns(path)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data.errors import EventError
+from tmkt_data.events.formats import pickles
 from tmkt_data.events.formats.pickles import MAX_OPERATIONS, read_pickle, read_pickled_npy
 from tmkt_data.events.read import Reading, decode_recording, read_events
 
@@ -26,6 +27,12 @@ def columns(dtype="<i8"):
         "y": np.ones(5, dtype),
         "p": np.zeros(5, "<u1"),
     }
+
+
+def plain(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
 
 
 def saved(value, protocol=None):
@@ -123,12 +130,45 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path,
         (b"\x80\x02)\x81.", "pickle operation NEWOBJ"),
         (b"\x80\x02K\x01Q.", "pickle operation BINPERSID"),
         (b"\x80\x02K\x01}b.", "no readable pickle"),
+        (b"\x80\x02]K\x01K\x02s.", r"no readable pickle \(items for what is no dictionary\); the file is damaged"),
+        (b"\x80\x02}K\x01a.", r"no readable pickle \(items for what is no list\); the file is damaged"),
     ],
 )
 def test_what_is_no_pickle_of_arrays_is_one_line(data, message):
     with pytest.raises(EventError, match=message) as raised:
         read_pickle(data, "here")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\x93NUMPY\x01\x00", r"^a\.npy: no readable npy header \(.+\); the file is damaged$"),
+        (plain(np.arange(5, dtype="<i8")), r"shape \(5,\) of int64, expected one pickled dictionary; read it"),
+        (saved("text"), "found str, expected a dictionary of arrays t, x, y and p"),
+        (saved({"t": 1}), "found dict, expected a dictionary of arrays t, x, y and p"),
+        (saved({1: np.arange(2)}), "found dict, expected a dictionary of arrays t, x, y and p"),
+    ],
+    ids=["no header", "plain", "text", "number", "key"],
+)
+def test_what_is_no_dictionary_of_arrays_is_one_line(data, message):
+    with pytest.raises(EventError, match=message):
+        read_pickled_npy(data, "a.npy")
+
+
+def test_text_of_python_2_is_bytes():
+    assert read_pickle(b"\x80\x02U\x02\xe9b.", "here") == b"\xe9b"
+    assert read_pickle(b"\x80\x02}U\x01aK\x07s.", "here") == {"a": 7}
+
+
+def test_more_operations_than_any_recording_has_are_refused(monkeypatch):
+    data = pickle.dumps([1, 2, 3, 4], 2)
+    num_operations = len(list(pickletools.genops(data)))
+    monkeypatch.setattr(pickles, "MAX_OPERATIONS", num_operations - 1)
+    assert read_pickle(data, "here") == [1, 2, 3, 4]
+    monkeypatch.setattr(pickles, "MAX_OPERATIONS", num_operations - 2)
+    with pytest.raises(EventError, match=f"more than {num_operations - 2} operations, expected some arrays"):
+        read_pickle(data, "here")
 
 
 def test_a_list_that_holds_itself_or_others_many_times_ends():
