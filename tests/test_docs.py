@@ -141,6 +141,7 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
                 "git",
                 "cd",
                 "export",
+                "eval",  # Of completion, tested in data/cli/test_completion.py.
                 "pip",
                 "head",
                 "ruff",

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from tmkt_data.cli.completion import complete_dataset
 from tmkt_data.cli.console import FILE, SIZE, megabytes, say
 from tmkt_data.cli.dataset_options import open_sources, require_images, source_options, spec_of, spec_options
 from tmkt_data.cli.prepare_report import report_catalogue
@@ -20,7 +21,7 @@ _SHARD_BYTES = 10**9
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_dataset)
 @source_options
 @click.option("--out", type=FILE, required=True, help="Plan to write, on a disk that every task sees.")
 @click.option(

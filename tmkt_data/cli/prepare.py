@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tmkt_data.cli.completion import complete_dataset
 from tmkt_data.cli.console import FILE, SIZE, WORKERS, kept_when_stopped, megabytes, progress_bar, say
 from tmkt_data.cli.dataset_options import open_sources, require_images, source_options, spec_of, spec_options
 from tmkt_data.cli.plan import shard_number
@@ -30,7 +31,7 @@ _OF_PLAN = ("out", "allow_unpaired", "shards", "shard_size")
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_dataset)
 @source_options
 @click.option("--out", type=FILE, help="Cache to write.  [default: a readable name in the cache directory]")
 @spec_options

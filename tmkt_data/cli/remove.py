@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tmkt_data.cli.completion import complete_cache
 from tmkt_data.cli.console import fail, megabytes, say
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import CacheError, counted, printable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", metavar="NAME|FILE")
+@click.argument("target", metavar="NAME|FILE", shell_complete=complete_cache)
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 def remove(target: str, yes: bool) -> None:
     """Remove one cache, or all caches of a dataset in the cache directory.

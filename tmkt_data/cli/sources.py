@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tmkt_data.cli.completion import complete_dataset
 from tmkt_data.cli.console import FILE, dataset_advice, doctor_advice, fail, print_rows, progress_bar, say
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import CatalogueError, counted
@@ -29,7 +30,7 @@ _ANY = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_dataset)
 @click.option("--to", "folder", type=_FOLDER, default=Path(), help="Target folder.  [default: current folder]")
 @click.option("--yes", is_flag=True, help="Accept the license without asking.")
 def download(name: str, folder: Path, yes: bool) -> None:
@@ -91,7 +92,7 @@ def _print_manual(info: DatasetInfo, folder: Path, names: list[str]) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_dataset)
 @click.option("--root", type=_ANY, help="Folder or archive that contains both sides.")
 @click.option("--events", type=_ANY, help="Folder or archive of the recordings, if outside --root.")
 @click.option("--images", type=_ANY, help="Folder or archive of the images, if outside --root.")

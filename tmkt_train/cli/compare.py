@@ -10,6 +10,7 @@ import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
 from tmkt_data.cli.reporting import put_json
+from tmkt_train.cli.completion import complete_recipe
 from tmkt_train.cli.display import (
     CACHE,
     DEVICES,
@@ -48,7 +49,7 @@ def _parse_shares(_context: click.Context, _parameter: click.Parameter, text: st
 
 
 @click.command()
-@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", shell_complete=complete_recipe)
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import click
 
 from tmkt_train.choices import All, Cluster
+from tmkt_train.cli.completion import complete_recipe, complete_setting
 from tmkt_train.cli.text import duration, epoch_line, percent, started_lines
 from tmkt_train.errors import RunError
 
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
     from tmkt_train.experiments.slots import Slots
     from tmkt_train.training.progress import Progress
 
-RECIPE = click.argument("name", metavar="RECIPE")
+RECIPE = click.argument("name", metavar="RECIPE", shell_complete=complete_recipe)
 RUN = click.argument("run", type=click.Path(path_type=Path))
 CACHE = click.option("--cache", type=click.Path(path_type=Path), help="Cache to use.  [default: the one that matches]")
 RUN_CACHE = click.option("--cache", type=click.Path(path_type=Path), help="New path of the cache, if it was moved.")
 SET = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as train.epochs=3."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    shell_complete=complete_setting,
+    help="Override a setting, such as train.epochs=3.",
 )
 JOBS = click.option(
     "--jobs", type=click.IntRange(1, 256), help="Number of parallel runs.  [default: 1, or one per device of --devices]"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.console import STOPPED, fail, print_rows
+from tmkt_train.cli.completion import complete_recipe
 from tmkt_train.cli.display import CACHE, DEVICES, JOBS, SET, RunsDisplay, asked_to_stop, out_option
 from tmkt_train.cli.text import decision_lines, duration, suggestion_head
 from tmkt_train.errors import RunInterruptedError, command
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", metavar="[RECIPE]", required=False)
+@click.argument("name", metavar="[RECIPE]", required=False, shell_complete=complete_recipe)
 @click.option("--seeds", type=click.IntRange(3, 100), default=3, show_default=True, help="Seeds per value.")
 @click.option("--epochs", type=click.IntRange(1, 10_000), help="Epochs per run.  [default: the recipe's, at most 10]")
 @click.option(

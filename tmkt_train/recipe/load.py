@@ -101,6 +101,11 @@ def _named(folders: Sequence[Path]) -> dict[str, RecipePath]:
     return known
 
 
+def recipe_names() -> list[str]:
+    """Return the names of all recipes of the recipe folders, sorted; invalid ones included."""
+    return sorted(_named(recipe_folders()))
+
+
 def list_recipes() -> Iterator[tuple[RecipePath, Recipe | RecipeError]]:
     """Yield every recipe of the recipe folders, or its error; variants follow their file."""
     for path in sorted(_named(recipe_folders()).values(), key=lambda path: (path.file.stem, path.variant != "")):
