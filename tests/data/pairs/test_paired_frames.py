@@ -125,6 +125,16 @@ def test_positions_are_whole_numbers(nmnist_cache):
         PairedFrames(nmnist_cache, "train").read([0.7])
 
 
+def test_positions_outside_the_split_are_refused(nmnist_cache):
+    frames = PairedFrames(nmnist_cache, "train")
+    last = len(frames) - 1
+    for least, most in ((-1, -1), (-1, 0), (0, last + 1), (last + 1, last + 1)):
+        with pytest.raises(IndexError, match=f"^indices {least} to {most}, expected 0 to {last}$"):
+            frames.read([least, most])
+    assert frames.read([0, last]).indices.tolist() == [0, last]
+    assert not frames.read([0]).image.flags.writeable
+
+
 def test_twin_pairing_gives_the_own_image(nmnist_cache):
     frames = PairedFrames(nmnist_cache, "train", pairing="twin")
     rows = frames.read(np.arange(len(frames))).image_indices
