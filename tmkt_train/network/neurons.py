@@ -5,7 +5,7 @@ Everything here is multi-step: tensors are (T, B, ...), and stateless layers run
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -138,3 +138,28 @@ def is_plain_pooling(module: Any) -> bool:
         return False
     geometry = (module.kernel_size, module.stride, module.padding, module.ceil_mode, module.divisor_override)
     return module.step_mode == "m" and geometry == (2, 2, 0, False, None)
+
+
+class LifConstants(NamedTuple):
+    """The constants of h = v + (g x - (v - v_reset)) / tau, with a spike where h > threshold, and then v = v_reset.
+
+    Attributes:
+        tau: Membrane time constant in time steps.
+        gain: Factor g of the input.
+        threshold: The largest float32 at which the neuron does not fire.
+        v_reset: Potential at rest and after a spike.
+    """
+
+    tau: float
+    gain: float
+    threshold: float
+    v_reset: float
+
+
+def lif_constants(neurons: Any) -> LifConstants | None:
+    """Return the constants of a layer of LIF neurons; None for other neurons, or where the reset subtracts."""
+    if type(neurons) is not neuron.LIFNode or neurons.v_reset is None:
+        return None
+    below = float(np.nextafter(np.float32(neurons.v_threshold), np.float32(-np.inf)))
+    tau = float(neurons.tau)
+    return LifConstants(tau, 1.0 if neurons.decay_input else tau, below, float(neurons.v_reset))
