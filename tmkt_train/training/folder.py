@@ -74,6 +74,7 @@ class RunFolder:
         diagnostics: Arrays of the final evaluation, for the report.
         report: The report.
         predictions: The predicted class of each test recording, as CSV.
+        curves: Folder of the event file of TensorBoard.
         few_shot: The few-shot accuracies.
     """
 
@@ -91,6 +92,7 @@ class RunFolder:
         self.diagnostics = path / "diagnostics.npz"
         self.report = path / "report.html"
         self.predictions = path / "predictions.csv"
+        self.curves = path / "tensorboard"
         self.few_shot = path / "few_shot.json"
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from tmkt_train.network.execution import who_ran
 from tmkt_train.recipe.load import parse_toml
 from tmkt_train.recipe.recipe import Recipe, flat_items, recipe_text, toml_value
 from tmkt_train.training.checkpoint import recipe_digest, require_finite, require_same_recipe
+from tmkt_train.training.curves import Curves
 from tmkt_train.training.diagnostics import gather_diagnostics
 from tmkt_train.training.environment import (
     cache_of,
@@ -158,11 +159,12 @@ class Run:
                 yield self._started(state, environment, repairs)
                 iteration = build_iteration(self.setup)
                 evaluations = Evaluations(self.folder, self.recipe, self.setup)
-                yield from self._train_epochs(iteration, state, saver, evaluations, should_stop)
+                with Curves(self.folder.curves if own_rank() == 0 else None, state.rows) as curves:
+                    yield from self._train_epochs(iteration, state, saver, evaluations, curves, should_stop)
                 saver.wait()
                 final = self._evaluate_at_the_end(state, evaluations, should_stop)
                 if own_rank() == 0:
-                    yield Finished(self._finish(iteration, state, environment, final))
+                    yield Finished(self._finish(iteration, state, environment, final, curves.problems))
 
     def _train_epochs(
         self,
@@ -170,6 +172,7 @@ class Run:
         state: TrainingState,
         saver: CheckpointSaver,
         evaluations: Evaluations,
+        curves: Curves,
         should_stop: Callable[[], bool],
     ) -> Iterator[Progress]:
         def stop_if_asked() -> None:
@@ -184,6 +187,7 @@ class Run:
             while state.epoch < num_epochs:
                 yield from self._train_epoch(iteration, state, stop_if_asked)
                 row = self._end_epoch(state, evaluations, stop_if_asked)
+                curves.add(row)
                 saver.save_epoch(state, is_last=state.epoch == num_epochs)
                 yield EpochDone(row, state.is_best_just_done, num_epochs)
         except NonFiniteError as error:
@@ -284,12 +288,18 @@ class Run:
             )
 
     def _finish(
-        self, iteration: Iteration, state: TrainingState, environment: dict[str, Any], final: FinalEvaluation
+        self,
+        iteration: Iteration,
+        state: TrainingState,
+        environment: dict[str, Any],
+        final: FinalEvaluation,
+        problems: Sequence[str],
     ) -> dict[str, Any]:
         recipe, folder, setup = self.recipe, self.folder, self.setup
         state.tick(setup.device)
         result = result_record(recipe, setup, state, final, environment)
         result |= {"iterations": iteration.description, "computed_by": who_ran(setup.model)}
+        result["warnings"] += problems
         num_steps = count_steps(setup.optimizer) if setup.scaler.is_enabled() else None
         if num_steps is not None:
             # The optimizer forgets the steps of the first stage.

@@ -34,7 +34,7 @@ def test_folder_holds_what_was_promised(finished, tiny_cache):
     names = {path.name for path in finished.iterdir()}
     assert names == {
         "recipe.toml", "environment.json", "metrics.jsonl", "last.pt", "best.pt", "result.json", "diagnostics.npz",
-        "predictions.csv",
+        "predictions.csv", "tensorboard",
     }  # fmt: skip
     assert load_recipe(finished / "recipe.toml") == make_recipe()
     result = RunFolder(finished).read_result()

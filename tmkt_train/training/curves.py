@@ -1,0 +1,90 @@
+"""The metrics of a run as curves of TensorBoard; the only module that imports it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from tmkt_train.training.folder import Row
+
+
+def scalars_of(row: Row) -> Iterator[tuple[str, float]]:
+    """Yield the numbers of a metrics row with names that TensorBoard groups by what stands before the slash.
+
+    Example:
+        >>> dict(scalars_of({"epoch": 0, "lr": 0.1, "train_loss": 2.0, "loss_terms": {"event": 1.5}}))
+        {'learning_rate': 0.1, 'loss/train': 2.0, 'loss/event': 1.5}
+    """
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            group = "loss" if name == "loss_terms" else name
+            yield from ((f"{group}/{key}", float(part)) for key, part in value.items() if _is_number(part))
+        elif name != "epoch" and _is_number(value):
+            split, _, kind = name.rpartition("_")
+            if name == "lr":
+                yield "learning_rate", float(value)
+            else:
+                yield f"{kind}/{split}" if split and kind in ("loss", "accuracy") else name, float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class Curves:
+    """The event file of a run, written anew by each session, so that an epoch that is trained again is no second point.
+
+    Curves are for watching: what goes wrong with them is kept in `problems`, and is no error.
+
+    Attributes:
+        problems: Why there are none, one line; empty if there are.
+    """
+
+    def __init__(self, folder: Path | None, rows: Sequence[Row]) -> None:
+        """Write the curves of the epochs that are done.
+
+        Args:
+            folder: Folder of the event file, removed first; None for no file, as on ranks behind the first.
+            rows: Their metrics.
+        """
+        self.problems: list[str] = []
+        self._writer: Any = None
+        if folder is not None:
+            self._try(lambda: self._open(folder))
+        for row in rows:
+            self.add(row)
+
+    def _open(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writer = SummaryWriter(str(folder))
+
+    def add(self, row: Row) -> None:
+        """Add the metrics of an epoch, at its number from 1; one small write."""
+
+        def write() -> None:
+            for name, value in scalars_of(row):
+                self._writer.add_scalar(name, value, row["epoch"] + 1)
+            self._writer.flush()
+
+        if self._writer is not None:
+            self._try(write)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        if self.problems:
+            return
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001 - TensorBoard's thread raises anything, and training goes on
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.problems.append(f"the curves for TensorBoard were not written ({reason})")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._try(self._writer.close)
