@@ -20,6 +20,9 @@ from tmkt_train.cli.text import percent
 if TYPE_CHECKING:
     from tmkt_train.training.trained import Prediction, TrainedRun
 
+_SLICED = ("dvsgesture", "nomniglot")
+"""Datasets whose files hold many samples."""
+
 
 @click.command()
 @RUN
@@ -64,9 +67,26 @@ def _classify(trained: TrainedRun, paths: list[Path], problems: list[str]) -> It
     """Yield each path with its prediction; lines that say why there is none are appended to `problems`."""
     for path in paths:
         try:
-            yield path, trained.predict(path)
+            found = trained.predict(path)
+            _note_slices(trained, path)
+            yield path, found
         except EventError as error:
             problems.append(printable(str(error)))
+
+
+def _note_slices(trained: TrainedRun, path: Path) -> None:
+    from tmkt_data.events.slices import read_slices, slices_path
+
+    table = slices_path(path)
+    if trained.recipe.data.dataset not in _SLICED or not table.is_file():
+        return
+    num_slices = len(read_slices(table))
+    if num_slices > 1:
+        click.echo(
+            f"note: {printable(str(path))}: holds {num_slices} samples, listed in {table.name}, and is classified as "
+            "one; cut it into a file each first",
+            err=True,
+        )
 
 
 def _show(found: Iterator[tuple[Path, Prediction]]) -> None:

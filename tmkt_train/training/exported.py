@@ -32,6 +32,7 @@ _KINDS = {
     "cache_facts": dict,
     "weights_sha256": str,
     "recipe_digest": str,
+    "num_threads": int,
 }
 _DAMAGED = "the folder is damaged, export the run again"
 
@@ -45,6 +46,7 @@ class ExportedNetwork(NamedTuple):
         class_names: Names of the classes, indexed by label.
         spec: Options that its cache was prepared with.
         facts: Facts of its cache, see `CacheInfo.facts`.
+        num_threads: Threads that it was trained with.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class ExportedNetwork(NamedTuple):
     class_names: tuple[str, ...]
     spec: PrepareSpec
     facts: dict[str, Any]
+    num_threads: int
 
 
 def require_safetensors() -> None:
@@ -99,6 +102,7 @@ def exported_files(network: ExportedNetwork, result: Mapping[str, Any]) -> dict[
         "class_names": list(network.class_names),
         "cache_spec": spec.to_dict(),
         "cache_facts": network.facts,
+        "num_threads": network.num_threads,
         "result": dict(result),
         "recipe_digest": recipe_digest(parse_toml(text, RECIPE)),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -131,7 +135,8 @@ def read_exported(folder: Path) -> ExportedNetwork:
     except (SpecError, TypeError) as error:
         raise RunError(f"{folder / CONFIG}: cache_spec: {error}; {_DAMAGED}") from None
     state = _read_weights(folder / WEIGHTS, config["weights_sha256"])
-    return ExportedNetwork(recipe, state, tuple(map(str, config["class_names"])), spec, config["cache_facts"])
+    names = tuple(map(str, config["class_names"]))
+    return ExportedNetwork(recipe, state, names, spec, config["cache_facts"], config["num_threads"])
 
 
 def _read_config(path: Path) -> dict[str, Any]:

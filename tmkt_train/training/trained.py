@@ -53,6 +53,7 @@ class TrainedRun:
         spec: Options that its cache was prepared with.
         facts: Facts of its cache, see `CacheInfo.facts`.
         device: Where the network is.
+        num_threads: Threads that the run was trained with; `predict` uses as many.
     """
 
     recipe: Recipe
@@ -61,6 +62,7 @@ class TrainedRun:
     spec: PrepareSpec
     facts: dict[str, Any]
     device: torch.device
+    num_threads: int
 
     def frames(self, path: str | Path) -> Tensor:
         """Prepare a recording as those of the training: shape (T, 1, C, H, W), float32, on the device.
@@ -78,7 +80,7 @@ class TrainedRun:
         Raises:
             EventError: The file is missing or damaged, or is not a recording of this sensor.
         """
-        with numerics(self.recipe):
+        with numerics(self.recipe, self.num_threads):
             logits = self.network(self.frames(path), head="event").logits[:, 0].double().cpu()
         steps = torch.arange(1, len(logits) + 1, dtype=torch.float64)[:, None]
         probabilities = torch.softmax(logits.cumsum(dim=0) / steps, dim=1).numpy()
@@ -107,7 +109,7 @@ def load_run(path: str | Path) -> TrainedRun:
     names, spec, facts = facts_of(run)
     device = choose_device(run.recipe)
     network = load_selected(run, frame_facts(spec, len(names)), device)
-    return TrainedRun(run.recipe, network, names, spec, facts, device)
+    return TrainedRun(run.recipe, network, names, spec, facts, device, run.environment["num_threads"])
 
 
 def facts_of(run: FinishedFolder) -> tuple[tuple[str, ...], PrepareSpec, dict[str, Any]]:
@@ -133,4 +135,4 @@ def _load_exported(folder: Path) -> TrainedRun:
     device = choose_device(found.recipe)
     network = build_for_use(found.recipe, frame_facts(found.spec, len(found.class_names)), device)
     load_weights(network, found.state, folder / WEIGHTS)
-    return TrainedRun(found.recipe, network, found.class_names, found.spec, found.facts, device)
+    return TrainedRun(found.recipe, network, found.class_names, found.spec, found.facts, device, found.num_threads)

@@ -99,3 +99,27 @@ def test_a_recipe_that_was_changed_after_the_start_is_refused(run, tmp_path):
     recipe.write_text(text.replace('"log1p"', '"raw"'))
     with pytest.raises(RunError, match="recipe"):
         load_run(tmp_path / "changed")
+
+
+def test_predict_computes_with_the_threads_of_the_training(root, run, monkeypatch):
+    trained, found, file = load_run(run), [], next((root / "N-MNIST" / "Test").rglob("*.bin"))
+    assert trained.num_threads == 1
+    train = trained.recipe.train.model_copy(update={"num_threads": "auto"})
+    recipe = trained.recipe.model_copy(update={"train": train})
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    dataclasses.replace(trained, recipe=recipe, num_threads=3).predict(file)
+    assert found[0] == 3
+
+
+@pytest.mark.parametrize(("dataset", "is_noted"), [("dvsgesture", True), ("nmnist", False)])
+def test_a_file_of_many_samples_is_noted(root, run, tmp_path, monkeypatch, dataset, is_noted):
+    file = tmp_path / "user01_led.bin"
+    shutil.copy(next((root / "N-MNIST" / "Test").rglob("*.bin")), file)
+    (tmp_path / "user01_led_labels.csv").write_text("class,start,end\n1,0,10\n2,20,30\n3,40,50\n")
+    trained = load_run(run)
+    recipe = trained.recipe.model_copy(update={"data": trained.recipe.data.model_copy(update={"dataset": dataset})})
+    named = dataclasses.replace(trained, recipe=recipe)
+    monkeypatch.setattr("tmkt_train.training.trained.load_run", lambda _: named)
+    result = CliRunner().invoke(main, ["predict", str(run), str(file)])
+    assert result.exit_code == 0, result.output
+    assert ("holds 3 samples, listed in user01_led_labels.csv, and is classified as one" in result.stderr) == is_noted
