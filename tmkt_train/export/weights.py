@@ -9,11 +9,10 @@ import torch
 from tmkt_data.files import write_bytes
 from tmkt_train.errors import RunError
 from tmkt_train.export.card import RESULTS, model_card
+from tmkt_train.training.export_folder import CARD
 from tmkt_train.training.exported import ExportedNetwork, exported_files, require_safetensors
 from tmkt_train.training.result import load_selected, read_finished
 from tmkt_train.training.trained import facts_of, frame_facts
-
-CARD = "README.md"
 
 
 def export_weights(run: str | Path, out: str | Path) -> list[Path]:

@@ -21,10 +21,8 @@ from tmkt_train.errors import MissingPackageError, RunError
 from tmkt_train.recipe.load import load_recipe, parse_toml, read_tables
 from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.checkpoint import recipe_digest
+from tmkt_train.training.export_folder import CONFIG, RECIPE, WEIGHTS
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-RECIPE = "recipe.toml"
 _FORMAT = 1
 _KINDS = {
     "class_names": list,
@@ -108,11 +106,6 @@ def exported_files(network: ExportedNetwork, result: Mapping[str, Any]) -> dict[
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     return {WEIGHTS: weights, RECIPE: text.encode(), CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
-
-
-def is_exported(folder: Path) -> bool:
-    """Return whether a folder is one that a network was exported to."""
-    return (folder / CONFIG).is_file()
 
 
 def read_exported(folder: Path) -> ExportedNetwork:

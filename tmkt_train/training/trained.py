@@ -18,7 +18,8 @@ from tmkt_train.network.network import Network
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.checkpoint import load_weights
 from tmkt_train.training.environment import choose_device, numerics
-from tmkt_train.training.exported import WEIGHTS, is_exported, read_exported
+from tmkt_train.training.export_folder import WEIGHTS, is_exported
+from tmkt_train.training.exported import read_exported
 from tmkt_train.training.result import FinishedFolder, build_for_use, load_selected, read_finished
 from tmkt_train.training.setup import FrameFacts
 
