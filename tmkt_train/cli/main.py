@@ -242,16 +242,17 @@ def evaluate(run: Path, cache: Path | None) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write.  [default: report.html in the run; ./report.html for several runs]",
 )
-def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Write the report of one run, or a comparison of several.
+@click.option("--figures", type=click.Path(path_type=Path), help="Folder to write the figures to: PDF, SVG, PNG.")
+def report(runs: tuple[Path, ...], out: Path | None, figures: Path | None) -> None:
+    """Write the report of one run, or a comparison of several with their curves in one figure.
 
-    Without --out, the figures of a single run are also written as PDF and PNG files to figures/ in its folder.
+    With --out, figures are written only if --figures is given.
     """
     from tmkt_train.report.page import write_report
     from tmkt_train.training.folder import RunFolder
 
     own = RunFolder(runs[0]) if len(runs) == 1 and out is None else None
-    figures = own.path / "figures" if own else None
+    figures = figures or (own.path / "figures" if own else None)
     target = out or (own.report if own else Path("report.html"))
     written = write_report(runs, target, figures=figures)
     put_json({"report": written, "figures": figures})

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tmkt_train.report.figures.axes import Axis, finite
 from tmkt_train.report.figures.bars import dot_chart
 from tmkt_train.report.figures.drawing import About, Drawing
+from tmkt_train.report.figures.lines import Line, line_chart
+from tmkt_train.report.overview import epochs_of
 from tmkt_train.report.palette import SERIES
 from tmkt_train.report.statistics import spread
 from tmkt_train.training.record import RunRecord, differing_keys, flatten
@@ -78,3 +81,24 @@ def dots(groups: Sequence[Group], key: str, name: str) -> Drawing | None:
     told = "; ".join(f"{n}: " + ", ".join(f"{v:.2f}" for v in values) for n, values, _ in rows)
     about = About(name.replace(" ", "-"), f"Each run's {name} in percent. {told}.")
     return dot_chart(about, rows, f"{name} (%)") if rows else None
+
+
+def overlay(groups: Sequence[Group], key: str, name: str, factor: float = 1.0) -> Drawing | None:
+    """Draw a metric of every run over the epochs, with one color and one label per group; None where no run has it."""
+    lines, told = [], []
+    for at, group in enumerate(groups):
+        color, dash = SERIES[at % len(SERIES)], ("-", "--", ":")[at // len(SERIES) % 3]
+        columns = [(epochs_of(run), [factor * value for value in run.column(key)]) for run in group.runs]
+        columns = [(x, y) for x, y in columns if finite(y)]
+        # The label stands at the end of the first run.
+        lines += [Line("" if number else group.name, x, y, color, dash) for number, (x, y) in enumerate(columns)]
+        if columns:
+            told.append(f"{group.name}: " + ", ".join(f"{finite(y)[-1]:.4g}" for _, y in columns))
+    if not lines:
+        return None
+    first, last = min(line.x[0] for line in lines), max(line.x[-1] for line in lines)
+    half = 0.0 if last > first else 0.5
+    about = About(
+        name.split(" (")[0].replace(" ", "-"), f"Each run's {name} over the epochs; at the end {'; '.join(told)}."
+    )
+    return Drawing(about, line_chart(lines, Axis("epoch", first - half, last + half, is_whole=True), Axis(name)))

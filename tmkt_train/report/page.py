@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -33,13 +34,15 @@ class Page(NamedTuple):
 def write_report(run_dirs: Sequence[Path], out: Path, *, figures: Path | None = None) -> Path:
     """Write the report of one run, or the comparison of several.
 
-    The page is self-contained: it loads nothing and runs no script. The same run folders give the same bytes.
+    The page is self-contained: it loads nothing. Its script adds buttons that copy text and download figures and
+    tables; without it nothing else is missing. The same run folders give the same bytes.
 
     Args:
         run_dirs: Run folders, one or more. Each must have a `recipe.toml`; sections of missing files are left out.
             Duplicates count once.
         out: File to write, atomically.
-        figures: Folder for the figures as PDF and PNG files; None writes no such files.
+        figures: Folder for the figures as PDF, SVG and PNG files; None writes no such files. Where several runs have a
+            figure of one name, they are numbered.
 
     Raises:
         RunError: No folder is given, one is no run or is damaged, or a file cannot be written.
@@ -52,9 +55,13 @@ def write_report(run_dirs: Sequence[Path], out: Path, *, figures: Path | None = 
     page = render(template, run=runs[0], runs=runs, comparison=comparison, **_SECTIONS)
     write_files(out.parent, {out.name: page.html.encode("utf-8", "replace")})
     if figures is not None:
+        names = Counter(drawing.about.name for drawing in page.drawings)
+        places = {name: itertools.count(1) for name in names}
         for drawing in page.drawings:
-            pdf, png = drawing.saved("pdf", "png")
-            write_files(figures, {f"{drawing.about.name}.pdf": pdf, f"{drawing.about.name}.png": png})
+            name = drawing.about.name
+            file = name if names[name] == 1 else f"{name}-{next(places[name])}"
+            pdf, svg, png = drawing.saved("pdf", "svg", "png")
+            write_files(figures, {f"{file}.pdf": pdf, f"{file}.svg": svg, f"{file}.png": png})
     return out
 
 
@@ -84,8 +91,13 @@ def render(template: str, **values: object) -> Page:
         names[drawing.about.name] += 1
         return Markup(drawing.svg(f"{drawing.about.name}-{names[drawing.about.name]}"))
 
-    html = _environment().get_template(template).render(css=Markup(CSS), svg=svg, titles=[], **values)
+    html = _environment().get_template(template).render(css=Markup(CSS), script=_script(), svg=svg, titles=[], **values)
     return Page(html, tuple(drawings))
+
+
+@cache
+def _script() -> Markup:
+    return Markup(Path(__file__).with_name("page.js").read_text(encoding="utf-8"))
 
 
 @cache

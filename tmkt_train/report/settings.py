@@ -1,4 +1,4 @@
-"""Settings of a run, and names and values of its records."""
+"""Settings of a run, how it was started, and names and values of its records."""
 
 from __future__ import annotations
 
@@ -73,6 +73,29 @@ def _value(key: str, value: object) -> str:
 def json_text(value: object, indent: int | None = None) -> str:
     """Return a value as JSON."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+class Started(NamedTuple):
+    """How a run was started; "" where that is unknown."""
+
+    date: str
+    host: str
+    command: str
+    commit: str
+
+
+def started(run: RunRecord) -> Started | None:
+    """Return how a run was started; None for runs of earlier versions."""
+    record = run.environment.get("started")
+    if not isinstance(record, Mapping):
+        return None
+    date, host, command, commit = (str(record.get(name, "")) for name in ("date", "host", "command", "commit"))
+    return Started(date.replace("T", " ")[:16], host, command, commit)
+
+
+def environment_facts(run: RunRecord) -> list[tuple[str, str]]:
+    """Return names and values of the environment."""
+    return facts({name: value for name, value in run.environment.items() if name != "started"})
 
 
 def settings(run: RunRecord) -> list[Setting]:

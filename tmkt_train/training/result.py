@@ -211,7 +211,7 @@ def result_record(
         "pair_report": pair_report,
         "inferred": inferred_choices(recipe),
         "warnings": [*warnings, *pair_warnings],
-        "environment": dict(environment),
+        "environment": {name: value for name, value in environment.items() if name != "started"},
         "wall_s": round(state.wall_s, 3),
         "peak_memory_bytes": state.peak_bytes,
         **({"peak_reserved_bytes": state.reserved_bytes} if state.reserved_bytes else {}),

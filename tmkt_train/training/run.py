@@ -42,6 +42,7 @@ from tmkt_train.training.metrics import epoch_row
 from tmkt_train.training.new_folder import create_run_folder
 from tmkt_train.training.optimizer import count_steps, learning_rate_of, require_loss_scale, set_learning_rate
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
+from tmkt_train.training.provenance import describe_start
 from tmkt_train.training.ranks import any_rank, explain_lost_ranks, on_first, require_same, share, together
 from tmkt_train.training.restore import load_best, restore_on_ranks
 from tmkt_train.training.result import FinalEvaluation, count_parameters, result_record, write_end, write_predictions
@@ -62,6 +63,7 @@ def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = N
     _require_same_ranks(recipe, environment)
     environment |= encoding_record(setup.train_source, setup.device)
     environment["recipe_digest"] = recipe_digest(parse_toml(recipe_text(recipe), recipe.name))
+    environment["started"] = describe_start()
     folder = on_first(lambda: create_run_folder(recipe, out, environment))
     notes = (*recipe.warnings(), *setup_warnings(recipe, setup))
     return Run(recipe, folder, source, setup, notes, checkpoint_interval_s(setup.device))

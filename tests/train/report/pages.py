@@ -3,12 +3,15 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 
+import tmkt_train.report
 from tmkt_train.report.page import write_report
 
 VOID = {"meta"}
+SCRIPT = Path(tmkt_train.report.__path__[0], "page.js").read_text(encoding="utf-8").strip()
 NUM_STEPS = 4
 
 
@@ -16,6 +19,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.tags, self.urls, self.ids, self.words, self.unnamed = [], [], [], [], [], []
+        self.scripts = []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -32,7 +36,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] != "style":
             self.words.append(data)
 
     def _see(self, tag, attrs):
@@ -158,6 +164,8 @@ def page_of(*runs, out):
     assert len(page.ids) == len(set(page.ids))
     for url in page.urls:
         assert url.startswith("data:image/png;base64,") or url.removeprefix("#") in page.ids, url
-    assert "script" not in page.tags
+    # No other script than that of the page, whatever names hold.
+    assert page.tags.count("script") == 1
+    assert "".join(page.scripts).strip() == SCRIPT
     assert re.search(r"url\(|@import|https?://", text) is None
     return page

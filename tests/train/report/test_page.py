@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tmkt_train.report.comparison import group_runs
+from tmkt_train.report.comparison import group_runs, overlay
 from tmkt_train.report.overview import epochs_of
 from tmkt_train.report.page import write_report
 from tmkt_train.report.statistics import wilson_interval
@@ -113,8 +114,9 @@ def test_figures_are_files_beside_the_run(tmp_path):
     write_report([run], run / "report.html", figures=run / "figures")
     names = {"accuracy", "loss", "learning-rate", "firing-rates", "confusion", "class-accuracy", "sample-1", "sample-2"}
     files = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
-    assert files.keys() == {f"{name}.{kind}" for name in names for kind in ("pdf", "png")}
-    assert all(data.startswith(b"%PDF-" if name.endswith("pdf") else b"\x89PNG") for name, data in files.items())
+    assert files.keys() == {f"{name}.{kind}" for name in names for kind in ("pdf", "png", "svg")}
+    starts = {".pdf": b"%PDF-", ".png": b"\x89PNG", ".svg": b"<?xml"}
+    assert all(data.startswith(starts[name[-4:]]) for name, data in files.items())
     write_report([run], run / "report.html", figures=run / "figures")
     assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == files
 
@@ -234,3 +236,31 @@ def test_lost_metrics_of_a_finished_run_are_a_notice(tmp_path):
     (run / "metrics.jsonl").write_text("".join(lines[:5]))
     text = page_of(run, out=tmp_path / "report.html").text
     assert "Incomplete metrics. Lines of metrics.jsonl are missing: 5 of 8 epochs." in text
+
+
+def test_the_curves_of_several_runs_are_in_one_figure(tmp_path):
+    runs = [make_run(tmp_path / f"t{seed}", seed=seed) for seed in range(2)]
+    runs.append(make_run(tmp_path / "e0", method="event-only", epochs=5))
+    drawing = overlay(group_runs([read_run(run) for run in runs]), "val_accuracy", "accuracy on validation (%)", 100)
+    assert drawing.about.summary == (
+        "Each run's accuracy on validation (%) over the epochs; at the end tiny · tmkt · epochs = 3: 81.25, 81.25; "
+        "tiny · event-only · epochs = 5: 91.25."
+    )
+    write_report(runs, tmp_path / "report.html", figures=tmp_path / "figures")
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {f"accuracy-on-validation.{kind}" for kind in ("pdf", "svg", "png")} <= names
+    assert {f"accuracy-{number}.pdf" for number in (1, 2, 3)} <= names
+    assert "accuracy.pdf" not in names
+
+
+def test_how_a_run_was_started_is_told(tmp_path):
+    run = make_bare_run(tmp_path / "run")
+    file = run / "environment.json"
+    started = {"date": "2026-11-27T16:20:31+00:00", "host": "lab-7", "command": "tmkt-train recipe 'my <b>.toml'"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"started": started | {"commit": "0123456789ab-dirty"}}))
+    page = page_of(run, out=tmp_path / "report.html")
+    assert "2026-11-27 16:20 · lab-7 · commit 0123456789ab-dirty" in page.text
+    # Each word is an element of its own, so that no line breaks within it.
+    assert "tmkt-train recipe 'my <b>.toml'" in page.text
+    assert "started" not in page.text
+    assert "lab-7" not in page_of(make_bare_run(tmp_path / "old"), out=tmp_path / "old.html").text

@@ -106,6 +106,12 @@ def _set_rows(axes: Axes, axis: Axis, height: float) -> None:
     axes.tick_params(axis="x", length=0)
 
 
+def _axis_of(values: Sequence[float], title: str) -> Axis:
+    """Return the axis of some values, one unit to each side where they are all the same."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    return Axis(title, low - 1, high + 1) if high - low < 1e-6 else Axis(title)
+
+
 def dot_chart(about: About, groups: Sequence[tuple[str, Sequence[float], str]], title: str) -> Drawing:
     """Draw one dot per value, and mean ± standard deviation, of each group (name, values, color)."""
     spreads = [spread(values) for _, values, _ in groups]
@@ -126,7 +132,7 @@ def dot_chart(about: About, groups: Sequence[tuple[str, Sequence[float], str]], 
             axes.errorbar(mean, at, 6, sd, ecolor=LIGHT[color], fmt="none", capsize=0, elinewidth=1.2)
             axes.plot(values, [at] * len(values), "o", color=LIGHT[color], alpha=0.5, markersize=5.5, clip_on=False)
             axes.text(1 + (room - 2) / width, at - MIDDLE, text, ha="right", transform=to_width)
-        _set_rows(axes, Axis(title), inner)
+        _set_rows(axes, _axis_of([value for _, values, _ in groups for value in values], title), inner)
         axes.set_yticks([])
 
     return Drawing(about, draw, (WIDTH, height))

@@ -70,10 +70,11 @@ def line_chart(
         set_axes(axes, x_axis, y_axis)
         if mark:
             _draw_mark(axes, *mark)
-        ends = [next(v for v in reversed(line.y) if math.isfinite(v)) for line in shown]
+        named = [(line, label) for line, label in zip(shown, labels, strict=True) if label]
+        ends = [next(v for v in reversed(line.y) if math.isfinite(v)) for line, _ in named]
         shares = [axes.transAxes.inverted().transform(axes.transData.transform((1, end)))[1] for end in ends]
         places = spread_apart([height * share for share in shares], 1.2 * TEXT, height)
-        for line, label, place in zip(shown, labels, places, strict=True):
+        for (line, label), place in zip(named, places, strict=True):
             at = (1 + 7 / width, (place + MIDDLE) / height)
             axes.text(*at, label, transform=axes.transAxes, color=LIGHT[line.color], weight="bold")
 

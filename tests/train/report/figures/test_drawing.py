@@ -138,3 +138,24 @@ def test_colors_stand_out_from_the_paper(mode, name):
     colors = palettes()[mode]
     low, high = sorted([luminance(colors[name]), luminance(colors["paper"])])
     assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def written(drawing):
+    """Return the texts of a drawing by their place in its SVG."""
+    root = ET.fromstring(drawing.saved("svg")[0].decode())
+    texts = [element for element in root.iter() if element.tag.endswith("}text")]
+    return {"".join(text.itertext()): (text.get("x"), text.get("y"), text.get("transform")) for text in texts}
+
+
+def test_equal_values_have_an_axis_with_their_numbers():
+    texts = written(dot_chart(ABOUT, [("a", [90.0, 90.0 + 1e-12], "event")], "accuracy (%)"))
+    assert {"89.0", "90.0", "91.0"} <= set(texts)
+
+
+def test_lines_without_a_label_leave_the_others_at_their_ends():
+    shown = [Line(label, X, [0.1, 0.5, 0.9], "event") for label in ("named", "", "")]
+    places = [
+        written(Drawing(ABOUT, line_chart(some, Axis("epoch"), Axis("accuracy"))))["named"]
+        for some in (shown[:1], shown)
+    ]
+    assert places[0] == places[1]
