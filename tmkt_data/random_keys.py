@@ -14,7 +14,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tmkt_data.sample_ids import encode_id
+from tmkt_data.sample_ids import Ids, bytes_of, encode_id
 
 
 class Purpose(IntEnum):
@@ -71,7 +71,21 @@ def sample_uid(sample_id: str) -> int:
         >>> sample_uid("airplanes/image_0001") == sample_uid("airplanes/image_0001")
         True
     """
-    return int.from_bytes(hashlib.blake2b(encode_id(sample_id)).digest()[:8], "little")
+    return _uid(encode_id(sample_id))
+
+
+def uids_of(ids: Ids) -> NDArray[np.uint64]:
+    """Return the `sample_uid` of each id, shape (N,).
+
+    Example:
+        >>> uids_of(("a/1", "b/2")).tolist() == [sample_uid("a/1"), sample_uid("b/2")]
+        True
+    """
+    return np.array([_uid(sample) for sample in bytes_of(ids).tolist()], np.uint64)
+
+
+def _uid(sample: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(sample).digest()[:8], "little")
 
 
 def draw_key(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,8 +186,13 @@ class ContentDigest:
 
     def add(self, name: str, table: Table) -> None:
         """Add the next table, sorted by its HDF5 path."""
+        self.add_pieces(name, table, [np.ascontiguousarray(table).reshape(-1).view(np.uint8).data])
+
+    def add_pieces(self, name: str, table: Table, pieces: Iterable[memoryview]) -> None:
+        """Add the next table, given its bytes piece by piece; of `table`, only type and shape are used."""
         self._digest.update(f"{name}:{table.dtype.str}:{table.shape}\0".encode())
-        self._digest.update(np.ascontiguousarray(table).reshape(-1).view(np.uint8).data)
+        for piece in pieces:
+            self._digest.update(piece)
 
     def hexdigest(self) -> str:
         """Return the digest, 64 hexadecimal digits."""

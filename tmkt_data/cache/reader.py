@@ -25,13 +25,13 @@ from tmkt_data.cache.format import (
     FrameArray,
     LeadingBlock,
     Table,
-    content_digest,
     frame_arrays,
     table_text,
 )
 from tmkt_data.cache.hdf5_input import leading_block, opened_hdf5, require_dataset
 from tmkt_data.cache.shard_set import SHARD_TABLES, SHARDS, ShardedFrames, ShardSet
 from tmkt_data.cache.stored_frames import OpenFile, StoredFrames, open_frames
+from tmkt_data.cache.stored_tables import StoredTables
 from tmkt_data.errors import CacheError
 from tmkt_data.spec import PrepareSpec
 
@@ -84,7 +84,8 @@ class Cache:
         class_names: Names of the classes, indexed by label.
         header: HDF5 attributes as text by name, the source of `info`.
         arrays: Frame arrays by HDF5 path, in the order in which they are written.
-        tables: All tables by HDF5 path, such as `"events/label"` or `"images/split/twin-disjoint"`.
+        tables: All tables by HDF5 path, such as `"events/label"` or `"images/split/twin-disjoint"`; each is read when
+            it is first asked for.
 
     Raises:
         CacheError: The file or a shard is missing, truncated, modified, of another format version, or not a cache.
@@ -96,11 +97,12 @@ class Cache:
         block = leading_block(path)
         with opened_hdf5(path) as file:
             self.header = _read_header(file, path)
-            self.tables = _read_tables(file, path)
-            if content_digest(self.header, self.tables) != block.digest:
+            self.tables = StoredTables(self._file, _table_datasets(file, path), block.num_bytes)
+            if self.tables.digest(self.header) != block.digest:
                 raise CacheError(f"{path.name}: the tables were changed after they were written; prepare it again")
             self.info = _info(path, self.header, block, file)
-            require(path.name, index_problems(self.tables, self.info.spec))
+            require(path.name, index_problems(self.tables.views(), self.info.spec))
+            self.tables.release()
             if self.info.shards is not None:
                 self.info.shards.require_whole()
             self.arrays = {array.name: self._open(array, file, block) for array in frame_arrays(self.spec, 0, 0)}
@@ -127,6 +129,15 @@ class Cache:
     def image_ids(self) -> tuple[str, ...]:
         """Ids of the images, in row order."""
         return table_text(self.tables["images/id"])
+
+    def id_table(self, side: str) -> NDArray[np.bytes_]:
+        """Return the ids of a side in UTF-8, `"events"` or `"images"`, in row order, read-only: mapped, not in memory.
+
+        Raises:
+            CacheError: The file was overwritten.
+        """
+        self._file.require_unchanged()
+        return self.tables.views()[f"{side}/id"]
 
     @property
     def spec(self) -> PrepareSpec:
@@ -227,21 +238,14 @@ def _read_header(file: h5py.File, path: Path) -> dict[str, str]:
     return {name: bytes(file.attrs[name]).decode() for name in _HEADER}
 
 
-def _read_tables(file: h5py.File, path: Path) -> dict[str, Table]:
+def _table_datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
     names = ["class_names", "events/id", "images/id"]
     names += [f"events/{name}" for name in (*EVENT_TABLES, *OVERFLOW_TABLES)]
     names += [f"events/{name}" for name in FILTER_TABLES if f"events/{name}" in file]
     names += [f"images/{name}" for name in IMAGE_TABLES]
     names += [f"images/{name}" for name in (*SPIKE_TABLES, *FINE_TABLES) if f"images/{name}" in file]
     names += [f"{side}/split/{protocol}" for side in ("events", "images") for protocol in file[f"{side}/split"]]
-    file_bytes = path.stat().st_size
-    tables: dict[str, Table] = {}
-    for name in names:
-        dataset = require_dataset(path, name, file[name])
-        if dataset.nbytes > file_bytes:
-            raise CacheError(f"{path.name}: table {name} claims {dataset.nbytes} bytes; prepare it again")
-        tables[name] = dataset[...]
-    return tables
+    return {name: require_dataset(path, name, file[name]) for name in names}
 
 
 def _shards(path: Path, file: h5py.File) -> ShardSet | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -110,7 +111,7 @@ def print_skipped(info: CacheInfo) -> None:
         say(f"skipped: {len(info.skipped) - _MAX_PROBLEMS} more unreadable files")
 
 
-def print_event_counts(tables: dict[str, Any]) -> None:
+def print_event_counts(tables: Mapping[str, Any]) -> None:
     """Print how many events were read and how many were dropped."""
     from tmkt_data.cache.format import FILTER_TABLES
 

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.cameras import Camera
-from tmkt_data.datasets.splits import SPLIT_CODES, split_digest
+from tmkt_data.datasets.splits import SPLIT_CODES
 from tmkt_data.errors import PairingError, SpecError
-from tmkt_data.pairs.cache_facts import CacheFacts
+from tmkt_data.pairs.chosen_recordings import ChosenRecordings
 from tmkt_data.pairs.epoch import SharedEpoch
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
 from tmkt_data.pairs.image_side import GainRows, ImageSide
@@ -29,7 +29,6 @@ from tmkt_data.pairs.pools import (
 )
 from tmkt_data.pairs.samples import PairedBatch, PairedSample
 from tmkt_data.pairs.subsets import keep_images, keep_recordings
-from tmkt_data.random_keys import sample_uid
 from tmkt_data.simulate.saccade import DrawnKeys
 from tmkt_data.spec import Encoder, EventScale, ImagePool, Pairing, Protocol, Split
 
@@ -42,7 +41,7 @@ MAX_COUNTER = 2**63 - 1
 
 
 @dataclass(eq=False, repr=False)
-class PairedFrames(CacheFacts):
+class PairedFrames(ChosenRecordings):
     """Recordings of one split, each paired with an image of its class: a map-style dataset of NumPy arrays.
 
     `frames[i]` depends only on the cache, the arguments, the epoch and i: not on workers, batch size or order. It can
@@ -133,17 +132,19 @@ class PairedFrames(CacheFacts):
         cache = self.cache
         codes, labels = cache.splits("events", self.protocol), cache.tables["events/label"].astype(np.int64)
         candidates = np.flatnonzero((codes == SPLIT_CODES[self.split]) & np.isin(labels, self._kept_labels()))
-        self.rows: NDArray[np.int64] = keep_recordings(
-            candidates, labels, cache.event_ids, seed=self.seed, per_class=self.per_class, share=self.event_share
+        self.rows = keep_recordings(
+            candidates,
+            labels,
+            cache.id_table("events"),
+            seed=self.seed,
+            per_class=self.per_class,
+            share=self.event_share,
         )
-        self.ids = tuple(cache.event_ids[row] for row in self.rows.tolist())
         self.labels: NDArray[np.int64] = labels[self.rows]
-        self.uids = np.array([sample_uid(sample) for sample in self.ids], np.uint64)
         self.twins: NDArray[np.int64] = cache.tables["events/twin"][self.rows]
-        self.split_digest = split_digest(cache.event_ids, codes)
 
     def _choose_images(self) -> None:
-        ids, labels = self.cache.image_ids, self.cache.tables["images/label"].astype(np.int64)
+        ids, labels = self.cache.id_table("images"), self.cache.tables["images/label"].astype(np.int64)
         kept = self._kept_labels()
         in_split = (self.cache.splits("images", self.protocol) == SPLIT_CODES[self.split]) & np.isin(labels, kept)
         allowed = choose_images(self.image_pool, in_split, labels, ids, seed=self.seed, classes=kept)
@@ -166,7 +167,7 @@ class PairedFrames(CacheFacts):
             )
         if self.pairing == "same-class":
             require_images(self.pools, self.labels, self.class_names, place=place, split=self.split)
-        elif self.pairing == "twin":
+        elif self.pairing == "twin" and (self.twins < 0).any():
             require_twins(self.twins, self.ids, place=place, split=self.split)
 
     def _open_image_side(self) -> ImageSide:
@@ -295,7 +296,7 @@ class PairedFrames(CacheFacts):
                 return draw_same_class(
                     self.pools,
                     self.labels[positions],
-                    self.uids[positions],
+                    self.uids_at(positions),
                     occurrences,
                     seed=self.seed,
                     epoch=epoch,
@@ -307,7 +308,7 @@ class PairedFrames(CacheFacts):
         if self.image_side is None:
             shape = (len(positions), self.num_time_bins, self.num_channels, *self.size)
             return np.broadcast_to(np.zeros((), np.float32), shape)
-        return self.image_side.frames(image_rows, DrawnKeys(self.seed, epoch, self.uids[positions], occurrences))
+        return self.image_side.frames(image_rows, DrawnKeys(self.seed, epoch, self.uids_at(positions), occurrences))
 
     @property
     def targets(self) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tmkt_data.errors import PairingError, SpecError
 from tmkt_data.pairs.subsets import draw_images
 from tmkt_data.random_keys import Purpose, uniform
+from tmkt_data.sample_ids import Ids
 from tmkt_data.spec import ImagePool, Pairing
 
 PAIRINGS: tuple[Pairing, ...] = get_args(Pairing)
@@ -115,7 +116,7 @@ def choose_images(
     pool: ImagePool,
     in_split: NDArray[np.bool_],
     labels: NDArray[np.int64],
-    ids: tuple[str, ...],
+    ids: Ids,
     *,
     seed: int,
     classes: NDArray[np.int64],

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import SpecError
-from tmkt_data.random_keys import Purpose, sample_uid, uniform
+from tmkt_data.random_keys import Purpose, uids_of, uniform
+from tmkt_data.sample_ids import Ids, bytes_of
 
 _RECORDINGS, _IMAGES, _CLASSES, _POOL = 2, 3, 4, 5
 """Last word of each draw key; 1 is used by the splits."""
@@ -15,7 +16,7 @@ _RECORDINGS, _IMAGES, _CLASSES, _POOL = 2, 3, 4, 5
 def keep_recordings(
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],
-    ids: tuple[str, ...],
+    ids: Ids,
     *,
     seed: int,
     per_class: int | None = None,
@@ -48,7 +49,7 @@ def keep_recordings(
 
 
 def keep_images(
-    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: tuple[str, ...], *, seed: int, share: float
+    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: Ids, *, seed: int, share: float
 ) -> NDArray[np.int64]:
     """Draw a share of the images of each class; arguments, result and errors as in `keep_recordings`."""
     _check_share("image share", share)
@@ -56,7 +57,7 @@ def keep_images(
 
 
 def draw_images(
-    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: tuple[str, ...], counts: NDArray[np.int64], *, seed: int
+    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: Ids, counts: NDArray[np.int64], *, seed: int
 ) -> NDArray[np.int64]:
     """Draw `counts[c]` images of each class c by seed, or all if it has fewer; rows are ascending."""
     return _keep(rows, labels, ids, seed, _POOL, counts)
@@ -90,7 +91,7 @@ def _check_share(name: str, share: float) -> None:
 
 
 def _keep_share(
-    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: tuple[str, ...], seed: int, draw: int, share: float
+    rows: NDArray[np.int64], labels: NDArray[np.int64], ids: Ids, seed: int, draw: int, share: float
 ) -> NDArray[np.int64]:
     if share == 1:
         return rows
@@ -101,14 +102,14 @@ def _keep_share(
 def _keep(
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],
-    ids: tuple[str, ...],
+    ids: Ids,
     seed: int,
     draw: int,
     counts: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     if not len(rows):
         return rows
-    uids = np.array([sample_uid(ids[row]) for row in rows.tolist()], np.uint64)
+    uids = uids_of(bytes_of(ids)[rows])
     order = rows[np.argsort(uniform(seed, 0, uids, 0, Purpose.SPLIT, draw), kind="stable")]
     kept = [order[labels[order] == label][: counts[label]] for label in np.unique(labels[rows]).tolist()]
     return np.sort(np.concatenate(kept))

@@ -1,0 +1,46 @@
+"""The recordings of a cache that a dataset chose, by id: decoded and hashed when they are first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.datasets.splits import split_digest
+from tmkt_data.pairs.cache_facts import CacheFacts
+from tmkt_data.random_keys import uids_of
+from tmkt_data.sample_ids import texts_of
+from tmkt_data.spec import Protocol
+
+
+class ChosenRecordings(CacheFacts):
+    """Base of datasets of some recordings of a cache: a million ids take longer to decode than to open.
+
+    Attributes:
+        rows: Their rows of the event side, ascending, shape (N,), int64.
+        protocol: The split rule.
+    """
+
+    rows: NDArray[np.int64]
+    protocol: Protocol
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Id of each recording."""
+        return tuple(texts_of(self.cache.id_table("events")[self.rows]))
+
+    @cached_property
+    def uids(self) -> NDArray[np.uint64]:
+        """Hash of the id of each recording, shape (N,), see `sample_uid`."""
+        return uids_of(self.cache.id_table("events")[self.rows])
+
+    @cached_property
+    def split_digest(self) -> str:
+        """Digest of the split of every recording of the cache."""
+        return split_digest(self.cache.id_table("events"), self.cache.splits("events", self.protocol))
+
+    def uids_at(self, positions: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return some of `uids`, without hashing the ids of others."""
+        known = self.__dict__.get("uids")
+        return uids_of(self.cache.id_table("events")[self.rows[positions]]) if known is None else known[positions]
