@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.build_folder import CacheContent, this_machine
 from tmkt_data.cache.digests import PieceDigests
-from tmkt_data.cache.format import FrameArray, content_digest, text_table
+from tmkt_data.cache.format import FrameArray, Table, content_digest, text_table
 from tmkt_data.cache.hdf5_output import hdf5_output, writing
-from tmkt_data.cache.reader import Cache
+from tmkt_data.cache.reader import Cache, CacheInfo, read_tables
 from tmkt_data.cache.shard_set import SHARDS, ShardSet
 from tmkt_data.cache.writer import put_in_place, seal, write_tables
 from tmkt_data.errors import CacheError
@@ -29,23 +29,24 @@ class ShardRows:
         pieces: Other arrays by name, one of each shard.
     """
 
-    def __init__(self, side: str, is_kept: NDArray[np.bool_], shards: Sequence[Cache]) -> None:
-        """Collect what open shards hold of a side, in their order."""
+    def __init__(self, side: str, is_kept: NDArray[np.bool_], shards: Sequence[CacheInfo]) -> None:
+        """Take the shards in their order; no file stays open, as there may be more of them than a process may open."""
         self._side, self._shards = side, shards
         self.is_kept = is_kept
-        skipped = [[entry["why"] for entry in shard.info.skipped if entry["side"] == side] for shard in shards]
+        skipped = [[entry["why"] for entry in shard.skipped if entry["side"] == side] for shard in shards]
         self.pieces: dict[str, list[Any]] = {"why": [text_table(whys) for whys in skipped]}
         if side == "events":
-            self.pieces |= {
-                name: [shard.tables[f"events/{name}"] for shard in shards]
-                for name in ("overflow_cell", "overflow_count")
-            }
+            self.pieces |= {name: self._tables(name) for name in ("overflow_cell", "overflow_count")}
 
     def kept_column(self, name: str) -> NDArray[Any]:
         """Return one value of every sample, shape (num_samples,)."""
         if name == "overflow_length":
-            return np.concatenate([np.diff(shard.tables["events/overflow_start"]) for shard in self._shards])
-        return np.concatenate([shard.tables[f"{self._side}/{name}"] for shard in self._shards])
+            return np.concatenate([np.diff(starts) for starts in self._tables("overflow_start")])
+        return np.concatenate(self._tables(name))
+
+    def _tables(self, name: str) -> list[Table]:
+        path = f"{self._side}/{name}"
+        return [read_tables(shard.path, [path])[path] for shard in self._shards]
 
 
 def write_index(shards: ShardSet, content: CacheContent, arrays: Sequence[FrameArray]) -> None:

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from tmkt_data.cache.format import FrameArray, Table, content_digest, table_text, text_table
 from tmkt_data.cache.hdf5_input import leading_block, opened_hdf5
-from tmkt_data.cache.stored_frames import CompressedFrames, OpenFile, StoredFrames, open_frames
+from tmkt_data.cache.stored_frames import OpenFile, StoredFrames, open_frames
 from tmkt_data.errors import CacheError
 
 SHARD_TABLES: dict[str, str] = {"name": "S", "digest": "S", "num_recordings": "<i8", "num_images": "<i8"}
 """Tables of an index in its group `shards`, one row a shard."""
 SHARDS = "shards"
 """Group of these tables, and attribute of their digest; a cache without it is one file."""
-_MOST_COMPRESSED = 128
-"""Compressed shards that an array keeps open: each takes a file handle, of which a process may have about 1000."""
+_MOST_OPEN = 200
+"""Shards that an array keeps open: each takes a file handle, of which a process may have about 1000."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +164,7 @@ class ShardedFrames(StoredFrames):
         found = self._opened.get(shard)
         if found is None:
             found = self._shards.open(shard, self._array, self._checksums)
-            if isinstance(found.frames, CompressedFrames) and len(self._opened) >= _MOST_COMPRESSED:
+            if len(self._opened) >= _MOST_OPEN:
                 # Threads may drop the same one.
                 self._opened.pop(next(iter(self._opened.copy()), shard), None)
             self._opened[shard] = found

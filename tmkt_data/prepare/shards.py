@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info
+from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info, read_tables
 from tmkt_data.cache.shard_index import ShardRows, write_index
 from tmkt_data.cache.shard_set import ShardSet
 from tmkt_data.cache.verify import verify_cache
@@ -206,14 +206,14 @@ def write_shard_index(plan: ShardedPlan) -> None:
         CatalogueError: Samples of equal content are in different splits, and that is to be refused.
     """
     whole, names = plan.whole, plan.names()
-    shards = [Cache(whole.path.parent / name) for name in names]
+    shards = [read_cache_info(whole.path.parent / name) for name in names]
     sides = {"events": whole.catalogue.recordings, "images": whole.catalogue.images}
     rows = {}
     for side, sources in sides.items():
-        ids = np.concatenate([shard.tables[f"{side}/id"] for shard in shards])
+        ids = np.concatenate([read_tables(shard.path, [f"{side}/id"])[f"{side}/id"] for shard in shards])
         rows[side] = ShardRows(side, rows_of(sources.ids, ids) >= 0, shards)
     content = describe(whole, rows["events"], rows["images"])
-    sizes = np.array([[shard.info.num_recordings, shard.info.num_images] for shard in shards], np.int64)
-    found = ShardSet.of(whole.path, names, [shard.info.digest for shard in shards], sizes)
+    sizes = np.array([[shard.num_recordings, shard.num_images] for shard in shards], np.int64)
+    found = ShardSet.of(whole.path, names, [shard.digest for shard in shards], sizes)
     arrays = [array.with_rows(int(found.starts[array.side][-1])) for array in whole.arrays]
     write_index(found, content, arrays)

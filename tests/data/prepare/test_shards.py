@@ -119,6 +119,11 @@ def test_an_index_opens_in_workers_and_through_pickle(nmnist_cache, sharded):
         assert pool.submit(frames.read, [7, 3]).result().events.sum() == expected
 
 
+def test_more_shards_than_are_kept_open_are_read_in_turn(nmnist_cache, sharded, monkeypatch):
+    monkeypatch.setattr("tmkt_data.cache.shard_set._MOST_OPEN", 1)
+    assert_same(Cache(nmnist_cache), Cache(sharded))
+
+
 def test_each_shard_is_a_cache_of_its_own(sharded):
     whole = Cache(sharded)
     ids: dict[str, list[str]] = {"events": [], "images": []}
