@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,3 +28,33 @@ def pytest_configure() -> None:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name bytes by their argument: a file made at collection may hold the time, and workers must agree on names."""
     return argname if isinstance(val, bytes) else None
+
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Note on a test whether it failed."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _no_program_outlives_a_failed_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End what a failed test had started: a training of thousands of epochs would go on beside all later tests."""
+    before = _programs()
+    yield
+    if request.node.stash.get(_FAILED, False):
+        for number in _programs() - before:
+            os.kill(number, signal.SIGKILL)
+
+
+def _programs() -> set[int]:
+    """Return the processes that this one has started, on Linux; those of multiprocessing serve other tests too."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    numbers = listed.read_text().split() if listed.exists() else []
+    commands = {int(number): Path(f"/proc/{number}/cmdline") for number in numbers}
+    shown = {number: path.read_bytes() for number, path in commands.items() if path.exists()}
+    return {number for number, command in shown.items() if b"multiprocessing" not in command}
