@@ -66,7 +66,7 @@ def move_lines(
 
     Args:
         padded: See `pad_levels`; M cells of margin.
-        step: Displacement to the right and down, shape (2,), float32, in cells; less than M.
+        step: Displacement to the right and down, shape (2,), float32, in cells; at most M - 1.
         place: First row of the strip, and M.
         lines: Written to: the rows, `padded.shape[1]` cells from one to the next, and one more below, shape (N,).
 
@@ -108,29 +108,6 @@ def _see_next(lines: Cells, below: Cells, share: np.float32, changed: tuple[Cell
         change = level - seen[i]
         seen[i] = level
         brighter[i] += change if change > _ZERO else _ZERO
-
-
-@kernel
-def _see_last(
-    lines: Cells,
-    below: Cells,
-    share: np.float32,
-    changed: tuple[Cells, Cells, Cells],
-    after: tuple[NDArray[np.uint32], np.float32],
-) -> None:
-    """Do what `_see_next` and `_index_both` do, in one pass; what brightened is not kept."""
-    start, seen, brighter = changed
-    index, last = after
-    for i in range(seen.size):
-        level = lines[i] + share * (below[i] - lines[i])
-        change = level - seen[i]
-        bright = brighter[i] + (change if change > _ZERO else _ZERO)
-        seen[i] = level
-        on = bright * _PER_UNIT + _HALF
-        off = (bright - (level - start[i])) * _PER_UNIT + _HALF
-        off = off if off > _ZERO else _ZERO
-        on, off = on if on < last else last, off if off < last else last
-        index[i] = np.uint32(np.int32(on)) << _HALF_WORD | np.uint32(np.int32(off))
 
 
 @kernel
@@ -215,13 +192,9 @@ def _strip_frames(
             _see_difference(lines, below, move_lines(padded, path[final], place, lines), start, (end, index), last)
         else:
             _see_first(lines, below, move_lines(padded, path[first], place, lines), start, (end, brighter))
-            for at in range(first + 1, final):
+            for at in range(first + 1, final + 1):
                 _see_next(lines, below, move_lines(padded, path[at], place, lines), (end, brighter))
-            if final > first:
-                share = move_lines(padded, path[final], place, lines)
-                _see_last(lines, below, share, (start, end, brighter), (index, last))
-            else:
-                _index_both(start, end, brighter, index, last)
+            _index_both(start, end, brighter, index, last)
         _look_up(response, index, pitch, out[time_bin])
         start, end = end, start
 

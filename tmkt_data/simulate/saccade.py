@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -149,12 +148,8 @@ def random_paths(
     return cells
 
 
-@lru_cache(maxsize=8)
 def _about_mean(path: SaccadePath, num_time_bins: int) -> NDArray[np.float64]:
-    """Return the positions of a path about their mean, read-only; every batch asks for those of the same path."""
     parts = max(1, -(-LEAST_PARTS // num_time_bins))
     times = np.linspace(0.0, path.duration_us, num_time_bins * parts + 1)
     positions = np.stack(path.displacement(times), axis=1)
-    about_mean = np.asarray(positions - positions.mean(axis=0), np.float64)
-    about_mean.flags.writeable = False
-    return about_mean
+    return np.asarray(positions - positions.mean(axis=0), np.float64)
