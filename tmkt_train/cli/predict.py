@@ -16,7 +16,6 @@ from tmkt_data.errors import EventError, printable
 from tmkt_train.cli.display import RUN
 from tmkt_train.cli.early import require_run
 from tmkt_train.cli.text import percent
-from tmkt_train.training.export_folder import is_exported
 
 if TYPE_CHECKING:
     from tmkt_train.training.trained import Prediction, TrainedRun
@@ -40,6 +39,8 @@ def predict(run: Path, files: tuple[Path, ...], as_json: bool, as_csv: bool) -> 
     """
     if as_json and as_csv:
         raise click.UsageError("found --json together with --csv, expected one of them")
+    from tmkt_train.training.export_folder import is_exported
+
     if not is_exported(run):
         require_run(run)
     from tmkt_train.training.trained import load_run

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from tmkt_train.training.folder import Row
 
@@ -33,6 +35,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+_FILE = "events.out.tfevents.metrics"
+
+
 class Curves:
     """The event file of a run, written anew by each session, so that an epoch that is trained again is no second point.
 
@@ -50,41 +55,48 @@ class Curves:
             rows: Their metrics.
         """
         self.problems: list[str] = []
-        self._writer: Any = None
+        self._file: Path | None = None
         if folder is not None:
             self._try(lambda: self._open(folder))
         for row in rows:
             self.add(row)
 
     def _open(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event
 
         shutil.rmtree(folder, ignore_errors=True)
-        self._writer = SummaryWriter(str(folder))
+        folder.mkdir()
+        self._file = folder / _FILE
+        self._append([Event(wall_time=time.time(), file_version="brain.Event:2")])
 
     def add(self, row: Row) -> None:
         """Add the metrics of an epoch, at its number from 1; one small write."""
+        if self._file is not None:
+            self._try(lambda: self._append(self._events(row)))
 
-        def write() -> None:
-            for name, value in scalars_of(row):
-                self._writer.add_scalar(name, value, row["epoch"] + 1)
-            self._writer.flush()
+    def _events(self, row: Row) -> list[Any]:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
-        if self._writer is not None:
-            self._try(write)
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars_of(row)]
+        return [Event(wall_time=time.time(), step=row["epoch"] + 1, summary=Summary(value=values))]
+
+    def _append(self, events: Sequence[Any]) -> None:
+        # The writer of torch has a thread that prints a traceback where the disk fails.
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        records = io.BytesIO()
+        for event in events:
+            RecordWriter(records).write(event.SerializeToString())
+        if self._file is not None:
+            with self._file.open("ab") as file:
+                file.write(records.getvalue())
 
     def _try(self, write: Callable[[], None]) -> None:
         if self.problems:
             return
         try:
             write()
-        except Exception as error:  # noqa: BLE001 - TensorBoard's thread raises anything, and training goes on
+        except (OSError, ImportError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             self.problems.append(f"the curves for TensorBoard were not written ({reason})")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._try(self._writer.close)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ def require_free(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: a file, expected a new folder; choose another with --out")
     if out.is_dir():
-        _require_empty(RunFolder(out))
+        # What a killed writer left is removed under the lock, before that check.
+        _require_empty(RunFolder(out), but={path.name for path in out.glob(".*.tmp")})
 
 
 def _make_numbered(recipe: Recipe) -> Path:
@@ -61,10 +62,10 @@ def _make_given(out: Path) -> Path:
     return out
 
 
-def _require_empty(folder: RunFolder) -> None:
+def _require_empty(folder: RunFolder, but: Set[str] = frozenset()) -> None:
     out = folder.path
     # A process that was killed before it wrote the recipe left no run.
-    if {path.name for path in out.iterdir()} <= _BEFORE_THE_RECIPE:
+    if {path.name for path in out.iterdir()} <= _BEFORE_THE_RECIPE | but:
         return
     if folder.recipe.is_file() and folder.is_finished:
         raise RunError(f"{out}: holds a finished run; choose another folder with --out")

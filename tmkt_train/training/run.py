@@ -161,8 +161,8 @@ class Run:
                 yield self._started(state, environment, repairs)
                 iteration = build_iteration(self.setup)
                 evaluations = Evaluations(self.folder, self.recipe, self.setup)
-                with Curves(self.folder.curves if own_rank() == 0 else None, state.rows) as curves:
-                    yield from self._train_epochs(iteration, state, saver, evaluations, curves, should_stop)
+                curves = Curves(self.folder.curves if own_rank() == 0 else None, state.rows)
+                yield from self._train_epochs(iteration, state, saver, evaluations, curves, should_stop)
                 saver.wait()
                 final = self._evaluate_at_the_end(state, evaluations, should_stop)
                 if own_rank() == 0:

@@ -454,6 +454,7 @@ def test_stop_while_setting_up_waits_for_the_first_step(here, number):
     assert load_checkpoint(here / "cut" / "last.pt")["position"]["step"] == 1
 
 
+@pytest.mark.usefixtures("run")
 def test_stop_outside_a_training_is_130(here):
     code = (
         "import os, signal, sys, importlib.abc\n"
