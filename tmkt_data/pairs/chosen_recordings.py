@@ -41,6 +41,14 @@ class ChosenRecordings(CacheFacts):
         return split_digest(self.cache.id_table("events"), self.cache.splits("events", self.protocol))
 
     def uids_at(self, positions: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Return some of `uids`, without hashing the ids of others."""
-        known = self.__dict__.get("uids")
-        return uids_of(self.cache.id_table("events")[self.rows[positions]]) if known is None else known[positions]
+        """Return some of `uids`; each id is hashed when it is first asked for, and not again."""
+        uids, are_known = self._hashed
+        missing = positions[~are_known[positions]]
+        if len(missing):
+            uids[missing] = uids_of(self.cache.id_table("events")[self.rows[missing]])
+            are_known[missing] = True
+        return uids[positions]
+
+    @cached_property
+    def _hashed(self) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        return np.zeros(len(self.rows), np.uint64), np.zeros(len(self.rows), bool)
