@@ -52,9 +52,24 @@ def source_options(function: Any) -> Any:
 
 @contextmanager
 def open_sources(
-    name: str, given: tuple[Path | None, Path | None, Path | None], spec: PrepareSpec
+    name: str, given: tuple[Path | None, Path | None, Path | None], spec: PrepareSpec, *, allow_unpaired: bool
 ) -> Iterator[Catalogue]:
-    """Find or make the sources; while the block runs, no other process removes what was unpacked of them."""
+    """Find or make the sources, and print what they hold and leave out.
+
+    While the block runs, no other process removes what was unpacked of them.
+
+    Raises:
+        CatalogueError: There are classes without images, and not `allow_unpaired`.
+    """
+    with _opened(name, given, spec) as catalogue:
+        _report(catalogue)
+        if not allow_unpaired:
+            _require_images(catalogue)
+        yield catalogue
+
+
+@contextmanager
+def _opened(name: str, given: tuple[Path | None, Path | None, Path | None], spec: PrepareSpec) -> Iterator[Catalogue]:
     from tmkt_data.cache.find import cache_directory
     from tmkt_data.datasets.registry import open_catalogue
     from tmkt_data.sources.locate import Locations, find_sources
@@ -113,12 +128,17 @@ def _write_twins(root: Path | None, images: Path | None) -> Path:
     return folder
 
 
-def require_images(catalogue: Catalogue) -> None:
-    """Refuse classes without images.
+def _report(catalogue: Catalogue) -> None:
+    say(
+        f"{catalogue.name}: {counted(len(catalogue.recordings), 'recording')}, "
+        f"{counted(len(catalogue.images), 'image')}, {counted(catalogue.num_twins, 'twin')}, "
+        f"{counted(len(catalogue.class_names), 'class')}"
+    )
+    for note in (*catalogue.notes, *catalogue.unmatched_notes()):
+        say(f"note: {note}")
 
-    Raises:
-        CatalogueError: There are some.
-    """
+
+def _require_images(catalogue: Catalogue) -> None:
     from tmkt_data.datasets.catalogue import some
 
     unpaired = catalogue.unpaired_classes()

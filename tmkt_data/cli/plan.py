@@ -12,8 +12,7 @@ import click
 
 from tmkt_data.cli.completion import complete_dataset
 from tmkt_data.cli.console import FILE, SIZE, megabytes, say
-from tmkt_data.cli.dataset_options import open_sources, require_images, source_options, spec_of, spec_options
-from tmkt_data.cli.prepare_report import report_catalogue
+from tmkt_data.cli.dataset_options import open_sources, source_options, spec_of, spec_options
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import SpecError, counted
 
@@ -44,10 +43,7 @@ def plan(name: str, root: Path | None, events: Path | None, images: Path | None,
     if options["shards"] is not None and options["shard_size"] is not None:
         raise click.UsageError("give --shards or --shard-size, not both")
     spec = spec_of(name, options)
-    with open_sources(name, (root, events, images), spec) as catalogue:
-        report_catalogue(catalogue)
-        if not options["allow_unpaired"]:
-            require_images(catalogue)
+    with open_sources(name, (root, events, images), spec, allow_unpaired=options["allow_unpaired"]) as catalogue:
         whole = plan_prepare(catalogue, spec, options["cache"])
         refuse_early(whole.catalogue, spec)
         num_shards = options["shards"] or num_shards_within(whole, options["shard_size"] or _SHARD_BYTES)

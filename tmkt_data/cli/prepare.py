@@ -11,9 +11,9 @@ import click
 
 from tmkt_data.cli.completion import complete_dataset
 from tmkt_data.cli.console import FILE, SIZE, WORKERS, kept_when_stopped, megabytes, progress_bar, say
-from tmkt_data.cli.dataset_options import open_sources, require_images, source_options, spec_of, spec_options
+from tmkt_data.cli.dataset_options import open_sources, source_options, spec_of, spec_options
 from tmkt_data.cli.plan import shard_number
-from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache, report_catalogue
+from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.spec import OPTIONS, PrepareSpec
 
@@ -61,10 +61,7 @@ def prepare(name: str | None, root: Path | None, events: Path | None, images: Pa
     if name is None or options["shard"] is not None or options["finish"]:
         raise click.UsageError("give the NAME of a dataset; or --plan with --shard or --finish")
     spec = spec_of(name, options)
-    with open_sources(name, (root, events, images), spec) as catalogue:
-        report_catalogue(catalogue)
-        if not options["allow_unpaired"]:
-            require_images(catalogue)
+    with open_sources(name, (root, events, images), spec, allow_unpaired=options["allow_unpaired"]) as catalogue:
         _prepare(name, catalogue, spec, options)
 
 

@@ -15,23 +15,11 @@ from tmkt_data.spec import PrepareSpec
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
-    from tmkt_data.datasets.catalogue import Catalogue
     from tmkt_data.datasets.duplicates import Duplicates
     from tmkt_data.prepare.plan import PreparePlan
 
 _MAX_PROBLEMS = 10
 _COUNTS = ("num_read", "num_no_event", "num_outside_sensor", "num_outside_bins")
-
-
-def report_catalogue(catalogue: Catalogue) -> None:
-    """Print what a catalogue holds and leaves out."""
-    say(
-        f"{catalogue.name}: {counted(len(catalogue.recordings), 'recording')}, "
-        f"{counted(len(catalogue.images), 'image')}, {counted(catalogue.num_twins, 'twin')}, "
-        f"{counted(len(catalogue.class_names), 'class')}"
-    )
-    for note in (*catalogue.notes, *catalogue.unmatched_notes()):
-        say(f"note: {note}")
 
 
 def fail_unreadable(problems: dict[str, str], name: str) -> NoReturn:

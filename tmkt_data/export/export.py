@@ -11,6 +11,7 @@ from tmkt_data.cache.reader import Cache
 from tmkt_data.errors import CacheError, SpecError
 from tmkt_data.export import parquet, webdataset
 from tmkt_data.export.card import Exported, croissant, readme
+from tmkt_data.export.new_folder import make_new_folder
 from tmkt_data.export.parts import parts_of, samples
 from tmkt_data.files import file_digest, write_bytes
 
@@ -51,7 +52,7 @@ def export_cache(
         parquet.require_pyarrow()
     cache, out = Cache(path), Path(out)
     parts = parts_of(cache, protocol)
-    _make_folder(out)
+    make_new_folder(out, SpecError)
     exported: list[Exported] = []
     total, done = sum(len(part.rows) for part in parts), 0
     for part in parts:
@@ -74,13 +75,3 @@ def export_cache(
         write_bytes(out / "croissant.json", f"{metadata}\n".encode(), error=CacheError)
     card = readme(cache, protocol, exported, export_format)
     write_bytes(out / "README.md", card.encode(), error=CacheError)
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        is_empty = next(out.iterdir(), None) is None
-    except OSError as broken:
-        raise SpecError(f"{out}: cannot be made ({broken.strerror or broken}), expected a folder to write") from None
-    if not is_empty:
-        raise SpecError(f"{out}: not empty, expected a new folder; delete it, or give another")

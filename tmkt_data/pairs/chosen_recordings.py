@@ -33,7 +33,8 @@ class ChosenRecordings(CacheFacts):
     @cached_property
     def uids(self) -> NDArray[np.uint64]:
         """Hash of the id of each recording, shape (N,), see `sample_uid`."""
-        return uids_of(self.cache.id_table("events")[self.rows])
+        self.uids_at(np.arange(len(self.rows)))
+        return self._hashed[0]
 
     @cached_property
     def split_digest(self) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from tmkt_data.export.new_folder import make_new_folder
 from tmkt_data.files import write_bytes
 from tmkt_train.errors import RunError
 from tmkt_train.export.card import RESULTS, model_card
@@ -41,17 +42,7 @@ def export_weights(run: str | Path, out: str | Path) -> list[Path]:
     result = {name: finished.result.get(name) for name in RESULTS}
     files = exported_files(network, result)
     files[CARD] = model_card(network, finished.result, finished.environment).encode()
-    _make_folder(folder)
+    make_new_folder(folder, RunError)
     for name, data in files.items():
         write_bytes(folder / name, data, error=RunError)
     return [folder / name for name in files]
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        is_empty = next(out.iterdir(), None) is None
-    except OSError as broken:
-        raise RunError(f"{out}: cannot be made ({broken.strerror or broken}), expected a folder to write") from None
-    if not is_empty:
-        raise RunError(f"{out}: not empty, expected a new folder; delete it, or give another")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,30 +66,27 @@ class Curves:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         self._file = folder / _FILE
-        self._append([Event(wall_time=time.time(), file_version="brain.Event:2")])
+        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, row: Row) -> None:
         """Add the metrics of an epoch, at its number from 1; one small write."""
         if self._file is not None:
-            self._try(lambda: self._append(self._events(row)))
+            self._try(lambda: self._append(self._event(row)))
 
-    def _events(self, row: Row) -> list[Any]:
+    def _event(self, row: Row) -> Any:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars_of(row)]
-        return [Event(wall_time=time.time(), step=row["epoch"] + 1, summary=Summary(value=values))]
+        return Event(wall_time=time.time(), step=row["epoch"] + 1, summary=Summary(value=values))
 
-    def _append(self, events: Sequence[Any]) -> None:
+    def _append(self, event: Any) -> None:
         # The writer of torch has a thread that prints a traceback where the disk fails.
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        records = io.BytesIO()
-        for event in events:
-            RecordWriter(records).write(event.SerializeToString())
         if self._file is not None:
             with self._file.open("ab") as file:
-                file.write(records.getvalue())
+                RecordWriter(file).write(event.SerializeToString())
 
     def _try(self, write: Callable[[], None]) -> None:
         if self.problems:

@@ -36,8 +36,7 @@ def require_free(out: Path) -> None:
     Raises:
         RunError: It is a file, or not empty.
     """
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out}: a file, expected a new folder; choose another with --out")
+    _require_no_file(out)
     if out.is_dir():
         # What a killed writer left is removed under the lock, before that check.
         _require_empty(RunFolder(out), but={path.name for path in out.glob(".*.tmp")})
@@ -57,9 +56,14 @@ def _make_numbered(recipe: Recipe) -> Path:
 
 
 def _make_given(out: Path) -> Path:
-    require_free(out)
+    _require_no_file(out)
     out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def _require_no_file(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: a file, expected a new folder; choose another with --out")
 
 
 def _require_empty(folder: RunFolder, but: Set[str] = frozenset()) -> None:

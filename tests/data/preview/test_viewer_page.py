@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 
 import numpy as np
 import pytest
@@ -16,17 +15,7 @@ from tmkt_data.preview.colors import event_colors, gray_colors
 from tmkt_data.preview.viewer import write_viewer
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser; pip install 'tmkt[test]'")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH; on Debian: apt install chromium")
 PAIRS = 3
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -14,16 +13,6 @@ from tmkt_train.report.page import write_report
 from .pages import make_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser; pip install 'tmkt[test]'")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH; on Debian: apt install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
