@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -64,16 +66,24 @@ def _gaussian(values: NDArray[np.float64], sigma: float, axis: int, *, slope: bo
     distance = np.arange(radius + 1)
     weights = np.exp(-0.5 * (distance / sigma) ** 2)
     weights /= weights[0] + 2 * weights[1:].sum()
-    along = np.moveaxis(values, axis, 0)
-    padded = np.pad(along, [(radius, radius)] + [(0, 0)] * (along.ndim - 1), mode="symmetric")
-    before = [padded[radius - k : radius - k + len(along)] for k in distance]
-    after = [padded[radius + k : radius + k + len(along)] for k in distance]
+    length = values.shape[axis]
+    padded = values.take(_mirrored(length, radius), axis)
+    leading = (slice(None),) * (axis % values.ndim)
+    before = [padded[(*leading, slice(radius - k, radius - k + length))] for k in distance.tolist()]
+    after = [padded[(*leading, slice(radius + k, radius + k + length))] for k in distance.tolist()]
     if slope:
         # In pairs, so that a flat image has none at all.
         parts = [weights[k] * k / sigma**2 * (after[k] - before[k]) for k in distance[1:]]
     else:
-        parts = [weights[0] * along, *(weights[k] * (after[k] + before[k]) for k in distance[1:])]
-    return np.moveaxis(sum(parts, np.zeros_like(along)), 0, axis)
+        parts = [weights[0] * values, *(weights[k] * (after[k] + before[k]) for k in distance[1:])]
+    return sum(parts, np.zeros_like(values))
+
+
+@cache
+def _mirrored(length: int, radius: int) -> NDArray[np.int64]:
+    """Return the indices of an axis with `radius` more at each end, mirrored as often as it takes."""
+    index = np.arange(-radius, length + radius) % (2 * length)
+    return np.minimum(index, 2 * length - 1 - index)
 
 
 def _sample(values: NDArray[np.float64], offset: float, axis: int) -> NDArray[np.float64]:

@@ -51,10 +51,13 @@ class Scorer:
         frames = self._cache.event_frames(np.array([row]))[0]
         return best_correlation(event_density(frames, *self._motion(row)), self._gradients(image_rows))
 
-    def score_as_cached(self, row: int, image_row: int) -> float:
-        """Return the correlation of a recording with an image, without shift or compensation."""
-        frames = self._cache.event_frames(np.array([row]))[0]
-        return float(best_correlation(event_density(frames), self._gradients([image_row]), max_shift=0)[0])
+    def own_and_others(
+        self, row: int, image_rows: Sequence[int] | NDArray[np.int64]
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Return the correlation with the first image, without shift or compensation, and `scores` of them all."""
+        frames, gradients = self._cache.event_frames(np.array([row]))[0], self._gradients(image_rows)
+        as_cached = best_correlation(event_density(frames), gradients[:1], max_shift=0)[0]
+        return float(as_cached), best_correlation(event_density(frames, *self._motion(row)), gradients)
 
     def _gradients(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
         return image_gradient(self._cache.image_frames(rows))

@@ -254,9 +254,9 @@ def measure_alignment(cache: Cache, max_recordings: int = 200) -> Alignment | No
         is_same = labels == labels[image_row]
         candidates = some_others(np.flatnonzero(is_same), image_row, at)
         strangers = some_others(np.flatnonzero(~is_same), image_row, at)
-        scores = scorer.scores(row, np.concatenate([[image_row], candidates, strangers]))
+        as_cached, scores = scorer.own_and_others(row, np.concatenate([[image_row], candidates, strangers]))
         own.append(scores[0])
-        cached.append(scorer.score_as_cached(row, image_row))
+        cached.append(as_cached)
         same.extend(scores[1 : 1 + len(candidates)])
         other.extend(scores[1 + len(candidates) :])
         shares.append(share_below(scores[0], scores[1 : 1 + len(candidates)] if len(candidates) else scores[1:]))
