@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from tmkt_data.cli.console import SENSOR, kept_when_stopped, progress_bar, say
+from tmkt_data.cli.reader_options import read_as_given, require_own_files
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import CatalogueError, counted
 from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, PrepareSpec
@@ -52,18 +53,27 @@ def source_options(function: Any) -> Any:
 
 @contextmanager
 def open_sources(
-    name: str, given: tuple[Path | None, Path | None, Path | None], spec: PrepareSpec, *, allow_unpaired: bool
+    name: str, given: tuple[Path | None, Path | None, Path | None], spec: PrepareSpec, options: Mapping[str, Any]
 ) -> Iterator[Catalogue]:
     """Find or make the sources, and print what they hold and leave out.
 
     While the block runs, no other process removes what was unpacked of them.
 
+    Args:
+        name: The dataset.
+        given: Root, folder of the recordings, folder of the images.
+        spec: The options of the cache.
+        options: `allow_unpaired`, and those of `reader_options`.
+
     Raises:
         CatalogueError: There are classes without images, and not `allow_unpaired`.
+        SpecError: An option of readers is given for a dataset whose files are known.
     """
-    with _opened(name, given, spec) as catalogue:
+    require_own_files(name, options)
+    with _opened(name, given, spec) as found:
+        catalogue = read_as_given(found, options)
         _report(catalogue)
-        if not allow_unpaired:
+        if not options["allow_unpaired"]:
             _require_images(catalogue)
         yield catalogue
 

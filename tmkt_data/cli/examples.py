@@ -6,7 +6,7 @@ EXAMPLES = {
     "datasets": ["tmkt-data datasets", "tmkt-data datasets --json"],
     "doctor": ["tmkt-data doctor nmnist --root data", "tmkt-data doctor folder --root mine --deep"],
     "download": ["tmkt-data download nmnist --to data"],
-    "events": ["tmkt-data events recording.aedat4", "tmkt-data events recording.npz --unit s --out picture.png"],
+    "events": ["tmkt-data events recording.aedat4", "tmkt-data events *.npz --time-unit s --json"],
     "export": ["tmkt-data export caches/digits.h5 shards", "tmkt-data export caches/digits.h5 hub --format parquet"],
     "inspect": ["tmkt-data inspect caches/digits.h5"],
     "pairs": ["tmkt-data pairs caches/digits.h5", "tmkt-data pairs caches/digits.h5 --pairing twin --json"],
@@ -19,7 +19,7 @@ EXAMPLES = {
     ],
     "preview": ["tmkt-data preview caches/digits.h5", "tmkt-data preview caches/digits.h5 --html pairs.html"],
     "remove": ["tmkt-data remove digits", "tmkt-data remove caches/digits.h5 --yes"],
-    "simulate": ["tmkt-data simulate photos recordings --sensor 128x128"],
+    "simulate": ["tmkt-data simulate photos recordings --sensor-size 128x128"],
     "verify": ["tmkt-data verify caches/digits.h5"],
 }
 """Command lines by command."""

@@ -13,6 +13,7 @@ import click
 from tmkt_data.cli.completion import complete_dataset
 from tmkt_data.cli.console import FILE, SIZE, megabytes, say
 from tmkt_data.cli.dataset_options import open_sources, source_options, spec_of, spec_options
+from tmkt_data.cli.reader_options import reader_options
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import SpecError, counted
 
@@ -27,6 +28,7 @@ _SHARD_BYTES = 10**9
     "--cache", type=FILE, help="Cache that the plan is of.  [default: a readable name in the cache directory]"
 )
 @spec_options
+@reader_options
 @click.option("--allow-unpaired", is_flag=True, help="Allow classes with recordings but no images.")
 @click.option("--shards", type=click.IntRange(1, 99999), help="Number of shards.")
 @click.option("--shard-size", type=SIZE, help="Size of a shard in place of their number.  [default: 1GB]")
@@ -43,7 +45,7 @@ def plan(name: str, root: Path | None, events: Path | None, images: Path | None,
     if options["shards"] is not None and options["shard_size"] is not None:
         raise click.UsageError("give --shards or --shard-size, not both")
     spec = spec_of(name, options)
-    with open_sources(name, (root, events, images), spec, allow_unpaired=options["allow_unpaired"]) as catalogue:
+    with open_sources(name, (root, events, images), spec, options) as catalogue:
         whole = plan_prepare(catalogue, spec, options["cache"])
         refuse_early(whole.catalogue, spec)
         num_shards = options["shards"] or num_shards_within(whole, options["shard_size"] or _SHARD_BYTES)

@@ -14,6 +14,7 @@ from tmkt_data.cli.console import FILE, SIZE, WORKERS, kept_when_stopped, megaby
 from tmkt_data.cli.dataset_options import open_sources, source_options, spec_of, spec_options
 from tmkt_data.cli.plan import shard_number
 from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache
+from tmkt_data.cli.reader_options import FIELDS, reader_options
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.spec import OPTIONS, PrepareSpec
 
@@ -35,6 +36,7 @@ _OF_PLAN = ("out", "allow_unpaired", "shards", "shard_size")
 @source_options
 @click.option("--out", type=FILE, help="Cache to write.  [default: a readable name in the cache directory]")
 @spec_options
+@reader_options
 @WORKERS
 @click.option("--skip-bad", is_flag=True, help="Skip unreadable files; the cache lists them.")
 @click.option("--allow-unpaired", is_flag=True, help="Allow classes with recordings but no images.")
@@ -51,7 +53,7 @@ def prepare(name: str | None, root: Path | None, events: Path | None, images: Pa
     several machines makes one shard.
     """
     if options["plan"] is not None:
-        others = [name, root, events, images, *(options[key] for key in (*OPTIONS, *_OF_PLAN))]
+        others = [name, root, events, images, *(options[key] for key in (*OPTIONS, *FIELDS, *_OF_PLAN))]
         if any(given is not None and given is not False for given in others):
             raise click.UsageError(
                 "--plan says what is prepared; give only --shard, --finish, --workers, --skip-bad and --force with it"
@@ -61,7 +63,7 @@ def prepare(name: str | None, root: Path | None, events: Path | None, images: Pa
     if name is None or options["shard"] is not None or options["finish"]:
         raise click.UsageError("give the NAME of a dataset; or --plan with --shard or --finish")
     spec = spec_of(name, options)
-    with open_sources(name, (root, events, images), spec, allow_unpaired=options["allow_unpaired"]) as catalogue:
+    with open_sources(name, (root, events, images), spec, options) as catalogue:
         _prepare(name, catalogue, spec, options)
 
 

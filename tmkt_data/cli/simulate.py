@@ -30,7 +30,11 @@ _FOLDER = click.Path(path_type=Path)
 @click.argument("images", type=_FOLDER)
 @click.argument("out", type=_FOLDER)
 @click.option(
-    "--sensor", type=SENSOR, metavar="WxH", help="Size of the sensor.  [default: that of --like, else 240x180]"
+    "--sensor-size",
+    "--sensor",
+    "sensor",
+    type=SENSOR,
+    help="Size of the sensor.  [default: that of --like, else 240x180]",
 )
 @click.option(
     "--format",

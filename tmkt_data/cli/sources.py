@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.completion import complete_dataset
-from tmkt_data.cli.console import FILE, dataset_advice, doctor_advice, fail, print_rows, progress_bar, say
+from tmkt_data.cli.console import FILE, SENSOR, dataset_advice, doctor_advice, fail, print_rows, progress_bar, say
+from tmkt_data.cli.reader_options import FIELDS, read_as_given, reader_options, require_own_files
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import CatalogueError, counted
+from tmkt_data.spec import TIME_UNITS, PrepareSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -96,21 +98,26 @@ def _print_manual(info: DatasetInfo, folder: Path, names: list[str]) -> None:
 @click.option("--root", type=_ANY, help="Folder or archive that contains both sides.")
 @click.option("--events", type=_ANY, help="Folder or archive of the recordings, if outside --root.")
 @click.option("--images", type=_ANY, help="Folder or archive of the images, if outside --root.")
+@click.option("--sensor-size", type=SENSOR, help="As in prepare.")
+@click.option("--time-unit", metavar="|".join(TIME_UNITS), help="As in prepare.")
+@reader_options
 @click.option("--deep", is_flag=True, help="Decode every recording and image.")
 @click.option("--digests", type=FILE, help="Write the SHA-256 of every file to this file.")
 @click.option("--against", type=FILE, help="Compare with such a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(
-    name: str, deep: bool, digests: Path | None, against: Path | None, as_json: bool, **given: Path | None
-) -> None:
+def doctor(name: str, deep: bool, digests: Path | None, against: Path | None, as_json: bool, **options: Any) -> None:
     """Check a dataset for missing or damaged files and suggest the next command; exits with 1 if incomplete."""
+    from tmkt_data.datasets.recording_reader import apply_overrides
     from tmkt_data.datasets.registry import dataset_info
     from tmkt_data.sources.doctor import decode_all, diagnose
 
     dataset_info(name)
-    with _find(name, say if not as_json else lambda _: None, **given) as (catalogue, folders):
-        options = [text for side, path in given.items() if path is not None for text in (f"--{side}", str(path))]
-        found = diagnose(catalogue, options, folders)
+    require_own_files(name, options)
+    overrides = PrepareSpec(sensor_size=options["sensor_size"], time_unit=options["time_unit"])
+    given = {side: options[side] for side in ("root", "events", "images")}
+    with _find(name, say if not as_json else lambda _: None, **given) as (listed, folders):
+        catalogue = apply_overrides(read_as_given(listed, options), overrides)
+        found = diagnose(catalogue, _typed(options), folders)
         if deep:
             with progress_bar() as bar:
                 task = bar.add_task("decode", total=found.recordings + found.images)
@@ -126,6 +133,14 @@ def doctor(
     else:
         _print_diagnosis(found, deep=deep)
     sys.exit(0 if found.is_complete else 1)
+
+
+def _typed(options: dict[str, Any]) -> list[str]:
+    """Return the options of `doctor` that `prepare` has too, as they were typed."""
+    names = ("root", "events", "images", "sensor_size", "time_unit", *FIELDS)
+    given = {name.replace("_", "-"): options[name] for name in names if options[name] is not None}
+    texts = {name: f"{value[0]}x{value[1]}" if name == "sensor-size" else str(value) for name, value in given.items()}
+    return [text for name, value in texts.items() for text in (f"--{name}", value)]
 
 
 @contextmanager

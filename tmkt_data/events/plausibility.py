@@ -39,7 +39,9 @@ def summary_warnings(summary: RecordingSummary, *, is_unit_open: bool = False) -
         found.append(f"all events are {'ON' if summary.num_on else 'OFF'}; check the column of the polarity")
     if is_unit_open and duration_us and not is_stretched and not SHORTEST_US <= duration_us <= LONGEST_US:
         unit = "ms" if duration_us < SHORTEST_US else "ns"
-        found.append(f"it lasts {duration_us / 1e6:g} s as microseconds; if its times are {unit}, give --unit {unit}")
+        found.append(
+            f"it lasts {duration_us / 1e6:g} s as microseconds; if its times are {unit}, give --time-unit {unit}"
+        )
     return found
 
 

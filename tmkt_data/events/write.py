@@ -131,7 +131,7 @@ def _write_aedat4(file: IO[bytes], pieces: Pieces, size: SensorSize | None, plac
     if max(size) > _AEDAT4_SIDE:
         raise EventError(
             f"{place}: a sensor of {size.width} x {size.height}, an AEDAT4 file holds sides of up to {_AEDAT4_SIDE:,}; "
-            "write .npz, or give the right --sensor"
+            "write .npz, or give the right --sensor-size"
         )
 
     def arrays() -> Iterator[Any]:

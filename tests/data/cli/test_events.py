@@ -60,7 +60,7 @@ def test_a_sensor_is_two_sides(tmp_path, size):
     (tmp_path / "a.bin").write_bytes(bytes.fromhex("8302800006"))
     code, out = call("events", tmp_path / "a.bin", f"--sensor={size}")
     assert code == 2
-    assert out == f"error: --sensor: found {size!r}, expected width and height such as 240x180, 1 to 65536 each\n"
+    assert out == f"error: --sensor-size: found {size!r}, expected width and height such as 240x180, 1 to 65536 each\n"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,74 @@ def test_times_that_are_too_coarse_for_microseconds_are_named(tmp_path, last, st
     np.savez(tmp_path / "a.npz", t=np.array([0.5, last], np.float32), **columns)
     np.savez(tmp_path / "b.npz", t=np.array([0.5, last], np.float64), **columns)
     code, out = call("events", tmp_path / "a.npz", "--unit", "s")
-    row = f"coarse            the file's times are up to {step:,} us apart, finer ones are lost" if step else "coarse"
+    row = (
+        f"coarse            the file's times are up to {step:,} us apart, finer ones are lost" if step else "  coarse  "
+    )
     assert (code, row in out) == (0, step is not None)
-    assert "coarse" not in call("events", tmp_path / "b.npz", "--unit", "s")[1]
+    assert "  coarse  " not in call("events", tmp_path / "b.npz", "--unit", "s")[1]
+
+
+def write_tall(path, size=(40, 30)):
+    write_events(path, record_of([(1, 2, 3, True), (2, 39, 29, False)], SensorSize(*size)))
+    return path
+
+
+def test_several_files_are_named_with_their_formats_and_a_broken_one_hides_no_other(tmp_path):
+    first, last = write_tall(tmp_path / "a.npz"), write_tall(tmp_path / "c.bin")
+    (tmp_path / "b.bin").write_bytes(b"1234")
+    code, out = call("events", first, tmp_path / "b.bin", last)
+    assert code == 1
+    for path, title in ((first, "NumPy .npz"), (last, "ATIS")):
+        assert f"  file              {path}\n  format            {title}\n  events            2\n" in out
+    assert out.splitlines()[-1].startswith("error: b.bin: ")
+    code, out = call("events", first, last, "--out", tmp_path / "a.png")
+    assert code == 2
+    assert "--out draws one recording, found 2 files; name one of them" in out
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_json_is_one_object_of_one_or_more_files(tmp_path):
+    first, last = write_tall(tmp_path / "a.npz"), write_tall(tmp_path / "c.bin")
+    found = json.loads(call("events", first, last, "--json")[1])
+    assert list(found) == ["recordings", "problems"]
+    assert [(each["file"], each["format"], each["num_events"]) for each in found["recordings"]] == [
+        (str(first), "npz", 2),
+        (str(last), "atis", 2),
+    ]
+    alone = json.loads(call("events", last, "--json")[1])
+    assert (alone["num_events"], alone["recordings"]) == (2, found["recordings"][1:])
+    (tmp_path / "b.bin").write_bytes(b"1234")
+    result = CliRunner().invoke(main, ["events", str(tmp_path / "b.bin"), str(first), "--json"])
+    found = json.loads(result.stdout)
+    assert (result.exit_code, len(found["recordings"]), len(found["problems"])) == (1, 1, 1)
+
+
+def test_orientation_turns_the_events_as_prepare_does(tmp_path):
+    path = write_tall(tmp_path / "a.npz")
+    assert call("convert", path, tmp_path / "b.npz", "--orientation", "rotate-90")[0] == 0
+    turned = load_events(tmp_path / "b.npz")
+    assert (turned.sensor_size, turned.x.tolist(), turned.y.tolist()) == ((30, 40), [26, 0], [2, 39])
+    assert "within 30 x 40" in call("events", path, "--orientation", "transpose")[1]
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_recording_without_a_sensor_is_not_turned(tmp_path, monkeypatch, is_large):
+    path = write_tall(tmp_path / "a.bin")
+    if is_large:
+        monkeypatch.setattr(stream, "WHOLE_BYTES", 0)
+    message = "a.bin: declares no sensor, expected one to apply --orientation to; give --sensor-size"
+    assert call("events", path, "--orientation", "flip-x") == (1, f"error: {message}\n")
+    out = call("events", path, "--orientation", "flip-x", "--sensor-size", "40x30")[1]
+    assert "extent            x 0 to 37, y 3 to 29" in out
+
+
+def test_options_are_called_as_in_prepare_and_those_of_before_are_taken(tmp_path):
+    np.savez(tmp_path / "a.npz", t=np.array([0.5, 0.9]), **{name: np.zeros(2, np.uint8) for name in "xyp"})
+    message = "a.npz: t is float64 without a unit; give unit='s' or another (--time-unit s)"
+    assert call("events", tmp_path / "a.npz") == (1, f"error: {message}\n")
+    assert call("events", tmp_path / "a.npz", "--unit", "s") == call("events", tmp_path / "a.npz", "--time-unit", "s")
+    for option in ("--orientation", "--aedat2-layout"):
+        message = "a.npz: orientation: found 'jaer', expected none for a recording of format npz; leave it out"
+        assert call("events", tmp_path / "a.npz", option, "jaer") == (1, f"error: {message} (--aedat2-layout)\n")
+    code, out = call("events", tmp_path / "a.npz", "--orientation", "left")
+    assert (code, out.startswith("error: --orientation: found 'left', expected one of as-is, flip-x,")) == (2, True)

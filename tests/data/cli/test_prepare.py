@@ -315,3 +315,28 @@ def test_shards_of_a_size_are_written_only_where_one_is_larger(root, tmp_path):
     assert "--shard-size: found 'many', expected a size such as 1GB or 500MB" in one_line(wrong, 2)
     both = run(*command, "--shard-size", "1GB", "--shards", 2)
     assert (both.exit_code, "give --shards or --shard-size, not both" in both.stderr) == (2, True)
+
+
+def test_options_of_readers_say_what_files_of_a_folder_leave_open(tmp_path, root):
+    own = tmp_path / "own"
+    (own / "events" / "wave").mkdir(parents=True)
+    for number in range(4):
+        rows = np.stack([np.arange(40) % 8, np.arange(40) % 8, np.arange(40) + number, np.arange(40) % 2], axis=1)
+        np.save(own / "events" / "wave" / f"{number}.npy", rows)
+    (own / "tmkt.toml").write_text('sensor_size = [8, 8]\nimages = ""\n')
+    make = ("folder", "--root", own, "--allow-unpaired", "--out", tmp_path / "a.h5")
+    assert run("prepare", *make).exit_code == 1
+    assert run("doctor", "folder", "--root", own, "--deep").exit_code == 1
+    found = run("doctor", "folder", "--root", own, "--deep", "--columns", "xytp", "--time-unit", "ms")
+    assert found.exit_code == 0, found.output
+    assert f"tmkt-data prepare folder --root {own} --time-unit ms --columns xytp" in found.output
+    made = run("prepare", *make, "--columns", "xytp", "--time-unit", "ms")
+    assert made.exit_code == 0, made.output
+    assert Cache(tmp_path / "a.h5").tables["events/t_last_us"].tolist() == [39_000, 40_000, 41_000, 42_000]
+    refused = run("prepare", "nmnist", "--root", root, "--columns", "xytp")
+    assert (refused.exit_code, refused.output) == (
+        2,
+        "error: --columns: found 'xytp', but the format of nmnist is known; omit --columns\n",
+    )
+    refused = run("prepare", *make, "--aedat2-layout", "left").output
+    assert refused == "error: --aedat2-layout: found 'left', expected one of raw, jaer, cifar10dvs\n"

@@ -33,21 +33,23 @@ EVEN = np.arange(0, 305_000, 500)
         (recording([7] * 20), ["all 20 events have one time, expected a span of time; check the column of the times"]),
         (recording(EVEN, True), ["all events are ON; check the column of the polarity"]),
         (recording(EVEN, False), ["all events are OFF; check the column of the polarity"]),
-        (recording(EVEN * 1000), ["it lasts 304.5 s as microseconds; if its times are ns, give --unit ns"]),
-        (recording(EVEN // 1000), ["it lasts 0.000304 s as microseconds; if its times are ms, give --unit ms"]),
+        (recording(EVEN * 1000), ["it lasts 304.5 s as microseconds; if its times are ns, give --time-unit ns"]),
+        (recording(EVEN // 1000), ["it lasts 0.000304 s as microseconds; if its times are ms, give --time-unit ms"]),
         (recording([0, 1, 2_000_000_000], True), []),
     ],
 )  # fmt: skip
 def test_what_looks_wrong_is_said_in_a_line(events, expected):
     assert summary_warnings(summarize_events(events), is_unit_open=True) == expected
-    assert len(summary_warnings(summarize_events(events))) == len([line for line in expected if "--unit" not in line])
+    assert len(summary_warnings(summarize_events(events))) == len(
+        [line for line in expected if "--time-unit" not in line]
+    )
 
 
 def test_the_command_says_so(tmp_path):
     events = recording(EVEN * 1000)
     np.savez(tmp_path / "a.npz", t=events.t, x=events.x, y=events.y, p=events.p)
     run = CliRunner().invoke(main, ["events", str(tmp_path / "a.npz")])
-    line = "it lasts 304.5 s as microseconds; if its times are ns, give --unit ns"
+    line = "it lasts 304.5 s as microseconds; if its times are ns, give --time-unit ns"
     assert run.output.endswith(f"warning: {line}\n")
     as_json = CliRunner().invoke(main, ["events", str(tmp_path / "a.npz"), "--json"])
     assert json.loads(as_json.output)["warnings"] == [line]
