@@ -140,6 +140,7 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
             assert words[0] in (
                 "git",
                 "cd",
+                "mkdir",
                 "export",
                 "eval",  # Of completion, tested in data/cli/test_completion.py.
                 "pip",

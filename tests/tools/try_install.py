@@ -59,6 +59,7 @@ def size_of(packages: Path) -> int:
 
 
 def use_data_half(commands: Path, folder: Path) -> None:
+    (folder / "caches").mkdir(exist_ok=True)
     run(commands / "tmkt-data", "prepare", "digits", cwd=folder)
     cache = next((folder / "caches").glob("digits-*.h5"))
     for words in (["inspect"], ["verify"], ["pairs"], ["preview"], ["preview", "--html", "pairs.html"]):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tmkt_data.cache.reader import CacheInfo, read_cache_info
@@ -11,8 +13,44 @@ from tmkt_data.spec import PrepareSpec
 
 
 def cache_directory() -> Path:
-    """Return the folder of caches: `$TMKT_CACHES`, or `caches` in the current folder."""
-    return Path(os.environ.get("TMKT_CACHES") or "caches").expanduser()
+    """Return the folder of caches, which may not exist yet.
+
+    `$TMKT_CACHES` where it is set; else `caches` in the current folder where there is such a folder; else one folder
+    for all projects of the user, see `user_cache_directory`.
+    """
+    if given := os.environ.get("TMKT_CACHES"):
+        return Path(given).expanduser()
+    of_project = Path("caches")
+    return of_project if of_project.is_dir() else user_cache_directory()
+
+
+def user_cache_directory(platform: str = sys.platform, environment: Mapping[str, str] = os.environ) -> Path:
+    r"""Return the folder of tmkt where a platform keeps the caches of a user.
+
+    Args:
+        platform: As `sys.platform`.
+        environment: Variables that may name it: `XDG_CACHE_HOME`, on Windows `LOCALAPPDATA`.
+
+    Returns:
+        `~/.cache/tmkt`, on macOS `~/Library/Caches/tmkt`, on Windows `%LOCALAPPDATA%\tmkt\Cache`; `caches` in the
+        current folder for a user without a home folder.
+
+    Source: XDG Base Directory Specification 0.8, which ignores relative paths; Apple, File System Programming Guide.
+
+    Example:
+        >>> user_cache_directory("linux", {"XDG_CACHE_HOME": "/scratch/me"}).as_posix()
+        '/scratch/me/tmkt'
+    """
+    try:
+        home = Path("~").expanduser()
+    except RuntimeError:
+        return Path("caches")
+    if platform == "darwin":
+        return home / "Library" / "Caches" / "tmkt"
+    if platform == "win32":
+        return Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local") / "tmkt" / "Cache"
+    given = environment.get("XDG_CACHE_HOME", "")
+    return (Path(given) if Path(given).is_absolute() else home / ".cache") / "tmkt"
 
 
 def default_cache_path(dataset: str, spec: PrepareSpec, digest: str) -> Path:

@@ -74,7 +74,7 @@ def datasets() -> None:
             say(f"  prepared: {cache.path} ({megabytes(cache.num_bytes)})")
     put_json({"datasets": found, "cache_directory": cache_directory()})
     click.echo()
-    say(f"caches are stored in {cache_directory()} (set TMKT_CACHES to change it)")
+    say(f"caches are stored in {cache_directory()} (set TMKT_CACHES to change it, or make a folder caches here)")
 
 
 @main.command()

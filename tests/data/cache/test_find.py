@@ -3,7 +3,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tmkt_data.cache.find import cache_directory, default_cache_path, find_caches
+import pytest
+
+from tmkt_data.cache.find import cache_directory, default_cache_path, find_caches, user_cache_directory
 from tmkt_data.spec import PrepareSpec
 
 
@@ -24,3 +26,35 @@ def test_a_cache_is_named_by_what_it_holds(monkeypatch):
     monkeypatch.setenv("TMKT_CACHES", "here")
     path = default_cache_path("digits", PrepareSpec(time_bins=4, size=48), "0123456789abcdef")
     assert path == Path("here/digits-t4-48x48-sum-01234567.h5")
+
+
+def test_a_variable_comes_before_the_project_and_the_project_before_the_user(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TMKT_CACHES", raising=False)
+    assert cache_directory() == user_cache_directory()
+    assert not cache_directory().exists()
+    (tmp_path / "caches").write_text("no folder")
+    assert cache_directory() == user_cache_directory()
+    (tmp_path / "caches").unlink()
+    (tmp_path / "caches").mkdir()
+    assert cache_directory() == Path("caches")
+    monkeypatch.setenv("TMKT_CACHES", "elsewhere")
+    assert cache_directory() == Path("elsewhere")
+    monkeypatch.setenv("TMKT_CACHES", "")
+    assert cache_directory() == Path("caches")
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "folder"),
+    [
+        ("linux", {}, "~/.cache/tmkt"),
+        ("linux", {"XDG_CACHE_HOME": "/scratch"}, "/scratch/tmkt"),
+        ("linux", {"XDG_CACHE_HOME": "scratch"}, "~/.cache/tmkt"),
+        ("darwin", {"XDG_CACHE_HOME": "/scratch"}, "~/Library/Caches/tmkt"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/tmkt/Cache"),
+        ("win32", {}, "~/AppData/Local/tmkt/Cache"),
+    ],
+)
+def test_each_platform_has_its_place(platform, variables, folder):
+    assert user_cache_directory(platform, variables) == Path(folder).expanduser()
