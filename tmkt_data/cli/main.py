@@ -15,7 +15,7 @@ from tmkt_data.cli.examples import EXAMPLES
 from tmkt_data.cli.export import export
 from tmkt_data.cli.plan import plan
 from tmkt_data.cli.prepare import prepare
-from tmkt_data.cli.prepare_report import duplicate_rows, print_event_counts, print_skipped
+from tmkt_data.cli.prepare_report import duplicate_rows, print_event_counts, print_skipped, print_verdicts
 from tmkt_data.cli.preview import preview
 from tmkt_data.cli.remove import remove
 from tmkt_data.cli.reporting import put_json
@@ -279,8 +279,7 @@ def _print_pairs(report: PairReport) -> None:
 
 def _print_pair_verdicts(report: PairReport) -> None:
     click.echo()
-    for verdict in report.verdicts:
-        say(f"{verdict.severity}: {verdict.text}")
+    print_verdicts(report.verdicts)
     if not report.verdicts:
         say("nothing found that speaks against training on these pairs")
 

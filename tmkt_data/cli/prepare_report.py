@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,6 +16,7 @@ from tmkt_data.spec import PrepareSpec
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
     from tmkt_data.datasets.duplicates import Duplicates
+    from tmkt_data.pairs.verdicts import Verdict
     from tmkt_data.prepare.plan import PreparePlan
 
 _MAX_PROBLEMS = 10
@@ -53,8 +54,11 @@ def duplicate_rows(found: Duplicates) -> list[tuple[str, str]]:
     return rows + [("", example) for example in found.examples]
 
 
-def _print_verdicts(path: Path, name: str) -> bool:
-    """Print what speaks against training on a cache; return whether every trained class has images."""
+def _print_verdicts(path: Path, name: str) -> tuple[int, bool]:
+    """Print what speaks against training on a cache; return the number of errors, and whether all classes have images.
+
+    Classes without recordings in the training split do not count.
+    """
     from tmkt_data.cache.format import table_text
     from tmkt_data.cache.reader import Cache, read_cache_info, read_tables
     from tmkt_data.pairs.verdicts import CacheTables, classes_without_images, table_names, table_verdicts
@@ -68,9 +72,15 @@ def _print_verdicts(path: Path, name: str) -> bool:
 
         verdicts += content_verdicts(Cache(path))
     put_json({"verdicts": [dataclasses.asdict(verdict) for verdict in verdicts]})
-    for verdict in verdicts:
-        say(f"{verdict.severity}: {verdict.text}")
-    return not classes_without_images(known, "twin-disjoint")
+    return print_verdicts(verdicts), not classes_without_images(known, "twin-disjoint")
+
+
+def print_verdicts(verdicts: Sequence[Verdict]) -> int:
+    """Print what speaks against training, errors on standard error, where `--quiet` shows them; return their number."""
+    errors = [verdict.severity == "error" for verdict in verdicts]
+    for verdict, is_error in zip(verdicts, errors, strict=True):
+        say(f"{verdict.severity}: {verdict.text}", err=is_error)
+    return sum(errors)
 
 
 def report_cache(plan: PreparePlan) -> None:
@@ -122,18 +132,28 @@ def print_event_counts(tables: Mapping[str, Any]) -> None:
 
 
 def print_next(path: Path, name: str, spec: PrepareSpec) -> None:
-    """Print what speaks against training on a cache, and the commands to look at it and to train."""
+    """Print what speaks against training on a cache, and the commands to look at it and to train.
+
+    Exits with 1 if it looks wrong: in a script, training must not follow. The cache stays.
+    """
     from tmkt_data.cache.reader import read_cache_info
     from tmkt_data.datasets.registry import dataset_info, default_spec
 
-    has_images = _print_verdicts(path, name)
+    num_errors, has_images = _print_verdicts(path, name)
     quoted = shlex.quote(str(path))
     changed = spec.written_differences(default_spec(name))
     settings = "".join(f" --set data.prepare.{key}={text}" for key, text in changed.items())
     settings += "" if has_images else " --set method.name=event-only"
     train = f"tmkt-train recipe {dataset_info(name).recipe} --cache {quoted}{settings}"
     info = read_cache_info(path)
-    put_json({"path": path, "dataset": name, "bytes": info.num_bytes, "digest": info.digest, "train": train})
+    put_json({"path": path, "dataset": name, "bytes": info.num_bytes, "digest": info.digest})
+    put_json({"train": None if num_errors else train})
     put_json({"recordings": info.num_recordings, "images": info.num_images, "skipped": list(info.skipped)})
     say(f"preview: tmkt-data preview {quoted}")
+    if num_errors:
+        say(f"check:   tmkt-data pairs {quoted}")
+        fail(
+            f"{path} is complete, but results on it would be wrong ({counted(num_errors, 'error')} above); "
+            "fix the dataset, then prepare again"
+        )
     say(f"train:   {train}")

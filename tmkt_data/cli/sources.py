@@ -131,7 +131,7 @@ def doctor(name: str, deep: bool, digests: Path | None, against: Path | None, as
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found) | {"is_complete": found.is_complete}, indent=2))
     else:
-        _print_diagnosis(found, deep=deep)
+        _print_diagnosis(found)
     sys.exit(0 if found.is_complete else 1)
 
 
@@ -178,7 +178,7 @@ def _digests(
         found.problems += compare_digests(here, there)
 
 
-def _print_diagnosis(found: Diagnosis, *, deep: bool) -> None:
+def _print_diagnosis(found: Diagnosis) -> None:
     from tmkt_data.sources.doctor import MAX_NAMED
 
     of_images = f" of {found.expected_images}" if found.expected_images else ""
@@ -187,7 +187,8 @@ def _print_diagnosis(found: Diagnosis, *, deep: bool) -> None:
         ("images", f"{found.images}{of_images}, {found.twins} with a twin recording"),
         ("missing", f"{counted(found.missing_recordings, 'recording')}, {counted(found.missing_images, 'image')}"),
         ("misplaced", f"{len(found.misplaced)}"),
-        ("damaged", f"{len(found.problems)}" + ("" if deep else " by size; --deep decodes every file")),
+        ("damaged", f"{len(found.problems)}" + ("" if found.is_decoded else " by size; --deep decodes every file")),
+        ("times, polarity", "checked" if found.is_decoded else "not looked at; --deep does"),
     ]
     print_rows(rows)
     for lines in (found.misplaced, found.unexpected, found.problems):

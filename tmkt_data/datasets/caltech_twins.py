@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tmkt_data.datasets.catalogue import Catalogue, class_folders, find_folder, scan_folder, some
+from tmkt_data.datasets.catalogue import Catalogue, every_class_folder, find_folder, scan_folder, some
 from tmkt_data.datasets.completeness import Declared, contiguous_ids
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101 import IMAGE_FOLDERS, SENSOR_SIZE
@@ -52,7 +52,7 @@ def list_photographs(root: Path | None, images: Path | None = None) -> tuple[tup
     folder, looked = find_folder(images, root, IMAGE_FOLDERS, _IMAGE)
     if folder is None:
         raise missing_data(INFO, "images (class folders with image_0001.jpg)", looked)
-    found = {name: scan_folder(folder / name, _IMAGE) for name in class_folders(folder)}
+    found = {name: scan_folder(folder / name, _IMAGE) for name in every_class_folder(folder)}
     notes = [f"images: {_OTHER_CROPS} left out, other crops of Faces_easy"] if _OTHER_CROPS in found else []
     found.pop(_OTHER_CROPS, None)
     few = [name for name, (files, _) in found.items() if len(files) < _LEAST_PHOTOGRAPHS]

@@ -209,6 +209,39 @@ def class_folders(folder: Path) -> list[str]:
     return sorted((path.name for path in _folders(folder)), key=os.fsencode)
 
 
+def every_class_folder(folder: Path) -> list[str]:
+    """Return the names of the subfolders, as `class_folders`, where they alone say which classes there are.
+
+    Raises:
+        CatalogueError: A link leads nowhere, and may have been a class, or the folder cannot be read. Hidden links are
+            ignored.
+    """
+    names = class_folders(folder)
+    try:
+        with os.scandir(folder) as entries:
+            broken = sorted(entry.name for entry in entries if not entry.name.startswith(".") and _leads_nowhere(entry))
+    except (FileNotFoundError, NotADirectoryError):
+        return names
+    except OSError as error:
+        raise unreadable_folder(folder, error) from error
+    if broken:
+        links = f"the link {_shown(broken[0])} leads" if len(broken) == 1 else f"the links {some(broken)} lead"
+        raise CatalogueError(f"{folder}: {links} nowhere, expected folders of classes; mend or remove what is broken")
+    return names
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_symlink():
+        return False
+    try:
+        entry.stat()
+    except OSError as broken:
+        if broken.errno in _LEADS_NOWHERE:
+            return True
+        raise
+    return False
+
+
 def as_spelled(path: Path) -> Path:
     """Return a path as the disk spells it, which may be in another Unicode form than it was typed in."""
     if str(path).isascii() or path.exists():

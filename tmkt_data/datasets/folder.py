@@ -15,7 +15,7 @@ import numpy as np
 from tmkt_data.datasets.catalogue import (
     Catalogue,
     as_spelled,
-    class_folders,
+    every_class_folder,
     holds_classes,
     is_plain,
     scan_folder,
@@ -175,7 +175,7 @@ def open_folder(
     if images is not None or settings.images != "":
         image_folder = images or _stated(root, "images", settings.images, IMAGE_NAME, is_foreign)
         sides.append(_Side("images", image_folder, IMAGE_NAME, "" if settings.twins == "stem" else "~"))
-    folders = sorted({normal_name(name) for side in sides for name in class_folders(side.folder)}, key=os.fsencode)
+    folders = sorted({normal_name(name) for side in sides for name in every_class_folder(side.folder)}, key=os.fsencode)
     recordings, *rest = (_list_side(side, folders, notes) for side in sides)
     pictures = rest[0] if rest else NO_SOURCES
     if rest:
@@ -230,10 +230,11 @@ def _list_side(side: _Side, folders: Sequence[str], notes: list[str]) -> SourceT
         raise missing_data(INFO, _WHAT[side.name], [side.folder], found=found)
     builder = TableBuilder()
     label_of = {name: label for label, name in enumerate(folders)}
-    _require_single(side.folder, class_folders(side.folder), "two folders of one name")
+    names = every_class_folder(side.folder)
+    _require_single(side.folder, names, "two folders of one name")
     ignored: list[str] = []
     hidden: list[str] = []
-    for name in class_folders(side.folder):
+    for name in names:
         if name.startswith("."):
             hidden.append(name)
             continue

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tmkt_data.datasets.catalogue import class_folders, is_plain, scan_folder, some
+from tmkt_data.datasets.catalogue import every_class_folder, is_plain, scan_folder, some
 from tmkt_data.datasets.folder import IMAGE_NAME, SETTINGS_NAME
 from tmkt_data.datasets.look_alikes import difference, equal_when_normal
 from tmkt_data.errors import CatalogueError, SpecError, counted
@@ -146,7 +146,7 @@ def _classes(images: Path, notes: list[str]) -> Iterator[tuple[str, Path]]:
     """Yield the name and folder of each class; a folder without class folders is one class."""
     if not images.is_dir():
         raise CatalogueError(f"{images}: no such folder, expected a folder of images; check the path")
-    folders = [name for name in class_folders(images) if not name.startswith(".")]
+    folders = [name for name in every_class_folder(images) if not name.startswith(".")]
     with_images = [name for name in folders if scan_folder(images / name, IMAGE_NAME)[0]]
     beside = scan_folder(images, IMAGE_NAME)[0]
     if not with_images:

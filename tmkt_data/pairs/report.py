@@ -198,7 +198,8 @@ def _looks_wrong(figures: str) -> Verdict:
     return Verdict(
         "error",
         f"this pairing looks wrong: own images fit the recordings no better than others ({figures}); are names of one "
-        "side mixed up, or is it rotated or mirrored (--orientation)?",
+        "side mixed up, or is it rotated or mirrored (--orientation)? If equal names do not mean twins in a folder of "
+        "your own: twins = 'none' in tmkt.toml",
     )
 
 

@@ -50,6 +50,7 @@ class Diagnosis:
         notes: What the catalogue excluded or lacks.
         problems: Files that are damaged or empty, one line each.
         next_command: What to run next.
+        is_decoded: Whether every file was decoded, and times and polarities of recordings looked at; see `decode_all`.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Diagnosis:
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     next_command: str = ""
+    is_decoded: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -177,6 +179,7 @@ def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
         if side == "recording" and read:
             times = RecordingTimes(*np.array([numbers for _, numbers in read], np.int64).T)
             found.notes += suspicions([source for source, _ in read], times, catalogue, spec)
+    found.is_decoded = True
 
 
 def _times_of(recording: OpenedRecording, spec: PrepareSpec) -> tuple[int, ...]:

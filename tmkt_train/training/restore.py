@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tmkt_data.errors import counted
 from tmkt_data.files import read_bytes
 from tmkt_train.errors import RunError
 from tmkt_train.network.collectives import num_ranks, own_rank
@@ -92,18 +93,30 @@ def repair_metrics(folder: RunFolder) -> tuple[str, ...]:
         What was repaired, one line each.
 
     Raises:
-        RunError: It is damaged, and last.pt, too; or it cannot be written.
+        RunError: It is damaged, and last.pt is, too, or missing; or it cannot be written.
     """
-    try:
-        rows, is_cut = folder.read_metrics()
-        if not is_cut and len(rows) == folder.read_result()["epochs"]:
-            return ()
-    except RunError:
-        if not folder.last.is_file():
-            raise
+    problem = _metrics_problem(folder)
+    if problem is None:
+        return ()
+    if not folder.last.is_file():
+        raise RunError(f"{problem}, and there is no last.pt to restore it from; start a new run")
     with folder.lock():
         values = load_checkpoint(folder.last)
         return _restore_metrics(folder, _state_of(folder.last, values, torch.device("cpu")))
+
+
+def _metrics_problem(folder: RunFolder) -> str | None:
+    """Return what is wrong with the metrics of a finished run, without what to do; None if they are whole."""
+    try:
+        rows, _ = folder.read_metrics()
+    except RunError as error:
+        return _finding(str(error))
+    num_epochs = folder.read_result()["epochs"]
+    if len(rows) == num_epochs:
+        return None
+    return (
+        f"{folder.metrics}: found {counted(len(rows), 'whole line')}, expected {num_epochs} as in {folder.result.name}"
+    )
 
 
 def load_best(folder: RunFolder, model: Network, device: torch.device, epoch: int) -> None:

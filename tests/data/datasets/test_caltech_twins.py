@@ -39,6 +39,12 @@ def test_classes_that_are_there_bytewise(photographs):
     assert [source.id for source in same[1]] == [source.id for source in sources]
 
 
+def test_a_class_that_is_a_broken_link_is_refused(photographs, tmp_path):
+    (photographs / "101_ObjectCategories" / "lobster").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CatalogueError, match="the link lobster leads nowhere, expected folders of classes"):
+        list_photographs(photographs)
+
+
 def test_every_photograph_gets_its_recording_and_a_second_writing_does_nothing(photographs, tmp_path):
     _, sources, _ = list_photographs(photographs)
     folder = twins_folder(sources, tmp_path / "out")

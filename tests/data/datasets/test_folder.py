@@ -238,3 +238,22 @@ def test_inspect_tells_folders_apart_that_are_read_otherwise(tmp_path):
             f"{orientation} (of AEDAT 2.0)"
         ) in shown[orientation]
     assert shown["raw"] != shown["jaer"]
+
+
+def test_a_class_that_is_a_broken_link_is_not_left_out(tmp_path):
+    root = write_tree(tmp_path / "own", per_class=1)
+    (root / "images" / ".hidden").symlink_to("nowhere")
+    (tmp_path / "jump").mkdir()
+    for side in ("events", "images"):
+        (root / side / "jump").symlink_to(tmp_path / "jump")
+    assert open_folder(root).class_names == ("clap", "wave")
+    (tmp_path / "jump").rmdir()
+    with pytest.raises(CatalogueError) as refused:
+        open_folder(root)
+    assert str(refused.value) == (
+        f"{root / 'events'}: the link jump leads nowhere, expected folders of classes; mend or remove what is broken"
+    )
+    (root / "events" / "jump").unlink()
+    (root / "images" / "loop").symlink_to(root / "images" / "loop")
+    with pytest.raises(CatalogueError, match=r"images: the links jump, loop lead nowhere, expected folders of classes"):
+        open_folder(root)

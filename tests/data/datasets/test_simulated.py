@@ -239,6 +239,12 @@ class TestArguments:
         with pytest.raises(CatalogueError, match="no images, expected class folders"):
             plan_simulation(tmp_path / "in", tmp_path / "out", SMALL)
 
+    def test_class_that_is_a_broken_link_is_refused(self, tmp_path):
+        images = write_images(tmp_path / "images")
+        (images / "fox").symlink_to(tmp_path / "nowhere")
+        with pytest.raises(CatalogueError, match="images: the link fox leads nowhere, expected folders of classes"):
+            plan_simulation(images, tmp_path / "out", SMALL)
+
     def test_two_images_of_one_stem_are_refused(self, tmp_path):
         images = write_images(tmp_path / "in")
         photograph(9, 9).save(images / "cat" / "1.jpg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -43,9 +44,9 @@ def cache_of(folder, images):
     return Cache(build("folder", root, folder / "own.h5", size=24, time_bins=3))
 
 
-def prepare(folder):
+def prepare(folder, *options):
     command = ["prepare", "folder", "--root", str(folder / "own"), "--out", str(folder / "again.h5"), "--size", "24"]
-    return CliRunner().invoke(main, command)
+    return CliRunner().invoke(main, [*command, *options])
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +80,18 @@ def test_a_shuffled_pairing_looks_wrong_and_exits_with_one(tmp_path, seed):
     out = CliRunner().invoke(main, ["pairs", str(cache.info.path)])
     assert out.exit_code == 1
     assert f"error: {found[0]}" in out.output
-    told = prepare(tmp_path).output
-    assert "error: this pairing looks wrong: own images fit the recordings no better than others (better than" in told
+    told = prepare(tmp_path)
+    assert told.exit_code == 1
+    assert "error: this pairing looks wrong: own images fit the recordings no better than others (better than" in (
+        told.stderr
+    )
+    assert "twins = 'none' in tmkt.toml" in told.stderr
+    assert told.stderr.splitlines()[-1] == (
+        f"error: {tmp_path / 'again.h5'} is complete, but results on it would be wrong (1 error above); fix the "
+        "dataset, then prepare again"
+    )
+    assert f"check:   tmkt-data pairs {tmp_path / 'again.h5'}" in told.stdout
+    assert "train: " not in told.output
     shown = CliRunner().invoke(main, ["pairs", str(cache.info.path), "--json"])
     assert shown.exit_code == 1
     assert '"severity": "error"' in shown.output
@@ -94,9 +105,18 @@ def test_two_classes_swapped_on_one_side_are_named_by_pairs_and_prepare(tmp_path
     assert all(item.other_share == 1 and item.own_share < 0.85 for item in found)
     assert any(text.startswith("the images of class jump look misplaced: its recordings fit") for text in errors(cache))
     out = prepare(tmp_path)
-    assert out.exit_code == 0
+    assert out.exit_code == 1
     assert "error: the images of class jump look misplaced" in out.output
-    assert out.output.index("error: the images of class jump") < out.output.index("train: ")
+    assert "train: " not in out.output
+    # The same where there is nothing to do, and where nothing but errors is printed.
+    again = prepare(tmp_path, "--quiet")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr.splitlines() == [line for line in out.stderr.splitlines() if line.startswith("error: ")]
+    found = json.loads(prepare(tmp_path, "--json").stdout)
+    assert (found["train"], {verdict["severity"] for verdict in found["verdicts"]}) == (None, {"error"})
+    quiet = CliRunner().invoke(main, ["pairs", str(cache.info.path), "--no-encoders", "--quiet"])
+    assert (quiet.exit_code, quiet.stdout) == (1, "")
+    assert "error: the images of class jump look misplaced" in quiet.stderr
 
 
 def test_classes_with_stems_of_their_own_are_seen_to_be_swapped_by_name(tmp_path):
@@ -106,7 +126,7 @@ def test_classes_with_stems_of_their_own_are_seen_to_be_swapped_by_name(tmp_path
     }
     trees.write_folder(tmp_path / "own", own, images)
     out = prepare(tmp_path)
-    assert out.exit_code == 0
+    assert out.exit_code == 1
     assert (
         "error: the images of class jump look misplaced: 4 of its recordings have no image of their name in it, but in "
         "class wave; are two class folders of one side swapped?"

@@ -47,13 +47,19 @@ def numbers(tmp_path, monkeypatch):
 
 def found(*arguments):
     result = run("doctor", *arguments, "--json")
-    return result.exit_code, json.loads(result.output)
+    return result.exit_code, json.loads(result.stdout)
 
 
 def test_a_whole_set_of_both_sides_is_complete(tree):
     code, seen = found("ncaltech101", "--root", tree)
     assert code == 0, seen
     assert (seen["expected"], seen["expected_images"], seen["twins"]) == (13, 13, 13)
+
+
+def test_what_was_not_looked_at_is_said(tree):
+    for options, shown, is_decoded in (((), "not looked at; --deep does", False), (("--deep",), "checked", True)):
+        assert f"times, polarity   {shown}" in run("doctor", "ncaltech101", "--root", tree, *options).output
+        assert found("ncaltech101", "--root", tree, *options)[1]["is_decoded"] is is_decoded
 
 
 @pytest.mark.parametrize(

@@ -106,3 +106,14 @@ def test_altered_checkpoint_is_refused_wherever_a_bit_is_flipped(tmp_path):
         except RunError:
             continue
         assert torch.equal(found, torch.arange(200.0))
+
+
+def test_lack_of_memory_is_not_taken_for_damage(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "last.pt", {"epoch": 1})
+
+    def refuse(*_, **__):
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(MemoryError, match="no memory"):
+        load_checkpoint(tmp_path / "last.pt")

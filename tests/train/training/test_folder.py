@@ -1,10 +1,13 @@
+import errno
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tmkt_train.errors import RunError
-from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.folder import LOCK, RunFolder
 from tmkt_train.training.new_folder import create_run_folder
 
 from ..conftest import make_recipe
@@ -93,3 +96,73 @@ def test_recipe_is_written_last(tmp_path):
     folder.recipe.unlink()
     # As if the process had died between the two: the folder is free.
     assert create_run_folder(make_recipe(), folder.path, {"a": 2}).read_recipe() == make_recipe()
+
+
+def test_a_damaged_result_is_told_by_who_reads_it(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert (folder.is_finished, folder.is_complete) == (False, False)
+    for text, problem in (
+        ('{"epochs": 3', "cannot be read (Expecting"),
+        ("[3]", "found list, expected a JSON object"),
+        ("[" * 100_000, "cannot be read (maximum recursion depth"),
+    ):
+        folder.result.write_text(text)
+        # A run that counted as unfinished would be trained over what is there.
+        assert (folder.is_finished, folder.is_complete) == (True, True)
+        with pytest.raises(RunError) as refused:
+            folder.read_result()
+        assert str(refused.value).startswith(f"{folder.result}: {problem}")
+        assert str(refused.value).endswith("; the run is damaged, start a new one")
+        assert "\n" not in str(refused.value)
+
+
+def test_a_recipe_that_is_no_toml_is_one_line(tmp_path):
+    folder = RunFolder(tmp_path)
+    with pytest.raises(RunError, match=r"no recipe\.toml, expected a run folder; give one that `tmkt-train` created"):
+        folder.read_recipe_tables()
+    folder.recipe.write_text("seed = ", encoding="utf-8")
+    with pytest.raises(RunError, match=r"recipe\.toml: not valid TOML: Invalid value") as refused:
+        folder.read_recipe_tables()
+    assert "\n" not in str(refused.value)
+    folder.recipe.write_text("seed = 4\n[old]\nkey = 1\n", encoding="utf-8")
+    assert folder.read_recipe_tables() == {"seed": 4, "old": {"key": 1}}
+
+
+def test_few_shot_accuracies_come_back(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_few_shot({"shots": [1, 5], "accuracy": 0.25})
+    assert json.loads(folder.few_shot.read_text()) == {"shots": [1, 5], "accuracy": 0.25}
+
+
+def test_metrics_that_cannot_be_written_or_read_are_one_line(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    before = write_rows(folder, 0)
+    really = Path.open
+
+    def refuse(path, mode="r", *args, **options):
+        if path == folder.metrics:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return really(path, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be written \(.*Input/output error"):
+        folder.append_metrics({"epoch": 1})
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read \(Input/output error\)"):
+        folder.restore_metrics([])
+    monkeypatch.undo()
+    assert folder.metrics.read_bytes() == before
+
+
+def test_leftovers_are_removed_unless_another_process_holds_the_folder(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.remove_leftovers()
+    assert not list(tmp_path.iterdir())
+    left = [folder.last_previous, folder.best_previous, folder.evaluations, tmp_path / LOCK]
+    kept = [folder.last, folder.best, folder.result, folder.metrics]
+    for path in (*left, *kept):
+        path.touch()
+    with RunFolder(tmp_path).lock():
+        folder.remove_leftovers()
+    assert all(path.exists() for path in (*left[:3], *kept))
+    folder.remove_leftovers()
+    assert sorted(tmp_path.iterdir()) == sorted(kept)

@@ -283,6 +283,39 @@ def test_metrics_of_a_finished_run_are_restored_too(whole, tmp_path, change, num
     assert repair_metrics(RunFolder(out)) == ()
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lose, ":2: expected a JSON object of epoch 1"),
+        (cut_end, ": found 3 whole lines, expected 4 as in result.json"),
+        (nothing, ": found 0 whole lines, expected 4 as in result.json"),
+    ],
+)
+def test_metrics_without_a_checkpoint_to_restore_them_from_are_one_line(whole, tmp_path, change, problem):
+    out = shutil.copytree(whole, tmp_path / "run")
+    (out / "last.pt").unlink()
+    assert repair_metrics(RunFolder(out)) == ()
+    damage_lines(out, change)
+    before = (out / "metrics.jsonl").read_bytes()
+    with pytest.raises(RunError) as refused:
+        repair_metrics(RunFolder(out))
+    assert str(refused.value) == (
+        f"{out / 'metrics.jsonl'}{problem}, and there is no last.pt to restore it from; start a new run"
+    )
+    assert (out / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_changed_keeps_the_damaged_checkpoint(stopped, tmp_path):
+    out = shutil.copytree(stopped[2], tmp_path / "run")
+    (out / "last.pt").unlink()
+    # A folder stands where the older checkpoint would go.
+    (out / "last.pt").mkdir()
+    (out / "last.pt" / "other").touch()
+    with pytest.raises(RunError, match=r"last\.pt: cannot be written \(.*directory.*\); check its folder$"):
+        resume(out)
+    assert load_checkpoint(out / "last.previous.pt")["position"]["epoch"] == 2
+
+
 def test_lines_of_epochs_after_the_checkpoint_are_trained_again_without_a_word(stopped, whole, tmp_path):
     out = shutil.copytree(stopped[1], tmp_path / "run")
     shutil.copy(stopped[2] / "metrics.jsonl", out / "metrics.jsonl")

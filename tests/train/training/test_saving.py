@@ -8,9 +8,12 @@ import torch
 from tmkt_train.errors import RunError, RunInterruptedError
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
+from tmkt_train.training.metrics import EpochMeans
 from tmkt_train.training.progress import EpochDone
 from tmkt_train.training.run import resume_run, start_run
-from tmkt_train.training.saving import to_host
+from tmkt_train.training.saving import CheckpointSaver, to_host
+from tmkt_train.training.setup import build_setup
+from tmkt_train.training.state import TrainingState
 
 from ..conftest import make_recipe
 from .runs import StopAfter, assert_same_state, train, without_times
@@ -85,6 +88,50 @@ def test_checkpoint_that_cannot_be_written_stops_the_run(tiny_cache, tmp_path):
     (out / "last.pt").mkdir()
     with pytest.raises(RunError, match=r"last\.pt"):
         list(training)
+
+
+@pytest.fixture
+def saver(tiny_cache, tmp_path):
+    """Return a saver that writes in a thread, and a state after the first epoch, which was the best one."""
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    setup = build_setup(make_recipe(), tiny_cache, device)
+    state = TrainingState(EpochMeans(device))
+    state.finish_epoch(device, 0.5, 1.0)
+    return CheckpointSaver(RunFolder(tmp_path), make_recipe(), setup, 1e-9), state
+
+
+def test_an_error_of_the_thread_is_told_at_the_end(saver, tmp_path):
+    saver, state = saver
+    (tmp_path / "last.pt").mkdir()
+    with pytest.raises(RunError, match=r"last\.pt: .*cannot be written"), saver:
+        saver.save_epoch(state, is_last=True)
+    assert not (tmp_path / "best.pt").exists()
+
+
+def test_the_error_of_the_training_comes_before_that_of_the_thread(saver, tmp_path):
+    saver, state = saver
+    (tmp_path / "last.pt").mkdir()
+
+    def train():
+        with saver:
+            saver.save_epoch(state, is_last=True)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+
+
+def test_save_now_returns_when_both_files_are_written(saver, tmp_path):
+    saver, state = saver
+    with saver:
+        saver.save_epoch(state, is_last=False)
+        saver.save_now(state)
+        assert load_checkpoint(tmp_path / "last.pt")["position"]["epoch"] == 1
+        best = load_checkpoint(tmp_path / "best.pt")
+        assert best["epoch"] == 0
+        assert load_checkpoint(tmp_path / "last.previous.pt")["position"]["epoch"] == 1
+    assert set(best["model"]) == set(load_checkpoint(tmp_path / "last.pt")["model"])
 
 
 def test_copies_on_the_host_do_not_change_with_the_weights():
