@@ -275,9 +275,41 @@ def progress_bar(unit: str = "") -> Iterator[Any]:
 
         def render(self, task: Any) -> Text:
             is_short = task.finished and (task.finished_time or 0.0) < 1
-            return Text("") if is_short else super().render(task)
+            if task.finished or "resumed" not in task.fields:
+                return Text("") if is_short else super().render(task)
+            # The window of `rich` would count other stages in between; the shown rate does not.
+            num_done, left = task.completed - task.fields["resumed"], (task.total or 0) - task.completed
+            minutes, seconds = divmod(round((task.elapsed or 0.0) / num_done * left) if num_done else 0, 60)
+            text = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if num_done else "-:--:--"
+            return Text(text, style="progress.remaining")
 
     counts = [DownloadColumn()] if unit == "bytes" else [MofNCompleteColumn(), *([TextColumn(unit)] if unit else [])]
     columns = (TextColumn("{task.description:<10}"), BarColumn(28), *counts, Rate())
     with Progress(*columns, Time(elapsed_when_finished=True), console=Console(stderr=True), disable=is_quiet()) as bar:
         yield bar
+
+
+class Stages:
+    """Bars of the stages of a work, which may alternate: the time of a stage is that spent in it.
+
+    Args:
+        bar: As `progress_bar` yields it; the time before the first step counts for its stage.
+    """
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._since = bar, bar.get_time()
+        self._tasks: dict[str, Any] = {}
+        self._spent: dict[str, float] = {}
+
+    def show(self, stage: str, done: int, total: int, *, resumed: int) -> None:
+        """Show how far a stage is. A step is heard of when it is done: the time since the last one was spent on it."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=total, completed=resumed, resumed=resumed)
+        tasks = {task.id: task for task in self._bar.tasks}
+        now = self._bar.get_time()
+        self._spent[stage] = self._spent.get(stage, 0.0) + now - self._since
+        for name, number in self._tasks.items():
+            tasks[number].stop_time = None if name == stage else now
+            tasks[number].start_time = now - self._spent[name]
+        self._bar.update(self._tasks[stage], completed=done, resumed=resumed)
+        self._since = self._bar.get_time()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.completion import complete_dataset
-from tmkt_data.cli.console import FILE, SIZE, WORKERS, kept_when_stopped, megabytes, progress_bar, say
+from tmkt_data.cli.console import FILE, SIZE, WORKERS, Stages, kept_when_stopped, megabytes, progress_bar, say
 from tmkt_data.cli.dataset_options import open_sources, source_options, spec_of, spec_options
 from tmkt_data.cli.plan import shard_number
 from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache
@@ -183,19 +183,11 @@ def _report_prepared(plan: PreparePlan, prepared: CacheInfo) -> None:
 def _run(plan: PreparePlan, steps: Iterator[Progress]) -> None:
     say(f"writing {plan.path}, about {megabytes(plan.num_bytes)}")
     started = time.perf_counter()
+    suspicions: tuple[str, ...] = ()
     with kept_when_stopped(), progress_bar() as bar:
-        tasks: dict[str, Any] = {}
-        since = bar.get_time()
-        suspicions: tuple[str, ...] = ()
+        stages = Stages(bar)
         for step in steps:
-            if step.stage not in tasks:
-                tasks[step.stage] = bar.add_task(
-                    step.stage, total=step.total, completed=step.resumed, resumed=step.resumed
-                )
-                # A stage is heard of when its first block is done.
-                bar.tasks[-1].start_time = since
-            since = bar.get_time()
-            bar.update(tasks[step.stage], completed=step.done)
+            stages.show(step.stage, step.done, step.total, resumed=step.resumed)
             suspicions += step.suspicions
     say(f"done in {time.perf_counter() - started:.1f} s")
     for line in suspicions:
