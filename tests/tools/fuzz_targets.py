@@ -19,7 +19,7 @@ import numpy as np
 
 from tmkt_data.datasets.cepdvs import CLASS_NAMES, read_labels
 from tmkt_data.datasets.esimagenet import read_sizes
-from tmkt_data.datasets.folder import read_settings
+from tmkt_data.datasets.folder_settings import read_settings
 from tmkt_data.errors import TmktError
 from tmkt_data.events.formats.pickles import read_pickle
 from tmkt_data.events.read import Reading, decode_recording

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -156,4 +156,18 @@ def _require_images(catalogue: Catalogue) -> None:
         raise CatalogueError(
             f"{catalogue.name}: {counted(len(unpaired), 'class')} with recordings but no images ({some(unpaired)}), "
             "expected images of every class; add them, or give --allow-unpaired for event-only training"
+            + "".join(_likely_names(catalogue, unpaired))
         )
+
+
+def _likely_names(catalogue: Catalogue, unpaired: Sequence[str]) -> Iterator[str]:
+    """Yield a question for each class without images whose name is close to a class without recordings."""
+    import difflib
+
+    import numpy as np
+
+    alone = np.setdiff1d(catalogue.images.labels, catalogue.recordings.labels)
+    free = [catalogue.class_names[label] for label in alone.tolist()]
+    for name in unpaired[:5]:
+        for near in difflib.get_close_matches(name, free, n=1):
+            yield f"; are images of {name!r} those in {near!r}?"

@@ -44,6 +44,7 @@ class Catalogue:
         declared: Ids of the complete dataset.
         is_centered: Whether each recording is shifted to the sensor center, using the size listed for it.
         notes: What was excluded or is missing, one line each.
+        own_name: Name of a user's own folder, which becomes part of the name of its cache; empty for known datasets.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Catalogue:
     declared: Declared = NOTHING_DECLARED
     is_centered: bool = False
     notes: tuple[str, ...] = ()
+    own_name: str = ""
 
     def __post_init__(self) -> None:
         for side in ("recordings", "images"):
@@ -89,6 +91,11 @@ class Catalogue:
             if len(alone):
                 notes.append(f"{len(alone)} {side} have no twin, such as {here[int(alone[0])].id}; {use}")
         return tuple(notes)
+
+    @property
+    def cache_name(self) -> str:
+        """What names of its caches begin with."""
+        return f"{self.name}-{self.own_name}" if self.own_name else self.name
 
     @property
     def num_twins(self) -> int:

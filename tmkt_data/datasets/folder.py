@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import os
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tmkt_data.datasets.catalogue import (
     Catalogue,
     as_spelled,
+    class_folders,
     every_class_folder,
     holds_classes,
     is_plain,
     scan_folder,
     some,
 )
+from tmkt_data.datasets.folder_settings import SETTINGS_NAME, FolderError, FolderSettings, parse_settings
 from tmkt_data.datasets.info import DatasetInfo, MissingDataError, missing_data
 from tmkt_data.datasets.look_alikes import difference, equal_when_normal, look_alikes
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
 from tmkt_data.errors import CatalogueError, counted
-from tmkt_data.events.events import SensorSize
-from tmkt_data.events.read import Reading
-from tmkt_data.files import decode_text, read_bytes
 from tmkt_data.images.frames import Placement
 from tmkt_data.sample_ids import normal_name, rows_of
-from tmkt_data.spec import AEDAT2_LAYOUTS, TIME_UNITS, Side
+from tmkt_data.spec import Side
 
 INFO = DatasetInfo(
     name="folder",
@@ -45,104 +43,9 @@ INFO = DatasetInfo(
     size=48,
     recipe="scnn_folder",
 )
-SETTINGS_NAME = "tmkt.toml"
 RECORDING_NAME = re.compile(r".+\.(bin|bs2|aedat|aedat4|dat|raw|es|npy|npz|mat|h5|hdf5)", re.IGNORECASE)
 IMAGE_NAME = re.compile(r".+\.(jpe?g|png|bmp|gif|ppm|tiff?|webp)", re.IGNORECASE)
-_MAX_SETTINGS_BYTES = 1 << 20
 _WHAT = {"recordings": "recordings (events/wave/first.aedat4)", "images": "images (images/wave/first.jpg)"}
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "unit": TIME_UNITS,
-    "orientation": AEDAT2_LAYOUTS,
-    "twins": ("stem", "none"),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class FolderSettings:
-    """Settings in `tmkt.toml`.
-
-    Attributes:
-        sensor_size: Width and height of the sensor.
-        events: Folder of the recordings below the root; None for `events`.
-        images: Folder of the images below the root; `""` for event-only training without images; None for `images`.
-        twins: `stem`: a recording and an image with the same class and stem are twins. `none`: there are no twins.
-        columns: Order of the columns of plain arrays.
-        unit: Unit of the times of arrays.
-        orientation: Orientation of AEDAT 2.0 recordings.
-        chip: Camera of AEDAT 2.0 recordings whose header names none.
-        keys: Paths of the columns in HDF5 recordings, see `load_hdf5`.
-        stream: Number of the event stream of AEDAT4 recordings; None for the first one with events.
-    """
-
-    sensor_size: SensorSize
-    events: str | None = None
-    images: str | None = None
-    twins: str = "stem"
-    columns: str | None = None
-    unit: str | None = None
-    orientation: str = "raw"
-    chip: str | None = None
-    keys: str | None = None
-    stream: int | None = None
-
-    def reading(self) -> Reading:
-        """Return the reader options besides the sensor size."""
-        unit: Any = self.unit
-        orientation: Any = self.orientation
-        return Reading(None, self.columns, unit, orientation, self.chip, self.keys, stream=self.stream)
-
-
-def read_settings(path: Path) -> FolderSettings:
-    """Read `tmkt.toml`.
-
-    Raises:
-        CatalogueError: The file is missing or not valid TOML, lacks the sensor size, or has unknown keys.
-    """
-    if not path.is_file():
-        raise MissingDataError(
-            f"{path}: no such file, expected the sensor size in it; create it with a line such as "
-            "sensor_size = [240, 180]"
-        )
-    data = read_bytes(path, error=CatalogueError)
-    if len(data) > _MAX_SETTINGS_BYTES:
-        raise CatalogueError(f"{path}: {len(data):,} bytes, expected some lines of settings")
-    try:
-        values = tomllib.loads(decode_text(data))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as broken:
-        raise CatalogueError(f"{path}: not valid TOML ({str(broken).splitlines()[0]}); fix it") from None
-    known = [field.name for field in dataclasses.fields(FolderSettings)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise CatalogueError(f"{path.name}: unknown {', '.join(map(repr, unknown))}, expected {', '.join(known)}")
-    size = _size_of(values.pop("sensor_size", None), path)
-    stream = _stream_of(values.pop("stream", None), path)
-    _check_texts(values, path)
-    return FolderSettings(sensor_size=size, stream=stream, **values)
-
-
-def _size_of(value: object, path: Path) -> SensorSize:
-    sides = value if isinstance(value, list) else []
-    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= 65536 for side in sides):
-        raise CatalogueError(
-            f"{path.name}: sensor_size: found {value!r}, expected width and height such as [240, 180], 1 to 65536 each"
-        )
-    return SensorSize(*sides)
-
-
-def _stream_of(value: object, path: Path) -> int | None:
-    if value is not None and (type(value) is not int or value < 0):
-        raise CatalogueError(f"{path.name}: stream: found {value!r}, expected the number of an event stream, 0 or more")
-    return value if type(value) is int else None
-
-
-def _check_texts(values: Mapping[str, object], path: Path) -> None:
-    for name, value in values.items():
-        choices = _CHOICES.get(name)
-        if not isinstance(value, str) or (choices and value not in choices):
-            expected = f"one of {', '.join(choices)}" if choices else "text"
-            raise CatalogueError(f"{path.name}: {name}: found {value!r}, expected {expected}")
-        if not is_plain(value):
-            raise CatalogueError(f"{path.name}: {name}: found {value!a}, expected text without control characters")
 
 
 def open_folder(
@@ -163,23 +66,35 @@ def open_folder(
         The catalogue; ids look like `"wave/first"`. Images cover the whole sensor.
 
     Raises:
-        CatalogueError: Settings or a side are missing, two recordings or images share class and stem, or names of the
-            two sides differ only in what a reader does not see or mean, see `look_alikes`.
+        MissingDataError: The settings or a side are missing.
+        FolderError: Wrong settings, two recordings or images that share class and stem, names of the two sides that
+            differ only in what a reader does not see or mean, see `look_alikes`: all such mistakes.
+        CatalogueError: A folder cannot be read.
     """
     if root is None:
         raise missing_data(INFO, "folder", [])
-    settings = read_settings(root / SETTINGS_NAME)
+    settings, problems = parse_settings(root / SETTINGS_NAME)
+    if settings is None:
+        raise FolderError(problems)
     notes: list[str] = []
-    event_folder = events or _stated(root, "events", settings.events, RECORDING_NAME, is_foreign)
-    sides = [_Side("recordings", event_folder, RECORDING_NAME, "")]
-    if images is not None or settings.images != "":
-        image_folder = images or _stated(root, "images", settings.images, IMAGE_NAME, is_foreign)
-        sides.append(_Side("images", image_folder, IMAGE_NAME, "" if settings.twins == "stem" else "~"))
-    folders = sorted({normal_name(name) for side in sides for name in every_class_folder(side.folder)}, key=os.fsencode)
-    recordings, *rest = (_list_side(side, folders, notes) for side in sides)
+    sides = _sides_of(root, (events, images), settings, problems, is_foreign=is_foreign)
+    if nested := [line for side in sides for line in _nested_problems(side)]:
+        raise FolderError([*problems, *nested])
+    found = {name for side in sides for name in _class_names(side.folder, problems)}
+    folders = sorted(set(map(normal_name, found)), key=os.fsencode)
+    try:
+        recordings, *rest = [_list_side(side, folders, notes, problems) for side in sides]
+    except MissingDataError as missing:
+        if problems:
+            raise FolderError([*problems, missing.lines[0]]) from None
+        raise
     pictures = rest[0] if rest else NO_SOURCES
     if rest:
-        _require_alike(root, folders, recordings, pictures)
+        problems += _look_alike_problems(root, folders, recordings, pictures)
+    else:
+        notes += [f"folders {difference(*pair)}; they are two classes" for pair in look_alikes(folders, folders)][:1]
+    if problems:
+        raise FolderError(problems)
     used = np.union1d(recordings.labels, pictures.labels)
     names = [folders[label] for label in used.tolist()]
     empty = [name for name in folders if name not in names and not name.startswith(".")]
@@ -194,7 +109,52 @@ def open_folder(
         images=pictures.with_labels(np.searchsorted(used, pictures.labels)),
         reading=settings.reading(),
         notes=tuple(notes),
+        own_name=_own_name(root),
     )
+
+
+def _class_names(folder: Path, problems: list[str]) -> list[str]:
+    """Return the names of the class folders; broken links, which may have been some, are added to the problems."""
+    try:
+        return every_class_folder(folder)
+    except CatalogueError as broken:
+        problems.append(str(broken))
+        return class_folders(folder)
+
+
+def _own_name(root: Path) -> str:
+    """Return a name for caches of a folder: its own, and a digest of where it lies, as names like `data` recur."""
+    path = os.path.realpath(root)
+    name = re.sub(r"[^\w.-]+", "-", normal_name(Path(path).name)).strip("-.")
+    short = name if is_plain(name) and len(os.fsencode(name)) <= 80 else ""
+    return "-".join([*([short] if short else []), hashlib.sha256(os.fsencode(path)).hexdigest()[:4]])
+
+
+def _sides_of(
+    root: Path,
+    given: tuple[Path | None, Path | None],
+    settings: FolderSettings,
+    problems: list[str],
+    *,
+    is_foreign: bool,
+) -> list[_Side]:
+    """Return the sides of the dataset; folders that the settings state wrongly are added to the problems."""
+    events, images = given
+    stated: dict[str, Path] = {}
+    wanted = [("events", events, settings.events, RECORDING_NAME)]
+    if images is not None or settings.images != "":
+        wanted.append(("images", images, settings.images, IMAGE_NAME))
+    for name, folder, setting, pattern in wanted:
+        try:
+            stated[name] = folder or _stated(root, name, setting, pattern, is_foreign)
+        except CatalogueError as wrong:
+            problems.append(str(wrong))
+    if len(stated) < len(wanted):
+        raise FolderError(problems)
+    sides = [_Side("recordings", stated["events"], RECORDING_NAME, "")]
+    if "images" in stated:
+        sides.append(_Side("images", stated["images"], IMAGE_NAME, "" if settings.twins == "stem" else "~"))
+    return sides
 
 
 def _stated(root: Path, side: str, stated: str | None, pattern: re.Pattern[str], is_foreign: bool) -> Path:
@@ -223,15 +183,15 @@ class _Side(NamedTuple):
     mark: str
 
 
-def _list_side(side: _Side, folders: Sequence[str], notes: list[str]) -> SourceTable:
+def _list_side(side: _Side, folders: Sequence[str], notes: list[str], problems: list[str]) -> SourceTable:
     """List the files of one side, sorted by id; the label is the index of the folder among all."""
     if not holds_classes(side.folder, side.pattern):
         found: Side = "recordings" if side.name == "images" else ""
         raise missing_data(INFO, _WHAT[side.name], [side.folder], found=found)
     builder = TableBuilder()
     label_of = {name: label for label, name in enumerate(folders)}
-    names = every_class_folder(side.folder)
-    _require_single(side.folder, names, "two folders of one name")
+    names = class_folders(side.folder)
+    problems += _doubled(side.folder, names, "two folders of one name")
     ignored: list[str] = []
     hidden: list[str] = []
     for name in names:
@@ -239,41 +199,79 @@ def _list_side(side: _Side, folders: Sequence[str], notes: list[str]) -> SourceT
             hidden.append(name)
             continue
         if not is_plain(name):
-            raise CatalogueError(f"{side.folder}: folder {name!a} has control characters in its name; rename it")
+            problems.append(f"{side.folder}: folder {name!a} has control characters in its name; rename it")
+            continue
         files, others = scan_folder(side.folder / name, side.pattern)
         ignored.extend(f"{name}/{other}" for other in others)
-        _require_single(side.folder / name, [stem for stem, _, _ in files], "two files of one stem")
+        problems += _doubled(side.folder / name, [stem for stem, _, _ in files], "two files of one stem")
         label = label_of[normal_name(name)]
         builder.extend(Source(f"{name}/{side.mark}{stem}", label, file, size) for stem, file, size in files)
     if ignored:
         notes.append(f"{side.name}: left out: {some(ignored)}")
+        notes += _nested_note(side, ignored)
     if hidden:
         notes.append(f"{side.name}: {len(hidden)} hidden folders left out: {some(hidden)}")
     return builder.sorted_table()
 
 
-def _require_single(folder: Path, names: Sequence[str], what: str) -> None:
-    """Refuse names of one folder that are equal, as stems may be, or become so after Unicode normalization."""
-    again = equal_when_normal(names)
-    if again is not None:
+def _nested_problems(side: _Side) -> Iterator[str]:
+    """Yield a line if class folders lie one folder deeper; images in a single one are found there."""
+    if holds_classes(side.folder, side.pattern):
+        return
+    outer = [side.folder / name for name in class_folders(side.folder) if not name.startswith(".")]
+    nested = [folder.name for folder in outer if holds_classes(folder, side.pattern)]
+    if nested and (side.name == "recordings" or len(nested) > 1):
+        key = "events" if side.name == "recordings" else "images"
+        yield (
+            f"{side.folder}: found class folders within {some(nested)}, expected {side.name} in class folders directly "
+            f'below; move the class folders up, or choose with {key} = "{key}/{nested[0]}" in {SETTINGS_NAME}'
+        )
+
+
+def _nested_note(side: _Side, ignored: Sequence[str]) -> Iterator[str]:
+    """Yield a note where folders within class folders hold files that are left out."""
+    files = [f"{inner}/{stem}" for inner in ignored for stem in _files_in(side.folder / inner, side.pattern)]
+    if files:
+        yield (
+            f"{side.name}: {counted(len(files), 'file')} in folders within class folders left out, such as {files[0]}; "
+            "only files directly in a class folder are of the class, move them up"
+        )
+
+
+def _files_in(folder: Path, pattern: re.Pattern[str]) -> list[str]:
+    return [Path(file).name for _, file, _ in scan_folder(folder, pattern)[0]] if folder.is_dir() else []
+
+
+def _doubled(folder: Path, names: Sequence[str], what: str) -> Iterator[str]:
+    """Yield a line for each name of a folder that equals another, as stems may, or does so after normalization."""
+    for again in equal_when_normal(names):
         same = f"two files with the stem {again[1]!r}, expected one" if again[0] == again[1] else what
         how = "" if again[0] == again[1] else f": {difference(*again)}"
-        raise CatalogueError(f"{folder}: {same}{how}; rename or remove one of them")
+        yield f"{folder}: {same}{how}; rename or remove one of them"
 
 
-def _require_alike(root: Path, folders: Sequence[str], recordings: SourceTable, images: SourceTable) -> None:
-    """Refuse class folders and twins that would miss each other by a difference that is hard to see."""
+def _look_alike_problems(
+    root: Path, folders: Sequence[str], recordings: SourceTable, images: SourceTable
+) -> Iterator[str]:
+    """Yield a line for each class folder that misses another by a difference that is hard to see, else for twins."""
     here, there = ({folders[label] for label in np.unique(side.labels).tolist()} for side in (recordings, images))
-    for one, other in (
+    pairs = [
         *look_alikes(sorted(here - there), sorted(there)),
         *look_alikes(sorted(there - here), sorted(here)),
-    ):
-        raise CatalogueError(f"{root}: class folders {difference(one, other)}; rename one of them as the other")
+    ]
+    if pairs:
+        # Both may miss each other.
+        told: dict[frozenset[str], tuple[str, str]] = {}
+        for pair in pairs:
+            told.setdefault(frozenset(pair), pair)
+        for pair in told.values():
+            yield f"{root}: class folders {difference(*pair)}; rename one of them as the other"
+        return
     alone = recordings.take(rows_of(recordings.ids, images.ids) < 0)
     free = images.take(rows_of(images.ids, recordings.ids) < 0)
     alike = list(look_alikes([source.id for source in alone], (source.id for source in free))) if len(free) else []
     if alike:
-        raise CatalogueError(
+        yield (
             f"{root}: {counted(len(alike), 'recording')} without a twin, but an image looks as if it was: "
             f"{difference(*alike[0])}; rename one of them as the other"
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.datasets.catalogue import Catalogue
-from tmkt_data.datasets.folder import SETTINGS_NAME
+from tmkt_data.datasets.folder_settings import SETTINGS_NAME
 from tmkt_data.datasets.image_reader import Archives, read_pixels
 from tmkt_data.datasets.recording_reader import RecordingReader
 from tmkt_data.datasets.registry import open_catalogue

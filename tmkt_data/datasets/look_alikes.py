@@ -109,15 +109,14 @@ def look_alikes(names: Sequence[str], others: Iterable[str]) -> Iterator[tuple[s
             yield name, alike
 
 
-def equal_when_normal(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return the first two names that are equal, or are so after Unicode normalization; None if there are none."""
+def equal_when_normal(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name with an earlier one that it equals, or does after Unicode normalization."""
     seen: dict[str, str] = {}
     for name in names:
         key = normal_name(name)
         if key in seen:
-            return seen[key], name
-        seen[key] = name
-    return None
+            yield seen[key], name
+        seen.setdefault(key, name)
 
 
 def alike_notes(side: str, left_out: Iterable[str], class_names: Iterable[str]) -> list[str]:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tmkt_data.datasets.catalogue import every_class_folder, is_plain, scan_folder, some
-from tmkt_data.datasets.folder import IMAGE_NAME, SETTINGS_NAME
+from tmkt_data.datasets.folder import IMAGE_NAME
+from tmkt_data.datasets.folder_settings import SETTINGS_NAME
 from tmkt_data.datasets.look_alikes import difference, equal_when_normal
 from tmkt_data.errors import CatalogueError, SpecError, counted
 from tmkt_data.events.events import SensorSize
@@ -125,7 +126,7 @@ def plan_simulation(images: Path, out: Path, camera: RecordedCamera) -> Simulati
             raise CatalogueError(f"{images}: folder {name!a} has control characters in its name; rename it")
         if ignored:
             notes.append(f"left out of {name}: {some(ignored)}")
-        again = equal_when_normal([stem for stem, _, _ in files])
+        again = next(equal_when_normal([stem for stem, _, _ in files]), None)
         if again is not None:
             how = f"two images with the stem {again[0]!r}" if again[0] == again[1] else difference(*again)
             raise CatalogueError(f"{folder}: {how}, expected one of each stem; rename or remove one of them")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.datasets.folder import SETTINGS_NAME
+from tmkt_data.datasets.folder_settings import SETTINGS_NAME
 from tmkt_data.datasets.simulated import LOCK, MADE_WITH, ImageToRecord, SimulationPlan, files_below, is_temporary
 from tmkt_data.errors import EventError, ImageError, SpecError, TmktError
 from tmkt_data.events.events import SensorSize

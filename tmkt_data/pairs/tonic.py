@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.datasets.catalogue import Catalogue, class_folders, is_plain, some
-from tmkt_data.datasets.folder import SETTINGS_NAME, open_folder
+from tmkt_data.datasets.folder import open_folder
+from tmkt_data.datasets.folder_settings import SETTINGS_NAME
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.events import Events, SensorSize
 from tmkt_data.events.formats.columns import decode_columns

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tmkt_data.datasets.image_reader import source_checksum
 from tmkt_data.datasets.recording_reader import apply_overrides
 from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import SPLIT_RULES
-from tmkt_data.errors import CacheError, CatalogueError
+from tmkt_data.errors import CacheError, CatalogueError, TmktError
 from tmkt_data.events.read import NOTHING_GIVEN
 from tmkt_data.prepare.blocks import BUILD_COLUMNS, STAGES, Block
 from tmkt_data.prepare.drawn_splits import REFUSED, duplicate_rule, require_none
@@ -119,8 +119,21 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
         for lines in _lines_of(side, sources):
             key.update(lines)
     digest = key.hexdigest()
-    path = default_cache_path(catalogue.name, spec, digest) if out is None else Path(out)
-    return PreparePlan(catalogue, spec, path, digest)
+    if out is not None:
+        return PreparePlan(catalogue, spec, Path(out), digest)
+    plan = PreparePlan(catalogue, spec, default_cache_path(catalogue.cache_name, spec, digest), digest)
+    if not catalogue.own_name or plan.path.exists():
+        return plan
+    # Caches of before are named by ids alone, which folders of one's own may share.
+    earlier = replace(plan, path=default_cache_path(catalogue.name, spec, digest))
+    return earlier if _is_prepared(earlier) else plan
+
+
+def _is_prepared(plan: PreparePlan) -> bool:
+    try:
+        return find_prepared(plan, skip_bad=True) is not None
+    except TmktError:
+        return False
 
 
 def _lines_of(side: str, sources: SourceTable) -> Iterator[bytes]:

@@ -12,7 +12,8 @@ from PIL import Image
 from tmkt_data import PairedFrames, PrepareSpec
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
-from tmkt_data.datasets.folder import open_folder, read_settings
+from tmkt_data.datasets.folder import open_folder
+from tmkt_data.datasets.folder_settings import FolderError, read_settings
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize, validate_events
 from tmkt_data.events.write import write_events
@@ -248,10 +249,11 @@ def test_a_class_that_is_a_broken_link_is_not_left_out(tmp_path):
         (root / side / "jump").symlink_to(tmp_path / "jump")
     assert open_folder(root).class_names == ("clap", "wave")
     (tmp_path / "jump").rmdir()
-    with pytest.raises(CatalogueError) as refused:
+    with pytest.raises(FolderError) as refused:
         open_folder(root)
-    assert str(refused.value) == (
-        f"{root / 'events'}: the link jump leads nowhere, expected folders of classes; mend or remove what is broken"
+    assert refused.value.problems == tuple(
+        f"{root / side}: the link jump leads nowhere, expected folders of classes; mend or remove what is broken"
+        for side in ("events", "images")
     )
     (root / "events" / "jump").unlink()
     (root / "images" / "loop").symlink_to(root / "images" / "loop")

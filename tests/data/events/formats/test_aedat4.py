@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
-from tmkt_data.datasets.folder import read_settings
+from tmkt_data.datasets.folder_settings import read_settings
 from tmkt_data.datasets.registry import default_spec, open_catalogue
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.formats import aedat4
