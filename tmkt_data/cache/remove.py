@@ -1,9 +1,10 @@
-"""Remove a cache: only what is one, and nothing that is being built or read."""
+"""Remove a cache, or shards that one left behind: only what is one, and nothing that is being built or read."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tmkt_data.cache.reader import read_cache_info
 from tmkt_data.errors import CacheError
 
 _PROCESSES = Path("/proc")
+_SHARD = re.compile(r"\d{5}-of-\d{5}\.h5", re.ASCII)
 
 
 def remove_cache(path: Path) -> int:
@@ -51,6 +53,36 @@ def remove_cache(path: Path) -> int:
         with suppress(OSError):
             folder.rmdir()
     return info.num_bytes
+
+
+def remove_replaced(index: Path, kept: Collection[str] = ()) -> list[Path]:
+    """Remove the shards that another cache left beside one that has taken the place of its index.
+
+    Only files that have the names of shards and are caches go.
+
+    Args:
+        index: The new cache, in place.
+        kept: Its own shards, paths relative to its folder.
+
+    Returns:
+        What stays: shards that are being read or made, or are damaged.
+    """
+    folder = index.with_name(f"{index.name}.shards")
+    own = {index.parent / name for name in kept}
+    left = []
+    for path in sorted(path for path in folder.glob("*.h5") if _SHARD.fullmatch(path.name) and path not in own):
+        try:
+            read_cache_info(path)
+            is_used = any(folder.glob(f"{path.name}*.building")) or next(_readers(path), None) is not None
+            if is_used:
+                left.append(path)
+            else:
+                path.unlink()
+        except (CacheError, OSError):
+            left.append(path)
+    with suppress(OSError):
+        folder.rmdir()
+    return left
 
 
 def _readers(path: Path) -> Iterator[int]:

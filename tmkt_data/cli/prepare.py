@@ -13,7 +13,7 @@ from tmkt_data.cli.completion import complete_dataset
 from tmkt_data.cli.console import FILE, SIZE, WORKERS, Stages, kept_when_stopped, megabytes, progress_bar, say
 from tmkt_data.cli.dataset_options import open_sources, source_options, spec_of, spec_options
 from tmkt_data.cli.plan import shard_number
-from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache
+from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache, report_replaced
 from tmkt_data.cli.reader_options import FIELDS, reader_options
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.spec import OPTIONS, PrepareSpec
@@ -136,6 +136,8 @@ def _prepare(name: str, catalogue: Catalogue, spec: PrepareSpec, options: dict[s
             _run(plan, prepare_cache(plan, workers=workers, skip_bad=skip_bad, fresh=force))
     except UnreadableSourcesError as unreadable:
         fail_unreadable(unreadable.problems, name)
+    if force:
+        report_replaced(plan.path, () if sharded is None else sharded.names())
     print_next(plan.path, name, spec)
 
 

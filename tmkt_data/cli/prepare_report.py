@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -99,6 +99,18 @@ def report_cache(plan: PreparePlan) -> None:
     num_train = int((tables["events/split/twin-disjoint"] == SplitCode.TRAIN).sum())
     if 2 * num_train < info.num_recordings:
         say(f"note: the train split has only {num_train} of {counted(info.num_recordings, 'recording')}")
+
+
+def report_replaced(path: Path, kept: Collection[str]) -> None:
+    """Remove the shards of the cache that a new one has replaced, and print which ones stay."""
+    from tmkt_data.cache.remove import remove_replaced
+
+    left = remove_replaced(path, kept)
+    if left:
+        say(
+            f"note: not removed with the cache that was replaced, as in use or damaged: "
+            f"{counted(len(left), 'shard')} ({left[0]}); remove by hand what nobody reads"
+        )
 
 
 def print_skipped(info: CacheInfo) -> None:

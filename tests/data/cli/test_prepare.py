@@ -305,6 +305,27 @@ def test_shards_are_written_used_as_one_cache_and_made_again_alone(root, tmp_pat
     assert out.read_bytes() == one.read_bytes()
 
 
+def test_force_leaves_no_shard_of_the_cache_that_it_replaced_and_loses_none_if_it_fails(root, tmp_path):
+    out, shards = tmp_path / "a.h5", tmp_path / "a.h5.shards"
+    command = ("prepare", "nmnist", "--root", root, "--out", out)
+    run(*command, "--shards", 3)
+    assert run(*command, "--force", "--shards", 2).exit_code == 0
+    assert sorted(path.name for path in shards.iterdir()) == ["00001-of-00002.h5", "00002-of-00002.h5"]
+    source = sorted(root.rglob("*.bin"))[0]
+    whole = source.read_bytes()
+    source.write_bytes(b"123")
+    assert "cannot read 1 file" in one_line(run(*command, "--force"))
+    assert run("verify", out).exit_code == 0
+    source.write_bytes(whole)
+    (shards / "00001-of-00002.h5").write_bytes(b"damaged")
+    (shards / "notes.txt").write_text("mine")
+    result = run(*command, "--force")
+    assert result.exit_code == 0
+    assert f"replaced, as in use or damaged: 1 shard ({shards / '00001-of-00002.h5'}); remove" in result.stdout
+    assert sorted(path.name for path in shards.iterdir()) == ["00001-of-00002.h5", "notes.txt"]
+    assert run("verify", out).exit_code == 0
+
+
 def test_shards_of_a_size_are_written_only_where_one_is_larger(root, tmp_path):
     command = ("prepare", "nmnist", "--root", root)
     assert run(*command, "--out", tmp_path / "one.h5", "--shard-size", "1GB").exit_code == 0
