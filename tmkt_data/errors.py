@@ -52,6 +52,10 @@ class CacheError(TmktError):
     """A cache is missing, truncated, modified, of another version, or lacks the requested data."""
 
 
+class ClusterError(TmktError):
+    """A scheduler or a worker of a cluster is missing, is another one than expected, or failed."""
+
+
 class PairingError(TmktError):
     """A recording has no image to be paired with."""
 

@@ -244,16 +244,22 @@ def drop_left(folder: Path, key: str) -> None:
                 _drop_blocks(folder)
 
 
-def not_being_built(cache_path: Path) -> AbstractContextManager[None]:
-    """Hold the lock of the builders of a cache; a build in progress raises `CacheError`."""
-    return _locked(folder_of(cache_path))
+def not_being_built(cache_path: Path, folder: Path | None = None, *, wait_s: float = 0) -> AbstractContextManager[None]:
+    """Hold the lock of the builders of a cache; a build in progress raises `CacheError`.
+
+    Args:
+        cache_path: The cache.
+        folder: As `open_build_folder`.
+        wait_s: How long to wait for a build in progress, in seconds.
+    """
+    return _locked(folder or folder_of(cache_path), wait_s)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, wait_s: float = 0) -> Iterator[None]:
     busy = CacheError(f"{folder}: another tmkt-data prepare is building this cache; wait for it to end")
     try:
-        with lock(folder / _LOCK, busy):
+        with lock(folder / _LOCK, busy, wait_s=wait_s):
             yield
     finally:
         # Last and only if it is empty: removed earlier, it would take along the lock, which others may then hold, too.

@@ -16,6 +16,7 @@ EXAMPLES = {
         "tmkt-data prepare nmnist --root data --time-bins 5 --size 34",
         "tmkt-data prepare folder --root mine --skip-bad",
         "tmkt-data prepare --plan plan.json --shard 1/8",
+        "tmkt-data prepare nmnist --root data --shards 8 --dask local:4",
     ],
     "preview": ["tmkt-data preview caches/digits.h5", "tmkt-data preview caches/digits.h5 --html pairs.html"],
     "remove": ["tmkt-data remove digits", "tmkt-data remove caches/digits.h5 --yes"],

@@ -17,7 +17,8 @@ from tmkt_data.cli.reader_options import reader_options
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import SpecError, counted
 
-_SHARD_BYTES = 10**9
+SHARD_BYTES = 10**9
+"""Size of a shard where nothing else is asked for."""
 
 
 @click.command()
@@ -48,7 +49,7 @@ def plan(name: str, root: Path | None, events: Path | None, images: Path | None,
     with open_sources(name, (root, events, images), spec, options) as catalogue:
         whole = plan_prepare(catalogue, spec, options["cache"])
         refuse_early(whole.catalogue, spec)
-        num_shards = options["shards"] or num_shards_within(whole, options["shard_size"] or _SHARD_BYTES)
+        num_shards = options["shards"] or num_shards_within(whole, options["shard_size"] or SHARD_BYTES)
         written = write_plan(options["out"], catalogue, spec, whole.path.absolute(), num_shards)
     put_json({"plan": options["out"], "path": written.whole.path, "num_shards": num_shards, "bytes": whole.num_bytes})
     command = f"tmkt-data prepare --plan {shlex.quote(str(options['out']))}"

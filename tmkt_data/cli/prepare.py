@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from tmkt_data.cli.completion import complete_dataset
 from tmkt_data.cli.console import FILE, SIZE, WORKERS, Stages, kept_when_stopped, megabytes, progress_bar, say
 from tmkt_data.cli.dataset_options import open_sources, source_options, spec_of, spec_options
-from tmkt_data.cli.plan import shard_number
+from tmkt_data.cli.plan import SHARD_BYTES, shard_number
 from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache, report_replaced
 from tmkt_data.cli.reader_options import FIELDS, reader_options
 from tmkt_data.cli.reporting import put_json
@@ -46,12 +48,24 @@ _OF_PLAN = ("out", "allow_unpaired", "shards", "shard_size")
 @click.option("--plan", type=FILE, help="Plan of tmkt-data plan, in place of NAME: make one shard of it, or the index.")
 @click.option("--shard", help="Shard to make, K/N from 1/N to N/N.  [default: the task of a SLURM array]")
 @click.option("--finish", is_flag=True, help="Check that all shards are there, and write their index.")
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Make the shards on a Dask cluster: a scheduler's address or file, or local:N for N processes here.",
+)
 def prepare(name: str | None, root: Path | None, events: Path | None, images: Path | None, **options: Any) -> None:
     """Build the cache of a dataset: aligned frames of both sides, splits and twins, in one HDF5 file or in shards.
 
     Run the same command again to resume after an interruption; the result has the same bytes. With --plan, each of
-    several machines makes one shard.
+    several machines makes one shard; with --dask, the workers of a cluster make all.
     """
+    if options["dask"] is not None:
+        from tmkt_data.prepare.cluster import scheduler_address
+
+        # Before millions of sources are listed.
+        options["dask"] = scheduler_address(options["dask"])
+        if click.get_current_context().get_parameter_source("workers") is ParameterSource.DEFAULT:
+            options["workers"] = 1
     if options["plan"] is not None:
         others = [name, root, events, images, *(options[key] for key in (*OPTIONS, *FIELDS, *_OF_PLAN))]
         if any(given is not None and given is not False for given in others):
@@ -73,6 +87,11 @@ def _prepare_planned(options: dict[str, Any]) -> None:
 
     given = read_plan(options["plan"])
     name = given.plan.whole.catalogue.name
+    if options["dask"] is not None:
+        if options["shard"] is not None or options["finish"]:
+            raise click.UsageError("--dask makes all shards and the index; omit --shard and --finish")
+        _prepare_all(given.plan, options)
+        return
     if options["finish"]:
         if options["shard"] is not None or options["force"]:
             raise click.UsageError("--finish writes the index only; omit --shard and --force")
@@ -113,10 +132,28 @@ def _finish(given: PlanFile, options: dict[str, Any]) -> None:
     if missing:
         fail_missing(missing, len(plan), str(given.path))
     finish_shards(plan)
-    for left in sorted(plan.shard(0).path.parent.glob("*.building")):
-        say(f"note: {left} is of a task that was stopped on another machine; remove it once none is running")
+    _report_left(plan)
     report_cache(plan.whole)
     print_next(plan.whole.path, plan.whole.catalogue.name, plan.whole.spec)
+
+
+def _report_left(plan: ShardedPlan) -> None:
+    for left in sorted(plan.shard(0).path.parent.glob("*.building")):
+        say(f"note: {left} is of a task that was stopped on another machine; remove it once none is running")
+
+
+def _prepare_all(plan: ShardedPlan, options: dict[str, Any]) -> None:
+    """Make the shards that a plan lacks on a cluster, and the index."""
+    from tmkt_data.prepare.blocks import UnreadableSourcesError
+
+    name = plan.whole.catalogue.name
+    try:
+        _prepare_shards(plan, options)
+    except UnreadableSourcesError as unreadable:
+        fail_unreadable(unreadable.problems, name)
+    if options["force"]:
+        report_replaced(plan.whole.path, plan.names())
+    print_next(plan.whole.path, name, plan.whole.spec)
 
 
 def _prepare(name: str, catalogue: Catalogue, spec: PrepareSpec, options: dict[str, Any]) -> None:
@@ -126,6 +163,9 @@ def _prepare(name: str, catalogue: Catalogue, spec: PrepareSpec, options: dict[s
 
     skip_bad, force, workers = options["skip_bad"], options["force"], options["workers"]
     plan = plan_prepare(catalogue, spec, options["out"])
+    if options["dask"] is not None:
+        # Workers run in other folders.
+        plan = dataclasses.replace(plan, path=plan.path.absolute())
     sharded = _sharded(plan, options)
     try:
         if sharded is not None:
@@ -148,6 +188,9 @@ def _sharded(plan: PreparePlan, options: dict[str, Any]) -> ShardedPlan | None:
     shards, size, force = options["shards"], options["shard_size"], options["force"]
     if shards is not None and size is not None:
         raise click.UsageError("give --shards or --shard-size, not both")
+    if options["dask"] is not None:
+        there = None if force else num_shards_there(plan)
+        return ShardedPlan(plan, shards or (size is None and there) or num_shards_within(plan, size or SHARD_BYTES))
     if size is not None:
         within = num_shards_within(plan, size)
         shards = within if within > 1 else None
@@ -171,6 +214,13 @@ def _prepare_shards(plan: ShardedPlan, options: dict[str, Any]) -> None:
         missing = list(found)
         for shard, problem in found.items() if plan.index is not None else ():
             say(f"making shard {shard + 1} of {len(plan)} again: {problem}")
+    if options["dask"] is not None:
+        from tmkt_data.prepare.cluster_build import ClusterBuild, prepare_on_cluster
+
+        build = ClusterBuild(options["dask"], say, options["workers"], skip_bad, fresh=force)
+        _run(plan.whole, prepare_on_cluster(plan, missing, build))
+        _report_left(plan)
+        return
     steps = prepare_shards(plan, missing, workers=options["workers"], skip_bad=skip_bad, fresh=force)
     _run(plan.whole, steps)
 

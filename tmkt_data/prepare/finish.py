@@ -149,7 +149,8 @@ def _identity_tables(plan: PreparePlan, events: _Side, images: _Side) -> dict[st
     return tables
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """Return the version of the installed tmkt, or `"unknown"`."""
     try:
         return version("tmkt")
     except PackageNotFoundError:
@@ -178,6 +179,6 @@ def _header(plan: PreparePlan, skipped: list[dict[str, Any]]) -> dict[str, str]:
         "facts": json.dumps(facts, sort_keys=True),
         "notes": json.dumps([*catalogue.notes, *catalogue.unmatched_notes()]),
         "skipped": json.dumps(skipped),
-        "tool_version": _own_version(),
+        "tool_version": own_version(),
         "plan": plan.key,
     }
