@@ -150,6 +150,7 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
                 "pre-commit",
                 "optuna-dashboard",
                 "sbatch",
+                "dask",
             ), place
 
 

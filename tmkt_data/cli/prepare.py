@@ -70,7 +70,8 @@ def prepare(name: str | None, root: Path | None, events: Path | None, images: Pa
         others = [name, root, events, images, *(options[key] for key in (*OPTIONS, *FIELDS, *_OF_PLAN))]
         if any(given is not None and given is not False for given in others):
             raise click.UsageError(
-                "--plan says what is prepared; give only --shard, --finish, --workers, --skip-bad and --force with it"
+                "--plan says what is prepared; give only --shard, --finish, --dask, --workers, --skip-bad and --force "
+                "with it"
             )
         _prepare_planned(options)
         return
@@ -217,7 +218,7 @@ def _prepare_shards(plan: ShardedPlan, options: dict[str, Any]) -> None:
     if options["dask"] is not None:
         from tmkt_data.prepare.cluster_build import ClusterBuild, prepare_on_cluster
 
-        build = ClusterBuild(options["dask"], say, options["workers"], skip_bad, fresh=force)
+        build = ClusterBuild(options["dask"], say, options["workers"], skip_bad, fresh=force, plan=options["plan"])
         _run(plan.whole, prepare_on_cluster(plan, missing, build))
         _report_left(plan)
         return

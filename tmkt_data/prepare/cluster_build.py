@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tmkt_data.cache.build_folder import this_machine
 from tmkt_data.errors import CacheError, ClusterError
-from tmkt_data.files import lock
+from tmkt_data.files import lock, read_bytes, write_bytes
 from tmkt_data.prepare.blocks import UnreadableSourcesError
 from tmkt_data.prepare.build import Progress, finish_shards
 from tmkt_data.prepare.cluster import connected
@@ -36,6 +36,7 @@ class ClusterBuild(NamedTuple):
         workers: Threads of each task.
         skip_bad: Leave unreadable files out.
         fresh: Make shards again that are there.
+        plan: File of the plan, where there is one: it knows the sources as they were.
     """
 
     address: str
@@ -43,6 +44,7 @@ class ClusterBuild(NamedTuple):
     workers: int = 1
     skip_bad: bool = False
     fresh: bool = False
+    plan: Path | None = None
 
 
 def prepare_on_cluster(plan: ShardedPlan, missing: Sequence[int], build: ClusterBuild) -> Iterator[Progress]:
@@ -67,7 +69,7 @@ def prepare_on_cluster(plan: ShardedPlan, missing: Sequence[int], build: Cluster
         refuse_early(whole.catalogue, whole.spec)
     progress = _Sum(plan, missing)
     if missing:
-        with _plan_for_workers(plan) as (path, digest), connected(build.address) as client:
+        with _plan_for_workers(plan, build.plan) as (path, digest), connected(build.address) as client:
             tasks = [
                 ShardTask(str(path), digest, shard, build_of_tmkt(), build.workers, build.skip_bad, build.fresh)
                 for shard in missing
@@ -85,7 +87,7 @@ def prepare_on_cluster(plan: ShardedPlan, missing: Sequence[int], build: Cluster
 
 
 @contextmanager
-def _plan_for_workers(plan: ShardedPlan) -> Iterator[tuple[Path, str]]:
+def _plan_for_workers(plan: ShardedPlan, file: Path | None) -> Iterator[tuple[Path, str]]:
     """Write the plan beside the shards for the block; yields its path and the SHA-256 of its bytes."""
     whole = plan.whole
     folder = (whole.path.parent / plan.names()[0]).parent
@@ -94,7 +96,10 @@ def _plan_for_workers(plan: ShardedPlan) -> Iterator[tuple[Path, str]]:
     try:
         with lock(path.with_name(f"{path.name}.lock"), busy):
             try:
-                write_plan(path, whole.catalogue, whole.spec, whole.path, len(plan))
+                if file is None:
+                    write_plan(path, whole.catalogue, whole.spec, whole.path, len(plan))
+                else:
+                    write_bytes(path, read_bytes(file, error=CacheError), error=CacheError)
                 yield path, hashlib.sha256(path.read_bytes()).hexdigest()
             finally:
                 path.unlink(missing_ok=True)

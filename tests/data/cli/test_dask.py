@@ -176,3 +176,12 @@ def test_dask_makes_all_shards(cluster, root, tmp_path):
     for option in (("--shard", "1/4"), ("--finish",)):
         result = run("prepare", "--plan", tmp_path / "plan", "--dask", cluster.scheduler_address, *option)
         assert (result.exit_code, "--dask makes all shards and the index" in result.stderr) == (2, True)
+
+
+def test_sources_that_change_after_their_plan_was_made_are_refused(cluster, root, tmp_path):
+    own = shutil.copytree(root, tmp_path / "root")
+    run("plan", "nmnist", "--root", own, "--cache", tmp_path / "a.h5", "--out", tmp_path / "plan", "--shards", 4)
+    source = sorted(own.rglob("*.bin"))[0]
+    os.utime(source, (1, 1))
+    error = one_line(run("prepare", "--plan", tmp_path / "plan", "--dask", cluster.scheduler_address))
+    assert f"{source}: was changed since {tmp_path / 'a.h5.shards'}" in error
