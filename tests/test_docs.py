@@ -156,7 +156,7 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
 
 def check_values(name: str, params: dict[str, Any]) -> None:
     if name == "plan" or (name == "prepare" and params["plan"] is None):
-        assert params["name"] in DATASETS
+        assert params["name"] in DATASETS or params["name"].startswith("tonic:")
     given = params["name"] if name in ("check", "recipe", "suggest", "sweep") else None
     if given is not None and "/" not in given and ".toml" not in given:
         load_recipe(find_recipe(given), params["settings"])

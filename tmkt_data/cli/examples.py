@@ -15,6 +15,7 @@ EXAMPLES = {
         "tmkt-data prepare digits",
         "tmkt-data prepare nmnist --root data --time-bins 5 --size 34",
         "tmkt-data prepare folder --root mine --skip-bad",
+        "tmkt-data prepare tonic:NMNIST --root data --images MNIST_png/Train",
         "tmkt-data prepare --plan plan.json --shard 1/8",
         "tmkt-data prepare nmnist --root data --shards 8 --dask local:4",
     ],

@@ -56,6 +56,8 @@ _OF_PLAN = ("out", "allow_unpaired", "shards", "shard_size")
 def prepare(name: str | None, root: Path | None, events: Path | None, images: Path | None, **options: Any) -> None:
     """Build the cache of a dataset: aligned frames of both sides, splits and twins, in one HDF5 file or in shards.
 
+    NAME is one of tmkt-data datasets, or tonic:CLASS for a dataset class of tonic, whose files --root holds.
+
     Run the same command again to resume after an interruption; the result has the same bytes. With --plan, each of
     several machines makes one shard; with --dask, the workers of a cluster make all.
     """
@@ -79,7 +81,7 @@ def prepare(name: str | None, root: Path | None, events: Path | None, images: Pa
         raise click.UsageError("give the NAME of a dataset; or --plan with --shard or --finish")
     spec = spec_of(name, options)
     with open_sources(name, (root, events, images), spec, options) as catalogue:
-        _prepare(name, catalogue, spec, options)
+        _prepare(catalogue, spec, options)
 
 
 def _prepare_planned(options: dict[str, Any]) -> None:
@@ -157,7 +159,7 @@ def _prepare_all(plan: ShardedPlan, options: dict[str, Any]) -> None:
     print_next(plan.whole.path, name, plan.whole.spec)
 
 
-def _prepare(name: str, catalogue: Catalogue, spec: PrepareSpec, options: dict[str, Any]) -> None:
+def _prepare(catalogue: Catalogue, spec: PrepareSpec, options: dict[str, Any]) -> None:
     from tmkt_data.prepare.blocks import UnreadableSourcesError
     from tmkt_data.prepare.build import prepare_cache
     from tmkt_data.prepare.plan import find_prepared, plan_prepare
@@ -176,10 +178,10 @@ def _prepare(name: str, catalogue: Catalogue, spec: PrepareSpec, options: dict[s
         else:
             _run(plan, prepare_cache(plan, workers=workers, skip_bad=skip_bad, fresh=force))
     except UnreadableSourcesError as unreadable:
-        fail_unreadable(unreadable.problems, name)
+        fail_unreadable(unreadable.problems, catalogue.name)
     if force:
         report_replaced(plan.path, () if sharded is None else sharded.names())
-    print_next(plan.path, name, spec)
+    print_next(plan.path, catalogue.name, spec)
 
 
 def _sharded(plan: PreparePlan, options: dict[str, Any]) -> ShardedPlan | None:

@@ -1,6 +1,6 @@
 """Interoperate with tonic: prepare its datasets, and use caches as datasets with its transforms.
 
-tonic is never imported; objects are used by their interface, so datasets of other libraries work as well.
+tonic is not imported here; objects are used by their interface, so datasets of other libraries work as well.
 """
 
 from __future__ import annotations
