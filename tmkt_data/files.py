@@ -9,13 +9,14 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import xxhash
 
 from tmkt_data.errors import EventError, TmktError
+from tmkt_data.members import open_member
 from tmkt_data.spec import Sync
 
 if TYPE_CHECKING:
@@ -68,16 +69,16 @@ def open_file(path: str | Path, _: int = 0) -> int:
 
 
 @contextmanager
-def opened(path: str | Path, error: type[TmktError]) -> Iterator[FileIO]:
-    """Open a regular file for reading; what goes wrong with it, here and in the block, is an error of one line.
+def opened(path: str | Path, error: type[TmktError]) -> Iterator[FileIO | BytesIO]:
+    """Open a regular file or a member for reading; what goes wrong, here and in the block, is an error of one line.
 
     Raises:
         TmktError: As `read_bytes`.
     """
     try:
         # One fstat on the open file and no buffer: this runs for every file of a dataset.
-        with FileIO(path, "rb", opener=open_file) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        with open_member(path) or FileIO(path, "rb", opener=open_file) as file:
+            if isinstance(file, FileIO) and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise error(f"{path}: a pipe or a device, expected a file; copy what it gives into one")
             yield file
     except FileNotFoundError as missing:
@@ -345,6 +346,5 @@ def file_digest(path: Path, algorithm: str, *, error: type[TmktError]) -> str:
         TmktError: As `read_bytes`.
     """
     with opened(path, error) as file:
-        if algorithm == "xxh3":
-            return hashlib.file_digest(file, xxhash.xxh3_64).hexdigest()
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+        make = xxhash.xxh3_64 if algorithm == "xxh3" else lambda: hashlib.new(algorithm, usedforsecurity=False)
+        return hashlib.file_digest(file, make).hexdigest()

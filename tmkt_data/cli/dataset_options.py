@@ -45,6 +45,7 @@ def spec_options(function: Any) -> Any:
 def source_options(function: Any) -> Any:
     """Add the options that say where a dataset lies."""
     for option in (
+        click.option("--unpack", is_flag=True, help="Unpack archives, also those that can be read in place."),
         click.option("--images", type=_ANY, help="Folder or archive of the images, if outside --root."),
         click.option("--events", type=_ANY, help="Folder or archive of the recordings, if outside --root."),
         click.option("--root", type=_ANY, help="Folder, parent folder or archive that contains both sides."),
@@ -65,14 +66,14 @@ def open_sources(
         name: The dataset.
         given: Root, folder of the recordings, folder of the images.
         spec: The options of the cache.
-        options: `allow_unpaired`, and those of `reader_options`.
+        options: `allow_unpaired`, `unpack`, and those of `reader_options`.
 
     Raises:
         CatalogueError: There are classes without images, and not `allow_unpaired`.
         SpecError: An option of readers is given for a dataset whose files are known.
     """
     require_own_files(name, options)
-    with _opened(name, given, spec) as found:
+    with _opened(name, given, spec, unpack=options["unpack"]) as found:
         catalogue = read_as_given(found, options)
         _report(catalogue)
         if not options["allow_unpaired"]:
@@ -81,7 +82,9 @@ def open_sources(
 
 
 @contextmanager
-def _opened(name: str, given: tuple[Path | None, Path | None, Path | None], spec: PrepareSpec) -> Iterator[Catalogue]:
+def _opened(
+    name: str, given: tuple[Path | None, Path | None, Path | None], spec: PrepareSpec, *, unpack: bool
+) -> Iterator[Catalogue]:
     from tmkt_data.cache.find import cache_directory
     from tmkt_data.datasets.registry import open_catalogue
     from tmkt_data.sources.locate import Locations, find_sources
@@ -99,8 +102,8 @@ def _opened(name: str, given: tuple[Path | None, Path | None, Path | None], spec
         events = _write_twins(root, images)
         yield open_catalogue(name, root, events, images, spec.class_set)
     else:
-        unpack_to = cache_directory() / "sources"
-        with find_sources(name, Locations(*given), spec.class_set, unpack_to=unpack_to, say=say) as found:
+        unpack_to, places = cache_directory() / "sources", Locations(*given)
+        with find_sources(name, places, spec.class_set, unpack_to=unpack_to, unpack=unpack, say=say) as found:
             yield found.catalogue
 
 

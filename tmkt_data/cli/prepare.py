@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tmkt_data.prepare.shards import ShardedPlan
 
 
-_OF_PLAN = ("out", "allow_unpaired", "shards", "shard_size")
+_OF_PLAN = ("out", "allow_unpaired", "unpack", "shards", "shard_size")
 """What a plan says, beside `OPTIONS`."""
 
 

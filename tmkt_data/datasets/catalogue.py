@@ -17,6 +17,7 @@ from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize, Window
 from tmkt_data.events.read import NOTHING_GIVEN, Reading
 from tmkt_data.images.frames import Placement
+from tmkt_data.members import Entry, is_file, is_folder, scan
 from tmkt_data.sample_ids import first_disorder, normal_name, rows_of
 from tmkt_data.spec import Motion, RecordingKind, SplitLayout
 
@@ -117,7 +118,7 @@ def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str,
     found: list[tuple[str, str, int]] = []
     ignored: list[str] = []
     try:
-        with os.scandir(folder) as entries:
+        with scan(folder) as entries:
             for entry in entries:
                 is_match, is_hidden = pattern.fullmatch(entry.name) is not None, entry.name.startswith(".")
                 size = _file_size(entry) if is_match and not is_hidden and is_plain(entry.name) else None
@@ -130,7 +131,7 @@ def scan_folder(folder: Path, pattern: re.Pattern[str]) -> tuple[list[tuple[str,
     return sorted(found, key=lambda file: os.fsencode(file[0])), sorted(ignored, key=os.fsencode)
 
 
-def _file_size(entry: os.DirEntry[str]) -> int | None:
+def _file_size(entry: os.DirEntry[str] | Entry) -> int | None:
     """Return the size of a file; None for a folder or a broken link."""
     try:
         return entry.stat().st_size if entry.is_file() else None
@@ -177,7 +178,7 @@ def _classes(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
         if child.name.startswith("."):
             continue
         try:
-            with os.scandir(child) as entries:
+            with scan(child) as entries:
                 if any(pattern.fullmatch(entry.name) and not entry.name.startswith(".") for entry in entries):
                     yield child
         except OSError as broken:
@@ -186,7 +187,7 @@ def _classes(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
 
 def _folders(folder: Path) -> Iterator[Path]:
     try:
-        with os.scandir(folder) as entries:
+        with scan(folder) as entries:
             names = sorted((entry.name for entry in entries if _is_folder(entry)), key=os.fsencode)
     except (FileNotFoundError, NotADirectoryError):
         return
@@ -196,7 +197,7 @@ def _folders(folder: Path) -> Iterator[Path]:
         yield folder / name
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[str] | Entry) -> bool:
     try:
         return entry.is_dir()
     except OSError as broken:
@@ -251,16 +252,24 @@ def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
 
 def as_spelled(path: Path) -> Path:
     """Return a path as the disk spells it, which may be in another Unicode form than it was typed in."""
-    if str(path).isascii() or path.exists():
+    if str(path).isascii() or is_file(path) or is_folder(path):
         return path
     found = Path(path.anchor)
     for part in path.parts[1:] if path.anchor else path.parts:
         named = part
-        if not part.isascii() and not (found / part).exists():
-            entries = found.iterdir() if found.is_dir() and os.access(found, os.R_OK) else ()
-            named = next((entry.name for entry in entries if normal_name(entry.name) == normal_name(part)), part)
+        if not part.isascii() and not (is_file(found / part) or is_folder(found / part)):
+            names = _names_in(found)
+            named = next((name for name in names if normal_name(name) == normal_name(part)), part)
         found /= named
     return found
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        with scan(folder) as entries:
+            return [entry.name for entry in entries]
+    except OSError:
+        return []
 
 
 def is_plain(name: str) -> bool:

@@ -21,6 +21,7 @@ from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import Reading
 from tmkt_data.files import decode_text, read_bytes
 from tmkt_data.images.frames import Placement
+from tmkt_data.members import is_file, is_folder
 from tmkt_data.sample_ids import bytes_of, first_disorder, rows_of
 
 SENSOR_SIZE = SensorSize(224, 224)
@@ -75,7 +76,7 @@ def open_esimagenet(root: Path | None = None, events: Path | None = None, images
     """
     start = events if events is not None else root
     folders = [] if start is None else [start / name for name in _ROOTS]
-    base = next((folder for folder in folders if (folder / "trainlabel.txt").is_file()), None)
+    base = next((folder for folder in folders if is_file(folder / "trainlabel.txt")), None)
     if base is None:
         raise missing_data(INFO, "recordings (trainlabel.txt and train/class0/...npz)", folders)
     notes: list[str] = []
@@ -113,7 +114,7 @@ def _recordings(base: Path, notes: list[str]) -> SourceTable:
         sizes = read_sizes(base / f"{part}label.txt")
         folders = [(name, base / part / name) for name in class_folders(base / part)]
         for name, folder in (*folders, ("", base / part)):
-            if not folder.is_dir():
+            if not is_folder(folder):
                 continue
             files, others = scan_folder(folder, _RECORDING)
             hidden += [f"{part}/{name}/{other}" for other in others if other.startswith(".")]
@@ -163,7 +164,7 @@ def read_sizes(path: Path) -> SizeList:
     """
     names: list[bytes] = []
     rows = array("h")
-    data = read_bytes(path, limit=_MAX_LABELS, error=CatalogueError) if path.is_file() else b""
+    data = read_bytes(path, limit=_MAX_LABELS, error=CatalogueError) if is_file(path) else b""
     if not data.isascii():
         data = decode_text(data, errors="surrogateescape").encode("utf-8", "surrogateescape")
     for number, line in enumerate(io.BytesIO(data), start=1):

@@ -27,6 +27,7 @@ from tmkt_data.datasets.look_alikes import difference, equal_when_normal, look_a
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
 from tmkt_data.errors import CatalogueError, counted
 from tmkt_data.images.frames import Placement
+from tmkt_data.members import is_folder
 from tmkt_data.sample_ids import normal_name, rows_of
 from tmkt_data.spec import Side
 
@@ -239,7 +240,7 @@ def _nested_note(side: _Side, ignored: Sequence[str]) -> Iterator[str]:
 
 
 def _files_in(folder: Path, pattern: re.Pattern[str]) -> list[str]:
-    return [Path(file).name for _, file, _ in scan_folder(folder, pattern)[0]] if folder.is_dir() else []
+    return [Path(file).name for _, file, _ in scan_folder(folder, pattern)[0]] if is_folder(folder) else []
 
 
 def _doubled(folder: Path, names: Sequence[str], what: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import Reading
 from tmkt_data.files import decode_text, read_bytes
+from tmkt_data.members import is_file
 from tmkt_data.spec import AEDAT2_LAYOUTS, TIME_UNITS
 
 SETTINGS_NAME = "tmkt.toml"
@@ -101,7 +102,7 @@ def parse_settings(path: Path) -> tuple[FolderSettings | None, list[str]]:
         MissingDataError: There is no such file.
         CatalogueError: It cannot be read.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise MissingDataError(
             f"{path}: no such file, expected the sensor size in it; create it with a line such as "
             "sensor_size = [240, 180]"

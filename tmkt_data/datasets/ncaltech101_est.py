@@ -16,6 +16,7 @@ from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.formats.npy import read_npy_header
 from tmkt_data.events.read import Reading
+from tmkt_data.members import file_status, open_member
 from tmkt_data.spec import TimeUnit
 
 PARTS = {"training": "train", "validation": "val", "testing": "test"}
@@ -98,8 +99,8 @@ def _unit_of(recordings: Sequence[Source]) -> TimeUnit:
 def _unit_of_one(path: Path) -> TimeUnit | None:
     """Infer a recording's unit from its last time; None if it is empty or unreadable, which is reported later."""
     try:
-        with path.open("rb") as file:
-            shape, is_transposed, dtype = read_npy_header(file, path.stat().st_size, path.name)
+        with open_member(path) or path.open("rb") as file:
+            shape, is_transposed, dtype = read_npy_header(file, file_status(path).num_bytes, path.name)
             if len(shape) != 2 or shape[1] != 4 or not shape[0] or dtype.kind not in "iuf":
                 return None
             cell = 3 * shape[0] - 1 if is_transposed else 4 * shape[0] - 2

@@ -15,6 +15,7 @@ from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.images.decode import read_idx
 from tmkt_data.images.frames import Placement
+from tmkt_data.members import file_status, is_file
 
 SENSOR_SIZE = SensorSize(34, 34)
 PLACEMENT = Placement(3, 3, 28, 28)
@@ -167,7 +168,7 @@ def _idx_file(folder: Path, part: str, kind: str) -> Path | None:
     for dash in ("-", "."):
         for suffix in ("", ".gz"):
             path = folder / f"{_IDX_NAMES[part]}-{kind.replace('-idx', dash + 'idx')}-ubyte{suffix}"
-            if path.is_file():
+            if is_file(path):
                 return path
     return None
 
@@ -202,7 +203,7 @@ def list_idx(folder: Path, class_names: Sequence[str]) -> SourceTable:
             raise CatalogueError(
                 f"{label_file.name}: label {labels.max()}, expected 0 to {len(class_names) - 1}; fetch it again"
             )
-        num_bytes = image_file.stat().st_size
+        num_bytes = file_status(image_file).num_bytes
         builder.extend(
             Source(
                 f"{class_names[label]}/{part.lower()}-{number:05d}",

@@ -20,6 +20,7 @@ from tmkt_data.events.formats.percent_header import read_percent_header
 from tmkt_data.events.formats.pickles import read_pickled_npy
 from tmkt_data.events.formats.prophesee import decode_dat, decode_evt
 from tmkt_data.files import read_bytes
+from tmkt_data.members import on_disk
 from tmkt_data.spec import Aedat2Layout, EventFormat, TimeUnit
 
 FORMAT_OF_SUFFIX: dict[str, EventFormat] = {
@@ -220,7 +221,8 @@ def decode_recording(data: bytes, path: Path, reading: Reading) -> Events:
         case "aedat3":
             return decode_aedat3(data, sensor_size=size, place=place)
         case "aedat4":
-            return load_aedat4(path, size, reading.stream)
+            with on_disk(path) as file:
+                return load_aedat4(file, size, reading.stream)
         case "dat":
             return decode_dat(data, sensor_size=size, place=place)
         case "evt":
@@ -237,6 +239,8 @@ def decode_recording(data: bytes, path: Path, reading: Reading) -> Events:
             # h5py takes long to load, and most recordings are none of its.
             from tmkt_data.events.formats.hdf5 import load_hdf5
 
-            return load_hdf5(path, sensor_size=size, keys=reading.keys, unit=reading.unit, columns=reading.columns)
+            keys, unit, columns = reading.keys, reading.unit, reading.columns
+            with on_disk(path) as file:
+                return load_hdf5(file, sensor_size=size, keys=keys, unit=unit, columns=columns)
         case "mat":
             return decode_matlab(data, sensor_size=size, unit=reading.unit, place=place)

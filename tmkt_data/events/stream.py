@@ -19,6 +19,7 @@ from tmkt_data.events.formats.npy import read_npy_header
 from tmkt_data.events.formats.percent_header import read_percent_header
 from tmkt_data.events.read import Reading, recognize
 from tmkt_data.files import file_digest, read_bytes
+from tmkt_data.members import file_status
 from tmkt_data.spec import EventFormat
 
 WHOLE_BYTES = 64 << 20
@@ -40,7 +41,7 @@ def is_large(path: Path) -> bool:
         EventError: The file cannot be read, or is of no known format.
     """
     start = read_bytes(path, limit=1 << 16)
-    if path.stat().st_size <= WHOLE_BYTES:
+    if file_status(path).num_bytes <= WHOLE_BYTES:
         return False
     kind = recognize(start, path)
     return kind in STREAMABLE and (kind != "npz" or holds_columns(path))
@@ -48,7 +49,7 @@ def is_large(path: Path) -> bool:
 
 def is_large_but_whole(path: Path) -> bool:
     """Return whether a recording is as large but has to be decoded at once; errors as `is_large`."""
-    return not is_large(path) and path.stat().st_size > WHOLE_BYTES
+    return not is_large(path) and file_status(path).num_bytes > WHOLE_BYTES
 
 
 def checksum_of(path: Path) -> int:

@@ -23,6 +23,7 @@ from tmkt_data.datasets.recording_reader import files_beside
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.files import checksum, is_refused
+from tmkt_data.members import file_status
 from tmkt_data.spec import PrepareSpec, PrepareStage, RecordingKind
 
 STAGES: dict[str, PrepareStage] = {"events": "recordings", "images": "images"}
@@ -106,11 +107,10 @@ def source_signatures(
 
 def _changed(path: str | Path) -> tuple[int, ...]:
     try:
-        # Not with Path.stat: this runs for every file of a dataset, twice.
-        stat = os.stat(path)  # noqa: PTH116
+        status = file_status(path)
     except OSError as gone:
         raise CatalogueError(f"{path}: {gone.strerror or gone}; it was there a moment ago") from gone
-    return stat.st_mtime_ns, stat.st_size
+    return status.modified_ns, status.num_bytes
 
 
 def empty_block(side: str, spec: PrepareSpec, num_sources: int) -> BlockArrays:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import SPLIT_RULES
 from tmkt_data.errors import CacheError, CatalogueError, TmktError
 from tmkt_data.events.read import NOTHING_GIVEN
+from tmkt_data.members import file_status
 from tmkt_data.prepare.blocks import BUILD_COLUMNS, STAGES, Block
 from tmkt_data.prepare.drawn_splits import REFUSED, duplicate_rule, require_none
 from tmkt_data.prepare.outdated import outdated_images, outdated_recordings
@@ -203,12 +203,6 @@ def require_current(plan: PreparePlan, cache: Cache, *, skip_bad: bool = False) 
         require_none(plan.catalogue, duplicates_in(cache.tables, REFUSED))
 
 
-def _changed_ns(path: str) -> int:
-    """Return when a file was changed or put in its place; a copy may keep the time of change of another file."""
-    found = os.stat(path)  # noqa: PTH116 - not a Path for each of millions
-    return max(found.st_mtime_ns, found.st_ctime_ns)
-
-
 def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
     written_ns = plan.path.stat().st_mtime_ns
     archives: dict[Path, NDArray[np.uint8]] = {}
@@ -222,7 +216,8 @@ def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
                 is_changed = left_out.get((side, source.id)) != source.num_bytes
             elif source.item < 0 and source.num_bytes != int(sizes[row]):
                 is_changed = True
-            elif _changed_ns(source.file) > written_ns:
+            # Or put in its place: a copy may keep the time of change of another file.
+            elif file_status(source.file).changed_ns > written_ns:
                 is_changed = source_checksum(source, archives) != int(digests[row])
             else:
                 is_changed = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import errno
 import gzip
+import io
 import lzma
 import os
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from tmkt_data.errors import CatalogueError
+from tmkt_data.members import DEFLATED, STORED, MemberPlace
 
 CHUNK = 1 << 20
 MAX_HEADER_BYTES = 1 << 20
@@ -29,6 +31,13 @@ DAMAGE = (
 """What the standard library raises on invalid, truncated or unsupported archives."""
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
+_TAR_MAGIC = 257
+"""Where the header of a POSIX or GNU tar says what it is."""
+_ZIP_HEADER = struct.Struct("<4s5H3L2H")
+"""Header of a member; its last two numbers are the lengths of what follows it, before the content.
+
+Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.7
+"""
 _Stream = IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
 
@@ -47,10 +56,17 @@ class ArchiveLimits(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A file in an archive."""
+    """A file in an archive.
+
+    Attributes:
+        name: Its name, not checked.
+        stream: Its content.
+        place: Where it lies in the archive; None where it cannot be read in place.
+    """
 
     name: str
     stream: IO[bytes]
+    place: MemberPlace | None = None
 
 
 class Budget:
@@ -85,15 +101,30 @@ class Budget:
         )
 
 
-def archive_members(archive: Path, budget: Budget) -> Iterator[Member]:
+def archive_members(archive: Path, budget: Budget, *, unpacks: bool = True) -> Iterator[Member]:
     """Yield the files in an archive, skipping folders and macOS metadata (`__MACOSX`, `._name`).
+
+    Args:
+        archive: The archive.
+        budget: What it may hold.
+        unpacks: Whether there has to be room for all of it on its disk.
 
     Raises:
         CatalogueError: A member is a link, a device or encrypted, has an unsafe path, or exceeds the budget.
         Exception: One of `DAMAGE`.
     """
-    members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
-    yield from members(archive, budget)
+    if _is_zip(archive):
+        yield from _zip_members(archive, budget, unpacks=unpacks)
+    else:
+        yield from _tar_members(archive, budget)
+
+
+def _is_zip(archive: Path) -> bool:
+    """Return whether an archive is a zip; a tar may end with one, such as an npz, a zip begin with a program."""
+    with archive.open("rb") as file:
+        start = file.read(tarfile.BLOCKSIZE)
+    is_tar = start[_TAR_MAGIC : _TAR_MAGIC + 5] == b"ustar" and not start.startswith(b"PK")
+    return not is_tar and zipfile.is_zipfile(archive)
 
 
 def safe_name(name: str, place: str) -> PurePosixPath:
@@ -119,12 +150,12 @@ def _is_apple(name: str) -> bool:
     return "__MACOSX" in parts or any(part.startswith("._") for part in parts)
 
 
-def _zip_members(archive: Path, budget: Budget) -> Iterator[Member]:
-    with zipfile.ZipFile(archive) as packed:
+def _zip_members(archive: Path, budget: Budget, *, unpacks: bool) -> Iterator[Member]:
+    with archive.open("rb") as file, zipfile.ZipFile(archive) as packed:
         entries = packed.infolist()
         needed = sum(entry.file_size for entry in entries)
         free = shutil.disk_usage(archive.parent).free
-        if needed <= budget.bytes_left and free < needed:
+        if unpacks and needed <= budget.bytes_left and free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for entry in entries:
             budget.count()
@@ -136,7 +167,17 @@ def _zip_members(archive: Path, budget: Budget) -> Iterator[Member]:
             if entry.flag_bits & _ENCRYPTED:
                 raise CatalogueError(f"{archive.name}: member {entry.filename[:80]!r} is encrypted; unpack it yourself")
             with packed.open(entry) as stream:
-                yield Member(_zip_name(entry), stream)
+                # Opened means that its own header agrees with the list at the end of the archive.
+                yield Member(_zip_name(entry), stream, _zip_place(entry, file))
+
+
+def _zip_place(entry: zipfile.ZipInfo, file: IO[bytes]) -> MemberPlace | None:
+    if entry.compress_type not in (STORED, DEFLATED):
+        return None
+    file.seek(entry.header_offset + _ZIP_HEADER.size - 4)
+    lengths = struct.unpack("<HH", file.read(4))
+    offset = entry.header_offset + _ZIP_HEADER.size + sum(lengths)
+    return MemberPlace(0, offset, entry.compress_size, entry.file_size, entry.compress_type, entry.CRC)
 
 
 def _zip_name(entry: zipfile.ZipInfo) -> str:
@@ -151,6 +192,8 @@ def _zip_name(entry: zipfile.ZipInfo) -> str:
 
 def _tar_members(archive: Path, budget: Budget) -> Iterator[Member]:
     with _unpacked_stream(archive) as stream:
+        is_plain = isinstance(stream, io.BufferedReader)
+        num_bytes = archive.stat().st_size
         counted = _CountedReader(stream, budget)
         with tarfile.open(fileobj=counted, mode="r:") as tar:  # type: ignore[call-overload]
             for entry in tar:
@@ -160,7 +203,10 @@ def _tar_members(archive: Path, budget: Budget) -> Iterator[Member]:
                     if content is None:
                         raise _unsafe(archive.name, entry.name, "is a link or a device")
                     counted.is_in_member = True
-                    yield Member(entry.name, content)
+                    place = MemberPlace(0, entry.offset_data, entry.size, entry.size, STORED, -1)
+                    if is_plain and entry.offset_data + entry.size > num_bytes:
+                        raise tarfile.ReadError("unexpected end of data")
+                    yield Member(entry.name, content, place if is_plain and not entry.issparse() else None)
                 # tarfile would keep an entry for each of a hundred thousand files, and the headers of all.
                 tar.members = []
                 tar.pax_headers = {}

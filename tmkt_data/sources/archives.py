@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO
 
 from tmkt_data.errors import CatalogueError
@@ -58,10 +58,11 @@ def unpack_archives(
                     yield done
             complete(partial, target)
     except OSError as broken:
-        raise _failure(archive, target, broken) from broken
+        raise unpack_failure(archive, target, broken) from broken
 
 
-def _failure(archive: Path, target: Path, broken: OSError) -> CatalogueError:
+def unpack_failure(archive: Path, target: Path, broken: OSError) -> CatalogueError:
+    """Build the error for an archive whose reading or unpacking failed in the system."""
     if broken.errno == errno.ENOSPC:
         return CatalogueError(f"{target.parent}: no space left to unpack {archive.name}; free some and run it again")
     place = archive if broken.filename in (None, str(archive)) else target.parent
@@ -79,8 +80,7 @@ def _unpack(archive: Path, folder: Path, budget: Budget, check: Check | None) ->
                 inner.append(path)
             yield 1
     except DAMAGE as broken:
-        reason = (str(broken).splitlines() or [type(broken).__name__])[0][:100]
-        raise CatalogueError(f"{archive.name}: cannot be unpacked ({reason}); it is damaged, fetch it again") from None
+        raise damaged_archive(archive, broken) from None
     for path in inner:
         if check is not None:
             check(archive, path)
@@ -92,12 +92,27 @@ def _write(stream: IO[bytes], path: Path, archive: str, budget: Budget) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise CatalogueError(
-            f"{archive}: {path.name!r} lies below a member that is a file; it is damaged, fetch it again"
-        ) from None
+        raise member_below_file(archive, path.name) from None
     if path.exists():
-        raise CatalogueError(f"{archive}: duplicate member {path.name!r}; it is damaged, fetch it again")
+        raise duplicate_member(archive, path.name)
     with path.open("xb") as out:
         while chunk := stream.read(CHUNK):
             budget.spend(len(chunk))
             out.write(chunk)
+
+
+def damaged_archive(archive: Path, broken: Exception) -> CatalogueError:
+    """Build the error for an archive that one of `DAMAGE` was raised for."""
+    reason = (str(broken).splitlines() or [type(broken).__name__])[0][:100]
+    return CatalogueError(f"{archive.name}: cannot be unpacked ({reason}); it is damaged, fetch it again")
+
+
+def duplicate_member(archive: str, name: str) -> CatalogueError:
+    """Build the error for a member whose name another one has."""
+    return CatalogueError(f"{archive}: duplicate member {PurePath(name).name!r}; it is damaged, fetch it again")
+
+
+def member_below_file(archive: str, name: str) -> CatalogueError:
+    """Build the error for a member in a folder that is a file."""
+    named = PurePath(name).name
+    return CatalogueError(f"{archive}: {named!r} lies below a member that is a file; it is damaged, fetch it again")

@@ -15,11 +15,16 @@ from tmkt_data.datasets.catalogue import Catalogue, as_spelled, some
 from tmkt_data.datasets.info import MissingDataError
 from tmkt_data.datasets.registry import open_catalogue
 from tmkt_data.errors import CatalogueError, counted, printable
+from tmkt_data.files import write_bytes
+from tmkt_data.members import SUFFIX, scan
 from tmkt_data.sources.archives import is_archive, unpack_archives
+from tmkt_data.sources.in_place import encode_member_list, list_members
 from tmkt_data.sources.unpacked import in_use, is_recorded, remove_unused, require_whole
 from tmkt_data.sources.urls import check_inside, check_known, known_file
 from tmkt_data.spec import ClassSet, Side
 
+READ_IN_PLACE = ("esimagenet", "folder", "ncaltech101", "nmnist")
+"""Datasets whose files are all found and read by `tmkt_data.members`; archives of others are unpacked."""
 MAX_DEPTH = 2
 MAX_FOLDERS = 40
 MAX_ARCHIVES = 40
@@ -39,10 +44,17 @@ class Sources(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A folder to search; a foreign one was unpacked from an archive."""
+    """A folder to search; a foreign one was unpacked from an archive, or is the list of its members."""
 
     folder: Path
     is_foreign: bool = False
+
+
+class _Unpacking(NamedTuple):
+    """Where archives are unpacked to, and whether those are that could be read in place."""
+
+    folder: Path
+    is_wanted: bool
 
 
 class Locations(NamedTuple):
@@ -61,7 +73,13 @@ class Locations(NamedTuple):
 
 @contextmanager
 def find_sources(
-    name: str, given: Locations, class_set: ClassSet = "all", *, unpack_to: Path, say: Say = lambda _: None
+    name: str,
+    given: Locations,
+    class_set: ClassSet = "all",
+    *,
+    unpack_to: Path,
+    unpack: bool = False,
+    say: Say = lambda _: None,
 ) -> Iterator[Sources]:
     """Find a dataset in folders, in archives, or below a parent folder.
 
@@ -72,7 +90,9 @@ def find_sources(
         name: Name of the dataset.
         given: Where to search.
         class_set: See `open_catalogue`.
-        unpack_to: Folder that archives are unpacked into; earlier unpacked archives are reused.
+        unpack_to: Folder that archives are unpacked into, or the lists of their members are written to; what is there
+            of the same archives is reused.
+        unpack: Whether to unpack archives that could be read in place.
         say: Called with messages about unpacking and where data was found.
 
     Yields:
@@ -83,12 +103,13 @@ def find_sources(
             it was unpacked into.
     """
     with ExitStack() as held:
-        finder = _Finder(name, class_set, unpack_to, say, held)
+        finder = _Finder(name, class_set, _Unpacking(unpack_to, unpack), say, held)
         sides: tuple[Side, ...] = ("", "recordings", "images")
         spelled = (path if path is None else as_spelled(path) for path in given)
         places = [finder.places(path, side) for path, side in zip(spelled, sides, strict=True)]
         found = finder.find(*places)
-        unpacked = [place.folder for side in places for place in side if place.is_foreign]
+        foreign = [place.folder for side in places for place in side if place.is_foreign]
+        unpacked = [folder for folder in foreign if folder.is_dir()]
         for folder in unpacked:
             # Checked after the files were listed: those that go later are missed when they are read.
             require_whole(folder)
@@ -104,8 +125,8 @@ def find_sources(
 class _Finder:
     """Tries folders until one contains the dataset, and records why the others do not."""
 
-    def __init__(self, name: str, class_set: ClassSet, unpack_to: Path, say: Say, held: ExitStack) -> None:
-        self._name, self._class_set, self._unpack_to, self._say = name, class_set, unpack_to, say
+    def __init__(self, name: str, class_set: ClassSet, unpacking: _Unpacking, say: Say, held: ExitStack) -> None:
+        self._name, self._class_set, self._unpacking, self._say = name, class_set, unpacking, say
         self._held = held
         self._failures: list[MissingDataError] = []
         self.hints: list[str] = []
@@ -256,7 +277,11 @@ class _Finder:
             digest.update(
                 f"{archive.absolute()}|{status.st_size}|{status.st_mtime_ns}\n".encode(errors="surrogateescape")
             )
-        target = self._unpack_to / f"{self._name}-{digest.hexdigest()[:12]}"
+        target = self._unpacking.folder / f"{self._name}-{digest.hexdigest()[:12]}"
+        if not target.is_dir() and not self._unpacking.is_wanted and self._name in READ_IN_PLACE:
+            members = target.with_name(f"{target.name}{SUFFIX}")
+            if members.is_file() or self._list(archives, members):
+                return _Place(members, is_foreign=True)
         if target.is_dir() and not is_recorded(target):
             self._say(f"unpacking again, since an earlier version unpacked {target}")
             if not remove_unused(target):
@@ -266,15 +291,31 @@ class _Finder:
         self._held.enter_context(in_use(target))
         return _Place(target, is_foreign=True)
 
-    def _unpack_to_folder(self, archives: Sequence[Path], target: Path) -> None:
-        folders: dict[Path, str] = {}
+    def _list(self, archives: Sequence[Path], target: Path) -> bool:
+        """List the members of archives; return False where they have to be unpacked."""
+        members = list_members(self._folders(archives))
+        if isinstance(members, str):
+            self._say(f"note: {members}, so it is unpacked")
+            return False
         for archive in archives:
-            known, digest_there = known_file(self._name, archive.name), check_known(self._name, archive)
-            folders[archive] = known.folder if known is not None else "."
-            as_published = f" ({digest_there}, as published)" if digest_there else ""
-            self._say(f"unpacking {archive} to {target}{as_published}")
-        for _ in unpack_archives(folders, target, check=partial(check_inside, self._name)):
+            self._say(f"reading {archive} in place{self._as_published(archive)}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(target, encode_member_list(archives, members), error=CatalogueError)
+        return True
+
+    def _unpack_to_folder(self, archives: Sequence[Path], target: Path) -> None:
+        for archive in archives:
+            self._say(f"unpacking {archive} to {target}{self._as_published(archive)}")
+        for _ in unpack_archives(self._folders(archives), target, check=partial(check_inside, self._name)):
             pass
+
+    def _folders(self, archives: Sequence[Path]) -> dict[Path, str]:
+        known = {archive: known_file(self._name, archive.name) for archive in archives}
+        return {archive: "." if file is None else file.folder for archive, file in known.items()}
+
+    def _as_published(self, archive: Path) -> str:
+        digest = check_known(self._name, archive)
+        return f" ({digest}, as published)" if digest else ""
 
 
 def folders_below(folder: Path, depth: int = MAX_DEPTH, *, limit: int = MAX_FOLDERS) -> Iterator[Path]:
@@ -291,7 +332,7 @@ def folders_below(folder: Path, depth: int = MAX_DEPTH, *, limit: int = MAX_FOLD
         below: list[Path] = []
         for parent in level:
             try:
-                with os.scandir(parent) as entries:
+                with scan(parent) as entries:
                     names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
             except OSError:
                 continue

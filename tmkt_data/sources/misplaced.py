@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tmkt_data.members import walk
+
 MAX_FILES = 1_000_000
 _PATTERNS: dict[str, re.Pattern[str]] = {
     "ncaltech101": re.compile(r"(?P<number>image_\d{4})"),
@@ -69,7 +71,7 @@ def _files_below(folders: Sequence[Path]) -> Iterator[Path]:
     left = MAX_FILES
     seen: set[str] = set()
     for folder in folders:
-        for at, names, files in os.walk(folder):
+        for at, names, files in walk(folder):
             if at in seen:
                 continue
             seen.add(at)

@@ -58,6 +58,14 @@ def test_every_kind_comes_out_as_it_went_in(tmp_path, suffix):
     assert tree_of(tmp_path / "out") == TREE
 
 
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path):
+    npz = as_zip(tmp_path / "a.npz").read_bytes()
+    path = as_tar(tmp_path / "set.tar", {"a/one.bin": b"12345", "a/two.npz": npz})
+    assert zipfile.is_zipfile(path)
+    assert unpacked(path, tmp_path / "out") == 2
+    assert tree_of(tmp_path / "out") == {"a/one.bin": b"12345", "a/two.npz": npz}
+
+
 def test_archives_inside_are_unpacked_one_level_deep(tmp_path):
     deep = as_zip(tmp_path / "deep.zip", {"x": b"1"}).read_bytes()
     inner = as_zip(tmp_path / "i.zip", {"Caltech101/ant/image_0001.bin": b"12345", "more.zip": deep}).read_bytes()

@@ -34,10 +34,10 @@ def zipped(folder, path):
     return path
 
 
-def opened(tmp_path, root=None, events=None, images=None, name="ncaltech101"):
+def opened(tmp_path, root=None, events=None, images=None, name="ncaltech101", *, unpack=True):
     said = []
     given = Locations(root, events, images)
-    with find_sources(name, given, unpack_to=tmp_path / "unpacked", say=said.append) as found:
+    with find_sources(name, given, unpack_to=tmp_path / "unpacked", unpack=unpack, say=said.append) as found:
         return found.catalogue, said
 
 

@@ -1,0 +1,99 @@
+"""Paths that lead into a list of members, and those that only look so."""
+
+import os
+import threading
+import zipfile
+
+import pytest
+
+from tmkt_data.errors import EventError
+from tmkt_data.files import file_digest, read_bytes
+from tmkt_data.members import file_status, is_file, is_folder, on_disk, scan, split_member, walk
+from tmkt_data.sources.in_place import encode_member_list, list_members
+
+FILES = {"a/b/one.bin": b"1" * 9000, "a/b.bin": b"", "a/b0/two.bin": b"2", "three.bin": b"345"}
+
+
+@pytest.fixture
+def members(tmp_path):
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in FILES.items():
+            file.writestr(name, data)
+    path = tmp_path / "set.members"
+    path.write_bytes(encode_member_list([archive], list_members({archive: "."})))
+    return path
+
+
+def entries(folder):
+    with scan(folder) as found:
+        return sorted((entry.name, entry.is_dir(), entry.stat().st_size if entry.is_file() else 0) for entry in found)
+
+
+def test_members_are_files_and_folders(members):
+    assert entries(members) == [("a", True, 0), ("three.bin", False, 3)]
+    assert entries(members / "a") == [("b", True, 0), ("b.bin", False, 0), ("b0", True, 0)]
+    assert entries(members / "a" / "b") == [("one.bin", False, 9000)]
+    assert is_folder(members)
+    assert is_folder(members / "a/b")
+    assert not is_folder(members / "a/b.bin")
+    assert is_file(members / "a/b.bin")
+    assert not is_file(members / "a/b")
+    found = {
+        os.path.relpath(f"{at}/{name}", members): read_bytes(f"{at}/{name}")
+        for at, _, names in walk(members)
+        for name in names
+    }
+    assert found == FILES
+    assert file_status(members / "a/b/one.bin").num_bytes == 9000
+    assert read_bytes(members / "three.bin", limit=2) == b"34"
+    assert file_digest(members / "three.bin", "xxh3", error=EventError)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a", "a folder, expected a file"), ("a/c", "no such file"), ("three.bin/x", "no such file")]
+)
+def test_what_is_no_member_is_the_error_of_a_file(members, name, text):
+    with pytest.raises(EventError, match=text):
+        read_bytes(members / name)
+    with pytest.raises(OSError, match=r"No such|Not a dir"):
+        entries(members / "three.bin")
+
+
+def test_folders_and_files_of_such_a_name_are_what_they_are(tmp_path):
+    (tmp_path / "x.members" / "in").mkdir(parents=True)
+    (tmp_path / "x.members" / "in" / "y.members").write_bytes(b"12")
+    assert split_member(tmp_path / "x.members" / "in") is None
+    assert read_bytes(tmp_path / "x.members" / "in" / "y.members") == b"12"
+    assert file_status(tmp_path / "x.members" / "in" / "y.members").num_bytes == 2
+    assert entries(tmp_path / "x.members") == [("in", True, 0)]
+
+
+def test_a_list_below_a_folder_of_such_a_name_is_found(tmp_path, members):
+    folder = tmp_path / "y.members"
+    folder.mkdir()
+    members.rename(folder / "set.members")
+    assert read_bytes(folder / "set.members" / "three.bin") == b"345"
+
+
+def test_readers_that_need_a_path_have_a_copy_of_the_name(members):
+    with on_disk(members / "three.bin") as copy:
+        assert (copy.name, copy.read_bytes()) == ("three.bin", b"345")
+    assert not copy.exists()
+    with on_disk(members) as same:
+        assert same == members
+
+
+def test_threads_read_at_the_same_time(members):
+    wrong = []
+
+    def read():
+        for name, data in FILES.items():
+            wrong.extend(name for _ in range(50) if read_bytes(members / name) != data)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

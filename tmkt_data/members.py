@@ -1,0 +1,350 @@
+"""Members of archives as files: `LIST.members/NAME` is a member that a list of members names, read in place.
+
+A list is a small file of its own. It says where each member lies in which archive, so nothing but the member is read,
+from any number of threads and processes. Paths that name no member are those of the file system, at no cost.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import stat
+import tempfile
+import weakref
+import zipfile
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tmkt_data.errors import CatalogueError
+
+SUFFIX = ".members"
+FORMAT = "tmkt-members 1"
+STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+COLUMNS = {"archive": "<i2", "offset": "<i8", "num_packed": "<i8", "num_bytes": "<i8", "method": "<i2", "crc": "<i8"}
+"""Columns of a list, one row a member: which archive, where its bytes lie in it and how many, how many they unpack to,
+how they are packed, and their CRC-32, -1 where the archive has none."""
+
+
+class MemberPlace(NamedTuple):
+    """Where a member lies, the columns of a list."""
+
+    archive: int
+    offset: int
+    num_packed: int
+    num_bytes: int
+    method: int
+    crc: int
+
+
+class FileStatus(NamedTuple):
+    """Size of a file, and when it was changed or put in its place, in ns; of a member the times of its archive."""
+
+    num_bytes: int
+    modified_ns: int
+    changed_ns: int
+
+
+class Entry(NamedTuple):
+    """A file or folder in a folder, with the face of `os.DirEntry`; a folder has no size."""
+
+    name: str
+    path: str
+    num_bytes: int | None
+
+    def is_dir(self, **_: bool) -> bool:
+        """Return whether it is a folder; members are no links."""
+        return self.num_bytes is None
+
+    def is_file(self, **_: bool) -> bool:
+        """Return whether it is a file."""
+        return self.num_bytes is not None
+
+    def stat(self, **_: bool) -> os.stat_result:
+        """Return its size; all else is 0."""
+        return os.stat_result((0, 0, 0, 0, 0, 0, self.num_bytes or 0, 0, 0, 0))
+
+
+class _Names(Sequence[bytes]):
+    """Names as one text, sorted bytewise."""
+
+    def __init__(self, text: bytes, ends: NDArray[np.int64]) -> None:
+        self._text, self._ends = text, ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._text[int(self._ends[at - 1]) if at else 0 : int(self._ends[at])]
+
+
+class MemberList:
+    """A list of members that was read.
+
+    Attributes:
+        path: Its file.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.path = path
+        self._archives = [_Archive(**archive) for archive in header["archives"]]
+        self._names = _Names(arrays["names"].tobytes(), arrays["ends"])
+        self._columns = [arrays[name] for name in COLUMNS]
+
+    def find(self, name: str) -> MemberPlace | None:
+        """Return where a member lies, None where there is none of the name."""
+        sought = os.fsencode(name)
+        at = bisect_left(self._names, sought)
+        if at == len(self._names) or self._names[at] != sought:
+            return None
+        return MemberPlace(*(int(column[at]) for column in self._columns))
+
+    def is_folder(self, name: str) -> bool:
+        """Return whether there are members below a name; `""` is the whole list."""
+        return next(self._children(name), None) is not None
+
+    def entries(self, name: str) -> list[Entry]:
+        """Return what lies in a folder.
+
+        Raises:
+            FileNotFoundError: There is no such folder.
+            NotADirectoryError: It is a file.
+        """
+        found = [Entry(child, f"{self._folder(name)}{child}", size) for child, size in self._children(name)]
+        if not found:
+            number = errno.ENOTDIR if self.find(name) is not None else errno.ENOENT
+            raise OSError(number, os.strerror(number), self._folder(name))
+        return found
+
+    def _folder(self, name: str) -> str:
+        return f"{os.path.join(self.path, name)}{os.sep}" if name else f"{self.path}{os.sep}"  # noqa: PTH118 - as text
+
+    def _children(self, name: str) -> Iterator[tuple[str, int | None]]:
+        prefix = os.fsencode(name) + b"/" if name else b""
+        at = bisect_left(self._names, prefix)
+        while at < len(self._names) and self._names[at].startswith(prefix):
+            child, slash, _ = self._names[at][len(prefix) :].partition(b"/")
+            yield os.fsdecode(child), None if slash else int(self._columns[3][at])
+            # "0" follows "/".
+            at = bisect_left(self._names, prefix + child + b"0", at) if slash else at + 1
+
+    def read(self, place: MemberPlace, name: str) -> bytes:
+        """Return the bytes of a member.
+
+        Raises:
+            CatalogueError: Its archive is gone, was changed, or is damaged.
+        """
+        archive = self._archives[place.archive]
+        packed = archive.read(place.offset, place.num_packed)
+        data = packed
+        if place.method == DEFLATED:
+            try:
+                unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+                data = unpacker.decompress(packed, place.num_bytes + 1)
+            except zlib.error:
+                data = b""
+        if len(data) != place.num_bytes or (place.crc >= 0 and zlib.crc32(data) != place.crc):
+            raise CatalogueError(
+                f"{Path(archive.path).name}: member {name[:80]!r} is not what its header says; the archive is damaged, "
+                "fetch it again"
+            )
+        return data
+
+    def status(self, place: MemberPlace) -> FileStatus:
+        """Return size and times of a member."""
+        found = self._archives[place.archive].status()
+        return FileStatus(place.num_bytes, found.st_mtime_ns, max(found.st_mtime_ns, found.st_ctime_ns))
+
+
+class _Archive:
+    """An archive, opened on first read."""
+
+    def __init__(self, path: str, num_bytes: int, modified_ns: int) -> None:
+        self.path, self._known = path, (num_bytes, modified_ns)
+        self._opening, self._handle = Lock(), -1
+
+    def status(self) -> os.stat_result:
+        return os.stat(self.path)  # noqa: PTH116 - once a member
+
+    def read(self, offset: int, num_bytes: int) -> bytes:
+        try:
+            with self._opening:
+                if self._handle < 0:
+                    self._open()
+            return _read_at(self._handle, offset, num_bytes)
+        except OSError as broken:
+            raise CatalogueError(
+                f"{self.path}: cannot be read ({broken.strerror or broken}); check the file"
+            ) from broken
+
+    def _open(self) -> None:
+        handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, handle)
+        status = os.fstat(handle)
+        if (status.st_size, status.st_mtime_ns) != self._known:
+            raise CatalogueError(
+                f"{self.path}: was changed since its members were listed; run it again, which lists them again"
+            )
+        self._handle = handle
+
+
+_one_reader = Lock()
+
+
+def _read_at(handle: int, offset: int, num_bytes: int) -> bytes:
+    """Read without moving the position of the file, which threads and forked processes share."""
+    parts = []
+    while num_bytes > 0:
+        if hasattr(os, "pread"):
+            part = os.pread(handle, num_bytes, offset)
+        else:
+            with _one_reader:
+                os.lseek(handle, offset, os.SEEK_SET)
+                part = os.read(handle, num_bytes)
+        if not part:
+            break
+        parts.append(part)
+        offset, num_bytes = offset + len(part), num_bytes - len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def split_member(path: str | Path, *, or_list: bool = False) -> tuple[MemberList, str] | None:
+    """Return the list and the name in it of a path that leads into one, None for any other path.
+
+    Args:
+        path: The path.
+        or_list: Whether the path of a list is the folder `""` of it, and not the file that it is.
+
+    Raises:
+        CatalogueError: The list is damaged.
+    """
+    text = os.fspath(path)
+    end = text.find(SUFFIX) + len(SUFFIX)
+    while end >= len(SUFFIX):
+        name = text[end:]
+        if name.startswith(os.sep) or (or_list and not name):
+            try:
+                status = os.stat(text[:end])  # noqa: PTH116 - once a member
+            except (OSError, ValueError):
+                return None
+            # A folder may have such a name.
+            if stat.S_ISREG(status.st_mode):
+                members = _member_list(text[:end], status.st_mtime_ns, status.st_ino)
+                return members, Path(name[1:]).as_posix() if name[1:] else ""
+        end = text.find(SUFFIX, end) + len(SUFFIX)
+    return None
+
+
+@lru_cache(maxsize=8)
+def _member_list(path: str, *_: int) -> MemberList:
+    return read_member_list(Path(path))
+
+
+def read_member_list(path: Path) -> MemberList:
+    """Read a list of members.
+
+    Raises:
+        CatalogueError: It cannot be read, or is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        header = json.loads(arrays.pop("header").tobytes())
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']!r}, expected {FORMAT!r}")
+        return MemberList(path, header, arrays)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as broken:
+        reason = str(broken).splitlines()[0] if str(broken) else repr(broken)
+        raise CatalogueError(
+            f"{path}: no list of members, or a damaged one ({reason}); remove it and run it again"
+        ) from broken
+
+
+def open_member(path: str | Path) -> io.BytesIO | None:
+    """Return a member as a file in memory, None for a path that leads into no list.
+
+    Raises:
+        FileNotFoundError: There is no such member.
+        IsADirectoryError: It is a folder.
+        CatalogueError: As `MemberList.read`.
+    """
+    found = split_member(path)
+    if found is None:
+        return None
+    members, name = found
+    place = members.find(name)
+    if place is None:
+        number = errno.EISDIR if members.is_folder(name) else errno.ENOENT
+        raise OSError(number, os.strerror(number), os.fspath(path))
+    return io.BytesIO(members.read(place, name))
+
+
+def file_status(path: str | Path) -> FileStatus:
+    """Return size and times of a file or member; errors as `os.stat`."""
+    found = split_member(path)
+    if found is None:
+        status = os.stat(path)  # noqa: PTH116 - not a Path for each of millions
+        return FileStatus(status.st_size, status.st_mtime_ns, max(status.st_mtime_ns, status.st_ctime_ns))
+    place = found[0].find(found[1])
+    if place is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+    return found[0].status(place)
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file, or a member."""
+    found = split_member(path)
+    return path.is_file() if found is None else found[0].find(found[1]) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder, or has members below it."""
+    found = split_member(path, or_list=True)
+    return path.is_dir() if found is None else found[0].is_folder(found[1])
+
+
+@contextmanager
+def scan(folder: str | Path) -> Iterator[Iterator[os.DirEntry[str] | Entry]]:
+    """Give what lies in a folder, of members, too; errors as `os.scandir`."""
+    found = split_member(folder, or_list=True)
+    if found is not None:
+        yield iter(found[0].entries(found[1]))
+        return
+    with os.scandir(folder) as entries:
+        yield entries
+
+
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` does, below a list of members, too."""
+    if split_member(folder, or_list=True) is None:
+        yield from os.walk(folder)
+        return
+    with scan(folder) as found:
+        entries = list(found)
+    names = [entry.name for entry in entries if entry.is_dir()]
+    yield os.fspath(folder), names, [entry.name for entry in entries if entry.is_file()]
+    for name in names:
+        yield from walk(os.path.join(folder, name))  # noqa: PTH118 - once a folder
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[Path]:
+    """Give a file of the file system: a path itself, or while the block runs a copy of a member, under its name."""
+    member = open_member(path)
+    if member is None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="tmkt-") as folder:
+        copy = Path(folder, path.name)
+        copy.write_bytes(member.getbuffer())
+        yield copy
