@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,11 @@ def decode_by_pillow(data: bytes | NDArray[np.uint8], smallest: SmallestPixels |
             return DecodedImage(pixels, height, width, scale)
     except UnidentifiedImageError as unknown:
         raise ImageError(f"{place}: no image that Pillow can read ({len(data)} bytes); fetch it again") from unknown
+    except Image.DecompressionBombError as large:
+        # The size is known to Pillow's message alone.
+        found = re.search(r"[0-9]+", str(large))
+        size = f"{found[0]} pixels" if found else "far too many pixels"
+        raise ImageError(f"{place}: {size}, expected at most {MAX_PIXELS}; scale it down") from large
     except _DAMAGE as broken:
         raise ImageError(f"{place}: damaged image ({broken}); fetch it again") from broken
 

@@ -7,8 +7,11 @@ import shutil
 import pytest
 import trees
 from click.testing import CliRunner
+from pictures import encoded, noise, png_file
+from PIL import Image
 
 from tmkt_data import PrepareSpec
+from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
 from tmkt_data.datasets.folder import open_folder
 from tmkt_data.datasets.folder_settings import FolderError, read_settings
@@ -143,3 +146,31 @@ def test_a_cache_of_before_is_still_the_one_of_its_folder_only(tmp_path, monkeyp
     assert f"already prepared: {earlier}" in prepare(root)[1]
     assert prepare(other, "--duplicates", "keep")[0] == 0
     assert len(list((tmp_path / "caches").glob("*.h5"))) == 2
+
+
+def test_images_that_cannot_be_read_are_told_at_once_and_unusual_ones_are_read(tmp_path):
+    root = write(tmp_path / "own")
+    folder, plain = root / "images" / "wave", Image.fromarray(noise(30, 40))
+    bad = {
+        "empty.png": (b"", "no image that Pillow can read (0 bytes); fetch it again"),
+        "text.png": (b"hello", "no image that Pillow can read (5 bytes); fetch it again"),
+        "cut.png": (encoded(plain, "PNG")[:900], "damaged image (image file is truncated); fetch it again"),
+        "half.jpg": (encoded(plain)[:500], "damaged image ("),
+        "deep.png": (png_file(40, 30, depth=16, rows=bytes(30 * 241)), "more than 8 bits a channel, expected"),
+        "gray.png": (encoded(Image.new("I;16", (4, 3)), "PNG"), "pixels of type I;16, expected 8 bits"),
+        "large.png": (png_file(10_000, 10_000), "10000 x 10000 pixels, expected at most 64000000; scale it down"),
+        "huge.png": (png_file(30_000, 30_000), "900000000 pixels, expected at most 64000000; scale it down"),
+    }  # fmt: skip
+    for name, (data, _) in bad.items():
+        (folder / name).write_bytes(data)
+    for mode in ("CMYK", "P", "1", "L"):
+        plain.convert(mode).save(folder / f"{mode}.{'jpg' if mode == 'CMYK' else 'png'}")
+    plain.crop((0, 0, 1, 1)).save(folder / "pixel.png")
+    Image.new("RGB", (10_000, 3)).save(folder / "wide.png")
+    code, out = prepare(root, "--out", str(tmp_path / "a.h5"))
+    assert (code, "error: cannot read 8 files; fix them and run again" in out) == (1, True), out
+    for name, (_, message) in bad.items():
+        assert f"{name}: {message}" in out
+    code, out = prepare(root, "--out", str(tmp_path / "a.h5"), "--skip-bad")
+    assert (code, out.count("skipped: ")) == (0, 8), out
+    assert Cache(tmp_path / "a.h5").info.num_images == 10
