@@ -31,14 +31,15 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, "-m", "tests.faults", *sys.argv[1:]], again)
     rows: list[dict[str, Any]] = []
     started = time.perf_counter()
-    for scenario in scenarios():
+    for place, scenario in enumerate(scenarios()):
         if options.scenario and scenario.name not in options.scenario:
             continue
         # Not a TemporaryDirectory, which each child process would remove when it ends.
         folder = Path(tempfile.mkdtemp(prefix="tmkt-faults-", dir=options.folder)).resolve()
         try:
             stage = Stage(scenario, folder)
-            for name in options.fault or FAULTS:
+            chosen = list(options.fault or FAULTS)
+            for name in chosen[place % options.every :: options.every]:
                 rows.append(_campaign(stage, FAULTS[name], options))
                 if options.json:
                     add_rows(options.json, rows[-1:])
@@ -55,6 +56,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", help="Scenario; can be repeated.  [default: all]")
     parser.add_argument("--fault", action="append", choices=FAULTS, help="Fault; can be repeated.  [default: all]")
     parser.add_argument("--tries", type=int, default=20, help="Tries of each fault in each scenario.")
+    parser.add_argument("--every", type=int, default=1, help="2: half of the faults in each scenario, in turn.")
     parser.add_argument("--at", type=int, help="Replay: the number of the call, with one --scenario and one --fault.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the calls that are hit.")
     memory = Path("/dev/shm")

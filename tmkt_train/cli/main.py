@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from types import ModuleType
@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import STOPPED, GuardedGroup, fail, megabytes, print_rows
+from tmkt_data.cli.console import STOPPED, GuardedGroup, fail, print_rows
 from tmkt_data.cli.reporting import put_json
-from tmkt_data.errors import TmktError, printable
+from tmkt_data.errors import printable
 from tmkt_train.cli.compare import compare
 from tmkt_train.cli.display import CACHE, RECIPE, RUN, RUN_CACHE, SET, RunDisplay, asked_to_stop, out_option
 from tmkt_train.cli.early import load_named, require_new, require_run
+from tmkt_train.cli.ended import REPORT, optimism, show_result
 from tmkt_train.cli.examples import EXAMPLES
 from tmkt_train.cli.export import export
 from tmkt_train.cli.few_shot import few_shot
 from tmkt_train.cli.predict import predict
 from tmkt_train.cli.suggest import suggest
 from tmkt_train.cli.sweep import sweep
-from tmkt_train.cli.text import duration, percent
+from tmkt_train.cli.text import percent
 from tmkt_train.cli.torchrun import is_first, is_told_by_first, join, launched, on_first, together
 from tmkt_train.errors import RecipeError, RunError, RunInterruptedError, command, require_train_packages
 
@@ -164,7 +165,10 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None, measure: boo
 @SET
 @CACHE
 @out_option("a new one under runs/")
-def recipe(name: str, seed: int | None, settings: tuple[str, ...], cache: Path | None, out: Path | None) -> None:
+@REPORT
+def recipe(
+    name: str, seed: int | None, settings: tuple[str, ...], cache: Path | None, out: Path | None, has_report: bool
+) -> None:
     """Train and test a recipe, and write its report.
 
     RECIPE is a name, a file, or a variant in a file: my.toml:kt. Ctrl-C saves a checkpoint and prints the command that
@@ -177,13 +181,14 @@ def recipe(name: str, seed: int | None, settings: tuple[str, ...], cache: Path |
         return loaded, require_new(loaded, cache, out)
 
     loaded, chosen = together(choose)
-    _train(lambda training: training.start_run(loaded, cache=chosen, out=out))
+    _train(lambda training: training.start_run(loaded, cache=chosen, out=out), has_report)
 
 
 @main.command()
 @RUN
 @RUN_CACHE
-def resume(run: Path, cache: Path | None) -> None:
+@REPORT
+def resume(run: Path, cache: Path | None, has_report: bool) -> None:
     """Resume a stopped run.
 
     The results equal those of an uninterrupted run. A damaged checkpoint is replaced by the one before it, and lost
@@ -201,10 +206,10 @@ def resume(run: Path, cache: Path | None) -> None:
         for note in repair_metrics(folder):
             click.echo(f"note: {note}")
         folder.remove_leftovers()
-        _show_result(run, folder.read_recipe(), folder.read_result())
+        show_result(folder, has_report)
         return
     on_first(lambda: require_run(run, cache, is_finished=False))
-    _train(lambda training: training.resume_run(run, cache=cache))
+    _train(lambda training: training.resume_run(run, cache=cache), has_report)
 
 
 @main.command()
@@ -220,7 +225,7 @@ def evaluate(run: Path, cache: Path | None) -> None:
     from tmkt_train.training.result import evaluate_run
 
     evaluation, recorded = evaluate_run(run, cache=cache)
-    marked = _optimism(RunFolder(run).read_recipe())
+    marked = optimism(RunFolder(run).read_recipe())
     put_json({"run": run, "test_accuracy": evaluation.accuracy, "recorded": recorded, "num": len(evaluation.labels)})
     print_rows(
         [
@@ -264,9 +269,8 @@ def report(runs: tuple[Path, ...], out: Path | None, figures: Path | None) -> No
 main.add_command(recipe, "train")
 
 
-def _train(set_up: Callable[[ModuleType], Run]) -> None:
+def _train(set_up: Callable[[ModuleType], Run], has_report: bool) -> None:
     run: Run | None = None
-    result: dict[str, Any] = {}
     try:
         # Importing and setup take seconds; a signal meanwhile stops the run after its first step.
         with asked_to_stop(is_quiet=launched() is not None) as should_stop, RunDisplay() as display:
@@ -276,7 +280,6 @@ def _train(set_up: Callable[[ModuleType], Run]) -> None:
             for progress in run.train(should_stop):
                 if is_first():
                     display.show(progress)
-                result = getattr(progress, "result", result)
     except (RunInterruptedError, KeyboardInterrupt):
         if not is_first():
             sys.exit(STOPPED)
@@ -284,65 +287,4 @@ def _train(set_up: Callable[[ModuleType], Run]) -> None:
         click.echo(f"stopped{hint}", err=True)
         sys.exit(STOPPED)
     if is_first():
-        _show_result(run.folder.path, run.recipe, result)
-
-
-def _optimism(recipe: Recipe) -> str:
-    return f", optimistic: {recipe.optimism}" if recipe.optimism else ""
-
-
-def _reason(recipe: Recipe) -> str:
-    return "the last one" if recipe.selected_on == "none" else f"best on {recipe.selected_on}"
-
-
-def _show_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> None:
-    report, problem = _write_report(folder)
-    put_json({"run": folder, "report": None if problem else report, "result": dict(result)})
-    rows = [
-        ("selected", f"epoch {result['best_epoch'] + 1} of {result['epochs']}, {_reason(recipe)}"),
-        ("time", f"{duration(result['wall_s'])}, {megabytes(result['peak_memory_bytes'])} of memory"),
-        ("report", report),
-    ]
-    last = {split: result.get(f"last_epoch_{split}_accuracy") for split in ("test", "val")}
-    if any(value is not None for value in last.values()):
-        known = (f"{percent(value)} on {split}" for split, value in last.items() if value is not None)
-        rows.insert(1, ("last epoch", ", ".join(known)))
-    if result.get("val_accuracy") is not None:
-        rows.insert(0, ("val accuracy", percent(result["val_accuracy"])))
-    test = result["test_accuracy"]
-    if test is not None:
-        rows.insert(0, ("test accuracy", f"{percent(test)} of {result['num_test']} recordings{_optimism(recipe)}"))
-    print_rows(rows)
-    for warning in result["warnings"]:
-        click.echo(f"note: {warning}")
-    _show_next(folder, recipe, Path(str(result["environment"].get("cache"))))
-    if problem:
-        again = command("tmkt-train", "report", folder)
-        fail(f"{folder}: the run is complete, but not its report: {printable(problem)}; write it with: {again}")
-
-
-def _write_report(folder: Path) -> tuple[str, str]:
-    """Return where the report is, and why it is not; the training is complete in either case."""
-    from tmkt_train.report.page import write_report
-    from tmkt_train.training.folder import RunFolder
-
-    try:
-        return str(write_report([folder], RunFolder(folder).report)), ""
-    except TmktError as problem:
-        return "not written", str(problem)
-
-
-def _show_next(folder: Path, recipe: Recipe, cache: Path) -> None:
-    from tmkt_train.data.cache import is_found
-    from tmkt_train.training.folder import RunFolder
-
-    if not recipe.needs_images:
-        click.echo("next, evaluate its weights on the test split again:")
-        click.echo(f"  {command('tmkt-train', 'evaluate', folder)}")
-        return
-    without: list[str | Path] = ["tmkt-train", "recipe", RunFolder(folder).recipe, "--set", "method.name=event-only"]
-    if not is_found(recipe, cache):
-        without += ["--cache", cache]
-    click.echo("next, train the same without images, and report both side by side:")
-    click.echo(f"  {command(*without)}")
-    click.echo(f"  {command('tmkt-train', 'report', folder)} RUN")
+        show_result(run.folder, has_report)

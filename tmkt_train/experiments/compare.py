@@ -59,7 +59,8 @@ def _train(run: PlannedRun, should_stop: Callable[[], bool]) -> Iterator[Progres
     else:
         ready = resume_run(run.folder, cache=run.cache.path)
     yield from ready.train(should_stop)
-    _write_report(run)
+    if run.has_report:
+        _write_report(run)
 
 
 def _complete(run: PlannedRun) -> None:
@@ -68,7 +69,7 @@ def _complete(run: PlannedRun) -> None:
 
     folder = RunFolder(run.folder)
     folder.remove_leftovers()
-    if not folder.report.exists():
+    if run.has_report and not folder.report.exists():
         _write_report(run)
 
 

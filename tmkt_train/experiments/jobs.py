@@ -146,11 +146,11 @@ def _submit(run: PlannedRun, submission: Submission) -> _Child:
 
 
 def _arguments(run: PlannedRun) -> list[str]:
-    cache = ["--cache", str(run.cache.path)]
+    options = ["--cache", str(run.cache.path), "--report" if run.has_report else "--no-report"]
     if run.status == "interrupted":
-        return ["resume", *cache, "--", str(run.folder)]
+        return ["resume", *options, "--", str(run.folder)]
     settings = [word for setting in run.settings for word in ("--set", setting)]
-    return ["recipe", *settings, *cache, "--out", str(run.folder), "--", str(run.source)]
+    return ["recipe", *settings, *options, "--out", str(run.folder), "--", str(run.source)]
 
 
 def _problem(child: _Child) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class RunOptions:
 class PlannedRun:
     """One run of an experiment: `source` as it was found, overridden by `settings`, gives `recipe`.
 
-    `label` names the run in messages; its folder may not exist yet.
+    `label` names the run in messages; its folder may not exist yet. Without `has_report`, its page is not drawn: that
+    takes longer than a short trial.
     """
 
     label: str
@@ -47,6 +48,7 @@ class PlannedRun:
     recipe: Recipe
     cache: CacheInfo
     folder: Path
+    has_report: bool = False
 
     @property
     def status(self) -> RunStatus:
@@ -117,7 +119,8 @@ def plan_comparison(
             for share in shares or (recipe.data.event_share,):
                 settings = (*options.settings, f"data.event_share={share!r}", f"seed={seed}")
                 folder = out / "runs" / recipe.name / f"share-{share!r}" / f"seed-{seed}"
-                runs.append(plan_run(f"{recipe.name} share {share!r} seed {seed}", source, settings, cache, folder))
+                label = f"{recipe.name} share {share!r} seed {seed}"
+                runs.append(replace(plan_run(label, source, settings, cache, folder), has_report=True))
     require_writable(out)
     return Comparison(out, tuple(recipes), tuple(runs), tuple(_notes(recipes, caches)))
 

@@ -102,7 +102,6 @@ def test_evaluate_agrees_and_says_when_it_does_not(here):
 
 @pytest.mark.usefixtures("run")
 def test_report_of_one_run_and_of_two(here):
-    (here / "run" / "report.html").unlink()
     assert call("report", "run") == (0, "report: run/report.html\nfigures: run/figures\n", "")
     shutil.copytree(here / "run", here / "other")
     assert call("report", "run", "other") == (0, "report: report.html\n", "")
@@ -259,7 +258,7 @@ def test_bad_input_is_one_line_and_an_exit_code(arguments, code, start):
 
 
 def test_seed_overrides_the_recipe(here):
-    code, out, _ = call("recipe", "tiny", "--seed", "9", "--set", "train.epochs=2")
+    code, out, _ = call("recipe", "tiny", "--seed", "9", "--set", "train.epochs=2", "--no-report")
     assert code == 0
     assert "runs/tiny-tmkt-seed9" in out
     assert RunFolder(here / "runs" / "tiny-tmkt-seed9").read_result()["seed"] == 9
@@ -322,8 +321,11 @@ def test_short_trial_says_what_became_shorter(here):
         code, out, err = call("check", name, "--set", "train.epochs=1")
         assert (code, err) == (0, "")
         assert re.match(r"note: optim.warmup_epochs is 0, not [15]: train.epochs is 1\n", out)
-    code, out, err = call("recipe", "tiny", "--set", "train.epochs=1", "--out", "run")
+    code, out, err = call("recipe", "tiny", "--set", "train.epochs=1", "--no-report", "--out", "run")
     assert (code, err) == (0, "")
+    assert out.endswith("  tmkt-train report run RUN\n")
+    assert "  report            write it with: tmkt-train report run\n" in out
+    assert not (here / "run" / "report.html").exists()
     assert out.startswith("note: optim.warmup_epochs is 0, not 1: train.epochs is 1\n")
     assert RunFolder(here / "run").read_recipe().optim.warmup_epochs == 0
     assert RunFolder(here / "run").read_result()["epochs"] == 1
@@ -333,7 +335,7 @@ def test_reader_that_leaves_stops_no_training(here):
     reading, writing = os.pipe()
     os.close(reading)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    words = ("recipe", "tiny", "--set", "train.epochs=1", "--out", "run")
+    words = ("recipe", "tiny", "--set", "train.epochs=1", "--no-report", "--out", "run")
     found = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],
         cwd=here, env=environment, stdout=writing, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False,
@@ -375,14 +377,17 @@ def test_stopped_process_resumes_to_the_same_run(here, whole, tiny_cache, number
         assert err.endswith("stopped; resume with:\n  tmkt-train resume cut\n")
     assert not (here / "cut" / "result.json").exists()
     assert 1 <= load_checkpoint(here / "cut" / "last.pt")["position"]["epoch"] < 4
-    code, out, err = call("resume", "cut")
+    code, out, err = call("resume", "cut", "--no-report")
     assert (code, err) == (0, "")
     assert "resumes" in out
     assert_same_run(here / "cut", whole)
 
 
+KT_PAPER = ("--set", "train.epochs=2", "--set", "data.protocol=kt-paper")
+
+
 def test_choosing_on_test_is_marked_everywhere():
-    code, out, _ = call("recipe", "tiny", "--set", "train.epochs=2", "--set", "data.protocol=kt-paper", "--out", "run")
+    code, out, _ = call("recipe", "tiny", *KT_PAPER, "--no-report", "--out", "run")
     assert code == 0
     assert "  optimistic        the epoch is selected on test" in out
     assert "test (optimistic) " in out
@@ -395,7 +400,7 @@ def test_printed_commands_can_be_typed(here):
     (here / "other caches").mkdir()
     cache = (here / "caches" / "digits-tiny.h5").rename(here / "other caches" / "digits-tiny.h5")
     settings = ("--set", "train.epochs=2", "--cache", cache)
-    code, out, _ = call("recipe", "tiny", *settings, "--out", "my run")
+    code, out, _ = call("recipe", "tiny", *settings, "--no-report", "--out", "my run")
     assert code == 0
     lines = [shlex.split(line) for line in out.splitlines() if line.startswith("  tmkt-train ")]
     without = ["tmkt-train", "recipe", "my run/recipe.toml", "--set", "method.name=event-only", "--cache", str(cache)]

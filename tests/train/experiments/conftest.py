@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from tmkt_train.experiments.decision import Decision
@@ -22,6 +24,11 @@ def recipe(tmp_path_factory):
 
 def plan(recipe, cache, out, *over, seed=3, **options):
     return plan_sweep(str(recipe), over, RunOptions((*SHORT, f"seed={seed}"), cache, out), **options)
+
+
+def without_pages(runs):
+    """The planned runs, without the pages that take longer to draw than they to train."""
+    return tuple(replace(run, has_report=False) for run in runs)
 
 
 def trials_of(progress):

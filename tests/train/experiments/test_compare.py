@@ -19,6 +19,7 @@ from tmkt_train.training.folder import RunFolder
 from ..conftest import make_recipe
 from ..report.pages import Page
 from ..training.runs import StopAfter, assert_same_run
+from .conftest import without_pages
 
 SHORT = ["train.epochs=2"]
 
@@ -35,7 +36,8 @@ def recipes(tmp_path_factory):
 def plan(recipes, out, cache, names=("tiny_event_only", "tiny"), settings=SHORT, **others):
     options = RunOptions(tuple(settings), cache, out, others.pop("slots", Slots()))
     others = {"num_seeds": 2, "shares": (0.3, 1.0)} | others
-    return plan_comparison([str(recipes / f"{name}.toml") for name in names], options, **others)
+    comparison = plan_comparison([str(recipes / f"{name}.toml") for name in names], options, **others)
+    return dataclasses.replace(comparison, runs=without_pages(comparison.runs))
 
 
 def finish(comparison, notes=()):
@@ -82,7 +84,6 @@ def test_table_says_what_the_runs_say(whole):
         assert int(row["num_train"]) == result["num_train"] == (100 if row["event_share"] == "1.0" else 30)
         assert (row["status"], row["optimistic"], row["selected_on"]) == ("finished", "false", "val")
         assert int(row["best_epoch"]) == result["best_epoch"]
-        assert (comparison.out / row["path"] / "report.html").is_file()
 
 
 ACCURACIES = {
@@ -148,9 +149,9 @@ def test_page_is_whole_and_loads_nothing(whole):
     comparison, rows, groups, files = whole
     page = Page((comparison.out / "report.html").read_text(encoding="utf-8"))
     assert page.unnamed == []
-    # The only addresses are those of the runs' own reports, and they are there.
+    # The only addresses are those of the runs' own reports.
     assert len(page.links) == 8
-    assert all((comparison.out / url).is_file() for url in page.links)
+    assert {comparison.out / url for url in page.links} == {row.run.folder / "report.html" for row in rows}
     for words in ("2 recipes compared", "seeds 3, 4", "Differences, seed by seed", "mix.ratio", "unused", "30 %"):
         assert words in page.text, words
     assert "svg" in page.tags
@@ -177,12 +178,22 @@ def test_finished_runs_are_taken_as_they_are(whole, recipes, tiny_cache):
 
 def test_report_that_a_killed_process_did_not_write_is_written(whole, recipes, tiny_cache, tmp_path):
     shutil.copytree(whole[0].out, tmp_path / "out")
-    report = tmp_path / "out/runs/tiny/share-0.3/seed-3/report.html"
-    report.unlink()
-    report.with_name(".lock").touch()
-    assert list(train_runs(plan(recipes, tmp_path / "out", tiny_cache).runs)) == []
-    assert report.read_text(encoding="utf-8").rstrip().endswith("</html>")
-    assert not report.with_name(".lock").exists()
+    comparison = plan(recipes, tmp_path / "out", tiny_cache)
+    assert not list(comparison.out.glob("runs/**/report.html"))
+    run = dataclasses.replace(comparison.runs[0], has_report=True)
+    (run.folder / ".lock").touch()
+    assert list(train_runs([run, *comparison.runs[1:]])) == []
+    assert list(comparison.out.glob("runs/**/report.html")) == [run.folder / "report.html"]
+    assert (run.folder / "report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+    assert not (run.folder / ".lock").exists()
+
+
+def test_every_run_of_a_comparison_has_a_page(recipes, tiny_cache, tmp_path):
+    names = [str(recipes / "tiny.toml"), str(recipes / "tiny_kt.toml")]
+    runs = plan_comparison(names, RunOptions(tuple(SHORT), tiny_cache, tmp_path / "out"), num_seeds=2).runs
+    assert [run.has_report for run in runs] == [True] * 4
+    list(train_runs(runs[:1]))
+    assert (runs[0].folder / "report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
 
 
 def test_one_more_recipe_trains_itself_alone(whole, recipes, tiny_cache, tmp_path):
@@ -238,7 +249,7 @@ def test_run_that_fails_is_told_and_the_others_go_on(recipes, tiny_cache, tmp_pa
     names = [str(tmp_path / "exploding.toml"), str(recipes / "tiny.toml")]
     options = RunOptions(tuple(SHORT), tiny_cache, tmp_path / "out")
     comparison = plan_comparison(names, options, num_seeds=1)
-    rows, groups, _ = finish(comparison)
+    rows, groups, _ = finish(dataclasses.replace(comparison, runs=without_pages(comparison.runs)))
     assert [row.result is None for row in rows] == [True, False]
     assert "NaN or infinite" in rows[0].problem
     table = read_csv(tmp_path / "out" / "table.csv")

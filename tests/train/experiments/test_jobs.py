@@ -13,6 +13,7 @@ from tmkt_train.experiments.slots import Slots
 from tmkt_train.recipe.recipe import recipe_text
 
 from ..conftest import make_recipe
+from .conftest import without_pages
 
 # Python imports it at its start, from the path of the environment.
 NOTE = """
@@ -41,7 +42,8 @@ def plan(folder, cache, num_seeds, **devices):
         recipe = make_recipe(name=name, train__device=device, train__epochs=1, optim__warmup_epochs=0)
         (folder / f"{name}.toml").write_text(recipe_text(recipe), encoding="utf-8")
     names = [str(folder / f"{name}.toml") for name in devices]
-    return plan_comparison(names, RunOptions(cache=cache, out=folder / "out"), num_seeds=num_seeds).runs
+    options = RunOptions(cache=cache, out=folder / "out")
+    return without_pages(plan_comparison(names, options, num_seeds=num_seeds).runs)
 
 
 @pytest.mark.skipif(

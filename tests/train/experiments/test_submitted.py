@@ -20,6 +20,7 @@ from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
 
 from ..conftest import make_recipe
+from .conftest import without_pages
 
 LOCAL = Submission("local", ("timeout_min=5",))
 
@@ -29,7 +30,7 @@ def plan(folder, cache, **epochs):
         recipe = make_recipe(name=name, train__epochs=count, optim__warmup_epochs=0)
         (folder / f"{name}.toml").write_text(recipe_text(recipe), encoding="utf-8")
     names = [str(folder / f"{name}.toml") for name in epochs]
-    return plan_comparison(names, RunOptions(cache=cache, out=folder / "out"), num_seeds=1).runs
+    return without_pages(plan_comparison(names, RunOptions(cache=cache, out=folder / "out"), num_seeds=1).runs)
 
 
 def test_jobs_train_runs_and_tell_why_one_failed(tiny_cache, tmp_path):

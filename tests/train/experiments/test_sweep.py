@@ -26,6 +26,8 @@ def test_files_of_a_sweep(grid):
     sweep, trials = grid
     files = write_sweep(sweep, trials)
     assert [path.name for path in files] == ["sweep.csv", "figure.png", "figure.pdf", "report.html"]
+    # Pages of trials are drawn where they are asked for.
+    assert list(sweep.out.rglob("report.html")) == [sweep.out / "report.html"]
     table = read_csv(sweep.out / "sweep.csv")
     assert [row["mix.ratio"] for row in table] == ["0.1", "0.5", "0.9"]
     assert [float(row["val_accuracy"]) for row in table] == pytest.approx([trial.value for trial in trials])

@@ -253,7 +253,7 @@ def test_the_network_of_the_docs_trains_as_documented(nets, tiny_cache):
     assert (code, err) == (0, "")
     assert re.search(r"^  optim.betas +\[0.9, 0.999\] +unused by this optimizer$", out, re.MULTILINE)
     assert re.search(r"^time: about [0-9]+ s, 15 steps", out, re.MULTILINE)
-    short = ("--set", "train.epochs=1", "--set", "optim.warmup_epochs=0")
+    short = ("--set", "train.epochs=1", "--set", "optim.warmup_epochs=0", "--no-report")
     assert call("recipe", "tiny.toml", "--cache", tiny_cache, *settings, *short)[::2] == (0, "")
 
 
@@ -275,7 +275,7 @@ def test_every_command_works_with_it(nets, tiny_cache, name):
     code, out, err = call("check", "own.toml", *cache)
     assert (code, err) == (0, "")
     assert re.search(r"^  model.separate_heads +true +unused by this network$", out, re.MULTILINE)
-    whole = call("recipe", "own.toml", *cache, "--out", "whole")
+    whole = call("recipe", "own.toml", *cache, "--no-report", "--out", "whole")
     assert (whole[0], whole[2]) == (0, "")
     assert f"tmkt with nets:{name}" in whole[1]
     folder, result = nets / "whole", json.loads((nets / "whole" / "result.json").read_text())
@@ -285,7 +285,7 @@ def test_every_command_works_with_it(nets, tiny_cache, name):
     assert f'backbone = "nets:{name}"' in torch.load(folder / "last.pt", weights_only=True)["recipe"]
     assert call("evaluate", "whole")[::2] == (0, "")
     assert call("few-shot", "whole", "--ways", "2", "--episodes", "20", "--queries", "1", "--shots", "1")[0] == 0
-    assert call("report", "whole")[::2] == (0, "")
+    assert call("report", "whole", "--out", "whole.html")[::2] == (0, "")
     assert isinstance(load_run("whole").network, ImportedNetwork)
 
 
@@ -324,7 +324,7 @@ def test_a_run_whose_network_is_gone_or_another_one_is_told_so(nets, tiny_cache)
         model={"backbone": "nets:Net"}, train__epochs=1, optim={"learning_rate": 0.01, "warmup_epochs": 0}
     )
     (nets / "own.toml").write_text(recipe_text(recipe), encoding="utf-8")
-    assert call("recipe", "own.toml", "--cache", tiny_cache, "--out", "run")[0] == 0
+    assert call("recipe", "own.toml", "--cache", tiny_cache, "--no-report", "--out", "run")[0] == 0
     (nets / "nets.py").write_text(NETS.replace("12", "13"), encoding="utf-8")
     sys.modules.pop("nets")
     code, _, err = call("evaluate", "run")
