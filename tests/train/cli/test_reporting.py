@@ -16,7 +16,7 @@ COMMANDS = {
     "recipe": (["recipe", "tiny.toml", *SHORT, "--no-report", "--out", "run"], "result"),
     "resume": (["resume", "run", "--no-report"], "result"),
     "evaluate": (["evaluate", "run"], "test_accuracy"),
-    "report": (["report", "run"], "figures"),
+    "report": (["report", "run", "--out", "run.html"], "figures"),
     "few-shot": (["few-shot", "run", "--ways", "2", "--shots", "1", "--queries", "1", "--episodes", "5"], "accuracies"),
     "export": (["export", "run", "--safetensors"], "files"),
     "compare": (["compare", "tiny.toml", *SHORT, "--seeds", "1", "--out", "both"], "groups"),
@@ -46,6 +46,6 @@ def test_json_is_one_object_and_quiet_is_silent(folder, digits_root, monkeypatch
     recording = str(next(path for path in sorted(digits_root.rglob("*")) if path.suffix in (".npz", ".bin")))
     found = CliRunner().invoke(main, ["predict", "run", recording, "--json"])
     assert json.loads(found.stdout)["file"] == recording
-    for words in (["recipes"], ["check", "tiny.toml"], ["report", "run"], ["resume", "run", "--no-report"]):
+    for words in (["recipes"], ["check", "tiny.toml"], ["report", "run", "--out", "run.html"], ["resume", "run", "--no-report"]):
         found = CliRunner().invoke(main, [*words, "--quiet"])
         assert (found.exit_code, found.stdout, found.stderr) == (0, "", "")
