@@ -46,6 +46,11 @@ def test_json_is_one_object_and_quiet_is_silent(folder, digits_root, monkeypatch
     recording = str(next(path for path in sorted(digits_root.rglob("*")) if path.suffix in (".npz", ".bin")))
     found = CliRunner().invoke(main, ["predict", "run", recording, "--json"])
     assert json.loads(found.stdout)["file"] == recording
-    for words in (["recipes"], ["check", "tiny.toml"], ["report", "run", "--out", "run.html"], ["resume", "run", "--no-report"]):
+    for words in (
+        ["recipes"],
+        ["check", "tiny.toml"],
+        ["report", "run", "--out", "run.html"],
+        ["resume", "run", "--no-report"],
+    ):
         found = CliRunner().invoke(main, [*words, "--quiet"])
         assert (found.exit_code, found.stdout, found.stderr) == (0, "", "")
