@@ -46,4 +46,6 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "tf32", "float16", "bfloat16"]
 Cluster = Literal["slurm", "local"]
 """Where runs are submitted; "local" starts processes here, as a check."""
+LoggerName = Literal["wandb", "mlflow"]
+"""Where metrics are logged, besides the run folder; each is the name of a package and of an extra."""
 RunStatus = Literal["missing", "interrupted", "finished"]

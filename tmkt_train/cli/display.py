@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import click
 
-from tmkt_train.choices import All, Cluster
+from tmkt_train.choices import All, Cluster, LoggerName
 from tmkt_train.cli.completion import complete_recipe, complete_setting
 from tmkt_train.cli.text import duration, epoch_line, percent, started_lines
 from tmkt_train.errors import RunError
@@ -33,6 +33,13 @@ SET = click.option(
     metavar="KEY=VALUE",
     shell_complete=complete_setting,
     help="Override a setting, such as train.epochs=3.",
+)
+LOGGER = click.option(
+    "--logger",
+    "loggers",
+    type=click.Choice(get_args(LoggerName)),
+    multiple=True,
+    help="Log to Weights & Biases or MLflow, too; repeatable.",
 )
 JOBS = click.option(
     "--jobs", type=click.IntRange(1, 256), help="Number of parallel runs.  [default: 1, or one per device of --devices]"

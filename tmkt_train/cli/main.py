@@ -15,7 +15,7 @@ from tmkt_data.cli.console import STOPPED, GuardedGroup, fail, print_rows
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import printable
 from tmkt_train.cli.compare import compare
-from tmkt_train.cli.display import CACHE, RECIPE, RUN, RUN_CACHE, SET, RunDisplay, asked_to_stop, out_option
+from tmkt_train.cli.display import CACHE, LOGGER, RECIPE, RUN, RUN_CACHE, SET, RunDisplay, asked_to_stop, out_option
 from tmkt_train.cli.early import load_named, require_new, require_run
 from tmkt_train.cli.ended import REPORT, optimism, show_result
 from tmkt_train.cli.examples import EXAMPLES
@@ -164,24 +164,26 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None, measure: boo
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed.  [default: that of the recipe]")
 @SET
 @CACHE
+@LOGGER
 @out_option("a new one under runs/")
 @REPORT
-def recipe(
-    name: str, seed: int | None, settings: tuple[str, ...], cache: Path | None, out: Path | None, has_report: bool
-) -> None:
+def recipe(name: str, seed: int | None, settings: tuple[str, ...], has_report: bool, **options: Any) -> None:
     """Train and test a recipe, and write its report.
 
     RECIPE is a name, a file, or a variant in a file: my.toml:kt. Ctrl-C saves a checkpoint and prints the command that
     resumes the run.
     """
+    from tmkt_train.training.loggers import require_logger_packages
+
     changes = [*settings, *([] if seed is None else [f"seed={seed}"])]
 
     def choose() -> tuple[Recipe, Path]:
+        require_logger_packages(options["loggers"])
         loaded = load_named(name, changes, quiet=not is_first())
-        return loaded, require_new(loaded, cache, out)
+        return loaded, require_new(loaded, options.pop("cache"), options["out"])
 
     loaded, chosen = together(choose)
-    _train(lambda training: training.start_run(loaded, cache=chosen, out=out), has_report)
+    _train(lambda training: training.start_run(loaded, cache=chosen, **options), has_report)
 
 
 @main.command()

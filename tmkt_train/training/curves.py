@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,16 @@ class Curves:
         problems: Why there are none, one line; empty if there are.
     """
 
-    def __init__(self, folder: Path | None, rows: Sequence[Row]) -> None:
-        """Write the curves of the epochs that are done.
+    def __init__(self, folder: Path | None) -> None:
+        """Start the event file.
 
         Args:
             folder: Folder of the event file, removed first; None for no file, as on ranks behind the first.
-            rows: Their metrics.
         """
         self.problems: list[str] = []
         self._file: Path | None = None
         if folder is not None:
             self._try(lambda: self._open(folder))
-        for row in rows:
-            self.add(row)
 
     def _open(self, folder: Path) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

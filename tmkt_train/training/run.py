@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from tmkt_train.choices import LoggerName
 from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
 from tmkt_train.data.device import encoding_record
@@ -21,7 +22,6 @@ from tmkt_train.network.execution import who_ran
 from tmkt_train.recipe.load import parse_toml
 from tmkt_train.recipe.recipe import Recipe, flat_items, recipe_text, toml_value
 from tmkt_train.training.checkpoint import recipe_digest, require_finite, require_same_recipe
-from tmkt_train.training.curves import Curves
 from tmkt_train.training.diagnostics import gather_diagnostics
 from tmkt_train.training.environment import (
     cache_of,
@@ -36,6 +36,7 @@ from tmkt_train.training.environment import (
 from tmkt_train.training.evaluations import Evaluations
 from tmkt_train.training.folder import Row, RunFolder
 from tmkt_train.training.iteration import Iteration, build_iteration
+from tmkt_train.training.loggers import require_logger_packages
 from tmkt_train.training.loop import CHECK_EVERY_ON_GPU, Evaluation, train_one_epoch
 from tmkt_train.training.memory import explain_out_of_memory
 from tmkt_train.training.metrics import epoch_row
@@ -49,21 +50,26 @@ from tmkt_train.training.result import FinalEvaluation, count_parameters, result
 from tmkt_train.training.saving import CheckpointSaver, checkpoint_interval_s
 from tmkt_train.training.setup import TrainingSetup, build_setup, require_ranks, setup_warnings
 from tmkt_train.training.state import TrainingState
+from tmkt_train.training.tracking import Tracking, describe_loggers, open_tracking
 
 
-def start_run(recipe: Recipe, *, cache: Path | None = None, out: Path | None = None) -> Run:
+def start_run(
+    recipe: Recipe, *, cache: Path | None = None, out: Path | None = None, loggers: Sequence[LoggerName] = ()
+) -> Run:
     """Set up a new run: choose the cache, build the training setup, create the folder.
 
-    The defaults are the only prepared cache that fits, and a folder under `runs`.
+    The defaults are the only prepared cache that fits, and a folder under `runs`. `loggers` log the metrics as well;
+    a resumed run continues in them.
 
     Raises:
-        TmktError: The cache does not fit the recipe, the folder is taken, or the device is missing.
+        TmktError: The cache does not fit the recipe, the folder is taken, or the device or a logger is missing.
     """
+    require_logger_packages(loggers)
     source, setup, environment = together(lambda: _set_up(recipe, lambda: choose_cache(recipe, cache).path))
     _require_same_ranks(recipe, environment)
     environment |= encoding_record(setup.train_source, setup.device)
     environment["recipe_digest"] = recipe_digest(parse_toml(recipe_text(recipe), recipe.name))
-    environment["started"] = describe_start()
+    environment["started"] = describe_start() | describe_loggers(loggers)
     folder = on_first(lambda: create_run_folder(recipe, out, environment))
     notes = (*recipe.warnings(), *setup_warnings(recipe, setup))
     return Run(recipe, folder, source, setup, notes, checkpoint_interval_s(setup.device))
@@ -158,15 +164,15 @@ class Run:
             with numerics(self.recipe, threads_of(environment)):
                 reset_peak_memory(self.setup.device)
                 state, repairs = restore_on_ranks(self.folder, self.recipe, self.setup)
-                yield self._started(state, environment, repairs)
+                tracking = stack.enter_context(open_tracking(self.folder, self.recipe, environment, state.rows))
+                yield self._started(state, environment, (*repairs, *tracking.places, *tracking.problems))
                 iteration = build_iteration(self.setup)
                 evaluations = Evaluations(self.folder, self.recipe, self.setup)
-                curves = Curves(self.folder.curves if own_rank() == 0 else None, state.rows)
-                yield from self._train_epochs(iteration, state, saver, evaluations, curves, should_stop)
+                yield from self._train_epochs(iteration, state, saver, evaluations, tracking, should_stop)
                 saver.wait()
                 final = self._evaluate_at_the_end(state, evaluations, should_stop)
                 if own_rank() == 0:
-                    yield Finished(self._finish(iteration, state, environment, final, curves.problems))
+                    yield Finished(self._finish(iteration, state, environment, final, tracking))
 
     def _train_epochs(
         self,
@@ -174,7 +180,7 @@ class Run:
         state: TrainingState,
         saver: CheckpointSaver,
         evaluations: Evaluations,
-        curves: Curves,
+        tracking: Tracking,
         should_stop: Callable[[], bool],
     ) -> Iterator[Progress]:
         def stop_if_asked() -> None:
@@ -189,7 +195,7 @@ class Run:
             while state.epoch < num_epochs:
                 yield from self._train_epoch(iteration, state, stop_if_asked)
                 row = self._end_epoch(state, evaluations, stop_if_asked)
-                curves.add(row)
+                tracking.add(row)
                 saver.save_epoch(state, is_last=state.epoch == num_epochs)
                 yield EpochDone(row, state.is_best_just_done, num_epochs)
         except NonFiniteError as error:
@@ -211,7 +217,7 @@ class Run:
             self.folder.write_environment(environment)
         return environment
 
-    def _started(self, state: TrainingState, environment: dict[str, Any], repairs: tuple[str, ...]) -> Started:
+    def _started(self, state: TrainingState, environment: dict[str, Any], notes: tuple[str, ...]) -> Started:
         setup = self.setup
         return Started(
             run=self.folder.path,
@@ -226,7 +232,7 @@ class Run:
             device=describe_device(self.recipe, setup.device, environment["device"]),
             first_epoch=state.epoch,
             first_batch=state.batch,
-            notes=(*repairs, *self.notes),
+            notes=(*notes, *self.notes),
         )
 
     def _train_epoch(
@@ -295,13 +301,14 @@ class Run:
         state: TrainingState,
         environment: dict[str, Any],
         final: FinalEvaluation,
-        problems: Sequence[str],
+        tracking: Tracking,
     ) -> dict[str, Any]:
         recipe, folder, setup = self.recipe, self.folder, self.setup
         state.tick(setup.device)
         result = result_record(recipe, setup, state, final, environment)
         result |= {"iterations": iteration.description, "computed_by": who_ran(setup.model)}
-        result["warnings"] += problems
+        tracking.finish(result)
+        result["warnings"] += tracking.problems
         num_steps = count_steps(setup.optimizer) if setup.scaler.is_enabled() else None
         if num_steps is not None:
             # The optimizer forgets the steps of the first stage.

@@ -233,6 +233,7 @@ def test_five_mistakes_are_five_lines():
     ("arguments", "code", "start"),
     [
         (["recipe", "tiny", "--seed", "-1"], 2, "Usage: "),
+        (["recipe", "tiny", "--logger", "tensorboard"], 2, "Usage: "),
         (["recipe"], 2, "Usage: "),
         (["report"], 2, "Usage: "),
         (["nothing"], 2, "Usage: "),
@@ -282,6 +283,7 @@ def test_mistakes_that_need_no_torch_are_told_before_it_is_loaded(here):
     typed = [
         ["recipe", "nosuch"], ["recipe", "tiny", "--set", "epochs=2"], ["recipe", "tiny", "--cache", "none.h5"],
         ["recipe", "tiny", "--set", "data.dataset=nmnist"], ["recipe", "tiny", "--out", "full"],
+        ["recipe", "tiny", "--logger", "wandb"],
         ["check", "nosuch"], ["check", "tiny", "--measure", "--set", "data.dataset=nmnist"],
         ["resume", "nowhere"], ["resume", "full"], ["evaluate", "nowhere"], ["evaluate", "begun"],
         ["predict", "nowhere", "x.bin"], ["predict", "begun", "x.bin"], ["few-shot", "nowhere"], ["few-shot", "begun"],
@@ -301,6 +303,7 @@ def test_mistakes_that_need_no_torch_are_told_before_it_is_loaded(here):
     (here / "ended" / "result.json").write_text("{}", encoding="utf-8")
     code = (
         "import json, sys\nfrom click.testing import CliRunner\nfrom tmkt_train.cli.main import main\n"
+        "sys.modules['wandb'] = None\n"
         "for words in json.loads(sys.argv[1]):\n"
         "    found = CliRunner().invoke(main, words)\n"
         "    print(json.dumps([words, found.exit_code, found.stderr, 'torch' in sys.modules]))\n"

@@ -43,8 +43,9 @@ def test_an_epoch_that_is_trained_again_is_no_second_point(tiny_cache, tmp_path,
     with pytest.raises(RunInterruptedError):
         list(start_run(recipe, cache=tiny_cache, out=out).train(StopAfter(num_asks)))
     # A process that was killed after an epoch and before its checkpoint has left a point too many.
-    curves = Curves(out / "tensorboard", RunFolder(out).read_metrics()[0])
-    curves.add({"epoch": 1, "train_loss": 9.0})
+    curves = Curves(out / "tensorboard")
+    for row in (*RunFolder(out).read_metrics()[0], {"epoch": 1, "train_loss": 9.0}):
+        curves.add(row)
     list(resume_run(out).train(Asks()))
     assert points(out) == expected(out)
     assert len(list((out / "tensorboard").iterdir())) == 1
