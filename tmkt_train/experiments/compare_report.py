@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,14 @@ from tmkt_train.experiments.paper_tables import latex_table, markdown_table
 from tmkt_train.experiments.plan import WORDS, Comparison
 from tmkt_train.experiments.table import GroupRow, RunRow, groups_csv, runs_csv, share_text
 from tmkt_train.recipe.recipe import flat_items, toml_value
+from tmkt_train.report.comparison import Group, overlay
 from tmkt_train.report.figures.axes import Axis
 from tmkt_train.report.figures.bars import dot_chart
-from tmkt_train.report.figures.drawing import About, Drawing
+from tmkt_train.report.figures.drawing import About, Drawing, side_by_side
 from tmkt_train.report.figures.lines import Line, line_chart
 from tmkt_train.report.page import render, write_files
 from tmkt_train.report.palette import SERIES
+from tmkt_train.training.record import read_run
 
 _LOG_FROM = 5.0
 _APART = 0.008
@@ -25,13 +28,15 @@ _SHOWN_ELSEWHERE = (*WORDS, "seed", "data.event_share")
 def write_comparison(
     comparison: Comparison, rows: Sequence[RunRow], groups: Sequence[GroupRow], notes: Sequence[str] = ()
 ) -> list[Path]:
-    """Write tables (`table.csv`, `summary` as csv, md and tex), figure (png, pdf) and `report.html` of a comparison.
+    """Write tables (`table.csv`, `summary` as csv, md and tex), figures and `report.html` of a comparison.
 
-    The groups of the baseline come first. Returns the written files.
+    The figures are the accuracies, `figure`, and the curves of all runs, `curves`. The groups of the baseline come
+    first. Returns the written files.
 
     Raises:
         RunError: A file cannot be written; an earlier file of that name is kept.
     """
+    curves = comparison_curves(rows)
     figure, seeds = comparison_figure(groups), sorted({row.run.recipe.seed for row in rows})
     page = render(
         "compare.html.j2",
@@ -42,10 +47,11 @@ def write_comparison(
         seeds=seeds,
         seed_heads=[f"seed {seed}" for seed in seeds],
         figure_drawn=figure if any(group.accuracies for group in groups) else None,
+        curves=curves,
         settings=_differing_settings(comparison),
         share_text=share_text,
     )
-    png, pdf = figure.saved("png", "pdf")
+    png, pdf, svg = figure.saved("png", "pdf", "svg")
     contents = {
         "table.csv": runs_csv(rows, comparison.out).encode(),
         "summary.csv": groups_csv(groups, seeds).encode(),
@@ -53,9 +59,30 @@ def write_comparison(
         "summary.tex": latex_table(groups).encode(),
         "figure.png": png,
         "figure.pdf": pdf,
+        "figure.svg": svg,
         "report.html": page.html.encode(),
     }
+    if curves:
+        contents["curves.pdf"], contents["curves.svg"] = side_by_side("curves", curves).saved("pdf", "svg")
     return write_files(comparison.out, contents)
+
+
+def comparison_curves(rows: Sequence[RunRow]) -> list[Drawing]:
+    """Draw validation accuracy and training loss of every finished run over the epochs, one color per recipe and share.
+
+    Recipes that validate on nothing but the test split have no curve of the former.
+    """
+    runs = [row.run for row in rows if row.result is not None]
+    recipes = {run.recipe.name: run.recipe.method.name for run in runs}
+    names = dict(zip(recipes, short_labels(list(recipes), list(recipes.values())), strict=True))
+    shares = sorted({run.recipe.data.event_share for run in runs})
+    groups = []
+    for recipe, share in itertools.product(recipes, shares):
+        own = [run.folder for run in runs if (run.recipe.name, run.recipe.data.event_share) == (recipe, share)]
+        name = names[recipe] if len(shares) == 1 else f"{names[recipe]} {share_text(share)}"
+        groups.append(Group(name, recipes[recipe], tuple(map(read_run, own))))
+    metrics = (("val_accuracy", "accuracy on validation (%)", 100), ("train_loss", "training loss", 1))
+    return [drawing for key, name, factor in metrics if (drawing := overlay(groups, key, name, factor)) is not None]
 
 
 def comparison_figure(groups: Sequence[GroupRow]) -> Drawing:

@@ -27,7 +27,7 @@ def write_trials(sweep: Sweep, trials: Sequence[Trial]) -> Path:
 
 
 def write_sweep(sweep: Sweep, trials: Sequence[Trial]) -> list[Path]:
-    """Write `sweep.csv` and, if a trial has a value, `figure.png`, `figure.pdf` and `report.html`.
+    """Write `sweep.csv` and, if a trial has a value, `figure.png`, `figure.pdf`, `figure.svg` and `report.html`.
 
     Returns:
         The files.
@@ -39,7 +39,7 @@ def write_sweep(sweep: Sweep, trials: Sequence[Trial]) -> list[Path]:
     if best_trial(trials) is None:
         return files
     panels = [_panel(sweep, dimension, trials) for dimension in sweep.dimensions]
-    png, pdf = side_by_side("sweep", panels).saved("png", "pdf")
+    png, pdf, svg = side_by_side("sweep", panels).saved("png", "pdf", "svg")
     page = render(
         "sweep.html.j2",
         sweep=sweep,
@@ -51,7 +51,7 @@ def write_sweep(sweep: Sweep, trials: Sequence[Trial]) -> list[Path]:
         seed_heads=[f"seed {seed}" for seed in sweep.seeds],
         toml_value=toml_value,
     )
-    contents = {"figure.png": png, "figure.pdf": pdf, "report.html": page.html.encode()}
+    contents = {"figure.png": png, "figure.pdf": pdf, "figure.svg": svg, "report.html": page.html.encode()}
     return [*files, *write_files(sweep.out, contents)]
 
 

@@ -116,5 +116,5 @@ class Tracking:
         except Exception as error:  # noqa: BLE001 - whatever a logger raises, the training goes on
             kind = "" if isinstance(error, MissingPackageError) else f"{type(error).__name__}: "
             reason = " ".join(f"{kind}{error}".split())
-            self._problems.append(f"{name} logs no more ({reason})")
+            self._problems.append(f"{name} stopped logging ({reason})")
             self._loggers = {key: logger for key, logger in self._loggers.items() if key != name}

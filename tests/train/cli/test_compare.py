@@ -49,7 +49,8 @@ def test_compare_from_start_to_end_and_again(here):
         assert text in out, text
     assert max(len(line) for line in out.splitlines()) <= 80
     assert {path.name for path in (here / folder).iterdir()} == {
-        "runs", "table.csv", "summary.csv", "summary.md", "summary.tex", "figure.png", "figure.pdf", "report.html",
+        "runs", "table.csv", "summary.csv", "summary.md", "summary.tex", "figure.png", "figure.pdf", "figure.svg",
+        "curves.pdf", "curves.svg", "report.html",
     }  # fmt: skip
     table = (here / folder / "table.csv").read_bytes()
     code, out, err = call(*words)

@@ -8,7 +8,7 @@ from PIL import Image
 from tmkt_train.cli.text import comparison_lines
 from tmkt_train.errors import RecipeError, RunError, RunInterruptedError
 from tmkt_train.experiments.compare import train_runs
-from tmkt_train.experiments.compare_report import write_comparison
+from tmkt_train.experiments.compare_report import comparison_curves, write_comparison
 from tmkt_train.experiments.jobs import RunEnded, RunStarted
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
 from tmkt_train.experiments.slots import Slots
@@ -156,8 +156,28 @@ def test_page_is_whole_and_loads_nothing(whole):
         assert words in page.text, words
     assert "svg" in page.tags
     assert "Optimistic" not in page.text
+    for name in ("accuracy on validation (%)", "training loss"):
+        assert f"Each run's {name} over the epochs; at the end event-only 30 %: " in page.text
+    assert (comparison.out / "curves.pdf").read_bytes().startswith(b"%PDF")
     before = [path.read_bytes() for path in files]
     assert [path.read_bytes() for path in write_comparison(comparison, rows, groups)] == before
+
+
+def test_curves_of_all_finished_runs_are_in_one_figure(whole):
+    _, rows, *_ = whole
+    accuracy, loss = comparison_curves([*rows[:-1], dataclasses.replace(rows[-1], result=None)])
+    assert (accuracy.about.name, loss.about.name) == ("accuracy-on-validation", "training-loss")
+    ends = [RunFolder(row.run.folder).read_metrics()[0][-1]["train_loss"] for row in rows]
+    of = {
+        (row.run.recipe.name, row.run.recipe.data.event_share, row.run.recipe.seed): at for at, row in enumerate(rows)
+    }
+    told = []
+    for name, label in (("tiny_event_only", "event-only"), ("tiny", "tmkt")):
+        for share in (0.3, 1.0):
+            known = [of[name, share, seed] for seed in (3, 4) if of[name, share, seed] != len(rows) - 1]
+            told.append(f"{label} {100 * share:.0f} %: " + ", ".join(f"{ends[at]:.4g}" for at in known))
+    assert loss.about.summary == f"Each run's training loss over the epochs; at the end {'; '.join(told)}."
+    assert comparison_curves([]) == []
 
 
 def test_text_is_at_most_80_columns(whole):

@@ -25,7 +25,7 @@ def read_csv(path):
 def test_files_of_a_sweep(grid):
     sweep, trials = grid
     files = write_sweep(sweep, trials)
-    assert [path.name for path in files] == ["sweep.csv", "figure.png", "figure.pdf", "report.html"]
+    assert [path.name for path in files] == ["sweep.csv", "figure.png", "figure.pdf", "figure.svg", "report.html"]
     # Pages of trials are drawn where they are asked for.
     assert list(sweep.out.rglob("report.html")) == [sweep.out / "report.html"]
     table = read_csv(sweep.out / "sweep.csv")

@@ -54,7 +54,7 @@ def test_a_run_whose_logger_is_gone_trains_on(tiny_cache, tmp_path, monkeypatch)
     environment = run.folder.read_environment()
     run.folder.write_environment(environment | {"started": {"loggers": "mlflow", "log_id": "0f"}})
     started, *_, done = run.train()
-    warning = "mlflow logs no more (--logger mlflow: found no mlflow; install it with: pip install 'tmkt[mlflow]')"
+    warning = "mlflow stopped logging (--logger mlflow: found no mlflow; install it with: pip install 'tmkt[mlflow]')"
     assert warning in started.notes
     assert done.result["warnings"].count(warning) == 1
 
@@ -62,7 +62,7 @@ def test_a_run_whose_logger_is_gone_trains_on(tiny_cache, tmp_path, monkeypatch)
 def test_a_logger_of_a_later_version_is_a_problem(tmp_path):
     tracking = Tracking(RunFolder(tmp_path), make_recipe(), {"loggers": "later", "log_id": "0f"})
     assert tracking.problems == [
-        "later logs no more (RunError: found logger 'later', expected one of wandb, mlflow; update tmkt)"
+        "later stopped logging (RunError: found logger 'later', expected one of wandb, mlflow; update tmkt)"
     ]
 
 
@@ -76,7 +76,7 @@ def test_a_logger_that_fails_is_one_problem_and_the_others_go_on(tmp_path):
             tracking.add(ROW | {"epoch": epoch})
             whole.add = lambda step, values: whole.logged.append((step, values))
         tracking.finish({"test_accuracy": 0.5, "method": "tmkt", "optimistic": True, "best_epoch": 2})
-    assert tracking.problems == ["wandb logs no more (ConnectionError: the server is gone)"]
+    assert tracking.problems == ["wandb stopped logging (ConnectionError: the server is gone)"]
     assert failing.logged == [(1, {"learning_rate": 0.1, "loss/train": 2.0})]
     assert failing.ending is None
     # What a resumed run has logged already is not logged again.
@@ -118,7 +118,7 @@ def stop_and_resume(cache, out, name):
 
 
 def without_logger_warnings(result):
-    return [text for text in result["warnings"] if "logs no more" not in text]
+    return [text for text in result["warnings"] if "stopped logging" not in text]
 
 
 def expected(rows):
