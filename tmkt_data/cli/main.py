@@ -281,7 +281,7 @@ def _print_pair_verdicts(report: PairReport) -> None:
     click.echo()
     print_verdicts(report.verdicts)
     if not report.verdicts:
-        say("nothing found that speaks against training on these pairs")
+        say("no problems found: these pairs can be trained on")
 
 
 def _print_near_duplicates(near: NearDuplicates) -> None:

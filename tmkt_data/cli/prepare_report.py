@@ -55,7 +55,7 @@ def duplicate_rows(found: Duplicates) -> list[tuple[str, str]]:
 
 
 def _print_verdicts(path: Path, name: str) -> tuple[int, bool]:
-    """Print what speaks against training on a cache; return the number of errors, and whether all classes have images.
+    """Print the problems of a cache for training; return the number of errors, and whether all classes have images.
 
     Classes without recordings in the training split do not count.
     """
@@ -144,7 +144,7 @@ def print_event_counts(tables: Mapping[str, Any]) -> None:
 
 
 def print_next(path: Path, name: str, spec: PrepareSpec) -> None:
-    """Print what speaks against training on a cache, and the commands to look at it and to train.
+    """Print the problems of a cache for training, and the commands to look at it and to train.
 
     Exits with 1 if it looks wrong: in a script, training must not follow. The cache stays.
     """

@@ -75,7 +75,7 @@ class PairReport:
         alignment: Alignment of twins; None if not requested or without twins.
         duplicates: Samples of val and test whose content is in an earlier split too.
         near_duplicates: Images of val and test that nearly equal one of an earlier split; None if not requested.
-        verdicts: What speaks against training on these pairs, errors first; empty for nothing.
+        verdicts: Problems of these pairs, errors first; empty for none.
     """
 
     protocol: str

@@ -147,4 +147,4 @@ def _training(recipe: Recipe, result: Mapping[str, Any], environment: Mapping[st
     yield f"{', '.join(known)}. recipe.toml, with every setting:"
     yield from ("", "```toml", recipe_text(recipe).strip(), "```")
     if result["warnings"]:
-        yield from ("", "What the training said of itself:", "", *(f"- {text}" for text in result["warnings"]))
+        yield from ("", "Warnings of the training:", "", *(f"- {text}" for text in result["warnings"]))

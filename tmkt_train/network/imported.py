@@ -99,7 +99,7 @@ def _import(place: str, path: str) -> Callable[..., Any]:
             raise RunError(
                 f"{place}: found no module {error.name}; install it, or start in the folder that holds it, here {here}"
             ) from None
-        raise RunError(f"{place}: {name} cannot be imported ({_reason(error)}); mend it") from None
+        raise RunError(f"{place}: {name} cannot be imported ({_reason(error)}); fix it") from None
     build = getattr(module, attribute, None)
     if build is None:
         raise RunError(f"{place}: {name} has no {attribute}, expected a function; check the name after the colon")
@@ -115,7 +115,7 @@ def _call(failed: str, function: Callable[..., Any], *arguments: Any) -> Any:
     except torch.OutOfMemoryError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - code of others raises anything
-        raise RunError(f"{failed} ({_reason(error)}); mend it") from None
+        raise RunError(f"{failed} ({_reason(error)}); fix it") from None
 
 
 def _reason(error: BaseException) -> str:

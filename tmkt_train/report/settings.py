@@ -36,7 +36,7 @@ _NAMES = {
     "duplicates.examples": "examples of these copies",
     "duplicates.repeated_recordings": "recordings with the content of another one",
     "duplicates.repeated_images": "images with the content of another one",
-    "verdicts": "what speaks against these pairs",
+    "verdicts": "problems of these pairs",
 }
 
 

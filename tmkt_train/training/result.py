@@ -262,7 +262,9 @@ def write_end(
     Raises:
         RunError: A file cannot be written; what is missing is written by the next start.
     """
-    died = f"{folder.diagnostics.name} was not written (failed twice; make space, or report what the process dies of)"
+    died = (
+        f"{folder.diagnostics.name} was not written (it failed twice; free some space, or report why the process dies)"
+    )
     is_second = folder.is_finished and not folder.diagnostics.is_file()
     folder.write_result(result | {"warnings": [*result["warnings"], died]} if is_second else result)
     try:

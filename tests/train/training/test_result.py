@@ -131,7 +131,7 @@ def test_second_death_over_the_diagnostics_counts_as_finished_and_is_said(run):
     with pytest.raises(SystemExit):
         write_end(folder, result, die)
     assert folder.is_complete
-    died = "diagnostics.npz was not written (failed twice; make space, or report what the process dies of)"
+    died = "diagnostics.npz was not written (it failed twice; free some space, or report why the process dies)"
     assert folder.read_result()["warnings"] == [*result["warnings"], died]
 
 
