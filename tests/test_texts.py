@@ -19,7 +19,7 @@ BRITISH = re.compile(
 NAMES = re.compile(r"renormalised|realised_\w+|mix\.law|`[^`]*`|\b[\w.-]+_[\w.-]*")
 NOT_OURS = re.compile(
     r"contradiction|\bdoubts?\b|\blaws?\b|\bgauges?\b|\bmend\b|way back|take back|fire back|finite number|no more \(|"
-    r"speaks? against|(?:train|val|test) part\b|\bplease\b|\bsorry\b|\boops\b|\bsimply\b|\bwhilst\b|\bamongst\b|"
+    r"speaks? against|\bplease\b|\bsorry\b|\boops\b|\bsimply\b|\bwhilst\b|\bamongst\b|"
     r"\be\.g\.|\bi\.e\.|\betc\b|\(s\)|n't\b|!(?!=)|\b(the|a|an|of|to|is|in) \1\b|[\u201c\u201d\u2018\u2019]",
     re.IGNORECASE,
 )

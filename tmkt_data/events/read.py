@@ -139,6 +139,9 @@ def load_events(path: str | Path, **options: Unpack[ReadOptions]) -> Events:
     """Read a recording into the validated record, with the counts of dropped events; see `read_events`."""
     path = Path(path)
     reading = Reading(**options)
+    if reading.sensor_size is not None:
+        # A plain pair of numbers is what people type.
+        reading = reading._replace(sensor_size=SensorSize(*reading.sensor_size))
     start = read_bytes(path, limit=_HEADER_LIMIT)
     check_reading(start, path, reading)
     reads_by_path = recognize(start, path) in ("aedat4", "hdf5")

@@ -57,7 +57,7 @@ def write_pieces(path: str | Path, pieces: Pieces, *, sensor_size: SensorSize | 
         pieces: Returns a new iterator over the events at each call; AEDAT4 without a sensor size needs two calls.
         sensor_size: As in `write_events`.
     """
-    path = Path(path)
+    path, sensor_size = Path(path), None if sensor_size is None else SensorSize(*sensor_size)
     if path.suffix.lower() not in WRITTEN_SUFFIXES:
         found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise EventError(f"{path.name}: found {found}, expected one of {', '.join(WRITTEN_SUFFIXES)} to write")

@@ -123,6 +123,17 @@ def test_the_sensor_size_is_kept_where_the_format_has_a_place(tmp_path):
         write_events(tmp_path / "a.npz", record, sensor_size=SensorSize(2, 3))
 
 
+def test_a_plain_pair_is_a_sensor_size(tmp_path):
+    events = np.array([(5, 3, 2, True), (9, 0, 1, False)], EVENT_DTYPE)
+    write_events(tmp_path / "a.npz", events, sensor_size=(4, 3))
+    found = load_events(tmp_path / "a.npz", sensor_size=(4, 2))
+    assert load_events(tmp_path / "a.npz").sensor_size == SensorSize(4, 3)
+    assert (found.sensor_size, len(found)) == (SensorSize(4, 2), 1)
+    assert isinstance(found.sensor_size, SensorSize)
+    with pytest.raises(EventError, match=r"b\.npz: events reach \(3, 2\), the sensor is 3 x 3"):
+        write_events(tmp_path / "b.npz", events, sensor_size=(3, 3))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
