@@ -76,7 +76,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if scripts(page)], ids=name_of)
+RUN_WITH_THEIR_COMMANDS = ("own-data", "read-a-result")
+"""Tutorials whose Python goes on from their commands; test_tutorials.py runs both."""
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if scripts(page) and page.stem not in RUN_WITH_THEIR_COMMANDS], ids=name_of
+)
 def test_python_blocks_run_one_after_the_other(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.delenv("TMKT_CACHES", raising=False)

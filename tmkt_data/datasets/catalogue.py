@@ -234,7 +234,7 @@ def every_class_folder(folder: Path) -> list[str]:
         raise unreadable_folder(folder, error) from error
     if broken:
         links = f"the link {_shown(broken[0])} leads" if len(broken) == 1 else f"the links {some(broken)} lead"
-        raise CatalogueError(f"{folder}: {links} nowhere, expected folders of classes; mend or remove what is broken")
+        raise CatalogueError(f"{folder}: {links} nowhere, expected folders of classes; repair or remove what is broken")
     return names
 
 

@@ -252,7 +252,7 @@ def test_a_class_that_is_a_broken_link_is_not_left_out(tmp_path):
     with pytest.raises(FolderError) as refused:
         open_folder(root)
     assert refused.value.problems == tuple(
-        f"{root / side}: the link jump leads nowhere, expected folders of classes; mend or remove what is broken"
+        f"{root / side}: the link jump leads nowhere, expected folders of classes; repair or remove what is broken"
         for side in ("events", "images")
     )
     (root / "events" / "jump").unlink()
