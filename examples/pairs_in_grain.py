@@ -1,6 +1,6 @@
 """Pairs for JAX by Grain: python examples/pairs_in_grain.py CACHE.h5.
 
-`PairedFrames` is a random access source of Grain. JAX and spyx take time second, [B, T, C, H, W], as Grain batches it.
+`PairedFrames` is a random access source of Grain, which batches it as [B, T, C, H, W].
 """
 
 from __future__ import annotations

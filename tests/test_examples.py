@@ -34,7 +34,7 @@ def test_every_example_is_run_here_and_shown_in_the_docs() -> None:
     shown = "".join(page.read_text(encoding="utf-8") for page in EXAMPLES.parent.glob("docs/**/*.md"))
     here = Path(__file__).read_text(encoding="utf-8")
     names = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(names) == 9
+    assert len(names) == 10
     for name in names:
         assert f"examples/{name}\n" in shown, name
         assert f'"{name}"' in here, name
@@ -90,6 +90,7 @@ def test_a_loop_of_ones_own_trains_with_the_whole_objective_in_under_60_lines(ca
         ("pairs_in_spikingjelly.py", "spikingjelly"),
         ("pairs_in_snntorch.py", "snntorch"),
         ("pairs_in_norse.py", "norse"),
+        ("pairs_in_spyx.py", "spyx"),
     ],
 )
 def test_a_network_of_another_library_learns_from_pairs(cache: Path, name: str, library: str) -> None:
