@@ -272,3 +272,14 @@ def test_recipes_take_the_default_cache_as_the_pages_say(name: str) -> None:
     own = {"ncaltech101": {"image_decode"}, "cepdvs": {"canvas"}}
     expected = {"bin_rule", "resize"} | own.get(recipe.data.dataset, set()) if name.endswith("_paper") else set()
     assert changed == expected
+
+
+def test_tests_that_the_page_on_reliability_names_exist():
+    text = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    # A name that ends in an ellipsis is cut there.
+    named = re.findall(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+)(?:…)?)?`", text)
+    assert len(named) > 40
+    for path, name in named:
+        found = [test for test in (ROOT / "tests").rglob(Path(path).name) if test.as_posix().endswith(f"/{path}")]
+        assert found, path
+        assert any(re.search(rf"^\s*(def|class) {name}", test.read_text("utf-8"), re.MULTILINE) for test in found), name

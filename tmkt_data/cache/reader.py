@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ class Cache:
         rows = np.asarray(rows, np.int64)
         frames = self.arrays["events/frames"].rows(rows, np.float32)
         starts = self.tables["events/overflow_start"]
-        flat = frames.reshape(len(rows), int(np.prod(frames.shape[1:])))
+        flat = frames.reshape(len(rows), math.prod(frames.shape[1:]))
         for at in np.flatnonzero(starts[rows + 1] > starts[rows]).tolist():
             part = slice(int(starts[rows[at]]), int(starts[rows[at] + 1]))
             flat[at, self.tables["events/overflow_cell"][part]] = self.tables["events/overflow_count"][part]

@@ -6,6 +6,7 @@ import importlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,12 +122,17 @@ class StoredFrames:
                 f"{self._path.name}: {self._name} has rows 0 to {self.shape[0] - 1}, asked for {rows.max()}"
             )
         found = np.empty((len(rows), *self.shape[1:]), self.dtype if dtype is None else dtype)
+        if not len(rows):
+            return found
+        is_widened = self.dtype == np.float16 and found.dtype == np.float32
+        # What holds for all rows is looked up once: for small rows, it costs as much as copying them.
+        are_checked, read = bool(self._checked[rows].all()), self._reader()
         # Row by row, so each row is still in the CPU cache when it is converted.
         for at, row in enumerate(rows.tolist()):
-            stored = self._row(row)
-            if not self._checked[row]:
+            stored = read(row)
+            if not are_checked and not self._checked[row]:
                 self._check(stored, row)
-            if self.dtype == np.float16 and found.dtype == np.float32:
+            if is_widened:
                 _widen(stored, found[at])
             else:
                 found[at] = stored
@@ -134,9 +140,10 @@ class StoredFrames:
 
     def row(self, row: int) -> NDArray[Any]:
         """Return one row that exists as stored, read-only and not verified."""
-        return self._row(row)
+        return self._reader()(row)
 
-    def _row(self, row: int) -> NDArray[Any]:
+    def _reader(self) -> Callable[[int], NDArray[Any]]:
+        """Return what reads one row that exists."""
         raise NotImplementedError
 
     def _check(self, stored: NDArray[Any], row: int) -> None:
@@ -158,10 +165,10 @@ class MappedFrames(StoredFrames):
         self._offset = offset
         self._map: NDArray[Any] | None = None
 
-    def _row(self, row: int) -> NDArray[Any]:
+    def _reader(self) -> Callable[[int], NDArray[Any]]:
         if self._map is None:
             self._map = self._open()
-        return np.asarray(self._map[row])
+        return self._map.__getitem__
 
     def _open(self) -> NDArray[Any]:
         try:
@@ -182,6 +189,9 @@ class CompressedFrames(StoredFrames):
         super().__init__(file, array, checksums)
         self._dataset: h5py.Dataset | None = None
         self._process = -1
+
+    def _reader(self) -> Callable[[int], NDArray[Any]]:
+        return self._row
 
     def _row(self, row: int) -> NDArray[Any]:
         try:

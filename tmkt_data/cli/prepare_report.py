@@ -126,7 +126,7 @@ def print_event_counts(tables: Mapping[str, Any]) -> None:
     from tmkt_data.cache.format import FILTER_TABLES
 
     total = {name: int(tables[f"events/{name}"].sum()) for name in _COUNTS}
-    others = f"{total['num_no_event']:,} words of other kinds, " if total["num_no_event"] else ""
+    others = f"{total['num_no_event']:,} words of other kinds or streams, " if total["num_no_event"] else ""
     say(
         f"events: {total['num_read']:,} read, {others}{total['num_outside_sensor']:,} outside the sensor, "
         f"{total['num_outside_bins']:,} outside the bins; {int((tables['events/num_inversions'] > 0).sum())} "

@@ -153,7 +153,8 @@ def summarize_pieces(pieces: Callable[[], Iterator[Events]], *, place: str) -> R
         total.add(events)
     facts = total.facts
     if facts.extent is None:
-        raise EventError(f"{place}: no events, expected some to look at")
+        among = f" among {facts.num_read:,} words ({dropped_text(facts.num_dropped)})" if facts.num_dropped else ""
+        raise EventError(f"{place}: no events{among}, expected some to look at")
     first, last = facts.t_first, facts.t_last
     edges = [first + (last - first) * tenth // NUM_TENTHS for tenth in range(1, NUM_TENTHS)]
     per_tenth = np.zeros(NUM_TENTHS, np.int64)

@@ -201,9 +201,7 @@ class PairedFrames(ChosenRecordings):
             if not -len(self) <= position < len(self):
                 raise IndexError(f"index {position}, expected {-len(self)} to {len(self) - 1}")
         pairs = np.array(drawn, np.int64).reshape(-1, 2)
-        # Looking at the file takes longer than reading a small row of it.
-        with self.cache.checked_once():
-            batch = self._read(pairs[:, 0] % len(self), pairs[:, 1], self.epoch)
+        batch = self._read(pairs[:, 0] % len(self), pairs[:, 1], self.epoch)
         return [self._transformed(sample) for sample in batch.samples()]
 
     def _transformed(self, sample: PairedSample) -> PairedSample:
@@ -275,9 +273,12 @@ class PairedFrames(ChosenRecordings):
 
     def _read(self, positions: NDArray[np.int64], repeats: NDArray[np.int64], epoch: int) -> PairedBatch:
         # One epoch for the whole batch: another process or thread may set the next one meanwhile.
-        events = scale_events(self.cache.event_frames(self.rows[positions]), self.scale)
         image_rows = self._image_rows(positions, repeats, epoch)
-        image = self._images(positions, repeats, image_rows, epoch)
+        # Looking at the file takes longer than reading a small row of it.
+        with self.cache.checked_once():
+            events = self.cache.event_frames(self.rows[positions])
+            image = self._images(positions, repeats, image_rows, epoch)
+        events = scale_events(events, self.scale)
         return PairedBatch(image, events, self.labels[positions], positions, image_rows, epoch)
 
     def image_rows(self, positions: NDArray[np.int64], occurrences: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -29,6 +29,7 @@ from tmkt_data.sources.misplaced import find_misplaced
 from tmkt_data.spec import PrepareSpec
 
 MAX_NAMED = 10
+_SKIP = "--skip-bad"
 _MAX_LIST_BYTES = 1 << 28
 
 
@@ -104,7 +105,7 @@ def diagnose(catalogue: Catalogue, options: Sequence[str], folders: Sequence[Pat
     for side, sources in (("recording", catalogue.recordings), ("image", catalogue.images)):
         found.problems += [f"{side} {source.id}: {why}" for source in sources if (why := _suspicion(source))]
     unpaired = ["--allow-unpaired"] if catalogue.unpaired_classes() else []
-    skip = ["--skip-bad"] if found.problems else []
+    skip = [_SKIP] if found.problems else []
     found.next_command = shlex.join(["tmkt-data", "prepare", catalogue.name, *options, *unpaired, *skip])
     return found
 
@@ -180,6 +181,8 @@ def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
             times = RecordingTimes(*np.array([numbers for _, numbers in read], np.int64).T)
             found.notes += suspicions([source for source, _ in read], times, catalogue, spec)
     found.is_decoded = True
+    if found.problems and not found.next_command.endswith(_SKIP):
+        found.next_command += f" {_SKIP}"
 
 
 def _times_of(recording: OpenedRecording, spec: PrepareSpec) -> tuple[int, ...]:

@@ -84,16 +84,20 @@ def test_a_file_that_is_overwritten_while_it_is_open_is_refused(stored, tmp_path
         cache.event_frames(np.array([50]))
 
 
-def test_a_sample_is_read_with_one_look_at_the_file(stored, tmp_path, monkeypatch):
+def test_a_sample_or_a_batch_is_read_with_one_look_at_the_file(stored, tmp_path, monkeypatch):
     path = tmp_path / "open.h5"
     shutil.copyfile(stored, path)
     os.utime(path, ns=(1, 1))
     frames = PairedFrames(path, "train", encoder="repeat")
-    expected, looks, stat = frames[3], [], os.stat
+    # Ids are hashed when they are first drawn for, after a look of its own.
+    expected, whole, looks, stat = frames[3], frames.read([3, 5]), [], os.stat
     monkeypatch.setattr(stored_frames, "_ONE_CHECK_NS", 10**11)
     monkeypatch.setattr(os, "stat", lambda *given, **named: looks.append(given[0]) or stat(*given, **named))
     found = frames[3]
     assert looks == [path]
+    batch = frames.read([3, 5])
+    assert looks == [path, path]
+    np.testing.assert_array_equal(batch.events, whole.events)
     np.testing.assert_array_equal(found.events, expected.events)
     np.testing.assert_array_equal(found.image, expected.image)
     shutil.copyfile(stored, path)

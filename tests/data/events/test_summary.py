@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from tmkt_data.errors import EventError
 from tmkt_data.events.events import validate_events
+from tmkt_data.events.formats.prophesee import decode_evt
 from tmkt_data.events.summary import HotPixel, summarize_events
 
 ROW = st.tuples(st.integers(0, 10**6), st.integers(0, 40), st.integers(0, 30), st.booleans())
@@ -43,3 +46,13 @@ def test_no_events_are_one_line():
     empty = validate_events(*(np.empty(0, kind) for kind in (np.int64, np.uint16, np.uint16, np.bool_)))
     with pytest.raises(EventError, match=r"^a\.npz: no events, expected some to look at$"):
         summarize_events(empty, place="a.npz")
+
+
+def test_what_was_dropped_is_said_where_nothing_is_left():
+    # EVT 3: a row and an event, twice, and no word of the time.
+    events = decode_evt(b"% evt 3.0\n% end\n" + struct.pack("<4H", 0x0007, 0x2001, 0x2802, 0x2003))
+    with pytest.raises(EventError) as refused:
+        summarize_events(events, place="a.raw")
+    assert str(refused.value) == (
+        "a.raw: no events among 3 words (3 before the first time word), expected some to look at"
+    )

@@ -62,6 +62,20 @@ def test_what_was_not_looked_at_is_said(tree):
         assert found("ncaltech101", "--root", tree, *options)[1]["is_decoded"] is is_decoded
 
 
+def test_what_only_decoding_finds_is_skipped_by_the_next_command(tree):
+    path = tree / "Caltech101/crab/image_0006.bin"
+    # Whole events of a sensor that is larger, in size as before.
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    code, seen = found("ncaltech101", "--root", tree)
+    assert (code, seen["problems"], "--skip-bad" in seen["next_command"]) == (0, [], False)
+    code, seen = found("ncaltech101", "--root", tree, "--deep")
+    assert code == 1
+    assert [problem.partition(":")[0] for problem in seen["problems"]] == ["recording crab/image_0006"]
+    assert seen["next_command"].endswith(f"--root {tree} --skip-bad")
+    path.write_bytes(b"")
+    assert found("ncaltech101", "--root", tree, "--deep")[1]["next_command"].count("--skip-bad") == 1
+
+
 @pytest.mark.parametrize(
     ("path", "side"),
     [("Caltech101/crab/image_0006.bin", "recordings"), ("101_ObjectCategories/crab/image_0006.jpg", "images")],
