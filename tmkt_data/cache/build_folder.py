@@ -244,6 +244,12 @@ def drop_left(folder: Path, key: str) -> None:
                 _drop_blocks(folder)
 
 
+def is_being_built(refused: CacheError) -> bool:
+    """Return whether a build was refused because another one is in progress, or has just ended and took its folder."""
+    # What the system says of a lock that is held, and of one whose folder was removed meanwhile.
+    return isinstance(refused.__cause__, TimeoutError | FileNotFoundError)
+
+
 def not_being_built(cache_path: Path, folder: Path | None = None, *, wait_s: float = 0) -> AbstractContextManager[None]:
     """Hold the lock of the builders of a cache; a build in progress raises `CacheError`.
 

@@ -27,6 +27,7 @@ _LEAST_TIMED_S = 0.5
 """Seconds before which a rate would be noise."""
 _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(kb|mb|gb|tb)", re.ASCII)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 _READER_OPTION = re.compile(r" \(--(columns|unit|orientation|keys|chip|stream)\b([^)]*)\)|--(keys)\b")
 """How readers name options that only `events` and `convert` have."""
 _READER_ADVICE = re.compile(
@@ -107,7 +108,20 @@ def _lines_of(problem: TmktError) -> tuple[str, ...]:
     return (str(problem),)
 
 
-class _File(click.Path):
+class LocalPath(click.Path):
+    """A path; of a URL, the system would make folders such as `s3:`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a URL; see `click.Path.convert`."""
+        if isinstance(value, str) and _URL.match(value):
+            name = param.opts[0] if param is not None else "path"
+            raise SpecError(
+                f"{name}: found the URL {value!r}, expected a path of a file system; mount what it names, or copy it"
+            )
+        return super().convert(value, param, ctx)
+
+
+class _File(LocalPath):
     """A file path; for a folder, click alone would print a usage error."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

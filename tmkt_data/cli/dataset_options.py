@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from tmkt_data.cli.console import SENSOR, kept_when_stopped, progress_bar, say
+from tmkt_data.cli.console import SENSOR, LocalPath, kept_when_stopped, progress_bar, say
 from tmkt_data.cli.reader_options import read_as_given, require_own_files
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import CatalogueError, SpecError, counted
@@ -20,7 +20,7 @@ from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, PrepareSpec
 if TYPE_CHECKING:
     from tmkt_data.datasets.catalogue import Catalogue
 
-_ANY = click.Path(path_type=Path)
+_ANY = LocalPath(path_type=Path)
 _TONIC = "tonic:"
 _KINDS = {int: int, float: float, tuple[int, int]: SENSOR}
 _BY_DATASET = {field.name for field in dataclasses.fields(DatasetInfo)} & set(OPTIONS)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from tmkt_data.cli.console import FILE, progress_bar, say
+from tmkt_data.cli.console import FILE, LocalPath, progress_bar, say
 from tmkt_data.cli.reporting import put_json
 
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("out", type=LocalPath(path_type=Path, file_okay=False))
 @click.option("--format", "export_format", default="webdataset", show_default=True, help="webdataset | parquet.")
 @click.option("--protocol", default="twin-disjoint", show_default=True, help="twin-disjoint | kt-paper.")
 @click.option("--shard-mb", type=click.IntRange(1, 100_000), default=256, show_default=True, help="Size of a file.")

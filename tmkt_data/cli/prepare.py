@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,11 +222,13 @@ def _prepare_shards(plan: ShardedPlan, options: dict[str, Any]) -> None:
         from tmkt_data.prepare.cluster_build import ClusterBuild, prepare_on_cluster
 
         build = ClusterBuild(options["dask"], say, options["workers"], skip_bad, fresh=force, plan=options["plan"])
-        _run(plan.whole, prepare_on_cluster(plan, missing, build))
+        # Closed at once when it is interrupted: it holds processes.
+        with closing(prepare_on_cluster(plan, missing, build)) as steps:
+            _run(plan.whole, steps)
         _report_left(plan)
         return
-    steps = prepare_shards(plan, missing, workers=options["workers"], skip_bad=skip_bad, fresh=force)
-    _run(plan.whole, steps)
+    local = prepare_shards(plan, missing, workers=options["workers"], skip_bad=skip_bad, fresh=force)
+    _run(plan.whole, local)
 
 
 def _report_prepared(plan: PreparePlan, prepared: CacheInfo) -> None:

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import FILE, SENSOR, WORKERS, fail, kept_when_stopped, print_rows, progress_bar, say
+from tmkt_data.cli.console import (
+    FILE,
+    SENSOR,
+    WORKERS,
+    LocalPath,
+    fail,
+    kept_when_stopped,
+    print_rows,
+    progress_bar,
+    say,
+)
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import counted
 
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
     from tmkt_data.simulate.closeness import Closeness
 
 _MAX_PROBLEMS = 10
-_FOLDER = click.Path(path_type=Path)
+_FOLDER = LocalPath(path_type=Path)
 
 
 @click.command()

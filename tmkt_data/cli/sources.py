@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.completion import complete_dataset
-from tmkt_data.cli.console import FILE, SENSOR, dataset_advice, doctor_advice, fail, print_rows, progress_bar, say
+from tmkt_data.cli.console import (
+    FILE,
+    SENSOR,
+    LocalPath,
+    dataset_advice,
+    doctor_advice,
+    fail,
+    print_rows,
+    progress_bar,
+    say,
+)
 from tmkt_data.cli.reader_options import FIELDS, read_as_given, reader_options, require_own_files
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import CatalogueError, counted
@@ -27,8 +37,8 @@ if TYPE_CHECKING:
     from tmkt_data.sources.doctor import Diagnosis
     from tmkt_data.sources.urls import Download
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_ANY = click.Path(path_type=Path)
+_FOLDER = LocalPath(path_type=Path, file_okay=False)
+_ANY = LocalPath(path_type=Path)
 
 
 @click.command()

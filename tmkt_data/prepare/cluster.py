@@ -6,9 +6,12 @@ import asyncio
 import json
 import logging
 import re
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +133,27 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Hold Ctrl-C back until processes have been started, and keep it from them: a terminal sends it to them, too."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Started later, it would let the signal through again.
+    resource_tracker.ensure_running()
+    asked: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    # Threads and processes have the mask of the thread that starts them, also when a lost worker is started again.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if asked:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
 def connected(address: str) -> Iterator[Any]:
     """Connect to a scheduler, or start one with its workers on this machine, for the block.
 
@@ -149,14 +173,17 @@ def connected(address: str) -> Iterator[Any]:
         try:
             if local:
                 num = int(local[1]) if local[1] else None
-                # Memory without a limit, as outside of Dask: pages of files that are written count for its own.
-                cluster = LocalCluster(
-                    n_workers=num, threads_per_worker=1, memory_limit=0, silence_logs=logging.CRITICAL
-                )
+                with _interrupted_later():
+                    # Memory without a limit, as outside of Dask: pages of files that are written count for its own.
+                    cluster = LocalCluster(
+                        n_workers=num, threads_per_worker=1, memory_limit=0, silence_logs=logging.CRITICAL
+                    )
             client = Client(cluster or address, timeout=CONNECT_S, set_as_default=False)
-        except FAILURES as failure:
+        except (KeyboardInterrupt, *FAILURES) as failure:
             if cluster is not None:
-                cluster.close()
+                cluster.close(timeout=10)
+            if isinstance(failure, KeyboardInterrupt):
+                raise
             raise ClusterError(f"--dask {address}: {' '.join(str(failure).split())[:200]}; try again") from failure
         try:
             yield client

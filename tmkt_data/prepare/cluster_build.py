@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +47,7 @@ class ClusterBuild(NamedTuple):
     plan: Path | None = None
 
 
-def prepare_on_cluster(plan: ShardedPlan, missing: Sequence[int], build: ClusterBuild) -> Iterator[Progress]:
+def prepare_on_cluster(plan: ShardedPlan, missing: Sequence[int], build: ClusterBuild) -> Generator[Progress]:
     """Have a cluster make some shards of a plan, then write the index of all; the bytes are those of `prepare_shards`.
 
     Workers read the plan from a file in the folder of the shards, so they need that folder and the sources under the

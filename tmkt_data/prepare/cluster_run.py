@@ -70,7 +70,7 @@ class _Run:
         self._heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Any] = {}
         self._refused_by: dict[int, set[str]] = {}
-        self._last_note = time.monotonic()
+        self._last_seen = time.monotonic()
 
     def steps(self) -> Iterator[Step]:
         """Hand all tasks out, and yield their steps."""
@@ -147,8 +147,12 @@ class _Run:
         """Say what the run waits for, where nothing has been heard for a while."""
         if self._client.status not in ("running", "connecting"):
             raise self._gone()
-        if time.monotonic() - self._last_note > _NOTE_S and not self._workers():
-            self._last_note = time.monotonic()
+        if self._workers():
+            self._last_seen = time.monotonic()
+        elif time.monotonic() - self._last_seen > _NOTE_S:
+            self._last_seen = time.monotonic()
+            if self._client.cluster is not None:
+                raise ClusterError("all processes of --dask local were lost; finished shards are kept, run it again")
             self._say("note: the scheduler has no workers, waiting for one; start one with dask worker")
 
     def _gone(self) -> ClusterError:

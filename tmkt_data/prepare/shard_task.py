@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tmkt_data
-from tmkt_data.cache.build_folder import drop_left, not_being_built
-from tmkt_data.errors import TmktError
+from tmkt_data.cache.build_folder import drop_left, is_being_built
+from tmkt_data.errors import CacheError, TmktError
 from tmkt_data.files import read_bytes
 from tmkt_data.prepare.blocks import UnreadableSourcesError
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.finish import own_version
+from tmkt_data.prepare.plan import PreparePlan
 from tmkt_data.prepare.plan_file import PlanFile, read_plan
 from tmkt_data.prepare.shards import shard_problem
 from tmkt_data.spec import PrepareStage
 
 _REPORT_S = 0.5
-_LONGEST_S = 24 * 3600.0
+_MOST_GONE = 5
 
 Report = Callable[[PrepareStage, int], None]
 """Takes a stage and how many samples of the shard are done in it."""
@@ -114,13 +115,26 @@ def _plan_of(path: str, digest: str) -> PlanFile:
 
 
 def _make(given: PlanFile, task: ShardTask, report: Report) -> tuple[str, ...]:
-    planned = given.plan.shard(task.shard)
-    # A worker that lost its connection may still make what was handed to the next one.
-    with not_being_built(planned.path, planned.build_folder, wait_s=_LONGEST_S):
-        is_there = not task.fresh and shard_problem(given.plan, task.shard, skip_bad=task.skip_bad) is None
-    if is_there:
-        drop_left(planned.build_folder, planned.build_key)
-        return ()
+    """Make a shard; another process of this machine that makes it, such as one that lost its connection, is waited for.
+
+    Returns:
+        The suspicions.
+    """
+    planned, num_gone = given.plan.shard(task.shard), 0
+    while True:
+        if not task.fresh and shard_problem(given.plan, task.shard, skip_bad=task.skip_bad) is None:
+            drop_left(planned.build_folder, planned.build_key)
+            return ()
+        try:
+            return _build(planned, task, report)
+        except CacheError as refused:
+            num_gone += isinstance(refused.__cause__, FileNotFoundError)
+            if not is_being_built(refused) or num_gone > _MOST_GONE:
+                raise
+        time.sleep(_REPORT_S)
+
+
+def _build(planned: PreparePlan, task: ShardTask, report: Report) -> tuple[str, ...]:
     suspicions: tuple[str, ...] = ()
     last = time.monotonic()
     for step in prepare_cache(planned, workers=task.workers, skip_bad=task.skip_bad, fresh=task.fresh):

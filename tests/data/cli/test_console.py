@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from tmkt_data.cli import console
+from tmkt_data.cli.main import main as data_command
 from tmkt_train.cli.main import main
 
 
@@ -134,3 +135,20 @@ def rendered(bar):
         column._renderable_cache.clear()
     Console(file=text, width=90, force_terminal=False).print(bar.get_renderable())
     return [line.rstrip() for line in text.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["prepare", "nmnist", "--root", "data", "--out", "s3://bucket/a.h5"], "--out"),
+        (["prepare", "nmnist", "--root", "memory://data"], "--root"),
+        (["verify", "HTTPS://host/a.h5"], "file"),
+        (["download", "nmnist", "--to", "gs://bucket"], "--to"),
+    ],
+)
+def test_urls_are_refused_where_paths_are_expected(words, option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(data_command, words)
+    assert result.exit_code == 2, result.output
+    assert f"error: {option}: found the URL {words[-1]!r}, expected a path of a file system; mount" in result.stderr
+    assert list(tmp_path.iterdir()) == []

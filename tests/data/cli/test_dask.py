@@ -6,6 +6,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -147,6 +149,31 @@ def test_a_lost_scheduler_is_one_line(root, tmp_path):
         error = one_line(on(alone, root, tmp_path / "a.h5"))
     assert "lost the Dask scheduler with 4 shards to make; finished shards are kept, run it again" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_keeps_what_is_finished_and_processes_say_nothing(root, expected, tmp_path):
+    out = tmp_path / "a.h5"
+    words = ["prepare", "nmnist", "--root", root, "--out", out, "--shards", 4, "--dask", "local:1"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "tmkt_data", *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    while command.poll() is None and not list(tmp_path.glob("a.h5.shards/00001-*.h5")):
+        time.sleep(0.01)
+    # As a terminal does: to the command and to its workers.
+    os.killpg(command.pid, signal.SIGINT)
+    _, errors = command.communicate(timeout=240)
+    assert command.returncode == 130, errors
+    assert "stopped; finished work is kept, run the same command again to resume" in errors
+    assert "Traceback" not in errors
+    shards = {path.name: path.read_bytes() for path in tmp_path.glob("a.h5.shards/*.h5")}
+    assert shards.items() <= expected.items()
+    assert shards
+    assert not list(tmp_path.glob("a.h5.shards/.*"))
 
 
 def test_what_is_no_scheduler_is_one_line_in_time(root, tmp_path, monkeypatch):
