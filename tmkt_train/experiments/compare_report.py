@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from tmkt_train.errors import RunError
 from tmkt_train.experiments.paper_tables import latex_table, markdown_table
 from tmkt_train.experiments.plan import WORDS, Comparison
 from tmkt_train.experiments.table import GroupRow, RunRow, groups_csv, runs_csv, share_text
@@ -17,7 +19,7 @@ from tmkt_train.report.figures.drawing import About, Drawing, side_by_side
 from tmkt_train.report.figures.lines import Line, line_chart
 from tmkt_train.report.page import render, write_files
 from tmkt_train.report.palette import SERIES
-from tmkt_train.training.record import read_run
+from tmkt_train.training.record import RunRecord, read_run
 
 _LOG_FROM = 5.0
 _APART = 0.008
@@ -70,7 +72,8 @@ def write_comparison(
 def comparison_curves(rows: Sequence[RunRow]) -> list[Drawing]:
     """Draw validation accuracy and training loss of every finished run over the epochs, one color per recipe and share.
 
-    Recipes that validate on nothing but the test split have no curve of the former.
+    Recipes that validate on nothing but the test split have no curve of the former, and folders that are gone or
+    damaged none at all: the tables need only their results.
     """
     runs = [row.run for row in rows if row.result is not None]
     recipes = {run.recipe.name: run.recipe.method.name for run in runs}
@@ -80,7 +83,7 @@ def comparison_curves(rows: Sequence[RunRow]) -> list[Drawing]:
     for recipe, share in itertools.product(recipes, shares):
         own = [run.folder for run in runs if (run.recipe.name, run.recipe.data.event_share) == (recipe, share)]
         name = names[recipe] if len(shares) == 1 else f"{names[recipe]} {share_text(share)}"
-        groups.append(Group(name, recipes[recipe], tuple(map(read_run, own))))
+        groups.append(Group(name, recipes[recipe], tuple(_readable(own))))
     metrics = (("val_accuracy", "accuracy on validation (%)", 100), ("train_loss", "training loss", 1))
     return [drawing for key, name, factor in metrics if (drawing := overlay(groups, key, name, factor)) is not None]
 
@@ -116,6 +119,12 @@ def comparison_figure(groups: Sequence[GroupRow]) -> Drawing:
     ticks = {share: share_text(share) for share in shares}
     x_axis = Axis("share of the training recordings", low, high, ticks, is_log=is_log)
     return Drawing(about, line_chart(lines, x_axis, Axis(title)))
+
+
+def _readable(folders: Sequence[Path]) -> Iterator[RunRecord]:
+    for folder in folders:
+        with suppress(RunError):
+            yield read_run(folder)
 
 
 def short_labels(names: Sequence[str], methods: Sequence[str]) -> list[str]:

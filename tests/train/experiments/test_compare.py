@@ -156,8 +156,8 @@ def test_page_is_whole_and_loads_nothing(whole):
         assert words in page.text, words
     assert "svg" in page.tags
     assert "Optimistic" not in page.text
-    for name in ("accuracy on validation (%)", "training loss"):
-        assert f"Each run's {name} over the epochs; at the end event-only 30 %: " in page.text
+    for name in ("accuracy on validation", "training loss"):
+        assert f"Every finished run, one color per recipe and share: {name} over the epochs." in page.text
     assert (comparison.out / "curves.pdf").read_bytes().startswith(b"%PDF")
     before = [path.read_bytes() for path in files]
     assert [path.read_bytes() for path in write_comparison(comparison, rows, groups)] == before
@@ -178,6 +178,8 @@ def test_curves_of_all_finished_runs_are_in_one_figure(whole):
             told.append(f"{label} {100 * share:.0f} %: " + ", ".join(f"{ends[at]:.4g}" for at in known))
     assert loss.about.summary == f"Each run's training loss over the epochs; at the end {'; '.join(told)}."
     assert comparison_curves([]) == []
+    gone = dataclasses.replace(rows[0], run=dataclasses.replace(rows[0].run, folder=rows[0].run.folder / "gone"))
+    assert comparison_curves([gone]) == []
 
 
 def test_text_is_at_most_80_columns(whole):
