@@ -100,13 +100,18 @@ class MemberList:
         self._archives = [_Archive(**archive) for archive in header["archives"]]
         self._names = _Names(arrays["names"].tobytes(), arrays["ends"])
         self._columns = [arrays[name] for name in COLUMNS]
+        self._last = -1
 
     def find(self, name: str) -> MemberPlace | None:
         """Return where a member lies, None where there is none of the name."""
         sought = os.fsencode(name)
-        at = bisect_left(self._names, sought)
-        if at == len(self._names) or self._names[at] != sought:
-            return None
+        # Members are mostly asked for in their order.
+        at = self._last + 1
+        if at >= len(self._names) or self._names[at] != sought:
+            at = bisect_left(self._names, sought)
+            if at == len(self._names) or self._names[at] != sought:
+                return None
+        self._last = at
         return MemberPlace(*(int(column[at]) for column in self._columns))
 
     def is_folder(self, name: str) -> bool:
@@ -240,9 +245,14 @@ def split_member(path: str | Path, *, or_list: bool = False) -> tuple[MemberList
             # A folder may have such a name.
             if stat.S_ISREG(status.st_mode):
                 members = _member_list(text[:end], status.st_mtime_ns, status.st_ino)
-                return members, Path(name[1:]).as_posix() if name[1:] else ""
+                return members, _plain(name[1:])
         end = text.find(SUFFIX, end) + len(SUFFIX)
     return None
+
+
+def _plain(name: str) -> str:
+    is_plain = os.sep == "/" and not name.startswith(".") and "/." not in name and "//" not in name
+    return name if is_plain or not name else Path(name).as_posix()
 
 
 @lru_cache(maxsize=8)
@@ -322,19 +332,6 @@ def scan(folder: str | Path) -> Iterator[Iterator[os.DirEntry[str] | Entry]]:
         return
     with os.scandir(folder) as entries:
         yield entries
-
-
-def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield what `os.walk` does, below a list of members, too."""
-    if split_member(folder, or_list=True) is None:
-        yield from os.walk(folder)
-        return
-    with scan(folder) as found:
-        entries = list(found)
-    names = [entry.name for entry in entries if entry.is_dir()]
-    yield os.fspath(folder), names, [entry.name for entry in entries if entry.is_file()]
-    for name in names:
-        yield from walk(os.path.join(folder, name))  # noqa: PTH118 - once a folder
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple, get_args
 
@@ -54,7 +54,11 @@ class SplitRule(NamedTuple):
 
 
 def split_recordings(
-    ids: Ids, labels: NDArray[Any], parts: Sequence[str] | NDArray[np.str_], rule: SplitRule
+    ids: Ids,
+    labels: NDArray[Any],
+    parts: Sequence[str] | NDArray[np.str_],
+    rule: SplitRule,
+    only: frozenset[int] | None = None,
 ) -> NDArray[np.uint8]:
     """Assign each recording to train, val or test.
 
@@ -76,9 +80,11 @@ def split_recordings(
         labels: Class of each, shape (N,), integers.
         parts: Published split of each sample: `"train"`, `"val"`, `"test"` or `""`.
         rule: The rule and its parameters.
+        only: Classes to split, in a time that the others hardly add to; None for all.
 
     Returns:
-        `SplitCode` of each recording, shape (N,), uint8. A recording depends only on its own class.
+        `SplitCode` of each recording, shape (N,), uint8; of classes that are not split, `TRAIN`. A recording depends
+        only on its own class.
 
     Raises:
         SpecError: Unknown protocol, or a stem that is not a drawer number under `drawer`.
@@ -92,23 +98,34 @@ def split_recordings(
     if layout == "drawer" and test_share is None:
         return _by_drawer(ids, protocol)
     codes = np.full(len(ids), SplitCode.TRAIN, np.uint8)
-    uids = np.fromiter(map(sample_uid, texts_of(ids)), np.uint64, len(ids))
+    names = bytes_of(ids)
     own_test, own_val = (np.asarray(parts, str) == part for part in ("test", "val"))
     has_own_test = bool(own_test.any())
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
+    for rows in _rows_of_classes(labels, only):
         if test_share is not None:
-            codes[rows] = _drawn(uids[rows], None, seed, val_share if with_val else 0.0, test_share)
+            codes[rows] = _drawn(_uids(names[rows]), None, seed, val_share if with_val else 0.0, test_share)
         elif layout == "block":
             codes[rows] = _block(len(rows), with_val=with_val)
         elif layout == "drawn" and with_val:
             own = own_test[rows] if has_own_test else None
-            codes[rows] = _drawn(uids[rows], own, seed, 0.0 if own_val.any() else val_share, 0.1)
+            codes[rows] = _drawn(_uids(names[rows]), own, seed, 0.0 if own_val.any() else val_share, 0.1)
             codes[rows[own_val[rows]]] = SplitCode.VAL
         else:
             own = own_test[rows] if has_own_test and not with_val else None
             codes[rows] = _prefix(len(rows), own, with_val=with_val)
     return codes
+
+
+def _rows_of_classes(labels: NDArray[Any], only: frozenset[int] | None) -> Iterator[NDArray[np.intp]]:
+    order = np.argsort(labels, kind="stable")
+    found, starts = np.unique(np.asarray(labels)[order], return_index=True)
+    for label, first, end in zip(found.tolist(), starts, [*starts[1:], len(order)], strict=False):
+        if only is None or label in only:
+            yield order[first:end]
+
+
+def _uids(names: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    return np.fromiter(map(sample_uid, texts_of(names)), np.uint64, len(names))
 
 
 def _prefix(count: int, own_test: NDArray[np.bool_] | None, *, with_val: bool) -> NDArray[np.uint8]:

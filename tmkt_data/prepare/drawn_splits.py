@@ -60,7 +60,9 @@ def split_sides(
     """
     rule = SplitRule(protocol, catalogue.split_layout, spec.split_seed, spec.val_share, spec.test_share)
     over = recordings if drawn_over is None else drawn_over
-    codes = split_recordings(over.ids, over.labels, over.parts, rule)
+    # Of a shard, only its classes: drawing all of them again for each shard would take longer than the rest.
+    only = None if drawn_over is None else frozenset(recordings.labels.tolist())
+    codes = split_recordings(over.ids, over.labels, over.parts, rule, only)
     if drawn_over is not None:
         codes = codes[rows_of(recordings.ids, over.ids)]
     events, images = (

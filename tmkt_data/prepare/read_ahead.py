@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.files import OPEN_FLAGS, open_file
-from tmkt_data.members import open_member, split_member
+from tmkt_data.members import SUFFIX, open_member
 
 WINDOW_BYTES = 1 << 22
 """Approximate bytes of a read: what stays in the processor's caches until it is decoded."""
@@ -81,7 +81,7 @@ class ReadAhead:
 
 def _read_files(paths: list[str], start: NDArray[np.int64], room: NDArray[np.uint8]) -> list[int]:
     """Read each file, up to the room for it; return the number of bytes read, or -1 where it cannot be read."""
-    if not _IN_ONE_CALL or any(map(split_member, paths)):
+    if not _IN_ONE_CALL or any(SUFFIX in path for path in paths):
         return [_read_file(path, room[first:end]) for path, first, end in zip(paths, start, start[1:], strict=False)]
     from tmkt_data.kernels.read_files import read_files
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tmkt_data.members import walk
+from tmkt_data.members import scan, split_member
 
 MAX_FILES = 1_000_000
 _PATTERNS: dict[str, re.Pattern[str]] = {
@@ -81,6 +81,19 @@ def _files_below(folders: Sequence[Path]) -> Iterator[Path]:
                 if left < 0:
                     return
                 yield Path(at, name)
+
+
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` does, below a list of members, too."""
+    if split_member(folder, or_list=True) is None:
+        yield from os.walk(folder)
+        return
+    with scan(folder) as found:
+        entries = list(found)
+    names = [entry.name for entry in entries if entry.is_dir()]
+    yield os.fspath(folder), names, [entry.name for entry in entries if entry.is_file()]
+    for name in names:
+        yield from walk(os.path.join(folder, name))  # noqa: PTH118 - once a folder
 
 
 def _ids_of(dataset: str, path: Path, said: dict[str, str | None], by_number: dict[str, list[str]]) -> list[str]:

@@ -219,3 +219,19 @@ def test_the_digest_is_that_of_the_listing():
     listing = "a\t1\nb\t2\n"
     expected = hashlib.sha256(listing.encode()).hexdigest()[:16]
     assert split_digest(["a", "b"], np.array([1, 2], np.uint8)) == expected
+
+
+@pytest.mark.parametrize("protocol", ["kt-paper", "twin-disjoint"])
+@pytest.mark.parametrize("layout", ["prefix", "block", "drawn"])
+@pytest.mark.parametrize("parts", [[""] * 60, ["train", "val", "test"] * 20, ["train", "train", "test"] * 20])
+def test_some_classes_alone_are_split_as_with_all(protocol, layout, parts):
+    rng = np.random.default_rng(0)
+    labels = np.sort(rng.integers(0, 7, 60))
+    ids = [f"{label}/{number:03d}" for number, label in enumerate(labels.tolist())]
+    for share in (None, 0.3):
+        rule = SplitRule(protocol, layout, 3, 0.2, share)
+        whole = split_recordings(ids, labels, parts, rule)
+        some = split_recordings(ids, labels, parts, rule, frozenset({2, 5}))
+        wanted = np.isin(labels, (2, 5))
+        np.testing.assert_array_equal(some[wanted], whole[wanted])
+        assert (some[~wanted] == SplitCode.TRAIN).all()
