@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,6 +151,9 @@ class ShardedFrames(StoredFrames):
             if 0 <= shard < len(self._shards):
                 self._shard(shard).file.require_unchanged()
         return super().rows(rows, dtype)
+
+    def _reader(self) -> Callable[[int], NDArray[Any]]:
+        return self._row
 
     def _row(self, row: int) -> NDArray[Any]:
         shard = bisect_right(self._starts, row) - 1
