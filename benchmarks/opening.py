@@ -1,11 +1,13 @@
 """Open a cache of a million made samples, as one file and as shards: time and memory.
 
     python benchmarks/opening.py --samples 1000000 --shards 20
+    python benchmarks/opening.py --samples 40000 --shards 400 --read 7200
 
 The samples have frames of 4 x 4 pixels, ids of 23 letters and 100 classes. Each opening runs in a process of its own
 that has opened a small cache before, so that imports do not count. Given are the least processor time of three, which
 other work on the machine changes less than the time on the clock, and how far the memory of the process rose.
-For Linux.
+With `--read`, so many samples in random order are read twice, batches of 120, both sides; the
+second time counts. For Linux.
 """
 
 from __future__ import annotations
@@ -99,6 +101,19 @@ def measure(kind: str, path: Path, small: Path) -> None:
     print(busy, taken, _resident("VmHWM") - before, opened.__class__.__name__)
 
 
+def read(path: Path, count: int) -> float:
+    """Return the processor seconds that a sample takes in random order, when each was read before."""
+    frames = PairedFrames(path)
+    order = np.random.default_rng(0).integers(0, len(frames), count)
+    busy = 0.0
+    for _ in range(2):
+        busy = time.process_time()
+        for at in range(0, count, 120):
+            frames.read(order[at : at + 120])
+        busy = time.process_time() - busy
+    return busy / count
+
+
 def _resident(name: str) -> float:
     """Return a line of the memory of this process in MB; the peak of `getrusage` counts that of its parent, too."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -110,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=1_000_000, help="number of samples")
     parser.add_argument("--shards", type=int, default=20, help="number of shards; 0 for the single file alone")
+    parser.add_argument("--read", type=int, default=0, help="samples to read in random order")
     parser.add_argument("--open", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.open:
@@ -124,6 +140,9 @@ def main() -> None:
             write_shards(index, given.samples, given.shards)
             paths[f"{given.shards} shards"] = index
         for form, path in paths.items():
+            if given.read:
+                print(f"{form:<10} {read(path, given.read) * 1e6:.0f} µs of a core a sample, random order", flush=True)
+                continue
             for kind in ("Cache", "PairedFrames"):
                 command = [sys.executable, __file__, "--open", kind, str(path), str(small)]
                 runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]

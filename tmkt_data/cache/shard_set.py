@@ -21,7 +21,8 @@ SHARD_TABLES: dict[str, str] = {"name": "S", "digest": "S", "num_recordings": "<
 SHARDS = "shards"
 """Group of these tables, and attribute of their digest; a cache without it is one file."""
 _MOST_OPEN = 200
-"""Shards that an array keeps open: each takes a file handle, of which a process may have about 1000."""
+"""Shards that an array keeps open: each takes a file handle, of which a process may have about 1000. Of others it knows
+where their rows lie, so they are mapped again without HDF5."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,8 @@ class ShardedFrames(StoredFrames):
         super().__init__(file, array, checksums)
         self._array, self._shards = array, shards
         self._starts: list[int] = shards.starts[array.side].tolist()
-        self._opened: dict[int, _OpenShard] = {}
+        self._known: dict[int, _OpenShard] = {}
+        self._are_open: dict[int, None] = {}
 
     def rows(self, rows: NDArray[np.int64], dtype: Any = None) -> NDArray[Any]:
         """Return rows, as `StoredFrames.rows`; the shards that they lie in are looked at, too."""
@@ -157,6 +159,8 @@ class ShardedFrames(StoredFrames):
 
     def _row(self, row: int) -> NDArray[Any]:
         shard = bisect_right(self._starts, row) - 1
+        if shard not in self._are_open:
+            self._keep_open(shard)
         return self._shard(shard).frames.row(row - self._starts[shard])
 
     def _place(self, row: int) -> str:
@@ -164,11 +168,21 @@ class ShardedFrames(StoredFrames):
         return f"{self._shards.names[shard]}: row {row - self._starts[shard]} of {self._array.name}"
 
     def _shard(self, shard: int) -> _OpenShard:
-        found = self._opened.get(shard)
+        found = self._known.get(shard)
         if found is None:
-            found = self._shards.open(shard, self._array, self._checksums)
-            if len(self._opened) >= _MOST_OPEN:
-                # Threads may drop the same one.
-                self._opened.pop(next(iter(self._opened.copy()), shard), None)
-            self._opened[shard] = found
+            found = self._known[shard] = self._shards.open(shard, self._array, self._checksums)
         return found
+
+    def _keep_open(self, shard: int) -> None:
+        """Let a shard be opened by its next read, and release another one where enough are open."""
+        try:
+            self._shard(shard).file.require_same()
+        except CacheError:
+            # Replaced while it was released: it is read on if it is the one that the index names.
+            self._known.pop(shard, None)
+        if len(self._are_open) >= _MOST_OPEN:
+            # Threads may release the same one.
+            oldest = next(iter(self._are_open.copy()), shard)
+            self._are_open.pop(oldest, None)
+            self._shard(oldest).frames.release()
+        self._are_open[shard] = None

@@ -142,6 +142,9 @@ class StoredFrames:
         """Return one row that exists as stored, read-only and not verified."""
         return self._reader()(row)
 
+    def release(self) -> None:
+        """Close the file; the next read opens it again."""
+
     def _reader(self) -> Callable[[int], NDArray[Any]]:
         """Return what reads one row that exists."""
         raise NotImplementedError
@@ -165,10 +168,16 @@ class MappedFrames(StoredFrames):
         self._offset = offset
         self._map: NDArray[Any] | None = None
 
+    def release(self) -> None:
+        """Close the file as soon as no thread reads it; the next read opens it again."""
+        self._map = None
+
     def _reader(self) -> Callable[[int], NDArray[Any]]:
-        if self._map is None:
-            self._map = self._open()
-        return self._map.__getitem__
+        # Another thread may release it meanwhile.
+        found = self._map
+        if found is None:
+            found = self._map = self._open()
+        return found.__getitem__
 
     def _open(self) -> NDArray[Any]:
         try:
@@ -190,16 +199,22 @@ class CompressedFrames(StoredFrames):
         self._dataset: h5py.Dataset | None = None
         self._process = -1
 
+    def release(self) -> None:
+        """Close the file as soon as no thread reads it; the next read opens it again."""
+        self._dataset = None
+
     def _reader(self) -> Callable[[int], NDArray[Any]]:
         return self._row
 
     def _row(self, row: int) -> NDArray[Any]:
         try:
-            if self._dataset is None or self._process != os.getpid():
-                self._dataset, self._process = self._open(), os.getpid()
+            dataset = self._dataset
+            if dataset is None or self._process != os.getpid():
+                dataset = self._dataset = self._open()
+                self._process = os.getpid()
             # A buffer that all calls share would give one thread the row of another.
             found = np.empty(self.shape[1:], self.dtype)
-            self._dataset.read_direct(found, np.s_[row])
+            dataset.read_direct(found, np.s_[row])
         except (OSError, RuntimeError, KeyError) as broken:
             reason = str(broken).split("\n")[0]
             advice = "check the file and its disk" if is_refused(broken) else "restore the file or prepare it again"
