@@ -6,7 +6,7 @@ EXAMPLES = {
     "datasets": ["tmkt-data datasets", "tmkt-data datasets --json"],
     "doctor": ["tmkt-data doctor nmnist --root data", "tmkt-data doctor folder --root mine --deep"],
     "download": ["tmkt-data download nmnist --to data"],
-    "events": ["tmkt-data events recording.aedat4", "tmkt-data events *.npz --time-unit s --json"],
+    "events": ["tmkt-data events recording.aedat4", "tmkt-data events first.npz second.npz --time-unit s --json"],
     "export": ["tmkt-data export caches/digits.h5 shards", "tmkt-data export caches/digits.h5 hub --format parquet"],
     "inspect": ["tmkt-data inspect caches/digits.h5"],
     "pairs": ["tmkt-data pairs caches/digits.h5", "tmkt-data pairs caches/digits.h5 --pairing twin --json"],
