@@ -8,6 +8,7 @@ import queue
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from tmkt_data.prepare.shard_task import Outcome, ShardTask
 from tmkt_data.spec import PrepareStage
 
 _TRIES = 3
+_MOST_UNGATHERED = 30
 _NOTE_S = 30.0
 
 
@@ -70,6 +72,7 @@ class _Run:
         self._heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Any] = {}
         self._refused_by: dict[int, set[str]] = {}
+        self._num_ungathered = 0
         self._last_seen = time.monotonic()
 
     def steps(self) -> Iterator[Step]:
@@ -103,15 +106,18 @@ class _Run:
         data = pickle.dumps(Call(self._tasks[shard], self._topic))
         future = self._client.submit(pickle.loads, data, key=key, workers=workers, pure=False)
         self._futures[shard] = future
-        future.add_done_callback(lambda _: self._heard.put(shard))
+        self._listen(shard)
+
+    def _listen(self, shard: int) -> None:
+        self._futures[shard].add_done_callback(lambda _: self._heard.put(shard))
 
     def _outcome(self, shard: int) -> Outcome | None:
         """Return what came of a task that has ended, or None where another try was begun."""
         future = self._futures[shard]
-        status = future.status
-        if status == "pending":
-            # Its worker was lost with the result; it runs again.
-            future.add_done_callback(lambda _: self._heard.put(shard))
+        status, is_connected = future.status, self._client.status == "running"
+        if status in ("pending", "lost") and is_connected:
+            # Its worker was lost with the result; the scheduler has it run again.
+            self._listen(shard)
             return None
         if status == "error":
             raise self._explained(shard, future.exception(timeout=CONNECT_S))
@@ -119,11 +125,12 @@ class _Run:
             raise self._gone()
         try:
             *fields, address = future.result(timeout=CONNECT_S)
-        except TimeoutError:
-            future.add_done_callback(lambda _: self._heard.put(shard))
+        except (CancelledError, *FAILURES) as failure:
+            self._num_ungathered += 1
+            if self._client.status != "running" or self._num_ungathered > _MOST_UNGATHERED:
+                raise self._gone() from failure
+            self._listen(shard)
             return None
-        except FAILURES as failure:
-            raise self._gone() from failure
         outcome = Outcome(*fields)
         if outcome.refusal:
             self._try_elsewhere(shard, outcome, address)
@@ -166,7 +173,7 @@ class _Run:
             without = self._without_tmkt()
             if without:
                 return ClusterError(
-                    f"worker {without[0]}: no tmkt as here is installed there ({counted(len(without), 'worker')}); "
+                    f"worker {without[0]}: has no tmkt, or another one ({counted(len(without), 'worker')}); "
                     "install the same version on all"
                 )
         text = " ".join(str(error).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -30,6 +31,14 @@ def small_blocks() -> None:
 def limit_files(num_bytes: int) -> None:
     """Have the system refuse larger files to this process, as a full disk would."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, resource.RLIM_INFINITY))
+
+
+def hide_tmkt() -> None:
+    sys.modules["tmkt_data.prepare.cluster"] = None
+
+
+def show_tmkt() -> None:
+    del sys.modules["tmkt_data.prepare.cluster"]
 
 
 def close_when_busy(cluster) -> None:
@@ -141,6 +150,24 @@ def test_workers_with_another_tmkt_are_refused(cluster, root, tmp_path, monkeypa
     error = one_line(on(cluster, root, tmp_path / "a.h5"))
     assert "runs tmkt " in error
     assert "expected 9.9, sources 00000000 as here; install the same on all" in error
+
+
+def test_workers_without_tmkt_are_named(cluster, root, tmp_path):
+    with distributed.Client(cluster, set_as_default=False) as client:
+        try:
+            client.run(hide_tmkt)
+            error = one_line(on(cluster, root, tmp_path / "a.h5"))
+        finally:
+            client.run(show_tmkt)
+    assert re.search(r"error: worker tcp://127\.0\.0\.1:\d+: has no tmkt, or another one \(2 workers\); install", error)
+
+
+def test_dask_that_is_missing_is_named_with_what_installs_it(root, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    error = one_line(on("local:2", root, tmp_path / "a.h5"))
+    assert error == (
+        "error: --dask: found no distributed, which hands tasks to workers; install it with: pip install 'tmkt[dask]'"
+    )
 
 
 def test_a_lost_scheduler_is_one_line(root, tmp_path):
