@@ -24,6 +24,9 @@ MIDDLE = -0.36 * TEXT
 LEFT, TOP, BOTTOM = 34.0, 20.0, 30.0
 """Default margins, points. Charts with two axes share them, so that neighbors align."""
 
+_FLAT, _ROOM = 1e-4, 0.05
+"""Relative span below which a curve counts as flat, and the room above and below it."""
+
 Point = tuple[float, float]
 _WIDE_LETTERS = re.compile("[^ -~\xa0-\xff\u2212\u2026]")
 """Characters that the font may lack."""
@@ -63,6 +66,9 @@ class Axis:
             axis.set_major_formatter("{x:g}")
             places = LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)).tick_values(low, high)
         else:
+            if self.low is None and self.high is None and high - low < _FLAT * abs(high):
+                # Ticks of a curve that does not move would have a dozen digits.
+                low, high = low - _ROOM * abs(high), high + _ROOM * abs(high)
             locator = MaxNLocator(5, steps=[1, 2, 5, 10], integer=self.is_whole, min_n_ticks=1)
             places = locator.tick_values(low, max(low, high))
             low, high = places[0] if self.low is None else low, places[-1] if self.high is None else high

@@ -47,6 +47,14 @@ def test_log_axis_covers_its_values(values):
     assert all(low <= tick <= high for tick in ticks)
 
 
+@pytest.mark.parametrize("value", [10.0, -3.2e4, 9.999e-5])
+def test_a_flat_curve_has_short_tick_labels(value):
+    (low, high), ticks, texts = drawn([value, value * (1 + 1e-13)], Axis("y"))
+    assert low < value < high
+    assert len(ticks) >= 2
+    assert max(map(len, texts)) <= 8
+
+
 def test_fixed_ends_stay_and_zero_has_no_decimals():
     limits, ticks, texts = drawn([0.1, 0.42], Axis("y", 0.0, 1.0))
     assert limits == (0.0, 1.0)
