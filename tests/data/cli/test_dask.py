@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from .conftest import one_line, run
 from .test_plan import bytes_of
 
 distributed = pytest.importorskip("distributed")
+resource = pytest.importorskip("resource")
 
 
 def small_blocks() -> None:
@@ -103,7 +103,7 @@ def test_a_plan_is_made_by_a_cluster_whose_worker_is_lost(cluster, root, expecte
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     result = run("prepare", "--plan", tmp_path / "plan", "--dask", cluster.scheduler_address)
     killer.join(60)
@@ -172,7 +172,7 @@ def test_dask_that_is_missing_is_named_with_what_installs_it(root, tmp_path, mon
 
 def test_a_lost_scheduler_is_one_line(root, tmp_path):
     with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", silence_logs=50) as alone:
-        threading.Thread(target=close_when_busy, args=(alone,)).start()
+        threading.Thread(target=close_when_busy, args=(alone,), daemon=True).start()
         error = one_line(on(alone, root, tmp_path / "a.h5"))
     assert "lost the Dask scheduler with 4 shards to make; finished shards are kept, run it again" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == []
