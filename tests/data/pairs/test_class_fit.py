@@ -16,7 +16,7 @@ from tmkt_data import PairedFrames
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
 from tmkt_data.datasets.registry import default_spec, open_catalogue
-from tmkt_data.pairs.class_fit import SwappedClass, _t_bound, fit_classes, mean_share, share_below
+from tmkt_data.pairs.class_fit import SwappedClass, _t_bound, fit_classes, mean_share, share_below, some_others
 from tmkt_data.pairs.report import measure_alignment, report_pairs
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import plan_prepare
@@ -175,6 +175,20 @@ def test_the_share_of_others_below(own, others, share):
 def test_one_share_has_no_interval():
     assert mean_share([0.5]) is None
     assert mean_share([0.0, 1.0]).low == 0
+
+
+def test_the_interval_of_a_mean_is_that_of_the_t_distribution():
+    # By hand: deviations of 0.2582 and 0.2986 over the root of 4, times 3.182446, the 97.5 % point of 3 degrees.
+    assert mean_share([0.2, 0.4, 0.6, 0.8], 0.95) == pytest.approx((0.5, 0.0891478, 0.9108522), abs=1e-6)
+    assert mean_share([0.2, 0.4, 0.6, 0.9], 0.95) == pytest.approx((0.525, 0.0498472, 1.0), abs=1e-5)
+
+
+def test_others_change_with_the_recording_and_never_hold_the_own_image():
+    rows = np.arange(10)
+    assert some_others(rows, 3, 0).tolist() == [0, 1, 2, 4, 5, 6, 7, 8]
+    assert some_others(rows, 3, 1).tolist() == [9, 0, 1, 2, 4, 5, 6, 7]
+    assert some_others(rows, 3, 2).tolist() == [8, 9, 0, 1, 2, 4, 5, 6]
+    assert some_others(rows[4:8], 5, 1).tolist() == [4, 6, 7]
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
