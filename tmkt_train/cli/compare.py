@@ -15,6 +15,7 @@ from tmkt_train.cli.display import (
     CACHE,
     DEVICES,
     JOBS,
+    LOGGER,
     SET,
     SUBMIT,
     SUBMIT_OPTION,
@@ -70,6 +71,7 @@ def _parse_shares(_context: click.Context, _parameter: click.Parameter, text: st
 @SUBMIT_OPTION
 @SET
 @CACHE
+@LOGGER
 @out_option("runs/compare-RECIPE")
 def compare(recipes: tuple[str, ...], seeds: int, shares: tuple[float, ...], **options: Any) -> None:
     """Train several recipes and compare their test accuracy.
@@ -80,7 +82,9 @@ def compare(recipes: tuple[str, ...], seeds: int, shares: tuple[float, ...], **o
     After Ctrl-C, run the same command again: finished runs are kept, interrupted ones resume.
     """
     from tmkt_train.experiments.plan import RunOptions, plan_comparison
+    from tmkt_train.training.loggers import require_logger_packages
 
+    require_logger_packages(options["loggers"])
     for name in recipes:
         load_named(name, options["settings"])
     slots = take_slots(options)

@@ -13,6 +13,7 @@ from tmkt_train.cli.display import (
     CACHE,
     DEVICES,
     JOBS,
+    LOGGER,
     RECIPE,
     SET,
     SUBMIT,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @SUBMIT_OPTION
 @SET
 @CACHE
+@LOGGER
 @out_option("runs/sweep-RECIPE-KEY")
 def sweep(name: str, over: tuple[str, ...], **options: Any) -> None:
     """Search settings of a recipe by validation accuracy.
@@ -61,7 +63,9 @@ def sweep(name: str, over: tuple[str, ...], **options: Any) -> None:
     """
     from tmkt_train.experiments.plan import RunOptions
     from tmkt_train.experiments.sweep import plan_sweep
+    from tmkt_train.training.loggers import require_logger_packages
 
+    require_logger_packages(options["loggers"])
     load_named(name, options["settings"])
     slots = take_slots(options)
     with_test, counts = options.pop("test"), {"num_trials": options.pop("trials"), "num_seeds": options.pop("seeds")}

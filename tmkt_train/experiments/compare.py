@@ -55,7 +55,7 @@ def _train(run: PlannedRun, should_stop: Callable[[], bool]) -> Iterator[Progres
     from tmkt_train.training.run import resume_run, start_run
 
     if run.status == "missing":
-        ready = start_run(run.recipe, cache=run.cache.path, out=run.folder)
+        ready = start_run(run.recipe, cache=run.cache.path, out=run.folder, loggers=run.loggers)
     else:
         ready = resume_run(run.folder, cache=run.cache.path)
     yield from ready.train(should_stop)

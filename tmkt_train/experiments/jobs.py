@@ -150,6 +150,7 @@ def _arguments(run: PlannedRun) -> list[str]:
     if run.status == "interrupted":
         return ["resume", *options, "--", str(run.folder)]
     settings = [word for setting in run.settings for word in ("--set", setting)]
+    settings += [word for name in run.loggers for word in ("--logger", name)]
     return ["recipe", *settings, *options, "--out", str(run.folder), "--", str(run.source)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tmkt_data import CacheInfo, PairedFrames
-from tmkt_train.choices import RunStatus
+from tmkt_train.choices import LoggerName, RunStatus
 from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RunError
 from tmkt_train.experiments.slots import Slots
@@ -26,12 +26,14 @@ class RunOptions:
     """Options of all runs of an experiment: `key=value` overrides of the recipe, of which later ones win, and more.
 
     Without `cache`, each recipe finds the one that matches; without `out`, the folder is the default one under `runs`.
+    `loggers` log the metrics of every run as well.
     """
 
     settings: tuple[str, ...] = ()
     cache: Path | None = None
     out: Path | None = None
     slots: Slots = field(default_factory=Slots)
+    loggers: tuple[LoggerName, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class PlannedRun:
     cache: CacheInfo
     folder: Path
     has_report: bool = False
+    loggers: tuple[LoggerName, ...] = ()
 
     @property
     def status(self) -> RunStatus:
@@ -120,7 +123,8 @@ def plan_comparison(
                 settings = (*options.settings, f"data.event_share={share!r}", f"seed={seed}")
                 folder = out / "runs" / recipe.name / f"share-{share!r}" / f"seed-{seed}"
                 label = f"{recipe.name} share {share!r} seed {seed}"
-                runs.append(replace(plan_run(label, source, settings, cache, folder), has_report=True))
+                run = plan_run(label, source, settings, cache, folder)
+                runs.append(replace(run, has_report=True, loggers=options.loggers))
     require_writable(out)
     return Comparison(out, tuple(recipes), tuple(runs), tuple(_notes(recipes, caches)))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tmkt_data import CacheInfo, PairedFrames
+from tmkt_train.choices import LoggerName
 from tmkt_train.data.cache import choose_cache
 from tmkt_train.errors import RunError
 from tmkt_train.experiments.plan import PlannedRun, RunOptions, plan_run, require_writable
@@ -35,6 +36,7 @@ class Search:
     recipe: Recipe
     num_seeds: int
     cache: Path | None
+    loggers: tuple[LoggerName, ...] = field(default=(), kw_only=True)
 
     @property
     def seeds(self) -> list[int]:
@@ -116,7 +118,10 @@ def plan_sweep(
         raise RunError("sweep: found no optuna; install it with: pip install 'tmkt[sweep]'")
     keys = "-".join(dimension.key for dimension in dimensions)
     out = options.out or Path("runs") / f"sweep-{recipe.name}-{keys}"
-    sweep = Sweep(out, source, settings, recipe, num_seeds, options.cache, dimensions, num_trials, is_grid)
+    sweep = Sweep(
+        out, source, settings, recipe, num_seeds, options.cache, dimensions, num_trials, is_grid,
+        loggers=options.loggers,
+    )  # fmt: skip
     _require_same_validation(sweep)
     require_writable(out)
     return sweep
@@ -174,7 +179,8 @@ def plan_trial(search: Search, number: int, values: Mapping[str, Value]) -> list
         settings = [*search.settings, *varied, f"seed={seed}"]
         cache = choose_cache(load_recipe(search.source, settings), search.cache)
         label = f"trial {number + 1} ({', '.join(varied) or 'the recipe'}) seed {seed}"
-        runs.append(plan_run(label, search.source, settings, cache, trial_folder(search, values) / f"seed-{seed}"))
+        run = plan_run(label, search.source, settings, cache, trial_folder(search, values) / f"seed-{seed}")
+        runs.append(replace(run, loggers=search.loggers))
     return runs
 
 

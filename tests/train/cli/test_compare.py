@@ -59,6 +59,15 @@ def test_compare_from_start_to_end_and_again(here):
     assert (here / folder / "table.csv").read_bytes() == table
 
 
+@pytest.mark.parametrize("words", [("compare", "tiny"), ("sweep", "tiny", "--over", "mix.ratio=0.1,0.2")])
+def test_a_logger_that_is_not_installed_is_told_before_anything_trains(here, monkeypatch, words):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    code, out, err = call(*words, "--logger", "mlflow")
+    told = "error: --logger mlflow: found no mlflow; install it with: pip install 'tmkt[mlflow]'\n"
+    assert (code, out, err) == (1, "", told)
+    assert not (here / "runs").exists()
+
+
 def test_failed_run_makes_the_command_fail(here):
     recipe = make_recipe(name="exploding", optim__learning_rate=1e30, optim__min_learning_rate=0.0, train__epochs=2)
     (here / "recipes" / "exploding.toml").write_text(recipe_text(recipe), encoding="utf-8")

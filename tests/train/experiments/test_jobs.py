@@ -1,15 +1,18 @@
 """Child processes and the GPUs that they see, read from the environment that each of them really gets."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tmkt_train.experiments import jobs as jobs_module
 from tmkt_train.experiments.compare import train_runs
 from tmkt_train.experiments.jobs import Jobs, RunEnded, train_in_processes
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
 from tmkt_train.experiments.slots import Slots
+from tmkt_train.experiments.sweep import plan_sweep, plan_trial
 from tmkt_train.recipe.recipe import recipe_text
 
 from ..conftest import make_recipe
@@ -44,6 +47,23 @@ def plan(folder, cache, num_seeds, **devices):
     names = [str(folder / f"{name}.toml") for name in devices]
     options = RunOptions(cache=cache, out=folder / "out")
     return without_pages(plan_comparison(names, options, num_seeds=num_seeds).runs)
+
+
+def test_loggers_are_those_of_every_run(tiny_cache, tmp_path, monkeypatch):
+    (tmp_path / "tiny.toml").write_text(recipe_text(make_recipe()), encoding="utf-8")
+    options = RunOptions(cache=tiny_cache, out=tmp_path / "out", loggers=("wandb", "mlflow"))
+    runs = plan_comparison([str(tmp_path / "tiny.toml")], options, num_seeds=2).runs
+    sweep = plan_sweep(str(tmp_path / "tiny.toml"), ["mix.ratio=0.1:0.9"], options)
+    trials = plan_trial(sweep, 0, {"mix.ratio": 0.5})
+    for run in (*runs, *trials):
+        words = jobs_module._arguments(run)
+        assert [words[at + 1] for at, word in enumerate(words) if word == "--logger"] == ["wandb", "mlflow"]
+    # In this process, too.
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    ended = [step for step in train_runs(runs[:1]) if isinstance(step, RunEnded)]
+    assert [step.problem for step in ended] == [
+        "--logger wandb: found no wandb; install it with: pip install 'tmkt[wandb]'"
+    ]
 
 
 @pytest.mark.skipif(
