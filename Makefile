@@ -9,7 +9,9 @@ BIN := $(VENV)/bin
 TEST_PROCESSES ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
-# Modules are compiled when they are first imported: most of torch never is.
+# Modules are compiled when they are first imported: most of torch never is. Where bytecode may not be written, as in
+# many container images, each process would compile torch again, which takes longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/python -m pip install --no-compile --editable
 
 .PHONY: help demo test tests check faults install lint style types docs bench clean
