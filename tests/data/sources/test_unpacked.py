@@ -71,7 +71,7 @@ def holder(target):
 
 
 def start(*arguments, caches):
-    command = [sys.executable, "-m", "tmkt_data", "prepare", *map(str, arguments)]
+    command = [sys.executable, "-m", "tmkt_data", "prepare", *map(str, arguments), "--unpack"]
     environment = os.environ | {"TMKT_CACHES": str(caches)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -97,7 +97,7 @@ class TestUse:
         # Alone, these recordings are no dataset: what says so, the settings, lies elsewhere.
         useless = ("folder", "--events", archive)
         given = Locations(own, archive, own / "images")
-        with find_sources("folder", given, unpack_to=caches / "sources") as found:
+        with find_sources("folder", given, unpack_to=caches / "sources", unpack=True) as found:
             code, said = run(*useless, caches=caches)
             assert code == 1
             assert "removed" not in said
@@ -172,7 +172,7 @@ class TestWhole:
     @pytest.mark.parametrize("damage", ["gone", "shorter", "whole class"])
     def test_files_that_are_gone_are_an_error_and_no_smaller_dataset(self, tmp_path, archive, damage):
         given = Locations(None, archive, tmp_path / "tree" / "101_ObjectCategories")
-        with find_sources("ncaltech101", given, unpack_to=tmp_path / "caches" / "sources"):
+        with find_sources("ncaltech101", given, unpack_to=tmp_path / "caches" / "sources", unpack=True):
             pass
         (folder,) = sources_in(tmp_path / "caches")
         path = folder / "ant" / "image_0002.bin"
