@@ -27,9 +27,13 @@ def describe_start() -> dict[str, str]:
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "host": platform.node(),
-        "command": command(Path(sys.argv[0]).name, *sys.argv[1:]),
+        "command": command(*_program(Path(sys.argv[0])), *sys.argv[1:]),
         **{name: found for name, found in commits.items() if found},
     }
+
+
+def _program(path: Path) -> list[str]:
+    return ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
 
 
 def _commit(folder: Path) -> str:

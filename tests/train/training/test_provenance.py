@@ -25,6 +25,11 @@ def test_date_host_and_command(monkeypatch, tmp_path):
     assert "commit" not in found
 
 
+def test_a_package_that_is_run_as_a_module_has_its_name(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/tmkt_train/__main__.py", "resume", "run"])
+    assert describe_start()["command"] == "python -m tmkt_train resume run"
+
+
 def test_the_commit_of_the_working_directory(monkeypatch, tmp_path):
     (tmp_path / "a.txt").write_text("a")
     git(tmp_path, "init")
