@@ -56,7 +56,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", help="Scenario; can be repeated.  [default: all]")
     parser.add_argument("--fault", action="append", choices=FAULTS, help="Fault; can be repeated.  [default: all]")
     parser.add_argument("--tries", type=int, default=20, help="Tries of each fault in each scenario.")
-    parser.add_argument("--every", type=int, default=1, help="2: half of the faults in each scenario, in turn; 3: a third.")
+    parser.add_argument("--every", type=int, default=1, help="2: half of the faults in each scenario, in turn.")
     parser.add_argument("--at", type=int, help="Replay: the number of the call, with one --scenario and one --fault.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the calls that are hit.")
     memory = Path("/dev/shm")
