@@ -28,6 +28,8 @@ AnimationSuffix = Literal[".webp", ".gif"]
 ANIMATION_SUFFIXES: tuple[AnimationSuffix, ...] = get_args(AnimationSuffix)
 Aedat2Layout = Literal["raw", "jaer", "cifar10dvs"]
 AEDAT2_LAYOUTS: tuple[Aedat2Layout, ...] = get_args(Aedat2Layout)
+TONIC_PREFIX = "tonic:"
+"""Begins the name of a dataset that a class of tonic reads."""
 EvtVersion = Literal["2.0", "2.1", "3.0"]
 Encoder = Literal["repeat", "poisson", "baked", "gradient", "gradient-poisson", "saccade", "microsaccade"]
 ImagePool = Literal["split", "all", "shuffled-prefix"]

@@ -15,13 +15,12 @@ from tmkt_data.cli.console import SENSOR, LocalPath, kept_when_stopped, progress
 from tmkt_data.cli.reader_options import read_as_given, require_own_files
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import CatalogueError, SpecError, counted
-from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, PrepareSpec
+from tmkt_data.spec import DEFAULTS, KINDS, OPTIONS, TONIC_PREFIX, PrepareSpec
 
 if TYPE_CHECKING:
     from tmkt_data.datasets.catalogue import Catalogue
 
 _ANY = LocalPath(path_type=Path)
-_TONIC = "tonic:"
 _KINDS = {int: int, float: float, tuple[int, int]: SENSOR}
 _BY_DATASET = {field.name for field in dataclasses.fields(DatasetInfo)} & set(OPTIONS)
 
@@ -90,7 +89,7 @@ def _opened(
     from tmkt_data.sources.locate import Locations, find_sources
 
     root, events, images = given
-    if name.startswith(_TONIC):
+    if name.startswith(TONIC_PREFIX):
         yield _export_tonic(name, events or root, images, spec)
     elif name == "digits":
         if events is not None or images is not None:
@@ -112,7 +111,7 @@ def spec_of(name: str, options: dict[str, Any]) -> PrepareSpec:
     from tmkt_data.datasets.registry import default_spec
 
     given = {key: options[key] for key in OPTIONS if options[key] is not None}
-    return dataclasses.replace(default_spec("folder" if name.startswith(_TONIC) else name), **given)
+    return dataclasses.replace(default_spec("folder" if name.startswith(TONIC_PREFIX) else name), **given)
 
 
 def _export_tonic(name: str, folder: Path | None, images: Path | None, spec: PrepareSpec) -> Catalogue:
@@ -129,7 +128,7 @@ def _export_tonic(name: str, folder: Path | None, images: Path | None, spec: Pre
         raise CatalogueError(
             f"{images}: no class folders with images, expected CLASS/NAME.png; give the folder above the classes"
         )
-    dataset = open_tonic(name.removeprefix(_TONIC), folder, say)
+    dataset = open_tonic(name.removeprefix(TONIC_PREFIX), folder, say)
     places = [str(path.resolve()) for path in (folder, images) if path is not None]
     digest = hashlib.sha256("\n".join(places).encode(errors="surrogateescape")).hexdigest()[:6]
     out = cache_directory() / "tonic" / f"{type(dataset).__name__}-{digest}"

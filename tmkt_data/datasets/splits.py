@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import SpecError
-from tmkt_data.random_keys import Purpose, sample_uid, uniform
+from tmkt_data.random_keys import Purpose, uids_of, uniform
 from tmkt_data.sample_ids import Ids, bytes_of, encode_id, rows_of, texts_of
 from tmkt_data.spec import Protocol, SplitLayout
 
@@ -103,12 +103,12 @@ def split_recordings(
     has_own_test = bool(own_test.any())
     for rows in _rows_of_classes(labels, only):
         if test_share is not None:
-            codes[rows] = _drawn(_uids(names[rows]), None, seed, val_share if with_val else 0.0, test_share)
+            codes[rows] = _drawn(uids_of(names[rows]), None, seed, val_share if with_val else 0.0, test_share)
         elif layout == "block":
             codes[rows] = _block(len(rows), with_val=with_val)
         elif layout == "drawn" and with_val:
             own = own_test[rows] if has_own_test else None
-            codes[rows] = _drawn(_uids(names[rows]), own, seed, 0.0 if own_val.any() else val_share, 0.1)
+            codes[rows] = _drawn(uids_of(names[rows]), own, seed, 0.0 if own_val.any() else val_share, 0.1)
             codes[rows[own_val[rows]]] = SplitCode.VAL
         else:
             own = own_test[rows] if has_own_test and not with_val else None
@@ -122,10 +122,6 @@ def _rows_of_classes(labels: NDArray[Any], only: frozenset[int] | None) -> Itera
     for label, first, end in zip(found.tolist(), starts, [*starts[1:], len(order)], strict=False):
         if only is None or label in only:
             yield order[first:end]
-
-
-def _uids(names: NDArray[np.bytes_]) -> NDArray[np.uint64]:
-    return np.fromiter(map(sample_uid, texts_of(names)), np.uint64, len(names))
 
 
 def _prefix(count: int, own_test: NDArray[np.bool_] | None, *, with_val: bool) -> NDArray[np.uint8]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from tmkt_data.errors import CatalogueError, EventError, SpecError, TmktError, printable
 from tmkt_data.pairs.tonic import EventDataset
+from tmkt_data.spec import TONIC_PREFIX
 
-PREFIX = "tonic:"
 OF_TMKT = {
     "NMNIST": "nmnist",
     "NCALTECH101": "ncaltech101",
@@ -42,7 +42,7 @@ def open_tonic(name: str, folder: Path | None, say: Callable[[str], None] = lamb
     name = kind.__name__
     if folder is None:
         raise CatalogueError(
-            f"{PREFIX}{name}: no folder given, expected the one that holds {name}; give it with --root"
+            f"{TONIC_PREFIX}{name}: no folder given, expected the one that holds {name}; give it with --root"
         )
     whole = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as they are
     save_to = whole.parent if whole.name == name and not (whole / name).is_dir() else whole
@@ -64,7 +64,7 @@ def _class_of(name: str) -> Any:
         from tonic.dataset import Dataset
     except ImportError as missing:
         raise CatalogueError(
-            f"{PREFIX}{name}: needs the package tonic; install it with: pip install 'tmkt[tonic]'"
+            f"{TONIC_PREFIX}{name}: needs the package tonic; install it with: pip install 'tmkt[tonic]'"
         ) from missing
     kinds = {
         each: kind for each, kind in vars(datasets).items() if isinstance(kind, type) and issubclass(kind, Dataset)
@@ -73,13 +73,13 @@ def _class_of(name: str) -> Any:
     if close is None:
         near = difflib.get_close_matches(name.upper(), kinds, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise SpecError(f"{PREFIX}NAME: found {name!r}, expected one of {', '.join(sorted(kinds))}{hint}")
+        raise SpecError(f"{TONIC_PREFIX}NAME: found {name!r}, expected one of {', '.join(sorted(kinds))}{hint}")
     _, *others = inspect.signature(kinds[close]).parameters.values()
     needed = [each.name for each in others if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]
     if needed:
         raise SpecError(
-            f"{PREFIX}{close}: needs {' and '.join(needed)}, which the command line does not have; make it in Python "
-            "and give it to tmkt_data.from_tonic"
+            f"{TONIC_PREFIX}{close}: needs {' and '.join(needed)}, which the command line does not have; make it in "
+            "Python and give it to tmkt_data.from_tonic"
         )
     return kinds[close]
 

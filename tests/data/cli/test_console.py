@@ -99,34 +99,36 @@ def test_slow_rates_have_a_digit_more(shown):
     assert "0.5/s" in shown("", 1, 1, 2.0)
 
 
-def test_the_time_of_a_stage_is_that_spent_in_it_though_others_come_between(monkeypatch):
+@pytest.fixture
+def staged(monkeypatch):
+    """A bar, its stages, and the time that it is told."""
     text, now = io.StringIO(), [0.0]
     monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=text, width=90, force_terminal=False))
     with console.progress_bar() as bar:
         bar.get_time = lambda: now[0]
-        stages = console.Stages(bar)
-        steps = (("recordings", 100, 10), ("images", 10, 1), ("recordings", 200, 20), ("images", 20, 29))
-        for stage, done, seconds in steps:
-            now[0] += seconds
-            stages.show(stage, done, 300 if stage == "recordings" else 20, resumed=0)
-        times = {task.description: (task.elapsed, task.finished_time) for task in bar.tasks}
-        shown = dict(line.split(maxsplit=1) for line in rendered(bar))
+        yield bar, console.Stages(bar), now
+
+
+def test_the_time_of_a_stage_is_that_spent_in_it_though_others_come_between(staged):
+    bar, stages, now = staged
+    steps = (("recordings", 100, 10), ("images", 10, 1), ("recordings", 200, 20), ("images", 20, 29))
+    for stage, done, seconds in steps:
+        now[0] += seconds
+        stages.show(stage, done, 300 if stage == "recordings" else 20, resumed=0)
+    times = {task.description: (task.elapsed, task.finished_time) for task in bar.tasks}
+    shown = dict(line.split(maxsplit=1) for line in rendered(bar))
     assert times == {"recordings": (30.0, None), "images": (30.0, 30.0)}
     assert shown["recordings"].endswith("200/300 6.7/s 0:00:15")
     assert shown["images"].endswith("20/20   0.7/s 0:00:30")
 
 
-def test_what_an_earlier_run_did_shortens_no_time_left(monkeypatch):
-    text, now = io.StringIO(), [0.0]
-    monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=text, width=90, force_terminal=False))
-    with console.progress_bar() as bar:
-        bar.get_time = lambda: now[0]
-        stages = console.Stages(bar)
-        stages.show("recordings", 900, 1000, resumed=900)
-        assert rendered(bar)[0].endswith("900/1000  -:--:--")
-        now[0] = 8.0
-        stages.show("recordings", 920, 1000, resumed=900)
-        assert rendered(bar)[0].endswith("920/1000 2.5/s 0:00:32")
+def test_what_an_earlier_run_did_shortens_no_time_left(staged):
+    bar, stages, now = staged
+    stages.show("recordings", 900, 1000, resumed=900)
+    assert rendered(bar)[0].endswith("900/1000  -:--:--")
+    now[0] = 8.0
+    stages.show("recordings", 920, 1000, resumed=900)
+    assert rendered(bar)[0].endswith("920/1000 2.5/s 0:00:32")
 
 
 def rendered(bar):
