@@ -14,7 +14,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tmkt_data.sample_ids import Ids, bytes_of, encode_id
+from tmkt_data.sample_ids import Ids, bytes_of
 
 
 class Purpose(IntEnum):
@@ -71,7 +71,7 @@ def sample_uid(sample_id: str) -> int:
         >>> sample_uid("airplanes/image_0001") == sample_uid("airplanes/image_0001")
         True
     """
-    return _uid(encode_id(sample_id))
+    return int(uids_of((sample_id,))[0])
 
 
 def uids_of(ids: Ids) -> NDArray[np.uint64]:
@@ -81,11 +81,8 @@ def uids_of(ids: Ids) -> NDArray[np.uint64]:
         >>> uids_of(("a/1", "b/2")).tolist() == [sample_uid("a/1"), sample_uid("b/2")]
         True
     """
-    return np.array([_uid(sample) for sample in bytes_of(ids).tolist()], np.uint64)
-
-
-def _uid(sample: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(sample).digest()[:8], "little")
+    digests = b"".join([hashlib.blake2b(sample).digest()[:8] for sample in bytes_of(ids).tolist()])
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
 def draw_key(
