@@ -213,6 +213,35 @@ def alignment_loss(alignment: Tensor, sigma: Tensor | None = None, estimator: Ck
     return distance.mean() if sigma is None else (sigma * distance).mean()
 
 
+def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return how far the predictions of a stream are from those of its teacher.
+
+    The Kullback-Leibler divergence of softmax(logits / temperature) from softmax(teacher / temperature), of logits
+    averaged over the steps, times temperature squared: its gradient keeps its size at every temperature.
+
+    Args:
+        logits: Shape (T, B, K).
+        teacher: Logits of the teacher, shape (T', B, K); no gradient reaches them.
+        temperature: Above 0; the larger, the more the classes that are not predicted count.
+
+    Returns:
+        Loss in nats, a scalar, 0 or more.
+
+    Example:
+        >>> one = torch.tensor([[[0.0, 2.0]]])
+        >>> round(distillation_loss(torch.zeros(3, 1, 2), one, 1.0).item(), 6)
+        0.327813
+
+    Source:
+        Hinton, Vinyals and Dean, arXiv 1503.02531; for KT, CKD (arXiv 2507.09269), whose teacher is another network.
+    """
+    student, expected = (_full_precision(each).mean(dim=0) / temperature for each in (logits, teacher.detach()))
+    divergence = functional.kl_div(
+        student.log_softmax(dim=1), expected.log_softmax(dim=1), reduction="batchmean", log_target=True
+    )
+    return temperature**2 * divergence
+
+
 def modality_guidance_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the loss of classifying frames as image or event (inferred): binary cross-entropy over all frames.
 

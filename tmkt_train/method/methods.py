@@ -23,6 +23,7 @@ from tmkt_train.method.losses import (
     MIN_ALIGNMENT_ROWS,
     alignment_loss,
     cka_and_floor,
+    distillation_loss,
     modality_guidance_loss,
     ratio_perception_loss,
     weighted_event_loss,
@@ -176,7 +177,11 @@ class TwoStreams(Method):
         image_loss = classification_losses(image.logits, labels, self.loss).mean()
         step_losses = classification_losses(event.logits, labels, self.loss)
         terms = {"image_classification": image_loss, "event_classification": step_losses.mean()}
-        return image_loss + weighted_event_loss(step_losses, sigma), terms
+        loss = image_loss + weighted_event_loss(step_losses, sigma)
+        if self.loss.distillation:
+            terms["distillation"] = distillation_loss(event.logits, image.logits, self.loss.temperature)
+            loss = loss + self.loss.distillation * terms["distillation"]
+        return loss, terms
 
     def _align(
         self,

@@ -34,6 +34,8 @@ _TWO_STREAMS = (
     "loss.alignment",
     "loss.cka",
     "loss.coefficient",
+    "loss.distillation",
+    "loss.temperature",
 )
 _MIXUP = ("mix.time_step", "mix.ratio", "mix.end_ratio", "mix.schedule", "mix.law")
 _PERCEPTION = ("loss.modality", "loss.ratio")

@@ -244,6 +244,11 @@ class LossTable(Table):
     """Streams whose frames modality guidance classifies."""
     ratio: float = key(0.1, INFERRED, ge=0)
     """Weight of mix-ratio perception."""
+    distillation: float = key(0.0, ge=0)
+    """Weight of distilling the logits of the mixed stream into the event stream, in the manner of CKD; 0: off. That the
+    teacher is the same network, best after image_epochs, is inferred."""
+    temperature: float = key(4.0, gt=0, le=1000)
+    """Temperature of the distilled logits."""
     coefficients: choices.CoefficientMode = key("learned", KT_INFERRED)
     """Coefficients that balance alignment and event classification at each time step."""
     coefficient: float = key(0.5, unit="share", ge=0, le=1)

@@ -19,6 +19,7 @@ _TERMS = {
     "event_classification": ("event side", "event", "-"),
     "image_classification": ("image side", "image", "-"),
     "alignment": ("alignment", "extra", "-"),
+    "distillation": ("distillation", "extra", "--"),
     "modality": ("modality", "mixed", "-"),
     "ratio": ("ratio", "soft", "--"),
 }

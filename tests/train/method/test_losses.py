@@ -14,6 +14,7 @@ from tmkt_train.method.losses import (
     alignment_loss,
     cka,
     cka_and_floor,
+    distillation_loss,
     mean_logits_loss,
     modality_guidance_loss,
     ratio_perception_loss,
@@ -50,6 +51,25 @@ def naive_cka(x, y):
 
 def normal(*shape, seed=0, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_distillation_is_the_divergence_from_the_teacher(temperature):
+    logits, teacher = normal(3, 5, 7, dtype=torch.float64), normal(4, 5, 7, seed=1, dtype=torch.float64)
+    student, expected = (log_softmax(each.numpy().mean(axis=0) / temperature) for each in (logits, teacher))
+    divergence = np.mean(np.sum(np.exp(expected) * (expected - student), axis=1))
+    found = distillation_loss(logits, teacher, temperature)
+    assert found.item() == pytest.approx(temperature**2 * divergence, rel=1e-12)
+    assert distillation_loss(logits, logits, temperature).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_distillation_teaches_the_student_alone():
+    logits, teacher = (normal(3, 5, 7, seed=seed, dtype=torch.float64).requires_grad_() for seed in (0, 1))
+    distillation_loss(logits, teacher, 2.0).backward()
+    assert teacher.grad is None
+    # Of each step: (softmax(student / C) - softmax(teacher / C)) C / (T B).
+    student, expected = ((each.detach().mean(dim=0) / 2).softmax(dim=1) for each in (logits, teacher))
+    torch.testing.assert_close(logits.grad, ((student - expected) * 2 / 15).expand(3, 5, 7))
 
 
 def test_tet_of_zero_logits():

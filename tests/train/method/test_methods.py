@@ -5,7 +5,7 @@ import torch
 from tmkt_train.data.batches import Batch
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.errors import RunError
-from tmkt_train.method.losses import cka, modality_guidance_loss, ratio_perception_loss, tet_loss
+from tmkt_train.method.losses import cka, distillation_loss, modality_guidance_loss, ratio_perception_loss, tet_loss
 from tmkt_train.method.methods import build_method
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import mix, mix_mask
@@ -91,6 +91,20 @@ def test_weight_zero_takes_out_one_term_and_nothing_else(term):
     for name, value in cut.terms.items():
         torch.testing.assert_close(value, whole.terms[name])
     assert cut.num_skipped == 0
+
+
+@pytest.mark.parametrize("name", ["kt", "kt+tsm", "tmkt"])
+def test_logits_are_distilled_where_a_recipe_asks(name):
+    batch = make_batch()
+    plain = make_method(make_model(), name)(make_model(), batch, 0.0)
+    method = make_method(model := make_model(), name, distillation=0.3, temperature=2.0)
+    objective = method(model, batch, 0.0)
+    _, image, event = by_hand(make_model(), method, batch)
+    expected = distillation_loss(event.logits, image.logits, 2.0)
+    torch.testing.assert_close(objective.terms["distillation"], expected)
+    torch.testing.assert_close(objective.loss, plain.loss + 0.3 * expected)
+    objective.loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

@@ -23,7 +23,7 @@ SYSTEMS = {
     "scnn_esimagenet": (),
     "scnn_fashion": ("event_only", "saccade"),
     "scnn_folder": ("event_only", "images_only", "fine_tune", "kt"),
-    "scnn_nmnist": (*METHODS, *ABLATIONS, "repeat", "after_images"),
+    "scnn_nmnist": (*METHODS, *ABLATIONS, "repeat", "after_images", "kt_distilled"),
     "scnn_nomniglot": (*METHODS, *PROTOCOLS, "microsaccade"),
     "vggsnn_ncaltech": (*METHODS, *ABLATIONS, *PROTOCOLS, "saccade", "kt_saccade", "fine_tune_saccade"),
 }
@@ -41,6 +41,7 @@ CHANGES = {
     "no_str": {"loss.coefficients": "off"},
     "repeat": {"data.image_encoding": "repeat", "mix.ratio": 0.5},
     "after_images": {"train.image_epochs": 30},
+    "kt_distilled": {"method.name": "kt", "train.image_epochs": 30, "loss.distillation": 1.0},
     "saccade": {"data.image_encoding": "saccade"},
     "kt_saccade": {"method.name": "kt", "data.image_encoding": "saccade"},
     "fine_tune_saccade": {"method.name": "fine-tune", "data.image_encoding": "saccade"},
@@ -50,7 +51,7 @@ CHANGES = {
 
 def test_every_name_is_listed_and_no_recipe_is_broken():
     recipes = {path.name: recipe for path, recipe in list_recipes() if path.file.resolve().parent == FOLDER}
-    assert len(NAMES) == 73
+    assert len(NAMES) == 74
     assert list(recipes) == NAMES
     assert all(isinstance(recipe, Recipe) and recipe.data.dataset in DATASETS for recipe in recipes.values())
 
