@@ -63,7 +63,7 @@ class Step(NamedTuple):
         seconds: Time on the clock; of opening and the epoch without the start of the process.
         cpu_s: Processor time of the whole process.
         peak_mb: Peak memory of the process, with the pages of files that it has mapped.
-        private_mb: Peak of its memory without those pages, looked at every 20 ms.
+        private_mb: Peak of its memory without those pages; both looked at every 20 ms.
         files: Files that lie in the folder of the cache after the step.
         mb: Their size.
     """
@@ -81,8 +81,8 @@ def run(command: list[str], folder: Path) -> tuple[Step, str]:
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out:
         child = subprocess.Popen(command, cwd=HERE, stdout=out, stderr=subprocess.STDOUT)
-        private, ended = [0.0], threading.Event()
-        watch = threading.Thread(target=_watch, args=(child.pid, private, ended))
+        peak, ended = {"VmHWM": 0.0, "RssAnon": 0.0}, threading.Event()
+        watch = threading.Thread(target=_watch, args=(child.pid, peak, ended))
         watch.start()
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - started
@@ -95,18 +95,20 @@ def run(command: list[str], folder: Path) -> tuple[Step, str]:
         raise SystemExit(f"{' '.join(command)[:300]}\n{said[-2000:]}")
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     cpu_s = usage.ru_utime + usage.ru_stime
-    step = Step(seconds, cpu_s, usage.ru_maxrss / 1e3 * 1.024, private[0], len(sizes), sum(sizes) / 1e6)
+    step = Step(seconds, cpu_s, peak["VmHWM"], peak["RssAnon"], len(sizes), sum(sizes) / 1e6)
     return step, said
 
 
-def _watch(process: int, peak: list[float], ended: threading.Event) -> None:
+def _watch(process: int, peak: dict[str, float], ended: threading.Event) -> None:
+    # The peak that `wait4` gives is at least the memory that this process had when it started the other.
     while not ended.wait(LOOK_S):
         try:
             lines = Path(f"/proc/{process}/status").read_text().splitlines()
         except OSError:
             return
-        found = [int(line.split()[1]) for line in lines if line.startswith("RssAnon")]
-        peak[0] = max(peak[0], sum(found) * 1.024 / 1e3)
+        for name, _, value in (line.partition(":") for line in lines):
+            if name in peak:
+                peak[name] = max(peak[name], int(value.split()[0]) * 1.024 / 1e3)
 
 
 def command(*given: object) -> list[str]:

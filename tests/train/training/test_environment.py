@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,6 +13,7 @@ from tmkt_train.training.environment import (
     describe_device,
     environment_changes,
     numerics,
+    peak_memory_bytes,
 )
 
 from ..conftest import make_recipe
@@ -20,6 +25,17 @@ def test_numerics_are_put_back():
         assert torch.get_num_threads() == 2
         assert torch.are_deterministic_algorithms_enabled()
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_the_peak_of_a_process_is_not_that_of_its_parent():
+    own = "import torch, tmkt_train.training.environment as e; print(e.peak_memory_bytes(torch.device('cpu')))"
+    parent = (
+        f"import subprocess, sys; held = bytearray(b'1') * {2**31}; subprocess.run([sys.executable, '-c', {own!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
+    assert 5e7 < int(done.stdout) < 2**30
+    assert peak_memory_bytes(torch.device("cpu")) > 5e7
 
 
 def test_only_what_may_change_digits_is_noted_when_a_run_is_resumed():
