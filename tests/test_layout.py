@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("tmkt_data", "tmkt_train")
 ROOTS = {
-    "tmkt_data": {"__init__", "__main__", "errors", "files", "members", "random_keys", "sample_ids", "spec"},
+    "tmkt_data": {
+        *("__init__", "__main__", "errors", "files", "member_bytes", "members", "random_keys", "sample_ids", "spec"),
+        "stores",
+    },
     "tmkt_train": {"__init__", "__main__", "choices", "errors"},
 }
 MOST_PARAMETERS = 6

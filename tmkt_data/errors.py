@@ -56,6 +56,10 @@ class ClusterError(TmktError):
     """A scheduler or a worker of a cluster is missing, is another one than expected, or failed."""
 
 
+class StoreError(TmktError):
+    """An object store cannot be reached, refuses access, or holds another object than expected."""
+
+
 class PairingError(TmktError):
     """A recording has no image to be paired with."""
 

@@ -1,7 +1,8 @@
 """Members of archives as files: `LIST.members/NAME` is a member that a list of members names, read in place.
 
-A list is a small file of its own. It says where each member lies in which archive, so nothing but the member is read,
-from any number of threads and processes. Paths that name no member are those of the file system, at no cost.
+A list is a small file of its own. It says where each member lies in which archive or object store, so nothing but the
+member is read, from any number of threads and processes. Paths that name no member are those of the file system, at no
+cost.
 """
 
 from __future__ import annotations
@@ -12,47 +13,27 @@ import json
 import os
 import stat
 import tempfile
-import weakref
 import zipfile
-import zlib
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import CatalogueError
+from tmkt_data.member_bytes import Archive, FileStatus, MemberPlace, Store
 
 SUFFIX = ".members"
 FORMAT = "tmkt-members 1"
-STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+AHEAD_FILES, AHEAD_BYTES = 64, 32 << 20
+"""What is asked of a store ahead of its use by each of several threads, at most and about."""
 COLUMNS = {"archive": "<i2", "offset": "<i8", "num_packed": "<i8", "num_bytes": "<i8", "method": "<i2", "crc": "<i8"}
-"""Columns of a list, one row a member: which archive, where its bytes lie in it and how many, how many they unpack to,
-how they are packed, and their CRC-32, -1 where the archive has none."""
-
-
-class MemberPlace(NamedTuple):
-    """Where a member lies, the columns of a list."""
-
-    archive: int
-    offset: int
-    num_packed: int
-    num_bytes: int
-    method: int
-    crc: int
-
-
-class FileStatus(NamedTuple):
-    """Size of a file, and when it was changed or put in its place, in ns; of a member the times of its archive."""
-
-    num_bytes: int
-    modified_ns: int
-    changed_ns: int
+"""Columns of a list, one row a member: the fields of `MemberPlace`."""
 
 
 class Entry(NamedTuple):
@@ -97,7 +78,7 @@ class MemberList:
 
     def __init__(self, path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         self.path = path
-        self._archives = [_Archive(**archive) for archive in header["archives"]]
+        self._holders = [Store(**held) if "url" in held else Archive(**held) for held in header["archives"]]
         self._names = _Names(arrays["names"].tobytes(), arrays["ends"])
         self._columns = [arrays[name] for name in COLUMNS]
         self._last = -1
@@ -148,79 +129,18 @@ class MemberList:
 
         Raises:
             CatalogueError: Its archive is gone, was changed, or is damaged.
+            StoreError: It cannot be read from its store, or was changed there.
         """
-        archive = self._archives[place.archive]
-        packed = archive.read(place.offset, place.num_packed)
-        data = packed
-        if place.method == DEFLATED:
-            try:
-                unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-                data = unpacker.decompress(packed, place.num_bytes + 1)
-            except zlib.error:
-                data = b""
-        if len(data) != place.num_bytes or (place.crc >= 0 and zlib.crc32(data) != place.crc):
-            raise CatalogueError(
-                f"{Path(archive.path).name}: member {name[:80]!r} is not what its header says; the archive is damaged, "
-                "fetch it again"
-            )
-        return data
+        return self._holders[place.archive].read(place, name)
+
+    def store_of(self, place: MemberPlace) -> Store | None:
+        """Return the store that a member is an object of, None for a member of an archive."""
+        holder = self._holders[place.archive]
+        return holder if isinstance(holder, Store) else None
 
     def status(self, place: MemberPlace) -> FileStatus:
         """Return size and times of a member."""
-        found = self._archives[place.archive].status()
-        return FileStatus(place.num_bytes, found.st_mtime_ns, max(found.st_mtime_ns, found.st_ctime_ns))
-
-
-class _Archive:
-    """An archive, opened on first read."""
-
-    def __init__(self, path: str, num_bytes: int, modified_ns: int) -> None:
-        self.path, self._known = path, (num_bytes, modified_ns)
-        self._opening, self._handle = Lock(), -1
-
-    def status(self) -> os.stat_result:
-        return os.stat(self.path)  # noqa: PTH116 - once a member
-
-    def read(self, offset: int, num_bytes: int) -> bytes:
-        try:
-            with self._opening:
-                if self._handle < 0:
-                    self._open()
-            return _read_at(self._handle, offset, num_bytes)
-        except OSError as broken:
-            raise CatalogueError(
-                f"{self.path}: cannot be read ({broken.strerror or broken}); check the file"
-            ) from broken
-
-    def _open(self) -> None:
-        handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
-        weakref.finalize(self, os.close, handle)
-        status = os.fstat(handle)
-        if (status.st_size, status.st_mtime_ns) != self._known:
-            raise CatalogueError(
-                f"{self.path}: was changed since its members were listed; run it again, which lists them again"
-            )
-        self._handle = handle
-
-
-_one_reader = Lock()
-
-
-def _read_at(handle: int, offset: int, num_bytes: int) -> bytes:
-    """Read without moving the position of the file, which threads and forked processes share."""
-    parts = []
-    while num_bytes > 0:
-        if hasattr(os, "pread"):
-            part = os.pread(handle, num_bytes, offset)
-        else:
-            with _one_reader:
-                os.lseek(handle, offset, os.SEEK_SET)
-                part = os.read(handle, num_bytes)
-        if not part:
-            break
-        parts.append(part)
-        offset, num_bytes = offset + len(part), num_bytes - len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        return self._holders[place.archive].status(place)
 
 
 def split_member(path: str | Path, *, or_list: bool = False) -> tuple[MemberList, str] | None:
@@ -345,3 +265,41 @@ def on_disk(path: Path) -> Iterator[Path]:
         copy = Path(folder, path.name)
         copy.write_bytes(member.getbuffer())
         yield copy
+
+
+@contextmanager
+def asked_ahead(paths: Sequence[str]) -> Iterator[Callable[[int], None]]:
+    """Ask stores for files before they are read, since each answer takes a while; other files cost nothing.
+
+    Args:
+        paths: The files, in the order in which they are read once each; `""` for none.
+
+    Yields:
+        To be called with the number of a file before it is read.
+    """
+    if not any(SUFFIX in path for path in paths):
+        yield lambda _: None
+        return
+    asked: deque[tuple[int, Store, str, int]] = deque()
+    following = 0
+
+    def ask(at: int) -> None:
+        nonlocal following
+        while asked and asked[0][0] < at:
+            _, holder, name, _ = asked.popleft()
+            holder.forget(name)
+        following, room = max(following, at), AHEAD_BYTES - sum(num_bytes for *_, num_bytes in asked)
+        while following < len(paths) and following - at < AHEAD_FILES and room > 0:
+            found = split_member(paths[following])
+            place = None if found is None else found[0].find(found[1])
+            store = None if found is None or place is None else found[0].store_of(place)
+            if found is not None and place is not None and store is not None:
+                store.ask(place, found[1])
+                asked.append((following, store, found[1], place.num_bytes))
+                room -= place.num_bytes
+            following += 1
+
+    try:
+        yield ask
+    finally:
+        ask(len(paths))

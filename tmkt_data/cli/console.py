@@ -16,6 +16,7 @@ from tmkt_data.cli.pipes import readers_may_leave
 from tmkt_data.cli.reporting import add_output_options, is_quiet
 from tmkt_data.errors import SpecError, TmktError, printable
 from tmkt_data.spec import OPTIONS
+from tmkt_data.stores import checked_url, is_url
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -27,7 +28,6 @@ _LEAST_TIMED_S = 0.5
 """Seconds before which a rate would be noise."""
 _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(kb|mb|gb|tb)", re.ASCII)
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 _READER_OPTION = re.compile(r" \(--(columns|unit|orientation|keys|chip|stream)\b([^)]*)\)|--(keys)\b")
 """How readers name options that only `events` and `convert` have."""
 _READER_ADVICE = re.compile(
@@ -113,12 +113,20 @@ class LocalPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse a URL; see `click.Path.convert`."""
-        if isinstance(value, str) and _URL.match(value):
+        if is_url(value):
             name = param.opts[0] if param is not None else "path"
             raise SpecError(
                 f"{name}: found the URL {value!r}, expected a path of a file system; mount what it names, or copy it"
             )
         return super().convert(value, param, ctx)
+
+
+class SourcePath(LocalPath):
+    """A folder or an archive, or the URL of an object store, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check a URL; see `click.Path.convert`."""
+        return checked_url(value) if is_url(value) else super().convert(value, param, ctx)
 
 
 class _File(LocalPath):

@@ -17,6 +17,7 @@ from tmkt_data.cli.console import (
     FILE,
     SENSOR,
     LocalPath,
+    SourcePath,
     dataset_advice,
     doctor_advice,
     fail,
@@ -24,6 +25,7 @@ from tmkt_data.cli.console import (
     progress_bar,
     say,
 )
+from tmkt_data.cli.dataset_options import local_paths
 from tmkt_data.cli.reader_options import FIELDS, read_as_given, reader_options, require_own_files
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import CatalogueError, counted
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from tmkt_data.sources.urls import Download
 
 _FOLDER = LocalPath(path_type=Path, file_okay=False)
-_ANY = LocalPath(path_type=Path)
+_ANY = SourcePath(path_type=Path)
 
 
 @click.command()
@@ -105,9 +107,9 @@ def _print_manual(info: DatasetInfo, folder: Path, names: list[str]) -> None:
 
 @click.command()
 @click.argument("name", shell_complete=complete_dataset)
-@click.option("--root", type=_ANY, help="Folder or archive that contains both sides.")
-@click.option("--events", type=_ANY, help="Folder or archive of the recordings, if outside --root.")
-@click.option("--images", type=_ANY, help="Folder or archive of the images, if outside --root.")
+@click.option("--root", type=_ANY, help="Folder, archive or URL that contains both sides.")
+@click.option("--events", type=_ANY, help="Folder, archive or URL of the recordings, if outside --root.")
+@click.option("--images", type=_ANY, help="Folder, archive or URL of the images, if outside --root.")
 @click.option("--sensor-size", type=SENSOR, help="As in prepare.")
 @click.option("--time-unit", metavar="|".join(TIME_UNITS), help="As in prepare.")
 @reader_options
@@ -154,7 +156,9 @@ def _typed(options: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def _find(name: str, told: Callable[[str], None], **given: Path | None) -> Iterator[tuple[Catalogue, Sequence[Path]]]:
+def _find(
+    name: str, told: Callable[[str], None], **given: Path | str | None
+) -> Iterator[tuple[Catalogue, Sequence[Path]]]:
     """Find a dataset and the folders of its sides."""
     from tmkt_data.cache.find import cache_directory
     from tmkt_data.datasets.registry import MADE_IN, open_made
@@ -162,8 +166,9 @@ def _find(name: str, told: Callable[[str], None], **given: Path | None) -> Itera
 
     places = Locations(**given)
     if name in MADE_IN and places.events is None:
-        catalogue, folder = open_made(name, places.root, places.images, cache_directory())
-        yield catalogue, [folder, *(path for path in (places.root, places.images) if path is not None)]
+        root, images = local_paths(name, (places.root, places.images))
+        catalogue, folder = open_made(name, root, images, cache_directory())
+        yield catalogue, [folder, *(path for path in (root, images) if path is not None)]
         return
     with find_sources(name, places, unpack_to=cache_directory() / "sources", say=told) as found:
         yield found

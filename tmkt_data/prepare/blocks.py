@@ -23,7 +23,7 @@ from tmkt_data.datasets.recording_reader import files_beside
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.files import checksum, is_refused
-from tmkt_data.members import file_status
+from tmkt_data.members import asked_ahead, file_status
 from tmkt_data.spec import PrepareSpec, PrepareStage, RecordingKind
 
 STAGES: dict[str, PrepareStage] = {"events": "recordings", "images": "images"}
@@ -150,24 +150,27 @@ def convert_all(
     Raises:
         UnreadableSourcesError: With every source of the block that could not be read.
         CatalogueError: The system refused to open or read a source, whatever it holds.
+        StoreError: An object store did, or a source was changed there since it was listed.
     """
     rows, reasons = arrays["rows"], dict[str, str]()
     names = (rows.dtype.names or ())[2:]
     signatures = block.signatures()
-    for at, source in enumerate(block.sources):
-        try:
-            facts = convert(source, at)
-        except (EventError, ImageError) as problem:
-            if is_refused(problem):
-                raise CatalogueError(
-                    f"{source.id}: {problem}; that is no fault of the file, so it is not left out: check the disk, "
-                    "permissions and limits, and run it again (finished work is kept)"
-                ) from problem
-            reasons[source.id] = f"{source.id}: {problem}"
-            for array in arrays.values():
-                array[at] = 0
-        else:
-            rows[at] = (0, 1, *(facts[name] for name in names))
+    with asked_ahead([source.file if source.item < 0 else "" for source in block.sources]) as ask:
+        for at, source in enumerate(block.sources):
+            ask(at)
+            try:
+                facts = convert(source, at)
+            except (EventError, ImageError) as problem:
+                if is_refused(problem):
+                    raise CatalogueError(
+                        f"{source.id}: {problem}; that is no fault of the file, so it is not left out: check the disk, "
+                        "permissions and limits, and run it again (finished work is kept)"
+                    ) from problem
+                reasons[source.id] = f"{source.id}: {problem}"
+                for array in arrays.values():
+                    array[at] = 0
+            else:
+                rows[at] = (0, 1, *(facts[name] for name in names))
     if reasons and not skip_bad:
         raise UnreadableSourcesError({f"{block.stage}/{sample}": why for sample, why in reasons.items()})
     rows["signature"] = signatures

@@ -15,7 +15,7 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 Check = Callable[[Path, Path], object]
 
 
-def is_archive(path: Path) -> bool:
+def is_archive(path: PurePath) -> bool:
     """Return whether a file name is that of a zip or tar archive."""
     return path.name.lower().endswith(SUFFIXES)
 

@@ -24,6 +24,7 @@ from tmkt_data.events.formats.atis import BYTES_PER_EVENT
 from tmkt_data.events.slices import slice_faults, unread_streams
 from tmkt_data.events.time_bins import bin_edges
 from tmkt_data.files import decode_text, file_digest, read_bytes
+from tmkt_data.members import asked_ahead
 from tmkt_data.sample_ids import normal_name
 from tmkt_data.sources.misplaced import find_misplaced
 from tmkt_data.spec import PrepareSpec
@@ -166,17 +167,19 @@ def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
     known = {problem.partition(":")[0] for problem in found.problems}
     done = 0
     for side, sources in (("recording", catalogue.recordings), ("image", catalogue.images)):
-        for source in sources:
-            try:
-                if side == "recording":
-                    read.append((source, _times_of(reader.open(source), spec)))
-                else:
-                    read_pixels(source, archives)
-            except (EventError, ImageError) as broken:
-                if f"{side} {source.id}" not in known:
-                    found.problems.append(f"{side} {source.id}: {broken}")
-            done += 1
-            yield done
+        with asked_ahead([source.file if source.item < 0 else "" for source in sources]) as ask:
+            for at, source in enumerate(sources):
+                ask(at)
+                try:
+                    if side == "recording":
+                        read.append((source, _times_of(reader.open(source), spec)))
+                    else:
+                        read_pixels(source, archives)
+                except (EventError, ImageError) as broken:
+                    if f"{side} {source.id}" not in known:
+                        found.problems.append(f"{side} {source.id}: {broken}")
+                done += 1
+                yield done
         if side == "recording" and read:
             times = RecordingTimes(*np.array([numbers for _, numbers in read], np.int64).T)
             found.notes += suspicions([source for source, _ in read], times, catalogue, spec)
@@ -205,9 +208,12 @@ def list_digests(catalogue: Catalogue, folders: Sequence[Path]) -> Iterator[tupl
     Raises:
         CatalogueError: A file cannot be read.
     """
-    named = ((_below(Path(file), folders), file) for file in files_of(catalogue))
-    for name, file in sorted(named, key=lambda pair: os.fsencode(pair[0])):
-        yield name, file_digest(Path(file), "sha256", error=CatalogueError)
+    unsorted = ((_below(Path(file), folders), file) for file in files_of(catalogue))
+    named = sorted(unsorted, key=lambda pair: os.fsencode(pair[0]))
+    with asked_ahead([file for _, file in named]) as ask:
+        for at, (name, file) in enumerate(named):
+            ask(at)
+            yield name, file_digest(Path(file), "sha256", error=CatalogueError)
 
 
 def files_of(catalogue: Catalogue) -> set[str]:

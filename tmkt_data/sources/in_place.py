@@ -7,10 +7,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from tmkt_data.members import COLUMNS, FORMAT, MemberPlace
+from tmkt_data.member_bytes import MemberPlace
+from tmkt_data.members import COLUMNS, FORMAT
 from tmkt_data.sources.archive_members import DAMAGE, ArchiveLimits, Budget, Member, archive_members, safe_name
 from tmkt_data.sources.archives import damaged_archive, duplicate_member, is_archive, member_below_file, unpack_failure
 
@@ -53,13 +55,23 @@ def list_members(archives: Mapping[Path, str], limits: ArchiveLimits | None = No
 
 def encode_member_list(archives: Sequence[Path], members: Mapping[str, MemberPlace]) -> memoryview:
     """Return the bytes of a list; equal archives and members give equal bytes."""
-    names = sorted(members, key=os.fsencode)
-    encoded = [os.fsencode(name) for name in names]
-    known = []
+    known: list[dict[str, Any]] = []
     for archive in archives:
         status = archive.stat()
         known.append({"path": str(archive.absolute()), "num_bytes": status.st_size, "modified_ns": status.st_mtime_ns})
-    header = json.dumps({"format": FORMAT, "archives": known}).encode()
+    return encode_list(known, members)
+
+
+def encode_list(holders: Sequence[Mapping[str, Any]], members: Mapping[str, MemberPlace]) -> memoryview:
+    """Return the bytes of a list.
+
+    Args:
+        holders: What holds the members, in the order of their numbers: fields of `Archive` or `Store`.
+        members: Where each lies.
+    """
+    names = sorted(members, key=os.fsencode)
+    encoded = [os.fsencode(name) for name in names]
+    header = json.dumps({"format": FORMAT, "archives": holders}).encode()
     columns = zip(*(members[name] for name in names), strict=True) if names else [()] * len(COLUMNS)
     buffer = io.BytesIO()
     np.savez(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -15,20 +13,16 @@ from tmkt_data.datasets.catalogue import Catalogue, as_spelled, some
 from tmkt_data.datasets.info import MissingDataError
 from tmkt_data.datasets.registry import open_catalogue
 from tmkt_data.errors import CatalogueError, counted, printable
-from tmkt_data.files import write_bytes
-from tmkt_data.members import SUFFIX, scan
-from tmkt_data.sources.archives import is_archive, unpack_archives
-from tmkt_data.sources.in_place import encode_member_list, list_members
-from tmkt_data.sources.unpacked import in_use, is_recorded, remove_unused, require_whole
-from tmkt_data.sources.urls import check_inside, check_known, known_file
+from tmkt_data.members import scan
+from tmkt_data.sources.archives import is_archive
+from tmkt_data.sources.foreign import ForeignPlaces, Place, Say
+from tmkt_data.sources.unpacked import remove_unused, require_whole
+from tmkt_data.sources.urls import known_file
 from tmkt_data.spec import ClassSet, Side
 
-READ_IN_PLACE = ("esimagenet", "folder", "ncaltech101", "nmnist")
-"""Datasets whose files are all found and read by `tmkt_data.members`; archives of others are unpacked."""
 MAX_DEPTH = 2
 MAX_FOLDERS = 40
 MAX_ARCHIVES = 40
-Say = Callable[[str], None]
 
 
 class Sources(NamedTuple):
@@ -43,22 +37,8 @@ class Sources(NamedTuple):
     bases: tuple[Path, ...]
 
 
-class _Place(NamedTuple):
-    """A folder to search; a foreign one was unpacked from an archive, or is the list of its members."""
-
-    folder: Path
-    is_foreign: bool = False
-
-
-class _Unpacking(NamedTuple):
-    """Where archives are unpacked to, and whether those are that could be read in place."""
-
-    folder: Path
-    is_wanted: bool
-
-
 class Locations(NamedTuple):
-    """Where to look for a dataset, folders or archives.
+    """Where to look for a dataset: folders, archives, or URLs of object stores as text, see `stores.is_url`.
 
     Attributes:
         root: Folder or archive that contains both sides, or a folder up to two levels above.
@@ -66,9 +46,9 @@ class Locations(NamedTuple):
         images: The same for images only.
     """
 
-    root: Path | None = None
-    events: Path | None = None
-    images: Path | None = None
+    root: Path | str | None = None
+    events: Path | str | None = None
+    images: Path | str | None = None
 
 
 @contextmanager
@@ -103,17 +83,19 @@ def find_sources(
             it was unpacked into.
     """
     with ExitStack() as held:
-        finder = _Finder(name, class_set, _Unpacking(unpack_to, unpack), say, held)
+        foreign = ForeignPlaces(name, unpack_to, is_unpacked=unpack, say=say, held=held)
+        finder = _Finder(name, class_set, foreign, say)
         sides: tuple[Side, ...] = ("", "recordings", "images")
-        spelled = (path if path is None else as_spelled(path) for path in given)
+        spelled = (as_spelled(path) if isinstance(path, Path) else path for path in given)
         places = [finder.places(path, side) for path, side in zip(spelled, sides, strict=True)]
         found = finder.find(*places)
-        foreign = [place.folder for side in places for place in side if place.is_foreign]
-        unpacked = [folder for folder in foreign if folder.is_dir()]
+        folders = [place.folder for side in places for place in side if place.is_foreign]
+        unpacked = [folder for folder in folders if folder.is_dir()]
         for folder in unpacked:
             # Checked after the files were listed: those that go later are missed when they are read.
             require_whole(folder)
         if found is not None:
+            foreign.require_small(found.catalogue)
             for hint in finder.hints:
                 say(f"note: {hint}")
             yield found
@@ -125,30 +107,31 @@ def find_sources(
 class _Finder:
     """Tries folders until one contains the dataset, and records why the others do not."""
 
-    def __init__(self, name: str, class_set: ClassSet, unpacking: _Unpacking, say: Say, held: ExitStack) -> None:
-        self._name, self._class_set, self._unpacking, self._say = name, class_set, unpacking, say
-        self._held = held
+    def __init__(self, name: str, class_set: ClassSet, foreign: ForeignPlaces, say: Say) -> None:
+        self._name, self._class_set, self._foreign, self._say = name, class_set, foreign, say
         self._failures: list[MissingDataError] = []
         self.hints: list[str] = []
 
-    def places(self, path: Path | None, side: Side) -> list[_Place]:
+    def places(self, path: Path | str | None, side: Side) -> list[Place]:
         """Return the folders to search for a path: itself, and its unpacked archives.
 
         Args:
-            path: Folder or archive; None if not given.
+            path: Folder, archive or URL; None if not given.
             side: Side that it should contain; `""` for both.
         """
         if path is None:
             return []
+        if isinstance(path, str):
+            return [self._foreign.store(path)]
         if path.is_file():
             if not is_archive(path):
                 raise CatalogueError(
                     f"{path}: a file, expected a folder, a zip or a tar; give the folder that contains it"
                 )
-            return [self._unpack([path])]
+            return [self._foreign.archives([path])]
         archives = sorted(p for p in path.iterdir() if is_archive(p) and p.is_file()) if path.is_dir() else []
-        if not archives or self._is_held(_Place(path), side):
-            return [_Place(path)]
+        if not archives or self._is_held(Place(path), side):
+            return [Place(path)]
         known = self._known(archives)
         chosen = known or (archives if not any(True for _ in folders_below(path, 1)) else [])
         chosen = chosen if len(chosen) <= MAX_ARCHIVES else []
@@ -158,7 +141,7 @@ class _Finder:
                 f"not searched: {counted(len(ignored), 'archive')} in {printable(str(path))} ({some(ignored)}); "
                 "give one with --root, --events or --images"
             )
-        return [_Place(path), self._unpack(chosen)] if chosen else [_Place(path)]
+        return [Place(path), self._foreign.archives(chosen)] if chosen else [Place(path)]
 
     def _known(self, archives: Sequence[Path]) -> list[Path]:
         """Return the archives with a known name; only the first of those with equal published digests."""
@@ -169,9 +152,9 @@ class _Finder:
                 chosen.setdefault(known.published[1] or archive.name, archive)
         return list(chosen.values())
 
-    def find(self, roots: list[_Place], events: list[_Place], images: list[_Place]) -> Sources | None:
+    def find(self, roots: list[Place], events: list[Place], images: list[Place]) -> Sources | None:
         """Try the places, then the folders below them, for both sides together and for each alone."""
-        maybe: list[Sequence[_Place | None]] = [side or [None] for side in (roots, events, images)]
+        maybe: list[Sequence[Place | None]] = [side or [None] for side in (roots, events, images)]
         for root, event_place, image_place in product(*maybe):
             found = self._open(root, event_place, image_place)
             if found is not None:
@@ -185,11 +168,11 @@ class _Finder:
         return self._find_sides([*roots, *below], roots, events, images)
 
     def _find_sides(
-        self, anywhere: list[_Place], roots: list[_Place], events: list[_Place], images: list[_Place]
+        self, anywhere: list[Place], roots: list[Place], events: list[Place], images: list[Place]
     ) -> Sources | None:
         event_places = [*events, *(place for given in events for place in self._below(given))] or anywhere
         image_places = [*images, *(place for given in images for place in self._below(given))] or anywhere
-        candidates: Sequence[_Place | None] = roots or [None]
+        candidates: Sequence[Place | None] = roots or [None]
         for root in candidates:
             with_events = [place for place in event_places if self._holds("recordings", root, place, None)]
             with_images = [place for place in image_places if self._holds("images", root, None, place)]
@@ -200,14 +183,14 @@ class _Finder:
                     return found
         return None
 
-    def _open(self, root: _Place | None, events: _Place | None, images: _Place | None) -> Sources | None:
+    def _open(self, root: Place | None, events: Place | None, images: Place | None) -> Sources | None:
         try:
             return self._opened(root, events, images)
         except MissingDataError as missing:
             self._failures.append(missing)
             return None
 
-    def _opened(self, root: _Place | None, events: _Place | None, images: _Place | None) -> Sources:
+    def _opened(self, root: Place | None, events: Place | None, images: Place | None) -> Sources:
         given = [place for place in (root, events, images) if place is not None]
         catalogue = open_catalogue(
             self._name,
@@ -219,7 +202,7 @@ class _Finder:
         )
         return Sources(catalogue, tuple(place.folder for place in given))
 
-    def _holds(self, side: Side, root: _Place | None, events: _Place | None, images: _Place | None) -> bool:
+    def _holds(self, side: Side, root: Place | None, events: Place | None, images: Place | None) -> bool:
         try:
             self._opened(root, events, images)
         except MissingDataError as missing:
@@ -228,7 +211,7 @@ class _Finder:
             return False
         return True
 
-    def _is_held(self, place: _Place, side: Side) -> bool:
+    def _is_held(self, place: Place, side: Side) -> bool:
         match side:
             case "recordings":
                 return self._holds(side, None, place, None)
@@ -237,14 +220,14 @@ class _Finder:
             case "":
                 return self._open(place, None, None) is not None
 
-    def _below(self, place: _Place) -> list[_Place]:
+    def _below(self, place: Place) -> list[Place]:
         found = list(folders_below(place.folder, limit=MAX_FOLDERS + 1))
         if len(found) > MAX_FOLDERS:
             self._hint(
                 f"{printable(str(place.folder))} has more than the {MAX_FOLDERS} folders that were searched; "
                 "give the folder of the dataset itself"
             )
-        return [_Place(folder, place.is_foreign) for folder in found[:MAX_FOLDERS]]
+        return [Place(folder, place.is_foreign) for folder in found[:MAX_FOLDERS]]
 
     def _hint(self, line: str) -> None:
         if line not in self.hints:
@@ -269,53 +252,6 @@ class _Finder:
         except CatalogueError:
             return True
         return True
-
-    def _unpack(self, archives: Sequence[Path]) -> _Place:
-        digest = hashlib.sha256()
-        for archive in archives:
-            status = archive.stat()
-            digest.update(
-                f"{archive.absolute()}|{status.st_size}|{status.st_mtime_ns}\n".encode(errors="surrogateescape")
-            )
-        target = self._unpacking.folder / f"{self._name}-{digest.hexdigest()[:12]}"
-        if not target.is_dir() and not self._unpacking.is_wanted and self._name in READ_IN_PLACE:
-            members = target.with_name(f"{target.name}{SUFFIX}")
-            if members.is_file() or self._list(archives, members):
-                return _Place(members, is_foreign=True)
-        if target.is_dir() and not is_recorded(target):
-            self._say(f"unpacking again, since an earlier version unpacked {target}")
-            if not remove_unused(target):
-                raise CatalogueError(f"{target}: another process is using this folder; wait for it to end")
-        if not target.is_dir():
-            self._unpack_to_folder(archives, target)
-        self._held.enter_context(in_use(target))
-        return _Place(target, is_foreign=True)
-
-    def _list(self, archives: Sequence[Path], target: Path) -> bool:
-        """List the members of archives; return False where they have to be unpacked."""
-        members = list_members(self._folders(archives))
-        if isinstance(members, str):
-            self._say(f"note: {members}, so it is unpacked")
-            return False
-        for archive in archives:
-            self._say(f"reading {archive} in place{self._as_published(archive)}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(target, encode_member_list(archives, members), error=CatalogueError)
-        return True
-
-    def _unpack_to_folder(self, archives: Sequence[Path], target: Path) -> None:
-        for archive in archives:
-            self._say(f"unpacking {archive} to {target}{self._as_published(archive)}")
-        for _ in unpack_archives(self._folders(archives), target, check=partial(check_inside, self._name)):
-            pass
-
-    def _folders(self, archives: Sequence[Path]) -> dict[Path, str]:
-        known = {archive: known_file(self._name, archive.name) for archive in archives}
-        return {archive: "." if file is None else file.folder for archive, file in known.items()}
-
-    def _as_published(self, archive: Path) -> str:
-        digest = check_known(self._name, archive)
-        return f" ({digest}, as published)" if digest else ""
 
 
 def folders_below(folder: Path, depth: int = MAX_DEPTH, *, limit: int = MAX_FOLDERS) -> Iterator[Path]:

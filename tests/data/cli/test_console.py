@@ -143,7 +143,7 @@ def rendered(bar):
     ("words", "option"),
     [
         (["prepare", "nmnist", "--root", "data", "--out", "s3://bucket/a.h5"], "--out"),
-        (["prepare", "nmnist", "--root", "memory://data"], "--root"),
+        (["preview", "memory://data/a.h5"], "file"),
         (["verify", "HTTPS://host/a.h5"], "file"),
         (["download", "nmnist", "--to", "gs://bucket"], "--to"),
     ],

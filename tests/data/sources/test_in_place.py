@@ -24,8 +24,9 @@ from tmkt_data.prepare.plan import find_prepared, plan_prepare
 from tmkt_data.sources.archive_members import ArchiveLimits
 from tmkt_data.sources.archives import unpack_archives
 from tmkt_data.sources.doctor import list_digests
+from tmkt_data.sources.foreign import READ_IN_PLACE
 from tmkt_data.sources.in_place import list_members
-from tmkt_data.sources.locate import READ_IN_PLACE, Locations, find_sources
+from tmkt_data.sources.locate import Locations, find_sources
 
 from ..datasets.published_trees import write_esimagenet
 

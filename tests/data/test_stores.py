@@ -1,0 +1,150 @@
+"""Objects of stores, listed and read through fsspec: HTTP, memory and files; what is wrong in one line."""
+
+import os
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tmkt_data import stores
+from tmkt_data.errors import StoreError
+from tmkt_data.stores import checked_url, list_objects, object_at, read_object
+
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder, and the URL that a web server gives it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def memory():
+    system = fsspec.filesystem("memory")
+    yield system
+    system.rm("/", recursive=True)
+
+
+def test_files_of_a_web_server_are_listed_and_read(served):
+    folder, url = served
+    (folder / "a b").mkdir()
+    for name in ("one.bin", "a b/ü.bin"):
+        (folder / name).write_bytes(name.encode())
+    found = {item.name: item for item in list_objects(url)}
+    assert set(found) == {"one.bin", "a b/ü.bin"}
+    for name, item in found.items():
+        assert item.num_bytes == len(name.encode())
+        assert abs(item.modified_ns - (folder / name).stat().st_mtime_ns) <= 10**9
+        assert read_object(object_at(url, name), item.num_bytes, item.token) == name.encode()
+    os.utime(folder / "one.bin", (1, 1))
+    with pytest.raises(StoreError, match=r"/one\.bin: was changed since it was listed; run it again"):
+        read_object(object_at(url, "one.bin"), found["one.bin"].num_bytes, found["one.bin"].token)
+
+
+def test_what_a_web_server_lacks_or_one_that_is_gone_is_one_line(served):
+    _, url = served
+    with pytest.raises(StoreError, match=r"/none: cannot be listed \(no such object, folder or bucket\); check the"):
+        list(list_objects(f"{url}/none"))
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1:9: cannot be listed \(no connection, .*\); check the store"):
+        list(list_objects("http://127.0.0.1:9"))
+
+
+def test_objects_below_a_url_are_those_of_that_folder_alone(memory):
+    for name in ("set/a/1.bin", "set/2.bin", "set2/3.bin", "settings"):
+        memory.pipe(f"/bucket/{name}", name.encode())
+    assert sorted(item.name for item in list_objects("memory://bucket/set")) == ["2.bin", "a/1.bin"]
+    assert [item.name for item in list_objects("memory://bucket/settings")] == [""]
+    with pytest.raises(StoreError, match="no such object"):
+        list(list_objects("memory://bucket/se"))
+
+
+@pytest.mark.parametrize("data", [b"longer", b"same!"])
+def test_an_object_that_was_replaced_is_not_read(memory, data):
+    memory.pipe("/bucket/set/a.bin", b"bytes")
+    (item,) = list_objects("memory://bucket/set")
+    assert read_object("memory://bucket/set/a.bin", item.num_bytes, item.token) == b"bytes"
+    memory.pipe("/bucket/set/a.bin", data)
+    with pytest.raises(StoreError, match=r"set/a\.bin: was changed since it was listed"):
+        read_object("memory://bucket/set/a.bin", item.num_bytes, item.token)
+    memory.rm("/bucket/set/a.bin")
+    with pytest.raises(StoreError, match=r"a\.bin: cannot be read \(no such object"):
+        read_object("memory://bucket/set/a.bin", item.num_bytes, item.token)
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path, monkeypatch):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "a.bin").write_bytes(b"1")
+    (tmp_path / "closed").mkdir()
+    listed = os.scandir
+
+    def refuse(path):
+        if str(path).rstrip("/").endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(StoreError, match=r"cannot be listed \(access denied\); check the credentials"):
+        list(list_objects(tmp_path.as_uri()))
+
+
+@pytest.mark.parametrize(
+    ("info", "same"),
+    [
+        ({"ETag": '"5D41402ABC4B2A76B9719D911017C592"'}, True),
+        ({"md5Hash": "XUFAKrxLKna5cZ2REBfFkg==", "etag": "CAE="}, True),
+        ({"content_settings": {"content_md5": bytearray.fromhex("5d41402abc4b2a76b9719d911017c592")}}, True),
+        ({"ETag": '"5d41402abc4b2a76b9719d911017c592-2"'}, False),
+        ({"mtime": 1.5}, False),
+    ],
+)
+def test_where_a_store_says_the_md5_it_is_asked_once(info, same):
+    token = stores._number("5d41402abc4b2a76b9719d911017c592")
+    assert (stores._token(info) == token) is same
+
+
+@pytest.mark.parametrize(
+    ("info", "ns"),
+    [
+        ({"mtime": 2.5}, 2_500_000_000),
+        ({"updated": "1970-01-01T00:00:03Z"}, 3 * 10**9),
+        ({"Last-Modified": "Thu, 01 Jan 1970 00:00:04 GMT"}, 4 * 10**9),
+        ({"size": 3}, 0),
+    ],
+)
+def test_times_of_change_are_understood_as_stores_give_them(info, ns):
+    assert stores._modified_ns(info) == ns
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("https://me:secret@host/a", r"https://host/a: found a URL with a password or a signature"),
+        ("https://host/a?X-Amz-Signature=secret", r"https://host/a: found a URL with a password or a signature"),
+        ("zip://a.bin::s3://bucket/a.zip", r"expected a URL such as s3://bucket/folder"),
+        ("s3://", r"expected a URL such as s3://bucket/folder"),
+    ],
+)
+def test_urls_with_secrets_or_without_a_place_are_refused_and_secrets_not_shown(url, text):
+    with pytest.raises(StoreError, match=text) as refused:
+        checked_url(url)
+    assert "secret" not in str(refused.value)
+
+
+def test_what_has_to_be_installed_is_said(monkeypatch):
+    with pytest.raises(StoreError, match=r"nosuch://a: cannot be listed \(Protocol not known: nosuch\); check the URL"):
+        list(list_objects("nosuch://a"))
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(StoreError, match=r"\(found no fsspec\); install it with: pip install 'tmkt\[stores\]'"):
+        list(list_objects("s3://never-opened-before/a"))

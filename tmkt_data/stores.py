@@ -1,0 +1,246 @@
+"""Object stores: list and read what a URL such as `s3://bucket/folder` names. The one home of fsspec.
+
+Credentials, endpoints and other options of a store are those of its own configuration and of fsspec's; none is taken
+from a URL, written to a file or shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from tmkt_data.errors import StoreError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+IN_FLIGHT = 64
+"""Requests of a process at the same time, over all its threads."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
+_TIMES = ("LastModified", "last_modified", "mtime", "updated", "Last-Modified", "modified", "created")
+_TAGS = ("ETag", "etag", "generation", "version_id")
+_DENIED = ("access denied", "accessdenied", "forbidden", "403", "unauthorized", "401")
+_FLAT = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
+"""Stores without folders, which list all objects below a prefix at once."""
+
+
+class StoredObject(NamedTuple):
+    """An object of a store.
+
+    Attributes:
+        name: Its key below the URL that was listed, or its whole URL.
+        num_bytes: Its size.
+        modified_ns: When it was changed, in ns, 0 where the store does not say.
+        token: A number that changes with its content: of its MD5, or of the tag or time that the store gives it.
+    """
+
+    name: str
+    num_bytes: int
+    modified_ns: int
+    token: int
+
+
+def is_url(text: object) -> bool:
+    """Return whether something is the URL of a store, not a path.
+
+    Example:
+        >>> is_url("s3://bucket/a.h5"), is_url("C:/a.h5")
+        (True, False)
+    """
+    return isinstance(text, str) and _URL.match(text) is not None
+
+
+def checked_url(text: str) -> str:
+    """Return a URL without the slashes at its end.
+
+    Raises:
+        StoreError: It holds a password or a signature, is a chain of URLs, or names no host or bucket.
+    """
+    parts = urlsplit(text)
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if parts.password is not None or (parts.query and parts.scheme.startswith("http")):
+        raise StoreError(
+            f"{shown}: found a URL with a password or a signature, expected one without; put "
+            "credentials into the configuration of the store or of fsspec"
+        )
+    if "::" in text or not (parts.netloc or parts.path.strip("/")):
+        raise StoreError(f"{shown}: expected a URL such as s3://bucket/folder")
+    return text.rstrip("/")
+
+
+def list_objects(url: str) -> Iterator[StoredObject]:
+    """Yield the objects below a URL, named relative to it, in no order; the URL itself, if it is one, is named `""`.
+
+    Raises:
+        StoreError: The store cannot be listed.
+    """
+    with _explained(url, "listed"):
+        system, prefix = _system(url), _path(url)
+        found: dict[str, Any] = system.find(prefix, detail=True) if _is_flat(url) else _walked(system, prefix)
+        if not found:
+            # Says whether there is no such place, or no access.
+            system.ls(prefix)
+        unsized = [path for path, info in found.items() if info.get("size") is None]
+        found.update(zip(unsized, _pool().map(system.info, unsized), strict=True))
+    for path, info in found.items():
+        is_below = path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
+        if is_below and info.get("type", "file") == "file" and info.get("size") is not None:
+            name = path.removeprefix(prefix).lstrip("/")
+            name = unquote(name) if _is_http(url) else name
+            yield StoredObject(name, int(info["size"]), _modified_ns(info), _token(info))
+
+
+def _is_flat(url: str) -> bool:
+    return urlsplit(url).scheme.lower() in _FLAT
+
+
+def _walked(system: Any, folder: str) -> dict[str, Any]:
+    """Return what `find` does, which would leave a folder out that cannot be read."""
+    found: dict[str, Any] = {}
+    level = [folder]
+    while level:
+        below: list[str] = []
+        for infos in _pool().map(partial(system.ls, detail=True), level):
+            for info in infos:
+                if info["type"] == "directory":
+                    below.append(info["name"])
+                else:
+                    found[info["name"]] = info
+        level = below
+    return found
+
+
+def object_at(url: str, name: str) -> str:
+    """Return the URL of an object below a URL."""
+    return f"{url}/{quote(name) if _is_http(url) else name}" if name else url
+
+
+def read_object(url: str, num_bytes: int, token: int) -> bytes:
+    """Return the bytes of an object as it was listed.
+
+    Args:
+        url: The object.
+        num_bytes: Its size.
+        token: See `StoredObject`.
+
+    Raises:
+        StoreError: It cannot be read, or was changed since it was listed.
+    """
+    with _explained(url, "read"):
+        data: bytes = _system(url).cat_file(_path(url))
+        # Where the token is of the MD5, the bytes tell; elsewhere the store is asked after they were read.
+        is_listed = len(data) == num_bytes and (
+            _number(hashlib.md5(data, usedforsecurity=False).hexdigest()) == token
+            or _token(_system(url).info(_path(url))) == token
+        )
+    if not is_listed:
+        raise StoreError(f"{url}: was changed since it was listed; run it again, which lists it again")
+    return data
+
+
+def request(url: str, num_bytes: int, token: int) -> Future[bytes]:
+    """Begin to read an object, as `read_object`, beside other requests."""
+    return _pool().submit(read_object, url, num_bytes, token)
+
+
+@contextmanager
+def _explained(url: str, done: str) -> Iterator[None]:
+    """Turn what a store raises in the block into one line."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:  # Each store raises errors of its own libraries, which have no class in common.
+        reason, advice = _why(error)
+        raise StoreError(f"{url}: cannot be {done} ({reason}); {advice}") from error
+
+
+def _why(error: Exception) -> tuple[str, str]:
+    """Return what went wrong, and what to do."""
+    text = " ".join(str(error).split())[:160] or type(error).__name__
+    known, kinds = text.lower(), " ".join(kind.__name__ for kind in type(error).__mro__).lower()
+    if isinstance(error, ModuleNotFoundError):
+        return f"found no {error.name}", "install it with: pip install 'tmkt[stores]'"
+    if isinstance(error, ImportError):
+        return text, "install it with pip"
+    if "protocol not known" in known:
+        return text, "check the URL"
+    if isinstance(error, FileNotFoundError):
+        return "no such object, folder or bucket", "check the URL"
+    if isinstance(error, PermissionError) or any(word in known for word in _DENIED):
+        return "access denied", "check the credentials of the store, and their rights"
+    if "credential" in known:
+        return text, "configure the credentials of the store"
+    if "timeout" in kinds or "connect" in kinds + known:
+        return f"no connection, {text}", "check the store and the network, and run it again"
+    return text, "check the store, and run it again"
+
+
+@lru_cache(maxsize=16)
+def _opened(url: str) -> Any:
+    import fsspec
+
+    # Listings are not kept: what the store says is what it holds now.
+    return fsspec.url_to_fs(url, use_listings_cache=False)[0]
+
+
+def _system(url: str) -> Any:
+    parts = urlsplit(url)
+    # Some stores take the account from the host, none takes anything from the path.
+    return _opened(f"{parts.scheme.lower()}://{parts.netloc}/")
+
+
+def _path(url: str) -> str:
+    path: str = _system(url)._strip_protocol(url)  # noqa: SLF001 - the public way to split a URL is to open it again
+    return path
+
+
+def _is_http(url: str) -> bool:
+    return url.lower().startswith(("http://", "https://"))
+
+
+def _token(info: Mapping[str, Any]) -> int:
+    """Return the token of what a store says of an object, see `StoredObject`."""
+    for digest in (info.get("md5Hash"), (info.get("content_settings") or {}).get("content_md5")):
+        if isinstance(digest, str):
+            return _number(base64.b64decode(digest).hex())
+        if digest:
+            return _number(bytes(digest).hex())
+    tag = next((str(info[name]) for name in _TAGS if info.get(name)), str(_modified_ns(info)))
+    return _number(tag.strip('"').lower())
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def _modified_ns(info: Mapping[str, Any]) -> int:
+    found = next((info[name] for name in _TIMES if info.get(name)), 0)
+    if isinstance(found, str):
+        found = _time_in(found)
+    if isinstance(found, datetime):
+        found = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return round(found * 1e9)
+
+
+def _time_in(text: str) -> datetime:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return parsedate_to_datetime(text)
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="store")
