@@ -33,13 +33,15 @@ TESTS = {
     "tmkt_data/pairs/subsets.py": ["pairs/test_subsets.py"],
     "tmkt_data/pairs/pools.py": ["pairs/test_pools.py"],
     "tmkt_data/pairs/alignment.py": ["pairs/test_alignment.py"],
-    "tmkt_data/pairs/class_fit.py": ["pairs/test_class_fit.py", "pairs/test_verdicts.py"],
+    "tmkt_data/pairs/class_fit.py": [f"pairs/test_{name}.py" for name in ("classes_compared", "class_fit", "verdicts")],
     "tmkt_data/pairs/paired_frames.py": [
         f"pairs/test_{name}.py" for name in ("paired_frames", "dataset_names", "image_side", "epoch")
     ],
     "tmkt_data/cache/format.py": ["cache/test_format.py"],
     "tmkt_data/cache/digests.py": ["cache/test_digests.py"],
-    "tmkt_data/cache/reader.py": ["cache/test_reader.py"],
+    "tmkt_data/cache/reader.py": ["cache/test_reader.py", "cache/test_shard_set.py"],
+    "tmkt_data/cache/shard_index.py": ["cache/test_shard_set.py"],
+    "tmkt_data/cache/shard_set.py": ["cache/test_shard_set.py"],
     "tmkt_data/cache/writer.py": ["cache/test_writer.py"],
     "tmkt_train/method/mixing.py": ["method/test_mixing.py"],
     "tmkt_train/method/mixer.py": ["method/test_mixer.py"],
@@ -70,6 +72,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, help="Mutants of each module, drawn at random.  [default: all]")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the sample.")
     parser.add_argument("--function", default="", help="Only mutants in functions whose name begins so.")
+    parser.add_argument("--among", type=Path, help="File of names of mutants, one a line: only these.")
+    parser.add_argument("--tests", default="", help="Only tests that this expression selects, as `-k` of pytest does.")
     parser.add_argument("--json", type=lambda path: Path(path).resolve(), help="File to write the summary to.")
     return parser.parse_args()
 
@@ -88,9 +92,12 @@ def _row(tree: Path, module: str, options: argparse.Namespace, equivalent: dict[
     """Run the mutants of one module and return the figures."""
     text, started = (tree / module).read_text(encoding="utf-8"), time.monotonic()
     every = [mutant for mutant in mutants(text) if mutant.name.startswith(options.function)]
+    if options.among:
+        wanted = set(options.among.read_text(encoding="utf-8").splitlines())
+        every = [mutant for mutant in every if mutant.name in wanted]
     number = len(every) if options.sample is None else min(options.sample, len(every))
     drawn = [every[at] for at in sorted(random.Random(f"{options.seed}/{module}").sample(range(len(every)), number))]
-    trial = Trial(tree, module, _tests_of(module))
+    trial = Trial(tree, module, [*_tests_of(module), "-k", options.tests])
     survived = trial.survivors(drawn)
     left = [mutant for mutant in survived if mutant.name not in equivalent]
     for mutant in left:

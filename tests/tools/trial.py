@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import inspect
 import json
@@ -11,6 +12,7 @@ import select
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,7 @@ import pytest
 from hypothesis import Phase
 from mutants import Mutant
 
+_Cached = type(functools.cache(len))
 _LOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 """Libraries that bring plugins are loaded before pytest."""
 
@@ -29,8 +32,9 @@ _LOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 class Trial:
     """Runs the tests of one module on its mutants.
 
-    A change in a function is put into the loaded module, after the tests are collected: that takes a tenth of the time
-    of collecting them again. Other changes are written into the file, and the tests collected anew.
+    A change in a function or a constant is put into the loaded module, after the tests have passed without it once:
+    what they share is then made and loaded, and the quickest of them come first. Other changes are written into the
+    file, and the tests collected anew; so is a constant that nobody noticed: what was made from it before is as it was.
 
     Args:
         tree: Copy of the tree, which is the working directory; the module is changed there.
@@ -42,7 +46,6 @@ class Trial:
         self._path, self._tests, self._said = tree / module, list(tests), tree / "said.txt"
         self._name = module.removesuffix(".py").replace("/", ".")
         self._text = self._path.read_text(encoding="utf-8")
-        self._limit_s = 3600.0
 
     def survivors(self, mutants: Sequence[Mutant]) -> list[Mutant]:
         """Return the mutants that no test notices.
@@ -52,34 +55,28 @@ class Trial:
         """
         # As mutants are written, without comments.
         self._path.write_text(ast.unparse(ast.parse(self._text)), encoding="utf-8")
-        started = time.monotonic()
-        if not _passes(lambda: self._run(write_bytecode=True), self._limit_s):
+        host = _Host(
+            self._name, [mutant for mutant in mutants if _is_put_in(mutant)], self._said.with_name("told.json")
+        )
+        if not _passes(lambda: self._run(host), 86_400.0):
             raise RuntimeError(f"{self._path}: its tests fail without a mutant: {self._said.read_text()}")
-        self._limit_s = 20 + 10 * (time.monotonic() - started)
-        inside = [mutant for mutant in mutants if _owner(mutant)]
-        found = set(self._inside(inside))
-        found |= {mutant.name for mutant in mutants if mutant not in inside and self._survives_anew(mutant)}
+        found, self._limit_s = json.loads(host.told.read_text())
+        anew = [mutant for mutant in mutants if not _is_put_in(mutant) or (mutant.name in found and not _owner(mutant))]
+        found = {*found} - {mutant.name for mutant in anew} | {each.name for each in anew if self._survives_anew(each)}
         self._path.write_text(self._text, encoding="utf-8")
         return [mutant for mutant in mutants if mutant.name in found]
-
-    def _inside(self, mutants: Sequence[Mutant]) -> list[str]:
-        """Return the names of those mutants of functions that survive."""
-        host = _Host(self._name, mutants, self._limit_s, self._said.with_name("survived.json"))
-        host.result.write_text("[]")
-        _passes(lambda: self._run(host), self._limit_s * (len(mutants) + 1))
-        return list(json.loads(host.result.read_text()))
 
     def _survives_anew(self, mutant: Mutant) -> bool:
         self._path.write_text(mutant.text(), encoding="utf-8")
         Path(importlib.util.cache_from_source(str(self._path))).unlink(missing_ok=True)
         return _passes(self._run, self._limit_s)
 
-    def _run(self, *plugins: object, write_bytecode: bool = False) -> int:
+    def _run(self, *plugins: object) -> int:
         said = os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for handle in (1, 2):
             os.dup2(said, handle)
         # A mutant of the same second and size would be taken for the one before.
-        sys.dont_write_bytecode = not write_bytecode
+        sys.dont_write_bytecode = True
         # That a test fails is enough; looking for its smallest example takes minutes.
         hypothesis.settings.register_profile("mutants", phases=[Phase.explicit, Phase.reuse, Phase.generate])
         hypothesis.settings.load_profile("mutants")
@@ -87,28 +84,52 @@ class Trial:
 
 
 class _Host:
-    """A plugin of pytest that runs the collected tests once for each mutant, each time in a fork."""
+    """A plugin of pytest that runs the collected tests as they are, then once for each mutant, each time in a fork."""
 
-    def __init__(self, module: str, mutants: Sequence[Mutant], limit_s: float, result: Path) -> None:
-        self._module, self._mutants, self._limit_s, self.result = module, mutants, limit_s, result
+    def __init__(self, module: str, mutants: Sequence[Mutant], told: Path) -> None:
+        self._module, self._mutants, self.told, self._started = module, mutants, told, time.monotonic()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Take the place of the loop over the tests."""
-        survived = []
-        for mutant in self._mutants:
-
-            def run(mutant: Mutant = mutant) -> int:
-                _put_in(self._module, mutant)
-                # The loop of pytest itself comes last in this list.
-                session.config.pluginmanager.unregister(self)
-                session.config.hook.pytest_runtestloop(session=session)
-                return int(session.testsfailed > 0)
-
-            if _passes(run, self._limit_s):
-                survived.append(mutant.name)
-                self.result.write_text(json.dumps(survived))
+        seconds = _first_run(session)
+        in_file: dict[Path, float] = defaultdict(float)
+        for item, took in seconds.items():
+            in_file[item.path] += took
+        session.items.sort(key=lambda item: (in_file[item.path], str(item.path), seconds[item]))
+        limit_s = 20 + 10 * (time.monotonic() - self._started)
+        # Tests that fail when they run again would kill everything.
+        if not session.testsfailed and not self._passes(session, None, limit_s):
+            session.testsfailed += 1
+        if not session.testsfailed:
+            survived = [mutant.name for mutant in self._mutants if self._passes(session, mutant, limit_s)]
+            self.told.write_text(json.dumps([survived, limit_s]))
         return True
+
+    def _passes(self, session: pytest.Session, mutant: Mutant | None, limit_s: float) -> bool:
+        def run() -> int:
+            if mutant is not None:
+                _put_in(self._module, mutant)
+            # The loop of pytest itself comes last in this list.
+            session.config.pluginmanager.unregister(self)
+            session.config.hook.pytest_runtestloop(session=session)
+            return int(session.testsfailed > 0)
+
+        return _passes(run, limit_s)
+
+
+def _first_run(session: pytest.Session) -> dict[pytest.Item, float]:
+    """Run the tests, keep what the whole session shares, and return the seconds that each took."""
+    seconds = {}
+    for item, following in zip(session.items, [*session.items[1:], session.items[0]], strict=True):
+        started, test = time.monotonic(), getattr(item, "dtest", None)
+        names = dict(test.globs) if test is not None else {}
+        session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        seconds[item] = time.monotonic() - started
+        if test is not None:
+            # An example loses its names when it was run.
+            test.globs.update(names)
+    return seconds
 
 
 def _passes(run: Callable[[], int], limit_s: float) -> bool:
@@ -135,13 +156,40 @@ def _passes(run: Callable[[], int], limit_s: float) -> bool:
 
 
 def _put_in(name: str, mutant: Mutant) -> None:
-    """Give the function of the loaded module that is changed its new code."""
+    """Change a function or a constant of the loaded module, and forget what was computed with it before."""
     changed = ModuleType(name)
     changed.__dict__.update(__file__=sys.modules[name].__file__, __package__=sys.modules[name].__package__)
     exec(compile(mutant.text(), str(changed.__file__), "exec", dont_inherit=True), changed.__dict__)
-    owner = _owner(mutant)
-    was, now = dict(_functions(sys.modules[name]))[owner], dict(_functions(changed))[owner]
-    was.__code__, was.__defaults__, was.__kwdefaults__ = now.__code__, now.__defaults__, now.__kwdefaults__
+    if owner := _owner(mutant):
+        was, now = dict(_functions(sys.modules[name]))[owner], dict(_functions(changed))[owner]
+        was.__code__, was.__defaults__, was.__kwdefaults__ = now.__code__, now.__defaults__, now.__kwdefaults__
+    else:
+        _put_in_constant(sys.modules[name], changed, _constant(mutant))
+    loaded = [module for key, module in sys.modules.items() if key.startswith(("tmkt_data", "tmkt_train"))]
+    for value in [value for module in loaded for value in vars(module).values()]:
+        if isinstance(value, _Cached):
+            value.cache_clear()
+
+
+def _put_in_constant(module: ModuleType, changed: ModuleType, name: str) -> None:
+    """Change a constant in the module and wherever it was imported to."""
+    was = vars(module)[name]
+    for other in list(sys.modules.values()):
+        if vars(other).get(name) is was:
+            setattr(other, name, vars(changed)[name])
+
+
+def _is_put_in(mutant: Mutant) -> bool:
+    return bool(_owner(mutant) or _constant(mutant))
+
+
+def _constant(mutant: Mutant) -> str:
+    """Return the name of the constant of the module that holds the change, "" where it is in none."""
+    statement = mutant.tree.body[mutant.path[0][1] or 0]
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return name
+    return ""
 
 
 def _owner(mutant: Mutant) -> str:
