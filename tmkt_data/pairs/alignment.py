@@ -121,7 +121,7 @@ def best_correlation(
     centered = density - density.mean()
     # Each window is the map, rolled.
     wrapped = np.pad(centered, max_shift, mode="wrap")
-    moved = sliding_window_view(wrapped, density.shape)[::-1, ::-1].reshape(-1, density.size)
+    moved = sliding_window_view(wrapped, density.shape).reshape(-1, density.size)
     scale = np.linalg.norm(centered) * norms
     best = (moved @ flat.T).max(axis=0)
     return np.asarray(np.divide(best, scale, out=np.zeros_like(best), where=scale > 0), np.float64)
