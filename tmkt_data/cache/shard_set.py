@@ -90,7 +90,7 @@ class ShardSet:
         try:
             digest = leading_block(path).digest
         except CacheError as damaged:
-            return str(damaged).removesuffix("; prepare it again").removesuffix(" or prepare it again")
+            return _without_advice(str(damaged))
         if digest != self.digests[shard]:
             others = [number for number, known in enumerate(self.digests) if known == digest]
             found = f"shard {others[0] + 1}" if others else "another cache"
@@ -130,6 +130,13 @@ class ShardSet:
         with opened_hdf5(path) as hdf5:
             expected = array.with_rows(rows.stop - rows.start)
             return _OpenShard(file, open_frames(file, hdf5, expected, checksums[rows], path.stat().st_size))
+
+
+def _without_advice(text: str) -> str:
+    """Leave what to do to the message that this one is part of."""
+    for advice in ("; prepare it again", " or prepare it again", "; make one with tmkt-data prepare"):
+        text = text.removesuffix(advice)
+    return text
 
 
 class _OpenShard(NamedTuple):

@@ -14,7 +14,7 @@ from altered_caches import write_altered
 from conftest import build
 
 from tmkt_data.cache.format import LEADING_BYTES, LeadingBlock, decode_leading_block, encode_leading_block
-from tmkt_data.cache.reader import Cache, read_cache_info
+from tmkt_data.cache.reader import Cache, read_cache_info, read_tables
 from tmkt_data.cache.stored_frames import _widen
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.datasets.splits import PROTOCOLS
@@ -163,6 +163,48 @@ def test_images_have_ids_and_spikes_only_where_they_were_baked(nmnist_root, nmni
     baked = Cache(build("nmnist", nmnist_root, tmp_path / "baked.h5", time_bins=2, bake="poisson"))
     assert baked.has_spikes is True
     assert set(np.unique(baked.image_spikes([0, 1]))) == {0, 1}
+
+
+def test_images_are_read_at_the_largest_size_that_is_kept(nmnist_root, nmnist_cache, tmp_path):
+    path = build("nmnist", nmnist_root, tmp_path / "fine.h5", size=17, time_bins=2, image_scale=2, refractory_us=1000)
+    fine, plain = Cache(path), Cache(nmnist_cache)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(fine.finest_frames([3, 1]), file["images/fine"][:4][[3, 1]])
+        np.testing.assert_array_equal(fine.image_frames([3, 1]), file["images/frames"][:4][[3, 1]])
+    assert fine.finest_frames([3, 1]).shape == (2, 34, 34)
+    np.testing.assert_array_equal(plain.finest_frames([3, 1]), plain.image_frames([3, 1]))
+
+
+def test_tables_are_read_by_name_where_they_are(nmnist_cache, tmp_path):
+    found = read_tables(nmnist_cache, ["events/label", "images/spikes_xxh3", "images/label"])
+    assert list(found) == ["events/label", "images/label"]
+    assert found["events/label"].tolist() == Cache(nmnist_cache).tables["events/label"].tolist()
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["events/label"] = [1, 2, 3]
+    with pytest.raises(CacheError, match=r"^other\.h5: not a tmkt cache"):
+        read_tables(tmp_path / "other.h5", ["events/label"])
+
+
+def test_what_the_header_has_more_is_named(nmnist_cache, tmp_path):
+    path = write_altered(nmnist_cache, tmp_path / "a.h5", lambda content: content.header.update(author="x"))
+    with pytest.raises(CacheError, match=r"^a\.h5: attributes \['author', 'dataset', .*expected \['dataset', "):
+        Cache(path)
+
+
+def test_the_protocols_that_there_are_are_named(nmnist_cache):
+    with pytest.raises(CacheError, match=r"found protocol 'x', expected one of kt-paper, twin-disjoint$"):
+        Cache(nmnist_cache).splits("events", "x")
+
+
+def test_ids_of_a_file_that_was_overwritten_are_refused(nmnist_cache, tmp_path):
+    copy = shutil.copy(nmnist_cache, tmp_path / "copy.h5")
+    cache = Cache(copy)
+    assert cache.id_table("images")[0].decode() == cache.image_ids[0]
+    with Path(copy).open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\1")
+    with pytest.raises(CacheError, match=r"copy\.h5"):
+        cache.id_table("events")
 
 
 @pytest.mark.parametrize("place", ["leading", "structure", "tables", "event frames", "image frames", "end"])
