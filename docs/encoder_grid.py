@@ -52,6 +52,9 @@ _WARM = {
     "kt after images": {"method.name": "kt", "train.image_epochs": 10},
     "tmkt by count after images": {"mix.ratio": "by-count", "train.image_epochs": 10},
 }
+_DISTILLED = {
+    "kt after images, distilled": {"method.name": "kt", "train.image_epochs": 10, "loss.distillation": 1.0},
+}
 _ABLATIONS = {
     "tmkt": {},
     "without modality guidance": {"loss.modality": 0.0},
@@ -95,7 +98,9 @@ GRIDS = {
         5,
         tuple(Cell(encoder, share, _methods(encoder, _SLOW_SECOND, _WARM)) for share in _FEW for encoder in _ENCODERS)
         + tuple(Cell("saccade", share, _ABLATIONS) for share in _FEW)
-        + tuple(Cell(encoder, share, _methods(encoder)) for share in (0.3, 1.0) for encoder in _ENCODERS),
+        + tuple(Cell(encoder, share, _methods(encoder)) for share in (0.3, 1.0) for encoder in _ENCODERS)
+        + tuple(Cell("saccade", share, _DISTILLED) for share in _FEW)
+        + (Cell("saccade", 0.3, _WARM),),
     ),
     "caltech": Grid(
         "scnn_folder",
@@ -128,6 +133,8 @@ def main() -> int:
     training.add_argument("--out", type=Path, required=True)
     training.add_argument("--camera", type=Path, help="TOML file that `tmkt-data pairs --fit-motion` printed")
     training.add_argument("--set", dest="settings", action="append", default=[], help="KEY=VALUE of all runs")
+    training.add_argument("--cell", type=int, action="append", help="number of a comparison; can be repeated")
+    training.add_argument("--seeds", type=int, help="number of seeds")
     training.add_argument("--seconds", type=float, help="stop after this time")
     training.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="comparisons at a time")
     collecting = commands.add_parser("collect")
@@ -158,7 +165,8 @@ def copy_photos(classes: Path, out: Path) -> None:
 def train(grid: Grid, given: argparse.Namespace) -> int:
     """Run the comparisons, `at_once` at a time; returns 1 if one did not end well."""
     until = time.monotonic() + (given.seconds or float("inf"))
-    waiting = [_command(grid, number, given) for number in range(len(grid.cells))][::-1]
+    chosen = range(len(grid.cells)) if given.cell is None else given.cell
+    waiting = [_command(grid, number, given) for number in chosen][::-1]
     running: list[subprocess.Popen[bytes]] = []
     codes: list[int] = []
     while waiting or running:
@@ -192,7 +200,8 @@ def _command(grid: Grid, number: int, given: argparse.Namespace) -> tuple[list[s
             )
         )
     settings = [word for one in (*grid.settings, *given.settings) for word in ("--set", one)]
-    words = [sys.executable, "-m", "tmkt_train", "compare", *map(str, recipes), "--seeds", str(grid.num_seeds)]
+    seeds = str(given.seeds or grid.num_seeds)
+    words = [sys.executable, "-m", "tmkt_train", "compare", *map(str, recipes), "--seeds", seeds]
     words += ["--event-share", str(cell.share), "--cache", str(given.cache), "--out", str(folder / "runs"), *settings]
     return words, folder / "log"
 
