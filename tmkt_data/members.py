@@ -221,7 +221,7 @@ def open_member(path: str | Path) -> io.BytesIO | None:
 
 def file_status(path: str | Path) -> FileStatus:
     """Return size and times of a file or member; errors as `os.stat`."""
-    found = split_member(path)
+    found = split_member(path) if SUFFIX in os.fspath(path) else None
     if found is None:
         status = os.stat(path)  # noqa: PTH116 - not a Path for each of millions
         return FileStatus(status.st_size, status.st_mtime_ns, max(status.st_mtime_ns, status.st_ctime_ns))
@@ -229,6 +229,15 @@ def file_status(path: str | Path) -> FileStatus:
     if place is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
     return found[0].status(place)
+
+
+def is_in_store(path: str) -> bool:
+    """Return whether a path leads to an object of a store, which takes its time to answer."""
+    if SUFFIX not in path:
+        return False
+    found = split_member(path)
+    place = None if found is None else found[0].find(found[1])
+    return found is not None and place is not None and found[0].store_of(place) is not None
 
 
 def is_file(path: Path) -> bool:

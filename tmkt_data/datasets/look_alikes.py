@@ -44,6 +44,9 @@ def outline(name: str) -> str:
         >>> outline("Wave\u200b/take  \u0661 ") == outline("wave/Take 1")
         True
     """
+    if name.isascii():
+        # The other steps leave it as it is.
+        return _trimmed(name).casefold()
     return _outline(name, _STEPS)
 
 

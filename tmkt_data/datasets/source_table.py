@@ -189,6 +189,16 @@ class SourceTable(Sequence[Source]):
         return self._columns.label
 
     @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Size of the file of each source, shape (N,), int64 bytes, read-only."""
+        return self._columns.num_bytes
+
+    @property
+    def items(self) -> NDArray[np.int64]:
+        """Index of each source within a file of many, shape (N,), int64, read-only; -1 for a file of its own."""
+        return self._columns.item
+
+    @property
     def parts(self) -> NDArray[np.str_]:
         """Published split of each source, shape (N,), text."""
         return np.array(self._parts or [""])[self._columns.part]

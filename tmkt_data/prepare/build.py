@@ -136,6 +136,8 @@ def _fill(plan: PreparePlan, folder: BuildFolder, workers: int, skip_bad: bool) 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
 
     def convert(block: Block) -> None:
+        # A table makes each source anew whenever it is asked for.
+        block = block._replace(sources=tuple(block.sources))
         if block.place.side == "events":
             arrays = convert_recordings(block, plan.catalogue, plan.spec, skip_bad=skip_bad)
         else:

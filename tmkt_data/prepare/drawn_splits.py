@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.datasets.catalogue import Catalogue
-from tmkt_data.datasets.duplicates import Duplicates, SideContents, find_duplicates, keep_together
+from tmkt_data.datasets.duplicates import Duplicates, SideContents, equal_rows, find_duplicates, keep_together
 from tmkt_data.datasets.image_reader import source_checksum
 from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import SplitRule, split_images, split_recordings
 from tmkt_data.errors import CatalogueError, ImageError
+from tmkt_data.files import checksum
+from tmkt_data.members import is_in_store
+from tmkt_data.prepare.read_ahead import first_bytes
 from tmkt_data.sample_ids import rows_of
 from tmkt_data.spec import DuplicateRule, PrepareSpec, Protocol
 
+_HEAD_BYTES = 1 << 12
 REFUSED: Protocol = "twin-disjoint"
 """The protocol whose duplicates are refused; `kt-paper` is the rule of a publication."""
 
@@ -110,15 +112,30 @@ def refuse_early(catalogue: Catalogue, spec: PrepareSpec) -> None:
 
 
 def _contents(sources: SourceTable) -> SideContents:
-    """Return the contents of sources as far as they may be equal; others have a digest of 0 and a size of their own."""
-    repeated = {size for size, num in Counter(source.num_bytes for source in sources).items() if num > 1 and size}
-    digests = np.zeros(len(sources), np.uint64)
-    sizes = -1 - np.arange(len(sources))
-    for row, source in enumerate(sources):
-        if source.item < 0 and source.num_bytes in repeated:
-            try:
-                digests[row], sizes[row] = source_checksum(source, {}), source.num_bytes
-            except ImageError:
-                # What cannot be read is reported when it is decoded.
-                continue
+    """Return the contents of sources as far as they may be equal; others have a digest of 0 and a size of their own.
+
+    Most files of equal size differ in their first bytes, and are not read further. Those in a store are left out, as
+    they take long to answer, and what cannot be read, which is reported when it is decoded.
+    """
+    sizes, digests = -1 - np.arange(len(sources)), np.zeros(len(sources), np.uint64)
+    rows = _repeated(np.where((sources.sizes > 0) & (sources.items < 0), sources.sizes, sizes))
+    files = ["" if is_in_store(source.file) else source.file for source in sources.take(rows)]
+    for row, start in zip(rows.tolist(), first_bytes(files, _HEAD_BYTES), strict=True):
+        if start is not None and len(start) == min(sources.sizes[row], _HEAD_BYTES):
+            sizes[row], digests[row] = sources.sizes[row], checksum(start)
+    alike = equal_rows(sizes, digests)
+    is_alike = np.zeros(len(sources), bool)
+    is_alike[np.concatenate(alike) if alike else []] = True
+    for row in np.flatnonzero(is_alike & (sizes > _HEAD_BYTES)).tolist():
+        try:
+            digests[row] = source_checksum(sources[row], {})
+        except ImageError:
+            is_alike[row] = False
+    sizes[~is_alike], digests[~is_alike] = -1 - np.flatnonzero(~is_alike), 0
     return SideContents(sources.ids, sizes, digests, np.zeros(len(sources), np.uint8))
+
+
+def _repeated(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows whose value another row has, too, ascending."""
+    _, group, num = np.unique(values, return_inverse=True, return_counts=True)
+    return np.flatnonzero(num[group] > 1)

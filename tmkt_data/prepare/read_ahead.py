@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from typing import NamedTuple
 
@@ -77,6 +77,24 @@ class ReadAhead:
             for (number, file), first, count in zip(window.items(), start.tolist(), counts, strict=False)
             if count == file.num_bytes
         }
+
+
+def first_bytes(paths: Sequence[str], limit: int) -> Iterator[NDArray[np.uint8] | None]:
+    """Yield the beginning of each file.
+
+    Args:
+        paths: The files.
+        limit: Most bytes of a file.
+
+    Yields:
+        Shape (N,), uint8, N at most `limit`; valid until the next one. None for a file that cannot be read.
+    """
+    room = np.empty(WINDOW_FILES * limit, np.uint8)
+    start = np.arange(WINDOW_FILES + 1, dtype=np.int64) * limit
+    for first in range(0, len(paths), WINDOW_FILES):
+        some = list(paths[first : first + WINDOW_FILES])
+        for at, count in enumerate(_read_files(some, start[: len(some) + 1], room)):
+            yield None if count < 0 else room[at * limit :][:count]
 
 
 def _read_files(paths: list[str], start: NDArray[np.int64], room: NDArray[np.uint8]) -> list[int]:

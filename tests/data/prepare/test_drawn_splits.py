@@ -20,7 +20,7 @@ from tmkt_data.datasets.splits import SplitCode
 from tmkt_data.errors import CatalogueError
 from tmkt_data.pairs.report import report_pairs
 from tmkt_data.prepare.build import prepare_cache
-from tmkt_data.prepare.drawn_splits import duplicate_rule
+from tmkt_data.prepare.drawn_splits import duplicate_rule, refuse_early
 from tmkt_data.prepare.plan import find_prepared, plan_prepare
 
 SMALL = {"size": 8, "time_bins": 2}
@@ -62,6 +62,19 @@ def test_copies_across_drawn_splits_are_refused_before_anything_is_decoded(copie
     )
     assert "\n" not in text
     assert not list(tmp_path.glob("own.h5*"))
+
+
+@pytest.mark.parametrize("num_equal", [4095, 4096, 4097, 5000])
+def test_files_of_equal_size_are_copies_only_where_all_bytes_are_equal(copied_root, tmp_path, num_equal):
+    start = np.random.default_rng(0).bytes(num_equal)
+    for at, path in enumerate(sorted((copied_root / "events").rglob("*.bin"))):
+        path.write_bytes(start + bytes([at]) * (5000 - num_equal))
+    catalogue = open_catalogue("folder", copied_root)
+    if num_equal < 5000:
+        refuse_early(catalogue, default_spec("folder"))
+        return
+    with pytest.raises(CatalogueError, match="recordings of val or test have the content of one in another split"):
+        refuse_early(catalogue, default_spec("folder"))
 
 
 def test_equal_images_are_refused_too(tmp_path):

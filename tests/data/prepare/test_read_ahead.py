@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmkt_data.prepare import read_ahead
-from tmkt_data.prepare.read_ahead import KnownFile, ReadAhead
+from tmkt_data.prepare.read_ahead import KnownFile, ReadAhead, first_bytes
 
 WAYS = pytest.mark.parametrize("in_one_call", [True, False] if os.name == "posix" else [False])
 
@@ -42,6 +42,19 @@ def test_every_file_is_itself(folder, in_one_call, sizes, skipped, window):
             found = ahead.bytes_of(at)
             assert (found is None) == (size is None)
             assert found is None or found.tobytes() == (folder / f"{size} ü").read_bytes()
+
+
+@WAYS
+@pytest.mark.parametrize("limit", [1, 40, 4096])
+def test_first_bytes_are_at_most_so_many(folder, tmp_path, monkeypatch, in_one_call, limit):
+    monkeypatch.setattr(read_ahead, "_IN_ONE_CALL", in_one_call)
+    names = [*sorted(path.name for path in folder.iterdir()), "missing"] * 5
+    for name, start in zip(names, first_bytes([str(folder / name) for name in names], limit), strict=True):
+        if name == "missing":
+            assert start is None
+        else:
+            assert start.tobytes() == (folder / name).read_bytes()[:limit]
+    assert list(first_bytes([], limit)) == []
 
 
 @WAYS
