@@ -65,7 +65,7 @@ def test_copies_across_drawn_splits_are_refused_before_anything_is_decoded(copie
 
 
 @pytest.mark.parametrize("num_equal", [4095, 4096, 4097, 5000])
-def test_files_of_equal_size_are_copies_only_where_all_bytes_are_equal(copied_root, tmp_path, num_equal):
+def test_files_of_equal_size_are_copies_only_where_all_bytes_are_equal(copied_root, num_equal):
     start = np.random.default_rng(0).bytes(num_equal)
     for at, path in enumerate(sorted((copied_root / "events").rglob("*.bin"))):
         path.write_bytes(start + bytes([at]) * (5000 - num_equal))

@@ -46,7 +46,7 @@ def test_every_file_is_itself(folder, in_one_call, sizes, skipped, window):
 
 @WAYS
 @pytest.mark.parametrize("limit", [1, 40, 4096])
-def test_first_bytes_are_at_most_so_many(folder, tmp_path, monkeypatch, in_one_call, limit):
+def test_first_bytes_are_at_most_so_many(folder, monkeypatch, in_one_call, limit):
     monkeypatch.setattr(read_ahead, "_IN_ONE_CALL", in_one_call)
     names = [*sorted(path.name for path in folder.iterdir()), "missing"] * 5
     for name, start in zip(names, first_bytes([str(folder / name) for name in names], limit), strict=True):
