@@ -15,7 +15,7 @@ from tmkt_train.errors import RunInterruptedError
 from tmkt_train.experiments.parent import tied
 from tmkt_train.experiments.plan import PlannedRun
 from tmkt_train.experiments.slots import Slots, next_device
-from tmkt_train.experiments.submitted import Submission, SubmittedProcess, submit
+from tmkt_train.experiments.submitted import STOPPED, RunOnNode, Submission, SubmittedProcess, submit
 from tmkt_train.training.progress import Progress
 
 _POLL_S = 0.05
@@ -142,16 +142,27 @@ def _start(run: PlannedRun, device: str | None) -> _Child:
 
 def _submit(run: PlannedRun, submission: Submission) -> _Child:
     errors = io.BytesIO()
-    return _Child(run, None, submit(_arguments(run), run.folder.parent / "jobs", submission, errors), errors)
+    # Jobs start in the folder of the command that submits them.
+    task = RunOnNode(run.folder, tuple(_starting(run)), tuple(_resuming(run)))
+    return _Child(run, None, submit(task, run.folder.parent / "jobs", submission, errors), errors)
 
 
 def _arguments(run: PlannedRun) -> list[str]:
-    options = ["--cache", str(run.cache.path), "--report" if run.has_report else "--no-report"]
-    if run.status == "interrupted":
-        return ["resume", *options, "--", str(run.folder)]
+    return _resuming(run) if run.status == "interrupted" else _starting(run)
+
+
+def _options(run: PlannedRun) -> list[str]:
+    return ["--cache", str(run.cache.path), "--report" if run.has_report else "--no-report"]
+
+
+def _resuming(run: PlannedRun) -> list[str]:
+    return ["resume", *_options(run), "--", str(run.folder)]
+
+
+def _starting(run: PlannedRun) -> list[str]:
     settings = [word for setting in run.settings for word in ("--set", setting)]
     settings += [word for name in run.loggers for word in ("--logger", name)]
-    return ["recipe", *settings, *options, "--out", str(run.folder), "--", str(run.source)]
+    return ["recipe", *settings, *_options(run), "--out", str(run.folder), "--", str(run.source)]
 
 
 def _problem(child: _Child) -> str | None:
@@ -165,6 +176,8 @@ def _problem(child: _Child) -> str | None:
     reported = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if reported:
         return reported[0]
+    if code in STOPPED:
+        return f"{child.run.folder}: stopped from outside before its end; run the same command again to resume it"
     ended = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     return f"{child.run.folder}: its process {ended}" + (f": {lines[-1]}" if lines else "")
 

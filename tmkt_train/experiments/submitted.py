@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from tmkt_train.choices import Cluster
 from tmkt_train.errors import RunError
 from tmkt_train.experiments.parent import tied
+from tmkt_train.training.folder import RunFolder
+
+STOPPED = (130, -signal.SIGTERM)
+"""How a run ends that was asked to stop: with a checkpoint, or before it could make one."""
+_LOOK_S = 1.0
+_CANCEL_S = 60.0
+_GRACE_S = 600.0
+"""Longest time that Slurm is expected to give to a job between SIGTERM and its end."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class Ended(NamedTuple):
 
 
 class SubmittedProcess:
-    """A command that was submitted, with what `jobs.Jobs` asks of a process.
+    """A run that was submitted, with what `jobs.Jobs` asks of a process.
 
     Attributes:
         returncode: Its exit code; None until it has ended.
@@ -43,37 +53,95 @@ class SubmittedProcess:
 
     def __init__(self, job: Any, errors: IO[bytes]) -> None:
         self._job, self._errors = job, errors
+        self._next_look = self._gives_up = 0.0
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return the exit code, or None while the job waits or runs."""
-        if self.returncode is None and self._job.done():
-            error = self._job.exception()
-            ended = self._job.result() if error is None else Ended(1, _explain(self._job, error))
-            self._errors.write(ended.errors)
-            self.returncode = ended.code
+        """Return the exit code, or None while the job waits or runs; looks at the shared disk once a second."""
+        if self.returncode is None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_S
+            if self._job.done():
+                self._end()
         return self.returncode
 
     def wait(self) -> None:
-        """Wait until the job has ended."""
-        self._job.wait()
+        """Wait until the cluster has ended the job, at most a minute after `terminate`."""
+        while self.returncode is None and not self._job.done(force_check=True) and time.monotonic() < self._gives_up:
+            time.sleep(_LOOK_S)
 
     def terminate(self) -> None:
         """Ask the cluster to end the job; its run saves a checkpoint."""
+        self._gives_up = time.monotonic() + _CANCEL_S
         self._job.cancel(check=False)
 
     def kill(self) -> None:
         """Leave the end to the cluster."""
 
+    def _end(self) -> None:
+        error = self._job.exception()
+        ended = self._job.result() if error is None else Ended(1, _explain(self._job, error))
+        self._errors.write(ended.errors)
+        self.returncode = ended.code
 
-def submit(words: Sequence[str], folder: Path, submission: Submission, errors: IO[bytes]) -> SubmittedProcess:
-    """Submit a command of `tmkt-train`.
+
+@dataclass
+class RunOnNode:
+    """What a job does on its node: train a run, or resume it where the job was queued again; see `checkpoint`.
+
+    Attributes:
+        folder: Folder of the run.
+        start: Arguments of `tmkt-train` that start the run.
+        resume: Those that resume it.
+        child: The process that trains.
+    """
+
+    folder: Path
+    start: tuple[str, ...]
+    resume: tuple[str, ...]
+    child: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> Ended:
+        """Run the command that the folder calls for; it stops by itself if the job is ended."""
+        folder = RunFolder(self.folder)
+        if folder.is_complete:
+            return Ended(0, b"")
+        words = self.resume if folder.recipe.is_file() else self.start
+        with tempfile.TemporaryFile() as errors:
+            with subprocess.Popen(
+                [sys.executable, "-P", "-m", "tmkt_train", *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+                env=tied(os.environ),
+            ) as self.child:
+                code = self.child.wait()
+            if code in STOPPED and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+                # Slurm ends the job, or starts it again later: a result would say that nothing is left to wait for.
+                time.sleep(_GRACE_S)
+            errors.seek(0)
+            return Ended(code, errors.read())
+
+    def checkpoint(self) -> Any:
+        """Stop the run, and return what the job does when it is queued again; submitit asks before the time limit."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.child is not None:
+            self.child.send_signal(signal.SIGTERM)
+            # Popen.wait, which the signal may have interrupted, holds a lock.
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOWAIT)
+        return DelayedSubmission(replace(self, child=None))
+
+
+def submit(task: RunOnNode, folder: Path, submission: Submission, errors: IO[bytes]) -> SubmittedProcess:
+    """Submit a run.
 
     Args:
-        words: Its arguments.
+        task: The run.
         folder: Where the files of its job go; on a file system that all nodes share.
         submission: Where it goes.
-        errors: Gets what the command writes to its standard error.
+        errors: Gets what the run writes to its standard error.
 
     Raises:
         RunError: There is no such scheduler here, or it does not take the job.
@@ -87,30 +155,17 @@ def submit(words: Sequence[str], folder: Path, submission: Submission, errors: I
     try:
         executor = submitit.AutoExecutor(folder, cluster=submission.cluster)
         executor.update_parameters(**_parameters(submission))
-        return SubmittedProcess(executor.submit(run_here, list(words)), errors)
+        return SubmittedProcess(executor.submit(task), errors)
     except (RuntimeError, NameError, TypeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"--submit {submission.cluster}: the job was not taken ({reason})") from None
 
 
-def run_here(words: Sequence[str]) -> Ended:
-    """Run a command of `tmkt-train` on the node of its job; it stops by itself if the job is ended."""
-    with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tmkt_train", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,
-            env=tied(os.environ),
-        )
-        code = child.wait()
-        errors.seek(0)
-        return Ended(code, errors.read())
-
-
-def _parameters(submission: Submission) -> dict[str, int | str]:
-    values: dict[str, int | str] = {"timeout_min": 24 * 60, "name": "tmkt"}
+def _parameters(submission: Submission) -> dict[str, Any]:
+    values: dict[str, Any] = {"timeout_min": 24 * 60, "name": "tmkt"}
+    if submission.cluster == "slurm":
+        # The job queues itself again before its time limit, whatever the cluster's default is.
+        values["slurm_additional_parameters"] = {"requeue": True}
     for text in submission.parameters:
         name, equals, value = text.partition("=")
         if not equals or not name:
@@ -120,5 +175,10 @@ def _parameters(submission: Submission) -> dict[str, int | str]:
 
 
 def _explain(job: Any, error: BaseException) -> bytes:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"error: job {job.job_id}: {lines[-1] if lines else type(error).__name__}\n".encode()
+    # The message has rules, the log and its path around the one line that matters.
+    lines = [line.strip() for line in str(error).split("You can check full logs")[0].splitlines()]
+    lines = [line for line in lines if line.strip("-")]
+    state = job.state
+    last = lines[-1] if lines else type(error).__name__
+    found = last if state in ("COMPLETED", "FAILED", "FINISHED", "UNKNOWN") else state
+    return f"error: job {job.job_id}: {found}; see {job.paths.stderr}\n".encode()

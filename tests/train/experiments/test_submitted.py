@@ -1,20 +1,26 @@
-"""Runs as jobs of submitit's local executor, and what is refused."""
+"""Runs as jobs of submitit's local executor, what a job of Slurm does on its node, and what is refused."""
 
 import io
+import os
+import re
+import signal
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
+from threading import Thread
 
 import pytest
 from click.testing import CliRunner
 
 from tmkt_train.cli.main import main
 from tmkt_train.errors import RunError, RunInterruptedError
+from tmkt_train.experiments import submitted
 from tmkt_train.experiments.compare import train_runs
-from tmkt_train.experiments.jobs import RunEnded
+from tmkt_train.experiments.jobs import Jobs, RunEnded
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
 from tmkt_train.experiments.slots import Slots, submitted_slots
-from tmkt_train.experiments.submitted import Submission, submit
+from tmkt_train.experiments.submitted import RunOnNode, Submission, submit
 from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
@@ -31,6 +37,32 @@ def plan(folder, cache, **epochs):
         (folder / f"{name}.toml").write_text(recipe_text(recipe), encoding="utf-8")
     names = [str(folder / f"{name}.toml") for name in epochs]
     return without_pages(plan_comparison(names, RunOptions(cache=cache, out=folder / "out"), num_seeds=1).runs)
+
+
+def task(folder, *words):
+    return RunOnNode(folder / "run", words or ("recipes",), ("resume", str(folder / "run")))
+
+
+def until(happens):
+    for _ in range(1200):
+        if happens():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never happened")
+
+
+def trains(run):
+    metrics = run.folder / "metrics.jsonl"
+    return metrics.is_file() and metrics.stat().st_size > 0
+
+
+def children_of(number):
+    path = Path(f"/proc/{number}/task/{number}/children")
+    return [int(word) for word in path.read_text().split()] if path.exists() else []
+
+
+def job_numbers(run):
+    return [int(path.name.split("_")[0]) for path in (run.folder.parent / "jobs").glob("*_0_log.out")]
 
 
 def test_jobs_train_runs_and_tell_why_one_failed(tiny_cache, tmp_path):
@@ -63,6 +95,92 @@ def test_a_stop_cancels_the_jobs_whose_runs_resume(tiny_cache, tmp_path):
         assert load_checkpoint(run.folder / "last.pt")["position"]["epoch"] >= 1
 
 
+@pytest.mark.skipif(not children_of(os.getppid()), reason="finds the processes of a job under /proc")
+def test_a_job_near_its_time_limit_saves_and_is_queued_again(tiny_cache, tmp_path):
+    (run,) = plan(tmp_path, tiny_cache, long=20)
+    with Jobs(Slots(1, submission=LOCAL)) as jobs:
+        jobs.start(run)
+        until(lambda: trains(run))
+        (controller,) = job_numbers(run)
+        (process,) = children_of(controller)
+        # Slurm sends it 90 s before the limit.
+        os.kill(process, signal.SIGUSR2)
+        problems = []
+        until(lambda: problems.extend(step.problem for step in jobs.wait()) or problems)
+    assert problems == [None]
+    assert run.status == "finished"
+    log = (run.folder.parent / "jobs" / f"{controller}_0_log.out").read_text()
+    assert log.count(f"Requeued job {controller}") == 1
+    assert log.count("Starting with JobEnvironment") == 2
+
+
+def test_a_job_that_is_started_again_resumes_its_run(tiny_cache, tmp_path):
+    (run,) = plan(tmp_path, tiny_cache, long=3)
+    (bad,) = plan(tmp_path, tiny_cache, bad=1)
+    stops = iter([False, False, False])
+    with pytest.raises(RunInterruptedError):
+        list(train_runs([run], lambda: next(stops, True)))
+    assert run.status == "interrupted"
+    # Words that start the run would be refused: its folder is there.
+    words = ("recipe", "--cache", str(tiny_cache), "--out", str(run.folder), "--", str(run.source))
+    job = RunOnNode(run.folder, words, ("resume", "--no-report", "--", str(run.folder)))
+    assert job() == (0, b"")
+    assert run.status == "finished"
+    # Once more, after its end: a node may be lost before Slurm has noted it.
+    assert RunOnNode(run.folder, ("no-such-command",), ("no-such-command",))() == (0, b"")
+    assert RunOnNode(bad.folder, ("no-such-command",), ("no-such-command",))().code == 2
+
+
+@pytest.mark.parametrize(("executor", "waits"), [("slurm", True), ("local", False)])
+def test_a_stopped_run_leaves_the_end_of_its_job_to_slurm(monkeypatch, tiny_cache, tmp_path, executor, waits):
+    # With a result, Slurm would start a preempted job again that nobody waits for any more.
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
+    monkeypatch.setattr(submitted, "_GRACE_S", 2.0)
+    (run,) = plan(tmp_path, tiny_cache, long=500)
+    words = ("recipe", "--cache", str(tiny_cache), "--no-report", "--out", str(run.folder), "--", str(run.source))
+    job, ended = RunOnNode(run.folder, words, ()), []
+    thread = Thread(target=lambda: ended.append(job()))
+    thread.start()
+    until(lambda: trains(run))
+    job.child.send_signal(signal.SIGTERM)
+    until(lambda: job.child.returncode is not None)
+    stopped = time.monotonic()
+    thread.join()
+    assert (time.monotonic() - stopped > 1.0) == waits
+    assert [one.code for one in ended] == [130]
+    assert load_checkpoint(run.folder / "last.pt")["position"]["epoch"] >= 1
+
+
+@pytest.mark.skipif(not children_of(os.getppid()), reason="finds the processes of a job under /proc")
+def test_what_ended_a_run_or_its_job_from_outside_is_told(tiny_cache, tmp_path):
+    stopped, killed = plan(tmp_path, tiny_cache, stopped=500, killed=500)
+    with Jobs(Slots(2, submission=LOCAL)) as jobs:
+        for run in (stopped, killed):
+            jobs.start(run)
+        until(lambda: trains(stopped) and trains(killed))
+        ((of_stopped,), (of_killed,)) = (job_numbers(run) for run in (stopped, killed))
+        (process,) = children_of(children_of(of_stopped)[0])
+        os.kill(process, signal.SIGTERM)
+        for number in (of_killed, *children_of(of_killed)):
+            os.kill(number, signal.SIGKILL)
+        problems = {}
+        until(lambda: problems.update((step.run.label, step.problem) for step in jobs.wait()) or len(problems) == 2)
+    log = killed.folder.parent / "jobs" / f"{of_killed}_0_log.err"
+    assert problems[stopped.label] == (
+        f"{stopped.folder}: stopped from outside before its end; run the same command again to resume it"
+    )
+    assert problems[killed.label] == f"job {of_killed}: INTERRUPTED; see {log}"
+
+
+def test_an_error_in_a_job_is_told_by_its_last_line(tmp_path):
+    errors = io.BytesIO()
+    process = submit(RunOnNode(None, (), ()), tmp_path / "jobs", LOCAL, errors)
+    until(lambda: process.poll() is not None)
+    assert process.returncode == 1
+    text = errors.getvalue().decode()
+    assert re.fullmatch(r"error: job \d+: (TypeError|AttributeError): .*; see .*_0_log.err\n", text), text
+
+
 @pytest.mark.parametrize(
     ("submission", "text"),
     [
@@ -74,14 +192,14 @@ def test_a_stop_cancels_the_jobs_whose_runs_resume(tiny_cache, tmp_path):
 def test_what_no_scheduler_takes_is_told_in_one_line(monkeypatch, tmp_path, submission, text):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RunError, match=text) as error:
-        submit(["recipes"], tmp_path / "jobs", submission, io.BytesIO())
+        submit(task(tmp_path), tmp_path / "jobs", submission, io.BytesIO())
     assert "\n" not in str(error.value)
 
 
 def test_the_extra_is_named_where_submitit_is_missing(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(RunError, match=r"install it with: pip install 'tmkt\[submit\]'"):
-        submit(["recipes"], tmp_path, LOCAL, io.BytesIO())
+        submit(task(tmp_path), tmp_path, LOCAL, io.BytesIO())
 
 
 def test_gpus_of_this_machine_are_not_for_jobs():
