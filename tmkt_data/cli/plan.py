@@ -91,16 +91,22 @@ def shard_number(given: str | None, num_shards: int, environment: Mapping[str, s
 
 
 def _slurm_task(num_shards: int, environment: Mapping[str, str]) -> int:
-    names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
-    task, first, count = (environment.get(name, "") for name in names)
-    if not (task.isdigit() and first.isdigit() and count.isdigit()):
+    keys = ("ID", "MIN", "MAX", "COUNT")
+    texts = [environment.get(f"SLURM_ARRAY_TASK_{key}", "") for key in keys]
+    if not all(text.isascii() and text.isdigit() for text in texts):
         raise SpecError(f"--shard: not given, and no task of a SLURM array, expected K/{num_shards}")
-    step = environment.get("SLURM_ARRAY_TASK_STEP", "1")
-    shard, rest = divmod(int(task) - int(first), int(step) if step.isdigit() and int(step) else 1)
-    if int(count) != num_shards or rest or not 0 <= shard < num_shards:
+    task, first, last, count = map(int, texts)
+    given = environment.get("SLURM_ARRAY_TASK_STEP", "1")
+    step = int(given) if given.isdigit() and int(given) else 1
+    shard, rest = divmod(task - first, step)
+    tasks = f"--shard: found task {task} of a SLURM array of {counted(count, 'task')} from {first} to {last}"
+    if count != num_shards:
         # Some tasks of an array that are run again do not tell which shards they were.
+        raise SpecError(f"{tasks}, but the plan has {counted(num_shards, 'shard')}; give --shard K/{num_shards}")
+    if last != first + (count - 1) * step or rest or not 0 <= shard < num_shards:
+        # SLURM says 1 as the step of a list such as 1,3,5.
         raise SpecError(
-            f"--shard: found task {task} of a SLURM array of {counted(int(count), 'task')} from {first}, but the plan "
-            f"has {counted(num_shards, 'shard')}; give --shard K/{num_shards}"
+            f"{tasks}, expected a range such as {first}-{first + count - 1} that leaves none out; submit one, or give "
+            f"--shard K/{num_shards}"
         )
     return shard

@@ -65,8 +65,7 @@ def plan(root, tmp_path) -> Path:
 
 
 def test_tasks_on_several_machines_write_the_bytes_of_one_process(plan, expected, tmp_path):
-    array = {"SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "3"}
-    tasks = [start(f"node{task}", "--plan", plan, SLURM_ARRAY_TASK_ID=str(task), **array) for task in (5, 6, 7)]
+    tasks = [start(f"node{task}", "--plan", plan, **slurm(task, 5, 7, 3)) for task in (5, 6, 7)]
     # The same task on another machine at the same time.
     tasks.append(start("other", "--plan", plan, "--shard", "2/3"))
     for task in tasks:
@@ -168,16 +167,39 @@ def test_a_plan_takes_no_options_of_its_own(plan):
     assert run("prepare", "--plan", plan, "--finish", "--force").exit_code == 2
 
 
-def slurm(task: int, first: int, count: int, step: int = 1) -> dict[str, str]:
-    values = {"ID": task, "MIN": first, "COUNT": count, "STEP": step}
+def slurm(task: int, first: int, last: int, count: int, step: int = 1) -> dict[str, str]:
+    """The variables of a task as Slurm 22.05.8 sets them; `srun` within the task and a requeued one have the same."""
+    values = {"ID": task, "MIN": first, "MAX": last, "COUNT": count, "STEP": step}
     return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
 
 
 def test_the_task_of_a_slurm_array_is_counted_from_its_first_one():
-    assert [shard_number(None, 4, slurm(task, 0, 4)) for task in range(4)] == [0, 1, 2, 3]
-    assert [shard_number(None, 3, slurm(task, 10, 3, 5)) for task in (10, 15, 20)] == [0, 1, 2]
-    assert shard_number("2", 4, slurm(0, 0, 4)) == 1
-    # Some tasks of an array that are run again: the numbers of their shards are not known.
-    for num_shards, environment in ((8, slurm(3, 3, 2)), (4, slurm(7, 0, 4)), (3, slurm(11, 10, 3, 5))):
-        with pytest.raises(SpecError, match=r"of a SLURM array of \d tasks from"):
-            shard_number(None, num_shards, environment)
+    # --array=0-3, 10-20:5%2.
+    assert [shard_number(None, 4, slurm(task, 0, 3, 4)) for task in range(4)] == [0, 1, 2, 3]
+    assert [shard_number(None, 3, slurm(task, 10, 20, 3, 5)) for task in (10, 15, 20)] == [0, 1, 2]
+    assert shard_number("2", 4, slurm(0, 0, 3, 4)) == 1
+
+
+def test_an_array_of_some_shards_has_to_say_which():
+    # --array=5: tasks that are run again do not tell the numbers of their shards.
+    with pytest.raises(
+        SpecError, match=r"^--shard: found task 5 of a SLURM array of 1 task from 5 to 5, but the plan "
+    ):
+        shard_number(None, 7, slurm(5, 5, 5, 1))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "last", "step"),
+    [
+        # --array=1-3,7-10; 1,3,5,7; 2-8:2,9. Slurm says 1 as the step of a list.
+        ((1, 2, 3, 7, 8, 9, 10), 10, 1),
+        ((1, 3, 5, 7), 7, 1),
+        ((2, 4, 6, 8, 9), 9, 2),
+    ],
+)
+def test_a_slurm_array_with_gaps_is_refused_by_each_of_its_tasks(tasks, last, step):
+    # Half of them would make a shard, and the others fail, with a line that contradicts itself.
+    for task in tasks:
+        text = f"^--shard: found task {task} of a SLURM array of .* to {last}, expected a range such as "
+        with pytest.raises(SpecError, match=text):
+            shard_number(None, len(tasks), slurm(task, tasks[0], last, len(tasks), step))
