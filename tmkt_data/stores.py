@@ -1,4 +1,4 @@
-"""Object stores: list and read what a URL such as `s3://bucket/folder` names. The one home of fsspec.
+"""Object stores: list, read and write what a URL such as `s3://bucket/folder` names. The one home of fsspec.
 
 Credentials, endpoints and other options of a store are those of its own configuration and of fsspec's; none is taken
 from a URL, written to a file or shown.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ from tmkt_data.errors import StoreError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
+    from pathlib import Path
 
 IN_FLIGHT = 64
 """Requests of a process at the same time, over all its threads."""
@@ -148,6 +150,101 @@ def read_object(url: str, num_bytes: int, token: int) -> bytes:
 def request(url: str, num_bytes: int, token: int) -> Future[bytes]:
     """Begin to read an object, as `read_object`, beside other requests."""
     return _pool().submit(read_object, url, num_bytes, token)
+
+
+def find_object(url: str) -> StoredObject | None:
+    """Return what a store says of an object, None where there is none; its name is the URL.
+
+    Raises:
+        StoreError: The store cannot be asked.
+    """
+    with _explained(url, "read"):
+        try:
+            info = _system(url).info(_path(url))
+        except FileNotFoundError:
+            return None
+        if info.get("type") != "file":
+            return None
+        return StoredObject(url, int(info["size"]), _modified_ns(info), _token(info))
+
+
+def read_range(url: str, first: int, end: int) -> bytes:
+    """Return some bytes of an object.
+
+    Raises:
+        StoreError: They cannot be read.
+    """
+    with _explained(url, "read"):
+        data: bytes = _system(url).cat_file(_path(url), start=first, end=end)
+    if len(data) != end - first:
+        raise StoreError(f"{url}: {len(data)} bytes from {first}, expected {end - first}; it was changed, run it again")
+    return data
+
+
+def open_object(url: str) -> Any:
+    """Return an object as a file that is read from the store piece by piece; errors as `read_range`."""
+    with _explained(url, "read"):
+        return _system(url).open(_path(url), "rb", block_size=1 << 18)
+
+
+def fetch_object(found: StoredObject, path: Path) -> None:
+    """Copy an object to a file, which is overwritten.
+
+    Raises:
+        OSError: The file cannot be written.
+        StoreError: The object cannot be read, or was changed meanwhile.
+    """
+    path.write_bytes(b"")
+    with _explained(found.name, "copied"):
+        _system(found.name).get_file(_path(found.name), str(path))
+    if find_object(found.name) != found or path.stat().st_size != found.num_bytes:
+        raise StoreError(f"{found.name}: was changed while it was copied; run it again")
+
+
+def require_writable(url: str) -> None:
+    """Check that something can be written below a URL.
+
+    Raises:
+        StoreError: It is that of a web server.
+    """
+    if _is_http(url):
+        raise StoreError(f"{url}: a web server, which takes no files; expected a store such as s3://bucket/cache.h5")
+
+
+def put_object(path: Path, url: str) -> None:
+    """Copy a file to an object, which is there under its name once it is complete.
+
+    Raises:
+        StoreError: It cannot be written, or has another size afterwards.
+    """
+    with _explained(url, "written"):
+        system, name = _system(url), _path(url)
+        if urlsplit(url).scheme.lower() in _FLAT:
+            system.put_file(str(path), name)
+        else:
+            # Stores that are folders show what is being written.
+            folder, _, last = name.rpartition("/")
+            temporary = f"{folder}/.{last}.{secrets.token_hex(4)}.tmp"
+            system.makedirs(folder, exist_ok=True)
+            try:
+                system.put_file(str(path), temporary)
+                system.mv(temporary, name)
+            finally:
+                if system.exists(temporary):
+                    system.rm_file(temporary)
+    found = find_object(url)
+    if found is None or found.num_bytes != path.stat().st_size:
+        raise StoreError(f"{url}: does not hold what was just written to it; check the store, and run it again")
+
+
+def remove_object(url: str) -> None:
+    """Remove an object, if it is there.
+
+    Raises:
+        StoreError: It cannot be removed.
+    """
+    with _explained(url, "removed"), suppress(FileNotFoundError):
+        _system(url).rm_file(_path(url))
 
 
 @contextmanager

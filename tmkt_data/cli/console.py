@@ -7,16 +7,14 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from tmkt_data.cli.pipes import readers_may_leave
-from tmkt_data.cli.reporting import add_output_options, is_quiet
+from tmkt_data.cli.reporting import add_output_options, is_quiet, shown
 from tmkt_data.errors import SpecError, TmktError, printable
 from tmkt_data.spec import OPTIONS
-from tmkt_data.stores import checked_url, is_url
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -108,37 +106,6 @@ def _lines_of(problem: TmktError) -> tuple[str, ...]:
     return (str(problem),)
 
 
-class LocalPath(click.Path):
-    """A path; of a URL, the system would make folders such as `s3:`."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse a URL; see `click.Path.convert`."""
-        if is_url(value):
-            name = param.opts[0] if param is not None else "path"
-            raise SpecError(
-                f"{name}: found the URL {value!r}, expected a path of a file system; mount what it names, or copy it"
-            )
-        return super().convert(value, param, ctx)
-
-
-class SourcePath(LocalPath):
-    """A folder or an archive, or the URL of an object store, which stays text."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Check a URL; see `click.Path.convert`."""
-        return checked_url(value) if is_url(value) else super().convert(value, param, ctx)
-
-
-class _File(LocalPath):
-    """A file path; for a folder, click alone would print a usage error."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = super().convert(value, param, ctx)
-        if isinstance(path, Path) and path.is_dir():
-            raise TmktError(f"{path}: a folder, expected a file; name one file in it")
-        return path
-
-
 class _Sensor(click.ParamType):  # type: ignore[type-arg]
     """Width and height such as 240x180."""
 
@@ -173,7 +140,6 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
         return num_bytes
 
 
-FILE = _File(path_type=Path)
 SENSOR = _Sensor()
 SIZE = _Size()
 WORKERS = click.option(
@@ -201,7 +167,7 @@ def pair_options(command: Any) -> Any:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print one line, on standard error if `err`; control characters are escaped."""
-    click.echo(printable(text), err=err)
+    click.echo(printable(shown(text)), err=err)
 
 
 def fail(message: str, *, exit_code: int = 1) -> NoReturn:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from tmkt_data.cli.console import SENSOR, SourcePath, kept_when_stopped, progress_bar, say
+from tmkt_data.cli.console import SENSOR, kept_when_stopped, progress_bar, say
+from tmkt_data.cli.paths import SourcePath
 from tmkt_data.cli.reader_options import read_as_given, require_own_files
 from tmkt_data.datasets.info import DatasetInfo
 from tmkt_data.errors import CatalogueError, SpecError, counted

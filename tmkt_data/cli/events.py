@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from tmkt_data.cli.console import FILE, fail, megabytes, print_rows, say
+from tmkt_data.cli.console import fail, megabytes, print_rows, say
+from tmkt_data.cli.paths import FILE
 from tmkt_data.cli.reader_options import file_options, own_words, split_options
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import EventError, TmktError, printable

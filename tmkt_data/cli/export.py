@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from tmkt_data.cli.console import FILE, LocalPath, progress_bar, say
+from tmkt_data.cli.console import progress_bar, say
+from tmkt_data.cli.paths import CACHE, LocalPath
 from tmkt_data.cli.reporting import put_json
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=CACHE)
 @click.argument("out", type=LocalPath(path_type=Path, file_okay=False))
 @click.option("--format", "export_format", default="webdataset", show_default=True, help="webdataset | parquet.")
 @click.option("--protocol", default="twin-disjoint", show_default=True, help="twin-disjoint | kt-paper.")

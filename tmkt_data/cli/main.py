@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import FILE, GuardedGroup, megabytes, pair_options, print_rows, progress_bar, say
+from tmkt_data.cli.console import GuardedGroup, megabytes, pair_options, print_rows, progress_bar, say
 from tmkt_data.cli.encoders import print_encoders, print_motion
 from tmkt_data.cli.events import convert, events
 from tmkt_data.cli.examples import EXAMPLES
 from tmkt_data.cli.export import export
+from tmkt_data.cli.paths import CACHE, FILE
 from tmkt_data.cli.plan import plan
 from tmkt_data.cli.prepare import prepare
 from tmkt_data.cli.prepare_report import duplicate_rows, print_event_counts, print_skipped, print_verdicts
@@ -78,7 +79,7 @@ def datasets() -> None:
 
 
 @main.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=CACHE)
 def inspect(file: Path) -> None:
     """Show the contents of a cache: options, sides, splits, counts, digests."""
     from tmkt_data.cache.reader import Cache
@@ -178,7 +179,7 @@ def _print_splits(cache: Cache) -> None:
 
 
 @main.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=CACHE)
 def verify(file: Path) -> None:
     """Verify every byte of a cache."""
     from tmkt_data.cache.reader import read_cache_info
@@ -216,7 +217,7 @@ def compress(file: Path, out: Path | None, undo: bool) -> None:
 
 
 @main.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=CACHE)
 @pair_options
 @click.option("--alignment/--no-alignment", default=True, show_default=True, help="Compare recordings with images.")
 @click.option("--encoders/--no-encoders", default=True, show_default=True, help="Compare the image encoders.")

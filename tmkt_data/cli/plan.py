@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from tmkt_data.cli.completion import complete_dataset
-from tmkt_data.cli.console import FILE, SIZE, megabytes, say
+from tmkt_data.cli.console import SIZE, megabytes, say
 from tmkt_data.cli.dataset_options import open_sources, source_options, spec_of, spec_options
+from tmkt_data.cli.paths import FILE, TARGET
 from tmkt_data.cli.reader_options import reader_options
-from tmkt_data.cli.reporting import put_json
+from tmkt_data.cli.reporting import put_json, show_as
 from tmkt_data.errors import SpecError, counted
 
 SHARD_BYTES = 10**9
@@ -26,7 +27,9 @@ SHARD_BYTES = 10**9
 @source_options
 @click.option("--out", type=FILE, required=True, help="Plan to write, on a disk that every task sees.")
 @click.option(
-    "--cache", type=FILE, help="Cache that the plan is of.  [default: a readable name in the cache directory]"
+    "--cache",
+    type=TARGET,
+    help="Cache that the plan is of, a file or a URL.  [default: a readable name in the cache directory]",
 )
 @spec_options
 @reader_options
@@ -50,7 +53,11 @@ def plan(name: str, root: Path | None, events: Path | None, images: Path | None,
         whole = plan_prepare(catalogue, spec, options["cache"])
         refuse_early(whole.catalogue, spec)
         num_shards = options["shards"] or num_shards_within(whole, options["shard_size"] or SHARD_BYTES)
-        written = write_plan(options["out"], catalogue, spec, whole.path.absolute(), num_shards)
+        cache = whole.path.absolute() if whole.target is None else options["cache"]
+        written = write_plan(options["out"], catalogue, spec, cache, num_shards)
+    if whole.target is not None:
+        show_as(whole.target.folder, whole.target.url)
+        whole.target.drop(())
     put_json({"plan": options["out"], "path": written.whole.path, "num_shards": num_shards, "bytes": whole.num_bytes})
     command = f"tmkt-data prepare --plan {shlex.quote(str(options['out']))}"
     say(

@@ -13,12 +13,14 @@ import click
 from click.core import ParameterSource
 
 from tmkt_data.cli.completion import complete_dataset
-from tmkt_data.cli.console import FILE, SIZE, WORKERS, Stages, kept_when_stopped, megabytes, progress_bar, say
+from tmkt_data.cli.console import SIZE, WORKERS, Stages, kept_when_stopped, megabytes, progress_bar, say
 from tmkt_data.cli.dataset_options import open_sources, source_options, spec_of, spec_options
+from tmkt_data.cli.paths import FILE, TARGET
 from tmkt_data.cli.plan import SHARD_BYTES, shard_number
 from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache, report_replaced
 from tmkt_data.cli.reader_options import FIELDS, reader_options
-from tmkt_data.cli.reporting import put_json
+from tmkt_data.cli.reporting import put_json, show_as
+from tmkt_data.errors import CacheError
 from tmkt_data.spec import OPTIONS, PrepareSpec
 
 if TYPE_CHECKING:
@@ -37,7 +39,9 @@ _OF_PLAN = ("out", "allow_unpaired", "unpack", "shards", "shard_size")
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_dataset)
 @source_options
-@click.option("--out", type=FILE, help="Cache to write.  [default: a readable name in the cache directory]")
+@click.option(
+    "--out", type=TARGET, help="Cache to write, a file or a URL.  [default: a readable name in the cache directory]"
+)
 @spec_options
 @reader_options
 @WORKERS
@@ -90,6 +94,7 @@ def _prepare_planned(options: dict[str, Any]) -> None:
     from tmkt_data.prepare.plan_file import read_plan
 
     given = read_plan(options["plan"])
+    _look_at_target(given.plan.whole, force=options["force"])
     name = given.plan.whole.catalogue.name
     if options["dask"] is not None:
         if options["shard"] is not None or options["finish"]:
@@ -122,8 +127,10 @@ def _prepare_shard(given: PlanFile, shard: int, options: dict[str, Any]) -> None
         if shard_problem(given.plan, shard, skip_bad=skip_bad) is None:
             drop_left(planned.build_folder, planned.build_key)
             say(f"shard {shard + 1}/{len(given.plan)} is there: {planned.path}, nothing to do")
+            _leave_target(planned, given.plan.names()[shard])
             return
     _run(planned, prepare_cache(planned, workers=options["workers"], skip_bad=skip_bad, fresh=force))
+    _leave_target(planned, given.plan.names()[shard])
 
 
 def _finish(given: PlanFile, options: dict[str, Any]) -> None:
@@ -138,7 +145,8 @@ def _finish(given: PlanFile, options: dict[str, Any]) -> None:
     finish_shards(plan)
     _report_left(plan)
     report_cache(plan.whole)
-    print_next(plan.whole.path, plan.whole.catalogue.name, plan.whole.spec)
+    print_next(plan.whole)
+    _leave_target(plan.whole, *plan.names())
 
 
 def _report_left(plan: ShardedPlan) -> None:
@@ -157,7 +165,8 @@ def _prepare_all(plan: ShardedPlan, options: dict[str, Any]) -> None:
         fail_unreadable(unreadable.problems, name)
     if options["force"]:
         report_replaced(plan.whole.path, plan.names())
-    print_next(plan.whole.path, name, plan.whole.spec)
+    print_next(plan.whole)
+    _leave_target(plan.whole, *plan.names())
 
 
 def _prepare(catalogue: Catalogue, spec: PrepareSpec, options: dict[str, Any]) -> None:
@@ -167,6 +176,7 @@ def _prepare(catalogue: Catalogue, spec: PrepareSpec, options: dict[str, Any]) -
 
     skip_bad, force, workers = options["skip_bad"], options["force"], options["workers"]
     plan = plan_prepare(catalogue, spec, options["out"])
+    _look_at_target(plan, force=force)
     if options["dask"] is not None:
         # Workers run in other folders.
         plan = dataclasses.replace(plan, path=plan.path.absolute())
@@ -182,7 +192,25 @@ def _prepare(catalogue: Catalogue, spec: PrepareSpec, options: dict[str, Any]) -
         fail_unreadable(unreadable.problems, catalogue.name)
     if force:
         report_replaced(plan.path, () if sharded is None else sharded.names())
-    print_next(plan.path, catalogue.name, spec)
+    print_next(plan)
+    _leave_target(plan, *(() if sharded is None else sharded.names()))
+
+
+def _look_at_target(plan: PreparePlan, *, force: bool) -> None:
+    """Find out what a store holds of a cache that goes there, and show its URL from now on."""
+    if plan.target is not None:
+        show_as(plan.target.folder, plan.target.url)
+        try:
+            if not force:
+                plan.target.bring(plan.target.name)
+        except CacheError as damaged:
+            raise CacheError(f"{damaged} (--force replaces it)") from damaged
+
+
+def _leave_target(plan: PreparePlan, *shards: str) -> None:
+    """Remove what stood in for files of a store."""
+    if plan.target is not None:
+        plan.target.drop([*shards] if plan.drawn_over is not None else [*shards, plan.target.name])
 
 
 def _sharded(plan: PreparePlan, options: dict[str, Any]) -> ShardedPlan | None:

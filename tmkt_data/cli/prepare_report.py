@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tmkt_data.cli.console import dataset_advice, fail, megabytes, say
-from tmkt_data.cli.reporting import put_json
+from tmkt_data.cli.reporting import put_json, shown
 from tmkt_data.errors import counted
-from tmkt_data.spec import PrepareSpec
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
@@ -54,7 +53,7 @@ def duplicate_rows(found: Duplicates) -> list[tuple[str, str]]:
     return rows + [("", example) for example in found.examples]
 
 
-def _print_verdicts(path: Path, name: str) -> tuple[int, bool]:
+def _print_verdicts(path: Path, name: str, *, has_frames: bool) -> tuple[int, bool]:
     """Print the problems of a cache for training; return the number of errors, and whether all classes have images.
 
     Classes without recordings in the training split do not count.
@@ -66,7 +65,7 @@ def _print_verdicts(path: Path, name: str) -> tuple[int, bool]:
     tables = read_tables(path, ["class_names", *table_names("twin-disjoint")])
     known = CacheTables(tables, table_text(tables["class_names"]), read_cache_info(path).spec)
     verdicts = list(table_verdicts(known, "twin-disjoint"))
-    if name == "folder":
+    if name == "folder" and has_frames:
         # Published datasets come with their pairing; `pairs` looks at the content of all.
         from tmkt_data.pairs.report import content_verdicts
 
@@ -143,7 +142,7 @@ def print_event_counts(tables: Mapping[str, Any]) -> None:
         say(f"filtered: {', '.join(rows) or 'nothing'}")
 
 
-def print_next(path: Path, name: str, spec: PrepareSpec) -> None:
+def print_next(plan: PreparePlan) -> None:
     """Print the problems of a cache for training, and the commands to look at it and to train.
 
     Exits with 1 if it looks wrong: in a script, training must not follow. The cache stays.
@@ -151,8 +150,9 @@ def print_next(path: Path, name: str, spec: PrepareSpec) -> None:
     from tmkt_data.cache.reader import read_cache_info
     from tmkt_data.datasets.registry import dataset_info, default_spec
 
-    num_errors, has_images = _print_verdicts(path, name)
-    quoted = shlex.quote(str(path))
+    path, name, spec = plan.path, plan.catalogue.name, plan.spec
+    num_errors, has_images = _print_verdicts(path, name, has_frames=plan.target is None)
+    quoted = shlex.quote(shown(str(path)))
     changed = spec.written_differences(default_spec(name))
     settings = "".join(f" --set data.prepare.{key}={text}" for key, text in changed.items())
     settings += "" if has_images else " --set method.name=event-only"

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from tmkt_data.cli.console import FILE, megabytes, pair_options, say
+from tmkt_data.cli.console import megabytes, pair_options, say
+from tmkt_data.cli.paths import CACHE, FILE
 from tmkt_data.cli.reporting import put_json
 
 _SHEET_SAMPLES, _PAGE_SAMPLES = 4, 12
@@ -28,7 +29,7 @@ def _targets(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=CACHE)
 @_targets
 @click.option(
     "--samples",

@@ -13,7 +13,34 @@ from typing import Any
 import click
 
 _RECORD = "tmkt.record"
+_shown: dict[str, str] = {}
 _QUIET = "tmkt.quiet"
+
+
+def show_as(folder: Path, url: str) -> None:
+    """Show the files of a folder as those of a URL, whose place it takes, until the process ends."""
+    _shown[str(folder)] = url
+
+
+def shown(text: str) -> str:
+    """Return a text as it is shown, see `show_as`."""
+    for folder, url in _shown.items():
+        text = text.replace(folder, url)
+    return text
+
+
+class CacheUrl(str):
+    """The URL of a cache, which a command gets as the path of a local copy."""
+
+    __slots__ = ()
+
+
+def _local(value: Any) -> Any:
+    if not isinstance(value, CacheUrl):
+        return value
+    from tmkt_data.cache.fetched import local_copy
+
+    return local_copy(str(value), lambda text: click.echo(text, err=True))
 
 
 def put_json(found: Mapping[str, Any]) -> None:
@@ -44,7 +71,7 @@ def add_output_options(command: click.Command) -> None:
 def _plain(value: object) -> object:
     # Numbers and arrays of NumPy know how to become those of Python.
     to_list = getattr(value, "tolist", None)
-    return str(value) if to_list is None else to_list()
+    return shown(str(value)) if to_list is None else to_list()
 
 
 def _reporting(callback: Callable[..., Any], *, prints_own: bool) -> Callable[..., Any]:
@@ -59,7 +86,7 @@ def _reporting(callback: Callable[..., Any], *, prints_own: bool) -> Callable[..
                 if (quiet and not (prints_own and as_json)) or (as_json and not prints_own):
                     null = silenced.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
                     silenced.enter_context(redirect_stdout(null))
-                callback(*args, **given)
+                callback(*args, **{name: _local(value) for name, value in given.items()})
         finally:
             # Also of a command that ends with an exit code of its own, such as 1 for what is incomplete.
             if as_json and not prints_own and _RECORD in context.meta:

@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import (
-    FILE,
-    SENSOR,
-    WORKERS,
-    LocalPath,
-    fail,
-    kept_when_stopped,
-    print_rows,
-    progress_bar,
-    say,
-)
+from tmkt_data.cli.console import SENSOR, WORKERS, fail, kept_when_stopped, print_rows, progress_bar, say
+from tmkt_data.cli.paths import FILE, LocalPath
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import counted
 

@@ -13,19 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.completion import complete_dataset
-from tmkt_data.cli.console import (
-    FILE,
-    SENSOR,
-    LocalPath,
-    SourcePath,
-    dataset_advice,
-    doctor_advice,
-    fail,
-    print_rows,
-    progress_bar,
-    say,
-)
+from tmkt_data.cli.console import SENSOR, dataset_advice, doctor_advice, fail, print_rows, progress_bar, say
 from tmkt_data.cli.dataset_options import local_paths
+from tmkt_data.cli.paths import FILE, LocalPath, SourcePath
 from tmkt_data.cli.reader_options import FIELDS, read_as_given, reader_options, require_own_files
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import CatalogueError, counted

@@ -10,6 +10,7 @@ from typing import Any, get_args, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from tmkt_data.cache.fetched import local_path
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.cameras import Camera
 from tmkt_data.datasets.splits import SPLIT_CODES
@@ -48,7 +49,7 @@ class PairedFrames(ChosenRecordings):
     be used directly in a torch `DataLoader`, with forked or spawned workers, which see every `set_epoch`.
 
     Args:
-        path: A cache made by `tmkt-data prepare`, or an open one.
+        path: A cache made by `tmkt-data prepare`, or an open one; a URL as text is copied once, see `local_copy`.
         split: `train`, `val` or `test`.
         pairing: `same-class`: an image of the same class, drawn each epoch from the images that the split may
             use; `twin`: the image that the recording was made from; `none`: no image.
@@ -103,7 +104,7 @@ class PairedFrames(ChosenRecordings):
 
     def __post_init__(self, path: str | Path | Cache) -> None:
         self._check_choices()
-        self.cache = path if isinstance(path, Cache) else Cache(path)
+        self.cache = path if isinstance(path, Cache) else Cache(local_path(path))
         self._epoch = SharedEpoch()
         self._choose_recordings()
         self._choose_images()

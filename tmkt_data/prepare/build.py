@@ -54,6 +54,7 @@ def prepare_cache(
         CatalogueError: Samples of equal content are in different splits, see `PrepareSpec.duplicates`.
         CacheError: The disk is full or cannot be written, another process builds the same cache, or a source was
             changed meanwhile.
+        StoreError: An object store cannot be read or written.
     """
     if not skip_bad and plan.drawn_over is None:
         refuse_early(plan.catalogue, plan.spec)
@@ -68,6 +69,8 @@ def prepare_cache(
         total = len(plan.catalogue.recordings) + len(plan.catalogue.images)
         yield Progress("writing", 0, total, 0)
         folder.finish([block.place for block in plan.blocks], describe)
+        if plan.target is not None:
+            plan.target.put(plan.path.relative_to(plan.target.folder).as_posix())
         yield Progress("writing", total, total, 0, tuple(found))
 
 
@@ -122,6 +125,8 @@ def finish_shards(plan: ShardedPlan) -> None:
         CatalogueError: Samples of equal content are in different splits, and that is to be refused.
     """
     write_shard_index(plan)
+    if plan.whole.target is not None:
+        plan.whole.target.put(plan.whole.target.name)
     for number in range(len(plan)):
         shard = plan.shard(number)
         drop_left(shard.build_folder, shard.build_key)

@@ -18,10 +18,12 @@ from tmkt_data.prepare.build import Progress, finish_shards
 from tmkt_data.prepare.cluster import connected
 from tmkt_data.prepare.cluster_run import make_shards
 from tmkt_data.prepare.drawn_splits import refuse_early
+from tmkt_data.prepare.plan import PreparePlan
 from tmkt_data.prepare.plan_file import write_plan
 from tmkt_data.prepare.shard_task import ShardTask, build_of_tmkt
 from tmkt_data.prepare.shards import ShardedPlan
 from tmkt_data.spec import PrepareStage
+from tmkt_data.stores import put_object, remove_object
 
 SEEN_S = 90.0
 """How long network file systems may hide files that another machine has written, in seconds."""
@@ -71,7 +73,7 @@ def prepare_on_cluster(plan: ShardedPlan, missing: Sequence[int], build: Cluster
     if missing:
         with _plan_for_workers(plan, build.plan) as (path, digest), connected(build.address) as client:
             tasks = [
-                ShardTask(str(path), digest, shard, build_of_tmkt(), build.workers, build.skip_bad, build.fresh)
+                ShardTask(path, digest, shard, build_of_tmkt(), build.workers, build.skip_bad, build.fresh)
                 for shard in missing
             ]
             for step in make_shards(client, tasks, whole.catalogue.name, build.say):
@@ -87,8 +89,8 @@ def prepare_on_cluster(plan: ShardedPlan, missing: Sequence[int], build: Cluster
 
 
 @contextmanager
-def _plan_for_workers(plan: ShardedPlan, file: Path | None) -> Iterator[tuple[Path, str]]:
-    """Write the plan beside the shards for the block; yields its path and the SHA-256 of its bytes."""
+def _plan_for_workers(plan: ShardedPlan, file: Path | None) -> Iterator[tuple[str, str]]:
+    """Write the plan beside the shards for the block; yields its path or URL, and the SHA-256 of its bytes."""
     whole = plan.whole
     folder = (whole.path.parent / plan.names()[0]).parent
     path = folder / f".{this_machine()}.plan"
@@ -97,20 +99,34 @@ def _plan_for_workers(plan: ShardedPlan, file: Path | None) -> Iterator[tuple[Pa
         with lock(path.with_name(f"{path.name}.lock"), busy):
             try:
                 if file is None:
-                    write_plan(path, whole.catalogue, whole.spec, whole.path, len(plan))
+                    cache = whole.path if whole.target is None else whole.target.url_of(whole.path)
+                    write_plan(path, whole.catalogue, whole.spec, cache, len(plan))
                 else:
                     write_bytes(path, read_bytes(file, error=CacheError), error=CacheError)
-                yield path, hashlib.sha256(path.read_bytes()).hexdigest()
+                yield _seen_by_all(path, whole), hashlib.sha256(path.read_bytes()).hexdigest()
             finally:
                 path.unlink(missing_ok=True)
+                if whole.target is not None:
+                    remove_object(whole.target.url_of(path))
     finally:
         # Only if nothing was made.
         with suppress(OSError):
             folder.rmdir()
 
 
+def _seen_by_all(path: Path, whole: PreparePlan) -> str:
+    if whole.target is None:
+        return str(path)
+    put_object(path, whole.target.url_of(path))
+    return whole.target.url_of(path)
+
+
 def _await(plan: ShardedPlan, made: Sequence[int]) -> None:
     """Wait until shards that workers have made are seen on this machine, too."""
+    if plan.whole.target is not None:
+        for shard in made:
+            plan.whole.target.bring(plan.names()[shard])
+        return
     paths = [plan.whole.path.parent / name for name in plan.names()]
     until = time.monotonic() + SEEN_S
     while unseen := [shard for shard in made if not paths[shard].exists()]:

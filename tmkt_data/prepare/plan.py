@@ -29,8 +29,10 @@ from tmkt_data.members import file_status
 from tmkt_data.prepare.blocks import BUILD_COLUMNS, STAGES, Block
 from tmkt_data.prepare.drawn_splits import REFUSED, duplicate_rule, require_none
 from tmkt_data.prepare.outdated import outdated_images, outdated_recordings
+from tmkt_data.prepare.store_target import StoreTarget
 from tmkt_data.sample_ids import encode_id, rows_of, texts_of
 from tmkt_data.spec import PrepareSpec, RecordingKind
+from tmkt_data.stores import is_url
 
 BLOCK_BYTES = 1 << 23
 """Approximate bytes of the frames of a block: what each worker loses when a run is stopped."""
@@ -47,6 +49,7 @@ class PreparePlan:
         path: The cache to be written.
         key: SHA-256 over choices and sample ids; equal keys give equal caches as long as the sources are equal.
         drawn_over: Recordings that the splits are drawn over, for a shard; None: those of the cache.
+        target: Where the cache goes from `path`, for one in an object store.
     """
 
     catalogue: Catalogue
@@ -54,6 +57,7 @@ class PreparePlan:
     path: Path
     key: str
     drawn_over: SourceTable | None = None
+    target: StoreTarget | None = None
 
     @cached_property
     def arrays(self) -> list[FrameArray]:
@@ -97,7 +101,8 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
     Args:
         catalogue: The samples.
         spec: The choices.
-        out: File to write; None for a readable name with a digest in the cache directory.
+        out: File to write, or the URL of an object as text; None for a readable name with a digest in the cache
+            directory.
 
     Raises:
         CatalogueError: There is no recording. A cache without images serves event-only training.
@@ -119,6 +124,9 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
         for lines in _lines_of(side, sources):
             key.update(lines)
     digest = key.hexdigest()
+    if isinstance(out, str) and is_url(out):
+        target = StoreTarget.of(out)
+        return PreparePlan(catalogue, spec, target.path, digest, target=target)
     if out is not None:
         return PreparePlan(catalogue, spec, Path(out), digest)
     plan = PreparePlan(catalogue, spec, default_cache_path(catalogue.cache_name, spec, digest), digest)

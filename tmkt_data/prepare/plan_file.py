@@ -59,14 +59,14 @@ class PlanFile:
                 )
 
 
-def write_plan(path: Path, catalogue: Catalogue, spec: PrepareSpec, cache: Path, num_shards: int) -> ShardedPlan:
+def write_plan(path: Path, catalogue: Catalogue, spec: PrepareSpec, cache: Path | str, num_shards: int) -> ShardedPlan:
     """Write a plan; the same sources give the same bytes.
 
     Args:
         path: The file; replaced where it exists.
         catalogue: The samples, as they were found.
         spec: The options.
-        cache: The index to be written, absolute.
+        cache: The index to be written, an absolute path, or a URL as text.
         num_shards: Number of shards.
 
     Returns:
@@ -116,7 +116,7 @@ def read_plan(path: Path) -> PlanFile:
             f"{path}: not a plan, or a damaged one ({str(broken).splitlines()[0] if str(broken) else broken!r}); "
             "make it again with tmkt-data plan"
         ) from broken
-    whole = plan_prepare(catalogue, spec, Path(header["cache"]))
+    whole = plan_prepare(catalogue, spec, header["cache"])
     if whole.key != header["key"]:
         raise CacheError(f"{path}: a plan of another version of tmkt; make it again with tmkt-data plan")
     return PlanFile(path, ShardedPlan(whole, header["num_shards"]), signatures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -21,6 +22,7 @@ from tmkt_data.prepare.plan import PreparePlan
 from tmkt_data.prepare.plan_file import PlanFile, read_plan
 from tmkt_data.prepare.shards import shard_problem
 from tmkt_data.spec import PrepareStage
+from tmkt_data.stores import find_object, is_url, read_object
 
 _REPORT_S = 0.5
 _MOST_GONE = 5
@@ -33,7 +35,7 @@ class ShardTask(NamedTuple):
     """A shard that a worker has to make.
 
     Attributes:
-        plan: Path of the plan, the same on every machine.
+        plan: Path of the plan, the same on every machine, or its URL.
         digest: SHA-256 of its bytes.
         shard: The shard, counted from 0.
         build: What `build_of_tmkt` has to return.
@@ -108,10 +110,24 @@ def make_shard(task: ShardTask, report: Report) -> Outcome:
 @lru_cache(maxsize=1)
 def _plan_of(path: str, digest: str) -> PlanFile:
     # As long as the same plan is worked on it is read once: that of a million samples takes seconds.
-    data = read_bytes(path, error=TmktError)
+    data = _bytes_at(path)
     if hashlib.sha256(data).hexdigest() != digest:
         raise TmktError(f"{path}: holds another plan than this run has written")
-    return read_plan(Path(path))
+    if not is_url(path):
+        return read_plan(Path(path))
+    with tempfile.TemporaryDirectory(prefix="tmkt-") as folder:
+        copy = Path(folder, "plan")
+        copy.write_bytes(data)
+        return read_plan(copy)
+
+
+def _bytes_at(path: str) -> bytes:
+    if not is_url(path):
+        return read_bytes(path, error=TmktError)
+    found = find_object(path)
+    if found is None:
+        raise TmktError(f"{path}: no such object")
+    return read_object(path, found.num_bytes, found.token)
 
 
 def _make(given: PlanFile, task: ShardTask, report: Report) -> tuple[str, ...]:

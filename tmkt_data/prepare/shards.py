@@ -153,9 +153,11 @@ def shard_problem(plan: ShardedPlan, shard: int, *, skip_bad: bool = False) -> s
         CatalogueError: It holds duplicates across splits, which are to be refused.
     """
     planned = plan.shard(shard)
-    if not planned.path.exists():
-        return f"{planned.path} is missing"
     try:
+        if planned.target is not None:
+            planned.target.bring(plan.names()[shard])
+        if not planned.path.exists():
+            return f"{planned.path} is missing"
         cache = Cache(planned.path)
         if cache.info.plan == planned.key and _is_newer(planned.path, plan):
             for _ in verify_cache(planned.path):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import click
 
+from tmkt_data.cli.paths import CACHE as CACHE_FILE
 from tmkt_train.choices import All, Cluster, LoggerName
 from tmkt_train.cli.completion import complete_recipe, complete_setting
 from tmkt_train.cli.text import duration, epoch_line, percent, started_lines
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 RECIPE = click.argument("name", metavar="RECIPE", shell_complete=complete_recipe)
 RUN = click.argument("run", type=click.Path(path_type=Path))
-CACHE = click.option("--cache", type=click.Path(path_type=Path), help="Cache to use.  [default: the one that matches]")
-RUN_CACHE = click.option("--cache", type=click.Path(path_type=Path), help="New path of the cache, if it was moved.")
+CACHE = click.option("--cache", type=CACHE_FILE, help="Cache to use, a file or a URL.  [default: the one that matches]")
+RUN_CACHE = click.option("--cache", type=CACHE_FILE, help="New path or URL of the cache, if it was moved.")
 SET = click.option(
     "--set",
     "settings",

@@ -142,9 +142,9 @@ def rendered(bar):
 @pytest.mark.parametrize(
     ("words", "option"),
     [
-        (["prepare", "nmnist", "--root", "data", "--out", "s3://bucket/a.h5"], "--out"),
-        (["preview", "memory://data/a.h5"], "file"),
-        (["verify", "HTTPS://host/a.h5"], "file"),
+        (["plan", "nmnist", "--root", "data", "--out", "s3://bucket/a.plan"], "--out"),
+        (["preview", "a.h5", "--out", "memory://data/a.png"], "--out"),
+        (["compress", "HTTPS://host/a.h5"], "file"),
         (["download", "nmnist", "--to", "gs://bucket"], "--to"),
     ],
 )

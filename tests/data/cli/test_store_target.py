@@ -1,0 +1,148 @@
+"""Caches that go to an object store: the bytes of local ones, there once they are complete, and found there again."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tmkt_data.errors import CacheError
+from tmkt_data.prepare.store_target import StoreTarget
+from tmkt_data.stores import find_object
+
+from .conftest import one_line, run
+
+fsspec = pytest.importorskip("fsspec")
+OPTIONS = ("--size", "16", "--time-bins", "2")
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    """The folder that caches are built in; empty again, but for what was stopped."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture(params=["memory", "file"])
+def place(request, tmp_path):
+    yield "memory://bucket/out" if request.param == "memory" else (tmp_path / "store").as_uri()
+    if request.param == "memory":
+        fsspec.filesystem("memory").rm("/", recursive=True)
+
+
+def prepare(*words):
+    return run("prepare", "nmnist", *words, *OPTIONS)
+
+
+def stored(url):
+    system, path = fsspec.url_to_fs(url)
+    return {name.removeprefix(f"{path}/"): system.cat_file(name) for name in system.find(path)}
+
+
+def local(root, tmp_path, *words):
+    out = tmp_path / "local" / "a.h5"
+    out.parent.mkdir()
+    assert prepare("--root", root, "--out", out, *words).exit_code == 0
+    return {path.relative_to(out.parent).as_posix(): path.read_bytes() for path in out.parent.rglob("*.h5")}
+
+
+def left(scratch):
+    return [path for path in scratch.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("words", [(), ("--shards", "3")])
+def test_bytes_are_those_of_a_local_run_and_nothing_stays_here(root, tmp_path, place, scratch, words):
+    expected = local(root, tmp_path, *words)
+    made = prepare("--root", root, "--out", f"{place}/a.h5", *words)
+    assert made.exit_code == 0, made.output
+    assert stored(place) == expected
+    assert f"wrote {place}/a.h5: " in made.stdout
+    assert f"tmkt-data preview {place}/a.h5" in made.stdout
+    again = prepare("--root", root, "--out", f"{place}/a.h5")
+    assert f"already prepared: {place}/a.h5" in again.stdout
+    assert str(scratch) not in made.output + again.output
+    assert not left(scratch)
+
+
+def test_tasks_of_a_plan_make_shards_and_a_lost_one_is_made_alone(root, tmp_path, place, scratch):
+    expected = local(root, tmp_path, "--shards", "2")
+    plan = tmp_path / "plan"
+    planned = run("plan", "nmnist", "--root", root, *OPTIONS, "--cache", f"{place}/a.h5", "--out", plan, "--shards", 2)
+    assert f"2 shards of {place}/a.h5" in planned.stdout
+    assert run("prepare", "--plan", plan, "--shard", "2/2").exit_code == 0
+    early = run("prepare", "--plan", plan, "--finish")
+    assert f"shard 1/2: {place}/a.h5.shards/00001-of-00002.h5 is missing" in early.stderr
+    assert early.exit_code == 1
+    for last in (["--shard", "1/2"], ["--shard", "2/2"], ["--finish"]):
+        assert run("prepare", "--plan", plan, *last).exit_code == 0
+    assert stored(place) == expected
+    system, path = fsspec.url_to_fs(place)
+    system.rm(f"{path}/a.h5.shards/00001-of-00002.h5")
+    system.pipe(f"{path}/a.h5.shards/00001-of-00002.h5", b"damaged")
+    before = find_object(f"{place}/a.h5.shards/00002-of-00002.h5")
+    again = prepare("--root", root, "--out", f"{place}/a.h5")
+    assert "making shard 1 of 2 again" in again.stdout
+    assert stored(place) == expected
+    assert find_object(f"{place}/a.h5.shards/00002-of-00002.h5") == before
+    assert not left(scratch)
+
+
+def test_what_was_built_and_not_uploaded_is_uploaded_by_the_next_run(root, tmp_path, scratch, monkeypatch):
+    expected, url = local(root, tmp_path), "memory://bucket/a.h5"
+    kind = type(fsspec.filesystem("memory"))
+    with monkeypatch.context() as broken:
+
+        def put_file(*_, **__):
+            raise ConnectionResetError("reset by peer")
+
+        broken.setattr(kind, "put_file", put_file)
+        failed = prepare("--root", root, "--out", url)
+    assert failed.exit_code == 1
+    assert f"error: {url}: cannot be written (no connection, reset by peer); check the store" in failed.stderr
+    assert find_object(url) is None
+    assert "already prepared" in prepare("--root", root, "--out", url).stdout
+    assert stored("memory://bucket") == expected
+    assert not left(scratch)
+    fsspec.filesystem("memory").rm("/", recursive=True)
+
+
+def test_a_stand_in_is_never_taken_for_a_cache(root, place):
+    assert prepare("--root", root, "--out", f"{place}/a.h5").exit_code == 0
+    target = StoreTarget.of(f"{place}/a.h5")
+    target.bring("a.h5")
+    whole = stored(place)["a.h5"]
+    assert target.path.stat().st_size == len(whole)
+    assert target.path.read_bytes() != whole
+    system, path = fsspec.url_to_fs(place)
+    system.rm(f"{path}/a.h5")
+    target.bring("a.h5")
+    assert not target.path.exists()
+    assert find_object(f"{place}/a.h5") is None
+
+
+def test_what_is_in_the_way_is_one_line(root, place):
+    system, path = fsspec.url_to_fs(place)
+    system.makedirs(path, exist_ok=True)
+    system.pipe(f"{path}/a.h5", b"something else")
+    refused = prepare("--root", root, "--out", f"{place}/a.h5")
+    assert (
+        one_line(refused)
+        == f"error: {place}/a.h5: not a tmkt cache; make one with tmkt-data prepare (--force replaces it)"
+    )
+    assert stored(place) == {"a.h5": b"something else"}
+    assert prepare("--root", root, "--out", f"{place}/a.h5", "--force").exit_code == 0
+    other = run("prepare", "nmnist", "--root", root, "--size", "8", "--out", f"{place}/a.h5")
+    assert one_line(other).startswith(f"error: {place}/a.h5: holds another cache (nmnist")
+    web = prepare("--root", root, "--out", "http://127.0.0.1:9/a.h5")
+    assert one_line(web).startswith("error: http://127.0.0.1:9/a.h5: a web server, which takes no files; expected")
+
+
+def test_a_folder_of_somebody_else_is_not_built_in(scratch):
+    home = StoreTarget.of("memory://bucket/a.h5").folder.parent
+    Path(home).rename(scratch / "moved")
+    home.symlink_to(scratch / "moved")
+    with pytest.raises(CacheError, match="belongs to somebody else; set TMPDIR"):
+        StoreTarget.of("memory://bucket/a.h5")

@@ -1,0 +1,93 @@
+"""Caches of object stores, copied once into the cache directory and used from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tmkt_data.cache.find import cache_directory
+from tmkt_data.cache.format import LEADING_BYTES, decode_leading_block
+from tmkt_data.cache.reader import read_cache_info
+from tmkt_data.errors import CacheError
+from tmkt_data.files import lock, write_bytes, write_failure
+from tmkt_data.stores import checked_url, fetch_object, find_object, is_url, read_range
+
+FETCHED = "fetched"
+"""Folder of the copies, in the cache directory."""
+_AT_ONCE = 4
+_WAIT_S = 86_400.0
+
+Say = Callable[[str], None]
+
+
+def local_copy(url: str, say: Say = lambda _: None) -> Path:
+    """Return the copy of a cache in an object store, with its shards; it is made, or renewed, where it has to be.
+
+    Each file is known by its size, and by its MD5, tag or time of change in the store; one that was changed is copied
+    again. A copy that is stopped leaves nothing that is taken for whole. Other processes that want the same copy wait.
+
+    Args:
+        url: The cache, or the index of one in shards.
+        say: Takes a line where something is copied.
+
+    Returns:
+        Path of the copy, in the cache directory.
+
+    Raises:
+        CacheError: There is no such object, it is no cache, or the copy cannot be written.
+        StoreError: The store cannot be read.
+    """
+    url = checked_url(url)
+    name = url.rpartition("/")[2]
+    folder = cache_directory() / FETCHED / hashlib.sha256(url.encode()).hexdigest()[:12]
+    busy = CacheError(f"{url}: another process is copying it to {folder}; wait for it to end")
+    with lock(folder / ".lock", busy, wait_s=_WAIT_S):
+        _fetch(url, folder / name, say)
+        shards = read_cache_info(folder / name).shards
+        if shards is not None:
+            above = url.rpartition("/")[0]
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                # All are waited for, and the first failure is raised.
+                list(pool.map(lambda shard: _fetch(f"{above}/{shard}", folder / shard, say), shards.names))
+    return folder / name
+
+
+def local_path(path: str | Path, say: Say = lambda _: None) -> Path:
+    """Return a path as it is, and of a URL its `local_copy`."""
+    return local_copy(path, say) if isinstance(path, str) and is_url(path) else Path(path)
+
+
+def _fetch(url: str, path: Path, say: Say) -> None:
+    found = find_object(url)
+    if found is None:
+        raise CacheError(f"{url}: no such object; check the URL, or make it with tmkt-data prepare")
+    token = path.with_name(f".{path.name}.token")
+    known = json.dumps([found.num_bytes, found.token]).encode()
+    with suppress(OSError):
+        if token.read_bytes() == known and path.stat().st_size == found.num_bytes:
+            return
+    start = read_range(url, 0, LEADING_BYTES) if found.num_bytes >= LEADING_BYTES else b""
+    decode_leading_block(start, url)
+    say(f"copying {url} to {path}, {found.num_bytes / 1e6:.1f} MB")
+    with _writing(path, token) as temporary:
+        fetch_object(found, temporary)
+        temporary.replace(path)
+    # Written last: until then the file is of no known state, and is copied again.
+    write_bytes(token, known, error=CacheError)
+
+
+@contextmanager
+def _writing(path: Path, token: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        token.unlink(missing_ok=True)
+        yield temporary
+    except OSError as broken:
+        raise CacheError(write_failure(path, broken)) from broken
+    finally:
+        temporary.unlink(missing_ok=True)
