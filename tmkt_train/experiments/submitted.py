@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -20,6 +21,8 @@ from tmkt_train.training.folder import RunFolder
 
 STOPPED = (130, -signal.SIGTERM)
 """How a run ends that was asked to stop: with a checkpoint, or before it could make one."""
+_OF_JOBS = ("SLURM_", "SLURMD_", "SRUN_")
+"""What Slurm sets in a job; users set SBATCH_ACCOUNT and the like."""
 _LOOK_S = 1.0
 _CANCEL_S = 60.0
 _GRACE_S = 600.0
@@ -155,10 +158,22 @@ def submit(task: RunOnNode, folder: Path, submission: Submission, errors: IO[byt
     try:
         executor = submitit.AutoExecutor(folder, cluster=submission.cluster)
         executor.update_parameters(**_parameters(submission))
-        return SubmittedProcess(executor.submit(task), errors)
+        with _outside_jobs():
+            return SubmittedProcess(executor.submit(task), errors)
     except (RuntimeError, NameError, TypeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"--submit {submission.cluster}: the job was not taken ({reason})") from None
+
+
+@contextmanager
+def _outside_jobs() -> Iterator[None]:
+    """Hide the variables of the job of Slurm that this process runs in: a job that it submits would inherit them."""
+    names = [name for name in os.environ if name.startswith(_OF_JOBS) and name != "SLURM_CONF"]
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _parameters(submission: Submission) -> dict[str, Any]:

@@ -181,6 +181,33 @@ def test_an_error_in_a_job_is_told_by_its_last_line(tmp_path):
     assert re.fullmatch(r"error: job \d+: (TypeError|AttributeError): .*; see .*_0_log.err\n", text), text
 
 
+def test_jobs_do_not_inherit_the_variables_of_the_job_that_submits_them(monkeypatch, tmp_path):
+    # As in task 3 of an array with --mem-per-cpu: with --mem, srun then refuses; submitit takes the number for its own.
+    of_job = {
+        "SLURM_JOB_ID": "107",
+        "SLURM_ARRAY_JOB_ID": "106",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_MEM_PER_CPU": "1024",
+        "SLURM_CPUS_PER_TASK": "2",
+        "SLURMD_NODENAME": "node1",
+    }
+    kept = {"SLURM_CONF": "/etc/slurm/slurm.conf", "SBATCH_ACCOUNT": "lab"}
+    for name, value in (of_job | kept).items():
+        monkeypatch.setenv(name, value)
+    # Python imports it at its start, in the job, too.
+    (tmp_path / "site").mkdir()
+    note = "import os, pathlib, sys\nif 'submitit.core._submit' in sys.orig_argv:\n"
+    note += f"    pathlib.Path({str(tmp_path / 'note')!r}).write_text(' '.join(os.environ))\n"
+    (tmp_path / "site" / "sitecustomize.py").write_text(note)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), str(Path(__file__).parents[3])]))
+    process = submit(task(tmp_path), tmp_path / "jobs", LOCAL, io.BytesIO())
+    until(lambda: process.poll() is not None)
+    seen = (tmp_path / "note").read_text().split()
+    assert [name for name in of_job if name in seen] == []
+    assert [name for name in kept if name in seen] == list(kept)
+    assert {name: os.environ[name] for name in of_job} == of_job
+
+
 @pytest.mark.parametrize(
     ("submission", "text"),
     [
