@@ -158,7 +158,7 @@ def test_command_lines_are_real(place: str, words: list[str]) -> None:
                 "pre-commit",
                 "optuna-dashboard",
                 "sbatch",
-                "show",  # Of scontrol, within an assignment.
+                "first=$(scontrol",
                 "dask",
                 "kill",
             ), place
