@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import importlib.util
 import inspect
 import json
@@ -98,6 +99,8 @@ class _Host:
             in_file[item.path] += took
         session.items.sort(key=lambda item: (in_file[item.path], str(item.path), seconds[item]))
         limit_s = 20 + 10 * (time.monotonic() - self._started)
+        # The collector would write to all pages that forks share.
+        gc.freeze()
         # Tests that fail when they run again would kill everything.
         if not session.testsfailed and not self._passes(session, None, limit_s):
             session.testsfailed += 1
@@ -164,7 +167,8 @@ def _put_in(name: str, mutant: Mutant) -> None:
         was, now = dict(_functions(sys.modules[name]))[owner], dict(_functions(changed))[owner]
         was.__code__, was.__defaults__, was.__kwdefaults__ = now.__code__, now.__defaults__, now.__kwdefaults__
     else:
-        _put_in_constant(sys.modules[name], changed, _constant(mutant))
+        for constant in _constants(mutant):
+            _put_in_constant(sys.modules[name], changed, constant)
     loaded = [module for key, module in sys.modules.items() if key.startswith(("tmkt_data", "tmkt_train"))]
     for value in [value for module in loaded for value in vars(module).values()]:
         if isinstance(value, _Cached):
@@ -180,16 +184,15 @@ def _put_in_constant(module: ModuleType, changed: ModuleType, name: str) -> None
 
 
 def _is_put_in(mutant: Mutant) -> bool:
-    return bool(_owner(mutant) or _constant(mutant))
+    return bool(_owner(mutant) or _constants(mutant))
 
 
-def _constant(mutant: Mutant) -> str:
-    """Return the name of the constant of the module that holds the change, "" where it is in none."""
-    statement = mutant.tree.body[mutant.path[0][1] or 0]
-    match statement:
-        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-            return name
-    return ""
+def _constants(mutant: Mutant) -> list[str]:
+    """Return the names of the constants of the module that the changed statement sets, if it sets some."""
+    match mutant.tree.body[mutant.path[0][1] or 0]:
+        case ast.Assign(targets=[target]) | ast.AnnAssign(target=target):
+            return [name.id for name in ast.walk(target) if isinstance(name, ast.Name)]
+    return []
 
 
 def _owner(mutant: Mutant) -> str:

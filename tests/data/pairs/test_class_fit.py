@@ -180,6 +180,8 @@ def test_one_share_has_no_interval():
 def test_the_interval_of_a_mean_is_that_of_the_t_distribution():
     # By hand: deviations of 0.2582 and 0.2986 over the root of 4, times 3.182446, the 97.5 % point of 3 degrees.
     assert mean_share([0.2, 0.4, 0.6, 0.8], 0.95) == pytest.approx((0.5, 0.0891478, 0.9108522), abs=1e-6)
+    # A deviation of 0.2 over the root of 3, times that of 2 / 3, the 75 % point of 2 degrees.
+    assert mean_share([0.2, 0.4, 0.6], 0.5) == pytest.approx((0.4, 0.3057191, 0.4942809), abs=1e-6)
     assert mean_share([0.2, 0.4, 0.6, 0.9], 0.95) == pytest.approx((0.525, 0.0498472, 1.0), abs=1e-5)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 import trees
 from altered_caches import write_altered
 from conftest import build
+from scipy import stats
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.pairs.alignment import best_correlation, event_density, image_gradient
@@ -35,12 +37,17 @@ def edges(images):
     return np.rint(image_gradient(images) * 2).clip(0, 255).astype(np.uint8)[:, None, None].repeat(2, axis=2)
 
 
-def cache_of(path, out, *, fits, twins=None, like=None):
-    """Return a cache whose recordings are the edges of the images `fits`, and half as strong those of `like`."""
+def cache_of(path, out, *, fits, twins=None, like=None, labels=LABELS, alike=slice(0)):
+    """Return a cache whose recordings are the edges of the images `fits`, and half as strong those of `like`.
+
+    The images are noise, those of the rows `alike` the same, and have the given labels.
+    """
 
     def change(content):
         images = content.frames["images/frames"]
         images[:] = np.random.default_rng(0).integers(0, 256, images.shape)
+        images[alike] = images[alike][:1]
+        content.tables["images/label"][:] = labels
         frames = edges(images)[fits].astype(np.int64)
         frames = (frames + (0 if like is None else edges(images)[like] // 2)).clip(0, 255)
         content.frames["events/frames"][:] = frames
@@ -155,6 +162,26 @@ def test_a_class_that_fits_its_own_images_is_not_suspected(twelve_classes, tmp_p
     assert _Classes(cache).partner_of(0, 0.5, 1) == SwappedClass("class 00", "class 01", 0.5, 1.0)
 
 
+def test_a_class_at_the_bound_is_not_suspected(twelve_classes, tmp_path):
+    # Five images, three of them alike: those count half for each other. (3 x 0.75 + 2 x 1) / 5 = 0.85.
+    five = {
+        "twins": np.where((STEMS < 5) & (LABELS < 2), ROWS, -1),
+        "labels": np.where((LABELS == 0) & (STEMS > 4), 2, LABELS),
+    }
+    fits = np.where(LABELS == 0, SWAPPED, ROWS)
+    cache = cache_of(twelve_classes, tmp_path / "a.h5", fits=fits, like=ROWS, alike=slice(3), **five)
+    assert _Classes(cache).own_shares()[0] == [0.75, 0.75, 0.75, 1, 1]
+    assert fit_classes(cache).swapped == ()
+    assert _Classes(cache).partner_of(0, 0.85, 1) is not None
+
+
+def test_a_partner_at_the_bound_is_no_weak_one(twelve_classes, tmp_path):
+    # Six images, four of them alike: two of five others are worse, three equal, 2 / 5 + 3 / 10 = 0.7.
+    six = {"twins": np.where(STEMS < 4, ROWS, -1), "labels": np.where((LABELS == 1) & (STEMS > 5), 2, LABELS)}
+    cache = cache_of(twelve_classes, tmp_path / "a.h5", fits=SWAPPED, alike=slice(9, 13), **six)
+    assert _Classes(cache).partner_of(0, 0.5, 1) == SwappedClass("class 00", "class 01", 0.5, 0.7)
+
+
 def test_recordings_that_fit_nothing_better_have_no_partner(twelve_classes, tmp_path):
     classes = _Classes(cache_of(twelve_classes, tmp_path / "a.h5", fits=ROWS))
     assert classes.partner_of(0, 0.5, 1) is None
@@ -162,6 +189,34 @@ def test_recordings_that_fit_nothing_better_have_no_partner(twelve_classes, tmp_
     shifted = (LABELS ^ 1) * PER_CLASS + (STEMS + 1) % PER_CLASS
     classes = _Classes(cache_of(twelve_classes, tmp_path / "b.h5", fits=shifted))
     assert classes.partner_of(0, 0.5, 1) is None
+
+
+def test_a_partner_fits_better_than_the_twin(twelve_classes, tmp_path):
+    # The image of equal stem is the best of its class, but the twin is better still.
+    cache = cache_of(twelve_classes, tmp_path / "a.h5", fits=ROWS, like=SWAPPED)
+    classes = _Classes(cache)
+    assert np.mean(classes._shares(ROWS[:PER_CLASS], 1, SWAPPED)) > 0.9
+    assert classes.partner_of(0, 0.5, 1) is None
+
+
+def test_a_partner_need_not_be_the_best_for_every_recording(twelve_classes, tmp_path):
+    fits, like = SWAPPED.copy(), SWAPPED.copy()
+    fits[0] = SWAPPED[0] + 1
+    classes = _Classes(cache_of(twelve_classes, tmp_path / "a.h5", fits=fits, like=like))
+    # Of the 8 others of its class, one fits the first recording better.
+    assert classes.partner_of(0, 0.5, 1).other_share == pytest.approx((7 / 8 + 8) / 9)
+
+
+def test_the_error_probability_is_shared_by_all_that_is_compared(twelve_classes, tmp_path):
+    twins = np.where(STEMS < 5, ROWS, -1)
+    classes = _Classes(cache_of(twelve_classes, tmp_path / "a.h5", fits=SWAPPED, twins=twins))
+    scores = [classes._scorer.scores(row, [row, SWAPPED[row]]) for row in range(5)]
+    found = stats.ttest_1samp([partner - twin for twin, partner in scores], 0, alternative="greater")
+    # 1 %, over the 11 other classes and so many suspects.
+    most = math.floor(0.01 / found.pvalue / 11)
+    assert most > 2
+    assert classes.partner_of(0, 0.5, most) is not None
+    assert classes.partner_of(0, 0.5, most + 1) is None
 
 
 @pytest.mark.parametrize(("stems", "is_found"), [(3, False), (4, True)])
