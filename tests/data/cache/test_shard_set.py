@@ -108,6 +108,8 @@ def test_what_is_wrong_with_a_shard_is_said(copied):
     ):
         shards.require_whole()
     assert shards.num_bytes == there - size
+    with pytest.raises(CacheError, match=r"00002-of-00003\.h5 is missing"):
+        Cache(copied)
     lost.write_bytes(b"x" * size)
     assert shards.problem(1) == "00002-of-00003.h5: not a tmkt cache"
     lost.write_bytes(copied.read_bytes())
