@@ -24,6 +24,8 @@ STOPPED = (130, -signal.SIGTERM)
 _OF_JOBS = ("SLURM_", "SLURMD_", "SRUN_")
 """What Slurm sets in a job; users set SBATCH_ACCOUNT and the like."""
 _LOOK_S = 1.0
+_ASK_S = 30.0
+_RESULT_LOOKS = 10
 _CANCEL_S = 60.0
 _GRACE_S = 600.0
 """Longest time that Slurm is expected to give to a job between SIGTERM and its end."""
@@ -55,21 +57,26 @@ class SubmittedProcess:
     stdin = None
 
     def __init__(self, job: Any, errors: IO[bytes]) -> None:
-        self._job, self._errors = job, errors
-        self._next_look = self._gives_up = 0.0
+        from submitit import SlurmJob
+
+        self._job, self._errors, self._of_slurm = job, errors, SlurmJob
+        self._next_look = self._next_ask = self._gives_up = 0.0
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
         """Return the exit code, or None while the job waits or runs; looks at the shared disk once a second."""
         if self.returncode is None and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _LOOK_S
-            if self._job.done():
+            if self._has_ended():
                 self._end()
         return self.returncode
 
     def wait(self) -> None:
         """Wait until the cluster has ended the job, at most a minute after `terminate`."""
-        while self.returncode is None and not self._job.done(force_check=True) and time.monotonic() < self._gives_up:
+        while self.returncode is None and time.monotonic() < self._gives_up:
+            self._next_ask = 0.0
+            if self._has_ended():
+                return
             time.sleep(_LOOK_S)
 
     def terminate(self) -> None:
@@ -80,11 +87,41 @@ class SubmittedProcess:
     def kill(self) -> None:
         """Leave the end to the cluster."""
 
+    def _has_ended(self) -> bool:
+        # Not the `done` of jobs of Slurm: without accounting, or once a job is preempted for good, it is never true.
+        if self._job.paths.result_pickle.exists() or not isinstance(self._job, self._of_slurm):
+            return bool(self._job.done())
+        if time.monotonic() < self._next_ask:
+            return False
+        self._next_ask = time.monotonic() + _ASK_S
+        return not is_queued(self._job.job_id)
+
     def _end(self) -> None:
-        error = self._job.exception()
-        ended = self._job.result() if error is None else Ended(1, _explain(self._job, error))
+        if isinstance(self._job, self._of_slurm) and not self._has_result():
+            ended = Ended(1, _explain_gone(self._job))
+        else:
+            error = self._job.exception()
+            ended = self._job.result() if error is None else Ended(1, _explain(self._job, error))
         self._errors.write(ended.errors)
         self.returncode = ended.code
+
+    def _has_result(self) -> bool:
+        # On a shared disk, it may be seen a while after the job has left the queue.
+        for _ in range(_RESULT_LOOKS):
+            if self._job.paths.result_pickle.exists():
+                return True
+            time.sleep(_LOOK_S)
+        return False
+
+
+def is_queued(job_id: str) -> bool:
+    """Return whether Slurm has a job that waits, runs, or is queued again; True if it does not answer."""
+    command = ["squeue", "--noheader", "--jobs", job_id, "--format", "%T"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        # Told of jobs that it has forgotten.
+        return "Invalid job id" not in answer.stderr
+    return bool(answer.stdout.strip())
 
 
 @dataclass
@@ -193,7 +230,11 @@ def _explain(job: Any, error: BaseException) -> bytes:
     # The message has rules, the log and its path around the one line that matters.
     lines = [line.strip() for line in str(error).split("You can check full logs")[0].splitlines()]
     lines = [line for line in lines if line.strip("-")]
-    state = job.state
-    last = lines[-1] if lines else type(error).__name__
-    found = last if state in ("COMPLETED", "FAILED", "FINISHED", "UNKNOWN") else state
+    found = job.state if job.state == "INTERRUPTED" else lines[-1] if lines else type(error).__name__
+    return f"error: job {job.job_id}: {found}; see {job.paths.stderr}\n".encode()
+
+
+def _explain_gone(job: Any) -> bytes:
+    lines = (job.stderr() or "").strip().splitlines()
+    found = f"ended without a result: {lines[-1].strip()}" if lines else "ended without a result"
     return f"error: job {job.job_id}: {found}; see {job.paths.stderr}\n".encode()

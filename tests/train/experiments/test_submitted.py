@@ -20,7 +20,7 @@ from tmkt_train.experiments.compare import train_runs
 from tmkt_train.experiments.jobs import Jobs, RunEnded
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
 from tmkt_train.experiments.slots import Slots, submitted_slots
-from tmkt_train.experiments.submitted import RunOnNode, Submission, submit
+from tmkt_train.experiments.submitted import RunOnNode, Submission, is_queued, submit
 from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
@@ -206,6 +206,43 @@ def test_jobs_do_not_inherit_the_variables_of_the_job_that_submits_them(monkeypa
     assert [name for name in of_job if name in seen] == []
     assert [name for name in kept if name in seen] == list(kept)
     assert {name: os.environ[name] for name in of_job} == of_job
+
+
+@pytest.mark.parametrize(
+    ("output", "error", "code", "queued"),
+    [
+        ("RUNNING", "", 0, True),
+        ("PENDING", "", 0, True),
+        # It is canceled or preempted for good, and Slurm still knows it for MinJobAge.
+        ("", "", 0, False),
+        ("", "slurm_load_jobs error: Invalid job id specified", 1, False),
+        ("", "slurm_load_jobs error: Socket timed out on send/recv operation", 1, True),
+        ("", "squeue: fatal: Unable to process configuration file", 1, True),
+    ],
+)
+def test_whether_slurm_has_a_job_is_asked_of_squeue(monkeypatch, tmp_path, output, error, code, queued):
+    # Answers of squeue 22.05.8, with and without accounting.
+    script = f"#!/bin/sh\n[ -z '{output}' ] || echo '{output}'\n[ -z '{error}' ] || echo '{error}' >&2\nexit {code}\n"
+    (tmp_path / "squeue").write_text(script)
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert is_queued("112") == queued
+
+
+def test_a_job_that_slurm_ended_without_a_result_is_told(monkeypatch, tmp_path):
+    from submitit import SlurmJob
+
+    (tmp_path / "squeue").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(submitted, "_RESULT_LOOKS", 1)
+    line = "slurmstepd-node1: error: *** JOB 112 ON node1 CANCELLED AT 2026-11-27T23:27:45 ***"
+    (tmp_path / "112_0_log.err").write_text(f"{line}\n")
+    errors = io.BytesIO()
+    process = submitted.SubmittedProcess(SlurmJob(tmp_path, "112"), errors)
+    assert process.poll() == 1
+    expected = f"error: job 112: ended without a result: {line}; see {tmp_path / '112_0_log.err'}\n"
+    assert errors.getvalue().decode() == expected
 
 
 @pytest.mark.parametrize(
