@@ -236,5 +236,7 @@ def _explain(job: Any, error: BaseException) -> bytes:
 
 def _explain_gone(job: Any) -> bytes:
     lines = (job.stderr() or "").strip().splitlines()
+    # Slurm says there why it ended the job, and srun after it that its tasks were killed.
+    lines = [line for line in lines if "*** JOB" in line] or lines
     found = f"ended without a result: {lines[-1].strip()}" if lines else "ended without a result"
     return f"error: job {job.job_id}: {found}; see {job.paths.stderr}\n".encode()

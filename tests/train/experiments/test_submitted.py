@@ -237,7 +237,7 @@ def test_a_job_that_slurm_ended_without_a_result_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(submitted, "_RESULT_LOOKS", 1)
     line = "slurmstepd-node1: error: *** JOB 112 ON node1 CANCELLED AT 2026-11-27T23:27:45 ***"
-    (tmp_path / "112_0_log.err").write_text(f"{line}\n")
+    (tmp_path / "112_0_log.err").write_text(f"{line}\nsrun: error: node1: task 0: Killed\n")
     errors = io.BytesIO()
     process = submitted.SubmittedProcess(SlurmJob(tmp_path, "112"), errors)
     assert process.poll() == 1
