@@ -95,9 +95,22 @@ def report_cache(plan: PreparePlan) -> None:
     shown = (*_COUNTS, "num_inversions", *FILTER_TABLES, "split/twin-disjoint")
     tables = read_tables(plan.path, [f"events/{name}" for name in shown])
     print_event_counts(tables)
+    _note_single_pixels(plan.path)
     num_train = int((tables["events/split/twin-disjoint"] == SplitCode.TRAIN).sum())
     if 2 * num_train < info.num_recordings:
         say(f"note: the train split has only {num_train} of {counted(info.num_recordings, 'recording')}")
+
+
+def _note_single_pixels(path: Path) -> None:
+    """Print how many images are a single pixel: none of them has contrast."""
+    from tmkt_data.cache.format import table_text
+    from tmkt_data.cache.reader import read_tables
+
+    height, width = read_tables(path, ["images/height_px", "images/width_px"]).values()
+    single = (height * width == 1).nonzero()[0]
+    if len(single):
+        first = table_text(read_tables(path, ["images/id"])["images/id"][single[:1]])[0]
+        say(f"note: {counted(len(single), 'image')} of 1 pixel, such as {first}, without any contrast")
 
 
 def report_replaced(path: Path, kept: Collection[str]) -> None:

@@ -167,6 +167,9 @@ def _simulate(images: Path, out: Path, camera: RecordedCamera, options: dict[str
 
 def _report(out: Path, done: list[Recorded], seconds: float, *, skip_bad: bool) -> None:
     problems = [recorded.problem for recorded in done if recorded.problem]
+    flat = [recorded.id for recorded in done if not recorded.has_contrast and not recorded.problem]
+    if flat:
+        say(f"note: {counted(len(flat), 'image')} without contrast, such as {flat[0]}; recorded is noise alone")
     for line in problems[:_MAX_PROBLEMS]:
         say(f"skipped: {line}" if skip_bad else f"  {line}", err=not skip_bad)
     if problems and not skip_bad:
@@ -179,9 +182,6 @@ def _report(out: Path, done: list[Recorded], seconds: float, *, skip_bad: bool) 
         say(f"skipped: {len(problems) - _MAX_PROBLEMS} more images")
     new = [recorded.num_events for recorded in done if recorded.num_events is not None and not recorded.problem]
     kept = len(done) - len(new) - len(problems)
-    flat = [recorded.id for recorded in done if not recorded.has_contrast and not recorded.problem]
-    if flat:
-        say(f"note: {counted(len(flat), 'image')} without contrast, such as {flat[0]}; recorded is noise alone")
     if len(flat) < len(new) and statistics.median(new) < 100:
         say("warning: half of the recordings have fewer than 100 events; lower the thresholds or give a longer path")
     put_json({"folder": out, "recordings": len(new), "kept": kept, "skipped": len(problems), "events": sum(new)})

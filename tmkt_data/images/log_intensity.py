@@ -134,8 +134,7 @@ def saccade_frames(
     cells = (rows - 1) * pitch + width
     scratch = (
         np.empty((height + 2 * margin, pitch), np.float32),
-        np.empty(cells + pitch, np.float32),
-        np.empty((3, cells), np.float32),
+        np.empty((6, cells), np.float32),
         np.empty(cells, np.uint32),
     )
     out = np.empty((count, num_time_bins, num_channels, height, width), values.dtype)
@@ -282,6 +281,8 @@ def _windows(boxes: NDArray[np.int32], paths: NDArray[np.float32], size: tuple[i
 
     An image that reaches the edge of its frame is taken to go on beyond.
     """
+    if (boxes == (0, size[0], 0, size[1])).all():
+        return boxes
     windows = boxes.copy()
     for axis, (first, last) in enumerate(((2, 3), (0, 1))):
         end = size[1 - axis]

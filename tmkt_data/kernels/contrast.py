@@ -24,9 +24,14 @@ _PER_UNIT = np.float32(CHANGES_PER_UNIT)
 
 Values = NDArray[np.float32] | NDArray[np.int16] | NDArray[np.uint8]
 Cells = NDArray[np.float32]
-Scratch = tuple[Cells, Cells, Cells, NDArray[np.uint32]]
+Scratch = tuple[Cells, Cells, NDArray[np.uint32]]
 """Working memory of one strip of R rows, see `path_frames`, and of the image that it is cut from: `padded`, shape
-(H + 2 M, P), P = W + 2 M; `lines`, (R P + W,); `cells`, (3, (R - 1) P + W); `indices`, ((R - 1) P + W,)."""
+(H + 2 M, P), P = W + 2 M; `cells`, (6, (R - 1) P + W); `indices`, ((R - 1) P + W,)."""
+View = tuple[Cells, Cells, np.float32, np.float32]
+"""Where cells look: at their upper left and lower left neighbors, shapes (N + 1 or more,), and at those to the right of
+each and below, with these shares."""
+Levels = tuple[Cells, Cells, Cells, Cells]
+"""What cells see at the end of a part, and at the ends of the last three; shapes (N,)."""
 
 
 @kernel
@@ -44,97 +49,97 @@ def pad_levels(
     margin = (padded.shape[0] - image.shape[0]) // 2
     top, bottom, left, right = box
     for row in range(padded.shape[0]):
-        source, line = image[min(max(row - margin, top), bottom - 1)], padded[row]
-        line[: margin + left] = levels[source[left]]
-        line[margin + right :] = levels[source[right - 1]]
-        for column in range(left, right):
-            line[margin + column] = levels[source[column]]
+        source, line = image[min(max(row - margin, top), bottom - 1), left:right], padded[row]
+        line[: margin + left] = levels[source[0]]
+        line[margin + right :] = levels[source[-1]]
+        inside = line[margin + left : margin + right]
+        for column in range(inside.size):
+            inside[column] = levels[source[column]]
 
 
 @kernel
-def _between_columns(levels: NDArray[np.float32], share: np.float32, out: NDArray[np.float32]) -> None:
-    """Interpolate between neighbors; shapes (N + 1 or more,) and (N,)."""
-    for i in range(out.size):
-        out[i] = levels[i] + share * (levels[i + 1] - levels[i])
-
-
-@kernel
-def move_lines(
-    padded: NDArray[np.float32], step: NDArray[np.float32], place: tuple[int, int], lines: NDArray[np.float32]
-) -> np.float32:
-    """Move rows of an image by fractions of a cell along their columns.
-
-    Args:
-        padded: See `pad_levels`; M cells of margin.
-        step: Displacement to the right and down, shape (2,), float32, in cells; at most M - 1.
-        place: First row of the strip, and M.
-        lines: Written to: the rows, `padded.shape[1]` cells from one to the next, and one more below, shape (N,).
-
-    Returns:
-        Share of the row below each row in what the strip sees.
-    """
+def _seen_from(padded: Cells, step: NDArray[np.float32], place: tuple[int, int]) -> View:
+    """Return where a strip sees an image that was moved by a step; `place` is its first row, and M of `padded`."""
     first, margin = place
     pitch = padded.shape[1]
     column, row = math.floor(-step[0]), math.floor(-step[1])
-    start = (margin + first + row) * pitch + margin + column
-    _between_columns(padded.reshape(padded.size)[start:], np.float32(-step[0] - np.float32(column)), lines)
-    return np.float32(-step[1] - np.float32(row))
+    cells = padded.reshape(padded.size)[(margin + first + row) * pitch + margin + column :]
+    return cells, cells[pitch:], np.float32(-step[0] - np.float32(column)), np.float32(-step[1] - np.float32(row))
 
 
 @kernel
-def _see(lines: Cells, below: Cells, share: np.float32, seen: Cells) -> None:
-    """Interpolate between two rows; shapes (N,)."""
-    for i in range(seen.size):
-        seen[i] = lines[i] + share * (below[i] - lines[i])
+def _between(near: np.float32, far: np.float32, share: np.float32) -> np.float32:
+    return near + share * (far - near)
 
 
 @kernel
-def _see_first(lines: Cells, below: Cells, share: np.float32, before: Cells, changed: tuple[Cells, Cells]) -> None:
-    """Interpolate between two rows, and write by how much that exceeds what was seen before; shapes (N,)."""
-    seen, brighter = changed
+def _level(view: View, i: int) -> np.float32:
+    """Return what a cell sees, between the columns of two rows and then between these rows."""
+    upper, lower, right, down = view
+    return _between(_between(upper[i], upper[i + 1], right), _between(lower[i], lower[i + 1], right), down)
+
+
+@kernel
+def _rise(before: np.float32, after: np.float32) -> np.float32:
+    change = after - before
+    return change if change > _ZERO else _ZERO
+
+
+@kernel
+def _see(view: View, seen: Cells) -> None:
+    """Write what the cells see; shape (N,)."""
     for i in range(seen.size):
-        level = lines[i] + share * (below[i] - lines[i])
-        change = level - before[i]
+        seen[i] = _level(view, i)
+
+
+@kernel
+def _see_next(view: View, seen: Cells, brighter: Cells) -> None:
+    """Write what the cells see, and add by how much that exceeds what was seen before; shapes (N,)."""
+    for i in range(seen.size):
+        level = _level(view, i)
+        brighter[i] += _rise(seen[i], level)
         seen[i] = level
-        brighter[i] = change if change > _ZERO else _ZERO
 
 
 @kernel
-def _see_next(lines: Cells, below: Cells, share: np.float32, changed: tuple[Cells, Cells]) -> None:
-    """Interpolate between two rows, and add by how much that exceeds what was seen before; shapes (N,)."""
-    seen, brighter = changed
-    for i in range(seen.size):
-        level = lines[i] + share * (below[i] - lines[i])
-        change = level - seen[i]
-        seen[i] = level
-        brighter[i] += change if change > _ZERO else _ZERO
+def _see_last(padded: Cells, positions: Cells, place: tuple[int, int], levels: Levels) -> Levels:
+    """Write what the cells see at one to three positions into the last of `levels`; the others repeat them."""
+    before, second, third, end = levels
+    _see(_seen_from(padded, positions[-1], place), end)
+    if len(positions) > 1:
+        _see(_seen_from(padded, positions[-2], place), third)
+    else:
+        third = end
+    if len(positions) > 2:
+        _see(_seen_from(padded, positions[-3], place), second)
+    else:
+        second = third
+    return before, second, third, end
 
 
 @kernel
-def _index_both(start: Cells, seen: Cells, brighter: Cells, index: NDArray[np.uint32], last: np.float32) -> None:
-    """Write the index of what darkened since `start`, and in the upper half word that of what brightened; (N,)."""
-    for i in range(seen.size):
-        on = brighter[i] * _PER_UNIT + _HALF
-        off = (brighter[i] - (seen[i] - start[i])) * _PER_UNIT + _HALF
+def _index_both(start: Cells, levels: Levels, brighter: Cells, index: NDArray[np.uint32], last: np.float32) -> None:
+    """Write the index of what darkened since `start`, and in the upper half word that of what brightened; (N,).
+
+    What brightened before `levels` is in `brighter`. Three parts are added up in one pass, which is as many as the
+    compiler still vectorizes.
+    """
+    before, second, third, end = levels
+    for i in range(index.size):
+        up = brighter[i] + _rise(before[i], second[i]) + _rise(second[i], third[i]) + _rise(third[i], end[i])
+        on = up * _PER_UNIT + _HALF
+        off = (up - (end[i] - start[i])) * _PER_UNIT + _HALF
         off = off if off > _ZERO else _ZERO
         on, off = on if on < last else last, off if off < last else last
         index[i] = np.uint32(np.int32(on)) << _HALF_WORD | np.uint32(np.int32(off))
 
 
 @kernel
-def _see_difference(
-    lines: Cells,
-    below: Cells,
-    share: np.float32,
-    start: Cells,
-    after: tuple[Cells, NDArray[np.uint32]],
-    last: np.float32,
-) -> None:
-    """Interpolate between two rows, and write the index of the difference to `start`, half of `last` for none."""
-    end, index = after
+def _see_difference(view: View, start: Cells, end: Cells, index: NDArray[np.uint32], last: np.float32) -> None:
+    """Write what the cells see, and the index of the difference to `start`, half of `last` for none; shapes (N,)."""
     middle = last * _HALF + _HALF
     for i in range(end.size):
-        level = lines[i] + share * (below[i] - lines[i])
+        level = _level(view, i)
         at = (level - start[i]) * _PER_UNIT + middle
         end[i] = level
         at = at if at > _ZERO else _ZERO
@@ -142,20 +147,21 @@ def _see_difference(
 
 
 @kernel
-def _look_up(response: Values, index: NDArray[np.uint32], pitch: int, out: Values) -> None:
-    """Write the values of a strip, shape (C, R, W); `index` has `pitch` cells from one row to the next."""
-    num_channels, num_rows, width = out.shape
-    for row in range(num_rows):
-        at = index[row * pitch : row * pitch + width]
-        if num_channels == 1:
-            line = out[0, row]
+def _look_up(response: Values, index: NDArray[np.uint32], pitch: int, first: int, out: Values) -> None:
+    """Write the values of a strip into rows `first` on of a frame, shape (C, H, W).
+
+    `index` begins a row each `pitch` cells. One channel after the other, so that memory is written in order.
+    """
+    num_channels, _, width = out.shape
+    for start in range(0, index.size, pitch):
+        at, line = index[start : start + width], out[0, first + start // pitch]
+        for i in range(width):
+            line[i] = response[at[i] & _LOW_HALF]
+    if num_channels == 2:
+        for start in range(0, index.size, pitch):
+            at, line = index[start : start + width], out[1, first + start // pitch]
             for i in range(width):
-                line[i] = response[at[i]]
-        else:
-            off, on = out[0, row], out[1, row]
-            for i in range(width):
-                off[i] = response[at[i] & _LOW_HALF]
-                on[i] = response[at[i] >> _HALF_WORD]
+                line[i] = response[at[i] >> _HALF_WORD]
 
 
 @kernel
@@ -174,28 +180,33 @@ def _strip_frames(
     path: Cells,
     place: tuple[int, int],
     response: Values,
-    scratch: tuple[Cells, Cells, NDArray[np.uint32]],
+    scratch: tuple[Cells, NDArray[np.uint32]],
     out: Values,
 ) -> None:
-    """Write the frames of a strip of rows, shape (T, C, R, W); see `path_frames`."""
-    lines, cells, indices = scratch
-    num_bins, num_channels, num_rows, width = out.shape
+    """Write a strip of rows, as many as `scratch` has room for, of frames of shape (T, C, H, W); see `path_frames`."""
+    cells, indices = scratch
+    num_bins, num_channels, height, width = out.shape
     pitch, parts, last = padded.shape[1], (len(path) - 1) // num_bins, np.float32(response.size - 1)
-    size = (num_rows - 1) * pitch + width
-    lines, index = lines[: size + pitch], indices[:size]
-    start, end, brighter = cells[0, :size], cells[1, :size], cells[2, :size]
-    below = lines[pitch:]
-    _see(lines, below, move_lines(padded, path[0], place, lines), start)
+    num_rows = min(indices.size // pitch + 1, height - place[0])
+    index = indices[: (num_rows - 1) * pitch + width]
+    num = index.size
+    start, end, brighter, seen = cells[0, :num], cells[1, :num], cells[2, :num], cells[3, :num]
+    brighter[:] = _ZERO
+    _see(_seen_from(padded, path[0], place), start)
     for time_bin in range(num_bins):
         first, final = time_bin * parts + 1, (time_bin + 1) * parts
         if num_channels == 1:
-            _see_difference(lines, below, move_lines(padded, path[final], place, lines), start, (end, index), last)
+            _see_difference(_seen_from(padded, path[final], place), start, end, index, last)
         else:
-            _see_first(lines, below, move_lines(padded, path[first], place, lines), start, (end, brighter))
-            for at in range(first + 1, final + 1):
-                _see_next(lines, below, move_lines(padded, path[at], place, lines), (end, brighter))
-            _index_both(start, end, brighter, index, last)
-        _look_up(response, index, pitch, out[time_bin])
+            before = start
+            if parts > 3:
+                before, seen[:], brighter[:] = seen, start, _ZERO
+                for at in range(first, final - 2):
+                    _see_next(_seen_from(padded, path[at], place), seen, brighter)
+            levels = before, cells[4, :num], cells[5, :num], end
+            levels = _see_last(padded, path[max(first, final - 2) : final + 1], place, levels)
+            _index_both(start, levels, brighter, index, last)
+        _look_up(response, index, pitch, place[0], out[time_bin])
         start, end = end, start
 
 
@@ -217,30 +228,25 @@ def path_frames(
     Args:
         images: Shape (B, H, W), uint8.
         levels: Log intensity of each gray value, shape (256,), float32.
-        places: Path of each image, shape (B, T S + 1, 2), float32, see `move_lines`; its box, shape (B, 4), int32,
-            see `pad_levels`; and the box outside of which frames are zero, shape (B, 4), int32.
+        places: Path of each image, shape (B, T S + 1, 2), float32: displacement to the right and down, in cells, at
+            most M - 1; its box, shape (B, 4), int32, see `pad_levels`; and the box outside of which frames are zero,
+            shape (B, 4), int32.
         response: Value for each change, shape (K,), K at most 65536: of changes 0 to K - 1 for two channels, of
             -(K - 1) / 2 to (K - 1) / 2 for one, in 1 / `CHANGES_PER_UNIT`; the outermost ones stand for all beyond.
         scratch: Working memory; its size says how many rows are a strip.
         out: Written to: shape (B, T, C, H, W), of the type of `response`.
     """
     paths, boxes, windows = places
-    padded, lines, cells, indices = scratch
-    num_bins, num_channels, height, width = out.shape[1:]
+    padded, cells, indices = scratch
+    num_bins, num_channels, height, _ = out.shape[1:]
     margin = (padded.shape[0] - height) // 2
-    num_rows = (lines.size - width) // padded.shape[1]
+    num_rows = indices.size // padded.shape[1] + 1
     zero = response[0 if num_channels == 2 else (response.size - 1) // 2]
     for sample in range(images.shape[0]):
         pad_levels(images[sample], levels, boxes[sample], padded)
         for first in range(0, height, num_rows):
-            _strip_frames(
-                padded,
-                paths[sample],
-                (first, margin),
-                response,
-                (lines, cells, indices),
-                out[sample, :, :, first : first + num_rows],
-            )
+            strip = first, margin
+            _strip_frames(padded, paths[sample], strip, response, (cells, indices), out[sample])
         for time_bin in range(num_bins):
             for channel in range(num_channels):
                 _blank(out[sample, time_bin, channel], windows[sample], zero)

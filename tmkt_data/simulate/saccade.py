@@ -118,7 +118,11 @@ def paths_in_cells(path: SaccadePath, num_time_bins: int, cells_per_px: NDArray[
         >>> paths_in_cells(path, 30, np.array([[0.5, 0.5]]))[0, [0, 30], 0].tolist()
         [-0.5, 0.5]
     """
-    cells: NDArray[np.float32] = (_about_mean(path, num_time_bins) * cells_per_px[:, None]).astype(np.float32)
+    positions = _about_mean(path, num_time_bins)
+    cells = np.empty((len(cells_per_px), *positions.shape), np.float32)
+    # One axis after the other: NumPy is slow over an innermost dimension of 2.
+    for axis in (0, 1):
+        cells[..., axis] = np.multiply.outer(cells_per_px[:, axis], positions[:, axis])
     return cells
 
 

@@ -76,10 +76,12 @@ def test_wrong_options_are_one_line(images, tmp_path, options, exit_code, named)
 
 def test_bad_images_are_named_and_can_be_left_out(images, tmp_path):
     (images / "cat" / "05.png").write_bytes(b"damaged")
+    Image.new("RGB", (40, 30), (90, 90, 90)).save(images / "cat" / "04.png")
     options = "simulate", images, tmp_path / "out", "--sensor", "40x30"
     failed = run(*options)
     assert "cannot record 1 image; fix them" in one_line(failed)
     assert "cat/05.png: no image that Pillow can read" in failed.stderr
+    assert "note: 1 image without contrast, such as cat/04; recorded is noise alone" in failed.stdout
     passed = run(*options, "--skip-bad")
     assert passed.exit_code == 0
     assert "skipped: cat/05.png: no image" in passed.stdout

@@ -37,7 +37,7 @@ def scenes(draw):
     """A few images of 1 to 5 pixels a side, a path that may leave them, and boxes within them."""
     height, width, count = draw(st.integers(1, 5)), draw(st.integers(1, 5)), draw(st.integers(1, 2))
     images = np.stack([gray(height, width, draw(st.integers(0, 99))) for _ in range(count)])
-    num_time_bins, parts = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    num_time_bins, parts = draw(st.integers(1, 3)), draw(st.integers(1, 7))
     step = st.floats(-9, 9, width=32)
     steps = draw(st.lists(step, min_size=2 * (num_time_bins * parts + 1), max_size=2 * (num_time_bins * parts + 1)))
     paths = np.tile(np.array(steps, np.float32).reshape(1, -1, 2), (count, 1, 1))
@@ -88,6 +88,13 @@ class TestSaccade:
         found = saccade_frames(image[None], path[None], 2, num_channels, response=change_response(num_channels))
         expected = naive.path_changes(levels_of(image), [0, height, 0, width], path, 2, num_channels)
         np.testing.assert_array_equal(found[0], expected)
+
+    @pytest.mark.parametrize("parts", range(1, 9))
+    def test_equals_naive_for_any_number_of_parts(self, parts):
+        image = gray(9, 21)
+        path = np.random.default_rng(parts).uniform(-2, 2, (2 * parts + 1, 2)).astype(np.float32)
+        found = saccade_frames(image[None], path[None], 2, response=change_response(2))
+        np.testing.assert_array_equal(found[0], naive.path_changes(levels_of(image), [0, 9, 0, 21], path, 2, 2))
 
     def test_a_bright_dot_that_moves_right_darkens_where_it_was_and_brightens_where_it_is(self):
         dot = np.zeros((1, 3, 5), np.uint8)
