@@ -86,15 +86,15 @@ def test_the_digest_changes_with_one_pixel(nmnist_root, nmnist_cache, tmp_path):
 def test_counts_beyond_a_byte_are_those_of_their_table(nmnist_cache, tmp_path):
     def change(content):
         content.frames["events/frames"][:] = 0
-        content.tables["events/overflow_start"][:] = [0, 0, 1, 1, *[3] * 57]
-        for name, values in (("cell", [7, 5, 9]), ("count", [300, 256, 70_000])):
+        content.tables["events/overflow_start"][:] = [0, 0, 1, 1, 3, *[4] * 56]
+        for name, values in (("cell", [7, 5, 9, 2]), ("count", [300, 256, 70_000, 999])):
             table = content.tables[f"events/overflow_{name}"]
             content.tables[f"events/overflow_{name}"] = np.array(values, table.dtype)
 
-    frames = Cache(write_altered(nmnist_cache, tmp_path / "a.h5", change)).event_frames([3, 2, 1, 59, 3])
+    frames = Cache(write_altered(nmnist_cache, tmp_path / "a.h5", change)).event_frames([3, 2, 1, 4, 3])
     flat = frames.reshape(5, -1)
     assert [(np.flatnonzero(row).tolist(), row[row > 0].tolist()) for row in flat] == [
-        ([5, 9], [256, 70_000]), ([], []), ([7], [300]), ([], []), ([5, 9], [256, 70_000]),
+        ([5, 9], [256, 70_000]), ([], []), ([7], [300]), ([2], [999]), ([5, 9], [256, 70_000]),
     ]  # fmt: skip
 
 
