@@ -124,7 +124,9 @@ class _Host:
 def _first_run(session: pytest.Session) -> dict[pytest.Item, float]:
     """Run the tests, keep what the whole session shares, and return the seconds that each took."""
     seconds = {}
-    for item, following in zip(session.items, [*session.items[1:], session.items[0]], strict=True):
+    # Nothing would be torn down before a test that follows itself.
+    first = session.items[0] if len(session.items) > 1 else None
+    for item, following in zip(session.items, [*session.items[1:], first], strict=True):
         started, test = time.monotonic(), getattr(item, "dtest", None)
         names = dict(test.globs) if test is not None else {}
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
