@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _File = TypeVar("_File")
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Opening a pipe without O_NONBLOCK waits for a writer."""
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 _REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EWOULDBLOCK, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
@@ -216,7 +216,7 @@ def require_replaceable(path: Path, error: type[TmktError]) -> None:
 
 def write_failure(path: Path, broken: OSError) -> str:
     """Say in one line why a file or folder cannot be written, and what to do."""
-    advice = "free some space and run it again" if broken.errno in _NO_SPACE else "check its folder or name another"
+    advice = "free some space and run it again" if broken.errno in NO_SPACE else "check its folder or name another"
     return f"{path}: cannot be written ({broken.strerror or broken}); {advice}"
 
 

@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from tmkt_data.errors import StoreError
+from tmkt_data.errors import StoreError, printable
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = 64
 """Requests of a process at the same time, over all its threads."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
+_SIGNED = re.compile(r"[?&](sig|[a-z-]*signature)=", re.ASCII | re.IGNORECASE)
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "Last-Modified", "modified", "created")
 _TAGS = ("ETag", "etag", "generation", "version_id")
 _DENIED = ("access denied", "accessdenied", "forbidden", "403", "unauthorized", "401")
@@ -65,14 +66,18 @@ def checked_url(text: str) -> str:
     Raises:
         StoreError: It holds a password or a signature, is a chain of URLs, or names no host or bucket.
     """
-    parts = urlsplit(text)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    if parts.password is not None or (parts.query and parts.scheme.startswith("http")):
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # Of brackets that hold no address.
+        raise StoreError(f"{printable(text.rpartition('@')[2])}: expected a URL such as s3://bucket/folder") from None
+    shown = printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+    is_login = _is_http(text) and (parts.query or parts.username)
+    if is_login or parts.password is not None or _SIGNED.search(text):
         raise StoreError(
             f"{shown}: found a URL with a password or a signature, expected one without; put "
             "credentials into the configuration of the store or of fsspec"
         )
-    if "::" in text or not (parts.netloc or parts.path.strip("/")):
+    if "::" in text or not text.isprintable() or not (parts.netloc or parts.path.strip("/")):
         raise StoreError(f"{shown}: expected a URL such as s3://bucket/folder")
     return text.rstrip("/")
 

@@ -132,6 +132,10 @@ def test_times_of_change_are_understood_as_stores_give_them(info, ns):
     [
         ("https://me:secret@host/a", r"https://host/a: found a URL with a password or a signature"),
         ("https://host/a?X-Amz-Signature=secret", r"https://host/a: found a URL with a password or a signature"),
+        ("https://secret@host/a", r"https://host/a: found a URL with a password or a signature"),
+        ("az://box/a?sv=1&sig=secret", r"az://box/a: found a URL with a password or a signature"),
+        ("s3://[secret@bucket/a", r"^bucket/a: expected a URL such as s3://bucket/folder"),
+        ("s3://bucket/a\x1b[2J", r"^s3://bucket/a\\x1b\[2J: expected a URL"),
         ("zip://a.bin::s3://bucket/a.zip", r"expected a URL such as s3://bucket/folder"),
         ("s3://", r"expected a URL such as s3://bucket/folder"),
     ],

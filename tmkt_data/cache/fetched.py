@@ -12,8 +12,8 @@ from pathlib import Path
 from tmkt_data.cache.find import cache_directory
 from tmkt_data.cache.format import LEADING_BYTES, decode_leading_block
 from tmkt_data.cache.reader import read_cache_info
-from tmkt_data.errors import CacheError
-from tmkt_data.files import lock, write_bytes, write_failure
+from tmkt_data.errors import CacheError, StoreError
+from tmkt_data.files import NO_SPACE, lock, write_bytes, write_failure
 from tmkt_data.stores import checked_url, fetch_object, find_object, is_url, read_range
 
 FETCHED = "fetched"
@@ -89,5 +89,10 @@ def _writing(path: Path, token: Path) -> Iterator[Path]:
         yield temporary
     except OSError as broken:
         raise CacheError(write_failure(path, broken)) from broken
+    except StoreError as failed:
+        # What copies from a store writes the file, too.
+        if isinstance(failed.__cause__, OSError) and failed.__cause__.errno in NO_SPACE:
+            raise CacheError(write_failure(path, failed.__cause__)) from failed
+        raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -53,12 +53,17 @@ class ShardSet:
         """Return the shards that the tables of an index name, `SHARD_TABLES`, whose digest is known.
 
         Raises:
-            CacheError: The tables were changed.
+            CacheError: The tables were changed, or a shard lies outside the folder of the index.
         """
         if content_digest({}, tables) != digest:
             raise CacheError(f"{index.name}: the list of its shards was changed after it was written; prepare it again")
         sizes = np.stack([tables["num_recordings"], tables["num_images"]], axis=1)
-        return cls.of(index, table_text(tables["name"]), table_text(tables["digest"]), sizes)
+        names = table_text(tables["name"])
+        for name in names:
+            # Shards are copied, replaced and removed by their names.
+            if Path(name).anchor or ".." in Path(name).parts:
+                raise CacheError(f"{index.name}: names the shard {name!r} outside its folder; prepare it again")
+        return cls.of(index, names, table_text(tables["digest"]), sizes)
 
     def tables(self) -> dict[str, Table]:
         """Return what an index stores of the shards, by the names of `SHARD_TABLES`."""

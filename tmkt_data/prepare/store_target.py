@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tmkt_data.cache.reader import read_cache_info
 from tmkt_data.cache.stand_in import become_stand_in, fetch_stand_in
 from tmkt_data.cache.verify import verify_cache
-from tmkt_data.errors import CacheError
+from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.files import write_failure
 from tmkt_data.stores import checked_url, find_object, put_object, require_writable
 
@@ -43,6 +43,8 @@ class StoreTarget(NamedTuple):
         url = checked_url(url)
         require_writable(url)
         above, _, name = url.rpartition("/")
+        if above.endswith(":/"):
+            raise StoreError(f"{url}: names no object, expected one such as {url}/cache.h5")
         user = os.getuid() if hasattr(os, "getuid") else 0
         home = Path(tempfile.gettempdir()) / f"tmkt-{user}"
         folder = home / hashlib.sha256(url.encode()).hexdigest()[:12]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import click
 
 from tmkt_data.cli.paths import CACHE as CACHE_FILE
+from tmkt_data.cli.paths import LocalPath
 from tmkt_train.choices import All, Cluster, LoggerName
 from tmkt_train.cli.completion import complete_recipe, complete_setting
 from tmkt_train.cli.text import duration, epoch_line, percent, started_lines
@@ -102,7 +103,7 @@ def take_slots(options: dict[str, Any]) -> Slots:
 
 def out_option(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return the option `--out` for a folder."""
-    return click.option("--out", type=click.Path(path_type=Path), help=f"Folder to write.  [default: {default}]")
+    return click.option("--out", type=LocalPath(path_type=Path), help=f"Folder to write.  [default: {default}]")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ _OF_JOBS = ("SLURM_", "SLURMD_", "SRUN_")
 """What Slurm sets in a job; users set SBATCH_ACCOUNT and the like."""
 _LOOK_S = 1.0
 _ASK_S = 30.0
+_ANSWER_S = 20.0
 _RESULT_LOOKS = 10
 _CANCEL_S = 60.0
 _GRACE_S = 600.0
@@ -117,7 +118,10 @@ class SubmittedProcess:
 def is_queued(job_id: str) -> bool:
     """Return whether Slurm has a job that waits, runs, or is queued again; True if it does not answer."""
     command = ["squeue", "--noheader", "--jobs", job_id, "--format", "%T"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_ANSWER_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
     if answer.returncode:
         # Told of jobs that it has forgotten.
         return "Invalid job id" not in answer.stderr

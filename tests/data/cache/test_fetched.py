@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -90,6 +91,16 @@ def test_a_copy_that_is_shorter_than_its_object_is_refused(monkeypatch):
     kind = type(fsspec.filesystem("memory"))
     monkeypatch.setattr(kind, "get_file", lambda self, path, to: Path(to).write_bytes(self.cat_file(path)[:-1]))
     with pytest.raises(StoreError, match=r"memory://bucket/one\.h5: was changed while it was copied; run it again"):
+        local_copy("memory://bucket/one.h5")
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_disk_that_is_full_is_not_said_to_be_the_store(monkeypatch):
+    def get_file(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", get_file)
+    with pytest.raises(CacheError, match=r"one\.h5: cannot be written \(No space left on device\); free some space"):
         local_copy("memory://bucket/one.h5")
 
 

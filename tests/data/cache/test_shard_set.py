@@ -241,3 +241,10 @@ def test_columns_of_shards_are_those_of_the_whole(sharded):
     counts = np.concatenate(rows["events"].pieces["overflow_count"])
     np.testing.assert_array_equal(counts, cache.tables["events/overflow_count"])
     assert len(rows["events"].pieces["overflow_cell"]) == 3
+
+
+@pytest.mark.parametrize("name", ["../a.h5", "/tmp/a.h5", "a.h5.shards/../../b.h5"])
+def test_an_index_names_no_file_outside_its_folder(tmp_path, name):
+    tables = ShardSet.of(tmp_path / "a.h5", [name], ["0" * 64], np.ones((1, 2), np.int64)).tables()
+    with pytest.raises(CacheError, match=r"^a\.h5: names the shard '.*' outside its folder; prepare it again$"):
+        ShardSet.from_tables(tmp_path / "a.h5", tables, content_digest({}, tables))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tmkt_data.errors import CacheError
+from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.prepare.store_target import StoreTarget
 from tmkt_data.stores import find_object
 
@@ -146,3 +146,9 @@ def test_a_folder_of_somebody_else_is_not_built_in(scratch):
     home.symlink_to(scratch / "moved")
     with pytest.raises(CacheError, match="belongs to somebody else; set TMPDIR"):
         StoreTarget.of("memory://bucket/a.h5")
+
+
+def test_a_bucket_alone_is_no_cache(scratch):
+    with pytest.raises(StoreError, match=r"s3://bucket: names no object, expected one such as s3://bucket/cache\.h5"):
+        StoreTarget.of("s3://bucket/")
+    assert not list(scratch.iterdir())

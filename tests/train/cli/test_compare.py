@@ -95,6 +95,7 @@ def test_failed_run_makes_the_command_fail(here):
         (["tiny", "--event-share", "1,1.0"], 2, "found 1.0 twice"),
         (["tinny"], 1, "error: tinny: no recipe of this name; did you mean tiny?\n"),
         (["tiny", "tiny"], 1, "error: tiny: found twice"),
+        (["tiny", "--out", "s3://bucket/out"], 2, "error: --out: found the URL 's3://bucket/out', expected a path"),
         (["tiny", "--out", "recipes/tiny.toml"], 1, "error: recipes/tiny.toml: cannot be written (File exists)"),
         (["tiny", "--devices", "99"], 1, "error: --devices 99: "),
         (["tiny", "--cache", "none.h5"], 1, "error: none.h5: "),

@@ -229,6 +229,15 @@ def test_whether_slurm_has_a_job_is_asked_of_squeue(monkeypatch, tmp_path, outpu
     assert is_queued("112") == queued
 
 
+def test_a_squeue_that_is_missing_or_hangs_ends_no_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert is_queued("112")
+    (tmp_path / "squeue").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setattr(submitted, "_ANSWER_S", 0.1)
+    assert is_queued("112")
+
+
 def test_a_job_that_slurm_ended_without_a_result_is_told(monkeypatch, tmp_path):
     from submitit import SlurmJob
 
