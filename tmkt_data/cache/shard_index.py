@@ -100,7 +100,6 @@ def _tie_together(file: h5py.File, array: FrameArray, shards: ShardSet) -> None:
             size = (end - first, *array.shape[1:])
             space.select_hyperslab((first, *(0 for _ in size[1:])), size)
             choices.set_virtual(space, name.encode(), f"/{array.name}".encode(), h5py.h5s.create_simple(size))
-    space.select_all()
     group, _, name = array.name.rpartition("/")
     kind = h5py.h5t.py_create(array.dtype, logical=True)
     h5py.h5d.create(file.require_group(group).id, name.encode(), kind, space, choices)

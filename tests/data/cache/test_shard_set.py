@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tmkt_data.cache import shard_index
 from tmkt_data.cache.format import content_digest, frame_arrays
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cache.shard_index import ShardRows, _tie_together, write_index
@@ -195,6 +196,22 @@ def test_an_index_is_written_under_its_name_only_when_it_is_whole(copied):
     copied.unlink()
     write_index(cache.info.shards, (cache.header, sorted(cache.tables.items())), arrays)
     assert copied.read_bytes() == before
+    assert {path.name for path in copied.parent.iterdir()} == {"a.h5", "a.h5.shards"}
+
+
+def test_an_index_that_holds_another_one_when_it_is_read_back_gets_no_name(copied, monkeypatch):
+    cache, seal = Cache(copied), shard_index.seal
+    other = copied.read_bytes()
+
+    def sealed(path, *words):
+        seal(path, *words)
+        path.write_bytes(other)
+
+    monkeypatch.setattr(shard_index, "seal", sealed)
+    target = dataclasses.replace(cache.info.shards, index=copied.with_name("b.h5"))
+    tables = sorted({**cache.tables, "events/label": cache.tables["events/label"][::-1].copy()}.items())
+    with pytest.raises(CacheError, match=r"b\.h5: does not hold what was just written to it; check the disk, run it"):
+        write_index(target, (cache.header, tables), frame_arrays(cache.spec, 60, 60))
     assert {path.name for path in copied.parent.iterdir()} == {"a.h5", "a.h5.shards"}
 
 
