@@ -154,16 +154,19 @@ def test_a_row_that_was_changed_is_named_in_its_shard(copied):
         cache.event_frames([23])
 
 
-def test_only_the_shards_that_are_read_have_to_be_unchanged(copied):
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_only_the_shards_that_are_read_have_to_be_unchanged(copied, number):
     cache = Cache(copied)
     cache.event_frames(np.arange(60))
-    with shard_of(copied, 2).open("r+b") as file:
+    with shard_of(copied, number).open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\1")
-    cache.event_frames([0, 19, 40])
-    for row in (20, 39):
-        with pytest.raises(CacheError, match=r"^00002-of-00003\.h5: was overwritten while it was open"):
-            cache.event_frames([0, row])
+    changed = [20 * number - 20, 20 * number - 1]
+    others = [row for row in (0, 19, 20, 39, 40, 59) if row not in changed]
+    cache.event_frames(others)
+    for row in changed:
+        with pytest.raises(CacheError, match=rf"^0000{number}-of-00003\.h5: was overwritten while it was open"):
+            cache.event_frames([others[0], row])
 
 
 def test_the_shard_that_was_read_first_is_released_first(sharded, monkeypatch):
