@@ -208,6 +208,11 @@ def test_a_validation_share_of_nothing_holds_nothing_out():
     assert in_order(10, "drawn", val_share=0.0).count("V") == 0
 
 
+@pytest.mark.parametrize("layout", ["drawn", "prefix", "block", "drawer"])
+def test_no_recordings_have_no_splits(layout):
+    assert split([], np.zeros(0, np.int64), layout=layout).tolist() == []
+
+
 def test_a_drawer_that_is_no_number_is_one_line():
     with pytest.raises(
         SpecError, match=r"^splits by drawer: found 'c/a1', expected the number of a drawer as the stem$"
