@@ -94,8 +94,9 @@ def list_objects(url: str) -> Iterator[StoredObject]:
         if not found:
             # Says whether there is no such place, or no access.
             system.ls(prefix)
-        unsized = [path for path, info in found.items() if info.get("size") is None]
-        found.update(zip(unsized, _pool().map(system.info, unsized), strict=True))
+        # A link says what it leads to when it is asked for itself.
+        unclear = [path for path, at in found.items() if at.get("size") is None or at.get("type", "file") != "file"]
+        found.update(zip(unclear, _pool().map(system.info, unclear), strict=True))
     for path, info in found.items():
         is_below = path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
         if is_below and info.get("type", "file") == "file" and info.get("size") is not None:

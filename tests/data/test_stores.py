@@ -70,6 +70,12 @@ def test_objects_below_a_url_are_those_of_that_folder_alone(memory):
         list(list_objects("memory://bucket/se"))
 
 
+def test_links_to_files_are_not_left_out(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"bytes")
+    (tmp_path / "b.bin").symlink_to("a.bin")
+    assert {item.name: item.num_bytes for item in list_objects(tmp_path.as_uri())} == {"a.bin": 5, "b.bin": 5}
+
+
 @pytest.mark.parametrize("data", [b"longer", b"same!"])
 def test_an_object_that_was_replaced_is_not_read(memory, data):
     memory.pipe("/bucket/set/a.bin", b"bytes")

@@ -198,12 +198,16 @@ def _prepare(catalogue: Catalogue, spec: PrepareSpec, options: dict[str, Any]) -
 
 def _look_at_target(plan: PreparePlan, *, force: bool) -> None:
     """Find out what a store holds of a cache that goes there, and show its URL from now on."""
+    from tmkt_data.cache.build_folder import is_being_built
+
     if plan.target is not None:
         show_as(plan.target.folder, plan.target.url)
         try:
             if not force:
-                plan.target.bring(plan.target.name)
+                plan.bring()
         except CacheError as damaged:
+            if is_being_built(damaged):
+                raise
             raise CacheError(f"{damaged} (--force replaces it)") from damaged
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.build_folder import BlockPlace, folder_of, this_machine
+from tmkt_data.cache.build_folder import BlockPlace, folder_of, not_being_built, this_machine
 from tmkt_data.cache.find import default_cache_path
 from tmkt_data.cache.format import FORMAT, FORMAT_VERSION, FrameArray, frame_arrays
 from tmkt_data.cache.reader import Cache, CacheInfo
@@ -79,6 +79,18 @@ class PreparePlan:
     def build_folder(self) -> Path:
         """Where it is built: a shard in a folder of this machine, as two may build it at the same time."""
         return folder_of(self.path, "" if self.drawn_over is None else this_machine())
+
+    def bring(self) -> None:
+        """Find out what a store holds of a cache that goes there, see `StoreTarget.bring`.
+
+        Raises:
+            CacheError: As there; or it is being built on this machine.
+            StoreError: As there.
+        """
+        if self.target is not None:
+            # Who builds it uploads the file that a stand-in would replace.
+            with not_being_built(self.path, self.build_folder):
+                self.target.bring(self.path.relative_to(self.target.folder).as_posix())
 
     @property
     def num_bytes(self) -> int:

@@ -154,8 +154,7 @@ def shard_problem(plan: ShardedPlan, shard: int, *, skip_bad: bool = False) -> s
     """
     planned = plan.shard(shard)
     try:
-        if planned.target is not None:
-            planned.target.bring(plan.names()[shard])
+        planned.bring()
         if not planned.path.exists():
             return f"{planned.path} is missing"
         cache = Cache(planned.path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tmkt_data.cache.build_folder import not_being_built
 from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.prepare.store_target import StoreTarget
 from tmkt_data.stores import find_object
@@ -152,3 +153,13 @@ def test_a_bucket_alone_is_no_cache(scratch):
     with pytest.raises(StoreError, match=r"s3://bucket: names no object, expected one such as s3://bucket/cache\.h5"):
         StoreTarget.of("s3://bucket/")
     assert not list(scratch.iterdir())
+
+
+def test_a_cache_that_another_run_of_this_machine_is_uploading_is_left_to_it(root, tmp_path):
+    whole, target = local(root, tmp_path)["a.h5"], StoreTarget.of("memory://bucket/a.h5")
+    target.path.write_bytes(whole)
+    with not_being_built(target.path):
+        refused = prepare("--root", root, "--out", "memory://bucket/a.h5")
+    assert one_line(refused).endswith(": another tmkt-data prepare is building this cache; wait for it to end")
+    assert find_object("memory://bucket/a.h5") is None
+    assert target.path.read_bytes() == whole
