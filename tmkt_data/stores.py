@@ -29,7 +29,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 _SIGNED = re.compile(r"[?&](sig|[a-z-]*signature)=", re.ASCII | re.IGNORECASE)
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "Last-Modified", "modified", "created")
 _TAGS = ("ETag", "etag", "generation", "version_id")
-_DENIED = ("access denied", "accessdenied", "forbidden", "403", "unauthorized", "401")
+_DENIED = re.compile(r"access ?denied|forbidden|unauthorized|\b40[13]\b")
 _FLAT = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Stores without folders, which list all objects below a prefix at once."""
 
@@ -277,7 +277,7 @@ def _why(error: Exception) -> tuple[str, str]:
         return text, "check the URL"
     if isinstance(error, FileNotFoundError):
         return "no such object, folder or bucket", "check the URL"
-    if isinstance(error, PermissionError) or any(word in known for word in _DENIED):
+    if isinstance(error, PermissionError) or _DENIED.search(known):
         return "access denied", "check the credentials of the store, and their rights"
     if "credential" in known:
         return text, "configure the credentials of the store"

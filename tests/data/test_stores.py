@@ -152,6 +152,18 @@ def test_urls_with_secrets_or_without_a_place_are_refused_and_secrets_not_shown(
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("Cannot connect to host 127.0.0.1:40312"), "no connection, Cannot connect to host 127.0.0.1:40312"),
+        (OSError("An error occurred (403) when calling HeadObject"), "access denied"),
+        (OSError("AccessDenied: no"), "access denied"),
+    ],
+)
+def test_numbers_in_a_port_are_no_refusal(error, reason):
+    assert stores._why(error)[0] == reason
+
+
 def test_what_has_to_be_installed_is_said(monkeypatch):
     with pytest.raises(StoreError, match=r"nosuch://a: cannot be listed \(Protocol not known: nosuch\); check the URL"):
         list(list_objects("nosuch://a"))
