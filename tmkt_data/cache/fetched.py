@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tmkt_data.cache.find import cache_directory
@@ -19,7 +19,7 @@ from tmkt_data.stores import checked_url, fetch_object, find_object, is_url, rea
 FETCHED = "fetched"
 """Folder of the copies, in the cache directory."""
 _AT_ONCE = 4
-_WAIT_S = 86_400.0
+_WAIT_S = 3600.0
 
 Say = Callable[[str], None]
 
@@ -44,8 +44,7 @@ def local_copy(url: str, say: Say = lambda _: None) -> Path:
     url = checked_url(url)
     name = url.rpartition("/")[2]
     folder = cache_directory() / FETCHED / hashlib.sha256(url.encode()).hexdigest()[:12]
-    busy = CacheError(f"{url}: another process is copying it to {folder}; wait for it to end")
-    with lock(folder / ".lock", busy, wait_s=_WAIT_S):
+    with _held(folder, url, say):
         _fetch(url, folder / name, say)
         shards = read_cache_info(folder / name).shards
         if shards is not None:
@@ -54,6 +53,18 @@ def local_copy(url: str, say: Say = lambda _: None) -> Path:
                 # All are waited for, and the first failure is raised.
                 list(pool.map(lambda shard: _fetch(f"{above}/{shard}", folder / shard, say), shards.names))
     return folder / name
+
+
+@contextmanager
+def _held(folder: Path, url: str, say: Say) -> Iterator[None]:
+    busy = CacheError(f"{url}: another process is copying it to {folder}; wait for it to end")
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock(folder / ".lock", busy))
+        except CacheError:
+            say(f"waiting for another process that copies {url} to {folder}")
+            held.enter_context(lock(folder / ".lock", busy, wait_s=_WAIT_S))
+        yield
 
 
 def local_path(path: str | Path, say: Say = lambda _: None) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tmkt_data.cache.fetched import local_copy, local_path
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.cli.main import main
 from tmkt_data.errors import CacheError, StoreError
+from tmkt_data.files import lock
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -54,6 +56,20 @@ def test_pairs_are_those_of_the_local_cache_and_each_file_is_copied_once(bucket,
     assert local_copy(f"memory://bucket/{name}", said.append) == copy
     assert len(said) == (1 if name == "one.h5" else 3)
     assert local_path(bucket / name) == bucket / name
+
+
+@pytest.mark.usefixtures("bucket")
+def test_who_wants_a_copy_that_another_one_makes_says_so_and_waits():
+    url = "memory://bucket/one.h5"
+    copy, said, other = local_copy(url), [], ExitStack()
+    other.enter_context(lock(copy.parent / ".lock", CacheError("held")))
+
+    def say(line):
+        said.append(line)
+        other.close()
+
+    assert local_copy(url, say) == copy
+    assert said == [f"waiting for another process that copies {url} to {copy.parent}"]
 
 
 def test_a_file_that_was_changed_is_copied_again_and_alone(bucket):
