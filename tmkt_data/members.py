@@ -233,11 +233,18 @@ def file_status(path: str | Path) -> FileStatus:
 
 def is_in_store(path: str) -> bool:
     """Return whether a path leads to an object of a store, which takes its time to answer."""
-    if SUFFIX not in path:
-        return False
+    return SUFFIX in path and _stored_member(path) is not None
+
+
+def _stored_member(path: str) -> tuple[Store, MemberPlace, str] | None:
+    """Return the store, the place and the name of an object that a path leads to, None for any other path."""
     found = split_member(path)
-    place = None if found is None else found[0].find(found[1])
-    return found is not None and place is not None and found[0].store_of(place) is not None
+    if found is None:
+        return None
+    members, name = found
+    place = members.find(name)
+    store = None if place is None else members.store_of(place)
+    return None if place is None or store is None else (store, place, name)
 
 
 def is_file(path: Path) -> bool:
@@ -299,12 +306,11 @@ def asked_ahead(paths: Sequence[str]) -> Iterator[Callable[[int], None]]:
             holder.forget(name)
         following, room = max(following, at), AHEAD_BYTES - sum(num_bytes for *_, num_bytes in asked)
         while following < len(paths) and following - at < AHEAD_FILES and room > 0:
-            found = split_member(paths[following])
-            place = None if found is None else found[0].find(found[1])
-            store = None if found is None or place is None else found[0].store_of(place)
-            if found is not None and place is not None and store is not None:
-                store.ask(place, found[1])
-                asked.append((following, store, found[1], place.num_bytes))
+            found = _stored_member(paths[following])
+            if found is not None:
+                store, place, name = found
+                store.ask(place, name)
+                asked.append((following, store, name, place.num_bytes))
                 room -= place.num_bytes
             following += 1
 

@@ -10,11 +10,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tmkt_data.cache.find import cache_directory
-from tmkt_data.cache.format import LEADING_BYTES, decode_leading_block
 from tmkt_data.cache.reader import read_cache_info
+from tmkt_data.cache.stand_in import require_cache
 from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.files import NO_SPACE, lock, write_bytes, write_failure
-from tmkt_data.stores import checked_url, fetch_object, find_object, is_url, read_range
+from tmkt_data.stores import checked_url, fetch_object, find_object, is_url
 
 FETCHED = "fetched"
 """Folder of the copies, in the cache directory."""
@@ -81,8 +81,7 @@ def _fetch(url: str, path: Path, say: Say) -> None:
     with suppress(OSError):
         if token.read_bytes() == known and path.stat().st_size == found.num_bytes:
             return
-    start = read_range(url, 0, LEADING_BYTES) if found.num_bytes >= LEADING_BYTES else b""
-    decode_leading_block(start, url)
+    require_cache(url, found)
     say(f"copying {url} to {path}, {found.num_bytes / 1e6:.1f} MB")
     with _writing(path, token) as temporary:
         fetch_object(found, temporary)

@@ -33,12 +33,17 @@ def fetch_stand_in(url: str, found: StoredObject, path: Path) -> None:
         CacheError: It is no cache, or damaged, or the stand-in cannot be written.
         StoreError: It cannot be read.
     """
-    start = read_range(url, 0, LEADING_BYTES) if found.num_bytes >= LEADING_BYTES else b""
-    decode_leading_block(start, url)
+    require_cache(url, found)
     with closing(open_object(url)) as file:
         frames = _frames(file, url)
     write_stand_in(path, found.num_bytes, frames, lambda first, end: read_range(url, first, end))
     os.utime(path, ns=(found.modified_ns, found.modified_ns))
+
+
+def require_cache(url: str, found: StoredObject) -> None:
+    """Read the leading block of an object of a store; errors as `fetch_stand_in`."""
+    start = read_range(url, 0, LEADING_BYTES) if found.num_bytes >= LEADING_BYTES else b""
+    decode_leading_block(start, url)
 
 
 def become_stand_in(path: Path) -> None:

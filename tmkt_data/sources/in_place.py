@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -96,12 +96,17 @@ def _why_not(archive: Path, member: Member) -> str:
 
 def _require_tree(members: Mapping[str, MemberPlace], archive: str) -> None:
     """Check that no member lies below another one, as a file cannot be a folder."""
+    for folder in folders_of(members):
+        if folder in members:
+            raise member_below_file(archive, next(name for name in members if name.startswith(f"{folder}/")))
+
+
+def folders_of(names: Iterable[str]) -> set[str]:
+    """Return all folders that names with `/` lie in."""
     folders: set[str] = set()
-    for name in members:
+    for name in names:
         folder = name.rpartition("/")[0]
         while folder and folder not in folders:
             folders.add(folder)
             folder = folder.rpartition("/")[0]
-    for folder in folders:
-        if folder in members:
-            raise member_below_file(archive, next(name for name in members if name.startswith(f"{folder}/")))
+    return folders

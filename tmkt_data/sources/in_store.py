@@ -9,7 +9,7 @@ from tmkt_data.datasets.catalogue import is_plain
 from tmkt_data.errors import CatalogueError
 from tmkt_data.member_bytes import STORED, MemberPlace
 from tmkt_data.sources.archives import is_archive
-from tmkt_data.sources.in_place import encode_list
+from tmkt_data.sources.in_place import encode_list, folders_of
 from tmkt_data.stores import StoredObject, checked_url, list_objects
 
 MAX_OBJECTS = 20_000_000
@@ -50,7 +50,7 @@ def list_store(url: str) -> StoreList:
             raise CatalogueError(f"{url}: holds more than {MAX_OBJECTS} objects; give the folder of the dataset itself")
     if "" in found:
         raise CatalogueError(f"{url}: one object, expected the folder of a dataset; give the URL above it")
-    folders = _folders(found)
+    folders = folders_of(found)
     for name in sorted(folders & found.keys()):
         if found.pop(name).num_bytes:
             left_out.setdefault("with names of folders", []).append(name)
@@ -79,13 +79,3 @@ def _why_not(name: str) -> str:
         if name and is_archive(PurePosixPath(name))
         else ""
     )
-
-
-def _folders(names: dict[str, StoredObject]) -> set[str]:
-    folders: set[str] = set()
-    for name in names:
-        folder = name.rpartition("/")[0]
-        while folder and folder not in folders:
-            folders.add(folder)
-            folder = folder.rpartition("/")[0]
-    return folders

@@ -172,12 +172,10 @@ def peak_memory_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     if os.name != "posix":
         return 0
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        # On Linux, the peak of `getrusage` is at least what the parent had when it started this process.
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, ValueError, StopIteration):
-        pass
+    # On Linux, the peak of `getrusage` is at least what the parent had when it started this process.
+    known = _proc_bytes("self/status", "VmHWM")
+    if known is not None:
+        return known
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -192,10 +190,8 @@ def available_bytes(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        known = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, ValueError, StopIteration):
+    known = _proc_bytes("meminfo", "MemAvailable")
+    if known is None:
         return 0
     try:
         limit, used = (int(Path("/sys/fs/cgroup", name).read_text(encoding="ascii")) for name in _CONTAINER)
@@ -203,6 +199,15 @@ def available_bytes(device: torch.device) -> int:
         # No container, or one without a limit.
         return known
     return max(0, min(known, limit - used))
+
+
+def _proc_bytes(file: str, name: str) -> int | None:
+    """Return a line in kB of a file of /proc, in bytes; None where there is none."""
+    try:
+        lines = Path("/proc", file).read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+    except (OSError, ValueError, StopIteration):
+        return None
 
 
 def _version(name: str) -> str:
