@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tmkt_data.datasets.nmnist import SENSOR_SIZE
+from tmkt_data.datasets.shown import NMNIST_CAMERA
 from tmkt_data.events.events import validate_events
 from tmkt_data.events.formats.atis import write_atis
-from tmkt_data.simulate.recording import NMNIST_SETTINGS, simulate_recording
+from tmkt_data.simulate.camera import CameraSettings, SimulatedCamera
+from tmkt_data.simulate.paths import Path as CameraPath
+from tmkt_data.simulate.saccade import SaccadePath, published_path
 
 
 def random_recording(path: Path, rng: np.random.Generator, width: int, height: int, num_events: int) -> None:
@@ -114,9 +118,18 @@ def write_folder(root: Path, recordings: dict[str, int], images: dict[str, int])
     return root
 
 
-def write_simulated_nmnist(root, *, negative=True, path=NMNIST_SETTINGS.path):
+def camera_along(path: SaccadePath, *, negative: bool) -> SimulatedCamera:
+    """Return a camera like that of N-MNIST on a path about its mean position."""
+    times = np.arange(0, path.duration_us + 1, 1000)
+    dx, dy = path.displacement(times)
+    points = tuple(zip((times / 1000).tolist(), (dx - dx.mean()).tolist(), (dy - dy.mean()).tolist(), strict=True))
+    pixels = dataclasses.replace(NMNIST_CAMERA.pixels, negative=negative)
+    return SimulatedCamera(CameraSettings(pixels, CameraPath(kind="points", points=points)), SENSOR_SIZE)
+
+
+def write_simulated_nmnist(root, *, negative=True, path=None):
     """Bars on black, in two classes, each recorded by a camera that moves as that of N-MNIST."""
-    settings = dataclasses.replace(NMNIST_SETTINGS, negative=negative, path=path)
+    camera = camera_along(published_path(NMNIST_CAMERA.path.scale) if path is None else path, negative=negative)
     rng = np.random.default_rng(0)
     for number in range(24):
         digit, image = number % 2, np.zeros((28, 28), np.uint8)
@@ -131,5 +144,5 @@ def write_simulated_nmnist(root, *, negative=True, path=NMNIST_SETTINGS.path):
         Image.fromarray(image).save(picture)
         recording = root / "N-MNIST" / f"{place}.bin"
         recording.parent.mkdir(parents=True, exist_ok=True)
-        write_atis(recording, simulate_recording(image, key=number, settings=settings))
+        write_atis(recording, camera.record(np.pad(image, 3, mode="edge"), number))
     return root

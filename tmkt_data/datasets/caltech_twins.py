@@ -8,9 +8,8 @@ from pathlib import Path
 from tmkt_data.datasets.catalogue import Catalogue, every_class_folder, find_folder, scan_folder, some
 from tmkt_data.datasets.completeness import Declared, contiguous_ids
 from tmkt_data.datasets.info import DatasetInfo, missing_data
-from tmkt_data.datasets.ncaltech101 import IMAGE_FOLDERS, SENSOR_SIZE
+from tmkt_data.datasets.ncaltech101 import IMAGE_FOLDERS, PLACEMENT, SENSOR_SIZE
 from tmkt_data.datasets.source_table import Source, SourceTable, TableBuilder, sorted_sources
-from tmkt_data.images.frames import Placement
 from tmkt_data.sample_ids import rows_of
 
 INFO = DatasetInfo(
@@ -27,8 +26,6 @@ INFO = DatasetInfo(
     canvas="tight",
 )
 
-PLACEMENT = Placement(3, 3, 227, 167)
-"""The photograph is scaled to fit 227 x 167 and moves by up to 6 pixels, as the simulator shows it."""
 _IMAGE = re.compile(r"image_[0-9]{4}\.jpg")
 _RECORDING = re.compile(r"image_[0-9]{4}\.bin")
 _LEAST_PHOTOGRAPHS = 3

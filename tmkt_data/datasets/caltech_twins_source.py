@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tmkt_data.datasets.caltech_twins import PLACEMENT
+from tmkt_data.datasets.image_reader import Archives, read_pixels
+from tmkt_data.datasets.ncaltech101 import PLACEMENT, SENSOR_SIZE
+from tmkt_data.datasets.shown import NCALTECH101_CAMERA, camera_identity, lay_on_sensor, record_shown
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import ImageError
-from tmkt_data.events.events import Events, SensorSize
+from tmkt_data.events.events import Events
 from tmkt_data.events.formats.atis import write_atis
 from tmkt_data.files import file_digest, locked_folder
-from tmkt_data.images.decode import read_image
-from tmkt_data.images.frames import intensity, resize_rgb
-from tmkt_data.random_keys import Purpose, draw_key, sample_uid
-from tmkt_data.simulate.recording import SIMULATOR_VERSION, SimulatorSettings, simulate_recording
-from tmkt_data.simulate.saccade import SaccadePath
+from tmkt_data.random_keys import sample_uid
 
-SOURCE_VERSION = 1
-SEED = 0
-SETTINGS = SimulatorSettings(
-    threshold_on=0.125,
-    threshold_off=0.125,
-    noise_rate_hz=1.0,
-    path=SaccadePath(corners=((0.0, 0.0), (3.0, 6.0), (6.0, 0.0), (0.0, 0.0))),
-)
-"""Fitted to the one real recording available, Faces_easy/image_0001 (inferred); see docs/results.md.
-
-The path is 6/7 of the published one: real recordings extend 6 pixels beyond the photograph.
-"""
-
-_MOTION_PX = 6
+SOURCE_VERSION = 2
 _LOCK = "twins.lock"
 
 
 def twins_folder(photographs: Sequence[Source], below: Path) -> Path:
-    """Return the folder for recordings of these photographs; its name hashes their bytes and the simulator version.
+    """Return the folder for recordings of these photographs; its name hashes their bytes and the camera.
 
     Args:
         photographs: The photographs.
@@ -48,8 +31,7 @@ def twins_folder(photographs: Sequence[Source], below: Path) -> Path:
         ImageError: A photograph cannot be read.
     """
     digest = hashlib.sha256()
-    settings = dataclasses.asdict(SETTINGS)
-    digest.update(json.dumps([SOURCE_VERSION, SIMULATOR_VERSION, SEED, settings], sort_keys=True).encode())
+    digest.update(f"{SOURCE_VERSION} {camera_identity(NCALTECH101_CAMERA)}".encode())
     for source in photographs:
         digest.update(f"\n{source.id} ".encode())
         digest.update(bytes.fromhex(file_digest(source.path, "sha256", error=ImageError)))
@@ -87,16 +69,11 @@ def write_twins(photographs: Sequence[Source], folder: Path) -> Iterator[int]:
 def simulate_twin(source: Source) -> Events:
     """Simulate the recording of one photograph, as a pure function of its pixels, id and settings.
 
-    The photograph is scaled to fit the screen as in N-Caltech101 (inferred) and moved along the saccades; the sensor
-    covers the picture and its motion, as in the published recordings.
+    As in N-Caltech101, the photograph is scaled to fit the screen, moved along the saccades, and the recording is
+    cropped to its middle (inferred).
 
     Raises:
         ImageError: The photograph cannot be read.
     """
-    rgb = read_image(source.path)
-    left, top, right, bottom = PLACEMENT.box_of(rgb.shape[1], rgb.shape[0])
-    width, height = right - left, bottom - top
-    light = intensity(resize_rgb(rgb, height, width), "luminance")
-    key = int(draw_key(SEED, 0, sample_uid(source.id), 0, Purpose.SIMULATE))
-    size = SensorSize(width + _MOTION_PX, height + _MOTION_PX)
-    return simulate_recording(light, key=key, sensor_size=size, settings=SETTINGS)
+    image, _ = read_pixels(source, Archives())
+    return record_shown(NCALTECH101_CAMERA, lay_on_sensor(image, SENSOR_SIZE, PLACEMENT), sample_uid(source.id))

@@ -8,11 +8,19 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tmkt_data.datasets.shown import NCALTECH101_CAMERA, NMNIST_CAMERA
 from tmkt_data.errors import SpecError
 from tmkt_data.images.frames import Placement
 from tmkt_data.images.log_intensity import Scene, gradient_frames, saccade_frames
-from tmkt_data.simulate.recording import DEFAULT_SETTINGS, NMNIST_SETTINGS
-from tmkt_data.simulate.saccade import NO_KEYS, DrawnKeys, SaccadePath, paths_in_cells, random_paths
+from tmkt_data.simulate.camera import CameraSettings
+from tmkt_data.simulate.saccade import (
+    NO_KEYS,
+    DrawnKeys,
+    SaccadePath,
+    paths_in_cells,
+    published_path,
+    random_paths,
+)
 from tmkt_data.spec import Bake, Encoder, PrepareSpec
 
 Value = TypeVar("Value", np.float32, np.int16, np.uint8)
@@ -41,7 +49,7 @@ BACKGROUND_RATES = 1e-4, 10.0
 _KEYS = "negative", "corners", "saccade_us", "rest_us", "threshold", "background_rate"
 _FARTHEST = 10_000
 """Largest displacement in a table, sensor pixels; what leaves the frame shows the edge of the image."""
-UNKNOWN = Camera(DEFAULT_SETTINGS.path)
+UNKNOWN = Camera(SaccadePath())
 """Stands for a camera that nothing is known of: the published path is varied."""
 
 
@@ -49,20 +57,21 @@ def camera_of(dataset: str) -> Camera | None:
     """Return the camera of a dataset by its name; None where its motion is unknown or is none.
 
     N-MNIST: negative, 0.8 of the published path; N-Caltech101: as published (both inferred, see docs/method.md). The
-    simulated datasets have the settings of their simulator.
+    simulated datasets have the path of their simulated camera.
     """
     match dataset:
         case "nmnist" | "digits" | "fashion":
-            return Camera(NMNIST_SETTINGS.path, NMNIST_SETTINGS.negative)
+            return _of_simulated(NMNIST_CAMERA)
         case "ncaltech101":
-            return Camera(DEFAULT_SETTINGS.path)
+            return Camera(SaccadePath())
         case "caltech101-twins":
-            # What writes these recordings loads only here.
-            from tmkt_data.datasets.caltech_twins_source import SETTINGS
-
-            return Camera(SETTINGS.path, SETTINGS.negative)
+            return _of_simulated(NCALTECH101_CAMERA)
         case _:
             return None
+
+
+def _of_simulated(camera: CameraSettings) -> Camera:
+    return Camera(published_path(camera.path.scale), camera.pixels.negative)
 
 
 def camera_from(values: Mapping[str, Any]) -> Camera:

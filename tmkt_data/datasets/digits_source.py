@@ -20,16 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tmkt_data.datasets.nmnist import PLACEMENT, SENSOR_SIZE
+from tmkt_data.datasets.shown import NMNIST_CAMERA, camera_identity, lay_on_sensor, record_shown
 from tmkt_data.errors import CatalogueError, TmktError, counted
+from tmkt_data.events.events import Events
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT, write_atis
 from tmkt_data.files import locked_folder, write_bytes
-from tmkt_data.random_keys import Purpose, draw_key
-from tmkt_data.simulate.recording import NMNIST_SETTINGS, SIMULATOR_VERSION, simulate_recording
+from tmkt_data.images.decode import DecodedImage
+from tmkt_data.random_keys import sample_uid
 
 SOURCE = "scikit-learn load_digits: UCI Optical Recognition of Handwritten Digits (test part, CC BY 4.0)"
-SOURCE_VERSION = f"1.{SIMULATOR_VERSION}"
-"""Version of the files: of this module, then of the simulator. A tree of another version is rewritten."""
-SEED = 0
+SOURCE_VERSION = "2"
+"""Version of what this module makes. A tree of another version, or of another camera, is rewritten."""
 IMAGE_SIZE = 28
 STROKE_SIZE = 20
 """The 8 x 8 digits become 20 x 20 with a margin of 4, as MNIST centers its digits."""
@@ -91,8 +93,7 @@ def _write(root: Path, digits: list[_Digit], per_class: int | None) -> Iterator[
         if not _is_picture(picture):
             write_bytes(picture, _encode_png(image))
         if not _is_recording(recording):
-            key = int(draw_key(SEED, 0, digit.number, 0, Purpose.SIMULATE))
-            write_atis(recording, simulate_recording(image, key=key, settings=NMNIST_SETTINGS))
+            write_atis(recording, _record(image, digit))
         yield done
     marker = _identity(per_class) | {"counts": _count(digits), "digests": _digest(root, digits)}
     write_bytes(root / _MARKER, _dump(marker))
@@ -133,6 +134,11 @@ def _enlarge(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(middle), 0, 255), dtype=np.uint8)
 
 
+def _record(image: NDArray[np.uint8], digit: _Digit) -> Events:
+    shown = DecodedImage(np.repeat(image[:, :, None], 3, axis=2), *image.shape)
+    return record_shown(NMNIST_CAMERA, lay_on_sensor(shown, SENSOR_SIZE, PLACEMENT), sample_uid(digit.events_name))
+
+
 def _encode_png(image: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=9)
@@ -140,7 +146,8 @@ def _encode_png(image: NDArray[np.uint8]) -> bytes:
 
 
 def _identity(per_class: int | None) -> dict[str, object]:
-    return {"source": SOURCE, "version": SOURCE_VERSION, "seed": SEED, "per_class": per_class}
+    camera = camera_identity(NMNIST_CAMERA)
+    return {"source": SOURCE, "version": SOURCE_VERSION, "camera": camera, "per_class": per_class}
 
 
 def _count(digits: list[_Digit]) -> dict[str, int]:

@@ -13,11 +13,12 @@ from tmkt_data.datasets.folder_settings import SETTINGS_NAME
 from tmkt_data.datasets.image_reader import Archives, read_pixels
 from tmkt_data.datasets.recording_reader import RecordingReader
 from tmkt_data.datasets.registry import open_catalogue
+from tmkt_data.datasets.shown import lay_on_sensor
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import Events, SensorSize, Window
 from tmkt_data.events.filters import num_filtered
-from tmkt_data.images.frames import ImageTarget, frame_of_pixels
+from tmkt_data.images.frames import ImageTarget
 from tmkt_data.sample_ids import evenly_spaced, rows_of
 from tmkt_data.simulate.fit import KnownRecording
 from tmkt_data.spec import PrepareSpec
@@ -97,27 +98,9 @@ def _open(folder: Path) -> Catalogue:
 
 
 def _light(catalogue: Catalogue, image: Source, archives: Archives) -> tuple[NDArray[np.uint8], Window | None]:
-    """Return an image as it lies on the sensor, its edges continued to all sides.
-
-    An image that its recording was cropped from begins beyond the corner of the sensor; then the window that was
-    recorded is returned too.
-    """
     size, placement = catalogue.sensor_size, catalogue.placement
     pixels, _ = read_pixels(image, archives, ImageTarget(*size[::-1], size, placement).smallest_pixels)
-    left, top, right, bottom = placement.box_of(pixels.width, pixels.height)
-    light = frame_of_pixels(pixels.pixels, pixels.extent, ImageTarget(bottom - top, right - left), "luminance")
-    light = light[: size.height - top, : size.width - left]
-    beyond_x, beyond_y = max(0, -left), max(0, -top)
-    before = max(0, top), max(0, left)
-    after = (
-        size.height + beyond_y - before[0] - light.shape[0],
-        size.width + beyond_x - before[1] - light.shape[1],
-    )
-    padded = np.ascontiguousarray(np.pad(light, tuple(zip(before, after, strict=True)), mode="edge"))
-    if not (beyond_x or beyond_y):
-        return padded, None
-    width, height = (right + left if left < 0 else size.width), (bottom + top if top < 0 else size.height)
-    return padded, Window(beyond_x, beyond_y, SensorSize(min(width, size.width), min(height, size.height)))
+    return lay_on_sensor(pixels, size, placement)
 
 
 def _events(reader: RecordingReader, source: Source, size: SensorSize) -> tuple[Events, int]:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tmkt_data.datasets.catalogue import Catalogue
-from tmkt_data.datasets.image_reader import Archives, archive_of
+from tmkt_data.datasets.image_reader import Archives, read_pixels
+from tmkt_data.datasets.shown import NMNIST_CAMERA, lay_on_sensor, record_shown
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import EventError, SpecError
 from tmkt_data.events.events import OUTSIDE, Events, SensorSize, Window
@@ -31,8 +32,7 @@ from tmkt_data.events.summary import RecordingFacts, dropped_text
 from tmkt_data.events.time_range import cut_time, robust_range
 from tmkt_data.files import checksum, read_bytes
 from tmkt_data.images.frames import Placement
-from tmkt_data.random_keys import Purpose, draw_key, sample_uid
-from tmkt_data.simulate.recording import NMNIST_SETTINGS, simulate_recording
+from tmkt_data.random_keys import sample_uid
 from tmkt_data.spec import PrepareSpec
 
 
@@ -185,9 +185,9 @@ class RecordingReader:
             )
 
     def _simulate(self, source: Source) -> Events:
-        image = archive_of(source.path, self._archives)[source.item]
-        key = int(draw_key(0, 0, sample_uid(source.id), 0, Purpose.SIMULATE))
-        return simulate_recording(image, key=key, settings=NMNIST_SETTINGS)
+        image, _ = read_pixels(source, self._archives)
+        seen = lay_on_sensor(image, self._catalogue.sensor_size, self._catalogue.placement)
+        return record_shown(NMNIST_CAMERA, seen, sample_uid(source.id))
 
 
 def _without_strays(recording: OpenedRecording) -> OpenedRecording:

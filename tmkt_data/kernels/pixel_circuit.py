@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from tmkt_data.kernels.compile import kernel
 from tmkt_data.kernels.event_columns import EventColumns
-from tmkt_data.kernels.sensor import _mix
 
 Scene = tuple[NDArray[np.float32], NDArray[np.float32]]
 """What the pixels see, with a margin on every side, shape (rows, columns) each: log intensity, and the share of the
@@ -41,6 +40,15 @@ NUM_STATES = 10
 _ONE, _ZERO = np.float32(1.0), np.float32(0.0)
 _START, _FIRST_NOISE, _OF_EVENTS = 0, 1, 2
 """Numbers of the draws of a pixel: one for its start, one for its first noise, three for each event."""
+
+
+@kernel
+def _mix(word: np.uint64) -> np.uint64:
+    """Hash one word like `tmkt_data.random_keys.mix64`."""
+    z = word + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.uint64(z ^ (z >> np.uint64(31)))
 
 
 @kernel

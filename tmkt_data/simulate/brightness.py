@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def log_brightness(image: NDArray[np.uint8], black_level: float, blur: int = 0) -> NDArray[np.float64]:
+def log_brightness(image: NDArray[np.uint8], black_level: float) -> NDArray[np.float64]:
     """Return the natural logarithm of the brightness: log(b + (1 - b) V) with the black level b.
 
     Values are rounded to 2**-24, so that machines whose logarithms differ in the last bits agree.
@@ -14,7 +14,6 @@ def log_brightness(image: NDArray[np.uint8], black_level: float, blur: int = 0) 
     Args:
         image: Gray values, shape (H, W), uint8; V is the value divided by 255.
         black_level: Brightness of gray value 0 relative to 255, above 0 and up to 1.
-        blur: Passes of a 3 x 3 binomial filter over the image, variance 0.5 px^2 each; edge values are replicated.
 
     Returns:
         Shape (H, W), float64, log(b) to 0.
@@ -23,13 +22,15 @@ def log_brightness(image: NDArray[np.uint8], black_level: float, blur: int = 0) 
         >>> log_brightness(np.array([[0, 255]], np.uint8), 0.1).round(4).tolist()
         [[-2.3026, 0.0]]
     """
-    light = blurred(image, blur)
-    level = np.log(black_level + (1.0 - black_level) * (light / 255.0))
+    level = np.log(black_level + (1.0 - black_level) * (image / 255.0))
     return np.ascontiguousarray(np.round(level * 2.0**24) / 2.0**24)
 
 
 def blurred(image: NDArray[np.uint8], passes: int) -> NDArray[np.float64]:
-    """Return an image after passes of a 3 x 3 binomial filter, shape (H, W), float64, 0 to 255."""
+    """Return an image after passes of a 3 x 3 binomial filter, shape (H, W), float64, 0 to 255.
+
+    Variance 0.5 px^2 a pass; edge values are replicated.
+    """
     light = image.astype(np.float64)
     for _ in range(passes):
         for axis in (0, 1):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import SpecError
 from tmkt_data.random_keys import BELL_SCALE, Purpose, bell, uniform
-from tmkt_data.simulate.saccade import SaccadePath
+from tmkt_data.simulate.saccade import published_path
 
 MAX_DURATION_US = 1 << 23
 """Longest path, 8.4 s: the times of an ATIS file."""
@@ -96,10 +96,7 @@ class Path:
         times = np.arange(self.total_us // step_us + 1) * float(step_us)
         match self.kind:
             case "saccades":
-                corners = tuple((self.scale * dx, self.scale * dy) for dx, dy in SaccadePath().corners)
-                rest_us = int(self.saccade_us * SaccadePath().rest_us / SaccadePath().saccade_us)
-                path = SaccadePath(corners, self.saccade_us, rest_us)
-                found = np.stack(path.displacement(times), axis=1)
+                found = np.stack(published_path(self.scale, self.saccade_us).displacement(times), axis=1)
             case "points":
                 rows = np.asarray(self.points, np.float64)
                 return np.stack([np.interp(times, rows[:, 0] * 1000, rows[:, axis]) for axis in (1, 2)], axis=1)

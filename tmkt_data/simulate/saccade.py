@@ -102,6 +102,18 @@ class SaccadePath:
         return start[..., 0] + share * way[..., 0], start[..., 1] + share * way[..., 1]
 
 
+def published_path(scale: float = 1.0, saccade_us: int = 100_000) -> SaccadePath:
+    """Return the published path, longer or shorter, faster or slower.
+
+    Args:
+        scale: Length relative to the published path.
+        saccade_us: Duration of one of its three saccades, microseconds; the rest is in proportion.
+    """
+    known = SaccadePath()
+    corners = tuple((scale * dx, scale * dy) for dx, dy in known.corners)
+    return SaccadePath(corners, saccade_us, int(saccade_us * known.rest_us / known.saccade_us))
+
+
 def paths_in_cells(path: SaccadePath, num_time_bins: int, cells_per_px: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return a path about its mean position on frames of several scales.
 

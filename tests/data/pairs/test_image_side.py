@@ -15,7 +15,6 @@ from tmkt_data.images.log_intensity import Scene, saccade_frames, stored_changes
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
 from tmkt_data.pairs.image_side import IMITATORS, GainRows, ImageSide
 from tmkt_data.pairs.paired_frames import PairedFrames
-from tmkt_data.simulate.recording import NMNIST_SETTINGS
 from tmkt_data.simulate.saccade import DrawnKeys, paths_in_cells
 
 ALL = np.arange(20)
@@ -68,7 +67,7 @@ def test_saccades_are_the_changes_along_the_path_of_the_camera(nmnist_cache):
     frames = PairedFrames(nmnist_cache, "train", pairing="twin", encoder="saccade")
     batch = frames.read(ALL)
     images = frames.cache.image_frames(batch.image_indices)
-    path = paths_in_cells(NMNIST_SETTINGS.path, 10, np.ones((20, 2)))
+    path = paths_in_cells(camera_of("nmnist").path, 10, np.ones((20, 2)))
     scene = Scene(np.tile(np.array([3, 31, 3, 31], np.int32), (20, 1)), is_negative=True)
     expected = saccade_frames(images, path, 10, scene=scene) * np.float32(frames.image_side.gain)
     np.testing.assert_array_equal(batch.image, expected)

@@ -1,0 +1,90 @@
+"""Where images lie in front of a camera, and what makes simulated recordings differ."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tmkt_data.datasets import nmnist
+from tmkt_data.datasets.cameras import camera_of
+from tmkt_data.datasets.shown import (
+    NCALTECH101_CAMERA,
+    NMNIST_CAMERA,
+    camera_identity,
+    lay_on_sensor,
+    record_shown,
+)
+from tmkt_data.events.events import SensorSize
+from tmkt_data.images.decode import DecodedImage
+from tmkt_data.images.frames import Placement
+
+SENSOR = SensorSize(34, 34)
+
+
+def decoded(gray):
+    return DecodedImage(np.repeat(np.asarray(gray, np.uint8)[:, :, None], 3, axis=2), *np.shape(gray))
+
+
+def digit():
+    image = np.zeros((28, 28), np.uint8)
+    image[5:23, 12:15], image[5:8, 8:20] = 255, 200
+    return image
+
+
+def test_an_image_lies_at_its_placement_and_its_edges_go_on():
+    image = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    light, window = lay_on_sensor(decoded(image), SENSOR, nmnist.PLACEMENT)
+    assert window is None
+    np.testing.assert_array_equal(light, np.pad(image, 3, mode="edge"))
+
+
+def test_an_image_beyond_the_corner_is_cropped_to_a_window():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    light, window = lay_on_sensor(decoded(image), SensorSize(40, 30), Placement(-4, -5, 30, 20))
+    assert light.shape == (35, 44)
+    np.testing.assert_array_equal(light[:20, :30], image)
+    # What is cut off on the left is cut off on the right as well.
+    assert window == (4, 5, (22, 10))
+
+
+@pytest.mark.parametrize("dataset", ["digits", "fashion", "nmnist", "caltech101-twins"])
+def test_the_encoder_knows_the_path_of_the_simulated_camera(dataset):
+    simulated = NCALTECH101_CAMERA if dataset == "caltech101-twins" else NMNIST_CAMERA
+    camera = camera_of(dataset)
+    assert camera.is_negative is simulated.pixels.negative
+    times = np.arange(301) * 1000.0
+    known = np.stack(camera.path.displacement(times), axis=1)
+    np.testing.assert_allclose(known - known.mean(axis=0), simulated.path.positions(1000, key=0), atol=1e-5)
+
+
+def test_recordings_look_like_nmnist():
+    counts, balance, rate = [], [], np.zeros(30)
+    for uid in range(8):
+        events = record_shown(NMNIST_CAMERA, lay_on_sensor(decoded(digit()), SENSOR, nmnist.PLACEMENT), uid)
+        counts.append(len(events))
+        balance.append(events.p.mean())
+        rate += np.histogram(events.t, np.arange(31) * 10_000)[0]
+    # The real set: 1112 to 7152 events, balanced, three humps 100 ms apart.
+    assert min(counts) > 1_112
+    assert max(counts) < 7_152
+    assert 0.45 < np.mean(balance) < 0.55
+    humps = rate.reshape(3, 10)
+    assert (humps[:, 4:6].min(axis=1) > 5 * humps[:, [0, -1]].max(axis=1)).all()
+    assert len(set(counts)) > 1
+
+
+def _another(value):
+    return value + 1 if isinstance(value, int) else value / 2 + 0.001
+
+
+def test_every_value_of_a_camera_is_part_of_its_identity():
+    known = camera_identity(NMNIST_CAMERA)
+    pixels = NMNIST_CAMERA.pixels
+    for name in (field.name for field in dataclasses.fields(pixels)):
+        value = getattr(pixels, name)
+        changed = dataclasses.replace(pixels, **{name: not value if isinstance(value, bool) else _another(value)})
+        assert camera_identity(dataclasses.replace(NMNIST_CAMERA, pixels=changed)) != known, name
+    longer = dataclasses.replace(NMNIST_CAMERA.path, scale=0.81)
+    assert camera_identity(dataclasses.replace(NMNIST_CAMERA, path=longer)) != known
