@@ -83,6 +83,7 @@ def datasets() -> None:
 def inspect(file: Path) -> None:
     """Show the contents of a cache: options, sides, splits, counts, digests."""
     from tmkt_data.cache.reader import Cache
+    from tmkt_data.pairs.verdicts import contrast_verdicts
 
     cache = Cache(file)
     info = cache.info
@@ -97,6 +98,7 @@ def inspect(file: Path) -> None:
     print_skipped(info)
     for note in info.notes:
         say(f"note: {note}")
+    print_verdicts(contrast_verdicts(cache.tables, info))
 
 
 def _inspected(cache: Cache) -> dict[str, Any]:

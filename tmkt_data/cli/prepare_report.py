@@ -60,11 +60,19 @@ def _print_verdicts(path: Path, name: str, *, has_frames: bool) -> tuple[int, bo
     """
     from tmkt_data.cache.format import table_text
     from tmkt_data.cache.reader import Cache, read_cache_info, read_tables
-    from tmkt_data.pairs.verdicts import CacheTables, classes_without_images, table_names, table_verdicts
+    from tmkt_data.pairs.verdicts import (
+        CONTRAST_TABLES,
+        CacheTables,
+        classes_without_images,
+        contrast_verdicts,
+        table_names,
+        table_verdicts,
+    )
 
-    tables = read_tables(path, ["class_names", *table_names("twin-disjoint")])
-    known = CacheTables(tables, table_text(tables["class_names"]), read_cache_info(path).spec)
-    verdicts = list(table_verdicts(known, "twin-disjoint"))
+    info = read_cache_info(path)
+    tables = read_tables(path, ["class_names", *table_names("twin-disjoint"), *CONTRAST_TABLES])
+    known = CacheTables(tables, table_text(tables["class_names"]), info.spec)
+    verdicts = [*table_verdicts(known, "twin-disjoint"), *contrast_verdicts(tables, info)]
     if name == "folder" and has_frames:
         # Published datasets come with their pairing; `pairs` looks at the content of all.
         from tmkt_data.pairs.report import content_verdicts
@@ -95,22 +103,9 @@ def report_cache(plan: PreparePlan) -> None:
     shown = (*_COUNTS, "num_inversions", *FILTER_TABLES, "split/twin-disjoint")
     tables = read_tables(plan.path, [f"events/{name}" for name in shown])
     print_event_counts(tables)
-    _note_single_pixels(plan.path)
     num_train = int((tables["events/split/twin-disjoint"] == SplitCode.TRAIN).sum())
     if 2 * num_train < info.num_recordings:
         say(f"note: the train split has only {num_train} of {counted(info.num_recordings, 'recording')}")
-
-
-def _note_single_pixels(path: Path) -> None:
-    """Print how many images are a single pixel: none of them has contrast."""
-    from tmkt_data.cache.format import table_text
-    from tmkt_data.cache.reader import read_tables
-
-    height, width = read_tables(path, ["images/height_px", "images/width_px"]).values()
-    single = (height * width == 1).nonzero()[0]
-    if len(single):
-        first = table_text(read_tables(path, ["images/id"])["images/id"][single[:1]])[0]
-        say(f"note: {counted(len(single), 'image')} of 1 pixel, such as {first}, without any contrast")
 
 
 def report_replaced(path: Path, kept: Collection[str]) -> None:

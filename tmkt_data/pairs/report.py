@@ -26,7 +26,7 @@ from tmkt_data.pairs.class_fit import (
 )
 from tmkt_data.pairs.near_duplicates import NearDuplicates, find_near_duplicates
 from tmkt_data.pairs.paired_frames import PairedFrames
-from tmkt_data.pairs.verdicts import CacheTables, Verdict, table_verdicts
+from tmkt_data.pairs.verdicts import CacheTables, Verdict, contrast_verdicts, table_verdicts
 from tmkt_data.sample_ids import evenly_spaced
 
 
@@ -127,7 +127,8 @@ def report_pairs(frames: PairedFrames, *, alignment: bool = False, thorough: boo
     num_heldout = _count_heldout(cache, frames, reachable)
     leaks = _leak_verdicts(frames, agreement, num_heldout)
     fits = [*_swap_verdicts(fit_classes(cache).swapped if alignment and thorough else ()), *_fit_verdicts(measured)]
-    verdicts = [*leaks, *fits, *table_verdicts(CacheTables.of(cache), frames.protocol)]
+    known = [*table_verdicts(CacheTables.of(cache), frames.protocol), *contrast_verdicts(cache.tables, cache.info)]
+    verdicts = [*leaks, *fits, *known]
     return PairReport(
         protocol=frames.protocol,
         split=frames.split,

@@ -10,15 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tmkt_data.cache.reader import Cache
+from tmkt_data.cache.reader import Cache, CacheInfo
 from tmkt_data.datasets.catalogue import some
 from tmkt_data.datasets.duplicates import duplicates_in
 from tmkt_data.datasets.look_alikes import difference, look_alikes
 from tmkt_data.datasets.splits import SPLIT_CODES
 from tmkt_data.errors import counted
+from tmkt_data.events.events import SensorSize
+from tmkt_data.images.frames import ImageTarget, Placement
+from tmkt_data.images.without_contrast import are_without_contrast
 from tmkt_data.sample_ids import texts_of
 from tmkt_data.spec import PrepareSpec, Protocol, Severity
 
+CONTRAST_TABLES = ("images/id", "images/frames_xxh3", "images/height_px", "images/width_px")
+"""HDF5 paths of the tables that tell which images have no contrast."""
 MOSTLY = 2 / 3
 """Share of the recordings of a class whose names must be in another class for the two to look swapped."""
 
@@ -73,6 +78,34 @@ def table_verdicts(cache: CacheTables, protocol: Protocol) -> tuple[Verdict, ...
     found = duplicates_in(cache.tables, protocol)
     copies = [Verdict("warning", f"{found.text}; accuracy on them is no test")] if found.text else []
     return (*_name_verdicts(cache), *copies, *_split_verdicts(cache, protocol), *_pool_verdicts(cache, protocol))
+
+
+def contrast_verdicts(tables: Mapping[str, NDArray[Any]], info: CacheInfo) -> tuple[Verdict, ...]:
+    """Return whether there are images without contrast; frames are not read.
+
+    Args:
+        tables: Tables of a cache, at least those of `CONTRAST_TABLES`.
+        info: Its metadata.
+    """
+    side, facts = info.spec.size, info.facts
+    target = ImageTarget(side, side)
+    if info.spec.canvas == "fixed":
+        target = target._replace(
+            sensor_size=SensorSize(*facts["sensor_size"]), placement=Placement(*facts["placement"])
+        )
+    ids, checksums, *sizes = (tables[name] for name in CONTRAST_TABLES)
+    flat = are_without_contrast(checksums, np.stack(sizes, axis=1), target, info.spec.image_decode)
+    if not flat.any():
+        return ()
+    names = list(texts_of(ids[flat]))
+    return (
+        Verdict(
+            "warning",
+            f"{counted(len(names), 'image')} without contrast, of one gray value ({some(names)}): nothing can be "
+            "learned from their content, and encoders gradient and saccade make empty frames of them; check these "
+            "files",
+        ),
+    )
 
 
 def classes_without_images(cache: CacheTables, protocol: Protocol) -> list[str]:

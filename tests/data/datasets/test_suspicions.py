@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
@@ -104,15 +103,3 @@ def test_a_robust_range_gives_the_frames_of_the_recording_without_stray_times(tm
     counts = {name: robust.tables[f"events/{name}"].tolist() for name in ("num_kept", "num_outside_bins", "t_last_us")}
     assert counts == {"num_kept": [609 + 1, 610], "num_outside_bins": [0, 1], "t_last_us": [304500, 304500]}
     assert robust.tables["events/num_no_event"].tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(("side", "is_noted"), [(1, True), (2, False)])
-def test_prepare_notes_images_of_one_pixel(tmp_path, side, is_noted):
-    root = write(tmp_path, a=EVEN, b=EVEN)
-    (root / "tmkt.toml").write_text("sensor_size = [8, 8]\n")
-    (root / "images" / "wave").mkdir(parents=True)
-    Image.new("RGB", (9, 7), (1, 2, 3)).save(root / "images" / "wave" / "a.png")
-    Image.new("RGB", (side, 1), (1, 2, 3)).save(root / "images" / "wave" / "b.png")
-    run = CliRunner().invoke(main, ["prepare", "folder", "--root", str(root), "--out", str(tmp_path / "c.h5")])
-    assert run.exit_code == 0, run.output
-    assert ("note: 1 image of 1 pixel, such as wave/b, without any contrast" in run.output) == is_noted

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 import trees
 from click.testing import CliRunner
 from conftest import build
+from PIL import Image
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
+from tmkt_data.pairs.paired_frames import PairedFrames
 from tmkt_data.pairs.verdicts import CacheTables, table_verdicts
-from tmkt_data.spec import PrepareSpec
+from tmkt_data.spec import Encoder, EventScale, PrepareSpec
 
 NO_VAL_OR_TEST = (
     "val and test have no recording in twin-disjoint; there is nothing to select an epoch by or test on, add "
@@ -125,3 +128,62 @@ def test_stems_of_several_classes_and_single_strays_prove_nothing():
     ]
     one = ["a/1", "a/2", "b/3", "b/1", "b/2"]
     assert not [text for kind, text in texts(tables_of(recordings, one, [1] * 5)) if kind == "error"]
+
+
+OWN = {f"{name}/{at}": 10 * label + at for label, name in enumerate(("clap", "wave")) for at in range(4)}
+FLAT = (
+    "warning: 3 images without contrast, of one gray value (clap/1, wave/0, wave/2): nothing can be learned from their "
+    "content, and encoders gradient and saccade make empty frames of them; check these files\n"
+)
+
+
+@pytest.fixture
+def with_flat_images(tmp_path):
+    root = trees.write_folder(tmp_path / "own", OWN, OWN)
+    for name, size, color in (("clap/1", (40, 30), 0), ("wave/0", (1, 1), 90), ("wave/2", (40, 10), (200, 100, 50))):
+        Image.new("RGB", size, color).save(root / "images" / f"{name}.png")
+    return root
+
+
+def said(*words):
+    out = CliRunner().invoke(main, [*map(str, words)])
+    assert out.exit_code == 0, out.output
+    return out.output
+
+
+@pytest.mark.parametrize(("canvas", "decode"), [("fixed", "full"), ("tight", "scaled")])
+def test_images_without_contrast_are_said_wherever_a_cache_is_reported(with_flat_images, tmp_path, canvas, decode):
+    given = "prepare", "folder", "--root", with_flat_images, "--canvas", canvas, "--image-decode", decode
+    assert FLAT in said(*given, "--out", tmp_path / "a.h5")
+    # Again, when there is nothing left to do.
+    assert FLAT in said(*given, "--out", tmp_path / "a.h5")
+    assert FLAT in said("inspect", tmp_path / "a.h5")
+    assert FLAT in said("pairs", tmp_path / "a.h5", "--no-alignment", "--no-encoders")
+
+
+def test_images_without_contrast_are_said_of_shards_plans_and_stores(with_flat_images, tmp_path):
+    pytest.importorskip("fsspec")
+    given = "folder", "--root", with_flat_images, "--size", 16, "--time-bins", 2
+    said("plan", *given, "--cache", tmp_path / "a.h5", "--out", tmp_path / "plan", "--shards", 2)
+    said("prepare", "--plan", tmp_path / "plan", "--shard", "1/2")
+    said("prepare", "--plan", tmp_path / "plan", "--shard", "2/2")
+    assert FLAT in said("prepare", "--plan", tmp_path / "plan", "--finish")
+    assert said("prepare", *given, "--out", f"{(tmp_path / 'store').as_uri()}/a.h5", "--shards", 2).count(FLAT) == 1
+
+
+@pytest.fixture(scope="module")
+def flat_digits(tmp_path_factory):
+    root = trees.write_nmnist(tmp_path_factory.mktemp("flat"), per_digit=2, test_per_digit=1, digits=2)
+    for path in (root / "MNIST_png").rglob("*.png"):
+        Image.new("L", (28, 28), 77).save(path)
+    return build("nmnist", root, root / "a.h5", size=17, time_bins=3, bake="gradient")
+
+
+@pytest.mark.parametrize("encoder", get_args(Encoder))
+def test_images_without_contrast_become_frames_of_finite_values(flat_digits, encoder):
+    """Whatever the event scale divides by. Encoders that imitate events give no event at all."""
+    for scale in get_args(EventScale):
+        frames = PairedFrames(flat_digits, "train", encoder=encoder, scale=scale)
+        image = frames.read(np.arange(len(frames))).image
+        assert np.isfinite(image).all()
+        assert frames.image_side.imitates_events == (not image.any())
