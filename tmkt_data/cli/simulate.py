@@ -180,9 +180,10 @@ def _report(out: Path, done: list[Recorded], seconds: float, *, skip_bad: bool) 
         )
     if len(problems) > _MAX_PROBLEMS:
         say(f"skipped: {len(problems) - _MAX_PROBLEMS} more images")
-    new = [recorded.num_events for recorded in done if recorded.num_events is not None and not recorded.problem]
+    made = [recorded for recorded in done if recorded.num_events is not None and not recorded.problem]
+    new = [recorded.num_events or 0 for recorded in made]
     kept = len(done) - len(new) - len(problems)
-    if len(flat) < len(new) and statistics.median(new) < 100:
+    if any(recorded.has_contrast for recorded in made) and statistics.median(new) < 100:
         say("warning: half of the recordings have fewer than 100 events; lower the thresholds or give a longer path")
     put_json({"folder": out, "recordings": len(new), "kept": kept, "skipped": len(problems), "events": sum(new)})
     events = f", {min(new):,} to {max(new):,} events, median {statistics.median(new):,.0f}" if new else ""

@@ -104,13 +104,13 @@ def _record(image: ImageToRecord, camera: SimulatedCamera) -> Recorded:
     """Record one image; a problem with the image is returned, one with the disk raised."""
     try:
         data = read_bytes(image.source, error=ImageError)
-        if image.recording.is_file() and image.copy.is_file() and image.copy.read_bytes() == data:
-            return Recorded(image.id)
         light = light_of(data, camera.size, f"{image.id}{image.source.suffix}")
+        has_contrast = bool(light.min() < light.max())
+        if image.recording.is_file() and image.copy.is_file() and image.copy.read_bytes() == data:
+            return Recorded(image.id, has_contrast=has_contrast)
         events = camera.record(light, sample_uid(image.id), image.id)
     except (ImageError, SpecError) as problem:
         return Recorded(image.id, problem=str(problem))
-    has_contrast = bool(light.min() < light.max())
     if not len(events) and image.recording.suffix != ".npz":
         why = "fires no pixel" if has_contrast else "has no contrast, and there is no noise"
         nothing = f"{image.id}: the image {why}: no events, which only .npz holds; leave it out or write .npz"

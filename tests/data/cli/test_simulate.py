@@ -87,6 +87,8 @@ def test_bad_images_are_named_and_can_be_left_out(images, tmp_path):
     assert "skipped: cat/05.png: no image" in passed.stdout
     assert "wrote 0 recordings" in passed.stdout
     assert "kept 23 earlier" in passed.stdout
+    # Of a recording that was made before, too.
+    assert "note: 1 image without contrast, such as cat/04; recorded is noise alone" in passed.stdout
 
 
 def test_like_fits_the_camera_to_recordings_and_says_how_close_it_came(images, tmp_path):
