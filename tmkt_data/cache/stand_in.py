@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import h5py
 
-from tmkt_data.cache.format import LEADING_BYTES, decode_leading_block
+from tmkt_data.cache.format import LEADING_BYTES, LeadingBlock, decode_leading_block
 from tmkt_data.errors import CacheError
 from tmkt_data.files import atomic_write
 from tmkt_data.stores import StoredObject, open_object, read_range
@@ -40,10 +40,10 @@ def fetch_stand_in(url: str, found: StoredObject, path: Path) -> None:
     os.utime(path, ns=(found.modified_ns, found.modified_ns))
 
 
-def require_cache(url: str, found: StoredObject) -> None:
-    """Read the leading block of an object of a store; errors as `fetch_stand_in`."""
+def require_cache(url: str, found: StoredObject) -> LeadingBlock:
+    """Return the leading block of an object of a store; errors as `fetch_stand_in`."""
     start = read_range(url, 0, LEADING_BYTES) if found.num_bytes >= LEADING_BYTES else b""
-    decode_leading_block(start, url)
+    return decode_leading_block(start, url)
 
 
 def become_stand_in(path: Path) -> None:

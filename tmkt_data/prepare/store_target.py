@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tmkt_data.cache.reader import read_cache_info
-from tmkt_data.cache.stand_in import become_stand_in, fetch_stand_in
+from tmkt_data.cache.stand_in import become_stand_in, fetch_stand_in, require_cache
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.files import write_failure
-from tmkt_data.stores import checked_url, find_object, put_object, require_writable
+from tmkt_data.stores import StoredObject, checked_url, find_object, put_object, require_writable
 
 
 class StoreTarget(NamedTuple):
@@ -70,7 +70,8 @@ class StoreTarget(NamedTuple):
     def bring(self, name: str) -> None:
         """Make a file of this machine that of the store, as a stand-in.
 
-        A whole cache of this machine that the store lacks was built by a run that was stopped, and is uploaded.
+        A whole cache of this machine was built by a run that was stopped before it was in the store. It is uploaded if
+        the store has none, or an earlier one, which it was to replace.
 
         Args:
             name: The file, relative to the folder.
@@ -80,27 +81,30 @@ class StoreTarget(NamedTuple):
             StoreError: The store cannot be read or written.
         """
         path, found = self.folder / name, find_object(f"{self.url}/{name}")
+        if self._is_left(path, found):
+            self.put(name)
+            return
         if found is None:
-            self._put_left(name)
+            path.unlink(missing_ok=True)
             return
         if name != self.name and self.path.exists():
             # An upload is complete: a shard that is newer than its index is not looked at as a whole.
             found = found._replace(modified_ns=min(found.modified_ns, self.path.stat().st_mtime_ns))
         fetch_stand_in(f"{self.url}/{name}", found, path)
 
-    def _put_left(self, name: str) -> None:
-        path = self.folder / name
-        if not path.exists():
-            return
+    def _is_left(self, path: Path, found: StoredObject | None) -> bool:
+        """Return whether a file of this machine is a whole cache that belongs in the place of what was found."""
+        if not path.exists() or (found is not None and path.stat().st_mtime_ns <= found.modified_ns):
+            return False
         try:
-            if read_cache_info(path).shards is None:
-                for _ in verify_cache(path):
-                    pass
-                self.put(name)
-                return
+            info = read_cache_info(path)
+            if info.shards is not None or (found is not None and _digest_of(found) == info.digest):
+                return False
+            for _ in verify_cache(path):
+                pass
         except CacheError:
-            pass
-        path.unlink(missing_ok=True)
+            return False
+        return True
 
     def put(self, name: str) -> None:
         """Upload a file of this machine, of which a stand-in is left; errors as `put_object`."""
@@ -115,3 +119,11 @@ class StoreTarget(NamedTuple):
         for folder in (self.folder / f"{self.name}.shards", self.folder):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _digest_of(found: StoredObject) -> str:
+    """Return the content digest of a cache in a store, `""` of anything else."""
+    try:
+        return require_cache(found.name, found).digest
+    except CacheError:
+        return ""

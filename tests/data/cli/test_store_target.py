@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -54,6 +56,10 @@ def left(scratch):
     return [path for path in scratch.rglob("*") if path.is_file()]
 
 
+def no_connection(*_, **__):
+    raise ConnectionResetError("reset by peer")
+
+
 @pytest.mark.parametrize("words", [(), ("--shards", "3")])
 def test_bytes_are_those_of_a_local_run_and_nothing_stays_here(root, tmp_path, place, scratch, words):
     expected = local(root, tmp_path, *words)
@@ -95,15 +101,46 @@ def test_what_was_built_and_not_uploaded_is_uploaded_by_the_next_run(root, tmp_p
     expected, url = local(root, tmp_path), "memory://bucket/a.h5"
     kind = type(fsspec.filesystem("memory"))
     with monkeypatch.context() as broken:
-
-        def put_file(*_, **__):
-            raise ConnectionResetError("reset by peer")
-
-        broken.setattr(kind, "put_file", put_file)
+        broken.setattr(kind, "put_file", no_connection)
         failed = prepare("--root", root, "--out", url)
     assert failed.exit_code == 1
     assert f"error: {url}: cannot be written (no connection, reset by peer); check the store" in failed.stderr
     assert find_object(url) is None
+    assert "already prepared" in prepare("--root", root, "--out", url).stdout
+    assert stored("memory://bucket") == expected
+    assert not left(scratch)
+    fsspec.filesystem("memory").rm("/", recursive=True)
+
+
+def test_what_was_built_to_replace_a_cache_of_the_store_is_uploaded_by_the_next_run(
+    root, tmp_path, scratch, monkeypatch
+):
+    url = "memory://bucket/a.h5"
+    own = shutil.copytree(root, tmp_path / "own")
+    assert prepare("--root", own, "--out", url).exit_code == 0
+    recordings = sorted((own / "N-MNIST" / "Train" / "0").iterdir())
+    recordings[0].write_bytes(recordings[0].read_bytes()[:-5])
+    expected = local(own, tmp_path)
+    assert expected != stored("memory://bucket")
+    with monkeypatch.context() as broken:
+        broken.setattr(type(fsspec.filesystem("memory")), "put_file", no_connection)
+        assert prepare("--root", own, "--out", url, "--force").exit_code == 1
+    again = prepare("--root", own, "--out", url)
+    assert "already prepared" in again.stdout, again.output
+    assert stored("memory://bucket") == expected
+    assert not left(scratch)
+    fsspec.filesystem("memory").rm("/", recursive=True)
+
+
+def test_what_another_machine_uploaded_meanwhile_stays(root, tmp_path, scratch):
+    url = "memory://bucket/a.h5"
+    other = run("prepare", "nmnist", "--root", root, *OPTIONS[:2], "--time-bins", "3", "--out", tmp_path / "other.h5")
+    assert other.exit_code == 0
+    target = StoreTarget.of(url)
+    target.path.write_bytes((tmp_path / "other.h5").read_bytes())
+    os.utime(target.path, (1, 1))
+    expected = local(root, tmp_path)
+    fsspec.filesystem("memory").pipe("/bucket/a.h5", expected["a.h5"])
     assert "already prepared" in prepare("--root", root, "--out", url).stdout
     assert stored("memory://bucket") == expected
     assert not left(scratch)
