@@ -15,7 +15,7 @@ PACKAGES = ("tmkt_data", "tmkt_train")
 ROOTS = {
     "tmkt_data": {
         *("__init__", "__main__", "errors", "files", "member_bytes", "members", "random_keys", "sample_ids", "spec"),
-        "stores",
+        *("store_urls", "stores"),
     },
     "tmkt_train": {"__init__", "__main__", "choices", "errors"},
 }

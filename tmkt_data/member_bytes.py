@@ -11,7 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.stores import object_at, read_object, request
+from tmkt_data.store_urls import object_at
+from tmkt_data.stores import read_object, request
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-from tmkt_data.errors import StoreError, printable
+from tmkt_data.errors import StoreError
+from tmkt_data.store_urls import is_flat, is_http
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,13 +26,11 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 64
 """Requests of a process at the same time, over all its threads."""
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
-_SIGNED = re.compile(r"[?&](sig|[a-z-]*signature)=", re.ASCII | re.IGNORECASE)
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "Last-Modified", "modified", "created")
 _TAGS = ("ETag", "etag", "generation", "version_id")
+_DEEPEST = 32
+"""Folders within folders that are searched: links of a store may lead around in a circle."""
 _DENIED = re.compile(r"access ?denied|forbidden|unauthorized|\b40[13]\b")
-_FLAT = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
-"""Stores without folders, which list all objects below a prefix at once."""
 
 
 class StoredObject(NamedTuple):
@@ -39,7 +38,8 @@ class StoredObject(NamedTuple):
 
     Attributes:
         name: Its key below the URL that was listed, or its whole URL.
-        num_bytes: Its size.
+        num_bytes: Its size; -1 of what is listed and cannot be read: a link to a folder or to nothing, a pipe, or an
+            object of unknown size.
         modified_ns: When it was changed, in ns, 0 where the store does not say.
         token: A number that changes with its content: of its MD5, or of the tag or time that the store gives it.
     """
@@ -50,38 +50,6 @@ class StoredObject(NamedTuple):
     token: int
 
 
-def is_url(text: object) -> bool:
-    """Return whether something is the URL of a store, not a path.
-
-    Example:
-        >>> is_url("s3://bucket/a.h5"), is_url("C:/a.h5")
-        (True, False)
-    """
-    return isinstance(text, str) and _URL.match(text) is not None
-
-
-def checked_url(text: str) -> str:
-    """Return a URL without the slashes at its end.
-
-    Raises:
-        StoreError: It holds a password or a signature, is a chain of URLs, or names no host or bucket.
-    """
-    try:
-        parts = urlsplit(text)
-    except ValueError:  # Of brackets that hold no address.
-        raise StoreError(f"{printable(text.rpartition('@')[2])}: expected a URL such as s3://bucket/folder") from None
-    shown = printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
-    is_login = _is_http(text) and (parts.query or parts.username)
-    if is_login or parts.password is not None or _SIGNED.search(text):
-        raise StoreError(
-            f"{shown}: found a URL with a password or a signature, expected one without; put "
-            "credentials into the configuration of the store or of fsspec"
-        )
-    if "::" in text or not text.isprintable() or not (parts.netloc or parts.path.strip("/")):
-        raise StoreError(f"{shown}: expected a URL such as s3://bucket/folder")
-    return text.rstrip("/")
-
-
 def list_objects(url: str) -> Iterator[StoredObject]:
     """Yield the objects below a URL, named relative to it, in no order; the URL itself, if it is one, is named `""`.
 
@@ -90,30 +58,46 @@ def list_objects(url: str) -> Iterator[StoredObject]:
     """
     with _explained(url, "listed"):
         system, prefix = _system(url), _path(url)
-        found: dict[str, Any] = system.find(prefix, detail=True) if _is_flat(url) else _walked(system, prefix)
+        found: dict[str, Any] = system.find(prefix, detail=True) if is_flat(url) else _walked(system, prefix)
         if not found:
             # Says whether there is no such place, or no access.
             system.ls(prefix)
         # A link says what it leads to when it is asked for itself.
-        unclear = [path for path, at in found.items() if at.get("size") is None or at.get("type", "file") != "file"]
-        found.update(zip(unclear, _pool().map(system.info, unclear), strict=True))
+        unclear = [path for path, at in found.items() if _size_in(at) < 0]
+        found.update(zip(unclear, _pool().map(partial(_info_of, system), unclear), strict=True))
     for path, info in found.items():
+        name = path.removeprefix(prefix).lstrip("/")
         is_below = path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
-        if is_below and info.get("type", "file") == "file" and info.get("size") is not None:
-            name = path.removeprefix(prefix).lstrip("/")
-            name = unquote(name) if _is_http(url) else name
-            yield StoredObject(name, int(info["size"]), _modified_ns(info), _token(info))
+        # Objects that stand for folders, and pages of a listing in another order.
+        is_none = name.startswith("?") if is_http(url) else is_flat(url) and info.get("type") == "directory"
+        if is_below and not is_none:
+            name = unquote(name) if is_http(url) else name
+            yield StoredObject(name, _size_in(info), _modified_ns(info), _token(info))
 
 
-def _is_flat(url: str) -> bool:
-    return urlsplit(url).scheme.lower() in _FLAT
+def _size_in(info: Mapping[str, Any]) -> int:
+    is_file = info.get("type", "file") == "file" and info.get("size") is not None
+    return int(info["size"]) if is_file else -1
+
+
+def _info_of(system: Any, path: str) -> dict[str, Any]:
+    try:
+        return dict(system.info(path))
+    except FileNotFoundError:  # Of a link to nothing.
+        return {}
 
 
 def _walked(system: Any, folder: str) -> dict[str, Any]:
     """Return what `find` does, which would leave a folder out that cannot be read."""
     found: dict[str, Any] = {}
-    level = [folder]
+    level, depth = [folder], 0
     while level:
+        if depth > _DEEPEST:
+            last = level[0].rstrip("/").rpartition("/")[2]
+            raise StoreError(
+                f"{folder}: found folders {depth} deep, such as {last}, expected at most {_DEEPEST}; is there a link "
+                "to a folder above it?"
+            )
         below: list[str] = []
         for infos in _pool().map(partial(system.ls, detail=True), level):
             for info in infos:
@@ -121,13 +105,8 @@ def _walked(system: Any, folder: str) -> dict[str, Any]:
                     below.append(info["name"])
                 else:
                     found[info["name"]] = info
-        level = below
+        level, depth = below, depth + 1
     return found
-
-
-def object_at(url: str, name: str) -> str:
-    """Return the URL of an object below a URL."""
-    return f"{url}/{quote(name) if _is_http(url) else name}" if name else url
 
 
 def read_object(url: str, num_bytes: int, token: int) -> bytes:
@@ -213,7 +192,7 @@ def require_writable(url: str) -> None:
     Raises:
         StoreError: It is that of a web server.
     """
-    if _is_http(url):
+    if is_http(url):
         raise StoreError(f"{url}: a web server, which takes no files; expected a store such as s3://bucket/cache.h5")
 
 
@@ -225,7 +204,7 @@ def put_object(path: Path, url: str) -> None:
     """
     with _explained(url, "written"):
         system, name = _system(url), _path(url)
-        if urlsplit(url).scheme.lower() in _FLAT:
+        if is_flat(url):
             system.put_file(str(path), name)
         else:
             # Stores that are folders show what is being written.
@@ -303,10 +282,6 @@ def _system(url: str) -> Any:
 def _path(url: str) -> str:
     path: str = _system(url)._strip_protocol(url)  # noqa: SLF001 - the public way to split a URL is to open it again
     return path
-
-
-def _is_http(url: str) -> bool:
-    return url.lower().startswith(("http://", "https://"))
 
 
 def _token(info: Mapping[str, Any]) -> int:

@@ -10,7 +10,8 @@ import pytest
 
 from tmkt_data import stores
 from tmkt_data.errors import StoreError
-from tmkt_data.stores import checked_url, list_objects, object_at, read_object
+from tmkt_data.store_urls import checked_url, object_at
+from tmkt_data.stores import list_objects, read_object
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -74,6 +75,23 @@ def test_links_to_files_are_not_left_out(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"bytes")
     (tmp_path / "b.bin").symlink_to("a.bin")
     assert {item.name: item.num_bytes for item in list_objects(tmp_path.as_uri())} == {"a.bin": 5, "b.bin": 5}
+
+
+def test_what_cannot_be_read_is_listed_without_a_size(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"bytes")
+    (tmp_path / "to_nothing").symlink_to("none")
+    (tmp_path / "to_a_folder").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    found = {item.name: item.num_bytes for item in list_objects(tmp_path.as_uri())}
+    assert found == {"a.bin": 5, "to_nothing": -1, "to_a_folder": -1, "pipe": -1}
+
+
+def test_folders_of_a_web_server_that_lead_around_in_a_circle_are_one_line(served):
+    folder, url = served
+    (folder / "around").symlink_to(folder)
+    (folder / "a.bin").write_bytes(b"bytes")
+    with pytest.raises(StoreError, match=r"\d: found folders 33 deep, such as around, expected at most 32; is"):
+        list(list_objects(url))
 
 
 @pytest.mark.parametrize("data", [b"longer", b"same!"])
@@ -140,6 +158,10 @@ def test_times_of_change_are_understood_as_stores_give_them(info, ns):
         ("https://host/a?X-Amz-Signature=secret", r"https://host/a: found a URL with a password or a signature"),
         ("https://secret@host/a", r"https://host/a: found a URL with a password or a signature"),
         ("az://box/a?sv=1&sig=secret", r"az://box/a: found a URL with a password or a signature"),
+        ("s3://key:sec/secret@bucket/a", r"^s3://bucket/a: found a URL with a password or a signature"),
+        ("s3://key:12/secret@bucket/a", r"^s3://bucket/a: found a URL with a password or a signature"),
+        ("s3://key:sec?secret@bucket/a", r"^s3://bucket/a: found a URL with a password or a signature"),
+        ("http://me:sec#secret@host:80/a", r"^http://host:80/a: found a URL with a password or a signature"),
         ("s3://[secret@bucket/a", r"^bucket/a: expected a URL such as s3://bucket/folder"),
         ("s3://bucket/a\x1b[2J", r"^s3://bucket/a\\x1b\[2J: expected a URL"),
         ("zip://a.bin::s3://bucket/a.zip", r"expected a URL such as s3://bucket/folder"),
@@ -150,6 +172,11 @@ def test_urls_with_secrets_or_without_a_place_are_refused_and_secrets_not_shown(
     with pytest.raises(StoreError, match=text) as refused:
         checked_url(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a@b", "http://host:80/a@b", "sftp://me@host:22/a@b", "file:///a@b:c"])
+def test_what_is_no_secret_is_taken(url):
+    assert checked_url(f"{url}/") == url
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from tmkt_data.cache.reader import read_cache_info
 from tmkt_data.cache.stand_in import require_cache
 from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.files import NO_SPACE, lock, write_bytes, write_failure
-from tmkt_data.stores import checked_url, fetch_object, find_object, is_url
+from tmkt_data.store_urls import checked_url, is_url
+from tmkt_data.stores import fetch_object, find_object
 
 FETCHED = "fetched"
 """Folder of the copies, in the cache directory."""

@@ -33,7 +33,7 @@ from tmkt_data.prepare.outdated import outdated_images, outdated_recordings
 from tmkt_data.prepare.store_target import StoreTarget
 from tmkt_data.sample_ids import encode_id, rows_of, texts_of
 from tmkt_data.spec import PrepareSpec, RecordingKind
-from tmkt_data.stores import is_url
+from tmkt_data.store_urls import is_url
 
 BLOCK_BYTES = 1 << 23
 """Approximate bytes of the frames of a block: what each worker loses when a run is stopped."""

@@ -16,7 +16,8 @@ from tmkt_data.cache.stand_in import become_stand_in, fetch_stand_in, require_ca
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.files import write_failure
-from tmkt_data.stores import StoredObject, checked_url, find_object, put_object, require_writable
+from tmkt_data.store_urls import checked_url
+from tmkt_data.stores import StoredObject, find_object, put_object, require_writable
 
 
 class StoreTarget(NamedTuple):

@@ -10,10 +10,12 @@ from tmkt_data.errors import CatalogueError
 from tmkt_data.member_bytes import STORED, MemberPlace
 from tmkt_data.sources.archives import is_archive
 from tmkt_data.sources.in_place import encode_list, folders_of
-from tmkt_data.stores import StoredObject, checked_url, list_objects
+from tmkt_data.store_urls import checked_url
+from tmkt_data.stores import StoredObject, list_objects
 
 MAX_OBJECTS = 20_000_000
 _MAX_NAME = 1024
+_UNREADABLE = "which are links to folders or to nothing, no files, or of unknown size"
 
 
 class StoreList(NamedTuple):
@@ -41,7 +43,7 @@ def list_store(url: str) -> StoreList:
     found: dict[str, StoredObject] = {}
     left_out: dict[str, list[str]] = {}
     for item in list_objects(url):
-        why = _why_not(item.name)
+        why = _UNREADABLE if item.num_bytes < 0 else _why_not(item.name)
         if why:
             left_out.setdefault(why, []).append(item.name)
         else:

@@ -214,6 +214,15 @@ def test_names_that_are_none_of_files_are_left_out_and_said():
         list_store("memory://bucket/set/a/b.bin")
 
 
+def test_what_cannot_be_read_is_left_out_and_said(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.bin").write_bytes(b"bytes")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    found = list_store(tmp_path.as_uri())
+    assert set(found.objects) == {"a/b.bin"}
+    assert found.left_out == {"which are links to folders or to nothing, no files, or of unknown size": ["b"]}
+
+
 def test_a_recording_too_large_for_memory_is_refused(tmp_path, bucket, monkeypatch):
     monkeypatch.setattr("tmkt_data.sources.foreign.LARGEST_MEMBER", 100)
     url = bucket(trees.write_nmnist(tmp_path / "tree", per_digit=1, test_per_digit=1, digits=1), "nm")
