@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import warnings
 from types import TracebackType
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a full disk."""
 
 
 def printable(text: str) -> str:

@@ -279,7 +279,11 @@ def on_disk(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="tmkt-") as folder:
         copy = Path(folder, path.name)
-        copy.write_bytes(member.getbuffer())
+        try:
+            copy.write_bytes(member.getbuffer())
+        except OSError as broken:
+            reason = f"cannot be written ({broken.strerror or broken})"
+            raise CatalogueError(f"{copy}: {reason}; free some space, or set TMPDIR to another disk") from broken
         yield copy
 
 

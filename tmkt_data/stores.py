@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from tmkt_data.errors import StoreError
+from tmkt_data.errors import NO_SPACE, StoreError
 from tmkt_data.store_urls import is_flat, is_http
 
 if TYPE_CHECKING:
@@ -180,8 +180,14 @@ def fetch_object(found: StoredObject, path: Path) -> None:
         StoreError: The object cannot be read, or was changed meanwhile.
     """
     path.write_bytes(b"")
-    with _explained(found.name, "copied"):
-        _system(found.name).get_file(_path(found.name), str(path))
+    try:
+        with _explained(found.name, "copied"):
+            _system(found.name).get_file(_path(found.name), str(path))
+    except StoreError as failed:
+        # What copies from a store writes the file, too.
+        if isinstance(failed.__cause__, OSError) and failed.__cause__.errno in NO_SPACE:
+            raise failed.__cause__ from None
+        raise
     if find_object(found.name) != found or path.stat().st_size != found.num_bytes:
         raise StoreError(f"{found.name}: was changed while it was copied; run it again")
 

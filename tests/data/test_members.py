@@ -1,12 +1,14 @@
 """Paths that lead into a list of members, and those that only look so."""
 
 import os
+import resource
+import tempfile
 import threading
 import zipfile
 
 import pytest
 
-from tmkt_data.errors import EventError
+from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.files import file_digest, read_bytes
 from tmkt_data.members import file_status, is_file, is_folder, on_disk, scan, split_member
 from tmkt_data.sources.in_place import encode_member_list, list_members
@@ -83,6 +85,22 @@ def test_readers_that_need_a_path_have_a_copy_of_the_name(members):
     assert not copy.exists()
     with on_disk(members) as same:
         assert same == members
+
+
+def test_a_full_disk_below_a_copy_is_named(members, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, before[1]))
+    try:
+        with (
+            pytest.raises(
+                CatalogueError, match=rf"{tmp_path}/\S+: cannot be written .*; free some space, or set TMPDIR"
+            ),
+            on_disk(members / "three.bin"),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_threads_read_at_the_same_time(members):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import platform
 import shutil
 import zipfile
@@ -305,4 +307,4 @@ def _require_space(folder: Path, num_bytes: int) -> None:
     raise CacheError(
         f"{folder.parent}: {free / 1e6:.0f} MB free, needed {needed / 1e6:.0f} MB; "
         "free some space or give another --out"
-    )
+    ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

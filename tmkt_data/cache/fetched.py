@@ -12,10 +12,10 @@ from pathlib import Path
 from tmkt_data.cache.find import cache_directory
 from tmkt_data.cache.reader import read_cache_info
 from tmkt_data.cache.stand_in import require_cache
-from tmkt_data.errors import CacheError, StoreError
-from tmkt_data.files import NO_SPACE, lock, write_bytes, write_failure
+from tmkt_data.errors import CacheError
+from tmkt_data.files import atomic_write, lock, write_bytes
 from tmkt_data.store_urls import checked_url, is_url
-from tmkt_data.stores import fetch_object, find_object
+from tmkt_data.stores import StoredObject, fetch_object, find_object
 
 FETCHED = "fetched"
 """Folder of the copies, in the cache directory."""
@@ -29,7 +29,8 @@ def local_copy(url: str, say: Say = lambda _: None) -> Path:
     """Return the copy of a cache in an object store, with its shards; it is made, or renewed, where it has to be.
 
     Each file is known by its size, and by its MD5, tag or time of change in the store; one that was changed is copied
-    again. A copy that is stopped leaves nothing that is taken for whole. Other processes that want the same copy wait.
+    again, and so is one whose copy was edited. A copy that is stopped leaves nothing that is taken for whole. Other
+    processes that want the same copy wait.
 
     Args:
         url: The cache, or the index of one in shards.
@@ -78,32 +79,20 @@ def _fetch(url: str, path: Path, say: Say) -> None:
     if found is None:
         raise CacheError(f"{url}: no such object; check the URL, or make it with tmkt-data prepare")
     token = path.with_name(f".{path.name}.token")
-    known = json.dumps([found.num_bytes, found.token]).encode()
     with suppress(OSError):
-        if token.read_bytes() == known and path.stat().st_size == found.num_bytes:
+        if token.read_bytes() == _known(found, path):
             return
     require_cache(url, found)
     say(f"copying {url} to {path}, {found.num_bytes / 1e6:.1f} MB")
-    with _writing(path, token) as temporary:
-        fetch_object(found, temporary)
-        temporary.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token.unlink(missing_ok=True)
+    with atomic_write(path, sync="nothing", error=CacheError) as copy:
+        fetch_object(found, Path(copy.name))
     # Written last: until then the file is of no known state, and is copied again.
-    write_bytes(token, known, error=CacheError)
+    write_bytes(token, _known(found, path), error=CacheError)
 
 
-@contextmanager
-def _writing(path: Path, token: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        token.unlink(missing_ok=True)
-        yield temporary
-    except OSError as broken:
-        raise CacheError(write_failure(path, broken)) from broken
-    except StoreError as failed:
-        # What copies from a store writes the file, too.
-        if isinstance(failed.__cause__, OSError) and failed.__cause__.errno in NO_SPACE:
-            raise CacheError(write_failure(path, failed.__cause__)) from failed
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+def _known(found: StoredObject, path: Path) -> bytes:
+    """Return what tells an object from a changed one, and its copy from one that was edited."""
+    status = path.stat()
+    return json.dumps([found.num_bytes, found.token, status.st_size, status.st_mtime_ns]).encode()

@@ -63,7 +63,7 @@ def writing(path: Path) -> Iterator[None]:
         cause = _cause(broken)
         if cause is None:
             raise
-        raise CacheError(write_failure(path, cause)) from broken
+        raise CacheError(write_failure(path, cause)) from cause
 
 
 def _cause(error: Exception) -> OSError | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from tmkt_data.cli.pipes import readers_may_leave
-from tmkt_data.cli.reporting import add_output_options, is_quiet, shown
+from tmkt_data.cli.reporting import add_output_options, advice_on_disks, is_quiet, shown
 from tmkt_data.errors import SpecError, TmktError, printable
 from tmkt_data.spec import OPTIONS
 
@@ -72,7 +72,7 @@ class GuardedGroup(click.Group):
         except SpecError as problem:
             fail(printable(str(problem)), exit_code=2)
         except TmktError as problem:
-            fail("\n".join(map(printable, _lines_of(problem))))
+            fail("\n".join(map(printable, _lines_of(problem))) + advice_on_disks(problem))
         except (OSError, MemoryError) as problem:
             if os.environ.get("TMKT_DEBUG"):
                 raise

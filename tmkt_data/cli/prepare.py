@@ -19,7 +19,7 @@ from tmkt_data.cli.paths import FILE, TARGET
 from tmkt_data.cli.plan import SHARD_BYTES, shard_number
 from tmkt_data.cli.prepare_report import fail_missing, fail_unreadable, print_next, report_cache, report_replaced
 from tmkt_data.cli.reader_options import FIELDS, reader_options
-from tmkt_data.cli.reporting import put_json, show_as
+from tmkt_data.cli.reporting import is_disk_full, put_json, show_as
 from tmkt_data.errors import CacheError
 from tmkt_data.spec import OPTIONS, PrepareSpec
 
@@ -206,7 +206,7 @@ def _look_at_target(plan: PreparePlan, *, force: bool) -> None:
             if not force:
                 plan.bring()
         except CacheError as damaged:
-            if is_being_built(damaged):
+            if is_being_built(damaged) or is_disk_full(damaged):
                 raise
             raise CacheError(f"{damaged} (--force replaces it)") from damaged
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from tmkt_data.errors import NO_SPACE, StoreError, TmktError
+
 _RECORD = "tmkt.record"
 _shown: dict[str, str] = {}
 _QUIET = "tmkt.quiet"
@@ -27,6 +29,28 @@ def shown(text: str) -> str:
     for folder, url in _shown.items():
         text = text.replace(folder, url)
     return text
+
+
+def is_disk_full(problem: BaseException | None) -> bool:
+    """Return whether an error is that of a full disk of this machine."""
+    if isinstance(problem, StoreError):
+        return False
+    while problem is not None:
+        if isinstance(problem, OSError) and problem.errno in NO_SPACE:
+            return True
+        problem = problem.__cause__
+    return False
+
+
+def advice_on_disks(problem: TmktError) -> str:
+    """Return what else helps where a disk is full on which files lie that are shown as those of a URL.
+
+    They are shown as what they are from then on.
+    """
+    if not _shown or not is_disk_full(problem):
+        return ""
+    _shown.clear()
+    return "; or set TMPDIR to a folder of a larger disk, as what goes to a store is built there"
 
 
 class CacheUrl(str):

@@ -80,8 +80,11 @@ def test_a_file_that_was_changed_is_copied_again_and_alone(bucket):
     del said[:]
     copy = local_copy("memory://bucket/set.h5", said.append)
     assert [line.split()[1] for line in said] == [f"memory:/{shard}"]
+    whole = (bucket / "set.h5").read_bytes()
     os.truncate(copy, 100)
-    assert local_copy("memory://bucket/set.h5").read_bytes() == (bucket / "set.h5").read_bytes()
+    assert local_copy("memory://bucket/set.h5").read_bytes() == whole
+    copy.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert local_copy("memory://bucket/set.h5").read_bytes() == whole
 
 
 @pytest.mark.parametrize("when", ["halfway", "at the end"])

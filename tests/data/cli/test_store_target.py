@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,17 @@ def local(root, tmp_path, *words):
 
 def left(scratch):
     return [path for path in scratch.rglob("*") if path.is_file()]
+
+
+@contextmanager
+def small_files(num_bytes):
+    """No file may become larger, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def no_connection(*_, **__):
@@ -145,6 +159,30 @@ def test_what_another_machine_uploaded_meanwhile_stays(root, tmp_path, scratch):
     assert stored("memory://bucket") == expected
     assert not left(scratch)
     fsspec.filesystem("memory").rm("/", recursive=True)
+
+
+def test_a_full_disk_here_is_not_taken_for_the_store(root, tmp_path, scratch, monkeypatch):
+    url = (tmp_path / "store").as_uri()
+    advice = "; or set TMPDIR to a folder of a larger disk, as what goes to a store is built there"
+    with small_files(3000):
+        built = prepare("--root", root, "--out", f"{url}/a.h5")
+    assert re.fullmatch(
+        rf"error: {scratch}/\S+: cannot be written \(File too large\); free some space and run it again{advice}",
+        one_line(built),
+    )
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2, 2, 0))
+        refused = prepare("--root", root, "--out", f"{url}/a.h5")
+    assert re.fullmatch(
+        rf"error: {scratch}/\S+: 0 MB free, needed \d+ MB; free some space or give another --out{advice}",
+        one_line(refused),
+    )
+    assert prepare("--root", root, "--out", f"{url}/a.h5").exit_code == 0
+    with small_files(3000):
+        found = prepare("--root", root, "--out", f"{url}/a.h5")
+    assert one_line(found).startswith(f"error: {scratch}/")
+    assert "--force" not in one_line(found)
+    assert one_line(found).endswith(advice)
 
 
 def test_a_stand_in_is_never_taken_for_a_cache(root, place):
