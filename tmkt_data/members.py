@@ -221,7 +221,7 @@ def open_member(path: str | Path) -> io.BytesIO | None:
 
 def file_status(path: str | Path) -> FileStatus:
     """Return size and times of a file or member; errors as `os.stat`."""
-    found = split_member(path) if SUFFIX in os.fspath(path) else None
+    found = split_member(path)
     if found is None:
         status = os.stat(path)  # noqa: PTH116 - not a Path for each of millions
         return FileStatus(status.st_size, status.st_mtime_ns, max(status.st_mtime_ns, status.st_ctime_ns))
@@ -233,7 +233,7 @@ def file_status(path: str | Path) -> FileStatus:
 
 def is_in_store(path: str) -> bool:
     """Return whether a path leads to an object of a store, which takes its time to answer."""
-    return SUFFIX in path and _stored_member(path) is not None
+    return _stored_member(path) is not None
 
 
 def _stored_member(path: str) -> tuple[Store, MemberPlace, str] | None:

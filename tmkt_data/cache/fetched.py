@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tmkt_data.cache.find import cache_directory
-from tmkt_data.cache.reader import read_cache_info
+from tmkt_data.cache.find import cache_directory, find_caches
+from tmkt_data.cache.reader import CacheInfo, read_cache_info
 from tmkt_data.cache.stand_in import require_cache
 from tmkt_data.errors import CacheError
 from tmkt_data.files import atomic_write, lock, write_bytes
@@ -59,14 +59,30 @@ def local_copy(url: str, say: Say = lambda _: None) -> Path:
 
 @contextmanager
 def _held(folder: Path, url: str, say: Say) -> Iterator[None]:
-    busy = CacheError(f"{url}: another process is copying it to {folder}; wait for it to end")
     with ExitStack() as held:
         try:
-            held.enter_context(lock(folder / ".lock", busy))
+            held.enter_context(not_being_copied(folder))
         except CacheError:
             say(f"waiting for another process that copies {url} to {folder}")
-            held.enter_context(lock(folder / ".lock", busy, wait_s=_WAIT_S))
+            held.enter_context(not_being_copied(folder, wait_s=_WAIT_S))
         yield
+
+
+def not_being_copied(folder: Path, *, wait_s: float = 0) -> AbstractContextManager[None]:
+    """Hold the lock of those who copy to a folder; a copy in progress raises `CacheError`."""
+    busy = CacheError(f"{folder}: another process is copying a cache to it; wait for it to end")
+    return lock(folder / ".lock", busy, wait_s=wait_s)
+
+
+def find_copies(dataset: str) -> list[CacheInfo]:
+    """Return the copies of caches of a dataset, as `find_caches` does what was prepared here."""
+    folders = sorted((cache_directory() / FETCHED).glob("*"))
+    return [info for folder in folders for info in find_caches(dataset, folder)]
+
+
+def token_of(path: Path) -> Path:
+    """Return the file that says of which object a file is the copy."""
+    return path.with_name(f".{path.name}.token")
 
 
 def local_path(path: str | Path, say: Say = lambda _: None) -> Path:
@@ -78,7 +94,7 @@ def _fetch(url: str, path: Path, say: Say) -> None:
     found = find_object(url)
     if found is None:
         raise CacheError(f"{url}: no such object; check the URL, or make it with tmkt-data prepare")
-    token = path.with_name(f".{path.name}.token")
+    token = token_of(path)
     with suppress(OSError):
         if token.read_bytes() == _known(found, path):
             return

@@ -35,6 +35,7 @@ from tmkt_data.cache.stored_frames import OpenFile, StoredFrames, open_frames
 from tmkt_data.cache.stored_tables import StoredTables
 from tmkt_data.errors import CacheError
 from tmkt_data.spec import PrepareSpec
+from tmkt_data.store_urls import checked_url, is_url
 
 _HEADER = ("format", "format_version", "dataset", "spec", "facts", "notes", "skipped", "tool_version", "plan")
 
@@ -93,7 +94,7 @@ class Cache:
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
+        path = _file_of(path)
         self._file = OpenFile(path)
         block = leading_block(path)
         with opened_hdf5(path) as file:
@@ -218,7 +219,7 @@ def _reopen(path: Path, digest: str) -> Cache:
 
 def read_cache_info(path: str | Path) -> CacheInfo:
     """Read the metadata of a cache; errors as in `Cache`, but tables are not verified."""
-    path = Path(path)
+    path = _file_of(path)
     block = leading_block(path)
     with opened_hdf5(path) as file:
         return _info(path, _read_header(file, path), block, file)
@@ -226,10 +227,19 @@ def read_cache_info(path: str | Path) -> CacheInfo:
 
 def read_tables(path: str | Path, names: Sequence[str]) -> dict[str, Table]:
     """Read those of the named tables that exist; errors as in `read_cache_info`."""
-    path = Path(path)
+    path = _file_of(path)
     leading_block(path)
     with opened_hdf5(path) as file:
         return {name: require_dataset(path, name, file[name])[...] for name in names if name in file}
+
+
+def _file_of(path: str | Path) -> Path:
+    if is_url(path):
+        raise CacheError(
+            f"{checked_url(str(path))}: a URL, expected a file; PairedFrames takes URLs, or copy it with "
+            "tmkt_data.cache.fetched.local_copy"
+        )
+    return Path(path)
 
 
 def _read_header(file: h5py.File, path: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tmkt_data.cache.build_folder import not_being_built
+from tmkt_data.cache.fetched import FETCHED, not_being_copied, token_of
 from tmkt_data.cache.reader import read_cache_info
 from tmkt_data.errors import CacheError
 
@@ -17,7 +18,7 @@ _SHARD = re.compile(r"\d{5}-of-\d{5}\.h5", re.ASCII)
 
 
 def remove_cache(path: Path) -> int:
-    """Remove the file of a cache, and the shards of an index.
+    """Remove the file of a cache, and the shards of an index; also of a copy of one in an object store.
 
     A removal that is stopped between shards leaves the index, which goes last; remove it again.
 
@@ -37,7 +38,10 @@ def remove_cache(path: Path) -> int:
         files = [*(shard for shard in shards if shard.exists()), path]
         for shard in files[:-1]:
             read_cache_info(shard)
+    is_copy = path.parent.parent.name == FETCHED
     with ExitStack() as locked:
+        if is_copy:
+            locked.enter_context(not_being_copied(path.parent))
         for file in files:
             locked.enter_context(not_being_built(file))
             reader = next(_readers(file), None)
@@ -46,12 +50,17 @@ def remove_cache(path: Path) -> int:
         try:
             for file in files:
                 file.unlink()
+                if is_copy:
+                    token_of(file).unlink(missing_ok=True)
         except OSError as error:
             raise CacheError(f"{path}: cannot be removed ({error.strerror or error})") from None
     for folder in {file.parent for file in files[:-1]} - {path.parent}:
         # The folder of the shards, unless other files are in it.
         with suppress(OSError):
             folder.rmdir()
+    if is_copy:
+        with suppress(OSError):
+            path.parent.rmdir()
     return info.num_bytes
 
 

@@ -20,7 +20,6 @@ from tmkt_data.files import atomic_write
 from tmkt_data.stores import StoredObject, open_object, read_range
 
 _PIECE = 8 << 20
-_FRAMES = ("events/frames", "images/frames", "images/spikes", "images/fine")
 
 Read = Callable[[int, int], bytes]
 """Takes where a range begins and ends, and returns its bytes."""
@@ -82,7 +81,10 @@ def _frames(file: IO[bytes] | BufferedReader | Any, place: str) -> list[tuple[in
     """Return where the frames of a cache begin and end in its file."""
     try:
         with h5py.File(file, "r") as opened:
-            datasets = [opened[name] for name in _FRAMES if name in opened]
+            # Tables have one axis, frames three or more.
+            datasets = [
+                item for side in ("events", "images") for item in opened[side].values() if getattr(item, "ndim", 0) > 2
+            ]
             offsets = [(dataset.id.get_offset(), dataset.nbytes) for dataset in datasets if not dataset.is_virtual]
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as broken:
         reason = str(broken).split("\n")[0]

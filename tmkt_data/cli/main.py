@@ -60,6 +60,7 @@ main.add_command(preview)
 @main.command()
 def datasets() -> None:
     """List the available datasets and their prepared caches."""
+    from tmkt_data.cache.fetched import find_copies
     from tmkt_data.cache.find import cache_directory, find_caches
     from tmkt_data.datasets.registry import DATASETS
 
@@ -68,7 +69,7 @@ def datasets() -> None:
         click.secho(info.name, bold=True)
         say(f"  {info.title}")
         say(f"  license: {info.license}")
-        caches = list(find_caches(info.name))
+        caches = [*find_caches(info.name), *find_copies(info.name)]
         listed = [{"path": cache.path, "bytes": cache.num_bytes, "digest": cache.digest} for cache in caches]
         found.append({"name": info.name, "title": info.title, "license": info.license, "caches": listed})
         for cache in caches:

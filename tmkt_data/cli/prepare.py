@@ -201,6 +201,8 @@ def _look_at_target(plan: PreparePlan, *, force: bool) -> None:
     from tmkt_data.cache.build_folder import is_being_built
 
     if plan.target is not None:
+        if plan.target.url.startswith("memory:"):
+            say(f"warning: {plan.target.url} is memory of this process; the cache is gone when it ends")
         show_as(plan.target.folder, plan.target.url)
         try:
             if not force:

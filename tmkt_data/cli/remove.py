@@ -10,7 +10,8 @@ import click
 from tmkt_data.cli.completion import complete_cache
 from tmkt_data.cli.console import fail, megabytes, say
 from tmkt_data.cli.reporting import put_json
-from tmkt_data.errors import CacheError, counted, printable
+from tmkt_data.errors import CacheError, SpecError, counted, printable
+from tmkt_data.store_urls import checked_url, is_url
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("target", metavar="NAME|FILE", shell_complete=complete_cache)
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 def remove(target: str, yes: bool) -> None:
-    """Remove one cache, or all caches of a dataset in the cache directory.
+    """Remove one cache, or all caches of a dataset in the cache directory, with copies of those in object stores.
 
     Nothing but caches is removed, and none that is being built or read. `tmkt-data prepare` makes them again.
     """
@@ -48,14 +49,21 @@ def remove(target: str, yes: bool) -> None:
 
 
 def _find(target: str) -> list[CacheInfo]:
+    from tmkt_data.cache.fetched import find_copies
     from tmkt_data.cache.find import cache_directory, find_caches
     from tmkt_data.cache.reader import read_cache_info
     from tmkt_data.datasets.registry import dataset_info
 
+    if is_url(target):
+        raise SpecError(
+            f"NAME|FILE: found the URL {checked_url(target)}, expected a dataset or a file; objects are removed with "
+            "the tools of their store, and their copies here by the name of the dataset"
+        )
     file = Path(target)
     if file.is_file() or file.suffix == ".h5":
         return [read_cache_info(file)]
-    found = find_caches(dataset_info(target).name)
+    name = dataset_info(target).name
+    found = [*find_caches(name), *find_copies(name)]
     if not found:
         raise CacheError(
             f"{cache_directory()}: no cache of {target}, expected one or more; `tmkt-data datasets` lists them"

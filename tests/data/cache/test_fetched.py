@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from tmkt_data import PairedFrames
 from tmkt_data.cache.fetched import local_copy, local_path
+from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.cli.main import main
 from tmkt_data.errors import CacheError, StoreError
@@ -121,6 +122,30 @@ def test_a_disk_that_is_full_is_not_said_to_be_the_store(monkeypatch):
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", get_file)
     with pytest.raises(CacheError, match=r"one\.h5: cannot be written \(No space left on device\); free some space"):
         local_copy("memory://bucket/one.h5")
+
+
+@pytest.mark.usefixtures("bucket")
+def test_copies_are_listed_and_removed_with_the_caches_of_their_dataset():
+    copies = [local_copy(f"memory://bucket/{name}") for name in ("one.h5", "set.h5")]
+    listed = run("datasets").stdout
+    assert all(f"prepared: {copy} (" in listed for copy in copies)
+    with lock(copies[0].parent / ".lock", CacheError("held")):
+        partly = run("remove", "nmnist", "--yes")
+    assert "another process is copying a cache to it; wait for it to end" in partly.stderr
+    assert (partly.exit_code, copies[0].exists(), copies[1].exists()) == (1, True, False)
+    removed = run("remove", "nmnist", "--yes")
+    assert removed.exit_code == 0, removed.output
+    assert not list(copies[0].parent.parent.iterdir())
+    refused = run("remove", "memory://bucket/one.h5", "--yes")
+    assert refused.exit_code == 2
+    assert "found the URL memory://bucket/one.h5, expected a dataset or a file" in refused.stderr
+
+
+@pytest.mark.usefixtures("bucket")
+def test_who_opens_a_url_as_a_file_is_told_what_takes_urls():
+    for open_it in (Cache, read_cache_info):
+        with pytest.raises(CacheError, match=r"^memory://bucket/one\.h5: a URL, expected a file; PairedFrames takes"):
+            open_it("memory://bucket/one.h5")
 
 
 def test_what_is_no_cache_is_one_line_and_is_not_copied(bucket):

@@ -81,6 +81,8 @@ def test_bytes_are_those_of_a_local_run_and_nothing_stays_here(root, tmp_path, p
     assert made.exit_code == 0, made.output
     assert stored(place) == expected
     assert f"wrote {place}/a.h5: " in made.stdout
+    told = "warning: memory://bucket/out is memory of this process; the cache is gone when it ends\n"
+    assert (told in made.stdout) == place.startswith("memory:")
     assert f"tmkt-data preview {place}/a.h5" in made.stdout
     again = prepare("--root", root, "--out", f"{place}/a.h5")
     assert f"already prepared: {place}/a.h5" in again.stdout
