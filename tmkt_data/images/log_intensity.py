@@ -128,12 +128,13 @@ def saccade_frames(
     # An image moved by more than its frame is the same everywhere: only its edge is seen.
     farthest = np.float32(max(height, width))
     moved = np.ascontiguousarray(np.clip(paths, -farthest, farthest), np.float32)
-    margin = math.ceil(np.abs(moved).max(initial=0.0)) + 1
+    margin = math.floor(np.abs(moved).max(initial=0.0)) + 1
     pitch = width + 2 * margin
     rows = max(1, min(height, _STRIP_CELLS // pitch))
     cells = (rows - 1) * pitch + width
     scratch = (
-        np.empty((height + 2 * margin, pitch), np.float32),
+        np.empty((height + 2 * margin) * pitch, np.float32),
+        np.empty((height + 2 * margin) * pitch, np.float32),
         np.empty((6, cells), np.float32),
         np.empty(cells, np.uint32),
     )

@@ -24,12 +24,15 @@ _PER_UNIT = np.float32(CHANGES_PER_UNIT)
 
 Values = NDArray[np.float32] | NDArray[np.int16] | NDArray[np.uint8]
 Cells = NDArray[np.float32]
-Scratch = tuple[Cells, Cells, NDArray[np.uint32]]
-"""Working memory of one strip of R rows, see `path_frames`, and of the image that it is cut from: `padded`, shape
-(H + 2 M, P), P = W + 2 M; `cells`, (6, (R - 1) P + W); `indices`, ((R - 1) P + W,)."""
-View = tuple[Cells, Cells, np.float32, np.float32]
-"""Where cells look: at their upper left and lower left neighbors, shapes (N + 1 or more,), and at those to the right of
-each and below, with these shares."""
+Scratch = tuple[Cells, Cells, Cells, NDArray[np.uint32]]
+"""Working memory of one strip of R rows, see `path_frames`, and of the picture that it is cut from: `padded` and
+`slopes`, shapes ((H + 2 M) P,), P = W + 2 M; `cells`, (6, (R - 1) P + W); `indices`, ((R - 1) P + W,)."""
+Picture = tuple[Cells, Cells]
+"""Levels of a padded image, row after row, and by how much the next exceeds each; shapes (N,)."""
+View = tuple[np.uint64, np.uint64, np.float32, np.float32]
+"""Where the first cell of a strip looks: at its upper left and lower left neighbors in a picture, and at those to the
+right of each and below, with these shares."""
+Place = tuple[int, int, int]  # First row of a strip; margin M and pitch P of the picture.
 Levels = tuple[Cells, Cells, Cells, Cells]
 """What cells see at the end of a part, and at the ends of the last three; shapes (N,)."""
 
@@ -58,13 +61,18 @@ def pad_levels(
 
 
 @kernel
-def _seen_from(padded: Cells, step: NDArray[np.float32], place: tuple[int, int]) -> View:
-    """Return where a strip sees an image that was moved by a step; `place` is its first row, and M of `padded`."""
-    first, margin = place
-    pitch = padded.shape[1]
+def _write_slopes(levels: Cells, slopes: Cells) -> None:
+    for i in range(slopes.size - 1):
+        slopes[i] = levels[i + 1] - levels[i]
+
+
+@kernel
+def _seen_from(step: NDArray[np.float32], place: Place) -> View:
+    """Return where a strip sees an image that was moved by a step."""
+    first, margin, pitch = place
     column, row = math.floor(-step[0]), math.floor(-step[1])
-    cells = padded.reshape(padded.size)[(margin + first + row) * pitch + margin + column :]
-    return cells, cells[pitch:], np.float32(-step[0] - np.float32(column)), np.float32(-step[1] - np.float32(row))
+    upper, right = (margin + first + row) * pitch + margin + column, np.float32(-step[0] - np.float32(column))
+    return np.uint64(upper), np.uint64(upper + pitch), right, np.float32(-step[1] - np.float32(row))
 
 
 @kernel
@@ -73,10 +81,16 @@ def _between(near: np.float32, far: np.float32, share: np.float32) -> np.float32
 
 
 @kernel
-def _level(view: View, i: int) -> np.float32:
-    """Return what a cell sees, between the columns of two rows and then between these rows."""
+def _level(picture: Picture, view: View, i: int) -> np.float32:
+    """Return what a cell sees, between the columns of two rows and then between these rows.
+
+    Places are unsigned: numba counts negative ones from the end, and such loops are not vectorized.
+    """
+    levels, slopes = picture
     upper, lower, right, down = view
-    return _between(_between(upper[i], upper[i + 1], right), _between(lower[i], lower[i + 1], right), down)
+    above, below = upper + np.uint64(i), lower + np.uint64(i)
+    near, far = levels[above] + right * slopes[above], levels[below] + right * slopes[below]
+    return _between(near, far, down)
 
 
 @kernel
@@ -86,32 +100,32 @@ def _rise(before: np.float32, after: np.float32) -> np.float32:
 
 
 @kernel
-def _see(view: View, seen: Cells) -> None:
+def _see(picture: Picture, view: View, seen: Cells) -> None:
     """Write what the cells see; shape (N,)."""
     for i in range(seen.size):
-        seen[i] = _level(view, i)
+        seen[i] = _level(picture, view, i)
 
 
 @kernel
-def _see_next(view: View, seen: Cells, brighter: Cells) -> None:
+def _see_next(picture: Picture, view: View, seen: Cells, brighter: Cells) -> None:
     """Write what the cells see, and add by how much that exceeds what was seen before; shapes (N,)."""
     for i in range(seen.size):
-        level = _level(view, i)
+        level = _level(picture, view, i)
         brighter[i] += _rise(seen[i], level)
         seen[i] = level
 
 
 @kernel
-def _see_last(padded: Cells, positions: Cells, place: tuple[int, int], levels: Levels) -> Levels:
+def _see_last(picture: Picture, positions: Cells, place: Place, levels: Levels) -> Levels:
     """Write what the cells see at one to three positions into the last of `levels`; the others repeat them."""
     before, second, third, end = levels
-    _see(_seen_from(padded, positions[-1], place), end)
+    _see(picture, _seen_from(positions[-1], place), end)
     if len(positions) > 1:
-        _see(_seen_from(padded, positions[-2], place), third)
+        _see(picture, _seen_from(positions[-2], place), third)
     else:
         third = end
     if len(positions) > 2:
-        _see(_seen_from(padded, positions[-3], place), second)
+        _see(picture, _seen_from(positions[-3], place), second)
     else:
         second = third
     return before, second, third, end
@@ -135,11 +149,14 @@ def _index_both(start: Cells, levels: Levels, brighter: Cells, index: NDArray[np
 
 
 @kernel
-def _see_difference(view: View, start: Cells, end: Cells, index: NDArray[np.uint32], last: np.float32) -> None:
-    """Write what the cells see, and the index of the difference to `start`, half of `last` for none; shapes (N,)."""
+def _see_difference(
+    picture: Picture, view: View, both: tuple[Cells, Cells], index: NDArray[np.uint32], last: np.float32
+) -> None:
+    """Write what the cells see, and the index of the difference to the start, half of `last` for none; shapes (N,)."""
+    start, end = both
     middle = last * _HALF + _HALF
     for i in range(end.size):
-        level = _level(view, i)
+        level = _level(picture, view, i)
         at = (level - start[i]) * _PER_UNIT + middle
         end[i] = level
         at = at if at > _ZERO else _ZERO
@@ -147,21 +164,25 @@ def _see_difference(view: View, start: Cells, end: Cells, index: NDArray[np.uint
 
 
 @kernel
-def _look_up(response: Values, index: NDArray[np.uint32], pitch: int, first: int, out: Values) -> None:
-    """Write the values of a strip into rows `first` on of a frame, shape (C, H, W).
+def _num_rows(num_cells: int, width: int, pitch: int) -> int:
+    return (num_cells - width) // pitch + 1
 
-    `index` begins a row each `pitch` cells. One channel after the other, so that memory is written in order.
-    """
-    num_channels, _, width = out.shape
-    for start in range(0, index.size, pitch):
-        at, line = index[start : start + width], out[0, first + start // pitch]
+
+@kernel
+def _look_up(response: Values, index: NDArray[np.uint32], pitch: int, first: int, out: Values) -> None:
+    """Write the values of a strip, whose rows begin each `pitch` cells, into rows `first` on of a frame, (C, H, W)."""
+    # One channel after the other, so that memory is written in order.
+    num_channels, height, width = out.shape
+    num_rows, frame = _num_rows(index.size, width, pitch), out.reshape(out.size)
+    for row in range(num_rows):
+        source, target = np.uint64(row * pitch), np.uint64((first + row) * width)
         for i in range(width):
-            line[i] = response[at[i] & _LOW_HALF]
+            frame[target + np.uint64(i)] = response[index[source + np.uint64(i)] & _LOW_HALF]
     if num_channels == 2:
-        for start in range(0, index.size, pitch):
-            at, line = index[start : start + width], out[1, first + start // pitch]
+        for row in range(num_rows):
+            source, target = np.uint64(row * pitch), np.uint64((height + first + row) * width)
             for i in range(width):
-                line[i] = response[at[i] >> _HALF_WORD]
+                frame[target + np.uint64(i)] = response[index[source + np.uint64(i)] >> _HALF_WORD]
 
 
 @kernel
@@ -175,10 +196,18 @@ def _blank(frame: Values, window: NDArray[np.int32], value: np.float32 | np.int1
 
 
 @kernel
+def _margin(path: Cells) -> int:
+    farthest = _ZERO
+    for step in path:
+        farthest = max(farthest, abs(step[0]), abs(step[1]))
+    return math.floor(farthest) + 1
+
+
+@kernel
 def _strip_frames(
-    padded: Cells,
+    picture: Picture,
     path: Cells,
-    place: tuple[int, int],
+    place: Place,
     response: Values,
     scratch: tuple[Cells, NDArray[np.uint32]],
     out: Values,
@@ -186,27 +215,27 @@ def _strip_frames(
     """Write a strip of rows, as many as `scratch` has room for, of frames of shape (T, C, H, W); see `path_frames`."""
     cells, indices = scratch
     num_bins, num_channels, height, width = out.shape
-    pitch, parts, last = padded.shape[1], (len(path) - 1) // num_bins, np.float32(response.size - 1)
-    num_rows = min(indices.size // pitch + 1, height - place[0])
-    index = indices[: (num_rows - 1) * pitch + width]
+    first, _, pitch = place
+    parts, last = (len(path) - 1) // num_bins, np.float32(response.size - 1)
+    index = indices[: (min(_num_rows(indices.size, width, pitch), height - first) - 1) * pitch + width]
     num = index.size
     start, end, brighter, seen = cells[0, :num], cells[1, :num], cells[2, :num], cells[3, :num]
     brighter[:] = _ZERO
-    _see(_seen_from(padded, path[0], place), start)
+    _see(picture, _seen_from(path[0], place), start)
     for time_bin in range(num_bins):
-        first, final = time_bin * parts + 1, (time_bin + 1) * parts
+        begin, final = time_bin * parts + 1, (time_bin + 1) * parts
         if num_channels == 1:
-            _see_difference(_seen_from(padded, path[final], place), start, end, index, last)
+            _see_difference(picture, _seen_from(path[final], place), (start, end), index, last)
         else:
             before = start
             if parts > 3:
                 before, seen[:], brighter[:] = seen, start, _ZERO
-                for at in range(first, final - 2):
-                    _see_next(_seen_from(padded, path[at], place), seen, brighter)
+                for at in range(begin, final - 2):
+                    _see_next(picture, _seen_from(path[at], place), seen, brighter)
             levels = before, cells[4, :num], cells[5, :num], end
-            levels = _see_last(padded, path[max(first, final - 2) : final + 1], place, levels)
+            levels = _see_last(picture, path[max(begin, final - 2) : final + 1], place, levels)
             _index_both(start, levels, brighter, index, last)
-        _look_up(response, index, pitch, place[0], out[time_bin])
+        _look_up(response, index, pitch, first, out[time_bin])
         start, end = end, start
 
 
@@ -228,8 +257,8 @@ def path_frames(
     Args:
         images: Shape (B, H, W), uint8.
         levels: Log intensity of each gray value, shape (256,), float32.
-        places: Path of each image, shape (B, T S + 1, 2), float32: displacement to the right and down, in cells, at
-            most M - 1; its box, shape (B, 4), int32, see `pad_levels`; and the box outside of which frames are zero,
+        places: Path of each image, shape (B, T S + 1, 2), float32: displacement to the right and down, in cells, less
+            than M; its box, shape (B, 4), int32, see `pad_levels`; and the box outside of which frames are zero,
             shape (B, 4), int32.
         response: Value for each change, shape (K,), K at most 65536: of changes 0 to K - 1 for two channels, of
             -(K - 1) / 2 to (K - 1) / 2 for one, in 1 / `CHANGES_PER_UNIT`; the outermost ones stand for all beyond.
@@ -237,19 +266,23 @@ def path_frames(
         out: Written to: shape (B, T, C, H, W), of the type of `response`.
     """
     paths, boxes, windows = places
-    padded, cells, indices = scratch
-    num_bins, num_channels, height, _ = out.shape[1:]
-    margin = (padded.shape[0] - height) // 2
-    num_rows = indices.size // padded.shape[1] + 1
+    padded, slopes, cells, indices = scratch
+    num_bins, num_channels, height, width = out.shape[1:]
     zero = response[0 if num_channels == 2 else (response.size - 1) // 2]
     for sample in range(images.shape[0]):
-        pad_levels(images[sample], levels, boxes[sample], padded)
-        for first in range(0, height, num_rows):
-            strip = first, margin
-            _strip_frames(padded, paths[sample], strip, response, (cells, indices), out[sample])
-        for time_bin in range(num_bins):
-            for channel in range(num_channels):
-                _blank(out[sample, time_bin, channel], windows[sample], zero)
+        margin = _margin(paths[sample])
+        rows, pitch = height + 2 * margin, width + 2 * margin
+        picture = padded[: rows * pitch], slopes[: rows * pitch]
+        pad_levels(images[sample], levels, boxes[sample], picture[0].reshape((rows, pitch)))
+        _write_slopes(picture[0], picture[1])
+        for first in range(0, height, _num_rows(indices.size, width, pitch)):
+            place = first, margin, pitch
+            _strip_frames(picture, paths[sample], place, response, (cells, indices), out[sample])
+        top, bottom, left, right = windows[sample]
+        if (bottom - top) * (right - left) < height * width:
+            for time_bin in range(num_bins):
+                for channel in range(num_channels):
+                    _blank(out[sample, time_bin, channel], windows[sample], zero)
 
 
 @kernel

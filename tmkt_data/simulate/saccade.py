@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -152,20 +153,23 @@ def random_paths(
     Returns:
         As `paths_in_cells`.
     """
-    draws = [uniform(*keys, Purpose.SACCADE, k) for k in range(3)]
-    angle, length, side = (np.atleast_1d(draw) for draw in draws)
+    angle, length, side = uniform(*keys, Purpose.SACCADE, np.arange(3)[:, None])
     # Rounded, so that machines whose sines differ in the last bits agree.
     sine, cosine = (np.round(turn(2 * np.pi * angle) * 2.0**24) / 2.0**24 for turn in (np.sin, np.cos))
     along, across = _about_mean(path, num_time_bins).T[:, None] * (0.5 + length)[:, None]
     across = np.where(side[:, None] < 0.5, across, -across)
     sine, cosine = sine[:, None], cosine[:, None]
-    turned = np.stack([cosine * along - sine * across, sine * along + cosine * across], axis=-1)
-    cells: NDArray[np.float32] = (turned * cells_per_px[:, None]).astype(np.float32)
+    cells = np.empty((*along.shape, 2), np.float32)
+    cells[..., 0] = (cosine * along - sine * across) * cells_per_px[:, :1]
+    cells[..., 1] = (sine * along + cosine * across) * cells_per_px[:, 1:]
     return cells
 
 
+@lru_cache(maxsize=16)
 def _about_mean(path: SaccadePath, num_time_bins: int) -> NDArray[np.float64]:
     parts = max(1, -(-LEAST_PARTS // num_time_bins))
     times = np.linspace(0.0, path.duration_us, num_time_bins * parts + 1)
     positions = np.stack(path.displacement(times), axis=1)
-    return np.asarray(positions - positions.mean(axis=0), np.float64)
+    centered = np.asarray(positions - positions.mean(axis=0), np.float64)
+    centered.flags.writeable = False
+    return centered
