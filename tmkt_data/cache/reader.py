@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,6 +150,11 @@ class Cache:
     def has_spikes(self) -> bool:
         """Whether the cache stores spike frames of the images."""
         return "images/spikes" in self.arrays
+
+    @property
+    def identity(self) -> Hashable:
+        """Which file this is, in the state in which it was opened: its place, number, size, time and digest."""
+        return self._file.path, self._file.state, self.info.digest
 
     def checked_once(self) -> AbstractContextManager[None]:
         """Check once for a block of short reads that the file was not overwritten; see `OpenFile`."""

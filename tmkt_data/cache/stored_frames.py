@@ -43,11 +43,12 @@ class OpenFile:
 
     Attributes:
         path: Its absolute path.
+        state: Its number, size and time of the last change; None where it cannot be looked at.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self._state = _FileState.of(self.path)
+        self.state = _FileState.of(self.path)
         self._checked = threading.local()
 
     def require_unchanged(self) -> None:
@@ -61,7 +62,7 @@ class OpenFile:
             return
         now = _FileState.of(self.path)
         # Another file of the same name leaves the open one as it is.
-        if now is not None and self._state is not None and now.number == self._state.number and now != self._state:
+        if now is not None and self.state is not None and now.number == self.state.number and now != self.state:
             raise CacheError(
                 f"{self.path.name}: was overwritten while it was open; open it again, and replace a cache by a file "
                 "that is renamed to it, never by writing into it"
@@ -76,7 +77,7 @@ class OpenFile:
             CacheError: The file was replaced.
         """
         now = _FileState.of(self.path)
-        if now is not None and self._state is not None and now.number != self._state.number:
+        if now is not None and self.state is not None and now.number != self.state.number:
             raise CacheError(f"{self.path.name}: was replaced by another file since it was opened; open it again")
 
     def __enter__(self) -> None:

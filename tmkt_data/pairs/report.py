@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +123,7 @@ def report_pairs(frames: PairedFrames, *, alignment: bool = False, thorough: boo
     paired = rows >= 0
     agreement = float((image_labels[rows[paired]] == frames.labels[paired]).mean()) if paired.any() else 1.0
     pool_sizes = frames.pools.sizes()[np.unique(frames.labels)]
-    measured = measure_alignment(cache) if alignment else None
+    measured = _measured_once(cache) if alignment else None
     num_heldout = _count_heldout(cache, frames, reachable)
     leaks = _leak_verdicts(frames, agreement, num_heldout)
     fits = [*_swap_verdicts(fit_classes(cache).swapped if alignment and thorough else ()), *_fit_verdicts(measured)]
@@ -226,6 +226,16 @@ def _swap_verdicts(swapped: Sequence[SwappedClass]) -> tuple[Verdict, ...]:
         )
         for found in swapped
     )
+
+
+_MEASURED: dict[Hashable, Alignment | None] = {}
+
+
+def _measured_once(cache: Cache) -> Alignment | None:
+    """Return the alignment of a cache; in a process, the runs of a comparison ask for that of the same file."""
+    if cache.identity not in _MEASURED:
+        _MEASURED[cache.identity] = measure_alignment(cache)
+    return _MEASURED[cache.identity]
 
 
 def measure_alignment(cache: Cache, max_recordings: int = 200) -> Alignment | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -67,6 +68,16 @@ def test_good_pairs_are_not_suspected(good):
     out = CliRunner().invoke(main, ["pairs", str(good.info.path)])
     assert out.exit_code == 0
     assert "no problems found: these pairs can be trained on" in out.output
+
+
+def test_a_file_is_measured_once_and_another_of_its_name_again(good, tmp_path):
+    path = shutil.copy(good.info.path, tmp_path / "cache.h5")
+    first, again = (report_pairs(PairedFrames(Cache(path)), alignment=True).alignment for _ in range(2))
+    assert first is again
+    assert first == measure_alignment(good)
+    cache_of(tmp_path, shuffled(0)).info.path.replace(path)
+    other = Cache(path)
+    assert report_pairs(PairedFrames(other), alignment=True).alignment == measure_alignment(other) != first
 
 
 @pytest.mark.parametrize("seed", [0, 1])
