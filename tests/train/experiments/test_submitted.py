@@ -131,24 +131,38 @@ def test_a_job_that_is_started_again_resumes_its_run(tiny_cache, tmp_path):
     assert RunOnNode(bad.folder, ("no-such-command",), ("no-such-command",))().code == 2
 
 
-@pytest.mark.parametrize(("executor", "waits"), [("slurm", True), ("local", False)])
-def test_a_stopped_run_leaves_the_end_of_its_job_to_slurm(monkeypatch, tiny_cache, tmp_path, executor, waits):
-    # With a result, Slurm would start a preempted job again that nobody waits for any more.
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
-    monkeypatch.setattr(submitted, "_GRACE_S", 2.0)
-    (run,) = plan(tmp_path, tiny_cache, long=500)
-    words = ("recipe", "--cache", str(tiny_cache), "--no-report", "--out", str(run.folder), "--", str(run.source))
-    job, ended = RunOnNode(run.folder, words, ()), []
+def stop_a_job(job, happens):
+    """Run a job, stop its process once something has happened, and return its exit code and how long it went on."""
+    ended = []
     thread = Thread(target=lambda: ended.append(job()))
     thread.start()
-    until(lambda: trains(run))
+    until(happens)
     job.child.send_signal(signal.SIGTERM)
     until(lambda: job.child.returncode is not None)
     stopped = time.monotonic()
     thread.join()
-    assert (time.monotonic() - stopped > 1.0) == waits
-    assert [one.code for one in ended] == [130]
+    return ended[0].code, time.monotonic() - stopped
+
+
+def test_a_stopped_run_leaves_the_end_of_its_job_to_slurm(monkeypatch, tiny_cache, tmp_path):
+    # With a result, Slurm would start a preempted job again that nobody waits for any more.
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setattr(submitted, "_GRACE_S", 2.0)
+    (run,) = plan(tmp_path, tiny_cache, long=500)
+    words = ("recipe", "--cache", str(tiny_cache), "--no-report", "--out", str(run.folder), "--", str(run.source))
+    code, went_on = stop_a_job(RunOnNode(run.folder, words, ()), lambda: trains(run))
+    assert code == 130
+    assert went_on > 1.0
     assert load_checkpoint(run.folder / "last.pt")["position"]["epoch"] >= 1
+
+
+def test_a_stopped_process_ends_its_job_where_slurm_does_not(monkeypatch, tmp_path):
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
+    monkeypatch.setattr(submitted, "_GRACE_S", 2.0)
+    job = task(tmp_path)
+    code, went_on = stop_a_job(job, lambda: job.child is not None)
+    assert code in submitted.STOPPED
+    assert went_on < 1.0
 
 
 @pytest.mark.skipif(not children_of(os.getppid()), reason="finds the processes of a job under /proc")

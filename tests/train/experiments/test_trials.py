@@ -248,7 +248,7 @@ def test_trials_that_train_at_once_stop_and_free_their_values(recipe, tiny_cache
     for folder in folders:
         with lock(folder / ".lock", RunError("held")):
             pass
-    trials = sorted(trials_of(run_sweep(sweep, slots=Slots(2))), key=lambda trial: trial.number)
+    trials = sorted(trials_of(run_sweep(sweep)), key=lambda trial: trial.number)
     assert [trial.value is None for trial in trials] == [True, False]
     assert "NaN or infinite" in trials[0].problem
 

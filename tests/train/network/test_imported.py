@@ -12,6 +12,9 @@ from click.testing import CliRunner
 
 from tmkt_train.cli.main import main
 from tmkt_train.errors import RecipeError, RunError
+from tmkt_train.experiments.jobs import RunEnded, train_in_processes
+from tmkt_train.experiments.plan import RunOptions, plan_comparison
+from tmkt_train.experiments.slots import Slots
 from tmkt_train.network.backbones import build_model
 from tmkt_train.network.imported import ImportedNetwork, import_network
 from tmkt_train.network.network import FrameShape, Heads
@@ -21,6 +24,7 @@ from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.trained import load_run
 
 from ..conftest import make_recipe
+from ..experiments.conftest import without_pages
 
 SHAPE = FrameShape(4, 2, (16, 16))
 NETS = '''
@@ -309,14 +313,14 @@ def test_a_stopped_run_resumes_exactly_and_tells_changed_code(nets, tiny_cache, 
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_runs_of_a_comparison_find_it_in_their_own_processes(nets, tiny_cache):
-    for number, name in enumerate(("Net", "NoTap")):
-        tables = {"learning_rate": 0.01, "warmup_epochs": 0}
-        recipe = make_recipe(name=f"own{number}", model={"backbone": f"nets:{name}"}, train__epochs=1, optim=tables)
-        (nets / f"own{number}.toml").write_text(recipe_text(recipe), encoding="utf-8")
-    code, out, err = call("compare", "own0.toml", "own1.toml", "--cache", tiny_cache, "--seeds", "1", "--jobs", "2")
-    assert (code, err) == (0, ""), (out, err)
-    assert "own1" in out
+def test_a_run_of_a_comparison_finds_it_in_a_process_of_its_own(nets, tiny_cache):
+    tables = {"learning_rate": 0.01, "warmup_epochs": 0}
+    recipe = make_recipe(name="own", model={"backbone": "nets:NoTap"}, train__epochs=1, optim=tables)
+    (nets / "own.toml").write_text(recipe_text(recipe), encoding="utf-8")
+    plan = plan_comparison(["own.toml"], RunOptions(cache=tiny_cache, out=nets / "out"), num_seeds=1)
+    progress = train_in_processes(without_pages(plan.runs), lambda: False, Slots(2))
+    assert [step.problem for step in progress if isinstance(step, RunEnded)] == [None]
+    assert plan.runs[0].status == "finished"
 
 
 def test_a_run_whose_network_is_gone_or_another_one_is_told_so(nets, tiny_cache):
