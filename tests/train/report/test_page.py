@@ -117,8 +117,12 @@ def test_figures_are_files_beside_the_run(tmp_path):
     assert files.keys() == {f"{name}.{kind}" for name in names for kind in ("pdf", "png", "svg")}
     starts = {".pdf": b"%PDF-", ".png": b"\x89PNG", ".svg": b"<?xml"}
     assert all(data.startswith(starts[name[-4:]]) for name, data in files.items())
-    write_report([run], run / "report.html", figures=run / "figures")
-    assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == files
+    # Again, without those of the diagnostics, which take most of the time.
+    (run / "diagnostics.npz").unlink()
+    write_report([run], run / "report.html", figures=run / "again")
+    again = {path.name: path.read_bytes() for path in (run / "again").iterdir()}
+    assert again.keys() >= {f"{name}.{kind}" for name in ("accuracy", "loss") for kind in ("pdf", "png", "svg")}
+    assert again == {name: files[name] for name in again}
 
 
 def test_page_adapts_to_mode_and_width(tmp_path):
@@ -241,18 +245,19 @@ def test_lost_metrics_of_a_finished_run_are_a_notice(tmp_path):
 def test_the_curves_of_several_runs_are_in_one_figure(tmp_path):
     runs = [make_run(tmp_path / f"t{seed}", seed=seed) for seed in range(2)]
     runs.append(make_run(tmp_path / "e0", method="event-only", epochs=5))
-    for run in runs:
-        # The figures that only one run has take time.
-        (run / "diagnostics.npz").unlink()
     drawing = overlay(group_runs([read_run(run) for run in runs]), "val_accuracy", "accuracy on validation (%)", 100)
     assert drawing.about.summary == (
         "Each run's accuracy on validation (%) over the epochs; at the end tiny · tmkt · epochs = 3: 81.25, 81.25; "
         "tiny · event-only · epochs = 5: 91.25."
     )
+    runs = [make_run(tmp_path / f"b{seed}", method="event-only", seed=seed) for seed in range(2)]
+    for run in runs:
+        # The figures that only one run has take time.
+        (run / "diagnostics.npz").unlink()
     write_report(runs, tmp_path / "report.html", figures=tmp_path / "figures")
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert {f"accuracy-on-validation.{kind}" for kind in ("pdf", "svg", "png")} <= names
-    assert {f"accuracy-{number}.pdf" for number in (1, 2, 3)} <= names
+    assert {f"accuracy-{number}.pdf" for number in (1, 2)} <= names
     assert "accuracy.pdf" not in names
 
 
