@@ -42,9 +42,11 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
 
-$(VENV)/installed-test: $(VENV)/installed
+# With what training needs, so that pip looks for it once.
+$(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
+	@echo "installing tmkt, what it needs and what its tests need into $(VENV) (torch is large: minutes on a slow line)"
 	@$(INSTALL) '.[test]'
-	@touch $@
+	@touch $(VENV)/installed $@
 
 $(VENV)/installed-docs: $(VENV)/installed
 	@$(INSTALL) '.[docs]'
