@@ -53,6 +53,8 @@ def reports(load, tmp_path_factory):
 def training_step(load):
     """Figures of a training step of each contender, and its loss in float64."""
     script, words = load("training_step"), ("--batch", 2, "--size", 16, "--steps", 1)
+    # Of the time steps, which only take time here.
+    script["main"].__globals__["STEPS"] = 3
     losses = json.loads(run(script, *words, "--contender", "losses", "--kind", "float64"))
     runs = {name: [json.loads(run(script, *words, "--contender", name))] for name in script["CONTENDERS"]}
     return script, script["summarize"](runs), losses

@@ -181,7 +181,7 @@ def test_who_opens_the_frames_after_another_file_took_the_name_is_told_so(stored
         cache.event_frames(np.array([3]))
 
 
-@pytest.mark.parametrize(("dtype", "choices", "every"), [("uint8", {}, 1), ("float32", {"representation": "voxel"}, 5)])
+@pytest.mark.parametrize(("dtype", "choices", "every"), [("uint8", {}, 3), ("float32", {"representation": "voxel"}, 5)])
 def test_no_bit_of_the_description_of_an_array_changes_its_values_unnoticed(
     nmnist_root, tmp_path, dtype, choices, every
 ):

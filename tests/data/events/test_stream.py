@@ -184,7 +184,7 @@ def test_pieces_are_the_whole(tmp_path, name, piece_bytes):
         assert len(pieces) >= 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 99), piece_bytes=st.integers(1, 3000), jitter=st.integers(0, 5000))
 @pytest.mark.parametrize("name", ["a.dat", "evt3.raw", "a.npy"])
 def test_times_that_step_back_a_little_are_put_in_order(tmp_path_factory, name, seed, piece_bytes, jitter):

@@ -46,8 +46,11 @@ def assert_equal(found, right):
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("is_persistent", [False, True])
-@pytest.mark.parametrize("method", START_METHODS)
+# A process that is not forked imports torch; one that persists, and one that does not, are enough of those.
+EACH_PASS = [("fork", False), ("fork", True), ("spawn", True), ("forkserver", False)]
+
+
+@pytest.mark.parametrize(("method", "is_persistent"), [pair for pair in EACH_PASS if pair[0] in START_METHODS])
 def test_each_pass_is_of_the_epoch_set_before_it(nmnist_cache, method, is_persistent):
     options = {"seed": 2, "encoder": "poisson"}
     frames = PairedFrames(nmnist_cache, "train", **options)
@@ -60,7 +63,7 @@ def test_each_pass_is_of_the_epoch_set_before_it(nmnist_cache, method, is_persis
         assert_equal(columns(loader), rights[epoch])
 
 
-@pytest.mark.parametrize("method", START_METHODS)
+@pytest.mark.parametrize("method", [name for name in START_METHODS if name != "forkserver"])
 def test_a_pass_that_was_broken_off_leaves_nothing_in_the_next(nmnist_cache, method):
     frames = PairedFrames(nmnist_cache, "train", seed=2)
     loader = loader_of(frames, method, persistent_workers=True, prefetch_factor=3)

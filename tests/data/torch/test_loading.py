@@ -30,7 +30,8 @@ def test_a_loader_gives_what_is_read(nmnist_cache, encoder, time_first):
         batch.image.add_(1)  # its own memory
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
+# More of the ways to start a process are in pairs/test_epoch.py.
+@pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_persistent_workers_follow_the_epoch(nmnist_cache, context):
     frames = PairedFrames(nmnist_cache, "train", encoder="poisson")
     loader = pair_loader(

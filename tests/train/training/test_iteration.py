@@ -28,8 +28,15 @@ from tmkt_train.training.optimizer import build_optimizer
 
 from ..recipe.test_shipped_recipes import NAMES
 
-# The protocol changes nothing that runs on the device.
-RECIPES = [name for name in NAMES if not name.endswith("paper")]
+
+def what_runs(name):
+    """The settings of a recipe that decide what runs on the device, but for the size of the frames."""
+    recipe = load_recipe(find_recipe(name))
+    tables = [table.model_dump_json() for table in (recipe.model, recipe.method, recipe.loss, recipe.mix)]
+    return *tables, recipe.slide, recipe.image_epochs > 0, recipe.optim.name
+
+
+RECIPES = sorted({what_runs(name): name for name in reversed(NAMES)}.values())
 NUM_TIME_STEPS = 4
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "is_nonzero", "equal"}
 COPIES = {"_to_copy", "copy_"}
