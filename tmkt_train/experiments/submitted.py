@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -22,7 +23,8 @@ from tmkt_train.training.folder import RunFolder
 STOPPED = (130, -signal.SIGTERM)
 """How a run ends that was asked to stop: with a checkpoint, or before it could make one."""
 _OF_JOBS = ("SLURM_", "SLURMD_", "SRUN_")
-"""What Slurm sets in a job; users set SBATCH_ACCOUNT and the like."""
+"""What Slurm sets in a job; users set SBATCH_ACCOUNT and the like, and `_OF_USERS`."""
+_OF_USERS = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 _LOOK_S = 1.0
 _ASK_S = 30.0
 _ANSWER_S = 20.0
@@ -61,7 +63,8 @@ class SubmittedProcess:
         from submitit import SlurmJob
 
         self._job, self._errors, self._of_slurm = job, errors, SlurmJob
-        self._next_look = self._next_ask = self._gives_up = 0.0
+        self._next_look = self._gives_up = 0.0
+        self._since = time.monotonic()
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -75,9 +78,9 @@ class SubmittedProcess:
     def wait(self) -> None:
         """Wait until the cluster has ended the job, at most a minute after `terminate`."""
         while self.returncode is None and time.monotonic() < self._gives_up:
-            self._next_ask = 0.0
             if self._has_ended():
                 return
+            self._since = time.monotonic()
             time.sleep(_LOOK_S)
 
     def terminate(self) -> None:
@@ -92,10 +95,7 @@ class SubmittedProcess:
         # Not the `done` of jobs of Slurm: without accounting, or once a job is preempted for good, it is never true.
         if self._job.paths.result_pickle.exists() or not isinstance(self._job, self._of_slurm):
             return bool(self._job.done())
-        if time.monotonic() < self._next_ask:
-            return False
-        self._next_ask = time.monotonic() + _ASK_S
-        return not is_queued(self._job.job_id)
+        return not _QUEUE.may_hold(self._job.job_id, self._since)
 
     def _end(self) -> None:
         if isinstance(self._job, self._of_slurm) and not self._has_result():
@@ -115,17 +115,37 @@ class SubmittedProcess:
         return False
 
 
-def is_queued(job_id: str) -> bool:
-    """Return whether Slurm has a job that waits, runs, or is queued again; True if it does not answer."""
-    command = ["squeue", "--noheader", "--jobs", job_id, "--format", "%T"]
+class Queue:
+    """The jobs of this user that Slurm has, asked for all runs at once, at most twice a minute."""
+
+    def __init__(self) -> None:
+        self._asked = -math.inf
+        self._jobs: frozenset[str] | None = None
+
+    def may_hold(self, job_id: str, since: float) -> bool:
+        """Return whether Slurm has a job that waits, runs, or is queued again; True if it does not answer.
+
+        Args:
+            job_id: The job.
+            since: Earlier answers do not count; a time of `time.monotonic`.
+        """
+        now = time.monotonic()
+        if self._asked <= since or now >= self._asked + _ASK_S:
+            self._asked, self._jobs = now, queued_jobs()
+        return self._jobs is None or job_id in self._jobs
+
+
+def queued_jobs() -> frozenset[str] | None:
+    """Return the jobs of this user that wait, run, or are queued again; None if Slurm does not answer."""
+    command = ["squeue", "--noheader", "--user", str(os.getuid()), "--format", "%i"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_ANSWER_S)
     except (OSError, subprocess.TimeoutExpired):
-        return True
-    if answer.returncode:
-        # Told of jobs that it has forgotten.
-        return "Invalid job id" not in answer.stderr
-    return bool(answer.stdout.strip())
+        return None
+    return None if answer.returncode else frozenset(answer.stdout.split())
+
+
+_QUEUE = Queue()
 
 
 @dataclass
@@ -209,7 +229,7 @@ def submit(task: RunOnNode, folder: Path, submission: Submission, errors: IO[byt
 @contextmanager
 def _outside_jobs() -> Iterator[None]:
     """Hide the variables of the job of Slurm that this process runs in: a job that it submits would inherit them."""
-    names = [name for name in os.environ if name.startswith(_OF_JOBS) and name != "SLURM_CONF"]
+    names = [name for name in os.environ if name.startswith(_OF_JOBS) and name not in _OF_USERS]
     hidden = {name: os.environ.pop(name) for name in names}
     try:
         yield

@@ -20,7 +20,7 @@ from tmkt_train.experiments.compare import train_runs
 from tmkt_train.experiments.jobs import Jobs, RunEnded
 from tmkt_train.experiments.plan import RunOptions, plan_comparison
 from tmkt_train.experiments.slots import Slots, submitted_slots
-from tmkt_train.experiments.submitted import RunOnNode, Submission, is_queued, submit
+from tmkt_train.experiments.submitted import RunOnNode, Submission, submit
 from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
@@ -205,7 +205,7 @@ def test_jobs_do_not_inherit_the_variables_of_the_job_that_submits_them(monkeypa
         "SLURM_CPUS_PER_TASK": "2",
         "SLURMD_NODENAME": "node1",
     }
-    kept = {"SLURM_CONF": "/etc/slurm/slurm.conf", "SBATCH_ACCOUNT": "lab"}
+    kept = {"SLURM_CONF": "/etc/slurm/slurm.conf", "SLURM_CLUSTERS": "one", "SBATCH_ACCOUNT": "lab"}
     for name, value in (of_job | kept).items():
         monkeypatch.setenv(name, value)
     # Python imports it at its start, in the job, too.
@@ -222,42 +222,68 @@ def test_jobs_do_not_inherit_the_variables_of_the_job_that_submits_them(monkeypa
     assert {name: os.environ[name] for name in of_job} == of_job
 
 
+@pytest.fixture
+def squeue(monkeypatch, tmp_path):
+    """Takes what `squeue` prints, as a script of the shell; returns how often it was called."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    def answer(script):
+        (tmp_path / "squeue").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n{script}\n')
+        (tmp_path / "squeue").chmod(0o755)
+
+    def calls():
+        return (tmp_path / "calls").read_text().splitlines()
+
+    return answer, calls
+
+
 @pytest.mark.parametrize(
-    ("output", "error", "code", "queued"),
+    ("script", "jobs"),
     [
-        ("RUNNING", "", 0, True),
-        ("PENDING", "", 0, True),
-        # It is canceled or preempted for good, and Slurm still knows it for MinJobAge.
-        ("", "", 0, False),
-        ("", "slurm_load_jobs error: Invalid job id specified", 1, False),
-        ("", "slurm_load_jobs error: Socket timed out on send/recv operation", 1, True),
-        ("", "squeue: fatal: Unable to process configuration file", 1, True),
+        ("echo 112; echo 115", {"112", "115"}),
+        ("", set()),
+        # Of several clusters, as SLURM_CLUSTERS asks for.
+        ("echo 'CLUSTER: one'; echo 112", {"CLUSTER:", "one", "112"}),
+        ("echo 'slurm_load_jobs error: Socket timed out on send/recv operation' >&2; exit 1", None),
+        ("echo 'squeue: fatal: Unable to process configuration file' >&2; exit 1", None),
     ],
 )
-def test_whether_slurm_has_a_job_is_asked_of_squeue(monkeypatch, tmp_path, output, error, code, queued):
-    # Answers of squeue 22.05.8, with and without accounting.
-    script = f"#!/bin/sh\n[ -z '{output}' ] || echo '{output}'\n[ -z '{error}' ] || echo '{error}' >&2\nexit {code}\n"
-    (tmp_path / "squeue").write_text(script)
-    (tmp_path / "squeue").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert is_queued("112") == queued
+def test_which_jobs_slurm_has_is_asked_of_squeue(squeue, script, jobs):
+    answer, calls = squeue
+    answer(script)
+    assert submitted.queued_jobs() == jobs
+    assert calls() == [f"--noheader --user {os.getuid()} --format %i"]
 
 
-def test_a_squeue_that_is_missing_or_hangs_ends_no_run(monkeypatch, tmp_path):
+def test_a_squeue_that_is_missing_or_hangs_ends_no_run(monkeypatch, squeue, tmp_path):
+    answer, _ = squeue
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert is_queued("112")
-    (tmp_path / "squeue").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
-    (tmp_path / "squeue").chmod(0o755)
+    assert submitted.Queue().may_hold("112", 0.0)
+    answer("exec /bin/sleep 60")
     monkeypatch.setattr(submitted, "_ANSWER_S", 0.1)
-    assert is_queued("112")
+    assert submitted.Queue().may_hold("112", 0.0)
 
 
-def test_a_job_that_slurm_ended_without_a_result_is_told(monkeypatch, tmp_path):
+def test_squeue_is_asked_once_for_all_jobs_and_again_for_later_ones(monkeypatch, squeue):
+    answer, calls = squeue
+    answer("echo 112; echo 113")
+    queue, begin = submitted.Queue(), time.monotonic()
+    assert [queue.may_hold(job, begin) for job in ("112", "113", "114")] == [True, True, False]
+    assert len(calls()) == 1
+    answer("echo 114")
+    # A job that was submitted after the answer.
+    assert queue.may_hold("114", time.monotonic())
+    assert not queue.may_hold("112", begin)
+    assert len(calls()) == 2
+    monkeypatch.setattr(submitted, "_ASK_S", 0.0)
+    assert not queue.may_hold("112", begin)
+    assert len(calls()) == 3
+
+
+def test_a_job_that_slurm_ended_without_a_result_is_told(monkeypatch, squeue, tmp_path):
     from submitit import SlurmJob
 
-    (tmp_path / "squeue").write_text("#!/bin/sh\nexit 0\n")
-    (tmp_path / "squeue").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    squeue[0]("exit 0")
     monkeypatch.setattr(submitted, "_RESULT_LOOKS", 1)
     line = "slurmstepd-node1: error: *** JOB 112 ON node1 CANCELLED AT 2026-11-27T23:27:45 ***"
     (tmp_path / "112_0_log.err").write_text(f"{line}\nsrun: error: node1: task 0: Killed\n")
