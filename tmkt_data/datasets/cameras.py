@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tmkt_data.datasets.shown import NCALTECH101_CAMERA, NMNIST_CAMERA
 from tmkt_data.errors import SpecError
 from tmkt_data.images.frames import Placement
-from tmkt_data.images.log_intensity import Scene, gradient_frames, saccade_frames
+from tmkt_data.images.log_intensity import Motion, Scene, gradient_frames, motion_of, saccade_frames
 from tmkt_data.simulate.camera import CameraSettings
 from tmkt_data.simulate.saccade import (
     NO_KEYS,
@@ -287,16 +287,25 @@ class CameraView(NamedTuple):
             response: Value for each change, see `unit_response`.
             keys: Draws a path for each image; without samples, all are seen along the path of the camera.
         """
-        spec, path = self.layout.spec, self.camera.path
-        layout = self.layout._replace(pooled=intensities.shape[1] // spec.size)
-        cells_per_px = layout.cells_per_px(sizes, path)
-        if len(keys.uids):
-            paths = random_paths(path, spec.time_bins, cells_per_px, keys)
-        else:
-            paths = paths_in_cells(path, spec.time_bins, cells_per_px)
+        spec = self.layout.spec
+        paths, scene = self._paths(sizes, keys, intensities.shape[1] // spec.size)
         is_swapped = spec.polarity == "inverted"
         if is_swapped and spec.num_channels == 1:
             response = np.ascontiguousarray(response[::-1])
-        scene = Scene(layout.boxes(sizes), self.camera.is_negative, layout.pooled)
         found = saccade_frames(intensities, paths, spec.time_bins, spec.num_channels, response=response, scene=scene)
         return np.ascontiguousarray(found[:, :, ::-1]) if is_swapped and spec.num_channels == 2 else found
+
+    def motion(self, sizes: NDArray[np.int64], pooled: int, keys: DrawnKeys = NO_KEYS) -> Motion:
+        """Return how images at `pooled` times the size of their frames move; arguments as in `changes`."""
+        paths, scene = self._paths(sizes, keys, pooled)
+        num_cells = self.layout.spec.size * pooled
+        return motion_of(paths, scene, (num_cells, num_cells))
+
+    def _paths(self, sizes: NDArray[np.int64], keys: DrawnKeys, pooled: int) -> tuple[NDArray[np.float32], Scene]:
+        layout, path = self.layout._replace(pooled=pooled), self.camera.path
+        cells_per_px, num_bins = layout.cells_per_px(sizes, path), layout.spec.time_bins
+        drawn = len(keys.uids) > 0
+        paths = (
+            random_paths(path, num_bins, cells_per_px, keys) if drawn else paths_in_cells(path, num_bins, cells_per_px)
+        )
+        return paths, Scene(layout.boxes(sizes), self.camera.is_negative, pooled)

@@ -41,6 +41,34 @@ class Scene(NamedTuple):
 
 WHOLE = Scene()
 
+
+class Motion(NamedTuple):
+    """What is needed to move images along their paths, one of each a sample.
+
+    Attributes:
+        paths: Displacement to the right and down, shape (B, T S + 1, 2), float32, in cells; no more than a frame.
+        boxes: Rows and columns that each image covers, as in `Scene`, shape (B, 4), int32.
+        windows: Rows and columns outside of which frames are zero, same shape.
+    """
+
+    paths: NDArray[np.float32]
+    boxes: NDArray[np.int32]
+    windows: NDArray[np.int32]
+
+
+def motion_of(paths: NDArray[np.float32], scene: Scene, size: tuple[int, int]) -> Motion:
+    """Return how images of H x W cells move along their paths; arguments as in `saccade_frames`.
+
+    Raises:
+        SpecError: Boxes that do not fit the size.
+    """
+    boxes = _boxes(scene, (len(paths), *size))
+    # An image moved by more than its frame is the same everywhere: only its edge is seen.
+    farthest = np.float32(max(size))
+    moved = np.ascontiguousarray(np.clip(paths, -farthest, farthest), np.float32)
+    return Motion(moved, boxes, _windows(boxes, moved, size))
+
+
 Value = TypeVar("Value", np.float32, np.int16, np.uint8)
 
 
@@ -74,7 +102,7 @@ def gradient_frames(
     out = np.empty(intensities.shape, values.dtype)
     scratch = np.empty((height + 4, width + 4), np.float32), np.empty((height + 2, width + 2), np.float64)
     contrast.gradient_frames(
-        np.ascontiguousarray(intensities), _levels(scene.is_negative), (boxes, boxes), values, scratch, out
+        np.ascontiguousarray(intensities), gray_levels(scene.is_negative), (boxes, boxes), values, scratch, out
     )
     return out
 
@@ -122,13 +150,10 @@ def saccade_frames(
     _require_paths(paths, len(intensities), num_time_bins, num_channels)
     if scene.pooled > 1:
         return _pooled_frames(intensities, (paths, num_time_bins, num_channels), response, scene)
-    boxes = _boxes(scene, intensities.shape)
     values: NDArray[Any] = unit_response(num_channels) if response is None else response
     count, height, width = intensities.shape
-    # An image moved by more than its frame is the same everywhere: only its edge is seen.
-    farthest = np.float32(max(height, width))
-    moved = np.ascontiguousarray(np.clip(paths, -farthest, farthest), np.float32)
-    margin = math.floor(np.abs(moved).max(initial=0.0)) + 1
+    motion = motion_of(paths, scene, (height, width))
+    margin = math.floor(np.abs(motion.paths).max(initial=0.0)) + 1
     pitch = width + 2 * margin
     rows = max(1, min(height, _STRIP_CELLS // pitch))
     cells = (rows - 1) * pitch + width
@@ -141,8 +166,8 @@ def saccade_frames(
     out = np.empty((count, num_time_bins, num_channels, height, width), values.dtype)
     contrast.path_frames(
         np.ascontiguousarray(intensities),
-        _levels(scene.is_negative),
-        (moved, boxes, _windows(boxes, moved, (height, width))),
+        gray_levels(scene.is_negative),
+        (motion.paths, motion.boxes, motion.windows),
         values,
         scratch,
         out,
@@ -236,7 +261,8 @@ def stored_changes() -> NDArray[np.float32]:
 
 
 @cache
-def _levels(is_negative: bool) -> NDArray[np.float32]:
+def gray_levels(is_negative: bool) -> NDArray[np.float32]:
+    """Return the log intensity of each gray value, or of its negative, shape (256,), float32."""
     values = np.arange(256, dtype=np.uint8)
     shown = values[::-1] if is_negative else values
     levels: NDArray[np.float32] = log_brightness(shown[None], BLACK_LEVEL)[0].astype(np.float32)

@@ -13,7 +13,14 @@ from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.cameras import Camera, CameraView, FrameLayout, camera_for, with_background, with_threshold
 from tmkt_data.errors import SpecError
 from tmkt_data.images.encode import CountTable, count_table, poisson_counts, poisson_frames, repeat_frames
-from tmkt_data.images.log_intensity import change_response, gradient_response, stored_changes, unit_response
+from tmkt_data.images.log_intensity import (
+    Motion,
+    change_response,
+    gradient_response,
+    gray_levels,
+    stored_changes,
+    unit_response,
+)
 from tmkt_data.pairs.event_scale import scale_events
 from tmkt_data.random_keys import Purpose, draw_key
 from tmkt_data.sample_ids import evenly_spaced
@@ -107,6 +114,21 @@ class ImageSide:
     def is_drawn(self) -> bool:
         """Whether frames in the units of events are drawn anew for every sample and epoch."""
         return self.encoder in _DRAWN or self._has_background
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether `motion` and the stored intensities say all about the changes of an image."""
+        return self.encoder in _ALONG_A_PATH and not self._has_background
+
+    @property
+    def levels(self) -> NDArray[np.float32]:
+        """Log intensity of each gray value as the camera saw it, shape (256,), float32."""
+        return gray_levels(self._view.camera.is_negative)
+
+    def motion(self, rows: NDArray[np.int64], keys: DrawnKeys) -> Motion:
+        """Return how the images of some rows move, in cells of `Cache.finest_frames`; arguments as in `frames`."""
+        words = keys if self.encoder == "microsaccade" else NO_KEYS
+        return self._view.motion(self._sizes(rows), self.cache.spec.image_scale, words)
 
     @property
     def _has_background(self) -> bool:
@@ -221,12 +243,14 @@ class ImageSide:
 
     def _encoded(self, rows: NDArray[np.int64], keys: DrawnKeys, response: NDArray[Value]) -> NDArray[Value]:
         """Look up a response for the changes of images; microsaccades without keys follow the camera's path."""
-        cache = self.cache
-        sizes = np.stack([cache.tables[f"images/{side}_px"][rows] for side in ("height", "width")], axis=1)
+        cache, sizes = self.cache, self._sizes(rows)
         intensities = cache.finest_frames(rows) if self.encoder in _ALONG_A_PATH else cache.image_frames(rows)
         if self.encoder in ("gradient", "gradient-poisson"):
             return self._view.edges(intensities, sizes, response)[:, None, None]
         return self._view.changes(intensities, sizes, response, keys if self.encoder == "microsaccade" else NO_KEYS)
+
+    def _sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.stack([self.cache.tables[f"images/{side}_px"][rows] for side in ("height", "width")], axis=1)
 
     def _drawn(self, rows: NDArray[np.int64], keys: DrawnKeys, values: NDArray[Value]) -> NDArray[Value]:
         """Draw a Poisson count for every time bin, channel and cell, and look up its value."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from tmkt_data import PairedFrames
 from tmkt_data.images.encode import repeat_frames
 from tmkt_data.pairs.event_scale import scale_events
+from tmkt_train.data.moved import MovedImages
 from tmkt_train.data.plan import (
     COLUMNS,
     COSINE,
@@ -27,6 +28,7 @@ from tmkt_train.data.plan import (
     KEY_LOW,
     LABEL,
     MIRRORED,
+    NUM_COLUMNS,
     ROWS,
     SINE,
     SamplePlan,
@@ -66,6 +68,8 @@ class Assembler:
         has_table = frames.scale == "log1p" and stored != np.float32
         self._log = _to(_log_table(stored), device) if has_table else None
         self._levels = _to(_image_table(frames), device)
+        side = frames.image_side
+        self._moved = MovedImages(frames, side, device) if side is not None and side.is_moved else None
         self._zero = 0 if frames.image_side is None or not frames.image_side.imitates_events else frames.image_side.zero
 
     def batch(self, store: FrameStore, plan: SamplePlan) -> Assembled:
@@ -135,6 +139,9 @@ class Assembler:
                 return self._levels[stored[rows].int()].view(1, len(rows), 1, *frames.size).expand(shape)
             case "gradient":
                 return self._to_frames(self._imitated(stored[rows][None, :, :, None])).expand(shape)
+            case "saccade" | "microsaccade" if self._moved is not None:
+                changes = self._moved.changes(stored[rows], plan.table[:, NUM_COLUMNS:])
+                return self._to_frames(self._imitated(changes))
             case "gradient-poisson" | "saccade" | "microsaccade":
                 return self._to_frames(self._imitated(self._pick(stored, rows, None)))
             case "poisson":

@@ -14,7 +14,7 @@ from torch import Tensor
 from tmkt_data import PairedFrames
 from tmkt_train.data.assemble import Assembled, Assembler
 from tmkt_train.data.cache import open_frames, selection_split
-from tmkt_train.data.plan import SamplePlan, draw_plan
+from tmkt_train.data.plan import Images, SamplePlan, draw_plan
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.data.stored import (
     FrameStore,
@@ -63,7 +63,8 @@ class DeviceFrames:
         """
         images = None
         if train is not None and self.frames.pairing != "none":
-            images = np.searchsorted(self.image_rows, self.frames.image_rows(indices, keys.occurrences))
+            rows = self.frames.image_rows(indices, keys.occurrences)
+            images = Images(np.searchsorted(self.image_rows, rows), rows)
         plan = draw_plan(self.frames, (indices, images), self.frames.labels[indices], keys, train)
         return plan._replace(table=copy_ahead(plan.table, self.device))
 
@@ -95,11 +96,13 @@ class StreamedFrames:
         """
         frames, places = self.frames, np.arange(len(indices))
         has_images = train is not None and frames.pairing != "none"
-        images = read_images(frames, frames.image_rows(indices, keys.occurrences), keys) if has_images else None
+        rows = frames.image_rows(indices, keys.occurrences) if has_images else None
+        images = read_images(frames, rows, keys) if rows is not None else None
         store = FrameStore(
             read_events(frames, indices), *read_planes(frames, indices), read_divisors(frames, indices), images
         )
-        plan = draw_plan(frames, (places, places if has_images else None), frames.labels[indices], keys, train)
+        shown = None if rows is None else Images(places, rows)
+        plan = draw_plan(frames, (places, shown), frames.labels[indices], keys, train)
         return StreamedRead(
             store.each(lambda part: pinned(part, self.device)), plan._replace(table=pinned(plan.table, self.device))
         )
@@ -118,20 +121,23 @@ def place_frames(frames: PairedFrames, device: torch.device) -> PairedFrames | D
     Raises:
         CacheError: A frame was modified after it was written, or cannot be read.
     """
-    if device.type != "cuda" or (frames.image_side is not None and frames.image_side.is_drawn):
+    side = frames.image_side
+    if device.type != "cuda" or (side is not None and side.is_drawn and not side.is_moved):
         return frames
     return hold_frames(frames, device) if stored_bytes(frames) <= LARGEST_SHARE * free_bytes(device) else frames
 
 
 def encoding_record(source: PairedFrames | DeviceFrames, device: torch.device) -> dict[str, str]:
-    """Return what a run records of who encodes its images: on a GPU, encoders that imitate events run on the CPU.
+    """Return what a run records of who encodes its images, where a GPU trains and its encoder imitates events.
 
-    That is `image_frames` and how they are made; nothing where the device itself makes them of stored bytes.
+    That is `image_frames` and how they are made; nothing for encoders that only copy or draw intensities.
     """
     frames = source.frames if isinstance(source, DeviceFrames) else source
     is_encoded = frames.image_side is not None and frames.image_side.imitates_events and frames.encoder != "baked"
     if device.type == "cpu" or not is_encoded:
         return {}
+    if frames.image_side is not None and frames.image_side.is_moved:
+        return {"image_frames": f"{frames.encoder}: encoded on the GPU, batch by batch"}
     how = "once, kept on the GPU" if isinstance(source, DeviceFrames) else "batch by batch"
     return {"image_frames": f"{frames.encoder}: encoded on the CPU, {how}"}
 

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from tmkt_data import PairedFrames
 from tmkt_data.random_keys import Purpose, draw_key
+from tmkt_data.simulate.saccade import DrawnKeys
 from tmkt_train.data.augmentation import crop_offsets, draw_degrees, draw_flips
+from tmkt_train.data.moved import motion_columns
 from tmkt_train.data.sampling import DrawKeys
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ class SamplePlan(NamedTuple):
     To replay a CUDA graph for other samples, copy their rows into the table that it was captured with.
 
     Attributes:
-        table: One row per sample, shape (B, NUM_COLUMNS), int64.
+        table: One row per sample, shape (B, NUM_COLUMNS), int64; for images that are moved on the device, more columns
+            with their motions, see `moved.motion_columns`.
         moves: Whether event frames are cropped, mirrored or rotated.
         rotates: Whether they are rotated.
         with_image: Whether the samples have images.
@@ -44,9 +47,16 @@ class SamplePlan(NamedTuple):
         return self._replace(table=self.table[samples])
 
 
+class Images(NamedTuple):
+    """Images of N samples: places in the store, and rows of the cache, each of shape (N,)."""
+
+    places: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
 def draw_plan(
     frames: PairedFrames,
-    places: tuple[NDArray[np.int64], NDArray[np.int64] | None],
+    places: tuple[NDArray[np.int64], Images | None],
     labels: NDArray[np.int64],
     keys: DrawKeys,
     train: TrainTable | None,
@@ -55,7 +65,7 @@ def draw_plan(
 
     Args:
         frames: Their split; its epoch is set.
-        places: Places of their recordings in the store, and of their images, each of shape (N,).
+        places: Places of their recordings in the store, shape (N,), and their images.
         labels: Their classes, shape (N,).
         keys: Their keys.
         train: Augmentation; None for none.
@@ -66,10 +76,14 @@ def draw_plan(
     table = np.zeros((len(labels), NUM_COLUMNS), np.int64)
     table[:, EVENT], table[:, LABEL] = places[0], labels
     if places[1] is not None:
-        table[:, IMAGE] = places[1]
+        table[:, IMAGE] = places[1].places
         if frames.encoder == "poisson":
             words = draw_key(frames.seed, frames.epoch, keys.uids, keys.occurrences, Purpose.POISSON)
             table[:, KEY_LOW], table[:, KEY_HIGH] = words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)
+        if frames.image_side is not None and frames.image_side.is_moved:
+            drawn = DrawnKeys(frames.seed, frames.epoch, keys.uids, keys.occurrences)
+            motion = frames.image_side.motion(places[1].rows, drawn)
+            table = np.concatenate([table, motion_columns(motion)], axis=1)
     if train is None:
         return SamplePlan(torch.from_numpy(table), with_image=places[1] is not None)
     if train.crop_padding:

@@ -28,9 +28,10 @@ class FrameStore(NamedTuple):
             divisors; None where there are none.
         plane_of: Index of the plane that replaces a stored one, shape (N, T, C), int32; 0 for none.
         divisors: What frames are divided by, shape (N, T or 1, 1, C), float32; None for other scales.
-        images: Intensities, shape (M, P), or baked spikes, shape (M, T, P, C); uint8. Of encoders that imitate events,
-            changes of log intensity, int16, in one of these shapes; of `gradient-poisson`, counts; with background
-            activity int32. None without images.
+        images: Intensities, shape (M, P), or baked spikes, shape (M, T, P, C); uint8. For `saccade` and `microsaccade`,
+            intensities at the largest size that the cache keeps; with background activity changes of log intensity,
+            shape (M, T, P, C), int32. Of `gradient` changes, (M, P), and of `gradient-poisson` counts, (M, T, P, C);
+            int16. None without images.
     """
 
     events: Tensor
@@ -80,6 +81,8 @@ def _image_bytes(frames: PairedFrames) -> int:
     if frames.encoder == "baked":
         return _row_bytes(frames, "images/spikes")
     pixels = _row_bytes(frames, "images/frames")
+    if frames.image_side is not None and frames.image_side.is_moved:
+        return pixels * frames.spec.image_scale**2
     match frames.encoder:
         case "gradient":
             return 2 * pixels
@@ -133,6 +136,8 @@ def read_images(frames: PairedFrames, rows: NDArray[np.int64], keys: DrawKeys | 
     side = frames.image_side
     if frames.encoder == "baked":
         return torch.from_numpy(frames.cache.image_spikes(rows)).flatten(-2).transpose(-2, -1)
+    if side is not None and side.is_moved:
+        return torch.from_numpy(frames.cache.finest_frames(rows)).flatten(-2)
     if side is not None and side.imitates_events:
         words = NO_KEYS if keys is None else DrawnKeys(frames.seed, frames.epoch, keys.uids, keys.occurrences)
         changes = torch.from_numpy(side.changes(rows, words)).flatten(-2)

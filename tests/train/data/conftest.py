@@ -19,12 +19,14 @@ SPECS = {
     "overflow": {"time_bins": 2, "size": 4, "bake": "repeat"},
     "halves": {"time_bins": 3, "size": 12, "resize": "bilinear", "bake": "saccade"},
     "voxels": {"time_bins": 3, "size": 12, "representation": "voxel"},
+    "fine": {"time_bins": 40, "size": 9, "canvas": "fixed", "image_scale": 2, "polarity": "inverted"},
+    "fine-voxels": {"time_bins": 4, "size": 7, "image_scale": 3, "polarity": "inverted", "representation": "voxel"},
 }
 
 
 @pytest.fixture(scope="session")
 def stored_caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cache]:
-    """One cache for each type that event frames are stored as, and one with counts above 255."""
+    """Caches of each type that event frames are stored as, with counts above 255, and with finer images."""
     root = trees.write_nmnist(tmp_path_factory.mktemp("stored"), per_digit=18, test_per_digit=6, digits=4)
     for number, path in enumerate(sorted(root.glob("N-MNIST/*/*/*.bin"))[::3]):
         _add_dense_corner(path, number)

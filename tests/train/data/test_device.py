@@ -9,7 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tmkt_data import PairedFrames
-from tmkt_data.datasets.cameras import camera_of
+from tmkt_data.datasets.cameras import camera_from, camera_of
 from tmkt_data.errors import CacheError
 from tmkt_data.images.encode import poisson_frames
 from tmkt_data.spec import EventScale
@@ -25,6 +25,12 @@ from ..conftest import make_recipe
 
 CPU = torch.device("cpu")
 CACHES = ("bytes", "overflow", "halves", "voxels")
+CAMERAS = {
+    "known": None,
+    "graded": camera_from({"corners": [[0, 0], [2.5, -1.25]]}),
+    "counts": camera_from({"corners": [[1, 2], [4, 0], [1, 2]], "negative": True, "threshold": 0.3}),
+    "leaves the frame": camera_from({"corners": [[0, 0], [90, 13], [-5, -70]]}),
+}
 MOVES = {
     "still": {"crop_padding": 0},
     "crop": {"crop_padding": 2},
@@ -55,7 +61,8 @@ def require_equal(found, expected):
 def require_same_epoch(frames, train, plan):
     """Compare both ways to make frames of stored bytes with the CPU path, batch by batch."""
     expected = list(training_batches(frames, train, plan, CPU))
-    if frames.image_side is None or not frames.image_side.is_drawn:
+    side = frames.image_side
+    if side is None or side.is_moved or not side.is_drawn:
         require_equal(training_batches(hold_frames(frames, CPU), train, plan, CPU), expected)
     streamed = StreamedFrames(frames, CPU, Assembler(frames, CPU))
     indices = np.concatenate([batch.indices for batch in expected])
@@ -66,9 +73,9 @@ def require_same_epoch(frames, train, plan):
 
 
 def test_the_caches_hold_every_stored_type_and_an_overflow(stored_caches):
-    dtypes = {name: cache.arrays["events/frames"].dtype.str for name, cache in stored_caches.items()}
+    dtypes = {name: stored_caches[name].arrays["events/frames"].dtype.str for name in CACHES}
     assert dtypes == {"bytes": "|u1", "overflow": "|u1", "halves": "<f2", "voxels": "<f4"}
-    counts = {name: len(cache.tables["events/overflow_cell"]) for name, cache in stored_caches.items()}
+    counts = {name: len(stored_caches[name].tables["events/overflow_cell"]) for name in CACHES}
     assert counts["overflow"] > 0
     assert (np.diff(stored_caches["overflow"].tables["events/overflow_start"]) == 0).any()
     assert counts["bytes"] == counts["halves"] == counts["voxels"] == 0
@@ -100,7 +107,8 @@ def test_images_of_every_encoder_and_pairing_are_equal(stored_caches, name, enco
 def test_encoders_that_imitate_events_are_equal_at_every_scale(stored_caches, name, encoder, scale):
     frames = PairedFrames(stored_caches[name], seed=4, encoder=encoder, scale=scale)
     require_same_epoch(frames, train_table(**MOVES["crop"]), EpochPlan(5, 3))
-    assert stored_bytes(frames) > stored_bytes(PairedFrames(stored_caches[name], seed=4, scale=scale))
+    intensities = stored_bytes(PairedFrames(stored_caches[name], seed=4, scale=scale))
+    assert stored_bytes(frames) == intensities if frames.image_side.is_moved else stored_bytes(frames) > intensities
 
 
 @pytest.mark.parametrize("scale", ["log1p", "step-max"])
@@ -111,6 +119,20 @@ def test_background_activity_is_equal_and_never_stored(stored_caches, name, enco
     frames = PairedFrames(stored_caches[name], seed=4, encoder=encoder, scale=scale, camera=camera)
     require_same_epoch(frames, train_table(), EpochPlan(5, 3))
     assert frames.image_side.is_drawn
+    assert not frames.image_side.is_moved
+
+
+@pytest.mark.parametrize("epoch", [0, 7])
+@pytest.mark.parametrize("camera", CAMERAS)
+@pytest.mark.parametrize("encoder", ["saccade", "microsaccade"])
+@pytest.mark.parametrize("name", ["bytes", "overflow", "fine", "fine-voxels"])
+def test_images_moved_on_the_device_are_equal(stored_caches, name, encoder, camera, epoch):
+    frames = PairedFrames(stored_caches[name], seed=epoch, encoder=encoder, scale="raw", camera=CAMERAS[camera])
+    assert frames.image_side.is_moved
+    require_same_epoch(frames, train_table(**MOVES["all"]), EpochPlan(epoch, epoch))
+    held = hold_frames(frames, CPU).store
+    assert held.images.dtype == torch.uint8
+    assert stored_bytes(frames) == sum(part.nbytes for part in held if part is not None)
 
 
 @pytest.mark.parametrize("scale", get_args(EventScale))
@@ -123,11 +145,17 @@ def test_baked_saccades_are_equal_at_every_scale(stored_caches, scale):
 def test_a_run_records_where_its_images_were_encoded(stored_caches):
     gpu = torch.device("cuda")
     saccade = PairedFrames(stored_caches["bytes"], encoder="saccade")
-    held = {"image_frames": "saccade: encoded on the CPU, once, kept on the GPU"}
-    assert encoding_record(hold_frames(saccade, CPU), gpu) == held
-    random = PairedFrames(stored_caches["bytes"], encoder="microsaccade")
-    assert encoding_record(random, gpu) == {"image_frames": "microsaccade: encoded on the CPU, batch by batch"}
+    moved = {"image_frames": "saccade: encoded on the GPU, batch by batch"}
+    assert encoding_record(hold_frames(saccade, CPU), gpu) == encoding_record(saccade, gpu) == moved
+    still = PairedFrames(stored_caches["bytes"], encoder="gradient")
+    held = {"image_frames": "gradient: encoded on the CPU, once, kept on the GPU"}
+    assert encoding_record(hold_frames(still, CPU), gpu) == held
+    random = PairedFrames(stored_caches["bytes"], encoder="gradient-poisson")
+    assert encoding_record(random, gpu) == {"image_frames": "gradient-poisson: encoded on the CPU, batch by batch"}
     assert encoding_record(random, CPU) == {}
+    camera = camera_of("digits")._replace(background_rate=0.2)
+    noisy = PairedFrames(stored_caches["bytes"], encoder="microsaccade", camera=camera)
+    assert encoding_record(noisy, gpu) == {"image_frames": "microsaccade: encoded on the CPU, batch by batch"}
     assert encoding_record(PairedFrames(stored_caches["bytes"], encoder="poisson"), gpu) == {}
     assert encoding_record(PairedFrames(stored_caches["bytes"], encoder="saccade", pairing="none"), gpu) == {}
 
@@ -218,7 +246,7 @@ def test_poisson_spikes_equal_the_kernel_for_any_number_of_pixels(size):
     np.testing.assert_array_equal(found.permute(1, 0, 3, 2).numpy(), expected[:, :, :, 0])
 
 
-@pytest.mark.parametrize("encoder", ["repeat", "poisson", "baked"])
+@pytest.mark.parametrize("encoder", ["repeat", "poisson", "baked", "gradient", "saccade", "microsaccade"])
 @pytest.mark.parametrize(("name", "scale"), [("overflow", "log1p"), ("overflow", "max"), ("bytes", "clip1")])
 def test_everything_stays_on_the_gpu_and_nothing_is_read_back(stored_caches, name, scale, encoder):
     # Fake tensors raise where the host reads a value, and where devices meet that differ.

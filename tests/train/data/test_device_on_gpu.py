@@ -14,7 +14,7 @@ from tmkt_train.data.device import DeviceFrames, free_bytes, hold_frames, place_
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.data.stored import stored_bytes
 
-from .test_device import CACHES, CPU, MOVES, require_equal, train_table
+from .test_device import CACHES, CAMERAS, CPU, MOVES, require_equal, train_table
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,6 +27,8 @@ ENCODINGS = [
     ("bytes", "baked"),
     ("overflow", "baked"),
     ("voxels", "poisson"),
+    ("bytes", "gradient"),
+    *((name, encoder) for name in ("bytes", "fine", "fine-voxels") for encoder in ("saccade", "microsaccade")),
 ]
 
 
@@ -63,6 +65,18 @@ def test_images_are_equal(stored_caches, name, encoder, pairing):
     require_equal(training_batches(frames, train, plan, GPU), expected)
 
 
+@pytest.mark.parametrize("camera", CAMERAS)
+@pytest.mark.parametrize("encoder", ["saccade", "microsaccade"])
+def test_images_moved_by_any_camera_are_equal(stored_caches, encoder, camera):
+    frames = PairedFrames(stored_caches["fine"], seed=4, encoder=encoder, scale="raw", camera=CAMERAS[camera])
+    train, plan = train_table(**MOVES["all"]), EpochPlan(5, 3)
+    held = place_frames(frames, GPU)
+    assert isinstance(held, DeviceFrames)
+    expected = list(training_batches(frames, train, plan, CPU))
+    require_equal(training_batches(held, train, plan, GPU), expected)
+    require_equal(training_batches(frames, train, plan, GPU), expected)
+
+
 def test_a_split_beyond_its_share_of_the_memory_is_not_held(stored_caches, monkeypatch):
     frames = PairedFrames(stored_caches["bytes"])
     monkeypatch.setattr(device, "LARGEST_SHARE", 0.9 * stored_bytes(frames) / free_bytes(GPU))
@@ -80,7 +94,7 @@ def test_a_small_split_is_held_and_evaluates_alike(stored_caches):
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("scale", ["log1p", "max"])
-@pytest.mark.parametrize("encoder", ["repeat", "poisson", "baked"])
+@pytest.mark.parametrize("encoder", ["repeat", "poisson", "baked", "saccade", "microsaccade"])
 @pytest.mark.parametrize("name", ["bytes", "overflow"])
 def test_neither_a_plan_nor_a_batch_waits_for_the_gpu(stored_caches, name, encoder, scale):
     frames = PairedFrames(stored_caches[name], encoder=encoder, scale=scale)
