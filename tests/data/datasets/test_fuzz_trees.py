@@ -66,7 +66,7 @@ def grow(root: Path, files, links) -> None:
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if name not in ("digits", "caltech101-twins")])
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=90, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(
     files=st.lists(PATHS, max_size=16),

@@ -80,9 +80,10 @@ def test_names_of_any_letters_are_drawn(name):
     ):
         text = drawing.svg("a")
         ET.fromstring(text)
-        assert drawing.saved("pdf")[0].startswith(b"%PDF-")
         if len(name) < 20 and name.isprintable():
             assert name in {element.text for element in ET.fromstring(text).iter("text")} | {""}
+    # Whichever chart it is of, a label is drawn into a PDF in one way.
+    assert drawing.saved("pdf")[0].startswith(b"%PDF-")
 
 
 def test_charts_of_little_are_drawn():
