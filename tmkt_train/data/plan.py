@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tmkt_data import PairedFrames
+from tmkt_data.pairs.image_side import ImageSide
 from tmkt_data.random_keys import Purpose, draw_key
 from tmkt_data.simulate.saccade import DrawnKeys
 from tmkt_train.data.augmentation import crop_offsets, draw_degrees, draw_flips
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 EVENT, IMAGE, LABEL, ROWS, COLUMNS, MIRRORED, SINE, COSINE, KEY_LOW, KEY_HIGH = range(10)
 """Columns of `SamplePlan.table`: places in the store, class, shifts in cells, bits of float64, words of the key."""
 NUM_COLUMNS = KEY_HIGH + 1
+
+
+_BLOCK = 1 << 14
+"""Samples whose paths are drawn at a time."""
 
 
 class SamplePlan(NamedTuple):
@@ -82,8 +87,7 @@ def draw_plan(
             table[:, KEY_LOW], table[:, KEY_HIGH] = words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)
         if frames.image_side is not None and frames.image_side.is_moved:
             drawn = DrawnKeys(frames.seed, frames.epoch, keys.uids, keys.occurrences)
-            motion = frames.image_side.motion(places[1].rows, drawn)
-            table = np.concatenate([table, motion_columns(motion)], axis=1)
+            table = np.concatenate([table, _motions(frames.image_side, places[1].rows, drawn)], axis=1)
     if train is None:
         return SamplePlan(torch.from_numpy(table), with_image=places[1] is not None)
     if train.crop_padding:
@@ -100,4 +104,15 @@ def draw_plan(
         moves=bool(train.crop_padding or train.flip or train.rotation),
         rotates=train.rotation > 0,
         with_image=places[1] is not None,
+    )
+
+
+def _motions(side: ImageSide, rows: NDArray[np.int64], keys: DrawnKeys) -> NDArray[np.int64]:
+    """Draw the paths of images block by block, which bounds the memory for an epoch of many samples."""
+    blocks = [slice(start, start + _BLOCK) for start in range(0, max(len(rows), 1), _BLOCK)]
+    return np.concatenate(
+        [
+            motion_columns(side.motion(rows[at], keys._replace(uids=keys.uids[at], occurrences=keys.occurrences[at])))
+            for at in blocks
+        ]
     )

@@ -13,6 +13,7 @@ from tmkt_data.datasets.cameras import camera_from, camera_of
 from tmkt_data.errors import CacheError
 from tmkt_data.images.encode import poisson_frames
 from tmkt_data.spec import EventScale
+from tmkt_train.data import plan
 from tmkt_train.data.assemble import Assembler, poisson_spikes
 from tmkt_train.data.batches import Draws, EpochPlan, _streamed_batches, evaluation_batches, training_batches
 from tmkt_train.data.device import StreamedFrames, data_bytes, encoding_record, hold_frames, place_frames
@@ -126,7 +127,8 @@ def test_background_activity_is_equal_and_never_stored(stored_caches, name, enco
 @pytest.mark.parametrize("camera", CAMERAS)
 @pytest.mark.parametrize("encoder", ["saccade", "microsaccade"])
 @pytest.mark.parametrize("name", ["bytes", "overflow", "fine", "fine-voxels"])
-def test_images_moved_on_the_device_are_equal(stored_caches, name, encoder, camera, epoch):
+def test_images_moved_on_the_device_are_equal(stored_caches, name, encoder, camera, epoch, monkeypatch):
+    monkeypatch.setattr(plan, "_BLOCK", 7)
     frames = PairedFrames(stored_caches[name], seed=epoch, encoder=encoder, scale="raw", camera=CAMERAS[camera])
     assert frames.image_side.is_moved
     require_same_epoch(frames, train_table(**MOVES["all"]), EpochPlan(epoch, epoch))
