@@ -36,6 +36,7 @@ TABLES = (
     Table("ablation-3", "encoders-nmnist.csv", 0.03, is_ablation=True),
     Table("ablation-10", "encoders-nmnist.csv", 0.1, is_ablation=True),
     Table("caltech-10", "encoders-caltech.csv", 0.1),
+    Table("caltech-scnn-10", "encoders-caltech-scnn.csv", 0.1),
 )
 _BEST = "tmkt by count after images"
 _PANELS = (
@@ -44,6 +45,13 @@ _PANELS = (
     ("50 classes of Caltech-101, simulated recordings, VGG-SNN (10 %)", TABLES[6]),
 )
 _FIRST_ABLATION = 6
+_RECIPES = {
+    "scnn_digits": "encoders-digits.csv",
+    "scnn_caltech_twins": "encoders-twins.csv",
+    "scnn_folder": "encoders-folder.csv",
+    "scnn_fashion": "encoders-fashion.csv",
+}
+_MOVED = ("saccade", "microsaccade")
 
 
 class Accuracies(NamedTuple):
@@ -83,9 +91,10 @@ def lines(one: Table) -> list[str]:
 
 def _method_lines(found: Contenders) -> list[str]:
     names = sorted({name for name, _ in found}, key=_order)
-    rows = [f"| | {' | '.join(f'`{encoder}`' for encoder in ENCODERS)} |", "|---|---:|---:|---:|"]
+    encoders = [encoder for encoder in ENCODERS if any(encoder == one for _, one in found)]
+    rows = [f"| | {' | '.join(f'`{encoder}`' for encoder in encoders)} |", f"|---|{'---:|' * len(encoders)}"]
     for name in names:
-        cells = [_cell(found[name, encoder]) if (name, encoder) in found else "" for encoder in ENCODERS]
+        cells = [_cell(found[name, encoder]) if (name, encoder) in found else "" for encoder in encoders]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return rows
 
@@ -128,6 +137,27 @@ def difference_lines() -> list[str]:
     return rows
 
 
+def chosen_lines() -> list[str]:
+    """Return the validation accuracy in the last epoch by which recipes show images, as Markdown."""
+    rows = ["| recipe | recordings | | `repeat` | `gradient` | moved |", "|---|---:|---|---:|---:|---:|"]
+    for recipe, name in _RECIPES.items():
+        found: dict[tuple[float, str], dict[str, list[float]]] = {}
+        with (DOCS / "measurements" / name).open(newline="") as file:
+            for row in csv.DictReader(file):
+                of_encoder = found.setdefault((float(row["share"]), row["contender"]), {})
+                of_encoder.setdefault(row["encoder"], []).append(100 * float(row["last_epoch_val_accuracy"]))
+        for (share, contender), by_encoder in sorted(found.items()):
+            cells = [_spread(by_encoder.get(encoder)) for encoder in ("repeat", "gradient")]
+            moved = next(encoder for encoder in _MOVED if encoder in by_encoder)
+            cells.append(f"{_spread(by_encoder[moved])} `{moved}`")
+            rows.append(f"| `{recipe}` | {share:.0%} | {contender} | {' | '.join(cells)} |".replace("%", " %"))
+    return rows
+
+
+def _spread(values: list[float] | None) -> str:
+    return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}" if values else ""
+
+
 def _difference(values: dict[int, float], baseline: dict[int, float]) -> str:
     """Return the paired difference with its 95 % interval; nothing where all are equal."""
     from tmkt_train.experiments.table import paired_difference
@@ -138,9 +168,16 @@ def _difference(values: dict[int, float], baseline: dict[int, float]) -> str:
     return f"{found.mean:+.1f} [{found.interval[0]:+.1f}, {found.interval[1]:+.1f}]"
 
 
+def _tables() -> list[tuple[str, list[str]]]:
+    return [(one.name, lines(one)) for one in TABLES] + [
+        ("differences", difference_lines()),
+        ("chosen", chosen_lines()),
+    ]
+
+
 def written(page: str) -> str:
     """Return the page with the tables between their markers."""
-    for name, table in [(one.name, lines(one)) for one in TABLES] + [("differences", difference_lines())]:
+    for name, table in _tables():
         start, end = f"<!-- {name}: python docs/draw_results.py -->\n", f"<!-- end of {name} -->\n"
         before, found, rest = page.partition(start)
         if not found or end not in rest:

@@ -91,6 +91,16 @@ def _methods(encoder: str, *more: dict[str, dict[str, Any]]) -> dict[str, dict[s
     return {name: change for name, change in chosen.items() if name != "event-only" or encoder == _ENCODERS[0]}
 
 
+def _of_recipe(recipe: str, share: float, moved: str = "saccade", *settings: str) -> Grid:
+    """Return what decides how a recipe shows images: the encoders at a share of the recordings."""
+    by_count = {"tmkt by count": _METHODS["tmkt by count"]}
+    cells = tuple(Cell(encoder, share, by_count) for encoder in ("repeat", "gradient", moved))
+    length = "train.epochs=10", "train.steps_per_epoch=20", "train.batch_size=16"
+    return Grid(recipe, (*length, *settings), 3, cells)
+
+
+_DIGITS = _of_recipe("scnn_digits", 0.02)
+
 GRIDS = {
     "nmnist": Grid(
         "scnn_nmnist",
@@ -120,6 +130,25 @@ GRIDS = {
             for encoder in _ENCODERS
         ),
     ),
+    "caltech-scnn": Grid(
+        "scnn_folder",
+        (
+            "data.prepare.test_share=0.25",
+            "data.prepare.size=32",
+            "train.epochs=10",
+            "train.steps_per_epoch=20",
+            "train.batch_size=32",
+        ),
+        3,
+        tuple(Cell(encoder, 0.1, _methods(encoder, _WARM)) for encoder in ("saccade", "repeat")),
+    ),
+    "digits": _DIGITS._replace(
+        cells=tuple(cell._replace(contenders={"tmkt": {}} | cell.contenders) for cell in _DIGITS.cells)
+        + tuple(Cell(encoder, 1.0, {"tmkt": {}}) for encoder in ("repeat", "saccade"))
+    ),
+    "fashion": _of_recipe("scnn_fashion", 0.02),
+    "twins": _of_recipe("scnn_caltech_twins", 0.1, "saccade", "data.prepare.test_share=0.25"),
+    "folder": _of_recipe("scnn_folder", 0.1, "microsaccade", "data.prepare.test_share=0.25", "data.prepare.size=32"),
 }
 
 

@@ -79,7 +79,7 @@ def test_unknown_variant_is_one_line_with_those_that_exist(tmp_path):
         load_recipe(RecipePath(path, "kx"))
     assert caught.value.problems == (f"{path}: no variant kx; it has kt, a-1",)
     with pytest.raises(
-        RecipeError, match=r"no recipe of this name; scnn_fashion has the variants event_only, saccade$"
+        RecipeError, match=r"no recipe of this name; scnn_fashion has the variants event_only, repeat$"
     ):
         find_recipe("scnn_fashion_kx")
     with pytest.raises(RecipeError, match=r"no recipe of this name; scnn_dvsgesture has no variants$"):
