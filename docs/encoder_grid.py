@@ -140,7 +140,10 @@ GRIDS = {
             "train.batch_size=32",
         ),
         3,
-        tuple(Cell(encoder, 0.1, _methods(encoder, _WARM)) for encoder in ("saccade", "repeat")),
+        (
+            Cell("saccade", 0.1, _methods("saccade", _WARM)),
+            Cell("repeat", 0.1, {name: _METHODS[name] for name in ("event-only", "kt", "tmkt by count")}),
+        ),
     ),
     "digits": _DIGITS._replace(
         cells=tuple(cell._replace(contenders={"tmkt": {}} | cell.contenders) for cell in _DIGITS.cells)
