@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,7 @@ def inspect(file: Path) -> None:
 
 def _inspected(cache: Cache) -> dict[str, Any]:
     from tmkt_data.datasets.splits import PROTOCOLS, SPLIT_CODES, split_digest
+    from tmkt_data.pairs.verdicts import contrast_verdicts
 
     info = cache.info
     splits: dict[str, Any] = {}
@@ -127,6 +129,7 @@ def _inspected(cache: Cache) -> dict[str, Any]:
         "splits": splits,
         "skipped": list(info.skipped),
         "notes": list(info.notes),
+        "verdicts": [dataclasses.asdict(verdict) for verdict in contrast_verdicts(cache.tables, info)],
     }
 
 

@@ -17,7 +17,7 @@ from tmkt_data.errors import SpecError
 from tmkt_data.simulate.brightness import log_brightness
 
 BLACK_LEVEL = 0.1
-"""Brightness of gray value 0 on the screen: log intensity is log(0.1 + 0.9 V) (inferred; as the simulator)."""
+"""Brightness of gray value 0 on the screen: log intensity is log(0.1 + 0.9 V) (inferred)."""
 
 _STRIP_CELLS = 4096
 """Cells of a strip of rows that is moved at a time: its working memory stays in the cache of a core."""

@@ -6,9 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+import trees
 
-from tmkt_data.datasets import nmnist
+from tmkt_data.datasets import caltech_twins_source, digits_source, nmnist
 from tmkt_data.datasets.cameras import camera_of
+from tmkt_data.datasets.registry import default_spec, open_catalogue
 from tmkt_data.datasets.shown import (
     NCALTECH101_CAMERA,
     NMNIST_CAMERA,
@@ -16,9 +18,11 @@ from tmkt_data.datasets.shown import (
     lay_on_sensor,
     record_shown,
 )
+from tmkt_data.datasets.source_table import Source
 from tmkt_data.events.events import SensorSize
 from tmkt_data.images.decode import DecodedImage
 from tmkt_data.images.frames import Placement
+from tmkt_data.prepare import plan
 
 SENSOR = SensorSize(34, 34)
 
@@ -88,3 +92,44 @@ def test_every_value_of_a_camera_is_part_of_its_identity():
         assert camera_identity(dataclasses.replace(NMNIST_CAMERA, pixels=changed)) != known, name
     longer = dataclasses.replace(NMNIST_CAMERA.path, scale=0.81)
     assert camera_identity(dataclasses.replace(NMNIST_CAMERA, path=longer)) != known
+
+
+@pytest.fixture
+def another_camera(monkeypatch):
+    """Replaces the cameras of the simulated datasets by others."""
+
+    def replace():
+        for module in (plan, digits_source):
+            longer = dataclasses.replace(NMNIST_CAMERA.path, scale=0.81)
+            monkeypatch.setattr(module, "NMNIST_CAMERA", dataclasses.replace(NMNIST_CAMERA, path=longer))
+        steady = dataclasses.replace(NCALTECH101_CAMERA.path, scale=0.5)
+        monkeypatch.setattr(
+            caltech_twins_source, "NCALTECH101_CAMERA", dataclasses.replace(NCALTECH101_CAMERA, path=steady)
+        )
+
+    return replace
+
+
+def test_another_camera_makes_other_caches_of_fashion(tmp_path, another_camera):
+    trees.write_mnist_idx(tmp_path, [0, 1, 2, 3])
+    trees.write_mnist_idx(tmp_path, [0, 1], part="t10k")
+    fashion = open_catalogue("fashion", tmp_path)
+    before = plan.plan_prepare(fashion, default_spec("fashion"), tmp_path / "a.h5").key
+    assert plan.plan_prepare(fashion, default_spec("fashion"), tmp_path / "a.h5").key == before
+    another_camera()
+    assert plan.plan_prepare(fashion, default_spec("fashion"), tmp_path / "a.h5").key != before
+
+
+def test_another_camera_makes_other_digits(tmp_path, another_camera):
+    list(digits_source.write_digits(tmp_path, per_class=1))
+    assert digits_source.digits_are_whole(tmp_path, per_class=1)
+    another_camera()
+    assert not digits_source.digits_are_whole(tmp_path, per_class=1)
+
+
+def test_another_camera_makes_another_folder_of_twins(tmp_path, another_camera):
+    trees.random_picture(tmp_path / "image_0001.jpg", np.random.default_rng(3), 40, 30)
+    photographs = [Source("a/image_0001", 0, str(tmp_path / "image_0001.jpg"), 0)]
+    before = caltech_twins_source.twins_folder(photographs, tmp_path)
+    another_camera()
+    assert caltech_twins_source.twins_folder(photographs, tmp_path) != before

@@ -158,6 +158,8 @@ def test_images_without_contrast_are_said_wherever_a_cache_is_reported(with_flat
     # Again, when there is nothing left to do.
     assert FLAT in said(*given, "--out", tmp_path / "a.h5")
     assert FLAT in said("inspect", tmp_path / "a.h5")
+    (verdict,) = json.loads(said("inspect", tmp_path / "a.h5", "--json"))["verdicts"]
+    assert f"{verdict['severity']}: {verdict['text']}\n" == FLAT
     assert FLAT in said("pairs", tmp_path / "a.h5", "--no-alignment", "--no-encoders")
 
 

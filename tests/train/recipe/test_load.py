@@ -78,9 +78,7 @@ def test_unknown_variant_is_one_line_with_those_that_exist(tmp_path):
     with pytest.raises(RecipeError) as caught:
         load_recipe(RecipePath(path, "kx"))
     assert caught.value.problems == (f"{path}: no variant kx; it has kt, a-1",)
-    with pytest.raises(
-        RecipeError, match=r"no recipe of this name; scnn_fashion has the variants event_only, repeat$"
-    ):
+    with pytest.raises(RecipeError, match=r"no recipe of this name; scnn_fashion has the variants event_only, repeat$"):
         find_recipe("scnn_fashion_kx")
     with pytest.raises(RecipeError, match=r"no recipe of this name; scnn_dvsgesture has no variants$"):
         find_recipe("scnn_dvsgesture_kt")
