@@ -22,12 +22,14 @@ SYSTEMS = {
     "scnn_dvsgesture": (),
     "scnn_esimagenet": (),
     "scnn_fashion": ("event_only", "repeat"),
-    "scnn_folder": ("event_only", "images_only", "fine_tune", "kt"),
+    "scnn_folder": ("event_only", "images_only", "fine_tune", "kt", "repeat"),
     "scnn_nmnist": (*METHODS, *ABLATIONS, "repeat", "after_images", "kt_distilled"),
     "scnn_nomniglot": (*METHODS, *PROTOCOLS, "microsaccade"),
     "vggsnn_ncaltech": (*METHODS, *ABLATIONS, *PROTOCOLS, "saccade", "kt_saccade", "fine_tune_saccade"),
 }
-CHOSEN_BY_VALIDATION = ("scnn_caltech_twins", "scnn_digits", "scnn_fashion", "scnn_nmnist")
+CHOSEN_BY_VALIDATION = dict.fromkeys(
+    ("scnn_caltech_twins", "scnn_digits", "scnn_fashion", "scnn_nmnist"), "saccade"
+) | {"scnn_folder": "microsaccade"}
 NAMES = [name for system, variants in SYSTEMS.items() for name in (system, *(f"{system}_{v}" for v in variants))]
 CHANGES = {
     "event_only": {"method.name": "event-only"},
@@ -52,7 +54,7 @@ CHANGES = {
 
 def test_every_name_is_listed_and_no_recipe_is_broken():
     recipes = {path.name: recipe for path, recipe in list_recipes() if path.file.resolve().parent == FOLDER}
-    assert len(NAMES) == 74
+    assert len(NAMES) == 75
     assert list(recipes) == NAMES
     assert all(isinstance(recipe, Recipe) and recipe.data.dataset in DATASETS for recipe in recipes.values())
 
@@ -91,7 +93,7 @@ def test_variants_have_words_of_their_own_and_the_settings_of_their_name(system)
 def test_recipes_repeat_images_unless_their_name_says_otherwise_or_validation_did(name):
     encoder = name.rpartition("_")[2]
     system = next(one for one in SYSTEMS if name.startswith(one))
-    chosen = "saccade" if system in CHOSEN_BY_VALIDATION else "repeat"
+    chosen = CHOSEN_BY_VALIDATION.get(system, "repeat")
     expected = encoder if encoder in ("repeat", "saccade", "microsaccade") else chosen
     recipe = load_recipe(find_recipe(name))
     assert recipe.data.image_encoding == expected
