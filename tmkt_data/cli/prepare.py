@@ -199,6 +199,7 @@ def _prepare(catalogue: Catalogue, spec: PrepareSpec, options: dict[str, Any]) -
 def _look_at_target(plan: PreparePlan, *, force: bool) -> None:
     """Find out what a store holds of a cache that goes there, and show its URL from now on."""
     from tmkt_data.cache.build_folder import is_being_built
+    from tmkt_data.files import is_refused
 
     if plan.target is not None:
         if plan.target.url.startswith("memory:"):
@@ -208,7 +209,7 @@ def _look_at_target(plan: PreparePlan, *, force: bool) -> None:
             if not force:
                 plan.bring()
         except CacheError as damaged:
-            if is_being_built(damaged) or is_disk_full(damaged):
+            if is_being_built(damaged) or is_disk_full(damaged) or is_refused(damaged):
                 raise
             raise CacheError(f"{damaged} (--force replaces it)") from damaged
 

@@ -125,7 +125,7 @@ def _await(plan: ShardedPlan, made: Sequence[int]) -> None:
     """Wait until shards that workers have made are seen on this machine, too."""
     if plan.whole.target is not None:
         for shard in made:
-            plan.whole.target.bring(plan.names()[shard])
+            plan.whole.target.bring(plan.names()[shard], plan.key(shard))
         return
     paths = [plan.whole.path.parent / name for name in plan.names()]
     until = time.monotonic() + SEEN_S

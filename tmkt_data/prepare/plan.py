@@ -91,7 +91,7 @@ class PreparePlan:
         if self.target is not None:
             # Who builds it uploads the file that a stand-in would replace.
             with not_being_built(self.path, self.build_folder):
-                self.target.bring(self.path.relative_to(self.target.folder).as_posix())
+                self.target.bring(self.path.relative_to(self.target.folder).as_posix(), self.key)
 
     @property
     def num_bytes(self) -> int:

@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tmkt_data.cache.reader import read_cache_info
+from tmkt_data.cache.reader import CacheInfo, read_cache_info
 from tmkt_data.cache.stand_in import become_stand_in, fetch_stand_in, require_cache
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.errors import CacheError, StoreError
-from tmkt_data.files import write_failure
+from tmkt_data.files import is_refused, write_failure
 from tmkt_data.store_urls import checked_url
 from tmkt_data.stores import StoredObject, find_object, put_object, require_writable
 
@@ -68,21 +68,30 @@ class StoreTarget(NamedTuple):
         """Return the URL of a file of this machine."""
         return f"{self.url}/{path.relative_to(self.folder).as_posix()}"
 
-    def bring(self, name: str) -> None:
+    def bring(self, name: str, key: str) -> None:
         """Make a file of this machine that of the store, as a stand-in.
 
         A whole cache of this machine was built by a run that was stopped before it was in the store. It is uploaded if
-        the store has none, or an earlier one, which it was to replace.
+        the store has none, or an earlier one, which it was to replace. That of another plan stays where it is.
 
         Args:
             name: The file, relative to the folder.
+            key: Key of the plan that is asked for.
 
         Raises:
-            CacheError: What is in the store is no cache; or a file cannot be written.
-            StoreError: The store cannot be read or written.
+            CacheError: What is in the store is no cache; or a file cannot be read or written.
+            StoreError: The store cannot be read or written; or this machine holds a whole cache of another plan.
         """
         path, found = self.folder / name, find_object(f"{self.url}/{name}")
-        if self._is_left(path, found):
+        left = self._left(path, found)
+        if left is not None:
+            if left.plan != key:
+                home = self.folder.parent.parent
+                raise StoreError(
+                    f"{self.url}/{name}: found another cache built for it here ({left.dataset}, "
+                    f"{left.num_recordings} recordings) and not uploaded, expected none; prepare that one again, which "
+                    f"uploads it, or remove {path.relative_to(home)} in {home}, or give --force to replace both"
+                )
             self.put(name)
             return
         if found is None:
@@ -93,19 +102,21 @@ class StoreTarget(NamedTuple):
             found = found._replace(modified_ns=min(found.modified_ns, self.path.stat().st_mtime_ns))
         fetch_stand_in(f"{self.url}/{name}", found, path)
 
-    def _is_left(self, path: Path, found: StoredObject | None) -> bool:
-        """Return whether a file of this machine is a whole cache that belongs in the place of what was found."""
+    def _left(self, path: Path, found: StoredObject | None) -> CacheInfo | None:
+        """Return a whole cache of this machine that is newer than what was found; None if the file is none."""
         if not path.exists() or (found is not None and path.stat().st_mtime_ns <= found.modified_ns):
-            return False
+            return None
         try:
             info = read_cache_info(path)
             if info.shards is not None or (found is not None and _digest_of(found) == info.digest):
-                return False
+                return None
             for _ in verify_cache(path):
                 pass
-        except CacheError:
-            return False
-        return True
+        except CacheError as damaged:
+            if is_refused(damaged):
+                raise
+            return None
+        return info
 
     def put(self, name: str) -> None:
         """Upload a file of this machine, of which a stand-in is left; errors as `put_object`."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tmkt_data.cache.build_folder import not_being_built
+from tmkt_data.cache.reader import read_cache_info
 from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.prepare.store_target import StoreTarget
 from tmkt_data.stores import find_object
@@ -148,6 +149,56 @@ def test_what_was_built_to_replace_a_cache_of_the_store_is_uploaded_by_the_next_
     fsspec.filesystem("memory").rm("/", recursive=True)
 
 
+@pytest.mark.parametrize("words", [(), ("--shards", "2")])
+def test_what_was_built_with_other_options_and_not_uploaded_replaces_nothing(root, scratch, monkeypatch, words):
+    url = "memory://bucket/a.h5"
+    smaller = ("prepare", "nmnist", "--root", root, "--size", "8", "--out", url, *words)
+    assert prepare("--root", root, "--out", url, *words).exit_code == 0
+    expected = stored("memory://bucket")
+    with monkeypatch.context() as broken:
+        broken.setattr(type(fsspec.filesystem("memory")), "put_file", no_connection)
+        assert run(*smaller, "--force").exit_code == 1
+    (built,) = scratch.rglob("*.h5")
+    whole = built.read_bytes()
+    refused = prepare("--root", root, "--out", url, *words)
+    assert "found another cache built for it here (nmnist, " in one_line(refused)
+    assert f"remove {built.relative_to(scratch)} in {scratch}, or give --force to replace both" in one_line(refused)
+    assert (built.read_bytes(), stored("memory://bucket")) == (whole, expected)
+    if not words:
+        assert "already prepared" in run(*smaller).stdout
+        assert stored("memory://bucket") == {"a.h5": whole}
+        assert not left(scratch)
+    else:
+        built.unlink()
+        assert "already prepared" in prepare("--root", root, "--out", url).stdout
+        assert stored("memory://bucket") == expected
+    fsspec.filesystem("memory").rm("/", recursive=True)
+
+
+@contextmanager
+def no_more_files():
+    """No further file can be opened."""
+    before, next_one = resource.getrlimit(resource.RLIMIT_NOFILE), os.dup(0)
+    os.close(next_one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_what_was_built_and_cannot_be_read_just_now_stays(root, tmp_path):
+    whole, target = local(root, tmp_path)["a.h5"], StoreTarget.of("memory://bucket/a.h5")
+    key = read_cache_info(tmp_path / "local" / "a.h5").plan
+    target.path.write_bytes(whole)
+    with no_more_files(), pytest.raises(CacheError, match="Too many open files"):
+        target.bring("a.h5", key)
+    assert target.path.read_bytes() == whole
+    target.bring("a.h5", key)
+    assert stored("memory://bucket") == {"a.h5": whole}
+    fsspec.filesystem("memory").rm("/", recursive=True)
+
+
 def test_what_another_machine_uploaded_meanwhile_stays(root, tmp_path, scratch):
     url = "memory://bucket/a.h5"
     other = run("prepare", "nmnist", "--root", root, *OPTIONS[:2], "--time-bins", "3", "--out", tmp_path / "other.h5")
@@ -190,13 +241,13 @@ def test_a_full_disk_here_is_not_taken_for_the_store(root, tmp_path, scratch, mo
 def test_a_stand_in_is_never_taken_for_a_cache(root, place):
     assert prepare("--root", root, "--out", f"{place}/a.h5").exit_code == 0
     target = StoreTarget.of(f"{place}/a.h5")
-    target.bring("a.h5")
+    target.bring("a.h5", "")
     whole = stored(place)["a.h5"]
     assert target.path.stat().st_size == len(whole)
     assert target.path.read_bytes() != whole
     system, path = fsspec.url_to_fs(place)
     system.rm(f"{path}/a.h5")
-    target.bring("a.h5")
+    target.bring("a.h5", "")
     assert not target.path.exists()
     assert find_object(f"{place}/a.h5") is None
 
