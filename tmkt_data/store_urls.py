@@ -11,6 +11,8 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 _BEYOND = re.compile(r"[?#]")
 _SIGNED = re.compile(r"[?&](sig|[a-z-]*signature)=", re.ASCII | re.IGNORECASE)
 _FLAT = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
+_WITH_PORT = ("http", "https", "hdfs", "file")
+"""Where digits after a colon are a port, whatever follows; elsewhere a password may begin with them."""
 
 
 def is_url(text: object) -> bool:
@@ -49,10 +51,12 @@ def checked_url(text: str) -> str:
 
 def _holds_password(parts: SplitResult) -> bool:
     """Return whether a colon stands before no port, or where none can be."""
+    scheme = parts.scheme.lower()
     try:
-        return parts.port is not None and parts.scheme.lower() in _FLAT
+        has_port = parts.port is not None or parts.netloc.endswith(":")
     except ValueError:
         return True
+    return has_port and (scheme in _FLAT or (scheme not in _WITH_PORT and "@" not in parts.netloc))
 
 
 def object_at(url: str, name: str) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 64
 """Requests of a process at the same time, over all its threads."""
+MAX_OBJECTS = 20_000_000
+"""Objects and folders that are listed at once, at most."""
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "Last-Modified", "modified", "created")
 _TAGS = ("ETag", "etag", "generation", "version_id")
 _DEEPEST = 32
@@ -90,7 +92,7 @@ def _info_of(system: Any, path: str) -> dict[str, Any]:
 def _walked(system: Any, folder: str) -> dict[str, Any]:
     """Return what `find` does, which would leave a folder out that cannot be read."""
     found: dict[str, Any] = {}
-    level, depth = [folder], 0
+    level, depth, num_folders = [folder], 0, 0
     while level:
         if depth > _DEEPEST:
             last = level[0].rstrip("/").rpartition("/")[2]
@@ -105,6 +107,13 @@ def _walked(system: Any, folder: str) -> dict[str, Any]:
                     below.append(info["name"])
                 else:
                     found[info["name"]] = info
+            # Links that lead around in a circle double the folders of each level.
+            if len(found) + num_folders + len(below) > MAX_OBJECTS:
+                raise StoreError(
+                    f"{folder}: found more than {MAX_OBJECTS} objects and folders, expected fewer; give the folder of "
+                    "the dataset itself, without links to a folder above it"
+                )
+        num_folders += len(below)
         level, depth = below, depth + 1
     return found
 
@@ -150,6 +159,11 @@ def find_object(url: str) -> StoredObject | None:
             return None
         if info.get("type") != "file":
             return None
+        if info.get("size") is None:
+            raise StoreError(
+                f"{url}: found an object of unknown size, expected one whose size the store tells; download it, and "
+                "give the file"
+            )
         return StoredObject(url, int(info["size"]), _modified_ns(info), _token(info))
 
 

@@ -11,7 +11,7 @@ import pytest
 from tmkt_data import stores
 from tmkt_data.errors import StoreError
 from tmkt_data.store_urls import checked_url, object_at
-from tmkt_data.stores import list_objects, read_object
+from tmkt_data.stores import find_object, list_objects, read_object
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -94,6 +94,32 @@ def test_folders_of_a_web_server_that_lead_around_in_a_circle_are_one_line(serve
         list(list_objects(url))
 
 
+def test_more_than_one_circle_of_folders_is_not_listed_without_end(served, monkeypatch):
+    folder, url = served
+    for name in ("around", "about"):
+        (folder / name).symlink_to(folder)
+    monkeypatch.setattr(stores, "MAX_OBJECTS", 50)
+    with pytest.raises(
+        StoreError, match=r"\d: found more than 50 objects and folders, expected fewer; give the folder"
+    ):
+        list(list_objects(url))
+
+
+def test_an_object_of_a_server_that_tells_no_size_is_one_line(served, monkeypatch):
+    folder, url = served
+    (folder / "a.h5").write_bytes(b"bytes")
+    sent = SimpleHTTPRequestHandler.send_header
+    monkeypatch.setattr(
+        SimpleHTTPRequestHandler,
+        "send_header",
+        lambda self, name, value: None if name == "Content-Length" else sent(self, name, value),
+    )
+    with pytest.raises(
+        StoreError, match=r"/a\.h5: found an object of unknown size, expected .*; download it, and give"
+    ):
+        find_object(f"{url}/a.h5")
+
+
 @pytest.mark.parametrize("data", [b"longer", b"same!"])
 def test_an_object_that_was_replaced_is_not_read(memory, data):
     memory.pipe("/bucket/set/a.bin", b"bytes")
@@ -161,6 +187,10 @@ def test_times_of_change_are_understood_as_stores_give_them(info, ns):
         ("s3://key:sec/secret@bucket/a", r"^s3://bucket/a: found a URL with a password or a signature"),
         ("s3://key:12/secret@bucket/a", r"^s3://bucket/a: found a URL with a password or a signature"),
         ("s3://key:sec?secret@bucket/a", r"^s3://bucket/a: found a URL with a password or a signature"),
+        ("sftp://user:12/secret@host/a.h5", r"^sftp://host/a\.h5: found a URL with a password or a signature"),
+        ("ftp://user:5/secret@host/a", r"^ftp://host/a: found a URL with a password or a signature"),
+        ("ssh://u:80/secret@cret@host/a", r"^ssh://host/a: found a URL with a password or a signature"),
+        ("sftp://user:/secret@host/a", r"^sftp://host/a: found a URL with a password or a signature"),
         ("http://me:sec#secret@host:80/a", r"^http://host:80/a: found a URL with a password or a signature"),
         ("s3://[secret@bucket/a", r"^bucket/a: expected a URL such as s3://bucket/folder"),
         ("s3://bucket/a\x1b[2J", r"^s3://bucket/a\\x1b\[2J: expected a URL"),
@@ -174,7 +204,13 @@ def test_urls_with_secrets_or_without_a_place_are_refused_and_secrets_not_shown(
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/a@b", "http://host:80/a@b", "sftp://me@host:22/a@b", "file:///a@b:c"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("s3://bucket/a@b", "http://host:80/a@b", "hdfs://host:8020/a@b", "sftp://me@host:22/a@b", "sftp://host:22/a"),
+        "file:///a@b:c",
+    ],
+)
 def test_what_is_no_secret_is_taken(url):
     assert checked_url(f"{url}/") == url
 

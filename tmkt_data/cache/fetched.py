@@ -13,7 +13,7 @@ from tmkt_data.cache.find import cache_directory, find_caches
 from tmkt_data.cache.reader import CacheInfo, read_cache_info
 from tmkt_data.cache.stand_in import require_cache
 from tmkt_data.errors import CacheError
-from tmkt_data.files import atomic_write, lock, write_bytes
+from tmkt_data.files import atomic_write, lock, write_bytes, write_failure
 from tmkt_data.store_urls import checked_url, is_url
 from tmkt_data.stores import StoredObject, fetch_object, find_object
 
@@ -100,8 +100,11 @@ def _fetch(url: str, path: Path, say: Say) -> None:
             return
     require_cache(url, found)
     say(f"copying {url} to {path}, {found.num_bytes / 1e6:.1f} MB")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    token.unlink(missing_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        token.unlink(missing_ok=True)
+    except OSError as broken:
+        raise CacheError(write_failure(path, broken)) from broken
     with atomic_write(path, sync="nothing", error=CacheError) as copy:
         fetch_object(found, Path(copy.name))
     # Written last: until then the file is of no known state, and is copied again.

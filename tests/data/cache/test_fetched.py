@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import trees
 from click.testing import CliRunner
 
 from tmkt_data import PairedFrames
-from tmkt_data.cache.fetched import local_copy, local_path
+from tmkt_data.cache.fetched import local_copy, local_path, token_of
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.cli.main import main
@@ -122,6 +123,20 @@ def test_a_disk_that_is_full_is_not_said_to_be_the_store(monkeypatch):
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", get_file)
     with pytest.raises(CacheError, match=r"one\.h5: cannot be written \(No space left on device\); free some space"):
         local_copy("memory://bucket/one.h5")
+
+
+@pytest.mark.usefixtures("bucket")
+def test_what_is_in_the_way_of_a_copy_is_one_line():
+    copy = local_copy("memory://bucket/set.h5")
+    shards = copy.with_name("set.h5.shards")
+    shutil.rmtree(shards)
+    shards.touch()
+    with pytest.raises(CacheError, match=r"00001-of-00002\.h5: cannot be written \(File exists\); check its folder"):
+        PairedFrames("memory://bucket/set.h5")
+    token_of(copy).unlink()
+    token_of(copy).mkdir()
+    with pytest.raises(CacheError, match=r"set\.h5: cannot be written \(.+\); check its folder or name another$"):
+        local_copy("memory://bucket/set.h5")
 
 
 @pytest.mark.usefixtures("bucket")
