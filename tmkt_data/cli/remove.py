@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def remove(target: str, yes: bool) -> None:
     """Remove one cache, or all caches of a dataset in the cache directory, with copies of those in object stores.
 
-    Nothing but caches is removed, and none that is being built or read. `tmkt-data prepare` makes them again.
+    Nothing but caches is removed, and none that is being built or read. `tmkt-data prepare` makes them again; what was
+    copied from an object store is copied again by the next command that uses it.
     """
     from tmkt_data.cache.remove import remove_cache
 

@@ -116,7 +116,7 @@ class SubmittedProcess:
 
 
 class Queue:
-    """The jobs of this user that Slurm has, asked for all runs at once, at most twice a minute."""
+    """The jobs of this user that Slurm has, asked for all runs at once: twice a minute, each second while they stop."""
 
     def __init__(self) -> None:
         self._asked = -math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from tmkt_data.cli import main as data_cli
 from tmkt_data.cli import reporting
+from tmkt_data.errors import CatalogueError
 from tmkt_train.cli import main as train_cli
 
 PROGRAMS = {"tmkt-data": data_cli.main, "tmkt-train": train_cli.main}
@@ -130,3 +132,20 @@ def test_numbers_of_numpy_stay_numbers():
     reporting.add_output_options(shown)
     found = json.loads(CliRunner().invoke(shown, ["--json"]).stdout)
     assert (found["one"], found["row"]) == (1, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("a: cannot be written (No space left on device); free some space, or set TMPDIR to another disk", ""),
+        ("a: cannot be written (No space left on device); free some space", "; or set TMPDIR to a folder of a larger"),
+    ],
+)
+def test_where_temporary_files_may_go_is_said_once(tmp_path, text, advice):
+    full = CatalogueError(text)
+    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    reporting.show_as(tmp_path, "memory://bucket")
+    found = reporting.advice_on_disks(full)
+    assert reporting.shown(str(tmp_path)) == str(tmp_path)
+    assert found.startswith(advice)
+    assert bool(found) == bool(advice)
