@@ -43,6 +43,7 @@ _PANELS = (
     ("N-MNIST, one recording a class (3 %)", TABLES[0]),
     ("N-MNIST, four recordings a class (10 %)", TABLES[1]),
     ("50 classes of Caltech-101, simulated recordings, VGG-SNN (10 %)", TABLES[6]),
+    ("The same, SCNN", TABLES[7]),
 )
 _FIRST_ABLATION = 6
 _RECIPES = {
@@ -187,7 +188,7 @@ def written(page: str) -> str:
 
 
 def draw() -> None:
-    """Draw mean and standard deviation of the contenders of three tables, one panel each."""
+    """Draw mean and standard deviation of the contenders of some tables, one panel each."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -195,7 +196,7 @@ def draw() -> None:
 
     tables = [(title, read(one)) for title, one in _PANELS]
     heights = [len({name for name, _ in found}) for _, found in tables]
-    figure, axes = plt.subplots(3, figsize=(7.6, 8.6), height_ratios=heights, layout="constrained")
+    figure, axes = plt.subplots(len(tables), figsize=(7.6, 11), height_ratios=heights, layout="constrained")
     for axis, (title, found) in zip(axes, tables, strict=True):
         names = sorted({name for name, _ in found} - {"event-only"}, key=_order)[::-1]
         base = statistics.fmean(found["event-only", "repeat"].selected.values())
