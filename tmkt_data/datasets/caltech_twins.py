@@ -9,6 +9,7 @@ from tmkt_data.datasets.catalogue import Catalogue, every_class_folder, find_fol
 from tmkt_data.datasets.completeness import Declared, contiguous_ids
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.ncaltech101 import IMAGE_FOLDERS, PLACEMENT, SENSOR_SIZE
+from tmkt_data.datasets.shown import NCALTECH101_CAMERA, camera_identity
 from tmkt_data.datasets.source_table import Source, SourceTable, TableBuilder, sorted_sources
 from tmkt_data.sample_ids import rows_of
 
@@ -105,4 +106,5 @@ def open_caltech_twins(root: Path | None, recordings: Path, images: Path | None 
         split_layout="prefix",
         declared=Declared(declared, declared),
         notes=tuple(notes),
+        recorded_with=camera_identity(NCALTECH101_CAMERA),
     )

@@ -45,6 +45,7 @@ class Catalogue:
         declared: Ids of the complete dataset.
         is_centered: Whether each recording is shifted to the sensor center, using the size listed for it.
         notes: What was excluded or is missing, one line each.
+        recorded_with: What simulated recordings are made with, part of the key of a cache; empty for real ones.
         own_name: Name of a user's own folder, which becomes part of the name of its cache; empty for known datasets.
     """
 
@@ -63,6 +64,7 @@ class Catalogue:
     declared: Declared = NOTHING_DECLARED
     is_centered: bool = False
     notes: tuple[str, ...] = ()
+    recorded_with: str = ""
     own_name: str = ""
 
     def __post_init__(self) -> None:

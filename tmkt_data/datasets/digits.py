@@ -8,6 +8,7 @@ from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.completeness import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.nmnist import DIGITS, IMAGE_NAME, PLACEMENT, RECORDING_NAME, SENSOR_SIZE, list_parts
+from tmkt_data.datasets.shown import NMNIST_CAMERA, camera_identity
 from tmkt_data.datasets.source_table import Source, SourceTable
 
 INFO = DatasetInfo(
@@ -51,6 +52,7 @@ def open_digits(root: Path) -> Catalogue:
         expected=_NUM_DIGITS,
         declared=Declared(numbers, numbers, has_classes=False),
         notes=tuple(notes),
+        recorded_with=camera_identity(NMNIST_CAMERA),
     )
 
 

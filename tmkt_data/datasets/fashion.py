@@ -8,6 +8,7 @@ from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.completeness import Declared
 from tmkt_data.datasets.info import DatasetInfo, missing_data
 from tmkt_data.datasets.nmnist import PLACEMENT, SENSOR_SIZE, find_idx, list_idx
+from tmkt_data.datasets.shown import NMNIST_CAMERA, camera_identity
 from tmkt_data.errors import CatalogueError
 
 CLASS_NAMES = (
@@ -69,4 +70,5 @@ def open_fashion(root: Path | None = None, events: Path | None = None, images: P
         expected=_NUM_IMAGES,
         declared=Declared(num_images=_NUM_IMAGES),
         notes=tuple(notes),
+        recorded_with=camera_identity(NMNIST_CAMERA),
     )

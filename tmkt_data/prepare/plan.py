@@ -21,7 +21,6 @@ from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.duplicates import duplicates_in
 from tmkt_data.datasets.image_reader import source_checksum
 from tmkt_data.datasets.recording_reader import apply_overrides
-from tmkt_data.datasets.shown import NMNIST_CAMERA, camera_identity
 from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import SPLIT_RULES
 from tmkt_data.errors import CacheError, CatalogueError, TmktError
@@ -133,8 +132,7 @@ def plan_prepare(catalogue: Catalogue, spec: PrepareSpec, out: str | Path | None
     key.update(json.dumps([catalogue.class_names, catalogue.sensor_size, catalogue.placement]).encode())
     if catalogue.reading != NOTHING_GIVEN:
         key.update(json.dumps([catalogue.reading.sensor_size, *catalogue.reading.to_dict().values()]).encode())
-    if catalogue.kind == "simulated":
-        key.update(camera_identity(NMNIST_CAMERA).encode())
+    key.update(catalogue.recorded_with.encode())
     for side, sources in (("e", catalogue.recordings), ("i", catalogue.images)):
         for lines in _lines_of(side, sources):
             key.update(lines)

@@ -149,6 +149,7 @@ def _to_dict(catalogue: Catalogue) -> dict[str, Any]:
         "expected": catalogue.expected,
         "is_centered": catalogue.is_centered,
         "notes": catalogue.notes,
+        "recorded_with": catalogue.recorded_with,
     }
 
 

@@ -33,6 +33,8 @@ def prepare_command(recipe: Recipe) -> str:
 def choose_cache(recipe: Recipe, given: Path | None = None) -> CacheInfo:
     """Return the cache of a recipe: the one that the user gave, otherwise the only prepared one that fits.
 
+    Of `digits`, whose source is embedded, the last prepared one that fits is taken.
+
     Raises:
         RunError: None fits, or several do; names the command or the option that helps.
         CacheError: The given file is not a readable cache.
@@ -48,6 +50,9 @@ def choose_cache(recipe: Recipe, given: Path | None = None) -> CacheInfo:
     fitting = [info for info in found if not _misfit(info, recipe)]
     if len(fitting) == 1:
         return fitting[0]
+    if recipe.data.dataset == "digits" and len({info.digest for info in fitting}) > 1:
+        # It has one source, which tmkt writes: an earlier cache is of the recordings of an earlier camera.
+        return max(fitting, key=lambda info: info.path.stat().st_mtime_ns)
     if fitting:
         paths = ", ".join(str(info.path) for info in fitting)
         raise RunError(f"{recipe.name}: found {len(fitting)} caches that fit, {paths}; choose one with --cache FILE")

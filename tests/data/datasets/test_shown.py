@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trees
 
-from tmkt_data.datasets import caltech_twins_source, digits_source, nmnist
+from tmkt_data.datasets import caltech_twins, caltech_twins_source, digits, digits_source, fashion, nmnist
 from tmkt_data.datasets.cameras import camera_of
 from tmkt_data.datasets.registry import default_spec, open_catalogue
 from tmkt_data.datasets.shown import (
@@ -22,7 +22,7 @@ from tmkt_data.datasets.source_table import Source
 from tmkt_data.events.events import SensorSize
 from tmkt_data.images.decode import DecodedImage
 from tmkt_data.images.frames import Placement
-from tmkt_data.prepare import plan
+from tmkt_data.prepare.plan import plan_prepare
 
 SENSOR = SensorSize(34, 34)
 
@@ -99,25 +99,36 @@ def another_camera(monkeypatch):
     """Replaces the cameras of the simulated datasets by others."""
 
     def replace():
-        for module in (plan, digits_source):
-            longer = dataclasses.replace(NMNIST_CAMERA.path, scale=0.81)
-            monkeypatch.setattr(module, "NMNIST_CAMERA", dataclasses.replace(NMNIST_CAMERA, path=longer))
-        steady = dataclasses.replace(NCALTECH101_CAMERA.path, scale=0.5)
-        monkeypatch.setattr(
-            caltech_twins_source, "NCALTECH101_CAMERA", dataclasses.replace(NCALTECH101_CAMERA, path=steady)
-        )
+        longer = dataclasses.replace(NMNIST_CAMERA, path=dataclasses.replace(NMNIST_CAMERA.path, scale=0.81))
+        for module in (digits, digits_source, fashion):
+            monkeypatch.setattr(module, "NMNIST_CAMERA", longer)
+        for module in (caltech_twins, caltech_twins_source):
+            monkeypatch.setattr(module, "NCALTECH101_CAMERA", longer)
 
     return replace
 
 
-def test_another_camera_makes_other_caches_of_fashion(tmp_path, another_camera):
-    trees.write_mnist_idx(tmp_path, [0, 1, 2, 3])
-    trees.write_mnist_idx(tmp_path, [0, 1], part="t10k")
-    fashion = open_catalogue("fashion", tmp_path)
-    before = plan.plan_prepare(fashion, default_spec("fashion"), tmp_path / "a.h5").key
-    assert plan.plan_prepare(fashion, default_spec("fashion"), tmp_path / "a.h5").key == before
+def key_of(name, root, **places):
+    return plan_prepare(open_catalogue(name, root, **places), default_spec(name), root / "a.h5").key
+
+
+def test_another_camera_makes_other_caches(tmp_path, another_camera):
+    trees.write_mnist_idx(tmp_path / "fashion", [0, 1, 2, 3])
+    trees.write_mnist_idx(tmp_path / "fashion", [0, 1], part="t10k")
+    list(digits_source.write_digits(tmp_path / "digits", per_class=1))
+    trees.write_ncaltech(tmp_path / "caltech101-twins", {"a": 3, "b": 3})
+    twins = {"events": tmp_path / "caltech101-twins" / "Caltech101"}
+
+    def keys():
+        return [
+            key_of(name, tmp_path / name, **(twins if name == "caltech101-twins" else {}))
+            for name in ("fashion", "digits", "caltech101-twins")
+        ]
+
+    before = keys()
+    assert keys() == before
     another_camera()
-    assert plan.plan_prepare(fashion, default_spec("fashion"), tmp_path / "a.h5").key != before
+    assert all(key != other for key, other in zip(keys(), before, strict=True))
 
 
 def test_another_camera_makes_other_digits(tmp_path, another_camera):
