@@ -16,7 +16,7 @@ import h5py
 
 from tmkt_data.cache.format import LEADING_BYTES, LeadingBlock, decode_leading_block
 from tmkt_data.errors import CacheError
-from tmkt_data.files import atomic_write
+from tmkt_data.files import atomic_write, write_failure
 from tmkt_data.stores import StoredObject, open_object, read_range
 
 _PIECE = 8 << 20
@@ -69,7 +69,10 @@ def write_stand_in(path: Path, num_bytes: int, frames: list[tuple[int, int]], re
     Raises:
         CacheError: It cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as broken:
+        raise CacheError(write_failure(path, broken)) from broken
     with atomic_write(path, sync="nothing", error=CacheError) as out:
         out.truncate(num_bytes)
         for first, end in _beside(frames, num_bytes):

@@ -14,6 +14,7 @@ import pytest
 
 from tmkt_data.cache.build_folder import not_being_built
 from tmkt_data.cache.reader import read_cache_info
+from tmkt_data.cache.stand_in import write_stand_in
 from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.prepare.store_target import StoreTarget
 from tmkt_data.stores import find_object
@@ -291,3 +292,9 @@ def test_a_cache_that_another_run_of_this_machine_is_uploading_is_left_to_it(roo
     assert one_line(refused).endswith(": another tmkt-data prepare is building this cache; wait for it to end")
     assert find_object("memory://bucket/a.h5") is None
     assert target.path.read_bytes() == whole
+
+
+def test_a_stand_in_whose_folder_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(CacheError, match=r"a\.h5: cannot be written \(File exists\); check its folder or name another"):
+        write_stand_in(tmp_path / "taken" / "a.h5", 10, [], lambda *_: b"")
