@@ -66,7 +66,7 @@ Contenders = dict[tuple[str, str], Accuracies]
 
 
 def read(one: Table) -> Contenders:
-    """Return the accuracies of a table by contender and encoder, for the seeds that all of them have."""
+    """Return the accuracies of a table by contender and encoder, for the seeds that each of them has."""
     found: Contenders = {}
     with (DOCS / "measurements" / one.file).open(newline="") as file:
         for row in csv.DictReader(file):
@@ -77,11 +77,7 @@ def read(one: Table) -> Contenders:
                 accuracies = found.setdefault((row["contender"], row["encoder"]), Accuracies({}, {}))
                 accuracies.selected[int(row["seed"])] = 100 * float(row["test_accuracy"])
                 accuracies.last[int(row["seed"])] = 100 * float(row["last_epoch_test_accuracy"])
-    seeds = set.intersection(*(set(one.selected) for one in found.values()))
-    return {
-        which: Accuracies(*({seed: part[seed] for seed in sorted(seeds)} for part in accuracies))
-        for which, accuracies in found.items()
-    }
+    return found
 
 
 def lines(one: Table) -> list[str]:
