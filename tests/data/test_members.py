@@ -1,12 +1,12 @@
 """Paths that lead into a list of members, and those that only look so."""
 
 import os
-import resource
 import tempfile
 import threading
 import zipfile
 
 import pytest
+from file_limits import file_size_limit
 
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.files import file_digest, read_bytes
@@ -89,18 +89,12 @@ def test_readers_that_need_a_path_have_a_copy_of_the_name(members):
 
 def test_a_full_disk_below_a_copy_is_named(members, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2, before[1]))
-    try:
-        with (
-            pytest.raises(
-                CatalogueError, match=rf"{tmp_path}/\S+: cannot be written .*; free some space, or set TMPDIR"
-            ),
-            on_disk(members / "three.bin"),
-        ):
-            pass
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with (
+        file_size_limit(2),
+        pytest.raises(CatalogueError, match=rf"{tmp_path}/\S+: cannot be written .*; free some space, or set TMPDIR"),
+        on_disk(members / "three.bin"),
+    ):
+        pass
 
 
 def test_threads_read_at_the_same_time(members):

@@ -89,7 +89,8 @@ def inspect(file: Path) -> None:
 
     cache = Cache(file)
     info = cache.info
-    put_json(_inspected(cache))
+    verdicts = contrast_verdicts(cache.tables, info)
+    put_json(_inspected(cache) | {"verdicts": list(map(dataclasses.asdict, verdicts))})
     print_rows(_info_rows(info))
     click.secho("\noptions", bold=True)
     print_rows((key, str(value)) for key, value in info.spec.to_dict().items())
@@ -100,12 +101,11 @@ def inspect(file: Path) -> None:
     print_skipped(info)
     for note in info.notes:
         say(f"note: {note}")
-    print_verdicts(contrast_verdicts(cache.tables, info))
+    print_verdicts(verdicts)
 
 
 def _inspected(cache: Cache) -> dict[str, Any]:
     from tmkt_data.datasets.splits import PROTOCOLS, SPLIT_CODES, split_digest
-    from tmkt_data.pairs.verdicts import contrast_verdicts
 
     info = cache.info
     splits: dict[str, Any] = {}
@@ -129,7 +129,6 @@ def _inspected(cache: Cache) -> dict[str, Any]:
         "splits": splits,
         "skipped": list(info.skipped),
         "notes": list(info.notes),
-        "verdicts": [dataclasses.asdict(verdict) for verdict in contrast_verdicts(cache.tables, info)],
     }
 
 

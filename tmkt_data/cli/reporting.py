@@ -50,12 +50,10 @@ def advice_on_disks(problem: TmktError) -> str:
     if not _shown or not is_disk_full(problem):
         return ""
     _shown.clear()
-    # Who copies a member of an archive says it, too.
-    return (
-        ""
-        if "TMPDIR" in str(problem)
-        else "; or set TMPDIR to a folder of a larger disk, as what goes to a store is built there"
-    )
+    if "TMPDIR" in str(problem):
+        # Who copies a member of an archive says it, too.
+        return ""
+    return "; or set TMPDIR to a folder of a larger disk, as what goes to a store is built there"
 
 
 class CacheUrl(str):

@@ -135,8 +135,8 @@ def _enlarge(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _record(image: NDArray[np.uint8], digit: _Digit) -> Events:
-    shown = DecodedImage(np.repeat(image[:, :, None], 3, axis=2), *image.shape)
-    return record_shown(NMNIST_CAMERA, lay_on_sensor(shown, SENSOR_SIZE, PLACEMENT), sample_uid(digit.events_name))
+    seen = lay_on_sensor(DecodedImage.of(image), SENSOR_SIZE, PLACEMENT)
+    return record_shown(NMNIST_CAMERA, seen, sample_uid(digit.events_name))
 
 
 def _encode_png(image: NDArray[np.uint8]) -> bytes:

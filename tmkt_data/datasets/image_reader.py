@@ -33,9 +33,7 @@ def read_pixels(
     data = source_bytes(source, archives)
     if source.item < 0:
         return decode_scaled(data, smallest, place=source.path.name), data
-    image = archive_of(source.path, archives)[source.item]
-    pixels = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
-    return DecodedImage(pixels, *pixels.shape[:2]), data
+    return DecodedImage.of(archive_of(source.path, archives)[source.item]), data
 
 
 def source_bytes(source: Source, archives: Archives) -> bytes:

@@ -63,7 +63,7 @@ def lay_on_sensor(
         The luminance that the whole sensor sees, shape (H, W), uint8, and the window; None where nothing was cropped.
 
     Example:
-        >>> white = DecodedImage(np.full((28, 28, 3), 255, np.uint8), 28, 28)
+        >>> white = DecodedImage.of(np.full((28, 28), 255, np.uint8))
         >>> light, window = lay_on_sensor(white, SensorSize(34, 34), Placement(3, 3, 28, 28))
         >>> light.shape, window
         ((34, 34), None)

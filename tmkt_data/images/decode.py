@@ -55,6 +55,12 @@ class DecodedImage(NamedTuple):
     width: int
     scale: int = 1
 
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8]) -> DecodedImage:
+        """Return an image of full size from its pixels, shape (H, W) or (H, W, 3), uint8."""
+        rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+        return cls(rgb, *rgb.shape[:2])
+
     @property
     def extent(self) -> tuple[float, float]:
         """Height and width of the image in decoded pixels; fractions where the last one is partly covered."""

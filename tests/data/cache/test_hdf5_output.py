@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from file_limits import file_size_limit
 
 from tmkt_data.cache.format import LEADING_BYTES
 from tmkt_data.cache.hdf5_output import hdf5_output, writing
@@ -83,14 +83,10 @@ def test_errors_that_are_not_of_the_system_are_not_taken_for_it(tmp_path):
 
 
 def test_other_files_of_the_process_are_left_alone(tmp_path):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     path, other = write_file(tmp_path / "a.h5"), (tmp_path / "other").open("wb", buffering=0)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, before[1]))
-        with pytest.raises(CacheError), hdf5_output(path, "r+") as file, writing(path):
-            file.create_dataset("class_names", data=np.arange(5000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    limit = file_size_limit(path.stat().st_size)
+    with limit, pytest.raises(CacheError), hdf5_output(path, "r+") as file, writing(path):
+        file.create_dataset("class_names", data=np.arange(5000))
     other.write(b"mine")
     other.close()
     assert (tmp_path / "other").read_bytes() == b"mine"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from file_limits import file_size_limit
 
 from tmkt_data.cache.build_folder import not_being_built
 from tmkt_data.cache.reader import read_cache_info
@@ -59,17 +60,6 @@ def local(root, tmp_path, *words):
 
 def left(scratch):
     return [path for path in scratch.rglob("*") if path.is_file()]
-
-
-@contextmanager
-def small_files(num_bytes):
-    """No file may become larger, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def no_connection(*_, **__):
@@ -218,7 +208,7 @@ def test_what_another_machine_uploaded_meanwhile_stays(root, tmp_path, scratch):
 def test_a_full_disk_here_is_not_taken_for_the_store(root, tmp_path, scratch, monkeypatch):
     url = (tmp_path / "store").as_uri()
     advice = "; or set TMPDIR to a folder of a larger disk, as what goes to a store is built there"
-    with small_files(3000):
+    with file_size_limit(3000):
         built = prepare("--root", root, "--out", f"{url}/a.h5")
     assert re.fullmatch(
         rf"error: {scratch}/\S+: cannot be written \(File too large\); free some space and run it again{advice}",
@@ -232,7 +222,7 @@ def test_a_full_disk_here_is_not_taken_for_the_store(root, tmp_path, scratch, mo
         one_line(refused),
     )
     assert prepare("--root", root, "--out", f"{url}/a.h5").exit_code == 0
-    with small_files(3000):
+    with file_size_limit(3000):
         found = prepare("--root", root, "--out", f"{url}/a.h5")
     assert one_line(found).startswith(f"error: {scratch}/")
     assert "--force" not in one_line(found)

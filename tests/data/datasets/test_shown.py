@@ -27,10 +27,6 @@ from tmkt_data.prepare.plan import plan_prepare
 SENSOR = SensorSize(34, 34)
 
 
-def decoded(gray):
-    return DecodedImage(np.repeat(np.asarray(gray, np.uint8)[:, :, None], 3, axis=2), *np.shape(gray))
-
-
 def digit():
     image = np.zeros((28, 28), np.uint8)
     image[5:23, 12:15], image[5:8, 8:20] = 255, 200
@@ -39,14 +35,14 @@ def digit():
 
 def test_an_image_lies_at_its_placement_and_its_edges_go_on():
     image = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
-    light, window = lay_on_sensor(decoded(image), SENSOR, nmnist.PLACEMENT)
+    light, window = lay_on_sensor(DecodedImage.of(image), SENSOR, nmnist.PLACEMENT)
     assert window is None
     np.testing.assert_array_equal(light, np.pad(image, 3, mode="edge"))
 
 
 def test_an_image_beyond_the_corner_is_cropped_to_a_window():
     image = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
-    light, window = lay_on_sensor(decoded(image), SensorSize(40, 30), Placement(-4, -5, 30, 20))
+    light, window = lay_on_sensor(DecodedImage.of(image), SensorSize(40, 30), Placement(-4, -5, 30, 20))
     assert light.shape == (35, 44)
     np.testing.assert_array_equal(light[:20, :30], image)
     # What is cut off on the left is cut off on the right as well.
@@ -66,7 +62,7 @@ def test_the_encoder_knows_the_path_of_the_simulated_camera(dataset):
 def test_recordings_look_like_nmnist():
     counts, balance, rate = [], [], np.zeros(30)
     for uid in range(8):
-        events = record_shown(NMNIST_CAMERA, lay_on_sensor(decoded(digit()), SENSOR, nmnist.PLACEMENT), uid)
+        events = record_shown(NMNIST_CAMERA, lay_on_sensor(DecodedImage.of(digit()), SENSOR, nmnist.PLACEMENT), uid)
         counts.append(len(events))
         balance.append(events.p.mean())
         rate += np.histogram(events.t, np.arange(31) * 10_000)[0]

@@ -1,23 +1,12 @@
 import pickle
-import resource
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from file_limits import file_size_limit
 
 from tmkt_train.errors import NonFiniteError, RunError
 from tmkt_train.training.checkpoint import load_checkpoint, require_finite, save_checkpoint
-
-
-@contextmanager
-def file_size_limit(num_bytes):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Payload:

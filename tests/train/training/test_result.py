@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from file_limits import file_size_limit
 
 from tmkt_data import PairedFrames
 from tmkt_data.datasets.digits import open_digits
@@ -20,7 +21,6 @@ from tmkt_train.training.result import evaluate_run, write_end
 from tmkt_train.training.run import resume_run, start_run
 
 from ..conftest import TINY_SPEC, make_recipe
-from .test_checkpoint import file_size_limit
 
 SHORT = {"train__epochs": 2}
 
