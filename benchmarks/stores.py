@@ -19,11 +19,11 @@ import fsspec
 from archives import make_tree
 from fsspec.implementations.local import LocalFileSystem
 
-from tmkt_data import members
 from tmkt_data.datasets.registry import default_spec
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import plan_prepare
 from tmkt_data.sources.locate import Locations, find_sources
+from tmkt_data.storage import member_files
 
 
 class LateFiles(LocalFileSystem):
@@ -76,7 +76,7 @@ def main() -> None:
         for workers in (1, 2, 4):
             print(f"local files, {workers} workers: {files_per_s(root, workers, 0.0):.0f} files/s")
             print(f"store, {workers} workers: {files_per_s(f'late://{root}', workers, latency_s):.0f} files/s")
-        members.AHEAD_FILES = 1
+        member_files.AHEAD_FILES = 1
         print(f"store, 2 workers, one file ahead: {files_per_s(f'late://{root}', 2, latency_s):.0f} files/s")
 
 

@@ -14,8 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("tmkt_data", "tmkt_train")
 ROOTS = {
     "tmkt_data": {
-        *("__init__", "__main__", "errors", "files", "member_bytes", "members", "random_keys", "sample_ids", "spec"),
-        *("store_urls", "stores"),
+        *("__init__", "__main__", "errors", "files", "random_keys", "sample_ids", "spec"),
     },
     "tmkt_train": {"__init__", "__main__", "choices", "errors"},
 }

@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import xxhash
 
 from tmkt_data.errors import NO_SPACE, EventError, TmktError
-from tmkt_data.members import open_member
 from tmkt_data.spec import Sync
+from tmkt_data.storage.member_files import open_member
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

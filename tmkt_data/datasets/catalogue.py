@@ -17,9 +17,10 @@ from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize, Window
 from tmkt_data.events.read import NOTHING_GIVEN, Reading
 from tmkt_data.images.frames import Placement
-from tmkt_data.members import Entry, is_file, is_folder, scan
 from tmkt_data.sample_ids import first_disorder, normal_name, rows_of
 from tmkt_data.spec import Motion, RecordingKind, SplitLayout
+from tmkt_data.storage.member_files import is_file, is_folder, scan
+from tmkt_data.storage.member_list import Entry
 
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
 """What a broken link is; any other error of the system says nothing of what is there. Windows gives the last one."""

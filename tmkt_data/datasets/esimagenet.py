@@ -21,8 +21,8 @@ from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import Reading
 from tmkt_data.files import decode_text, read_bytes
 from tmkt_data.images.frames import Placement
-from tmkt_data.members import is_file, is_folder
 from tmkt_data.sample_ids import bytes_of, first_disorder, rows_of
+from tmkt_data.storage.member_files import is_file, is_folder
 
 SENSOR_SIZE = SensorSize(224, 224)
 NUM_CLASSES = 1000

@@ -27,9 +27,9 @@ from tmkt_data.datasets.look_alikes import difference, equal_when_normal, look_a
 from tmkt_data.datasets.source_table import NO_SOURCES, Source, SourceTable, TableBuilder
 from tmkt_data.errors import CatalogueError, counted
 from tmkt_data.images.frames import Placement
-from tmkt_data.members import is_folder
 from tmkt_data.sample_ids import normal_name, rows_of
 from tmkt_data.spec import Side
+from tmkt_data.storage.member_files import is_folder
 
 INFO = DatasetInfo(
     name="folder",

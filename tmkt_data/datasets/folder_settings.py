@@ -15,8 +15,8 @@ from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.read import Reading
 from tmkt_data.files import decode_text, read_bytes
-from tmkt_data.members import is_file
 from tmkt_data.spec import AEDAT2_LAYOUTS, TIME_UNITS
+from tmkt_data.storage.member_files import is_file
 
 SETTINGS_NAME = "tmkt.toml"
 _MAX_SETTINGS_BYTES = 1 << 20

@@ -16,8 +16,8 @@ from tmkt_data.datasets.source_table import Source, SourceTable, sorted_sources
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.formats.npy import read_npy_header
 from tmkt_data.events.read import Reading
-from tmkt_data.members import file_status, open_member
 from tmkt_data.spec import TimeUnit
+from tmkt_data.storage.member_files import file_status, open_member
 
 PARTS = {"training": "train", "validation": "val", "testing": "test"}
 RECORDING_NAME = re.compile(r".+\.npy")

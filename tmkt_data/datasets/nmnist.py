@@ -15,7 +15,7 @@ from tmkt_data.errors import CatalogueError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.images.decode import read_idx
 from tmkt_data.images.frames import Placement
-from tmkt_data.members import file_status, is_file
+from tmkt_data.storage.member_files import file_status, is_file
 
 SENSOR_SIZE = SensorSize(34, 34)
 PLACEMENT = Placement(3, 3, 28, 28)

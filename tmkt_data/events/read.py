@@ -20,8 +20,8 @@ from tmkt_data.events.formats.percent_header import read_percent_header
 from tmkt_data.events.formats.pickles import read_pickled_npy
 from tmkt_data.events.formats.prophesee import decode_dat, decode_evt
 from tmkt_data.files import read_bytes
-from tmkt_data.members import on_disk
 from tmkt_data.spec import Aedat2Layout, EventFormat, TimeUnit
+from tmkt_data.storage.member_files import on_disk
 
 FORMAT_OF_SUFFIX: dict[str, EventFormat] = {
     ".bin": "atis",

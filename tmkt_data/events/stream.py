@@ -19,8 +19,8 @@ from tmkt_data.events.formats.npy import read_npy_header
 from tmkt_data.events.formats.percent_header import read_percent_header
 from tmkt_data.events.read import Reading, recognize
 from tmkt_data.files import file_digest, read_bytes
-from tmkt_data.members import file_status
 from tmkt_data.spec import EventFormat
+from tmkt_data.storage.member_files import file_status
 
 WHOLE_BYTES = 64 << 20
 """Files up to this size are decoded at once."""

@@ -23,8 +23,8 @@ from tmkt_data.datasets.recording_reader import files_beside
 from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import CatalogueError, EventError, ImageError, TmktError
 from tmkt_data.files import checksum, is_refused
-from tmkt_data.members import asked_ahead, file_status
 from tmkt_data.spec import PrepareSpec, PrepareStage, RecordingKind
+from tmkt_data.storage.member_files import asked_ahead, file_status
 
 STAGES: dict[str, PrepareStage] = {"events": "recordings", "images": "images"}
 """The stage of `prepare` that fills a side of the cache."""

@@ -23,7 +23,7 @@ from tmkt_data.prepare.plan_file import write_plan
 from tmkt_data.prepare.shard_task import ShardTask, build_of_tmkt
 from tmkt_data.prepare.shards import ShardedPlan
 from tmkt_data.spec import PrepareStage
-from tmkt_data.stores import put_object, remove_object
+from tmkt_data.storage.transfer import put_object, remove_object
 
 SEEN_S = 90.0
 """How long network file systems may hide files that another machine has written, in seconds."""

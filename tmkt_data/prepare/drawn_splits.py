@@ -12,10 +12,10 @@ from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import SplitRule, split_images, split_recordings
 from tmkt_data.errors import CatalogueError, ImageError
 from tmkt_data.files import checksum
-from tmkt_data.members import is_in_store
 from tmkt_data.prepare.read_ahead import first_bytes
 from tmkt_data.sample_ids import rows_of
 from tmkt_data.spec import DuplicateRule, PrepareSpec, Protocol
+from tmkt_data.storage.member_files import is_in_store
 
 _HEAD_BYTES = 1 << 12
 REFUSED: Protocol = "twin-disjoint"

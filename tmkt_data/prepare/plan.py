@@ -25,14 +25,14 @@ from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import SPLIT_RULES
 from tmkt_data.errors import CacheError, CatalogueError, TmktError
 from tmkt_data.events.read import NOTHING_GIVEN
-from tmkt_data.members import file_status
 from tmkt_data.prepare.blocks import BUILD_COLUMNS, STAGES, Block
 from tmkt_data.prepare.drawn_splits import REFUSED, duplicate_rule, require_none
 from tmkt_data.prepare.outdated import outdated_images, outdated_recordings
 from tmkt_data.prepare.store_target import StoreTarget
 from tmkt_data.sample_ids import encode_id, rows_of, texts_of
 from tmkt_data.spec import PrepareSpec, RecordingKind
-from tmkt_data.store_urls import is_url
+from tmkt_data.storage.member_files import file_status
+from tmkt_data.storage.urls import is_url
 
 BLOCK_BYTES = 1 << 23
 """Approximate bytes of the frames of a block: what each worker loses when a run is stopped."""

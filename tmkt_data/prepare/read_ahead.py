@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.files import OPEN_FLAGS, open_file
-from tmkt_data.members import SUFFIX, open_member
+from tmkt_data.storage.member_files import open_member
+from tmkt_data.storage.member_list import SUFFIX
 
 WINDOW_BYTES = 1 << 22
 """Approximate bytes of a read: what stays in the processor's caches until it is decoded."""

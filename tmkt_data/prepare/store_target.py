@@ -16,8 +16,9 @@ from tmkt_data.cache.stand_in import become_stand_in, fetch_stand_in, require_ca
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.files import is_refused, write_failure
-from tmkt_data.store_urls import checked_url
-from tmkt_data.stores import StoredObject, find_object, put_object, require_writable
+from tmkt_data.storage.objects import StoredObject, find_object
+from tmkt_data.storage.transfer import put_object, require_writable
+from tmkt_data.storage.urls import checked_url
 
 
 class StoreTarget(NamedTuple):

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.member_bytes import DEFLATED, STORED, MemberPlace
+from tmkt_data.storage.member_bytes import DEFLATED, STORED, MemberPlace
 
 CHUNK = 1 << 20
 MAX_HEADER_BYTES = 1 << 20

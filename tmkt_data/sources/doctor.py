@@ -24,10 +24,10 @@ from tmkt_data.events.formats.atis import BYTES_PER_EVENT
 from tmkt_data.events.slices import slice_faults, unread_streams
 from tmkt_data.events.time_bins import bin_edges
 from tmkt_data.files import decode_text, file_digest, read_bytes
-from tmkt_data.members import asked_ahead
 from tmkt_data.sample_ids import normal_name
 from tmkt_data.sources.misplaced import find_misplaced
 from tmkt_data.spec import PrepareSpec
+from tmkt_data.storage.member_files import asked_ahead
 
 MAX_NAMED = 10
 _SKIP = "--skip-bad"

@@ -12,15 +12,15 @@ from typing import NamedTuple
 from tmkt_data.datasets.catalogue import Catalogue, some
 from tmkt_data.errors import CatalogueError, counted, printable
 from tmkt_data.files import write_bytes
-from tmkt_data.members import SUFFIX, split_member
 from tmkt_data.sources.archives import unpack_archives
 from tmkt_data.sources.in_place import LARGEST_MEMBER, encode_member_list, list_members
 from tmkt_data.sources.in_store import encode_store_list, list_store
 from tmkt_data.sources.unpacked import in_use, is_recorded, remove_unused
 from tmkt_data.sources.urls import check_inside, check_known, known_file
+from tmkt_data.storage.member_list import SUFFIX, split_member
 
 READ_IN_PLACE = ("esimagenet", "folder", "ncaltech101", "nmnist")
-"""Datasets whose files are all found and read by `tmkt_data.members`; archives of others are unpacked."""
+"""Datasets whose files are all found and read by `tmkt_data.storage`; archives of others are unpacked."""
 Say = Callable[[str], None]
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tmkt_data.member_bytes import MemberPlace
-from tmkt_data.members import COLUMNS, FORMAT
 from tmkt_data.sources.archive_members import DAMAGE, ArchiveLimits, Budget, Member, archive_members, safe_name
 from tmkt_data.sources.archives import damaged_archive, duplicate_member, is_archive, member_below_file, unpack_failure
+from tmkt_data.storage.member_bytes import MemberPlace
+from tmkt_data.storage.member_list import COLUMNS, FORMAT
 
 LARGEST_MEMBER = 64 << 20
 """A larger recording is decoded piece by piece, for which it has to be a file."""

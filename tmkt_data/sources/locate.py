@@ -13,12 +13,12 @@ from tmkt_data.datasets.catalogue import Catalogue, as_spelled, some
 from tmkt_data.datasets.info import MissingDataError
 from tmkt_data.datasets.registry import open_catalogue
 from tmkt_data.errors import CatalogueError, counted, printable
-from tmkt_data.members import scan
 from tmkt_data.sources.archives import is_archive
 from tmkt_data.sources.foreign import ForeignPlaces, Place, Say
 from tmkt_data.sources.unpacked import remove_unused, require_whole
 from tmkt_data.sources.urls import known_file
 from tmkt_data.spec import ClassSet, Side
+from tmkt_data.storage.member_files import scan
 
 MAX_DEPTH = 2
 MAX_FOLDERS = 40

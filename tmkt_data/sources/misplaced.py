@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tmkt_data.members import scan, split_member
+from tmkt_data.storage.member_files import scan
+from tmkt_data.storage.member_list import split_member
 
 MAX_FILES = 1_000_000
 _PATTERNS: dict[str, re.Pattern[str]] = {

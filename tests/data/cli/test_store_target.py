@@ -18,7 +18,7 @@ from tmkt_data.cache.reader import read_cache_info
 from tmkt_data.cache.stand_in import write_stand_in
 from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.prepare.store_target import StoreTarget
-from tmkt_data.stores import find_object
+from tmkt_data.storage.objects import find_object
 
 from .conftest import one_line, run
 

@@ -18,7 +18,6 @@ from click.testing import CliRunner
 from tmkt_data.cli.main import main
 from tmkt_data.datasets.registry import default_spec
 from tmkt_data.errors import CatalogueError
-from tmkt_data.members import read_member_list
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import find_prepared, plan_prepare
 from tmkt_data.sources.archive_members import ArchiveLimits
@@ -27,6 +26,7 @@ from tmkt_data.sources.doctor import list_digests
 from tmkt_data.sources.foreign import READ_IN_PLACE
 from tmkt_data.sources.in_place import list_members
 from tmkt_data.sources.locate import Locations, find_sources
+from tmkt_data.storage.member_list import read_member_list
 
 from ..datasets.published_trees import write_esimagenet
 

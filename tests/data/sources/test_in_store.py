@@ -14,13 +14,14 @@ from tmkt_data.cli.main import main
 from tmkt_data.datasets.registry import default_spec
 from tmkt_data.errors import CatalogueError, StoreError
 from tmkt_data.files import read_bytes
-from tmkt_data.members import AHEAD_FILES, asked_ahead, split_member
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import find_prepared, plan_prepare
 from tmkt_data.sources.doctor import list_digests
 from tmkt_data.sources.foreign import READ_IN_PLACE
 from tmkt_data.sources.in_store import list_store
 from tmkt_data.sources.locate import Locations, find_sources
+from tmkt_data.storage.member_files import AHEAD_FILES, asked_ahead
+from tmkt_data.storage.member_list import split_member
 
 from ..datasets.published_trees import write_esimagenet
 

@@ -11,8 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.store_urls import object_at
-from tmkt_data.stores import read_object, request
+from tmkt_data.storage.transfer import read_object, request
+from tmkt_data.storage.urls import object_at
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -29,7 +29,7 @@ class MemberPlace(NamedTuple):
         num_packed: Bytes there.
         num_bytes: Bytes that they unpack to.
         method: `STORED` or `DEFLATED`.
-        crc: Its CRC-32, -1 where the archive has none; its token in a store, see `stores.StoredObject`.
+        crc: Its CRC-32, -1 where the archive has none; its token in a store, see `objects.StoredObject`.
     """
 
     archive: int

@@ -10,9 +10,10 @@ from file_limits import file_size_limit
 
 from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.files import file_digest, read_bytes
-from tmkt_data.members import file_status, is_file, is_folder, on_disk, scan, split_member
 from tmkt_data.sources.in_place import encode_member_list, list_members
 from tmkt_data.sources.misplaced import walk
+from tmkt_data.storage.member_files import file_status, is_file, is_folder, on_disk, scan
+from tmkt_data.storage.member_list import split_member
 
 FILES = {"a/b/one.bin": b"1" * 9000, "a/b.bin": b"", "a/b0/two.bin": b"2", "three.bin": b"345"}
 

@@ -8,10 +8,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tmkt_data import stores
 from tmkt_data.errors import StoreError
-from tmkt_data.store_urls import checked_url, object_at
-from tmkt_data.stores import find_object, list_objects, read_object
+from tmkt_data.storage import connection, objects
+from tmkt_data.storage.objects import StoredObject, find_object, list_objects, md5_token
+from tmkt_data.storage.transfer import read_object
+from tmkt_data.storage.urls import checked_url, object_at
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -98,7 +99,7 @@ def test_more_than_one_circle_of_folders_is_not_listed_without_end(served, monke
     folder, url = served
     for name in ("around", "about"):
         (folder / name).symlink_to(folder)
-    monkeypatch.setattr(stores, "MAX_OBJECTS", 50)
+    monkeypatch.setattr(objects, "MAX_OBJECTS", 50)
     with pytest.raises(
         StoreError, match=r"\d: found more than 50 objects and folders, expected fewer; give the folder"
     ):
@@ -160,8 +161,8 @@ def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path, monkeypatch):
     ],
 )
 def test_where_a_store_says_the_md5_it_is_asked_once(info, same):
-    token = stores._number("5d41402abc4b2a76b9719d911017c592")
-    assert (stores._token(info) == token) is same
+    token = md5_token(bytes.fromhex("5d41402abc4b2a76b9719d911017c592"))
+    assert (StoredObject.of("name", info).token == token) is same
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_where_a_store_says_the_md5_it_is_asked_once(info, same):
     ],
 )
 def test_times_of_change_are_understood_as_stores_give_them(info, ns):
-    assert stores._modified_ns(info) == ns
+    assert StoredObject.of("name", info).modified_ns == ns
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_what_is_no_secret_is_taken(url):
     ],
 )
 def test_numbers_in_a_port_are_no_refusal(error, reason):
-    assert stores._why(error)[0] == reason
+    assert connection._why(error)[0] == reason
 
 
 def test_what_has_to_be_installed_is_said(monkeypatch):
