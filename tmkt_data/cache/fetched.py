@@ -15,8 +15,8 @@ from tmkt_data.cache.stand_in import require_cache
 from tmkt_data.errors import CacheError
 from tmkt_data.files import atomic_write, lock, write_bytes, write_failure
 from tmkt_data.storage.objects import StoredObject, find_object
+from tmkt_data.storage.store_urls import checked_url, is_url
 from tmkt_data.storage.transfer import fetch_object
-from tmkt_data.storage.urls import checked_url, is_url
 
 FETCHED = "fetched"
 """Folder of the copies, in the cache directory."""

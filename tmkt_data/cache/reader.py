@@ -35,7 +35,7 @@ from tmkt_data.cache.stored_frames import OpenFile, StoredFrames, open_frames
 from tmkt_data.cache.stored_tables import StoredTables
 from tmkt_data.errors import CacheError
 from tmkt_data.spec import PrepareSpec
-from tmkt_data.storage.urls import checked_url, is_url
+from tmkt_data.storage.store_urls import checked_url, is_url
 
 _HEADER = ("format", "format_version", "dataset", "spec", "facts", "notes", "skipped", "tool_version", "plan")
 

@@ -9,7 +9,7 @@ import click
 
 from tmkt_data.cli.reporting import CacheUrl
 from tmkt_data.errors import SpecError, TmktError
-from tmkt_data.storage.urls import checked_url, is_url
+from tmkt_data.storage.store_urls import checked_url, is_url
 
 
 class LocalPath(click.Path):

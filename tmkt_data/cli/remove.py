@@ -11,7 +11,7 @@ from tmkt_data.cli.completion import complete_cache
 from tmkt_data.cli.console import fail, megabytes, say
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import CacheError, SpecError, counted, printable
-from tmkt_data.storage.urls import checked_url, is_url
+from tmkt_data.storage.store_urls import checked_url, is_url
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo

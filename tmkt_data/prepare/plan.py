@@ -32,7 +32,7 @@ from tmkt_data.prepare.store_target import StoreTarget
 from tmkt_data.sample_ids import encode_id, rows_of, texts_of
 from tmkt_data.spec import PrepareSpec, RecordingKind
 from tmkt_data.storage.member_files import file_status
-from tmkt_data.storage.urls import is_url
+from tmkt_data.storage.store_urls import is_url
 
 BLOCK_BYTES = 1 << 23
 """Approximate bytes of the frames of a block: what each worker loses when a run is stopped."""

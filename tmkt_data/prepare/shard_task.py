@@ -23,8 +23,8 @@ from tmkt_data.prepare.plan_file import PlanFile, read_plan
 from tmkt_data.prepare.shards import shard_problem
 from tmkt_data.spec import PrepareStage
 from tmkt_data.storage.objects import find_object
+from tmkt_data.storage.store_urls import is_url
 from tmkt_data.storage.transfer import read_object
-from tmkt_data.storage.urls import is_url
 
 _REPORT_S = 0.5
 _MOST_GONE = 5

@@ -17,8 +17,8 @@ from tmkt_data.cache.verify import verify_cache
 from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.files import is_refused, write_failure
 from tmkt_data.storage.objects import StoredObject, find_object
+from tmkt_data.storage.store_urls import checked_url
 from tmkt_data.storage.transfer import put_object, require_writable
-from tmkt_data.storage.urls import checked_url
 
 
 class StoreTarget(NamedTuple):

@@ -11,7 +11,7 @@ from tmkt_data.sources.archives import is_archive
 from tmkt_data.sources.in_place import encode_list, folders_of
 from tmkt_data.storage.member_bytes import STORED, MemberPlace
 from tmkt_data.storage.objects import MAX_OBJECTS, StoredObject, list_objects
-from tmkt_data.storage.urls import checked_url
+from tmkt_data.storage.store_urls import checked_url
 
 _MAX_NAME = 1024
 _UNREADABLE = "which are links to folders or to nothing, no files, or of unknown size"

@@ -11,8 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from tmkt_data.errors import CatalogueError
+from tmkt_data.storage.store_urls import object_at
 from tmkt_data.storage.transfer import read_object, request
-from tmkt_data.storage.urls import object_at
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

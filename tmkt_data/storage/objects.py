@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from tmkt_data.errors import StoreError
 from tmkt_data.storage.connection import explained, path_in, pool, system_of
-from tmkt_data.storage.urls import is_flat, is_http
+from tmkt_data.storage.store_urls import is_flat, is_http
 
 MAX_OBJECTS = 20_000_000
 """Objects and folders that are listed at once, at most."""

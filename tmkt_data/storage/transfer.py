@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tmkt_data.errors import NO_SPACE, StoreError
 from tmkt_data.storage.connection import explained, path_in, pool, system_of
 from tmkt_data.storage.objects import StoredObject, find_object, md5_token
-from tmkt_data.storage.urls import is_flat, is_http
+from tmkt_data.storage.store_urls import is_flat, is_http
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

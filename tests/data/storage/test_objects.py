@@ -11,8 +11,8 @@ import pytest
 from tmkt_data.errors import StoreError
 from tmkt_data.storage import connection, objects
 from tmkt_data.storage.objects import StoredObject, find_object, list_objects, md5_token
+from tmkt_data.storage.store_urls import checked_url, object_at
 from tmkt_data.storage.transfer import read_object
-from tmkt_data.storage.urls import checked_url, object_at
 
 fsspec = pytest.importorskip("fsspec")
 
