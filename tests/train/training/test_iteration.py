@@ -1,7 +1,9 @@
 """Iterations without a GPU, on tensors that have shapes, dtypes and devices but no values.
 
-Forward and loss run on fake tensors of a GPU. Autograd refuses those where there is none, so the whole iteration runs
-on meta tensors as well. Kernels need values: a hook on all modules lets the plain layers run.
+Forward, loss and metrics run on fake tensors of a GPU. Backward cannot: autograd asks the driver for the streams of a
+GPU, and fails where there is none. So the whole iteration runs on meta tensors as well, which take the same branches:
+what asks for the type of a device asks only whether it is a CPU. Kernels run as on a GPU, without a launch; a hook on
+all modules lets the plain layers run instead.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -20,6 +22,7 @@ from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.method.methods import build_method
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.network.backbones import build_model
+from tmkt_train.network.execution import who_ran
 from tmkt_train.network.network import FrameShape, Heads
 from tmkt_train.network.stages import LayerChoices
 from tmkt_train.recipe.load import find_recipe, load_recipe
@@ -27,6 +30,8 @@ from tmkt_train.training.metrics import LOSS, EpochMeans
 from tmkt_train.training.optimizer import build_optimizer
 
 from ..recipe.test_shipped_recipes import NAMES
+
+pytest.importorskip("triton")
 
 
 def what_runs(name):
@@ -71,15 +76,15 @@ def plain_layers():
         handle.remove()
 
 
-def build(recipe):
+def build(recipe, dtype=torch.float32, surrogate=None):
     shape = FrameShape(NUM_TIME_STEPS, 2, (recipe.data.prepare.size,) * 2)
     model = build_model(
         recipe.model.backbone,
         shape,
         Heads(7, separate=recipe.model.separate_heads and recipe.has_two_streams),
-        # For the rectangle, spikingjelly asks the driver which GPU there is.
-        LayerChoices(recipe.model.batch_norm, recipe.model.eval_statistics, "triangle"),
+        LayerChoices(recipe.model.batch_norm, recipe.model.eval_statistics, surrogate or recipe.model.surrogate),
     )
+    model.compute_dtype = None if dtype == torch.float32 else dtype
     start = 0.5 if recipe.mixes_time_steps else None
     method = build_method(
         recipe.method.name,
@@ -109,10 +114,10 @@ def draw(recipe, device, batch_size=4):
     return Batch(frames if recipe.needs_images else None, frames, labels, indices, keys)
 
 
-def run_on_fake_gpu(recipe):
-    model, method = build(recipe)
+def run_on_fake_gpu(recipe, built):
+    model, method = built
     device = torch.device("cuda:0")
-    with FakeTensorMode(), plain_layers():
+    with FakeTensorMode():
         move(model, device)
         move(method, device)
         batch, means = draw(recipe, device), EpochMeans(device)
@@ -126,8 +131,21 @@ def run_on_fake_gpu(recipe):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_forward_pass_on_a_gpu_mixes_no_devices_and_does_not_wait(name):
-    objective = run_on_fake_gpu(load_recipe(find_recipe(name)))
+    recipe = load_recipe(find_recipe(name))
+    model, method = build(recipe)
+    objective = run_on_fake_gpu(recipe, (model, method))
     assert objective.loss.device == torch.device("cuda:0")
+    assert set(who_ran(model).values()) == {"kernels"}
+
+
+@pytest.mark.parametrize("name", ["vggsnn_ncaltech", "resnet18_cepdvs", "scnn_nomniglot"])
+def test_plain_layers_on_a_gpu_mix_no_devices_and_do_not_wait(name):
+    recipe = load_recipe(find_recipe(name))
+    # For the rectangle, spikingjelly asks the driver which GPU there is.
+    model, method = build(recipe, surrogate="triangle")
+    with plain_layers():
+        assert run_on_fake_gpu(recipe, (model, method)).loss.device == torch.device("cuda:0")
+    assert set(who_ran(model).values()) == {"plain"}
 
 
 @pytest.mark.parametrize(
@@ -151,20 +169,38 @@ def test_number_that_is_copied_to_a_gpu_is_found():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_iteration_mixes_no_devices_and_does_not_wait(name, monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_iteration_mixes_no_devices_and_does_not_wait(name, dtype, monkeypatch):
+    recipe = load_recipe(find_recipe(name))
+    model, method = build(recipe, dtype)
+    run_on_meta_tensors(recipe, (model, method), monkeypatch)
+    assert set(who_ran(model).values()) == {"kernels"}
+
+
+@pytest.mark.parametrize("name", ["vggsnn_ncaltech", "resnet18_cepdvs", "scnn_nomniglot"])
+def test_iteration_of_plain_layers_mixes_no_devices_and_does_not_wait(name, monkeypatch):
+    recipe = load_recipe(find_recipe(name))
+    model, method = build(recipe, surrogate="triangle")
+    with plain_layers():
+        run_on_meta_tensors(recipe, (model, method), monkeypatch)
+    assert set(who_ran(model).values()) == {"plain"}
+
+
+def run_on_meta_tensors(recipe, built, monkeypatch):
     # There is no autocast of meta tensors; the losses only ask for none.
     monkeypatch.setattr(torch, "autocast", lambda **_: nullcontext())
-    recipe = load_recipe(find_recipe(name))
-    model, method = build(recipe)
+    model, method = built
     device = torch.device("meta")
     move(model, device)
     move(method, device)
     optimizer = build_optimizer(recipe.optim, model, method)
     batch, means = draw(recipe, device), EpochMeans(device)
     draws = method.draw(batch.keys, 0.5)
-    with plain_layers(), Watch():
+    with Watch():
         objective = method.compute(model, batch, draws)
         objective.loss.backward()
         optimizer.step()
         means.add({LOSS: objective.loss, **objective.metrics, **draws.metrics}, weight=len(batch))
-    assert {parameter.grad.device for parameter in model.parameters()} == {device}
+    assert {(p.grad.device, p.grad.dtype, p.grad.shape) for p in model.parameters()} == {
+        (device, torch.float32, p.shape) for p in model.parameters()
+    }
