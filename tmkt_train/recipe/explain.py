@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from tmkt_train.recipe.recipe import Recipe, cross_field_problems
+from tmkt_train.recipe.cross_field import cross_field_problems
+from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.recipe.schema import Table
 
 _NAMES = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false"}

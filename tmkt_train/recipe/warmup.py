@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from tmkt_train.recipe.recipe import method_uses
 from tmkt_train.recipe.schema import OptimTable
+from tmkt_train.recipe.used_keys import method_uses
 
 _WARMUP = "optim.warmup_epochs"
 _LENGTHS = ("train.epochs", "train.image_epochs")
