@@ -15,6 +15,7 @@ from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.cameras import Camera
 from tmkt_data.datasets.splits import SPLIT_CODES
 from tmkt_data.errors import PairingError, SpecError
+from tmkt_data.pairs.arguments import require_count, require_counter, require_labels, sample_at, samples_at
 from tmkt_data.pairs.chosen_recordings import ChosenRecordings
 from tmkt_data.pairs.epoch import SharedEpoch
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
@@ -34,11 +35,7 @@ from tmkt_data.simulate.saccade import DrawnKeys
 from tmkt_data.spec import Encoder, EventScale, ImagePool, Pairing, Protocol, Split
 
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
-
-
 _SHOWN = 3
-MAX_COUNTER = 2**63 - 1
-"""Largest seed or epoch."""
 
 
 @dataclass(eq=False, repr=False)
@@ -122,8 +119,11 @@ class PairedFrames(ChosenRecordings):
                 f"image pool: found {self.image_pool!r} with split {self.split!r} and pairing {self.pairing!r}, "
                 "expected 'split'; other pools need the train split and pairing 'same-class'"
             )
-        if not 0 <= self.seed <= MAX_COUNTER:
-            raise SpecError(f"seed: found {self.seed}, expected 0 to 2**63 - 1")
+        self.seed = require_counter("seed", self.seed)
+        if self.per_class is not None:
+            self.per_class = require_count("recordings per class", self.per_class)
+        if not isinstance(self.camera, Camera | None):
+            raise SpecError(f"camera: found {self.camera!r}, expected a Camera, or None for that of the dataset")
         if self.pairing == "twin" and self.image_share < 1:
             raise SpecError(
                 f"image share: found {self.image_share} with pairing 'twin', which needs the image of each recording"
@@ -156,7 +156,7 @@ class PairedFrames(ChosenRecordings):
         return (
             np.arange(len(self.cache.class_names))
             if self.keep_classes is None
-            else np.asarray(self.keep_classes, np.int64)
+            else require_labels(self.keep_classes, len(self.cache.class_names))
         )
 
     def _check(self) -> None:
@@ -189,7 +189,7 @@ class PairedFrames(ChosenRecordings):
         """Return one sample, or those of a slice; `(index, occurrence)` draws again for one repeated in an epoch.
 
         Raises:
-            IndexError: The index is out of range.
+            IndexError: The index is out of range, or not a whole number.
         """
         if isinstance(index, slice):
             return self.__getitems__(range(len(self))[index])
@@ -197,12 +197,8 @@ class PairedFrames(ChosenRecordings):
 
     def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> list[PairedSample]:
         """Return samples, read together; a torch `DataLoader` calls this for a batch."""
-        drawn = [index if isinstance(index, tuple) else (index, 0) for index in indices]
-        for position, _ in drawn:
-            if not -len(self) <= position < len(self):
-                raise IndexError(f"index {position}, expected {-len(self)} to {len(self) - 1}")
-        pairs = np.array(drawn, np.int64).reshape(-1, 2)
-        batch = self._read(pairs[:, 0] % len(self), pairs[:, 1], self.epoch)
+        pairs = np.array([sample_at(index, len(self)) for index in indices], np.int64).reshape(-1, 2)
+        batch = self._read(pairs[:, 0], pairs[:, 1], self.epoch)
         return [self._transformed(sample) for sample in batch.samples()]
 
     def _transformed(self, sample: PairedSample) -> PairedSample:
@@ -227,11 +223,9 @@ class PairedFrames(ChosenRecordings):
         samples of a pass that has begun may be of either epoch; `PairedSample.epoch` says of which.
 
         Raises:
-            SpecError: The epoch is out of range.
+            SpecError: The epoch is not a whole number, or out of range.
         """
-        if not 0 <= epoch <= MAX_COUNTER:
-            raise SpecError(f"epoch: found {epoch}, expected 0 to 2**63 - 1")
-        self._epoch.set(epoch)
+        self._epoch.set(require_counter("epoch", epoch))
 
     def __copy__(self) -> PairedFrames:
         copied = object.__new__(type(self))
@@ -258,17 +252,11 @@ class PairedFrames(ChosenRecordings):
                 image repeats over steps and channels; otherwise those are read-only views, which cost nothing.
 
         Raises:
-            IndexError: An index is out of range.
+            IndexError: An index or occurrence is out of range or not a whole number, or their shapes do not fit.
             CacheError: A frame was modified after it was written.
             SpecError: The type is not one of floating point.
         """
-        given = np.asarray(indices)
-        if given.size and not np.issubdtype(given.dtype, np.integer):
-            raise IndexError(f"indices of type {given.dtype}, expected whole numbers")
-        positions = given.astype(np.int64)
-        if len(positions) and (positions.min() < 0 or positions.max() >= len(self)):
-            raise IndexError(f"indices {positions.min()} to {positions.max()}, expected 0 to {len(self) - 1}")
-        repeats = np.zeros(len(positions), np.int64) if occurrences is None else np.asarray(occurrences, np.int64)
+        positions, repeats = samples_at(indices, occurrences, len(self))
         batch = self._read(positions, repeats, self.epoch)
         return batch.as_arrays(time_first=time_first, dtype=dtype, writable=writable)
 

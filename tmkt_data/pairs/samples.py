@@ -77,7 +77,10 @@ class PairedBatch(NamedTuple):
         Raises:
             SpecError: The type is not one of floating point.
         """
-        kind = np.dtype(dtype)
+        try:
+            kind = np.dtype(dtype)
+        except TypeError:
+            raise SpecError(f"dtype: found {dtype!r}, expected float16, float32 or float64 of NumPy") from None
         if kind.kind != "f":
             raise SpecError(f"dtype: found {kind}, expected float16, float32 or float64; counts do not fit all others")
 

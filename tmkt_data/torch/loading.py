@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +11,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tmkt_data.errors import SpecError
+from tmkt_data.pairs.arguments import require_count
 from tmkt_data.pairs.paired_frames import PairedFrames
 from tmkt_data.pairs.samples import PairedBatch, PairedSample
 from tmkt_data.random_keys import shuffled
+
+_OWN_PARTS = {"dataset", "sampler", "batch_sampler", "collate_fn"}
 
 
 class PairedTensors(NamedTuple):
@@ -53,11 +56,11 @@ class EpochBatches(Sampler[list[int]]):
         drop_last: Leave out the last batch if it is smaller.
 
     Raises:
-        SpecError: The batch size is below 1.
+        SpecError: The batch size is below 1, or not a whole number.
     """
 
     def __init__(self, frames: PairedFrames, batch_size: int, *, shuffle: bool = True, drop_last: bool = False) -> None:
-        if batch_size < 1:
+        if require_count("batch size", batch_size) < 1:
             raise SpecError(f"batch size: found {batch_size}, expected 1 or more")
         self.frames, self.batch_size, self.shuffle, self.drop_last = frames, batch_size, shuffle, drop_last
 
@@ -121,7 +124,8 @@ def pair_loader(
         options: Further arguments of `DataLoader`: `num_workers`, `persistent_workers`, `pin_memory`, ...
 
     Raises:
-        SpecError: The batch size is below 1, or the samples have transforms.
+        SpecError: The batch size is below 1 or not a whole number, the samples have transforms, an option would replace
+            what this loader is made of, or the pairs are in another dataset, such as `Subset`.
 
     Example:
         >>> loader = pair_loader(frames, 120, num_workers=2, persistent_workers=True)  # doctest: +SKIP
@@ -130,6 +134,7 @@ def pair_loader(
         ...     for batch in loader:
         ...         image, events = batch.image, batch.events  # [T, B, C, H, W]
     """
+    _require_own_parts(frames, options)
     if frames.transform or frames.target_transform or frames.transforms:
         raise SpecError(
             "pair_loader: found transforms, expected none; apply them to batches, or use a plain DataLoader"
@@ -139,3 +144,16 @@ def pair_loader(
     return DataLoader(
         _Batches(frames, time_first=time_first), sampler=batches, batch_size=None, collate_fn=collate_pairs, **options
     )
+
+
+def _require_own_parts(frames: object, options: Mapping[str, Any]) -> None:
+    if not isinstance(frames, PairedFrames):
+        raise SpecError(
+            f"pair_loader: found a {type(frames).__name__}, expected PairedFrames; choose recordings by its per_class, "
+            "event_share or keep_classes, or use DataLoader(..., collate_fn=collate_pairs)"
+        )
+    if taken := sorted(_OWN_PARTS & options.keys()):
+        raise SpecError(
+            f"pair_loader: found {', '.join(taken)}, expected none, as it has its own; use "
+            "DataLoader(frames, ..., collate_fn=collate_pairs)"
+        )

@@ -18,8 +18,9 @@ from tmkt_data.events.events import SensorSize
 from tmkt_data.events.frames import FrameSpec, event_frames
 from tmkt_data.events.read import load_events
 from tmkt_data.images.encode import poisson_frames, repeat_frames
+from tmkt_data.pairs.arguments import MAX_COUNTER
 from tmkt_data.pairs.event_scale import EVENT_SCALES, scale_events
-from tmkt_data.pairs.paired_frames import MAX_COUNTER, PairedFrames
+from tmkt_data.pairs.paired_frames import PairedFrames
 from tmkt_data.pairs.report import report_pairs
 from tmkt_data.random_keys import Purpose, draw_key
 
@@ -126,11 +127,6 @@ def test_a_relative_path_survives_a_change_of_folder(nmnist_cache, tmp_path, mon
 def test_an_empty_batch_is_empty(nmnist_cache):
     batch = PairedFrames(nmnist_cache, "train").read([])
     assert batch.events.shape == batch.image.shape == (0, 10, 2, 34, 34)
-
-
-def test_positions_are_whole_numbers(nmnist_cache):
-    with pytest.raises(IndexError, match="expected whole numbers"):
-        PairedFrames(nmnist_cache, "train").read([0.7])
 
 
 def test_positions_outside_the_split_are_refused(nmnist_cache):

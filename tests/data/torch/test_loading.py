@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from tmkt_data import PairedFrames
 from tmkt_data.errors import SpecError
@@ -92,3 +92,26 @@ def test_bad_input_is_one_line(nmnist_cache):
         pair_loader(PairedFrames(nmnist_cache, "train"), 0)
     with pytest.raises(SpecError, match=r"^pair_loader: found transforms, expected none; apply them to batches"):
         pair_loader(PairedFrames(nmnist_cache, "train", transform=np.flip), 2)
+
+
+@pytest.mark.parametrize("size", [2.0, None, "8"])
+def test_the_batch_size_is_a_whole_number(nmnist_cache, size):
+    with pytest.raises(SpecError, match=f"^batch size: found {size!r}, expected a whole number$"):
+        pair_loader(PairedFrames(nmnist_cache, "train"), size)
+
+
+def test_pairs_in_another_dataset_go_into_a_plain_loader(nmnist_cache):
+    subset = Subset(PairedFrames(nmnist_cache, "train"), [3, 1])
+    with pytest.raises(SpecError, match=r"^pair_loader: found a Subset, expected PairedFrames; .*collate_fn"):
+        pair_loader(subset, 2)
+    batch = next(iter(DataLoader(subset, 2, collate_fn=collate_pairs)))
+    assert batch.position.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("part", ["sampler", "batch_sampler", "collate_fn", "dataset"])
+def test_parts_of_the_loader_cannot_be_replaced(nmnist_cache, part):
+    frames = PairedFrames(nmnist_cache, "train")
+    with pytest.raises(
+        SpecError, match=rf"^pair_loader: found {part}, expected none, as it has its own; use DataLoader"
+    ):
+        pair_loader(frames, 2, **{part: [0]})
