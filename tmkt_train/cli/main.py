@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from itertools import groupby
@@ -50,6 +51,20 @@ class _TrainGroup(GuardedGroup):
         except ModuleNotFoundError:
             require_train_packages()
             raise
+        except (RuntimeError, MemoryError, OSError) as error:
+            _fail_without_memory(error)
+            raise
+
+
+def _fail_without_memory(error: RuntimeError | MemoryError | OSError) -> None:
+    """Report a device that refuses to compute as one line, where no run did; return for any other error."""
+    if "torch" not in sys.modules or os.environ.get("TMKT_DEBUG"):
+        return
+    from tmkt_train.training.out_of_memory import explain_device_error
+
+    found = explain_device_error(error)
+    if found is not None:
+        fail(found)
 
 
 @click.group(

@@ -63,6 +63,8 @@ def describe_device(recipe: Recipe, device: torch.device, name: str) -> str:
     words = [name, f"{num_threads} thread{'s' if num_threads > 1 else ''}"]
     if precision != "float32":
         words.append(f"{precision} (train.precision = auto)" if recipe.train.precision == "auto" else precision)
+    elif recipe.train.precision == "tf32":
+        words.append("float32 (TF32 needs a GPU since Ampere)")
     if num_ranks() > 1:
         words.append(f"{num_ranks()} ranks")
     return ", ".join(words)
@@ -186,19 +188,28 @@ def peak_memory_bytes(device: torch.device) -> int:
 def available_bytes(device: torch.device) -> int:
     """Return the memory that is free, of the GPU or of this machine; 0 if unknown.
 
-    On Linux that is what can be had without swapping, within the limit of the container.
+    On Linux that is what can be had without swapping, within the limits of the container and of the process.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     known = _proc_bytes("meminfo", "MemAvailable")
     if known is None:
         return 0
+    known = min(known, _free_address_space() or known)
     try:
         limit, used = (int(Path("/sys/fs/cgroup", name).read_text(encoding="ascii")) for name in _CONTAINER)
     except (OSError, ValueError):
         # No container, or one without a limit.
         return known
     return max(0, min(known, limit - used))
+
+
+def _free_address_space() -> int | None:
+    """Return what a limit on the memory of the process leaves (`ulimit -v`), at least 1; None without one."""
+    import resource
+
+    limit, used = resource.getrlimit(resource.RLIMIT_AS)[0], _proc_bytes("self/status", "VmSize")
+    return None if limit == resource.RLIM_INFINITY or used is None else max(1, limit - used)
 
 
 def _proc_bytes(file: str, name: str) -> int | None:

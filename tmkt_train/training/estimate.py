@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 
 from tmkt_train.data.batches import Batch, EpochPlan, evaluation_batches, training_batches
-from tmkt_train.errors import RunError
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.environment import (
     choose_device,
@@ -26,11 +25,11 @@ from tmkt_train.training.iteration import build_iteration
 from tmkt_train.training.loop import CHECK_EVERY_ON_GPU, evaluate
 from tmkt_train.training.memory import (
     count_step_memory,
-    explain_out_of_memory,
     fitting_batch,
     held_bytes,
     memory_for_steps,
 )
+from tmkt_train.training.out_of_memory import explain_out_of_memory, explained
 from tmkt_train.training.setup import TrainingSetup, build_setup
 
 _FIRST = 2
@@ -87,10 +86,8 @@ def estimate_training(recipe: Recipe, cache: Path) -> Estimate:
         )
         if 0 < fits < batch_size:
             return counted
-        try:
+        with explained(lambda: f"train.batch_size: {explain_out_of_memory(recipe, setup)}"):
             return _measure(recipe, setup, counted)
-        except torch.OutOfMemoryError as error:
-            raise RunError(f"train.batch_size: {explain_out_of_memory(recipe, setup, error)}") from None
 
 
 def _measure(recipe: Recipe, setup: TrainingSetup, counted: Estimate) -> Estimate:

@@ -23,7 +23,6 @@ _SHARE = 0.75
 """Share of the memory that what is counted may take; measured peaks are up to 1.13 of it, and blocks leave gaps."""
 _PROBES = {"meta": (8, 16), "cpu": (2, 4)}
 """Batch sizes to count with. A CPU has to compute them, and treats a single sample in another way."""
-_WORTH_NAMING = 1 << 30
 
 
 class StepMemory(NamedTuple):
@@ -105,25 +104,3 @@ def fitting_batch(recipe: Recipe, setup: TrainingSetup, step: StepMemory | None 
         return 0
     step = step or count_step_memory(recipe, setup.frames, compute_dtype(precision), on_cpu=on_cpu)
     return step.largest_batch(_SHARE * free)
-
-
-def explain_out_of_memory(recipe: Recipe, setup: TrainingSetup, error: torch.OutOfMemoryError) -> str:
-    """Say in one line what did not fit, and what would."""
-    train = recipe.train
-    found = f"{str(error).split('. ')[0]}{_of_others(setup)} with train.batch_size = {train.batch_size}"
-    fits = fitting_batch(recipe, setup) if setup.device.type == "cuda" else 0
-    if 0 < fits < train.batch_size:
-        return f"{found}; about {fits} fit: start a new run with that, or with train.precision=bfloat16"
-    return (
-        f"{found} and train.eval_batch_size = {train.eval_batch_size}; start a new run with lower ones, or with "
-        "train.precision=bfloat16"
-    )
-
-
-def _of_others(setup: TrainingSetup) -> str:
-    """Say how much of a GPU other processes hold, if that is much."""
-    if setup.device.type != "cuda":
-        return ""
-    free, total = torch.cuda.mem_get_info(setup.device)
-    others = total - free - torch.cuda.memory_reserved(setup.device)
-    return f", of which other processes hold about {others / 1e9:.1f} GB," if others > _WORTH_NAMING else ""

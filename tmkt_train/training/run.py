@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tmkt_train.choices import LoggerName
 from tmkt_train.data.batches import EpochPlan, training_batches
 from tmkt_train.data.cache import choose_cache, open_frames, selection_split
 from tmkt_train.data.device import encoding_record
-from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError
+from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError, command
 from tmkt_train.network.collectives import num_ranks, own_rank
 from tmkt_train.network.execution import who_ran
 from tmkt_train.recipe.load import parse_toml
@@ -38,10 +36,10 @@ from tmkt_train.training.folder import Row, RunFolder
 from tmkt_train.training.iteration import Iteration, build_iteration
 from tmkt_train.training.loggers import require_logger_packages
 from tmkt_train.training.loop import CHECK_EVERY_ON_GPU, Evaluation, train_one_epoch
-from tmkt_train.training.memory import explain_out_of_memory
 from tmkt_train.training.metrics import epoch_row
 from tmkt_train.training.new_folder import create_run_folder
 from tmkt_train.training.optimizer import count_steps, learning_rate_of, require_loss_scale, set_learning_rate
+from tmkt_train.training.out_of_memory import describe_shortage, explain_out_of_memory, explained
 from tmkt_train.training.progress import EpochDone, Finished, Progress, Started, StepDone
 from tmkt_train.training.provenance import describe_start
 from tmkt_train.training.ranks import any_rank, explain_lost_ranks, on_first, require_same, share, together
@@ -154,8 +152,8 @@ class Run:
         Raises:
             RunInterruptedError: `should_stop` returned True.
             NonFiniteError: The loss or a weight is NaN or infinite.
-            RunError: The folder is in use, its files do not belong together, or cannot be written; or the GPU is out
-                of memory.
+            RunError: The folder is in use, its files do not belong together, or cannot be written; or there is no
+                memory left.
         """
         saver = CheckpointSaver(self.folder, self.recipe, self.setup, self.checkpoint_interval_s)
         with explain_lost_ranks(), ExitStack() as stack, saver:
@@ -168,9 +166,10 @@ class Run:
                 yield self._started(state, environment, (*repairs, *tracking.places, *tracking.problems))
                 iteration = build_iteration(self.setup)
                 evaluations = Evaluations(self.folder, self.recipe, self.setup)
-                yield from self._train_epochs(iteration, state, saver, evaluations, tracking, should_stop)
-                saver.wait()
-                final = self._evaluate_at_the_end(state, evaluations, should_stop)
+                with explained(lambda: self._shortage(state, saver)):
+                    yield from self._train_epochs(iteration, state, saver, evaluations, tracking, should_stop)
+                    saver.wait()
+                    final = self._evaluate_at_the_end(state, evaluations, should_stop)
                 if own_rank() == 0:
                     yield Finished(self._finish(iteration, state, environment, final, tracking))
 
@@ -200,9 +199,13 @@ class Run:
                 yield EpochDone(row, state.is_best_just_done, num_epochs)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {self._kept(saver)}") from None
-        except torch.OutOfMemoryError as error:
-            found = explain_out_of_memory(self.recipe, self.setup, error)
-            raise RunError(f"epoch {state.epoch + 1}: {found}; {self._kept(saver)}") from None
+
+    def _shortage(self, state: TrainingState, saver: CheckpointSaver) -> str:
+        if state.epoch < self.recipe.num_epochs:
+            found = explain_out_of_memory(self.recipe, self.setup)
+            return f"epoch {state.epoch + 1}: {found}; {self._kept(saver)}"
+        again = command("tmkt-train", "resume", self.folder.path)
+        return f"final evaluation: {describe_shortage(self.setup.device)}; resume when more is free, with: {again}"
 
     def _kept(self, saver: CheckpointSaver) -> str:
         saver.wait()

@@ -477,3 +477,23 @@ def test_stop_outside_a_training_is_130(here):
     process = call_program(code, here, "evaluate", "run")
     _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (130, "stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("CUDA error: out of memory\nCUDA kernel errors", "out of memory; end other programs, or use smaller batches"),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCUDA", "the GPU is busy: another process may"),
+    ],
+)
+def test_a_device_that_has_no_room_for_another_run_is_one_line(here, monkeypatch, raised, said):
+    def refuse(*_):
+        raise RuntimeError(raised)
+
+    monkeypatch.setattr("tmkt_train.training.run.build_setup", refuse)
+    code, _, err = call("recipe", "tiny", "--out", "run")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert err.startswith(f"error: {said}")
+    assert not (here / "run").exists()
+    monkeypatch.setenv("TMKT_DEBUG", "1")
+    assert isinstance(CliRunner().invoke(main, ["recipe", "tiny", "--out", "run"]).exception, RuntimeError)

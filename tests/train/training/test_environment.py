@@ -111,6 +111,8 @@ def test_the_line_of_the_device_says_a_precision_that_is_not_float32_and_who_cho
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: (8, 0))
     torch.set_num_threads(1)
     assert describe_device(make_recipe(), cpu, "cpu") == "cpu, 1 thread"
+    on_cpu = "cpu, 1 thread, float32 (TF32 needs a GPU since Ampere)"
+    assert describe_device(make_recipe(train__precision="tf32"), cpu, "cpu") == on_cpu
     assert describe_device(make_recipe(train__precision="float32"), cuda, "X") == "X, 1 thread"
     assert describe_device(make_recipe(train__precision="float16"), cuda, "X") == "X, 1 thread, float16"
     assert describe_device(make_recipe(), cuda, "X") == "X, 1 thread, tf32 (train.precision = auto)"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +11,16 @@ import pytest
 import torch
 
 from tmkt_train.recipe.load import find_recipe, load_recipe
-from tmkt_train.training.memory import StepMemory, count_step_memory, explain_out_of_memory, fitting_batch
+from tmkt_train.training.memory import StepMemory, count_step_memory, fitting_batch
+from tmkt_train.training.out_of_memory import explain_device_error, explain_out_of_memory, is_out_of_memory
 from tmkt_train.training.setup import build_network, build_setup
 
 from ..conftest import make_recipe
 
 pytest.importorskip("triton")
+
+# Later versions of torch have a class of their own.
+DEVICE_ERROR = getattr(torch, "AcceleratorError", RuntimeError)
 
 MEASURED = json.loads((Path(__file__).parents[3] / "docs/measurements/gpu-h200.json").read_text())
 PEAKS = {
@@ -44,13 +50,49 @@ def test_a_gpu_that_other_processes_fill_is_told_with_the_batch_that_fits_beside
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**9, 80 * 10**9))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 2 * 10**9)
-    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
     fits = fitting_batch(recipe, setup)
     assert 1000 < fits < 100_000
-    assert explain_out_of_memory(recipe, setup, error) == (
-        "CUDA out of memory, of which other processes hold about 77.0 GB, with train.batch_size = 100000; about "
+    assert explain_out_of_memory(recipe, setup) == (
+        "CUDA out of memory (other processes hold about 77.0 GB) with train.batch_size = 100000; about "
         f"{fits} fit: start a new run with that, or with train.precision=bfloat16"
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        DEVICE_ERROR("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 369920000 bytes."),
+        MemoryError("Unable to allocate 8.00 PiB"),
+    ],
+)
+def test_every_library_that_runs_out_of_memory_is_understood(error):
+    assert is_out_of_memory(error)
+    assert explain_device_error(error) == "out of memory; end other programs, or use smaller batches"
+
+
+def test_a_gpu_that_another_process_has_for_itself_is_told_from_one_without_memory():
+    error = DEVICE_ERROR("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCUDA kernel errors")
+    assert not is_out_of_memory(error)
+    assert explain_device_error(error).startswith("the GPU is busy: another process may have it for itself; wait for")
+    assert explain_device_error(RuntimeError("CUDA error: an illegal memory access was encountered")) is None
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_the_limit_of_a_process_counts_as_its_memory():
+    pytest.importorskip("resource")
+    script = (
+        "import resource, torch; from tmkt_train.training.environment import available_bytes, _proc_bytes\n"
+        "limit = _proc_bytes('self/status', 'VmSize') + 10**9\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "print(available_bytes(torch.device('cpu')))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert 0 < int(found) <= 10**9
 
 
 def test_memory_of_a_step_on_a_cpu_is_counted_in_what_its_kernels_save():

@@ -1,7 +1,9 @@
 """A run from start to end: progress, files, diagnostics, stages, and what stops it."""
 
+import errno
 import json
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -221,20 +223,34 @@ def test_overflow_in_half_precision_stops_the_run_and_the_last_good_checkpoint_i
     assert load_checkpoint(kept)["position"]["epoch"] == 1
 
 
-def test_gpu_without_memory_is_one_line_that_names_the_batch_sizes(tiny_cache, tmp_path):
+TOO_MUCH = 10**15
+
+
+def refuse_memory():
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(TOO_MUCH), lambda: np.empty(TOO_MUCH), refuse_memory])
+def test_no_memory_is_one_line_that_names_the_batch_sizes(tiny_cache, tmp_path, allocate):
     run = start_run(make_recipe(), cache=tiny_cache, out=tmp_path / "run")
-
-    def fail(*_):
-        # How torch begins its message; several sentences follow.
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
-
-    run.setup.model.register_forward_hook(fail)
+    run.setup.model.register_forward_hook(lambda *_: allocate())
     message = (
-        "^epoch 1: CUDA out of memory with train.batch_size = 24 and train.eval_batch_size = 128; start a new run with "
-        "lower ones, or with train.precision=bfloat16; nothing is saved yet$"
+        "^epoch 1: out of memory with train.batch_size = 24 and train.eval_batch_size = 128; start a new run with "
+        "lower ones; nothing is saved yet$"
     )
     with pytest.raises(RunError, match=message):
         list(run.train())
+
+
+def test_a_final_evaluation_without_memory_can_be_resumed(tiny_cache, tmp_path):
+    run = start_run(make_recipe(train__epochs=2), cache=tiny_cache, out=tmp_path / "run")
+    run.setup.model.register_forward_hook(
+        lambda *_: torch.empty(TOO_MUCH) if len(run.folder.read_metrics()[0]) == 2 else None
+    )
+    again = f"resume when more is free, with: tmkt-train resume {tmp_path / 'run'}"
+    with pytest.raises(RunError, match=f"^final evaluation: out of memory; {again}$"):
+        list(run.train())
+    assert isinstance(list(resume_run(tmp_path / "run").train())[-1], Finished)
 
 
 def test_result_is_plain_json(finished):
