@@ -203,4 +203,4 @@ def _print_diagnosis(found: Diagnosis) -> None:
             say(f"  and {len(lines) - MAX_NAMED} more")
     for note in found.notes:
         say(f"note: {note}")
-    say(f"next: {found.next_command}")
+    say(f"{'next' if found.can_go_on else 'next, once these files can be read'}: {found.next_command}")

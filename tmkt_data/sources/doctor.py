@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from tmkt_data.events.formats.aedat4 import num_of_other_streams
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT
 from tmkt_data.events.slices import slice_faults, unread_streams
 from tmkt_data.events.time_bins import bin_edges
-from tmkt_data.files import decode_text, file_digest, read_bytes
+from tmkt_data.files import decode_text, file_digest, is_refused, read_bytes
 from tmkt_data.sample_ids import normal_name
 from tmkt_data.sources.misplaced import find_misplaced
 from tmkt_data.spec import PrepareSpec
@@ -31,6 +32,7 @@ from tmkt_data.storage.member_files import asked_ahead
 
 MAX_NAMED = 10
 _SKIP = "--skip-bad"
+_REFUSED = "; that is no fault of the file: check the disk, permissions and limits"
 _MAX_LIST_BYTES = 1 << 28
 
 
@@ -69,6 +71,11 @@ class Diagnosis:
     problems: list[str] = field(default_factory=list)
     next_command: str = ""
     is_decoded: bool = False
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether `next_command` leaves out what is damaged; files to be made readable first are not left out."""
+        return not self.problems or self.next_command.endswith(_SKIP)
 
     @property
     def is_complete(self) -> bool:
@@ -165,7 +172,7 @@ def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
     read: list[tuple[Source, tuple[int, ...]]] = []
     archives: Archives = {}
     known = {problem.partition(":")[0] for problem in found.problems}
-    done = 0
+    done, must_fix = 0, False
     for side, sources in (("recording", catalogue.recordings), ("image", catalogue.images)):
         with asked_ahead([source.file if source.item < 0 else "" for source in sources]) as ask:
             for at, source in enumerate(sources):
@@ -177,15 +184,22 @@ def decode_all(catalogue: Catalogue, found: Diagnosis) -> Iterator[int]:
                         read_pixels(source, archives)
                 except (EventError, ImageError) as broken:
                     if f"{side} {source.id}" not in known:
-                        found.problems.append(f"{side} {source.id}: {broken}")
+                        found.problems.append(f"{side} {source.id}: {broken}{_REFUSED if is_refused(broken) else ''}")
+                        must_fix |= is_refused(broken) or _needs_option(catalogue, broken)
                 done += 1
                 yield done
         if side == "recording" and read:
             times = RecordingTimes(*np.array([numbers for _, numbers in read], np.int64).T)
             found.notes += suspicions([source for source, _ in read], times, catalogue, spec)
     found.is_decoded = True
-    if found.problems and not found.next_command.endswith(_SKIP):
+    found.next_command = found.next_command.removesuffix(f" {_SKIP}")
+    if found.problems and not must_fix:
         found.next_command += f" {_SKIP}"
+
+
+def _needs_option(catalogue: Catalogue, broken: Exception) -> bool:
+    """Return whether a setting of the folder would make a file readable, so that leaving it out is the wrong advice."""
+    return catalogue.name == "folder" and re.search(r"(\(|check )--\w", str(broken)) is not None
 
 
 def _times_of(recording: OpenedRecording, spec: PrepareSpec) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from tmkt_train.recipe.warmup import fit_warmup
 _MAX_BYTES = 1_000_000
 _MAX_DEPTH = 20
 _TOO_DEEP = f"tables or lists nested too deeply, expected at most {_MAX_DEPTH} levels"
-_BARE_WORD = re.compile(r"[A-Za-z0-9_./:+ -]*")
+_BARE_WORD = re.compile(r"[\w./:+ -]*")
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _VARIANT = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -67,7 +67,18 @@ def _value(key: str, value: object) -> str:
             return f"{value:,}"
         case float():
             return (percent(value) if key in _SHARES else decimal(value, 5)) or "NaN"
+        case list():
+            texts = [_text_of(item) for item in value]
+            return "; ".join(texts) or "none"
     return value if isinstance(value, str) else json_text(value)
+
+
+def _text_of(item: object) -> str:
+    """Return an item of a list as text; a verdict of a pair report as it was printed."""
+    match item:
+        case {"severity": str(severity), "text": str(text)}:
+            return f"{severity}: {text}"
+    return item if isinstance(item, str) else json_text(item)
 
 
 def json_text(value: object, indent: int | None = None) -> str:

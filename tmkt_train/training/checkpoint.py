@@ -77,7 +77,7 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> dict[str,
         RunError: It is missing, cut off, altered, of another version, or cannot be read.
     """
     if not path.is_file():
-        raise RunError(f"{path}: no such checkpoint; the run was stopped before it wrote one")
+        raise RunError(f"{path}: no such checkpoint; it was removed, or the run was stopped before it wrote one")
     return parse_checkpoint(read_bytes(path, error=RunError), path, device)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import zipfile
@@ -15,8 +16,10 @@ from tmkt_data.cli.main import main
 from tmkt_data.datasets import digits, fashion, ncaltech101, nmnist
 from tmkt_data.datasets.completeness import contiguous_ids
 from tmkt_data.datasets.folder import open_folder
+from tmkt_data.datasets.recording_reader import RecordingReader
 from tmkt_data.errors import EventError
 from tmkt_data.events.slices import slice_faults
+from tmkt_data.files import opened
 from tmkt_data.sources.doctor import diagnose, read_digests
 from tmkt_data.sources.misplaced import find_misplaced
 
@@ -74,6 +77,44 @@ def test_what_only_decoding_finds_is_skipped_by_the_next_command(tree):
     assert seen["next_command"].endswith(f"--root {tree} --skip-bad")
     path.write_bytes(b"")
     assert found("ncaltech101", "--root", tree, "--deep")[1]["next_command"].count("--skip-bad") == 1
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder of one's own, whose recordings lack a setting."""
+    root = trees.write_folder(tmp_path / "own", {"a/1": 1, "b/2": 2}, {"a/1": 1, "b/2": 2})
+    np.save(root / "events/a/3.npy", np.zeros((5, 4), np.int64))
+    return root
+
+
+def test_recordings_that_need_a_setting_are_not_to_be_skipped(own):
+    _, seen = found("folder", "--root", own, "--deep")
+    assert "give their order" in seen["problems"][0]
+    assert seen["next_command"].endswith(f"--root {own}")
+    shown = run("doctor", "folder", "--root", own, "--deep").output
+    assert f"\nnext, once these files can be read: tmkt-data prepare folder --root {own}\n" in shown
+    # Nor beside files that can be skipped: all would be.
+    (own / "events/b/4.bin").write_bytes(b"")
+    assert found("folder", "--root", own)[1]["next_command"].endswith("--skip-bad")
+    _, seen = found("folder", "--root", own, "--deep")
+    assert len(seen["problems"]) == 2
+    assert seen["next_command"].endswith(f"--root {own}")
+
+
+def test_a_file_that_the_system_refuses_is_not_to_be_skipped(tree, monkeypatch):
+    real = RecordingReader.open
+
+    def open_some(reader, source):
+        if source.id == "crab/image_0006":
+            with opened(source.path, EventError):
+                raise OSError(errno.EACCES, "Permission denied")
+        return real(reader, source)
+
+    monkeypatch.setattr(RecordingReader, "open", open_some)
+    code, seen = found("ncaltech101", "--root", tree, "--deep")
+    assert (code, len(seen["problems"])) == (1, 1)
+    assert seen["problems"][0].endswith("that is no fault of the file: check the disk, permissions and limits")
+    assert "--skip-bad" not in seen["next_command"]
 
 
 @pytest.mark.parametrize(

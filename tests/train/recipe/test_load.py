@@ -147,6 +147,7 @@ def test_what_cannot_be_extended(line, message, tmp_path):
         ('a.b="x y"', "x y"),
         ("a.b=event-only", "event-only"),
         ("a.b=runs/x.h5", "runs/x.h5"),
+        ("a.b=Größe 2", "Größe 2"),
     ],
 )
 def test_values_of_settings_are_toml_or_bare_words(setting, value):

@@ -233,6 +233,21 @@ def test_alignment_of_the_pairs_is_told_in_words(tmp_path):
     assert "alignment with" not in page_of(none, out=tmp_path / "b.html").text
 
 
+def test_problems_and_copies_of_the_pairs_are_told_in_words(tmp_path):
+    verdicts = [{"severity": "warning", "text": "test has no recording of 1 class (8)"}]
+    copies = {"recordings": 0, "examples": ["a/1 and b/2", "c/3 and d/4"]}
+    report = {"label_agreement": 1.0, "verdicts": verdicts, "duplicates": copies}
+    text = page_of(make_bare_run(tmp_path / "a", pair_report=report), out=tmp_path / "a.html").text
+    assert "problems of these pairs warning: test has no recording of 1 class (8)" in text
+    assert "examples of these copies a/1 and b/2; c/3 and d/4" in text
+    none = make_bare_run(tmp_path / "b", pair_report={"verdicts": [], "duplicates": {"examples": []}})
+    text = page_of(none, out=tmp_path / "b.html").text
+    assert "problems of these pairs none" in text
+    assert "examples of these copies none" in text
+    altered = make_bare_run(tmp_path / "c", pair_report={"verdicts": [3, {"text": None}, []]})
+    assert 'problems of these pairs 3; {"text": null}; []' in page_of(altered, out=tmp_path / "c.html").text
+
+
 def test_lost_metrics_of_a_finished_run_are_a_notice(tmp_path):
     run = make_run(tmp_path / "run", epochs=8)
     assert "Incomplete metrics." not in page_of(run, out=tmp_path / "report.html").text
