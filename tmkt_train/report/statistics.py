@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,10 +22,12 @@ def wilson_interval(num_hits: int, num_trials: int) -> tuple[float, float]:
 
     Source: Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
     """
-    from scipy.stats import binomtest
-
-    interval = binomtest(num_hits, num_trials).proportion_ci(0.95, "wilson")
-    return float(interval.low), float(interval.high)
+    # By hand, as is the test below: importing scipy.stats takes a fifth of the time of a report.
+    share, z = num_hits / num_trials, statistics.NormalDist().inv_cdf(0.975)
+    center = share + z * z / (2 * num_trials)
+    reach = z * math.sqrt(share * (1 - share) / num_trials + (z / (2 * num_trials)) ** 2)
+    low, high = ((center + side) / (1 + z * z / num_trials) for side in (-reach, reach))
+    return (0.0 if num_hits == 0 else low), (1.0 if num_hits == num_trials else high)
 
 
 class Spread(NamedTuple):
@@ -111,10 +114,10 @@ def chi_square(counts: Float64Array, expected: Float64Array) -> tuple[float, int
         >>> chi_square(np.array([12.0, 8.0]), np.array([10.0, 10.0]))
         (0.8, 1, 0.3710...)
     """
-    from scipy.stats import chisquare
+    from scipy.special import chdtrc
 
     used = expected > 0
     if used.sum() < 2 or expected[used].min() < 5 or counts[~used].any():
         return None
-    test = chisquare(counts[used], expected[used])
-    return float(test.statistic), int(used.sum()) - 1, float(test.pvalue)
+    statistic, degrees = float((np.square(counts - expected)[used] / expected[used]).sum()), int(used.sum()) - 1
+    return statistic, degrees, float(chdtrc(degrees, statistic))

@@ -86,12 +86,14 @@ def numerics(recipe: Recipe, num_threads: int | None = None) -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     memory: Any = torch.utils.deterministic
     threads = torch.get_num_threads()
-    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    was_deterministic = torch.get_deterministic_debug_mode()
     fills_memory = memory.fill_uninitialized_memory
     conv_precision = _conv_precision()
     chosen = recipe.train.num_threads
     torch.set_num_threads((num_threads or threads) if chosen == "auto" else chosen)
-    torch.use_deterministic_algorithms(True)
+    # use_deterministic_algorithms would load the compiler, which takes seconds; loaded later, it reads the variable.
+    torch.set_deterministic_debug_mode("error")
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
     # Filling only helps code that reads memory before writing it, and takes an eighth of the time on a CPU.
     memory.fill_uninitialized_memory = False
     _set_conv_precision("ieee" if recipe.train.precision == "float32" else "tf32")
@@ -99,7 +101,7 @@ def numerics(recipe: Recipe, num_threads: int | None = None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(was_deterministic)
+        torch.set_deterministic_debug_mode(was_deterministic)
         memory.fill_uninitialized_memory = fills_memory
         _set_conv_precision(conv_precision)
 

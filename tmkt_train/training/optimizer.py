@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from tmkt_data.errors import SpecError
 from tmkt_train.errors import NonFiniteError
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.recipe.schema import OptimTable
+
+_O = TypeVar("_O", bound=Optimizer)
 
 
 def build_optimizer(optim: OptimTable, *modules: nn.Module) -> Optimizer:
@@ -31,11 +34,21 @@ def build_optimizer(optim: OptimTable, *modules: nn.Module) -> Optimizer:
     ]
     match optim.name:
         case "adamw":
-            return AdamW(groups, lr=rate, betas=optim.betas, eps=1e-8, fused=on_gpu or None, capturable=on_gpu)
+            return _eager(AdamW)(groups, lr=rate, betas=optim.betas, eps=1e-8, fused=on_gpu or None, capturable=on_gpu)
         case "adam":
-            return Adam(groups, lr=rate, betas=optim.betas, eps=1e-8, fused=on_gpu or None, capturable=on_gpu)
+            return _eager(Adam)(groups, lr=rate, betas=optim.betas, eps=1e-8, fused=on_gpu or None, capturable=on_gpu)
         case "sgd":
-            return SGD(groups, lr=rate, momentum=optim.momentum, fused=on_gpu or None)
+            return _eager(SGD)(groups, lr=rate, momentum=optim.momentum, fused=on_gpu or None)
+
+
+def _eager(kind: type[_O]) -> type[_O]:
+    """Return an optimizer without what torch wraps around its methods for its compiler.
+
+    The wrappers load that compiler on their first call, which takes seconds, also where nothing is compiled.
+    """
+    names = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(methods["step"])})
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from spikingjelly.activation_based.monitor import InputMonitor, OutputMonitor
 from spikingjelly.activation_based.neuron import LIFNode
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from tmkt_train.choices import Head
 from tmkt_train.method.losses import centered_gram, cka_of_grams
@@ -128,12 +127,14 @@ def count_macs(model: Network) -> dict[str, int]:
     # spikingjelly's MACCounter counts none where inputs are 0 or 1, its FlopCounter adds the bias.
     shape = model.frame_shape
     frames = next(model.parameters()).new_zeros(shape.num_time_steps, 1, shape.num_channels, *shape.size)
-    with _evaluating(model), FlopCounterMode(display=False) as counter:
+    with _evaluating(model), OutputMonitor(model, SYNAPSES, Tensor.numel) as sizes:
         model(frames, plain=True)
-    place = f"{type(model).__name__}."
-    flops = {name.removeprefix(place): sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
-    layers = [name for name, module in model.named_modules() if isinstance(module, SYNAPSES)]
-    return {name: flops[name] // 2 // shape.num_time_steps for name in layers if name in flops}
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, SYNAPSES)]
+    return {
+        name: sum(sizes[name]) * layer.weight[0].numel() // shape.num_time_steps
+        for name, layer in layers
+        if sizes[name]
+    }
 
 
 def synaptic_cost(model: Network, activity: LayerActivity) -> SynapticCost:

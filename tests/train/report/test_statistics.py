@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest, chisquare
 
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.method.mixing import expected_ratio, replacement_points, replacement_probability
@@ -42,6 +43,8 @@ def test_distribution_is_that_of_the_draws():
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_interval_holds_the_share(hits):
     low, high = wilson_interval(*hits)
+    interval = binomtest(*hits).proportion_ci(0.95, "wilson")
+    assert (low, high) == (pytest.approx(interval.low, abs=1e-12), pytest.approx(interval.high, abs=1e-12))
     assert 0 <= low <= hits[0] / hits[1] + 1e-12
     assert hits[0] / hits[1] - 1e-12 <= high <= 1
     assert low < high
@@ -67,6 +70,9 @@ def test_chi_square_by_hand_and_where_it_does_not_hold():
     statistic, degrees, chance = chi_square(np.array([23.0, 21.0, 16.0]), np.array([20.0, 20.0, 20.0]))
     assert (statistic, degrees) == (pytest.approx(1.3), 2)
     assert chance == pytest.approx(np.exp(-0.65))
+    found = chi_square(np.array([23.0, 21.0, 7.0, 49.0]), np.array([20.0, 20.5, 9.5, 50.0]))
+    test = chisquare([23.0, 21.0, 7.0, 49.0], [20.0, 20.5, 9.5, 50.0])
+    assert found == (pytest.approx(test.statistic, rel=1e-12), 3, pytest.approx(test.pvalue, rel=1e-12))
     # Cells that expect nothing and hold nothing do not count.
     assert chi_square(np.array([12.0, 8.0, 0.0]), np.array([10.0, 10.0, 0.0]))[1] == 1
     # Fewer than five expected, or events where none can be.

@@ -72,6 +72,44 @@ def test_constant_stays_after_warm_up():
     assert [learning_rate_at(epoch, 10, optim) for epoch in (0, 1, 2, 9)] == pytest.approx([0.02, 0.06, 0.1, 0.1])
 
 
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("adamw", lambda groups: torch.optim.AdamW(groups, lr=0.01, eps=1e-8)),
+        ("adam", lambda groups: torch.optim.Adam(groups, lr=0.01, eps=1e-8)),
+        ("sgd", lambda groups: torch.optim.SGD(groups, lr=0.01, momentum=0.9)),
+    ],
+)
+def test_steps_are_those_of_torch(name, plain):
+    """Without what torch wraps around its methods: same weights, same state, and hooks, on any number of instances."""
+    found, expected = (torch.nn.Linear(5, 3) for _ in range(2))
+    expected.load_state_dict(found.state_dict())
+    optim = OptimTable(name=name, learning_rate=0.01, weight_decay=0.1)
+    groups = [
+        {"params": [expected.weight], "weight_decay": 0.1},
+        {"params": [expected.bias], "weight_decay": 0.0},
+    ]
+    optimizers = build_optimizer(optim, found), plain(groups)
+    stepped = []
+    optimizers[0].register_step_post_hook(lambda optimizer, *_: stepped.append(optimizer))
+    for _ in range(3):
+        frames = torch.rand(4, 5)
+        for module, optimizer in zip((found, expected), optimizers, strict=True):
+            optimizer.zero_grad()
+            module(frames).square().sum().backward()
+            optimizer.step()
+        assert all(map(torch.equal, found.parameters(), expected.parameters()))
+        # A state goes through a checkpoint, into an optimizer of its own.
+        states = [optimizer.state_dict() for optimizer in optimizers]
+        assert states[0]["param_groups"] == states[1]["param_groups"]
+        optimizers = build_optimizer(optim, found), optimizers[1]
+        load_optimizer(optimizers[0], states[0])
+        optimizers[0].register_step_post_hook(lambda optimizer, *_: stepped.append(optimizer))
+    assert len(stepped) == 3
+    assert found.weight.requires_grad
+    assert found.weight.grad is not None
+
+
 @pytest.mark.parametrize(("epoch", "epochs"), [(-1, 10), (11, 10), (0, 0)])
 def test_epoch_out_of_range(epoch, epochs):
     with pytest.raises(SpecError, match=rf"^schedule: epoch {epoch} of {epochs}, expected "):
