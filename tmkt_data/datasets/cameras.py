@@ -205,7 +205,7 @@ class FrameLayout(NamedTuple):
         return cls(spec, (width, height), Placement(*facts["placement"]))
 
     def boxes(self, sizes: NDArray[np.int64]) -> NDArray[np.int32] | None:
-        """Return the cells that each image covers completely.
+        """Return the cells that show nothing but the image, whose resize reached no pixel beside it.
 
         Args:
             sizes: Height and width of each image, shape (B, 2), in its own pixels.
@@ -217,11 +217,23 @@ class FrameLayout(NamedTuple):
             return None
         left, top, right, bottom = self._pixels(sizes)
         width, height = self.sensor_size
-        first = [np.ceil(edge * self.num_cells / end) for edge, end in ((top, height), (left, width))]
-        last = [np.floor(edge * self.num_cells / end) for edge, end in ((bottom, height), (right, width))]
-        first = [np.clip(edge, 0, self.num_cells - 1) for edge in first]
-        last = [np.clip(edge, low + 1, self.num_cells) for edge, low in zip(last, first, strict=True)]
-        return np.stack([first[0], last[0], first[1], last[1]], axis=1).astype(np.int32)
+        rows, columns = self._inner_cells(top, bottom, height), self._inner_cells(left, right, width)
+        return np.stack([*rows, *columns], axis=1).astype(np.int32)
+
+    def _inner_cells(
+        self, first: NDArray[np.int64], end: NDArray[np.int64], canvas: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the cells between whose first and end a resize reaches pixels from `first` to `end` alone."""
+        num_cells = self.num_cells
+        step = canvas / num_cells
+        # A cell is made of the pixels whose middles lie less than `reach` from its own.
+        reach = max(step, 1.0)
+        low = np.where(first <= 0, 0, np.ceil((first - 0.5 + reach) / step - 0.5))
+        high = np.where(end >= canvas, num_cells, np.floor((end + 0.5 - reach) / step + 0.5))
+        # A small image fills no cell; the one in its middle shows most of it.
+        middle = np.clip(np.floor((first + end) / 2 / step), 0, num_cells - 1)
+        is_small = low >= high
+        return np.where(is_small, middle, low), np.where(is_small, middle + 1, high)
 
     def cells_per_px(self, sizes: NDArray[np.int64], path: SaccadePath) -> NDArray[np.float64]:
         """Return the columns and rows that one sensor pixel covers, shape (B, 2).

@@ -44,7 +44,7 @@ def convert_images(
     """
     arrays = empty_block("images", spec, len(block.sources))
     converter = ImageConverter(catalogue, spec, archives)
-    view = CameraView(camera_of(catalogue.name) or UNKNOWN, FrameLayout(spec, *canvas_of(catalogue, spec)))
+    view = view_of(catalogue, spec)
     ahead = ReadAhead(
         [KnownFile(s.file, s.num_bytes) if s.item < 0 and s.num_bytes <= WINDOW_BYTES else None for s in block.sources]
     )
@@ -119,14 +119,26 @@ def bake_spikes(frame: NDArray[np.uint8], source: Source, size: tuple[int, int],
         size: Its height and width, in its own pixels.
         view: Options of the cache, and how its images are seen.
     """
-    spec, sizes = view.layout.spec, np.array([size], np.int64)
+    spec = view.layout.spec
     match spec.bake:
         case "poisson":
             key = draw_key(0, 0, sample_uid(source.id), 0, Purpose.POISSON)
             return poisson_frames(frame, spec.time_bins, spec.num_channels, key=np.uint64(key)).astype(np.uint8)
-        case "saccade":
-            found: NDArray[np.uint8] = view.changes(frame[None], sizes, stored_response())[0]
-            return found
-        case "gradient":
-            frame = view.edges(frame[None], sizes, stored_response())[0]
+        case "gradient" | "saccade":
+            return bake_changes(frame, size, view)
     return np.broadcast_to(frame, (spec.time_bins, spec.num_channels, *frame.shape))
+
+
+def bake_changes(frame: NDArray[np.uint8], size: tuple[int, int], view: CameraView) -> NDArray[np.uint8]:
+    """Return the stored frames of `gradient` and `saccade`; arguments as in `bake_spikes`."""
+    spec, sizes = view.layout.spec, np.array([size], np.int64)
+    if spec.bake == "saccade":
+        found: NDArray[np.uint8] = view.changes(frame[None], sizes, stored_response())[0]
+        return found
+    edges = view.edges(frame[None], sizes, stored_response())[0]
+    return np.broadcast_to(edges, (spec.time_bins, spec.num_channels, *edges.shape))
+
+
+def view_of(catalogue: Catalogue, spec: PrepareSpec) -> CameraView:
+    """Return how the camera of a dataset sees its images."""
+    return CameraView(camera_of(catalogue.name) or UNKNOWN, FrameLayout(spec, *canvas_of(catalogue, spec)))

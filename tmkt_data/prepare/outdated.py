@@ -16,8 +16,8 @@ from tmkt_data.events.formats.prophesee import TIMELESS, decode_evt_start
 from tmkt_data.events.read import ARRAY_SUFFIXES
 from tmkt_data.files import checksum, read_bytes
 from tmkt_data.images.decode import is_seen_otherwise
-from tmkt_data.prepare.images import ImageConverter
-from tmkt_data.sample_ids import rows_of
+from tmkt_data.prepare.images import ImageConverter, bake_changes, view_of
+from tmkt_data.sample_ids import evenly_spaced, rows_of
 from tmkt_data.spec import PrepareSpec
 
 _LARGEST_LOW_US = 1 << 12
@@ -69,7 +69,8 @@ def outdated_images(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> li
     """Return the ids of images that earlier versions read as stored and that are read as a viewer shows them now.
 
     Only the first ones that may differ are read again; where one of them differs, all that may are returned. Images of
-    published datasets are upright and opaque, but for photographs.
+    published datasets are upright and opaque, but for photographs. Earlier versions also baked an edge where an image
+    ends on a fixed canvas; where some images differ in that, all are returned.
 
     Args:
         catalogue: The samples, with overrides applied.
@@ -89,7 +90,21 @@ def outdated_images(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> li
                 others.append(source.id)
                 if len(others) <= _READ_AGAIN:
                     is_outdated |= _differs(converter, source, int(cache.tables["images/frames_xxh3"][row]))
-    return others if is_outdated else []
+    return others if is_outdated else _baked_otherwise(catalogue, spec, cache)
+
+
+def _baked_otherwise(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> list[str]:
+    if spec.bake not in ("gradient", "saccade") or spec.canvas != "fixed":
+        return []
+    view = view_of(catalogue, spec)
+    rows = evenly_spaced(len(cache.image_ids), _READ_AGAIN)
+    sizes = zip(*(cache.tables[f"images/{side}_px"][rows].tolist() for side in ("height", "width")), strict=True)
+    seen = cache.finest_frames(rows) if spec.bake == "saccade" else cache.image_frames(rows)
+    stored = cache.image_spikes(rows)
+    for frame, size, spikes in zip(seen, sizes, stored, strict=True):
+        if (bake_changes(frame, size, view) != spikes).any():
+            return [source.id for source in catalogue.images]
+    return []
 
 
 def _differs(converter: ImageConverter, source: Source, digest: int) -> bool:

@@ -10,7 +10,8 @@ import pytest
 from tmkt_data.datasets.cameras import FrameLayout, camera_from, camera_of, require_camera
 from tmkt_data.datasets.registry import DATASETS, default_spec
 from tmkt_data.errors import SpecError
-from tmkt_data.images.frames import Placement
+from tmkt_data.events.events import SensorSize
+from tmkt_data.images.frames import ImageTarget, Placement, frame_of_pixels, image_frame
 from tmkt_data.simulate.saccade import SaccadePath
 from tmkt_data.spec import PrepareSpec
 
@@ -38,8 +39,8 @@ def test_a_canvas_up_to_the_largest_coordinates_starts_in_the_corner():
 def test_a_fixed_canvas_covers_the_sensor():
     found = layout("fixed").cells_per_px(WIDE, SaccadePath())
     np.testing.assert_allclose(found, [[48 / 240, 48 / 180]])
-    # Columns 3 to 230 of 240 and rows 3 to 117 of 180, in fifths and in 3.75ths.
-    assert layout("fixed").boxes(WIDE).tolist() == [[1, 31, 1, 46]]
+    # Columns 3 to 230 of 240 and rows 3 to 117 of 180, in fifths and in 3.75ths, less half a cell of the resize.
+    assert layout("fixed").boxes(WIDE).tolist() == [[2, 30, 1, 45]]
 
 
 @pytest.mark.parametrize("canvas", ["tight", "max"])
@@ -57,7 +58,7 @@ def test_an_image_beyond_the_corner_covers_the_first_cells():
 
 def test_an_image_smaller_than_a_cell_covers_one():
     tiny = FrameLayout(PrepareSpec(size=4), (240, 180), Placement(70, 70, 4, 4))
-    assert tiny.boxes(np.array([[1, 1]])).tolist() == [[2, 3, 2, 3]]
+    assert tiny.boxes(np.array([[1, 1]])).tolist() == [[1, 2, 1, 2]]
 
 
 def test_every_dataset_that_moves_by_saccades_has_a_camera():
@@ -113,3 +114,22 @@ def test_turned_recordings_do_not_fit_the_path():
 def test_a_camera_that_is_none_is_named(values, message):
     with pytest.raises(SpecError, match=message):
         camera_from(values)
+
+
+@pytest.mark.parametrize("pooled", [1, 2, 3])
+@pytest.mark.parametrize("size", [17, 34, 48, 100])
+@pytest.mark.parametrize(
+    ("placement", "shape"),
+    [(Placement(3, 3, 28, 28), (28, 28)), (Placement(0, 5, 34, 20), (40, 50)), (Placement(-4, -5, 30, 30), (30, 30))],
+)
+def test_cells_of_an_image_show_nothing_else(placement, shape, size, pooled):
+    found = FrameLayout(PrepareSpec(canvas="fixed", size=size), (34, 34), placement, pooled).boxes(np.array([shape]))
+    top, bottom, left, right = found[0]
+    white = np.full((*shape, 3), 255, np.uint8)
+    target = ImageTarget(size * pooled, size * pooled, SensorSize(34, 34), placement)
+    for frame in (image_frame(white, target, "value"), frame_of_pixels(white, shape, target, "value")):
+        assert (frame[top:bottom, left:right] == 255).all()
+        # Around them, each row and column is mixed with the black beside the image, or the frame ends.
+        rows = [frame[at, left:right] for at in (top - 1, bottom) if 0 <= at < len(frame)]
+        columns = [frame[top:bottom, at] for at in (left - 1, right) if 0 <= at < len(frame)]
+        assert all((line < 255).all() for line in rows + columns)

@@ -8,6 +8,7 @@ import pytest
 import trees
 from conftest import build
 from pictures import noise
+from PIL import Image
 
 from tmkt_data.cache.reader import Cache
 from tmkt_data.cache.verify import verify_cache
@@ -87,6 +88,18 @@ def test_saccades_are_means_over_the_larger_image_and_others_stay(caches, k):
     for encoder in ("repeat", "poisson", "gradient"):
         one, other = (PairedFrames(caches[key], "train", encoder=encoder).read(ALL).image for key in (1, k))
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("encoder", ["saccade", "microsaccade", "gradient", "gradient-poisson"])
+def test_the_border_of_an_image_is_no_edge(tmp_path, encoder, k):
+    root = trees.write_nmnist(tmp_path, per_digit=2, test_per_digit=1, digits=2)
+    for path in (root / "MNIST_png").rglob("*.png"):
+        Image.new("L", (28, 28), 200).save(path)
+    frames = PairedFrames(
+        build("nmnist", root, tmp_path / "flat.h5", size=12, image_scale=k), "train", pairing="twin", encoder=encoder
+    )
+    assert not frames.read(np.arange(len(frames))).image.any()
 
 
 def test_finer_shifts_come_nearer_to_the_finest():

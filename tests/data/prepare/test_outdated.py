@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,3 +154,26 @@ def test_an_image_of_more_than_8_bits_that_was_cut_is_read_differently_now(tmp_p
     os.utime(plan.path, (later, later))
     with pytest.raises(CacheError, match=r"image wave/a is read differently now"):
         find_prepared(plan_of(root))
+
+
+def test_frames_that_were_baked_with_an_edge_where_the_image_ends_are_read_differently_now(tmp_path):
+    root = tmp_path / "own"
+    for side in ("events", "images"):
+        (root / side / "wave").mkdir(parents=True)
+    (root / "tmkt.toml").write_text("sensor_size = [240, 180]\n")
+    (root / "events/wave/a.raw").write_bytes(evt2(TIME | 50000000, event(5, 2, 2), event(7, 3, 3)))
+    Image.fromarray(np.full((30, 30), 200, np.uint8)).save(root / "images/wave/a.png")
+    spec = replace(default_spec("folder"), bake="gradient")
+    plan = plan_prepare(open_catalogue("folder", root), spec, root / "a.h5")
+    for _ in prepare_cache(plan):
+        pass
+    assert find_prepared(plan) is not None
+
+    def change(content):
+        assert not content.frames["images/spikes"].any()
+        # An earlier version, in the column where the image ends.
+        content.frames["images/spikes"][0, :, :, :, 35] = 9
+
+    write_altered(plan.path, tmp_path / "altered.h5", change).replace(plan.path)
+    with pytest.raises(CacheError, match=r"image wave/a is read differently now: .* \(1 in all\); give --fo"):
+        find_prepared(plan)
