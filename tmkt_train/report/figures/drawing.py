@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tmkt_train.report.figures.fonts import REDUCED, families
 from tmkt_train.report.figures.svg import inline_svg
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ class Drawing:
         import matplotlib.style
         from matplotlib.figure import Figure
 
-        files = []
-        with _LOCK, warnings.catch_warnings(), matplotlib.style.context(["default", _STYLE]):
+        files, family = [], {"font.family": families()}
+        with _LOCK, warnings.catch_warnings(), matplotlib.style.context(["default", _STYLE, family]):
             # Class names may have characters that the font lacks; a browser has them.
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
             figure = Figure(figsize=(self.size[0] / 72, self.size[1] / 72))
@@ -67,7 +68,10 @@ class Drawing:
             for kind in formats:
                 data = io.BytesIO()
                 figure.savefig(data, format=kind, metadata=_METADATA[kind], facecolor=_GROUNDS[kind])
-                files.append(data.getvalue())
+                # The reduced font is on no other machine.
+                files.append(
+                    data.getvalue().replace(f"'{REDUCED}', ".encode(), b"") if kind == "svg" else data.getvalue()
+                )
         return files
 
 
