@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -76,7 +77,7 @@ class GuardedGroup(click.Group):
         except (OSError, MemoryError) as problem:
             if os.environ.get("TMKT_DEBUG"):
                 raise
-            fail(printable(f"{type(problem).__name__}: {problem}"))
+            fail(printable(system_problem(problem)))
         except Exception as problem:
             if os.environ.get("TMKT_DEBUG"):
                 raise
@@ -95,6 +96,24 @@ class GuardedGroup(click.Group):
         except BrokenPipeError as problem:
             # Not of the output, see `readers_may_leave`; click would exit without a word.
             raise OSError(str(problem)) from problem
+
+
+def system_problem(problem: OSError | MemoryError) -> str:
+    """Say in one line what the system refused, and what to do.
+
+    Example:
+        >>> system_problem(PermissionError(errno.EACCES, "Permission denied", "locked/a.h5"))
+        'locked/a.h5: cannot be used (Permission denied); check its permissions and those of its folder'
+    """
+    name = getattr(problem, "filename", None)
+    if not isinstance(problem, OSError) or not isinstance(name, str | bytes | os.PathLike) or not problem.strerror:
+        return f"{type(problem).__name__}: {problem}"
+    advice = {
+        errno.ENAMETOOLONG: "give a shorter one",
+        errno.EACCES: "check its permissions and those of its folder",
+        errno.EPERM: "check its permissions and those of its folder",
+    }.get(problem.errno or 0, "check the path and its disk")
+    return f"{os.fsdecode(name)}: cannot be used ({problem.strerror}); {advice}"
 
 
 def _lines_of(problem: TmktError) -> tuple[str, ...]:

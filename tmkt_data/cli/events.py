@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from tmkt_data.cli.console import fail, megabytes, print_rows, say
+from tmkt_data.cli.console import fail, megabytes, print_rows, say, system_problem
 from tmkt_data.cli.paths import FILE
 from tmkt_data.cli.reader_options import file_options, own_words, split_options
 from tmkt_data.cli.reporting import put_json
@@ -113,8 +113,8 @@ def events(files: tuple[Path, ...], out: Path | None, as_json: bool, **given: An
         try:
             with own_words():
                 looks.append(_look(file, out, given))
-        except EventError as problem:
-            problems.append(printable(str(problem)))
+        except (EventError, OSError) as problem:
+            problems.append(printable(system_problem(problem) if isinstance(problem, OSError) else str(problem)))
             continue
         if not as_json:
             _print_look(looks[-1], out, is_next=number > 0)

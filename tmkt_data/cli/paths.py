@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ class _File(LocalPath):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = super().convert(value, param, ctx)
-        if isinstance(path, Path) and path.is_dir():
-            raise TmktError(f"{path}: a folder, expected a file; name one file in it")
+        # What the system refuses is told by who reads or writes the file.
+        with suppress(OSError):
+            if isinstance(path, Path) and path.is_dir():
+                raise TmktError(f"{path}: a folder, expected a file; name one file in it")
         return path
 
 

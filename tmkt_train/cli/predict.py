@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tmkt_data.cli.console import fail
+from tmkt_data.cli.console import fail, system_problem
 from tmkt_data.errors import EventError, printable
 from tmkt_train.cli.display import RUN
 from tmkt_train.cli.early import require_run
@@ -58,7 +58,12 @@ def predict(run: Path, files: tuple[Path, ...], as_json: bool, as_csv: bool) -> 
 
 
 def _recordings(path: Path) -> list[Path]:
-    if not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError:
+        # Told when it is read, so that the others are classified.
+        is_folder = False
+    if not is_folder:
         return [path]
     found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
     if not found:
@@ -73,8 +78,8 @@ def _classify(trained: TrainedRun, paths: list[Path], problems: list[str]) -> It
             found = trained.predict(path)
             _note_slices(trained, path)
             yield path, found
-        except EventError as error:
-            problems.append(printable(str(error)))
+        except (EventError, OSError) as error:
+            problems.append(printable(system_problem(error) if isinstance(error, OSError) else str(error)))
 
 
 def _note_slices(trained: TrainedRun, path: Path) -> None:

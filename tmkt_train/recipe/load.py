@@ -218,7 +218,7 @@ def read_tables(path: Path) -> dict[str, Any]:
             raise RecipeError(f"{path}: {num_bytes:,} bytes, expected a recipe of at most {_MAX_BYTES:,}")
         return parse_toml(decode_text(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error})") from None
+        raise RecipeError(f"{path}: cannot be read ({getattr(error, 'strerror', '') or error})") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from None
 

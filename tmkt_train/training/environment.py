@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tmkt_data.cache.reader import read_cache_info
 from tmkt_train.choices import Precision
 from tmkt_train.errors import RunError
 from tmkt_train.network.collectives import num_ranks
@@ -239,4 +240,20 @@ def cache_of(environment: Mapping[str, Any]) -> Path:
     path = Path(str(environment["cache"]))
     if not path.is_file():
         raise RunError(f"{path}: the cache of this run was not found; give its new path with --cache")
+    return path
+
+
+def same_cache(environment: Mapping[str, Any], cache: Path | None, digest: str) -> Path:
+    """Return the cache of a run, or what was given in place of it, before anything of it is used.
+
+    Raises:
+        RunError: There is no such file, or it has another digest.
+        CacheError: It cannot be read.
+    """
+    path = cache or cache_of(environment)
+    if (found := read_cache_info(path).digest) != digest:
+        raise RunError(
+            f"{path}: cache digest {found}, expected {digest} as when the run was started; give that cache with "
+            "--cache, or start a new run"
+        )
     return path

@@ -27,6 +27,7 @@ Row = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
 _Kinds = Mapping[type | tuple[type, ...], tuple[str, ...]]
 
+_AGAIN = "the file is damaged; remove it, and `tmkt-train resume` writes it again"
 _DAMAGED = "the run is damaged, start a new one"
 _ENVIRONMENT: _Kinds = {str: ("cache", "cache_digest", "recipe_digest"), int: ("num_threads",)}
 _RESULT: _Kinds = {
@@ -183,7 +184,7 @@ class RunFolder:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise RunError(f"{self.metrics}: cannot be written ({error})") from None
+            raise RunError(f"{self.metrics}: cannot be written ({error.strerror or error})") from None
 
     def read_metrics(self) -> tuple[list[Row], bool]:
         """Read the metrics of the finished epochs.
@@ -289,7 +290,7 @@ class RunFolder:
                 stored = np.load(file, allow_pickle=False)
                 arrays = {name: stored[name] for name in stored.files}
         except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise RunError(f"{self.diagnostics}: {error}, expected arrays; the file is damaged") from None
+            raise RunError(f"{self.diagnostics}: {error}, expected arrays; {_AGAIN}") from None
         _check_shapes(self.diagnostics, arrays)
         return arrays
 
@@ -322,7 +323,7 @@ def _read_json(path: Path, kinds: _Kinds) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); {_DAMAGED}") from None
+        raise RunError(f"{path}: cannot be read ({getattr(error, 'strerror', '') or error}); {_DAMAGED}") from None
     if not isinstance(values, dict):
         raise RunError(f"{path}: found {type(values).__name__}, expected a JSON object; {_DAMAGED}")
     for kind, keys in kinds.items():
@@ -346,4 +347,4 @@ def _check_shapes(path: Path, arrays: Arrays) -> None:
         shape = arrays[name].shape
         if len(axes) != len(shape) or any(lengths.setdefault(a, n) != n for a, n in zip(axes, shape, strict=True)):
             expected = " x ".join(str(lengths.get(axis, axis)) for axis in axes)
-            raise RunError(f"{path}: {name} has shape {shape}, expected {expected}; the file is damaged")
+            raise RunError(f"{path}: {name} has shape {shape}, expected {expected}; {_AGAIN}")

@@ -26,7 +26,9 @@ def create_run_folder(recipe: Recipe, out: Path | None, environment: Mapping[str
             folder.write_environment(environment)
             folder.write_recipe(recipe)
     except OSError as error:
-        raise RunError(f"{out or 'runs'}: the folder cannot be created ({error}); choose another with --out") from None
+        raise RunError(
+            f"{out or 'runs'}: the folder cannot be created ({error.strerror or error}); choose another with --out"
+        ) from None
     return folder
 
 

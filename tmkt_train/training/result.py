@@ -20,7 +20,7 @@ from tmkt_train.errors import RunError, unfinished
 from tmkt_train.network.network import Network
 from tmkt_train.recipe.recipe import Recipe, inferred_choices
 from tmkt_train.training.checkpoint import load_checkpoint, load_weights, require_same_recipe
-from tmkt_train.training.environment import cache_of, choose_device, choose_precision, compute_dtype, numerics
+from tmkt_train.training.environment import choose_device, choose_precision, compute_dtype, numerics, same_cache
 from tmkt_train.training.folder import Arrays, RunFolder
 from tmkt_train.training.loop import TOP, Evaluation, evaluate
 from tmkt_train.training.restore import load_best
@@ -108,12 +108,7 @@ def open_finished(path: Path, *, cache: Path | None = None) -> Iterator[Finished
     run = read_finished(path)
     device = choose_device(run.recipe)
     with numerics(run.recipe, run.environment["num_threads"]):
-        frames = open_frames(run.recipe, cache or cache_of(run.environment), "test")
-        if frames.cache_digest != run.result["cache_digest"]:
-            raise RunError(
-                f"{path}: cache digest {frames.cache_digest}, expected {run.result['cache_digest']} "
-                "as in training; give that cache with --cache"
-            )
+        frames = open_frames(run.recipe, same_cache(run.environment, cache, run.result["cache_digest"]), "test")
         yield FinishedRun(run.recipe, run.result, frames, load_selected(run, frames, device), device)
 
 

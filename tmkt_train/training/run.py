@@ -22,13 +22,13 @@ from tmkt_train.recipe.recipe import Recipe, flat_items, recipe_text, toml_value
 from tmkt_train.training.checkpoint import recipe_digest, require_finite, require_same_recipe
 from tmkt_train.training.diagnostics import gather_diagnostics
 from tmkt_train.training.environment import (
-    cache_of,
     choose_device,
     describe_device,
     describe_environment,
     environment_changes,
     numerics,
     reset_peak_memory,
+    same_cache,
     threads_of,
 )
 from tmkt_train.training.evaluations import Evaluations
@@ -84,14 +84,11 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
     folder = RunFolder(path)
     recipe, environment = on_first(lambda: _read_run(folder))
     source, setup, now = together(
-        lambda: _set_up(recipe, lambda: cache or cache_of(environment), threads_of(environment))
+        lambda: _set_up(
+            recipe, lambda: same_cache(environment, cache, environment["cache_digest"]), threads_of(environment)
+        )
     )
     _require_same_ranks(recipe, now)
-    if now["cache_digest"] != environment["cache_digest"]:
-        raise RunError(
-            f"{source}: cache digest {now['cache_digest']}, expected {environment['cache_digest']} as when "
-            "the run was started; give that cache with --cache, or start a new run"
-        )
     notes = (*environment_changes(environment, now), *recipe.warnings(), *setup_warnings(recipe, setup))
     return Run(recipe, folder, source, setup, notes, checkpoint_interval_s(setup.device))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -24,6 +25,47 @@ def test_no_color_is_obeyed(monkeypatch):
     plain = CliRunner().invoke(main, ["recipes"])
     assert plain.output == CliRunner().invoke(main, ["recipes"], color=True).output
     assert "\x1b[" not in plain.output
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (data_command, "inspect", LONG),
+        (data_command, "prepare", "folder", "--root", LONG),
+        (data_command, "pairs", LONG),
+        (data_command, "convert", "a.bin", f"{LONG}.npz"),
+        (main, "check", LONG),
+        (main, "resume", LONG),
+        (main, "recipe", "scnn_digits", "--out", LONG),
+    ],
+)
+def test_a_name_that_the_system_refuses_is_told_in_words(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.bin").write_bytes(bytes(5))
+    result = CliRunner().invoke(command[0], list(command[1:]))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {LONG}")
+    assert "(File name too long)" in result.stderr
+    assert "Errno" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (OSError(errno.EACCES, "No", b"a"), "a: cannot be used (No); check its permissions and those of its folder"),
+        (OSError(errno.EIO, "No", Path("a")), "a: cannot be used (No); check the path and its disk"),
+        (OSError(errno.EIO, "No"), f"OSError: [Errno {errno.EIO}] No"),
+        (OSError(errno.EIO, "No", 3), f"OSError: [Errno {errno.EIO}] No: 3"),
+        (OSError("worker"), "OSError: worker"),
+        (MemoryError("3 GiB"), "MemoryError: 3 GiB"),
+    ],
+)
+def test_problems_of_the_system_say_where_if_that_is_known(problem, text):
+    assert console.system_problem(problem) == text
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,14 @@ def test_convert_and_back_is_the_same_file(tmp_path, real_data):
     assert (tmp_path / "face.bin").read_bytes() == (real_data / FACE).read_bytes()
 
 
+def test_a_name_that_the_system_refuses_is_told_beside_the_others(tmp_path):
+    write_events(tmp_path / "a.npz", record_of([(1, 2, 3, True), (2, 5, 3, True)]))
+    code, out = call("events", "n" * 300, tmp_path / "a.npz")
+    assert code == 1
+    assert "events            2\n" in out
+    assert out.endswith(f"error: {'n' * 300}: cannot be read (File name too long)\n")
+
+
 def test_convert_says_what_is_left_out(tmp_path):
     write_events(tmp_path / "a.npz", record_of([(1, 2, 3, True), (2, 50, 3, True)]))
     code, out = call("convert", tmp_path / "a.npz", tmp_path / "b.bin", "--sensor", "34x34")

@@ -437,6 +437,18 @@ def test_report_that_cannot_be_written_does_not_undo_the_training(here, run):
     assert err.count("\n") == 1
 
 
+def test_damaged_diagnostics_are_written_again_as_the_report_says(here, run):
+    assert "report            run/report.html" in run
+    path = here / "run" / "diagnostics.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    code, _, err = call("report", "run")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.endswith("the file is damaged; remove it, and `tmkt-train resume` writes it again\n")
+    path.unlink()
+    assert call("resume", "run")[0] == 0
+    assert call("report", "run")[0] == 0
+
+
 def test_what_a_process_left_that_died_at_the_end_is_removed(here, run):
     assert "report            run/report.html" in run
     folder = here / "run"

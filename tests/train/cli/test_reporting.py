@@ -49,6 +49,10 @@ def test_json_is_one_object_and_quiet_is_silent(folder, digits_root, monkeypatch
     recording = str(next(path for path in sorted(digits_root.rglob("*")) if path.suffix in (".npz", ".bin")))
     found = CliRunner().invoke(main, ["predict", "run", recording, "--json"])
     assert json.loads(found.stdout)["file"] == recording
+    # What the system refuses is told, and the others are classified.
+    found = CliRunner().invoke(main, ["predict", "run", "n" * 300, recording, "--json"])
+    assert (found.exit_code, json.loads(found.stdout)["file"]) == (1, recording)
+    assert "(File name too long)" in found.stderr
     for words in (
         ["recipes"],
         ["check", "tiny.toml"],

@@ -74,7 +74,7 @@ def test_arrays_come_back_and_their_shapes_must_agree(tmp_path):
 
 def test_arrays_that_need_pickle_are_refused(tmp_path):
     np.savez(tmp_path / "diagnostics.npz", confusion=np.array([{}], dtype=object))
-    with pytest.raises(RunError, match=r"diagnostics\.npz: .*expected arrays"):
+    with pytest.raises(RunError, match=r"diagnostics\.npz: .*expected arrays; .* remove it, and `tmkt-train resume`"):
         RunFolder(tmp_path).read_diagnostics()
 
 
@@ -114,6 +114,15 @@ def test_a_damaged_result_is_told_by_who_reads_it(tmp_path):
         assert str(refused.value).startswith(f"{folder.result}: {problem}")
         assert str(refused.value).endswith("; the run is damaged, start a new one")
         assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_missing_is_told_without_its_number(tmp_path):
+    with pytest.raises(RunError) as refused:
+        RunFolder(tmp_path).read_environment()
+    path = tmp_path / "environment.json"
+    assert (
+        str(refused.value) == f"{path}: cannot be read (No such file or directory); the run is damaged, start a new one"
+    )
 
 
 def test_a_recipe_that_is_no_toml_is_one_line(tmp_path):

@@ -44,6 +44,14 @@ def test_problem_with_the_recipe_leaves_no_folder(tiny_cache, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_below_a_file_is_told_without_its_number(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError) as refused:
+        create_run_folder(make_recipe(), tmp_path / "file/run", {})
+    words = "the folder cannot be created (Not a directory); choose another with --out"
+    assert str(refused.value) == f"{tmp_path / 'file/run'}: {words}"
+
+
 def test_folder_that_is_no_run_or_is_damaged_is_one_line(finished, tmp_path):
     with pytest.raises(RunError, match="no such folder"):
         resume_run(tmp_path / "none")

@@ -1,5 +1,6 @@
 """Runs that are stopped and resumed equal those that are not."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from tmkt_train.errors import RunError, RunInterruptedError
 from tmkt_train.training.checkpoint import load_checkpoint, save_checkpoint
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.progress import EpochDone, Finished
+from tmkt_train.training.result import evaluate_run
 from tmkt_train.training.run import resume_run, start_run
 
 from ..conftest import make_recipe
@@ -156,6 +158,20 @@ def test_run_that_died_before_its_first_checkpoint_starts_over(finished, tiny_ca
     assert not (out / "last.pt").exists()
     list(resume_run(out).train())
     assert_same_run(out, finished)
+
+
+def test_another_cache_is_refused_before_it_is_used(finished, digits_root, tiny_cache, tmp_path):
+    with pytest.raises(RunInterruptedError):
+        list(start_run(make_recipe(), cache=tiny_cache, out=tmp_path / "run").train(StopAfter(2)))
+    # Without a recording to validate on, it would be refused for that.
+    spec, other = PrepareSpec(time_bins=4, size=16, val_share=0.0, test_share=0.0), tmp_path / "other.h5"
+    for _ in prepare_cache(plan_prepare(open_digits(digits_root), spec, other)):
+        pass
+    words = rf"^{re.escape(str(other))}: cache digest \w+, expected \w+ as when the run was started; give that cache"
+    with pytest.raises(RunError, match=words):
+        resume_run(tmp_path / "run", cache=other)
+    with pytest.raises(RunError, match=words):
+        evaluate_run(finished, cache=other)
 
 
 def test_resume_refuses_another_cache(digits_root, tiny_cache, tmp_path):
