@@ -143,9 +143,19 @@ def _info_rows(info: CacheInfo) -> list[tuple[str, str]]:
         ("digest", info.digest),
         ("written by", f"tmkt {info.tool_version}"),
         ("recordings", f"{info.num_recordings} (sensor {width} x {height}, row 0 at the top)"),
+        *_camera_rows(info),
         ("images", f"{info.num_images} ({where})"),
         *_reading_rows(info.facts),
     ]  # fmt: skip
+
+
+def _camera_rows(info: CacheInfo) -> list[tuple[str, str]]:
+    """Return which camera recorded, where it is a simulated one."""
+    from tmkt_data.datasets.registry import DATASETS, is_recorded_as_now
+
+    if info.dataset not in DATASETS or DATASETS[info.dataset].simulated_with is None:
+        return []
+    return [("recorded by", f"{'the' if is_recorded_as_now(info) else 'an earlier'} simulated camera of the dataset")]
 
 
 def _reading_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

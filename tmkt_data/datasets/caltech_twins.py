@@ -25,6 +25,7 @@ INFO = DatasetInfo(
     size=32,
     recipe="scnn_caltech_twins",
     canvas="tight",
+    simulated_with=NCALTECH101_CAMERA,
 )
 
 _IMAGE = re.compile(r"image_[0-9]{4}\.jpg")

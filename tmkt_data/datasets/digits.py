@@ -19,6 +19,7 @@ INFO = DatasetInfo(
     tree=("ROOT/N-MNIST/Train/5/00001.bin", "ROOT/MNIST_png/Train/5/00001.png"),
     size=34,
     recipe="scnn_digits",
+    simulated_with=NMNIST_CAMERA,
 )
 
 _NUM_DIGITS = 1797

@@ -27,6 +27,7 @@ INFO = DatasetInfo(
     tree=("ROOT/train-images-idx3-ubyte.gz and the three others   (or below fashion-mnist, FashionMNIST/raw)",),
     size=34,
     recipe="scnn_fashion",
+    simulated_with=NMNIST_CAMERA,
 )
 _FOLDERS = (".", "fashion-mnist", "FashionMNIST/raw", "fashion", "data/fashion", "raw")
 _NUM_IMAGES = 70_000

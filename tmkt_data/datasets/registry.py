@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tmkt_data.datasets import (
     caltech_twins,
@@ -21,8 +23,12 @@ from tmkt_data.datasets import (
 )
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.info import DatasetInfo
+from tmkt_data.datasets.shown import camera_identity
 from tmkt_data.errors import CatalogueError, SpecError, counted
 from tmkt_data.spec import ClassSet, PrepareSpec
+
+if TYPE_CHECKING:
+    from tmkt_data.cache.reader import CacheInfo
 
 DATASETS: dict[str, DatasetInfo] = {
     info.name: info
@@ -70,6 +76,16 @@ def dataset_info(name: str) -> DatasetInfo:
         hint = f"did you mean {close[0]!r}?" if close else "see tmkt-data datasets"
         raise SpecError(f"dataset: found {name!r}, expected one of {', '.join(DATASETS)}; {hint}")
     return DATASETS[name]
+
+
+def is_recorded_as_now(info: CacheInfo) -> bool:
+    """Return whether the recordings of a cache are those of its dataset today: real, or of today's simulated camera.
+
+    Raises:
+        SpecError: There is no dataset of that name.
+    """
+    camera = dataset_info(info.dataset).simulated_with
+    return camera is None or info.facts.get("recorded_with") == json.loads(camera_identity(camera))
 
 
 def default_spec(name: str) -> PrepareSpec:

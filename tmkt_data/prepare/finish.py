@@ -171,6 +171,8 @@ def _header(plan: PreparePlan, skipped: list[dict[str, Any]]) -> dict[str, str]:
         "window": None if window is None else [window.x_first, window.y_first, *window.size],
         "is_centered": catalogue.is_centered,
     }
+    if catalogue.recorded_with:
+        facts["recorded_with"] = json.loads(catalogue.recorded_with)
     return {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),

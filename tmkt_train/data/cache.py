@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tmkt_data import Cache, CacheInfo, PairedFrames, cache_directory, default_spec, find_caches, read_cache_info
 from tmkt_data.datasets.cameras import Camera, camera_for, camera_from, with_background, with_threshold
+from tmkt_data.datasets.registry import is_recorded_as_now
 from tmkt_data.datasets.splits import SPLIT_CODES
 from tmkt_data.errors import TmktError
 from tmkt_data.pairs.subsets import draw_classes
@@ -33,7 +34,7 @@ def prepare_command(recipe: Recipe) -> str:
 def choose_cache(recipe: Recipe, given: Path | None = None) -> CacheInfo:
     """Return the cache of a recipe: the one that the user gave, otherwise the only prepared one that fits.
 
-    Of `digits`, whose source is embedded, the last prepared one that fits is taken.
+    Of simulated recordings, caches of today's camera are taken before those of an earlier one.
 
     Raises:
         RunError: None fits, or several do; names the command or the option that helps.
@@ -48,11 +49,10 @@ def choose_cache(recipe: Recipe, given: Path | None = None) -> CacheInfo:
         return info
     found = find_caches(recipe.data.dataset)
     fitting = [info for info in found if not _misfit(info, recipe)]
+    # Where some are of today's simulated camera, those of an earlier one are not what `prepare` makes.
+    fitting = [info for info in fitting if is_recorded_as_now(info)] or fitting
     if len(fitting) == 1:
         return fitting[0]
-    if recipe.data.dataset == "digits" and len({info.digest for info in fitting}) > 1:
-        # It has one source, which tmkt writes: an earlier cache is of the recordings of an earlier camera.
-        return max(fitting, key=lambda info: info.path.stat().st_mtime_ns)
     if fitting:
         paths = ", ".join(str(info.path) for info in fitting)
         raise RunError(f"{recipe.name}: found {len(fitting)} caches that fit, {paths}; choose one with --cache FILE")

@@ -8,11 +8,29 @@ import subprocess
 import sys
 
 import pytest
+from altered_caches import write_altered
 from PIL import Image
 
 from tmkt_data.cache.reader import read_cache_info
+from tmkt_data.datasets.digits_source import write_digits
 
+from ..conftest import build
 from .conftest import one_line, run
+
+
+def test_inspect_says_which_camera_recorded(nmnist_cache, tmp_path):
+    assert "recorded by" not in run("inspect", nmnist_cache).stdout
+    list(write_digits(tmp_path / "digits", per_class=3))
+    cache = build("digits", tmp_path / "digits", tmp_path / "digits.h5")
+    assert re.search(r"recorded by +the simulated camera of the dataset\n", run("inspect", cache).stdout)
+
+    def change_camera(content):
+        facts = json.loads(content.header["facts"])
+        facts["recorded_with"][0] -= 1
+        content.header["facts"] = json.dumps(facts)
+
+    earlier = write_altered(cache, tmp_path / "earlier.h5", change_camera)
+    assert re.search(r"recorded by +an earlier simulated camera of the dataset\n", run("inspect", earlier).stdout)
 
 
 def test_inspect_verify_pairs_and_preview(nmnist_cache, tmp_path):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 
 import numpy as np
 import pytest
+from altered_caches import write_altered
 from pydantic import ValidationError
 
-from tmkt_data import open_catalogue, plan_prepare, prepare_cache
 from tmkt_data.datasets.cameras import camera_of
-from tmkt_data.datasets.digits_source import write_digits
 from tmkt_train.data.cache import choose_cache, open_frames
 from tmkt_train.errors import RunError
 
@@ -61,18 +61,26 @@ def test_a_cache_that_keeps_intensity_too_small_is_refused_only_where_it_is_read
     assert choose_cache(repeat, tiny_cache).path == tiny_cache
 
 
-def test_of_caches_of_digits_by_two_cameras_the_last_one_is_taken(tiny_cache, tmp_path, monkeypatch):
+def test_caches_of_todays_camera_are_taken_before_those_of_an_earlier_one(tiny_cache, tmp_path, monkeypatch):
     monkeypatch.setenv("TMKT_CACHES", str(tmp_path))
-    shutil.copy(tiny_cache, tmp_path / "digits-a.h5")
-    list(write_digits(tmp_path / "digits", per_class=3))
-    recipe = make_recipe()
-    spec = recipe.data.prepare.to_spec()
-    for _ in prepare_cache(plan_prepare(open_catalogue("digits", tmp_path / "digits"), spec, tmp_path / "digits-b.h5")):
-        pass
-    for last, first in (("a", "b"), ("b", "a")):
-        os.utime(tmp_path / f"digits-{first}.h5", (1, 1))
-        os.utime(tmp_path / f"digits-{last}.h5")
-        assert choose_cache(recipe).path.name == f"digits-{last}.h5"
+    recipe, earlier, now = make_recipe(), tmp_path / "digits-a.h5", tmp_path / "digits-b.h5"
+
+    def forget_camera(content):
+        facts = json.loads(content.header["facts"])
+        assert facts.pop("recorded_with")
+        content.header["facts"] = json.dumps(facts)
+
+    write_altered(tiny_cache, earlier, forget_camera)
+    assert choose_cache(recipe).path == earlier
+    shutil.copy(tiny_cache, now)
+    for last, first in ((earlier, now), (now, earlier)):
+        os.utime(first, (1, 1))
+        os.utime(last)
+        assert choose_cache(recipe).path == now
+    assert choose_cache(recipe, earlier).path == earlier
+    shutil.copy(tiny_cache, tmp_path / "digits-c.h5")
+    with pytest.raises(RunError, match=r"found 2 caches that fit, .*digits-b\.h5, .*digits-c\.h5; choose one with"):
+        choose_cache(recipe)
 
 
 def test_recordings_without_images_need_no_camera(tiny_cache):
