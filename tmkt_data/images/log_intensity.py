@@ -97,7 +97,7 @@ def gradient_frames(
 
     _require_images(intensities)
     boxes = _boxes(scene, intensities.shape)
-    values: NDArray[Any] = unit_response(2) if response is None else response
+    values = _one_form(unit_response(2) if response is None else response)
     _, height, width = intensities.shape
     out = np.empty(intensities.shape, values.dtype)
     scratch = np.empty((height + 4, width + 4), np.float32), np.empty((height + 2, width + 2), np.float64)
@@ -150,7 +150,7 @@ def saccade_frames(
     _require_paths(paths, len(intensities), num_time_bins, num_channels)
     if scene.pooled > 1:
         return _pooled_frames(intensities, (paths, num_time_bins, num_channels), response, scene)
-    values: NDArray[Any] = unit_response(num_channels) if response is None else response
+    values = _one_form(unit_response(num_channels) if response is None else response)
     count, height, width = intensities.shape
     motion = motion_of(paths, scene, (height, width))
     margin = math.floor(np.abs(motion.paths).max(initial=0.0)) + 1
@@ -190,7 +190,7 @@ def _pooled_frames(
     if height % side or width % side:
         raise SpecError(f"intensities: found {height} x {width} cells, expected multiples of {side} to be pooled")
     boxes = _boxes(scene, intensities.shape)
-    values: NDArray[Any] = unit_response(num_channels) if response is None else response
+    values = _one_form(unit_response(num_channels) if response is None else response)
     out = np.empty((count, num_time_bins, num_channels, height // side, width // side), values.dtype)
     # One image at a time, whose changes stay in the cache of a core.
     for at in range(count):
@@ -203,6 +203,13 @@ def _pooled_frames(
         planes = fine.reshape(-1, height, width)
         contrast.pooled_frames(planes, values, num_channels == 1, out[at].reshape(-1, *out.shape[-2:]))
     return out
+
+
+def _one_form(response: NDArray[Any]) -> NDArray[Any]:
+    """Return a view that is read-only, whoever made the table: numba compiles a kernel anew, in seconds, for others."""
+    view = response.view()
+    view.flags.writeable = False
+    return view
 
 
 @cache

@@ -18,6 +18,7 @@ from tmkt_data.images.log_intensity import (
     saccade_frames,
     unit_response,
 )
+from tmkt_data.kernels import contrast
 from tmkt_data.simulate.brightness import log_brightness
 from tmkt_data.simulate.saccade import DrawnKeys, SaccadePath, paths_in_cells, random_paths
 
@@ -255,3 +256,19 @@ def window(low, high, end, steps):
     first = 0 if low == 0 else min(max(int(low + np.floor(steps.min())), 0), end)
     last = end if high == end else min(max(int(high + np.ceil(steps.max())), 0), end)
     return slice(first, last)
+
+
+@pytest.mark.parametrize("pooled", [1, 2])
+def test_a_table_of_the_callers_own_compiles_no_kernel_again(pooled):
+    own, shared = np.arange(9, dtype=np.float32), np.arange(9, dtype=np.float32)
+    shared.flags.writeable = False
+    images, compiled = gray(4, 6)[None], []
+    for response in (own, shared):
+        found = saccade_frames(images, RIGHT, 1, response=response, scene=Scene(pooled=pooled))
+        edges = gradient_frames(images, response=response)
+        kernels = (contrast.path_frames, contrast.pooled_frames, contrast.gradient_frames)
+        compiled.append([len(kernel.signatures) for kernel in kernels])
+        assert found.flags.writeable
+        assert edges.flags.writeable
+    assert compiled[0] == compiled[1]
+    assert own.flags.writeable
