@@ -25,10 +25,10 @@ _SECTIONS = {"overview": overview, "mixing": mixing, "internals": internals, "cl
 
 
 class Page(NamedTuple):
-    """An HTML document and the drawings in it."""
+    """An HTML document, and the name of each drawing in it with its files by format."""
 
     html: str
-    drawings: tuple[Drawing, ...]
+    figures: tuple[tuple[str, Mapping[str, bytes]], ...]
 
 
 def write_report(run_dirs: Sequence[Path], out: Path, *, figures: Path | None = None) -> Path:
@@ -52,16 +52,15 @@ def write_report(run_dirs: Sequence[Path], out: Path, *, figures: Path | None = 
     different = {Path(path).resolve(): Path(path) for path in reversed(run_dirs)}
     runs = [read_run(path) for path in reversed(different.values())]
     template = "run.html.j2" if len(runs) == 1 else "runs.html.j2"
-    page = render(template, run=runs[0], runs=runs, comparison=comparison, **_SECTIONS)
+    formats = ("svg",) if figures is None else ("svg", "pdf", "png")
+    page = render(template, formats, run=runs[0], runs=runs, comparison=comparison, **_SECTIONS)
     write_files(out.parent, {out.name: page.html.encode("utf-8", "replace")})
     if figures is not None:
-        names = Counter(drawing.about.name for drawing in page.drawings)
+        names = Counter(name for name, _ in page.figures)
         places = {name: itertools.count(1) for name in names}
-        for drawing in page.drawings:
-            name = drawing.about.name
+        for name, files in page.figures:
             file = name if names[name] == 1 else f"{name}-{next(places[name])}"
-            pdf, svg, png = drawing.saved("pdf", "svg", "png")
-            write_files(figures, {f"{file}.pdf": pdf, f"{file}.svg": svg, f"{file}.png": png})
+            write_files(figures, {f"{file}.{suffix}": data for suffix, data in files.items()})
     return out
 
 
@@ -81,18 +80,19 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     return paths
 
 
-def render(template: str, **values: object) -> Page:
-    """Render a template of this folder to a self-contained document; its drawings are in order."""
-    drawings: list[Drawing] = []
+def render(template: str, formats: Sequence[str] = ("svg",), **values: object) -> Page:
+    """Render a template of this folder to a self-contained document; its drawings are in order, and drawn once."""
+    figures: list[tuple[str, Mapping[str, bytes]]] = []
     names: Counter[str] = Counter()
 
     def svg(drawing: Drawing) -> Markup:
-        drawings.append(drawing)
-        names[drawing.about.name] += 1
-        return Markup(drawing.svg(f"{drawing.about.name}-{names[drawing.about.name]}"))
+        name, files = drawing.about.name, dict(zip(formats, drawing.saved(*formats), strict=True))
+        figures.append((name, files))
+        names[name] += 1
+        return Markup(drawing.inline(files["svg"], f"{name}-{names[name]}"))
 
     html = _environment().get_template(template).render(css=Markup(CSS), script=_script(), svg=svg, titles=[], **values)
-    return Page(html, tuple(drawings))
+    return Page(html, tuple(figures))
 
 
 @cache

@@ -51,7 +51,11 @@ class Drawing:
 
     def svg(self, name: str) -> str:
         """Return it as an SVG element for a page; its ids start with `name`."""
-        return inline_svg(self.saved("svg")[0].decode(), name, self.about.summary)
+        return self.inline(self.saved("svg")[0], name)
+
+    def inline(self, svg: bytes, name: str) -> str:
+        """Return what `saved` gave for "svg" as an element for a page; its ids start with `name`."""
+        return inline_svg(svg.decode(), name, self.about.summary)
 
     def saved(self, *formats: str) -> list[bytes]:
         """Return it as files in the given formats, of "svg", "pdf" and "png"."""
