@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmkt_data.cli.console import fail, system_problem
+from tmkt_data.cli.reader_options import own_words
 from tmkt_data.errors import EventError, printable
 from tmkt_train.cli.display import RUN
 from tmkt_train.cli.early import require_run
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _SLICED = ("dvsgesture", "nomniglot")
 """Datasets whose files hold many samples."""
+_SENSOR_ADVICE = re.compile(r"; where all do, give --sensor-size .*$")
+_OPTION = re.compile(r"(\(|check )--(?=\w)")
 
 
 @click.command()
@@ -75,11 +79,25 @@ def _classify(trained: TrainedRun, paths: list[Path], problems: list[str]) -> It
     """Yield each path with its prediction; lines that say why there is none are appended to `problems`."""
     for path in paths:
         try:
-            found = trained.predict(path)
+            with own_words():
+                found = trained.predict(path)
             _note_slices(trained, path)
             yield path, found
-        except (EventError, OSError) as error:
-            problems.append(printable(system_problem(error) if isinstance(error, OSError) else str(error)))
+        except EventError as error:
+            problems.append(printable(_without_options(str(error))))
+        except OSError as error:
+            problems.append(printable(system_problem(error)))
+
+
+def _without_options(problem: str) -> str:
+    """Name in the error of a reader what helps here: this command has none of its options.
+
+    Example:
+        >>> _without_options("a.npy: 4 columns without names; give their order, columns='txyp' (--columns txyp)")
+        "a.npy: 4 columns without names; give their order, columns='txyp' (tmkt-data convert --columns txyp)"
+    """
+    text = _SENSOR_ADVICE.sub(", as the run was trained on", problem)
+    return _OPTION.sub(r"\1tmkt-data convert --", text)
 
 
 def _note_slices(trained: TrainedRun, path: Path) -> None:

@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tmkt_data import EVENT_DTYPE, write_events
 from tmkt_train.cli.main import main
 from tmkt_train.recipe.recipe import recipe_text
 
@@ -53,6 +55,13 @@ def test_json_is_one_object_and_quiet_is_silent(folder, digits_root, monkeypatch
     found = CliRunner().invoke(main, ["predict", "run", "n" * 300, recording, "--json"])
     assert (found.exit_code, json.loads(found.stdout)["file"]) == (1, recording)
     assert "(File name too long)" in found.stderr
+    # The advice of readers names no option that the command lacks.
+    np.save("plain.npy", np.zeros((5, 4), np.int64))
+    write_events("wide.npz", np.zeros(2, EVENT_DTYPE), sensor_size=(64, 48))
+    found = CliRunner().invoke(main, ["predict", "run", "plain.npy", "wide.npz"])
+    columns, sensor = found.stderr.splitlines()
+    assert columns.endswith("columns='txyp' or the like (tmkt-data convert --columns txyp)")
+    assert sensor.endswith(": declares a sensor of 64 x 48, expected 34 x 34, as the run was trained on")
     for words in (
         ["recipes"],
         ["check", "tiny.toml"],
