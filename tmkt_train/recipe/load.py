@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -221,6 +223,16 @@ def read_tables(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: cannot be read ({getattr(error, 'strerror', '') or error})") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from None
+
+
+def recipe_digest(tables: Mapping[str, Any]) -> str:
+    """Return a digest of the settings of a recipe; comments, order and spacing do not change it.
+
+    Example:
+        >>> recipe_digest({"a": 1, "b": 2}) == recipe_digest({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(tables, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def parse_toml(text: str, place: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tmkt_train.recipe.load import recipe_digest
 from tmkt_train.report.figures.axes import Axis, finite
 from tmkt_train.report.figures.drawing import About, Drawing
 from tmkt_train.report.figures.lines import Line, line_chart
@@ -43,10 +44,14 @@ def best_validation(run: RunRecord) -> float | None:
 
 
 def warnings(run: RunRecord) -> list[str]:
-    """Return the warnings of the run, without that on selection, which has a notice of its own."""
+    """Return the warnings of the run, without that on selection, which has its own notice; and of an edited recipe."""
     found = (run.result or {}).get("warnings")
     known = [str(w) for w in found] if isinstance(found, list) else []
-    return [w for w in known if not (run.selects_on_test and "optimistic" in w and "within reach" not in w)]
+    shown = [w for w in known if not (run.selects_on_test and "optimistic" in w and "within reach" not in w)]
+    started = run.environment.get("recipe_digest")
+    if isinstance(started, str) and recipe_digest(run.recipe) != started:
+        shown.append("recipe.toml was changed after the start: the run has other settings than those that are shown.")
+    return shown
 
 
 def accuracy(run: RunRecord) -> Drawing | None:

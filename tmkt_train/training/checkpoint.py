@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from tmkt_data.errors import warnings_ignored
 from tmkt_data.files import atomic_write, read_bytes
 from tmkt_train.errors import NonFiniteError, RecipeError, RunError
-from tmkt_train.recipe.load import parse_toml
+from tmkt_train.recipe.load import parse_toml, recipe_digest
 from tmkt_train.recipe.recipe import Recipe, recipe_text
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.record import differing_keys
@@ -160,16 +159,6 @@ def load_weights(module: nn.Module, weights: Any, place: Path) -> None:
         module.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError, KeyError, ValueError):
         raise RunError(f"{place}: the weights are of another network than the recipe; start a new run") from None
-
-
-def recipe_digest(tables: Mapping[str, Any]) -> str:
-    """Return a digest of the settings of a recipe; comments, order and spacing do not change it.
-
-    Example:
-        >>> recipe_digest({"a": 1, "b": 2}) == recipe_digest({"b": 2, "a": 1})
-        True
-    """
-    return hashlib.sha256(json.dumps(tables, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def require_same_recipe(folder: RunFolder, environment: Mapping[str, Any]) -> None:

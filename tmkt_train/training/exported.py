@@ -18,9 +18,8 @@ from tmkt_data import PrepareSpec
 from tmkt_data.errors import SpecError
 from tmkt_data.files import read_bytes
 from tmkt_train.errors import MissingPackageError, RunError
-from tmkt_train.recipe.load import load_recipe, parse_toml, read_tables
+from tmkt_train.recipe.load import load_recipe, parse_toml, read_tables, recipe_digest
 from tmkt_train.recipe.recipe import Recipe, recipe_text
-from tmkt_train.training.checkpoint import recipe_digest
 from tmkt_train.training.export_folder import CONFIG, RECIPE, WEIGHTS
 
 _FORMAT = 1

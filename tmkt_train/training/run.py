@@ -17,9 +17,9 @@ from tmkt_train.data.device import encoding_record
 from tmkt_train.errors import NonFiniteError, RunError, RunInterruptedError, command
 from tmkt_train.network.collectives import num_ranks, own_rank
 from tmkt_train.network.execution import who_ran
-from tmkt_train.recipe.load import parse_toml
+from tmkt_train.recipe.load import parse_toml, recipe_digest
 from tmkt_train.recipe.recipe import Recipe, flat_items, recipe_text, toml_value
-from tmkt_train.training.checkpoint import recipe_digest, require_finite, require_same_recipe
+from tmkt_train.training.checkpoint import require_finite, require_same_recipe
 from tmkt_train.training.diagnostics import gather_diagnostics
 from tmkt_train.training.environment import (
     choose_device,

@@ -2,12 +2,14 @@
 
 import json
 import re
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 
 import tmkt_train.report
+from tmkt_train.recipe.load import recipe_digest
 from tmkt_train.report.page import write_report
 
 VOID = {"meta"}
@@ -76,7 +78,7 @@ def make_run(
         lines += [f"[{table}]", *(f"{key} = {toml_value(value)}" for key, value in values.items())]
     (path / "recipe.toml").write_text("\n".join(lines) + "\n")
     environment = {"torch": "2.9.1", "cache": "digits.h5", "cache_digest": "cafe0123", "num_threads": 1}
-    environment |= {"recipe_digest": "0a1b2c3d"}
+    environment |= {"recipe_digest": recipe_digest(tomllib.loads("\n".join(lines)))}
     (path / "environment.json").write_text(json.dumps(environment))
     (path / "metrics.jsonl").write_text("".join(json.dumps(epoch_line(i, method)) + "\n" for i in range(epochs)))
     (path / "result.json").write_text(

@@ -248,6 +248,15 @@ def test_problems_and_copies_of_the_pairs_are_told_in_words(tmp_path):
     assert 'problems of these pairs 3; {"text": null}; []' in page_of(altered, out=tmp_path / "c.html").text
 
 
+def test_a_recipe_that_was_edited_after_the_start_is_a_notice(tmp_path):
+    run, words = make_run(tmp_path / "run"), "recipe.toml was changed after the start"
+    recipe = run / "recipe.toml"
+    recipe.write_text(f"# A comment changes nothing.\n{recipe.read_text()}")
+    assert words not in page_of(run, out=tmp_path / "report.html").text
+    recipe.write_text(recipe.read_text().replace("ratio = 0.5", "ratio = 0.25"))
+    assert words in page_of(run, out=tmp_path / "report.html").text
+
+
 def test_lost_metrics_of_a_finished_run_are_a_notice(tmp_path):
     run = make_run(tmp_path / "run", epochs=8)
     assert "Incomplete metrics." not in page_of(run, out=tmp_path / "report.html").text
