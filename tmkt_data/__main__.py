@@ -1,5 +1,18 @@
-"""`python -m tmkt_data` is `tmkt-data`."""
+"""The program `tmkt-data`, also as `python -m tmkt_data`."""
 
-from tmkt_data.cli.main import main
+from tmkt_data.cli.start import run_program
 
-main(prog_name="tmkt-data")
+
+def main() -> None:
+    """Run `tmkt-data`."""
+    run_program(_run)
+
+
+def _run() -> None:
+    from tmkt_data.cli.main import main as command
+
+    command(prog_name="tmkt-data")
+
+
+if __name__ == "__main__":
+    main()

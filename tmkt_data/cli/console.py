@@ -14,15 +14,13 @@ import click
 
 from tmkt_data.cli.pipes import readers_may_leave
 from tmkt_data.cli.reporting import add_output_options, advice_on_disks, is_quiet, shown
+from tmkt_data.cli.start import STOPPED
 from tmkt_data.errors import SpecError, TmktError, printable
 from tmkt_data.spec import OPTIONS
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-
-STOPPED = 130
-"""Exit code of an interrupted command: 128 + SIGINT, as in shells."""
 _LEAST_TIMED_S = 0.5
 """Seconds before which a rate would be noise."""
 _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import STOPPED, GuardedGroup, fail, print_rows
+from tmkt_data.cli.console import GuardedGroup, fail, print_rows
 from tmkt_data.cli.reporting import put_json
+from tmkt_data.cli.start import STOPPED
 from tmkt_data.errors import printable
 from tmkt_train.cli.compare import compare
 from tmkt_train.cli.display import CACHE, LOGGER, RECIPE, RUN, RUN_CACHE, SET, RunDisplay, asked_to_stop, out_option

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import STOPPED, fail, print_rows
+from tmkt_data.cli.console import fail, print_rows
+from tmkt_data.cli.start import STOPPED
 from tmkt_train.cli.completion import complete_recipe
 from tmkt_train.cli.display import CACHE, DEVICES, JOBS, SET, RunsDisplay, asked_to_stop, out_option
 from tmkt_train.cli.text import decision_lines, duration, suggestion_head

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import STOPPED, fail, print_rows
+from tmkt_data.cli.console import fail, print_rows
 from tmkt_data.cli.reporting import put_json
+from tmkt_data.cli.start import STOPPED
 from tmkt_train.cli.display import (
     CACHE,
     DEVICES,
