@@ -86,6 +86,7 @@ class GuardedGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; exit with 130 on an interrupt that the command does not handle."""
+        _require_current_folder()
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
@@ -94,6 +95,14 @@ class GuardedGroup(click.Group):
         except BrokenPipeError as problem:
             # Not of the output, see `readers_may_leave`; click would exit without a word.
             raise OSError(str(problem)) from problem
+
+
+def _require_current_folder() -> None:
+    """Refuse to work in a deleted folder: some libraries abort there, and paths fail after the work."""
+    try:
+        os.getcwd()  # noqa: PTH109 - nothing else is asked of it
+    except FileNotFoundError:
+        raise TmktError("current folder: deleted, expected one that exists; cd to another") from None
 
 
 def system_problem(problem: OSError | MemoryError) -> str:

@@ -196,3 +196,20 @@ def test_urls_are_refused_where_paths_are_expected(words, option, tmp_path, monk
     assert result.exit_code == 2, result.output
     assert f"error: {option}: found the URL {words[-1]!r}, expected a path of a file system; mount" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"), [("tmkt_data", ["datasets"]), ("tmkt_train", ["recipe", "scnn_digits"])]
+)
+def test_a_deleted_current_folder_is_told_before_any_work(package, arguments, tmp_path):
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    code = (
+        "import os, runpy, sys; folder = sys.argv.pop(1); os.chdir(folder); os.rmdir(folder)\n"
+        f"runpy.run_module({package!r}, run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: current folder: deleted, expected one that exists; cd to another\n"
