@@ -28,6 +28,8 @@ AnimationSuffix = Literal[".webp", ".gif"]
 ANIMATION_SUFFIXES: tuple[AnimationSuffix, ...] = get_args(AnimationSuffix)
 Aedat2Layout = Literal["raw", "jaer", "cifar10dvs"]
 AEDAT2_LAYOUTS: tuple[Aedat2Layout, ...] = get_args(Aedat2Layout)
+CACHE_FORMAT = "tmkt-cache"
+"""First word of a cache file."""
 TONIC_PREFIX = "tonic:"
 """Begins the name of a dataset that a class of tonic reads."""
 EvtVersion = Literal["2.0", "2.1", "3.0"]

@@ -10,6 +10,8 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +19,9 @@ from numpy.typing import NDArray
 
 from tmkt_data.errors import CacheError
 from tmkt_data.sample_ids import bytes_of, texts_of
-from tmkt_data.spec import PrepareSpec
+from tmkt_data.spec import CACHE_FORMAT, PrepareSpec
 
-FORMAT = "tmkt-cache"
+FORMAT = CACHE_FORMAT
 FORMAT_VERSION = 3
 LEADING_BYTES = 512
 
@@ -150,13 +152,32 @@ _LEADING = re.compile(
 )
 
 
+def starts_a_cache(data: bytes) -> bool:
+    """Return whether a file that starts with these bytes is a cache of any version."""
+    return data.startswith(f"{FORMAT} ".encode())
+
+
+def refuse_cache(path: Path, expected: str) -> None:
+    """Refuse a cache where the user was to give something that caches are made of.
+
+    Raises:
+        CacheError: The path is that of a cache.
+    """
+    with suppress(OSError), path.open("rb") as file:
+        if starts_a_cache(file.read(LEADING_BYTES)):
+            raise CacheError(
+                f"{path}: a cache of tmkt-data prepare, expected {expected}; see what it holds with tmkt-data inspect "
+                "or tmkt-data preview"
+            )
+
+
 def decode_leading_block(data: bytes, place: str) -> LeadingBlock:
     """Decode the leading block.
 
     Raises:
         CacheError: Not a cache, another format version, or a damaged block.
     """
-    if not data.startswith(b"tmkt-cache "):
+    if not starts_a_cache(data):
         raise CacheError(f"{place}: not a tmkt cache; make one with tmkt-data prepare")
     found = _LEADING.match(data)
     if found is None or len(data) < LEADING_BYTES:

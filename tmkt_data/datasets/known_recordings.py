@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tmkt_data.cache.format import refuse_cache
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.folder_settings import SETTINGS_NAME
 from tmkt_data.datasets.image_reader import Archives, read_pixels
@@ -78,6 +79,7 @@ def read_known(folder: Path, most: int = MOST_RECORDINGS) -> KnownRecordings:
 
 def _open(folder: Path) -> Catalogue:
     """Open the first dataset that is in a folder with recordings and their images."""
+    refuse_cache(folder, "a folder of recordings with their images")
     if not folder.is_dir():
         raise CatalogueError(f"{folder}: no such folder, expected recordings with their images; check the path")
     if (folder / SETTINGS_NAME).is_file():

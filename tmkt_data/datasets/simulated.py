@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tmkt_data.cache.format import refuse_cache
 from tmkt_data.datasets.catalogue import every_class_folder, is_plain, scan_folder, some
 from tmkt_data.datasets.folder import IMAGE_NAME
 from tmkt_data.datasets.folder_settings import SETTINGS_NAME
@@ -145,6 +146,7 @@ def plan_simulation(images: Path, out: Path, camera: RecordedCamera) -> Simulati
 
 def _classes(images: Path, notes: list[str]) -> Iterator[tuple[str, Path]]:
     """Yield the name and folder of each class; a folder without class folders is one class."""
+    refuse_cache(images, "a folder of images")
     if not images.is_dir():
         raise CatalogueError(f"{images}: no such folder, expected a folder of images; check the path")
     folders = [name for name in every_class_folder(images) if not name.startswith(".")]

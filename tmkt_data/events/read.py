@@ -20,7 +20,7 @@ from tmkt_data.events.formats.percent_header import read_percent_header
 from tmkt_data.events.formats.pickles import read_pickled_npy
 from tmkt_data.events.formats.prophesee import decode_dat, decode_evt
 from tmkt_data.files import read_bytes
-from tmkt_data.spec import Aedat2Layout, EventFormat, TimeUnit
+from tmkt_data.spec import CACHE_FORMAT, Aedat2Layout, EventFormat, TimeUnit
 from tmkt_data.storage.member_files import on_disk
 
 FORMAT_OF_SUFFIX: dict[str, EventFormat] = {
@@ -161,6 +161,11 @@ def recognize(data: bytes, path: Path) -> EventFormat:
     for start, name in _STARTS.items():
         if data.startswith(start):
             return name
+    if data.startswith(f"{CACHE_FORMAT} ".encode()):
+        raise EventError(
+            f"{path.name}: a cache of tmkt-data prepare, expected a recording; see what it holds with tmkt-data "
+            "inspect or tmkt-data preview"
+        )
     if data.startswith(b"\x89HDF") or data[512:516] == b"\x89HDF":
         return "hdf5"
     if data.startswith(_GZIP):

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from tmkt_data.cache.format import refuse_cache
 from tmkt_data.datasets.catalogue import Catalogue, as_spelled, some
 from tmkt_data.datasets.info import MissingDataError
 from tmkt_data.datasets.registry import open_catalogue
@@ -124,6 +125,7 @@ class _Finder:
         if isinstance(path, str):
             return [self._foreign.store(path)]
         if path.is_file():
+            refuse_cache(path, "the files of a dataset")
             if not is_archive(path):
                 raise CatalogueError(
                     f"{path}: a file, expected a folder, a zip or a tar; give the folder that contains it"
