@@ -43,6 +43,21 @@ def require_new(recipe: Recipe, cache: Path | None, out: Path | None) -> Path:
     return chosen.path
 
 
+def require_fit(recipe: Recipe, cache: Path) -> None:
+    """Check that a cache holds what a recipe trains on, and build a network of the user's own for it.
+
+    Raises:
+        TmktError: The training would not start.
+    """
+    from tmkt_train.data.cache import open_training
+
+    frames, _ = open_training(recipe, cache)
+    if recipe.model.is_imported:
+        from tmkt_train.training.setup import build_network
+
+        build_network(recipe, frames)
+
+
 def require_run(path: Path, cache: Path | None = None, *, is_finished: bool = True) -> None:
     """Check that a folder holds a run, and that the cache that was given for it can be opened.
 

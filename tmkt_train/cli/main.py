@@ -19,7 +19,7 @@ from tmkt_data.cli.start import STOPPED
 from tmkt_data.errors import printable
 from tmkt_train.cli.compare import compare
 from tmkt_train.cli.display import CACHE, LOGGER, RECIPE, RUN, RUN_CACHE, SET, RunDisplay, asked_to_stop, out_option
-from tmkt_train.cli.early import load_named, require_new, require_run
+from tmkt_train.cli.early import load_named, require_fit, require_new, require_run
 from tmkt_train.cli.ended import REPORT, optimism, show_result
 from tmkt_train.cli.examples import EXAMPLES
 from tmkt_train.cli.export import export
@@ -171,6 +171,8 @@ def check(name: str, settings: tuple[str, ...], cache: Path | None, measure: boo
         if cache is not None or measure:
             raise
         found = f"no cache yet: {problem}"
+    if chosen is not None:
+        require_fit(loaded, chosen)
     settings_found = {key: value for key, value, _ in flat_items(loaded)}
     put_json({"recipe": path, "settings": settings_found, "cache": chosen, "warnings": list(loaded.warnings())})
     click.echo(f"{path}: the recipe is valid")
@@ -229,16 +231,17 @@ def resume(run: Path, cache: Path | None, has_report: bool) -> None:
     if on_first(lambda: folder.is_complete):
         if not is_first():
             return
-        from tmkt_train.training.restore import repair_metrics
+        from tmkt_train.training.restore import repair_finished
 
+        notes = repair_finished(folder)
         click.echo(f"{run}: already finished")
-        for note in repair_metrics(folder):
+        for note in notes:
             click.echo(f"note: {note}")
         folder.remove_leftovers()
         show_result(folder, has_report)
         return
     on_first(lambda: require_run(run, cache, is_finished=False))
-    _train(lambda training: training.resume_run(run, cache=cache), has_report)
+    _train(lambda training: training.resume_run(run, cache=cache), has_report, run)
 
 
 @main.command()
@@ -298,22 +301,24 @@ def report(runs: tuple[Path, ...], out: Path | None, figures: Path | None) -> No
 main.add_command(recipe, "train")
 
 
-def _train(set_up: Callable[[ModuleType], Run], has_report: bool) -> None:
-    run: Run | None = None
+def _train(set_up: Callable[[ModuleType], Run], has_report: bool, folder: Path | None = None) -> None:
+    """Train a run and show its result; `folder` is that of a run which can be resumed before it is set up."""
     try:
         # Importing and setup take seconds; a signal meanwhile stops the run after its first step.
         with asked_to_stop(is_quiet=launched() is not None) as should_stop, RunDisplay() as display:
             from tmkt_train.training import run as training
 
             run = set_up(training)
+            folder = run.folder.path
             for progress in run.train(should_stop):
                 if is_first():
                     display.show(progress)
+        if is_first():
+            # Ctrl-C in the report is no other: `resume` writes what is missing.
+            show_result(run.folder, has_report)
     except (RunInterruptedError, KeyboardInterrupt):
         if not is_first():
             sys.exit(STOPPED)
-        hint = f"; resume with:\n  {command('tmkt-train', 'resume', run.folder.path)}" if run else ""
+        hint = f"; resume with:\n  {command('tmkt-train', 'resume', folder)}" if folder else ""
         click.echo(f"stopped{hint}", err=True)
         sys.exit(STOPPED)
-    if is_first():
-        show_result(run.folder, has_report)

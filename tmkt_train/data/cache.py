@@ -134,6 +134,16 @@ def _camera(recipe: Recipe, cache: Cache) -> Camera | None:
     return with_background(with_threshold(known, values["threshold"]), values["background_rate"])
 
 
+def open_training(recipe: Recipe, cache: Path) -> tuple[PairedFrames, PairedFrames]:
+    """Open the training split of a cache, and the split that is evaluated after each epoch.
+
+    Raises:
+        TmktError: The cache does not hold what the recipe asks for, such as classes enough to hold some out.
+    """
+    frames = open_frames(recipe, cache, "train")
+    return frames, open_frames(recipe, frames.cache, selection_split(recipe))
+
+
 def open_held_out(recipe: Recipe, cache: Cache) -> Iterator[PairedFrames]:
     """Open every split of the cache with the recordings of the held-out classes only, without images."""
     for split in get_args(Split):

@@ -86,6 +86,48 @@ def restore_on_ranks(folder: RunFolder, recipe: Recipe, setup: TrainingSetup) ->
     return state, notes
 
 
+def repair_finished(folder: RunFolder) -> tuple[str, ...]:
+    """Check the files of a finished run, and restore those that the checkpoints hold, too: best.pt and the metrics.
+
+    Returns:
+        What was repaired, one line each.
+
+    Raises:
+        TmktError: Its recipe, result, selected weights or metrics are damaged beyond repair, or cannot be written.
+    """
+    folder.read_recipe()
+    return *_repair_best(folder, folder.read_result()["best_epoch"]), *repair_metrics(folder)
+
+
+def _repair_best(folder: RunFolder, epoch: int) -> tuple[str, ...]:
+    """Restore the selected weights of a finished run from last.pt if they are damaged; errors as `load_best`."""
+    # Whoever may not read a file cannot tell whether it is damaged.
+    data = read_bytes(folder.best, error=RunError) if folder.best.is_file() else None
+    try:
+        values = load_checkpoint(folder.best) if data is None else parse_checkpoint(data, folder.best)
+    except RunError as error:
+        weights = _weights_in(folder.last, epoch)
+        if weights is None:
+            raise
+        with folder.lock():
+            save_checkpoint(folder.best, {"epoch": epoch, "model": weights})
+        return (f"{_finding(str(error))}; restored from {folder.last.name}",)
+    _require_epoch(folder, values, epoch)
+    return ()
+
+
+def _weights_in(last: Path, epoch: int) -> Any:
+    """Return the selected weights of an epoch that last.pt holds; None if it does not, or is damaged itself."""
+    try:
+        values = load_checkpoint(last)
+        state = _state_of(last, values, torch.device("cpu"))
+    except RunError:
+        return None
+    if state.best is None or state.best.epoch != epoch:
+        return None
+    return values["model"] if state.is_best_just_done else values.get("best_model")
+
+
 def repair_metrics(folder: RunFolder) -> tuple[str, ...]:
     """Restore metrics.jsonl of a finished run from last.pt if a line is lost or damaged.
 

@@ -12,7 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 from tmkt_data import PairedFrames
-from tmkt_train.data.cache import open_frames, selection_split
+from tmkt_train.data.cache import open_training
 from tmkt_train.data.device import DeviceFrames, place_frames
 from tmkt_train.data.sampling import count_batches
 from tmkt_train.errors import RunError
@@ -65,8 +65,7 @@ def build_setup(recipe: Recipe, cache: Path, device: torch.device) -> TrainingSe
         RunError: The training split is smaller than one batch.
         TmktError: The cache does not fit the recipe.
     """
-    frames = open_frames(recipe, cache, "train")
-    selection = open_frames(recipe, frames.cache, selection_split(recipe))
+    frames, selection = open_training(recipe, cache)
     batches_per_epoch, num_draws = _epoch_size(recipe, len(frames), cache)
     torch.manual_seed(recipe.seed)
     model = build_network(recipe, frames)

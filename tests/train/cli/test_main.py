@@ -512,3 +512,53 @@ def test_a_device_that_has_no_room_for_another_run_is_one_line(here, monkeypatch
     assert not (here / "run").exists()
     monkeypatch.setenv("TMKT_DEBUG", "1")
     assert isinstance(CliRunner().invoke(main, ["recipe", "tiny", "--out", "run"]).exception, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("recipe.toml", "run/recipe.toml: "),
+        ("result.json", "run/result.json: cannot be read"),
+        ("best.pt", "run/best.pt: not a readable checkpoint"),
+    ],
+)
+def test_resume_of_a_finished_run_checks_its_files_first(here, run, name, problem):
+    assert "report            run/report.html" in run
+    (here / "run" / "last.pt").unlink()
+    path = here / "run" / name
+    path.write_bytes(path.read_bytes()[:40])
+    code, out, err = call("resume", "run")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {problem}")
+
+
+def test_ctrl_c_in_the_report_says_how_to_resume(here, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tmkt_train.report.page.write_report", interrupted)
+        code, _, err = call("recipe", "tiny", "--set", "train.epochs=1", "--out", "cut")
+    assert (code, err) == (130, "stopped; resume with:\n  tmkt-train resume cut\n")
+    assert (here / "cut" / "result.json").is_file()
+    code, out, err = call("resume", "cut", "--no-report")
+    assert (code, err) == (0, "")
+    assert "cut: already finished" in out
+
+
+def test_check_refuses_what_the_training_would(here):
+    (here / "nets.py").write_text("import torch\nbuild = 3\nfrom tmkt_train.nothing import Net\n", encoding="utf-8")
+    for setting, problem in (
+        ("data.held_out_classes=9", "held-out classes: found 9 of 10, expected 0 to 8"),
+        ("model.backbone=nowhere.nets:build", "model.backbone: nowhere.nets:build: found no module nowhere"),
+        ("model.backbone=nets:build", "model.backbone: nets:build: nets cannot be imported"),
+    ):
+        code, out, err = call("check", "tiny", "--set", setting)
+        assert "is valid" not in out
+        assert err.startswith(f"error: {problem}")
+        trained = call("recipe", "tiny", "--set", setting, "--out", "new")
+        assert (trained[0], trained[2]) == (code, err)
+    assert call("check", "tiny", "--set", "data.held_out_classes=8")[0] == 0
+    # Without a cache, only the recipe itself is checked.
+    settings = ("--set", "data.held_out_classes=9", "--set", "data.prepare.size=20")
+    assert call("check", "tiny", *settings)[0] == 0

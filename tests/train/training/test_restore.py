@@ -14,7 +14,7 @@ from tmkt_train.training import checkpoint
 from tmkt_train.training.checkpoint import load_checkpoint, save_checkpoint
 from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.progress import EpochDone, Started
-from tmkt_train.training.restore import repair_metrics
+from tmkt_train.training.restore import repair_finished, repair_metrics
 from tmkt_train.training.run import resume_run, start_run
 
 from ..conftest import make_recipe
@@ -366,3 +366,31 @@ def test_rows_in_the_checkpoint_are_the_lines_of_the_file(stopped):
     lines = load_checkpoint(stopped[2] / "last.pt")["position"]["metrics"]
     assert "".join(line + "\n" for line in lines) == (stopped[2] / "metrics.jsonl").read_text()
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2]
+
+
+def test_best_weights_of_a_finished_run_are_restored_from_the_last_epoch(tiny_cache, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    train(make_recipe(train__epochs=1, optim__warmup_epochs=0), tiny_cache, folder.path)
+    assert repair_finished(folder) == ()
+    before = load_checkpoint(folder.best)
+    for damage in (cut, os.unlink):
+        damage(folder.best)
+        [note] = repair_finished(folder)
+        assert note.startswith(f"{folder.best}: ")
+        assert note.endswith("; restored from last.pt")
+        torch.testing.assert_close(load_checkpoint(folder.best), before, rtol=0, atol=0)
+        assert repair_finished(folder) == ()
+
+
+def test_best_weights_of_a_finished_run_that_no_checkpoint_holds_are_one_line(tiny_cache, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    train(make_recipe(train__epochs=1, optim__warmup_epochs=0), tiny_cache, folder.path)
+    save_checkpoint(folder.best, load_checkpoint(folder.best) | {"epoch": 1})
+    with pytest.raises(RunError, match=r"best\.pt: holds epoch 2, expected epoch 1 as this run selected"):
+        repair_finished(folder)
+    cut(folder.best)
+    cut(folder.last)
+    before = folder.best.read_bytes()
+    with pytest.raises(RunError, match=r"best\.pt: not a readable checkpoint"):
+        repair_finished(folder)
+    assert folder.best.read_bytes() == before
