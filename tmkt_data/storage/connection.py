@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 64
 """Requests of a process at the same time, over all its threads."""
+_GONE = (404, 410)
 _DENIED = re.compile(r"access ?denied|forbidden|unauthorized|\b40[13]\b")
 
 
@@ -44,11 +45,31 @@ def explained(url: str, done: str) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:  # Each store raises errors of its own libraries, which have no class in common.
-        reason, advice = _why(error)
+        reason, advice = _why(_origin(error))
         raise StoreError(f"{url}: cannot be {done} ({reason}); {advice}") from error
 
 
-def _why(error: Exception) -> tuple[str, str]:
+def is_missing(error: FileNotFoundError) -> bool:
+    """Return whether a store said that there is no such object.
+
+    For web servers, fsspec also raises it where nobody answered, or where the answer was another one.
+    """
+    return _origin(error) is error
+
+
+def _origin(error: BaseException) -> BaseException:
+    """Return what fsspec made a missing object of, or the error itself."""
+    cause = error.__cause__
+    while isinstance(cause, FileNotFoundError):
+        cause = cause.__cause__
+    if not isinstance(error, FileNotFoundError) or cause is None:
+        return error
+    kinds = " ".join(kind.__name__ for kind in type(cause).__mro__).lower()
+    is_other = "timeout" in kinds or "connect" in kinds or getattr(cause, "status", 404) not in _GONE
+    return cause if is_other else error
+
+
+def _why(error: BaseException) -> tuple[str, str]:
     """Return what went wrong, and what to do."""
     text = " ".join(str(error).split())[:160] or type(error).__name__
     known, kinds = text.lower(), " ".join(kind.__name__ for kind in type(error).__mro__).lower()

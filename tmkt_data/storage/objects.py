@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from tmkt_data.errors import StoreError
-from tmkt_data.storage.connection import explained, path_in, pool, system_of
+from tmkt_data.storage.connection import explained, is_missing, path_in, pool, system_of
 from tmkt_data.storage.store_urls import is_flat, is_http
 
 MAX_OBJECTS = 20_000_000
@@ -53,8 +53,10 @@ def find_object(url: str) -> StoredObject | None:
     with explained(url, "read"):
         try:
             info = system_of(url).info(path_in(url))
-        except FileNotFoundError:
-            return None
+        except FileNotFoundError as error:
+            if is_missing(error):
+                return None
+            raise
         if info.get("type") != "file":
             return None
         if info.get("size") is None:
@@ -98,7 +100,10 @@ def _size(info: Mapping[str, Any]) -> int:
 def _info_of(system: Any, path: str) -> dict[str, Any]:
     try:
         return dict(system.info(path))
-    except FileNotFoundError:  # Of a link to nothing.
+    except FileNotFoundError as error:
+        if not is_missing(error):
+            raise
+        # Of a link to nothing.
         return {}
 
 

@@ -1,6 +1,7 @@
 """Objects of stores, listed and read through fsspec: HTTP, memory and files; what is wrong in one line."""
 
 import os
+import socket
 import sys
 import threading
 from functools import partial
@@ -8,7 +9,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tmkt_data.errors import StoreError
+from tmkt_data.cache.fetched import local_copy
+from tmkt_data.errors import CacheError, StoreError
 from tmkt_data.storage import connection, objects
 from tmkt_data.storage.objects import StoredObject, find_object, list_objects, md5_token
 from tmkt_data.storage.store_urls import checked_url, object_at
@@ -61,6 +63,35 @@ def test_what_a_web_server_lacks_or_one_that_is_gone_is_one_line(served):
         list(list_objects(f"{url}/none"))
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:9: cannot be listed \(no connection, .*\); check the store"):
         list(list_objects("http://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        (None, r"no connection, .*\); check the store and the network, and run it again"),
+        (403, r"access denied\); check the credentials of the store, and their rights"),
+        (500, r"500, .*\); check the store, and run it again"),
+        (404, None),
+        (410, None),
+    ],
+)
+def test_an_object_is_missing_only_where_the_store_says_so(served, monkeypatch, status, problem):
+    _, url = served
+    if status is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    else:
+        monkeypatch.setattr(SimpleHTTPRequestHandler, "send_head", lambda handler: handler.send_error(status))
+    url += "/cache.h5"
+    if problem is None:
+        assert find_object(url) is None
+        with pytest.raises(CacheError, match="no such object; check the URL, or make it with tmkt-data prepare"):
+            local_copy(url)
+        return
+    for ask in (find_object, local_copy):
+        with pytest.raises(StoreError, match=rf"/cache\.h5: cannot be read \({problem}$"):
+            ask(url)
 
 
 def test_objects_below_a_url_are_those_of_that_folder_alone(memory):
