@@ -25,6 +25,7 @@ _LEAST_TIMED_S = 0.5
 """Seconds before which a rate would be noise."""
 _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(kb|mb|gb|tb)", re.ASCII)
+_LONG_NAME = re.compile(r"[^\s/\\]{61,}")
 _READER_OPTION = re.compile(r" \(--(columns|unit|orientation|keys|chip|stream)\b([^)]*)\)|--(keys)\b")
 """How readers name options that only `events` and `convert` have."""
 _READER_ADVICE = re.compile(
@@ -194,6 +195,17 @@ def pair_options(command: Any) -> Any:
 def say(text: str, *, err: bool = False) -> None:
     """Print one line, on standard error if `err`; control characters are escaped."""
     click.echo(printable(shown(text)), err=err)
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Print notes of a catalogue. Long names are shortened here alone: caches keep the notes, and their digest.
+
+    Example:
+        >>> say_notes([f"recordings: left out: a/{'n' * 200}.bin"])
+        note: recordings: left out: a/nnnnnnnnnnnnnnnnnnnnnnnnnnnnn...nnnnnnnnnnnnnnnnnnnnnnnn.bin
+    """
+    for note in notes:
+        say("note: " + _LONG_NAME.sub(lambda name: f"{name[0][:29]}...{name[0][-28:]}", printable(note)))
 
 
 def fail(message: str, *, exit_code: int = 1) -> NoReturn:

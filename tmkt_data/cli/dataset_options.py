@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from tmkt_data.cli.console import SENSOR, kept_when_stopped, progress_bar, say
+from tmkt_data.cli.console import SENSOR, kept_when_stopped, progress_bar, say, say_notes
 from tmkt_data.cli.paths import SourcePath
 from tmkt_data.cli.reader_options import read_as_given, require_own_files
 from tmkt_data.datasets.info import DatasetInfo
@@ -199,8 +199,7 @@ def _report(catalogue: Catalogue) -> None:
         f"{counted(len(catalogue.images), 'image')}, {counted(catalogue.num_twins, 'twin')}, "
         f"{counted(len(catalogue.class_names), 'class')}"
     )
-    for note in (*catalogue.notes, *catalogue.unmatched_notes()):
-        say(f"note: {note}")
+    say_notes((*catalogue.notes, *catalogue.unmatched_notes()))
 
 
 def _require_images(catalogue: Catalogue) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import GuardedGroup, megabytes, pair_options, print_rows, progress_bar, say
+from tmkt_data.cli.console import GuardedGroup, megabytes, pair_options, print_rows, progress_bar, say, say_notes
 from tmkt_data.cli.encoders import print_encoders, print_motion
 from tmkt_data.cli.events import convert, events
 from tmkt_data.cli.examples import EXAMPLES
@@ -99,8 +99,7 @@ def inspect(file: Path) -> None:
     click.echo()
     print_event_counts(cache.tables)
     print_skipped(info)
-    for note in info.notes:
-        say(f"note: {note}")
+    say_notes(info.notes)
     print_verdicts(verdicts)
 
 

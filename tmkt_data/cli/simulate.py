@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmkt_data.cli.console import SENSOR, WORKERS, fail, kept_when_stopped, print_rows, progress_bar, say
+from tmkt_data.cli.console import SENSOR, WORKERS, fail, kept_when_stopped, print_rows, progress_bar, say, say_notes
 from tmkt_data.cli.paths import FILE, LocalPath
 from tmkt_data.cli.reporting import put_json
 from tmkt_data.errors import counted
@@ -153,8 +153,7 @@ def _simulate(images: Path, out: Path, camera: RecordedCamera, options: dict[str
         f"{counted(len({image.recording.parent for image in plan.images}), 'class')}; sensor {width} x {height}, "
         f"path {camera.settings.path.kind} of {camera.settings.path.total_us / 1000:g} ms"
     )
-    for note in plan.notes:
-        say(f"note: {note}")
+    say_notes(plan.notes)
     started = time.perf_counter()
     done: list[Recorded] = []
     with kept_when_stopped(), progress_bar() as bar:

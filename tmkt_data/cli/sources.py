@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmkt_data.cli.completion import complete_dataset
-from tmkt_data.cli.console import SENSOR, dataset_advice, doctor_advice, fail, print_rows, progress_bar, say
+from tmkt_data.cli.console import SENSOR, dataset_advice, doctor_advice, fail, print_rows, progress_bar, say, say_notes
 from tmkt_data.cli.dataset_options import local_paths
 from tmkt_data.cli.paths import FILE, LocalPath, SourcePath
 from tmkt_data.cli.reader_options import FIELDS, read_as_given, reader_options, require_own_files
@@ -201,6 +201,5 @@ def _print_diagnosis(found: Diagnosis) -> None:
             say(f"  {line}")
         if len(lines) > MAX_NAMED:
             say(f"  and {len(lines) - MAX_NAMED} more")
-    for note in found.notes:
-        say(f"note: {note}")
+    say_notes(found.notes)
     say(f"{'next' if found.can_go_on else 'next, once these files can be read'}: {found.next_command}")
