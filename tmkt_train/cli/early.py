@@ -37,10 +37,9 @@ def require_new(recipe: Recipe, cache: Path | None, out: Path | None) -> Path:
     from tmkt_train.data.cache import choose_cache
     from tmkt_train.training.new_folder import require_free
 
-    chosen = choose_cache(recipe, cache)
     if out is not None:
         require_free(out)
-    return chosen.path
+    return choose_cache(recipe, cache).path
 
 
 def require_fit(recipe: Recipe, cache: Path) -> None:
