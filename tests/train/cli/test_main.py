@@ -546,12 +546,16 @@ def test_ctrl_c_in_the_report_says_how_to_resume(here, monkeypatch):
     assert "cut: already finished" in out
 
 
-def test_check_refuses_what_the_training_would(here):
-    (here / "nets.py").write_text("import torch\nbuild = 3\nfrom tmkt_train.nothing import Net\n", encoding="utf-8")
+def test_check_refuses_what_the_training_would(here, monkeypatch):
+    # Importing a network puts the current folder on the path of this process.
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (here / "broken_nets.py").write_text(
+        "import torch\nbuild = 3\nfrom tmkt_train.nothing import Net\n", encoding="utf-8"
+    )
     for setting, problem in (
         ("data.held_out_classes=9", "held-out classes: found 9 of 10, expected 0 to 8"),
         ("model.backbone=nowhere.nets:build", "model.backbone: nowhere.nets:build: found no module nowhere"),
-        ("model.backbone=nets:build", "model.backbone: nets:build: nets cannot be imported"),
+        ("model.backbone=broken_nets:build", "model.backbone: broken_nets:build: broken_nets cannot be imported"),
     ):
         code, out, err = call("check", "tiny", "--set", setting)
         assert "is valid" not in out
