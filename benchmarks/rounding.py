@@ -44,6 +44,7 @@ from tmkt_train.network.network import Body
 from tmkt_train.network.neurons import keeps_membrane, membrane, store_membrane
 from tmkt_train.network.stages import RunStage, Signal, Stage
 from tmkt_train.recipe.load import find_recipe, load_recipe
+from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.report.statistics import spread
 from tmkt_train.training.environment import compute_dtype
 from tmkt_train.training.progress import Finished
@@ -228,13 +229,13 @@ def print_table(summaries: dict[str, dict[str, dict[str, Any]]]) -> None:
         print(f"  {verdict(summary)}")
 
 
-def prepare_digits(folder: Path, recipe: str, per_class: int) -> Path:
+def prepare_digits(folder: Path, recipe: Recipe, per_class: int) -> Path:
     """Draw digits and prepare them as a recipe wants them; return the cache."""
     cache = folder / "digits.h5"
     if not cache.is_file():
         for _ in write_digits(folder / "digits", per_class=per_class):
             pass
-        spec = load_recipe(find_recipe(recipe)).data.prepare.to_spec()
+        spec = recipe.data.prepare.to_spec()
         for _ in prepare_cache(plan_prepare(open_catalogue("digits", folder / "digits"), spec, cache)):
             pass
     return cache
@@ -258,7 +259,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         given.work = given.work or Path(name)
         given.work.mkdir(parents=True, exist_ok=True)
-        cache = given.cache or prepare_digits(given.work, given.recipe, 12 if given.quick else 80)
+        recipe = load_recipe(find_recipe(given.recipe), given.settings)
+        cache = given.cache or prepare_digits(given.work, recipe, 12 if given.quick else 80)
         rows = list(trainings(given, cache))
     summaries = {key: summarize(rows, key) for key in ("test_accuracy", "last_epoch_test_accuracy")}
     print_table(summaries)
