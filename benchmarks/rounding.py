@@ -55,7 +55,10 @@ Rounded = Literal["kernels", "float32", "tf32", "float16", "bfloat16"]
 _BASELINE: Rounded = "tf32"
 _FAST: tuple[Rounded, ...] = ("float16", "bfloat16")
 _KEPT = ("test_accuracy", "last_epoch_test_accuracy", "val_accuracy", "best_epoch", "num_skipped_steps", "train_loss")
-_QUICK = ("train.epochs=1", "train.steps_per_epoch=1", "train.batch_size=4", "optim.warmup_epochs=0")
+_QUICK = (
+    *("train.epochs=1", "train.steps_per_epoch=1", "train.batch_size=4", "optim.warmup_epochs=0"),
+    *("data.prepare.size=16", "data.prepare.time_bins=4"),
+)
 _DROPPED = 13
 """Mantissa bits of float32 that tf32 lacks."""
 
