@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 import torch
-from gpu_contenders import RESNET18, SCNN, VGG_SNN, Contender, build, draw_batch, settings_of, small
+from gpu_contenders import RESNET18, SCNN, VGG_SNN, Contender, System, build, draw_batch, settings_of, small
 from gpu_work import Work, dtype_of, line_of
 
 from tmkt_train.network.backbones import build_model
@@ -57,10 +57,10 @@ def compile_network(device: str, precision: str, name: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started, "who": sorted(set(map(str, who_ran(network).values())))}
 
 
-def compile_stage(device: str, precision: str, number: int) -> dict[str, Any]:
+def compile_stage(device: str, precision: str, number: int, system: System = VGG_SNN) -> dict[str, Any]:
     """Run one stage of VGG-SNN on random values of the size that it has in training; return seconds and who ran."""
     place = torch.device(device)
-    system = small(VGG_SNN) if place.type == "cpu" else VGG_SNN
+    system = small(system) if place.type == "cpu" else system
     model: Any = build_model(system.backbone, system.shape, Heads(2, separate=False), LayerChoices()).to(place)
     set_streams(model, ("event",) if place.type == "cpu" else ("image", "event"))
     keep_membrane(model.body.tapped, True)

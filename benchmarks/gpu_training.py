@@ -1,9 +1,8 @@
-"""Whole trainings on a GPU: epochs as a user has them, stopping and resuming, and curves of the precisions."""
+"""Whole trainings on a GPU: epochs as a user has them, stopping and resuming."""
 
 from __future__ import annotations
 
 import json
-import math
 import signal
 import statistics
 import subprocess
@@ -15,14 +14,13 @@ from typing import Any, get_args
 
 import torch
 from gpu_profile import covered, kernels_of
-from gpu_work import Work, line_of, release, synchronize
+from gpu_work import Work, release, synchronize
 from torch.profiler import ProfilerActivity, profile
 
 from tmkt_data import open_catalogue, plan_prepare, prepare_cache
 from tmkt_data.datasets.digits_source import write_digits
 from tmkt_train import choices
 from tmkt_train.recipe.load import find_recipe, load_recipe
-from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.progress import EpochDone, Finished, StepDone
 from tmkt_train.training.run import start_run
 
@@ -34,15 +32,18 @@ _PROFILED = 2
 
 
 def run_training(work: Work) -> None:
-    """Train VGG-SNN on a tree in the layout of N-Caltech101, twice; the second run is stopped and resumed."""
+    """Train VGG-SNN on a tree in the layout of N-Caltech101; further runs are stopped or killed, and resumed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cache = _prepare_digits(work, folder) if work.is_tiny else _prepare_tree(work, folder)
+        cache = prepare_digits(work, folder) if work.is_tiny else _prepare_tree(work, folder)
         precisions = ("tf32",) if work.is_tiny else tuple(p for p in ("bfloat16", "tf32") if _has(p))
         for precision in precisions:
             work.attempt(f"epochs {precision}", lambda p=precision: _epochs(work, cache, folder / f"whole-{p}", p))
             if precision == precisions[0]:
-                work.attempt("stopped and resumed", lambda p=precision: _resumed(work, cache, folder, p))
+                for name, number in (("stopped", signal.SIGTERM), ("killed", signal.SIGKILL)):
+                    work.attempt(
+                        f"{name} and resumed", lambda p=precision, n=number: _resumed(work, cache, folder, p, n)
+                    )
             release(work.device)
 
 
@@ -154,9 +155,9 @@ def _summarize(rows: list[dict[str, Any]], num_draws: int, profiled: int) -> dic
     }
 
 
-def _resumed(work: Work, cache: Path, folder: Path, precision: str) -> dict[str, Any]:
-    """Stop a run by SIGTERM in an epoch, resume it, and compare weights and metrics with those of the whole run."""
-    out, whole = folder / "resumed", folder / f"whole-{precision}"
+def _resumed(work: Work, cache: Path, folder: Path, precision: str, number: signal.Signals) -> dict[str, Any]:
+    """Stop a run by a signal in an epoch, resume it, and compare weights and metrics with those of the whole run."""
+    out, whole = folder / f"resumed-{number.name}", folder / f"whole-{precision}"
     words = [word for setting in _settings(work, precision) for word in ("--set", setting)]
     train = [sys.executable, "-m", "tmkt_train"]
     recipe = [*train, "recipe", _recipe_name(work), "--cache", cache, "--out", out, *words]
@@ -166,7 +167,7 @@ def _resumed(work: Work, cache: Path, folder: Path, precision: str) -> dict[str,
         time.sleep(0.05)
     if not work.is_tiny:
         time.sleep(1.0)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     code = process.wait()
     if not metrics.is_file():
         raise RuntimeError(f"{' '.join(map(str, recipe))}: exit code {code} before the end of an epoch")
@@ -196,69 +197,11 @@ def _are_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def run_curves(work: Work) -> None:
-    """Train digits for some epochs in each precision over seeds; the rounds give every precision its seeds in turn."""
-    seeds = (0,) if work.is_tiny else (0, 1, 2)
-    precisions = ("float32",) if work.is_tiny else tuple(p for p in ("tf32", "float16", "bfloat16") if _has(p))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        cache = _prepare_digits(work, folder)
-        for backbone in ("scnn",) if work.is_tiny else ("vgg-snn", "scnn"):
-            rows: dict[str, Any] = {precision: [] for precision in precisions}
-            for seed in seeds:
-                for precision in precisions:
-                    if work.left_s() < 10:
-                        break
-                    rows[precision].append(_curve(work, cache, folder, (backbone, precision, seed)))
-                    work.put(backbone, rows | {"summary": _spread(rows)})
-
-
-def _prepare_digits(work: Work, folder: Path) -> Path:
+def prepare_digits(work: Work, folder: Path) -> Path:
+    """Write digits and prepare them as the recipe wants them; return the cache."""
     for _ in write_digits(folder / "digits", per_class=12 if work.is_tiny else 80):
         pass
     spec = load_recipe(find_recipe("scnn_digits")).data.prepare.to_spec()
     for _ in prepare_cache(plan_prepare(open_catalogue("digits", folder / "digits"), spec, folder / "digits.h5")):
         pass
     return folder / "digits.h5"
-
-
-def _curve(work: Work, cache: Path, folder: Path, which: tuple[str, str, int]) -> dict[str, Any]:
-    """Train once; return the losses and validation accuracies of the epochs, and the test accuracy."""
-    backbone, precision, seed = which
-    settings = [f"model.backbone={backbone}", f"train.precision={precision}", f"seed={seed}"]
-    settings += ["train.epochs=1", "optim.warmup_epochs=0", "train.device=cpu"] if work.is_tiny else ["train.epochs=8"]
-    if backbone == "vgg-snn":
-        settings.append("optim.learning_rate=1e-3")
-    recipe: Recipe = load_recipe(find_recipe("scnn_digits"), settings)
-    out = folder / "-".join(map(str, which))
-    started = time.perf_counter()
-    try:
-        result = [one for one in start_run(recipe, cache=cache, out=out).train() if isinstance(one, Finished)][
-            -1
-        ].result
-    except Exception as error:  # noqa: BLE001
-        return {"seed": seed, "error": line_of(error)}
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return {
-        "seed": seed,
-        "losses": [row["train_loss"] for row in rows],
-        "val_accuracies": [row["val_accuracy"] for row in rows],
-        "test_accuracy": result["test_accuracy"],
-        "seconds": time.perf_counter() - started,
-    }
-
-
-def _spread(rows: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    """Return mean and standard deviation over seeds of the last loss and of the test accuracy."""
-    found: dict[str, str] = {}
-    for precision, runs in rows.items():
-        good = [run for run in runs if "error" not in run]
-        if good:
-            loss, accuracy = [run["losses"][-1] for run in good], [run["test_accuracy"] for run in good]
-            found[precision] = f"loss {_mean(loss, 4)}, test accuracy {_mean(accuracy, 3)}, {len(good)} seeds"
-    return found
-
-
-def _mean(values: list[float], digits: int) -> str:
-    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-    return f"{statistics.fmean(values):.{digits}f} ± {deviation:.{digits}f}"
