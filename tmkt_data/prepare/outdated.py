@@ -27,6 +27,8 @@ _HALF_RANGE = 1 << 31
 _START_BYTES = 1 << 16
 _READ_AGAIN = 8
 """Images that may be read differently and are read again to find out."""
+_BAKED_AGAIN = 256
+"""Images that are baked again to find out: on a black ground few differ, 93 of 650 of N-MNIST."""
 
 
 def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> list[str]:
@@ -97,12 +99,12 @@ def _baked_otherwise(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> l
     if spec.bake not in ("gradient", "saccade") or spec.canvas != "fixed":
         return []
     view = view_of(catalogue, spec)
-    rows = evenly_spaced(len(cache.image_ids), _READ_AGAIN)
-    sizes = zip(*(cache.tables[f"images/{side}_px"][rows].tolist() for side in ("height", "width")), strict=True)
-    seen = cache.finest_frames(rows) if spec.bake == "saccade" else cache.image_frames(rows)
-    stored = cache.image_spikes(rows)
-    for frame, size, spikes in zip(seen, sizes, stored, strict=True):
-        if (bake_changes(frame, size, view) != spikes).any():
+    rows = evenly_spaced(len(cache.image_ids), _BAKED_AGAIN)
+    heights, widths = (cache.tables[f"images/{side}_px"].tolist() for side in ("height", "width"))
+    for row in rows.tolist():
+        one = np.array([row])
+        seen = cache.finest_frames(one) if spec.bake == "saccade" else cache.image_frames(one)
+        if (bake_changes(seen[0], (heights[row], widths[row]), view) != cache.image_spikes(one)[0]).any():
             return [source.id for source in catalogue.images]
     return []
 

@@ -162,7 +162,8 @@ def test_frames_that_were_baked_with_an_edge_where_the_image_ends_are_read_diffe
         (root / side / "wave").mkdir(parents=True)
     (root / "tmkt.toml").write_text("sensor_size = [240, 180]\n")
     (root / "events/wave/a.raw").write_bytes(evt2(TIME | 50000000, event(5, 2, 2), event(7, 3, 3)))
-    Image.fromarray(np.full((30, 30), 200, np.uint8)).save(root / "images/wave/a.png")
+    for name in "abcdefghijklmnopqrst":
+        Image.fromarray(np.full((30, 30), 200, np.uint8)).save(root / f"images/wave/{name}.png")
     spec = replace(default_spec("folder"), bake="gradient")
     plan = plan_prepare(open_catalogue("folder", root), spec, root / "a.h5")
     for _ in prepare_cache(plan):
@@ -171,9 +172,9 @@ def test_frames_that_were_baked_with_an_edge_where_the_image_ends_are_read_diffe
 
     def change(content):
         assert not content.frames["images/spikes"].any()
-        # An earlier version, in the column where the image ends.
-        content.frames["images/spikes"][0, :, :, :, 35] = 9
+        # An earlier version, in the column where an image ends; the others are black there.
+        content.frames["images/spikes"][11, :, :, :, 35] = 9
 
     write_altered(plan.path, tmp_path / "altered.h5", change).replace(plan.path)
-    with pytest.raises(CacheError, match=r"image wave/a is read differently now: .* \(1 in all\); give --fo"):
+    with pytest.raises(CacheError, match=r"image wave/a is read differently now: .* \(20 in all\); give --fo"):
         find_prepared(plan)
