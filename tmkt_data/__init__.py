@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tmkt_data.cache.find import cache_directory, find_caches
+    from tmkt_data.cache.find import cache_directory
     from tmkt_data.cache.reader import Cache, CacheInfo, read_cache_info
+    from tmkt_data.datasets.prepared import find_caches
     from tmkt_data.datasets.registry import default_spec, open_catalogue
     from tmkt_data.errors import TmktError
     from tmkt_data.events.events import EVENT_DTYPE, Events, SensorSize
@@ -38,7 +39,7 @@ _HOMES = {
     "TonicFrames": "pairs.tonic",
     "cache_directory": "cache.find",
     "default_spec": "datasets.registry",
-    "find_caches": "cache.find",
+    "find_caches": "datasets.prepared",
     "from_tonic": "pairs.tonic",
     "load_events": "events.read",
     "open_catalogue": "datasets.registry",

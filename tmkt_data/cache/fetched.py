@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tmkt_data.cache.find import cache_directory, find_caches
+from tmkt_data.cache.find import cache_directory, caches_in
 from tmkt_data.cache.reader import CacheInfo, read_cache_info
 from tmkt_data.cache.stand_in import require_cache
 from tmkt_data.errors import CacheError
@@ -76,9 +76,9 @@ def not_being_copied(folder: Path, *, wait_s: float = 0) -> AbstractContextManag
 
 
 def find_copies(dataset: str) -> list[CacheInfo]:
-    """Return the copies of caches of a dataset, as `find_caches` does what was prepared here."""
+    """Return the copies of caches of a dataset, as `caches_in` does those of one folder."""
     folders = sorted((cache_directory() / FETCHED).glob("*"))
-    return [info for folder in folders for info in find_caches(dataset, folder)]
+    return [info for folder in folders for info in caches_in(folder, dataset)]
 
 
 def token_of(path: Path) -> Path:

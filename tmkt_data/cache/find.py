@@ -64,18 +64,18 @@ def default_cache_path(dataset: str, spec: PrepareSpec, digest: str) -> Path:
     return cache_directory() / f"{dataset}-t{spec.time_bins}-{spec.size}x{spec.size}-{spec.resize}-{digest[:8]}.h5"
 
 
-def find_caches(dataset: str, directory: Path | None = None) -> list[CacheInfo]:
-    """Return the caches of a dataset, whatever their choices, sorted by name.
+def caches_in(directory: Path, dataset: str) -> list[CacheInfo]:
+    """Return the caches of a dataset in a folder, whatever their choices, sorted by name.
 
     Args:
+        directory: Folder to search; it may not exist.
         dataset: Name of the dataset.
-        directory: Folder to search; None for the cache directory.
 
     Returns:
         Caches that can be opened; damaged and incomplete files are skipped.
     """
     found: list[CacheInfo] = []
-    for path in sorted((directory or cache_directory()).glob("*.h5")):
+    for path in sorted(directory.glob("*.h5")):
         try:
             info = read_cache_info(path)
         except CacheError:

@@ -62,7 +62,8 @@ main.add_command(preview)
 def datasets() -> None:
     """List the available datasets and their prepared caches."""
     from tmkt_data.cache.fetched import find_copies
-    from tmkt_data.cache.find import cache_directory, find_caches
+    from tmkt_data.cache.find import cache_directory
+    from tmkt_data.datasets.prepared import find_caches
     from tmkt_data.datasets.registry import DATASETS
 
     found: list[dict[str, Any]] = []
@@ -104,6 +105,7 @@ def inspect(file: Path) -> None:
 
 
 def _inspected(cache: Cache) -> dict[str, Any]:
+    from tmkt_data.datasets.registry import is_recorded_as_now
     from tmkt_data.datasets.splits import PROTOCOLS, SPLIT_CODES, split_digest
 
     info = cache.info
@@ -125,6 +127,7 @@ def _inspected(cache: Cache) -> dict[str, Any]:
         "classes": list(cache.class_names),
         "options": info.spec.to_dict(),
         "facts": info.facts,
+        "is_recorded_as_now": is_recorded_as_now(info),
         "splits": splits,
         "skipped": list(info.skipped),
         "notes": list(info.notes),

@@ -51,8 +51,9 @@ def remove(target: str, yes: bool) -> None:
 
 def _find(target: str) -> list[CacheInfo]:
     from tmkt_data.cache.fetched import find_copies
-    from tmkt_data.cache.find import cache_directory, find_caches
+    from tmkt_data.cache.find import cache_directory
     from tmkt_data.cache.reader import read_cache_info
+    from tmkt_data.datasets.prepared import find_caches
     from tmkt_data.datasets.registry import dataset_info
 
     if is_url(target):

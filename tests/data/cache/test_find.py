@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tmkt_data.cache.find import cache_directory, default_cache_path, find_caches, user_cache_directory
+from tmkt_data.cache.find import cache_directory, caches_in, default_cache_path, user_cache_directory
 from tmkt_data.spec import PrepareSpec
 
 
 def test_caches_are_found_by_dataset_and_damaged_ones_passed_over(nmnist_cache, tmp_path):
     shutil.copy(nmnist_cache, tmp_path / "a.h5")
     (tmp_path / "b.h5").write_bytes(nmnist_cache.read_bytes()[:-10])
-    assert [info.path.name for info in find_caches("nmnist", tmp_path)] == ["a.h5"]
-    assert find_caches("digits", tmp_path) == []
-    assert find_caches("digits", tmp_path / "nowhere") == []
+    assert [info.path.name for info in caches_in(tmp_path, "nmnist")] == ["a.h5"]
+    assert caches_in(tmp_path, "digits") == []
+    assert caches_in(tmp_path / "nowhere", "digits") == []
 
 
 def test_the_home_folder_is_understood(monkeypatch):

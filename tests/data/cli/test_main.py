@@ -20,6 +20,7 @@ from .conftest import one_line, run
 
 def test_inspect_says_which_camera_recorded(nmnist_cache, tmp_path):
     assert "recorded by" not in run("inspect", nmnist_cache).stdout
+    assert json.loads(run("inspect", nmnist_cache, "--json").stdout)["is_recorded_as_now"]
     list(write_digits(tmp_path / "digits", per_class=3))
     cache = build("digits", tmp_path / "digits", tmp_path / "digits.h5")
     assert re.search(r"recorded by +the simulated camera of the dataset\n", run("inspect", cache).stdout)
@@ -31,6 +32,8 @@ def test_inspect_says_which_camera_recorded(nmnist_cache, tmp_path):
 
     earlier = write_altered(cache, tmp_path / "earlier.h5", change_camera)
     assert re.search(r"recorded by +an earlier simulated camera of the dataset\n", run("inspect", earlier).stdout)
+    for path, is_now in ((cache, True), (earlier, False)):
+        assert json.loads(run("inspect", path, "--json").stdout)["is_recorded_as_now"] is is_now
 
 
 def test_inspect_verify_pairs_and_preview(nmnist_cache, tmp_path):
