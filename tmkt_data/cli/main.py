@@ -155,7 +155,7 @@ def _camera_rows(info: CacheInfo) -> list[tuple[str, str]]:
     """Return which camera recorded, where it is a simulated one."""
     from tmkt_data.datasets.registry import DATASETS, is_recorded_as_now
 
-    if info.dataset not in DATASETS or DATASETS[info.dataset].simulated_with is None:
+    if info.dataset not in DATASETS or not DATASETS[info.dataset].recorded_with:
         return []
     return [("recorded by", f"{'the' if is_recorded_as_now(info) else 'an earlier'} simulated camera of the dataset")]
 

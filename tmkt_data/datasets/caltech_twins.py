@@ -25,7 +25,7 @@ INFO = DatasetInfo(
     size=32,
     recipe="scnn_caltech_twins",
     canvas="tight",
-    simulated_with=NCALTECH101_CAMERA,
+    recorded_with=camera_identity(NCALTECH101_CAMERA),
 )
 
 _IMAGE = re.compile(r"image_[0-9]{4}\.jpg")
@@ -107,5 +107,5 @@ def open_caltech_twins(root: Path | None, recordings: Path, images: Path | None 
         split_layout="prefix",
         declared=Declared(declared, declared),
         notes=tuple(notes),
-        recorded_with=camera_identity(NCALTECH101_CAMERA),
+        recorded_with=INFO.recorded_with,
     )

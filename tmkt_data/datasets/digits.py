@@ -19,7 +19,7 @@ INFO = DatasetInfo(
     tree=("ROOT/N-MNIST/Train/5/00001.bin", "ROOT/MNIST_png/Train/5/00001.png"),
     size=34,
     recipe="scnn_digits",
-    simulated_with=NMNIST_CAMERA,
+    recorded_with=camera_identity(NMNIST_CAMERA),
 )
 
 _NUM_DIGITS = 1797
@@ -53,7 +53,7 @@ def open_digits(root: Path) -> Catalogue:
         expected=_NUM_DIGITS,
         declared=Declared(numbers, numbers, has_classes=False),
         notes=tuple(notes),
-        recorded_with=camera_identity(NMNIST_CAMERA),
+        recorded_with=INFO.recorded_with,
     )
 
 

@@ -27,7 +27,7 @@ INFO = DatasetInfo(
     tree=("ROOT/train-images-idx3-ubyte.gz and the three others   (or below fashion-mnist, FashionMNIST/raw)",),
     size=34,
     recipe="scnn_fashion",
-    simulated_with=NMNIST_CAMERA,
+    recorded_with=camera_identity(NMNIST_CAMERA),
 )
 _FOLDERS = (".", "fashion-mnist", "FashionMNIST/raw", "fashion", "data/fashion", "raw")
 _NUM_IMAGES = 70_000
@@ -71,5 +71,5 @@ def open_fashion(root: Path | None = None, events: Path | None = None, images: P
         expected=_NUM_IMAGES,
         declared=Declared(num_images=_NUM_IMAGES),
         notes=tuple(notes),
-        recorded_with=camera_identity(NMNIST_CAMERA),
+        recorded_with=INFO.recorded_with,
     )

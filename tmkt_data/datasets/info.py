@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tmkt_data.errors import CatalogueError, printable
 from tmkt_data.spec import Canvas, ImageDecode, Side
-
-if TYPE_CHECKING:
-    from tmkt_data.simulate.camera import CameraSettings
 
 
 class MissingDataError(CatalogueError):
@@ -46,7 +42,7 @@ class DatasetInfo:
         canvas: Default canvas: `tight` if the recordings differ in size.
         time_bins: Default number of time bins.
         image_decode: Default decoding of images: `scaled` for JPEG photographs.
-        simulated_with: Camera that its recordings are simulated with; None for real ones.
+        recorded_with: What its recordings are simulated with, see `shown.camera_identity`; empty for real ones.
     """
 
     name: str
@@ -59,7 +55,7 @@ class DatasetInfo:
     canvas: Canvas = "fixed"
     time_bins: int = 10
     image_decode: ImageDecode = "full"
-    simulated_with: CameraSettings | None = None
+    recorded_with: str = ""
 
 
 def missing_data(info: DatasetInfo, what: str, looked: Sequence[Path], found: Side = "") -> MissingDataError:

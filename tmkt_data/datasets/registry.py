@@ -23,7 +23,6 @@ from tmkt_data.datasets import (
 )
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.info import DatasetInfo
-from tmkt_data.datasets.shown import camera_identity
 from tmkt_data.errors import CatalogueError, SpecError, counted
 from tmkt_data.spec import ClassSet, PrepareSpec
 
@@ -81,8 +80,9 @@ def dataset_info(name: str) -> DatasetInfo:
 def is_recorded_as_now(info: CacheInfo) -> bool:
     """Return whether the recordings of a cache are those of its dataset today: real, or of today's simulated camera."""
     known = DATASETS.get(info.dataset)
-    camera = None if known is None else known.simulated_with
-    return camera is None or info.facts.get("recorded_with") == json.loads(camera_identity(camera))
+    if known is None or not known.recorded_with:
+        return True
+    return bool(info.facts.get("recorded_with") == json.loads(known.recorded_with))
 
 
 def default_spec(name: str) -> PrepareSpec:

@@ -40,6 +40,16 @@ def npy(tmp_path, values):
     return (tmp_path / "some.npy").read_bytes()
 
 
+def one_recording(tmp_path):
+    """A folder of one class with a recording, and room for its images."""
+    root = tmp_path / "own"
+    for side in ("events", "images"):
+        (root / side / "wave").mkdir(parents=True)
+    (root / "tmkt.toml").write_text("sensor_size = [240, 180]\n")
+    (root / "events/wave/a.raw").write_bytes(evt2(TIME | 50000000, event(5, 2, 2), event(7, 3, 3)))
+    return root
+
+
 def plan_of(root):
     return plan_prepare(open_catalogue("folder", root), default_spec("folder"), root / "a.h5")
 
@@ -101,11 +111,7 @@ WRITERS = {"turned.jpg": turned_jpeg, "transparent.png": transparent_png}
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_cache_with_images_as_they_are_stored_is_not_taken_for_one_of_now(tmp_path, name):
-    root = tmp_path / "own"
-    for side in ("events", "images"):
-        (root / side / "wave").mkdir(parents=True)
-    (root / "tmkt.toml").write_text("sensor_size = [240, 180]\n")
-    (root / "events/wave/a.raw").write_bytes(evt2(TIME | 50000000, event(5, 2, 2), event(7, 3, 3)))
+    root = one_recording(tmp_path)
     Image.fromarray(np.full((30, 40), 9, np.uint8)).save(root / "images/wave/plain.png")
     image = root / "images/wave" / name
     WRITERS[name](image)
@@ -136,11 +142,7 @@ def test_a_cache_with_images_as_they_are_stored_is_not_taken_for_one_of_now(tmp_
 
 
 def test_an_image_of_more_than_8_bits_that_was_cut_is_read_differently_now(tmp_path):
-    root = tmp_path / "own"
-    for side in ("events", "images"):
-        (root / side / "wave").mkdir(parents=True)
-    (root / "tmkt.toml").write_text("sensor_size = [240, 180]\n")
-    (root / "events/wave/a.raw").write_bytes(evt2(TIME | 50000000, event(5, 2, 2), event(7, 3, 3)))
+    root = one_recording(tmp_path)
     image = root / "images/wave/a.png"
     Image.fromarray(np.full((2, 3, 3), 7, np.uint8)).save(image)
     rows = b"".join(b"\0" + bytes([7, 200] * 9) for _ in range(2))
@@ -157,11 +159,7 @@ def test_an_image_of_more_than_8_bits_that_was_cut_is_read_differently_now(tmp_p
 
 
 def test_frames_that_were_baked_with_an_edge_where_the_image_ends_are_read_differently_now(tmp_path):
-    root = tmp_path / "own"
-    for side in ("events", "images"):
-        (root / side / "wave").mkdir(parents=True)
-    (root / "tmkt.toml").write_text("sensor_size = [240, 180]\n")
-    (root / "events/wave/a.raw").write_bytes(evt2(TIME | 50000000, event(5, 2, 2), event(7, 3, 3)))
+    root = one_recording(tmp_path)
     for name in "abcdefghijklmnopqrst":
         Image.fromarray(np.full((30, 30), 200, np.uint8)).save(root / f"images/wave/{name}.png")
     spec = replace(default_spec("folder"), bake="gradient")
