@@ -17,7 +17,7 @@ from tmkt_train.recipe.recipe import recipe_text
 from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
 
-from ..cli.test_main import PATIENCE_S, PROGRAM, call, call_program
+from ..cli.commands import PATIENCE_S, PROGRAM, call, call_program
 from ..conftest import make_recipe
 from ..experiments.conftest import without_pages
 from ..training.runs import StopAfter, assert_same_run

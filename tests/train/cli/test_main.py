@@ -3,76 +3,19 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 from tmkt_train.cli.main import main
-from tmkt_train.recipe.recipe import recipe_text
-from tmkt_train.training.checkpoint import load_checkpoint
 from tmkt_train.training.folder import RunFolder
-from tmkt_train.training.run import start_run
 
 from ..conftest import make_recipe
-from ..training.runs import assert_same_run
+from .commands import PATIENCE_S, PROGRAM, call, call_program
 
-PATIENCE_S = 240
-"""How long a process may take on a busy machine, where its imports alone take a minute."""
-PROGRAM = "import sys; sys.argv[0] = 'tmkt-train'; from tmkt_train.cli.main import main; main()"
-
-
-@pytest.fixture(autouse=True)
-def here(tiny_cache, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TMKT_CACHES", "caches")
-    monkeypatch.delenv("TMKT_DEBUG", raising=False)
-    write_inputs(tmp_path, tiny_cache)
-    return tmp_path
-
-
-def call(*arguments):
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    return result.exit_code, result.stdout, result.stderr
-
-
-def call_program(code, folder, *arguments, **options):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-    )  # fmt: skip
-
-
-def write_inputs(folder, cache):
-    """Write a cache and a recipe where the commands look for them."""
-    (folder / "caches").mkdir()
-    shutil.copy(cache, folder / "caches")
-    (folder / "recipes").mkdir()
-    (folder / "recipes" / "tiny.toml").write_text(recipe_text(make_recipe()), encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_cache, tmp_path_factory):
-    """The folder where a run was trained by the command, and what the command said."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_inputs(folder, tiny_cache)
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("TMKT_CACHES", "caches")
-        code, out, err = call("recipe", "tiny", "--set", "train.epochs=2", "--out", "run")
-    assert (code, err) == (0, "")
-    return folder, out
-
-
-@pytest.fixture
-def run(here, trained):
-    shutil.copytree(trained[0] / "run", here / "run")
-    return trained[1]
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_training_says_what_it_will_do_does_and_did(here, run):
@@ -114,14 +57,6 @@ def test_report_of_one_run_and_of_two(here):
 
 
 @pytest.mark.usefixtures("run")
-def test_resume_of_a_finished_run_shows_its_result():
-    code, out, err = call("resume", "run")
-    assert (code, err) == (0, "")
-    assert "already finished" in out
-    assert "test accuracy" in out
-
-
-@pytest.mark.usefixtures("run")
 def test_taken_folder_is_refused_with_what_to_do(here):
     code, _, err = call("recipe", "tiny", "--out", "run")
     assert (code, err) == (1, "error: run: holds a finished run; choose another folder with --out\n")
@@ -157,48 +92,6 @@ def test_variant_is_given_by_name_or_by_path(here):
     assert call("check", "tiny_shot")[::2] == (
         1, "error: tiny_shot: no recipe of this name; tiny has the variants short, bad\n",
     )  # fmt: skip
-
-
-def test_check_prints_every_setting_and_the_cache():
-    code, out, err = call("check", "tiny", "--set", "mix.ratio=0.8")
-    assert (code, err) == (0, "")
-    assert "  mix.ratio                    0.8                inferred\n" in out
-    assert "  optim.learning_rate          0.002              inferred\n" in out
-    assert "recipes/tiny.toml: the recipe is valid\n" in out
-    assert "cache: caches/digits-tiny.h5\n" in out
-    code, out, _ = call("check", "tiny", "--set", "method.name=event-only")
-    assert "  mix.ratio                    0.5                unused by this method\n" in out
-
-
-def test_check_measures_what_a_training_takes():
-    code, out, err = call("check", "tiny", "--measure")
-    assert (code, err) == (0, "")
-    assert re.search(
-        r"^device: cpu, 1 thread\nmemory: about [0-9.]+ [MG]B( of [0-9.]+ GB that are free)?\n"
-        r"time: about [0-9]+ s, 15 steps of [0-9.e-]+ s, and an evaluation after each epoch\n\Z", out, re.MULTILINE,
-    )  # fmt: skip
-    code, _, err = call("check", "tiny", "--measure", "--set", "train.batch_size=500", "--set", "train.drop_last=true")
-    assert (code, err.count("\n")) == (1, 1)
-    assert "expected at least train.batch_size = 500" in err
-    large = ("--set", "train.batch_size=1000000000", "--set", "train.steps_per_epoch=1")
-    code, out, err = call("check", "tiny", "--measure", *large)
-    assert (code, err) == (0, "")
-    assert "time:" not in out
-    assert re.search(r"^note: train.batch_size = 1000000000 does not fit, about \d+ do: lower it", out, re.MULTILINE)
-
-
-def test_check_without_measuring_loads_no_torch(here):
-    code = "import sys; from tmkt_train.cli.main import main; main(['check', 'tiny'], standalone_mode=False)"
-    with call_program(f"{code}; assert 'torch' not in sys.modules", here) as process:
-        assert "the recipe is valid" in process.communicate(timeout=PATIENCE_S)[0]
-    assert process.returncode == 0
-
-
-def test_check_says_how_to_make_a_missing_cache():
-    code, out, _ = call("check", "tiny", "--set", "data.prepare.size=20")
-    assert code == 0
-    wanted = "tmkt-data prepare digits --time-bins 4 --size 20"
-    assert f"no cache yet: caches/digits-tiny.h5: size is 16, expected 20; make it with: {wanted}\n" in out
 
 
 def test_missing_and_ambiguous_caches_are_one_line(here):
@@ -350,45 +243,6 @@ def test_reader_that_leaves_stops_no_training(here):
     assert RunFolder(here / "run").is_complete
 
 
-LONG = make_recipe(train__epochs=4)
-
-
-@pytest.fixture(scope="module")
-def whole(tiny_cache, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    torch.set_num_threads(1)
-    list(start_run(LONG, cache=tiny_cache, out=out).train())
-    return out
-
-
-# SIGTERM stops a process that is still setting up, below, and those of test_compare.py.
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_process_resumes_to_the_same_run(here, whole, tiny_cache, number):
-    (here / "recipes" / "long.toml").write_text(recipe_text(LONG), encoding="utf-8")
-    # The signal comes from inside, when the checkpoint of the second epoch gets its name: no clock decides.
-    code = (
-        "import os, sys\n"
-        "names = []\n"
-        "def watch(event, given):\n"
-        "    if event == 'os.rename' and os.path.basename(given[1]) == 'last.pt':\n"
-        "        names.append(given[1])\n"
-        "        if len(names) == 2:\n"
-        f"            os.kill(os.getpid(), {int(number)})\n"
-        "sys.addaudithook(watch)\n" + PROGRAM
-    )
-    process = call_program(code, here, "recipe", "long", "--out", "cut", "--cache", str(tiny_cache))
-    _, err = process.communicate(timeout=PATIENCE_S)
-    if number != signal.SIGKILL:
-        assert process.returncode == 130
-        assert err.endswith("stopped; resume with:\n  tmkt-train resume cut\n")
-    assert not (here / "cut" / "result.json").exists()
-    assert 1 <= load_checkpoint(here / "cut" / "last.pt")["position"]["epoch"] < 4
-    code, out, err = call("resume", "cut", "--no-report")
-    assert (code, err) == (0, "")
-    assert "resumes" in out
-    assert_same_run(here / "cut", whole)
-
-
 KT_PAPER = ("--set", "train.epochs=2", "--set", "data.protocol=kt-paper")
 
 
@@ -416,14 +270,6 @@ def test_printed_commands_can_be_typed(here):
     assert call("evaluate", "my run")[2].endswith("tmkt-train resume 'my run'\n")
 
 
-def test_check_of_an_unknown_dataset_fails():
-    code, out, err = call("check", "tiny", "--set", "data.dataset=nmnits")
-    assert code in (1, 2)
-    assert "is valid" not in out
-    assert err.count("\n") == 1
-    assert "did you mean 'nmnist'" in err
-
-
 def test_report_that_cannot_be_written_does_not_undo_the_training(here, run):
     assert "report            run/report.html" in run
     (here / "run" / "report.html").unlink()
@@ -435,63 +281,6 @@ def test_report_that_cannot_be_written_does_not_undo_the_training(here, run):
     assert err.startswith("error: run: the run is complete, but not its report: ")
     assert err.endswith("; write it with: tmkt-train report run\n")
     assert err.count("\n") == 1
-
-
-def test_damaged_diagnostics_are_written_again_as_the_report_says(here, run):
-    assert "report            run/report.html" in run
-    path = here / "run" / "diagnostics.npz"
-    path.write_bytes(path.read_bytes()[:100])
-    code, _, err = call("report", "run")
-    assert (code, err.count("\n")) == (1, 1)
-    assert err.endswith("the file is damaged; remove it, and `tmkt-train resume` writes it again\n")
-    path.unlink()
-    assert call("resume", "run")[0] == 0
-    assert call("report", "run")[0] == 0
-
-
-def test_what_a_process_left_that_died_at_the_end_is_removed(here, run):
-    assert "report            run/report.html" in run
-    folder = here / "run"
-    left = (".lock", "last.previous.pt", "best.previous.pt", "evaluations.pt")
-    for name in left:
-        (folder / name).write_bytes(b"")
-    assert call("resume", "run")[0] == 0
-    assert not [path.name for path in folder.iterdir() if path.name in left]
-
-
-def test_stop_while_setting_up_waits_for_the_first_step(here):
-    # The import of the run is the first thing of setting up; the signal comes from inside it. Nothing on the way loads
-    # the compiler of torch, which takes as long as torch itself.
-    code = (
-        "import os, sys, importlib.abc\n"
-        "class Hook(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'tmkt_train.training.run':\n"
-        f"            os.kill(os.getpid(), {int(signal.SIGTERM)})\n"
-        "        if name in ('torch._dynamo', 'torch._inductor'):\n"
-        "            sys.exit(f'{name} is loaded')\n"
-        "sys.meta_path.insert(0, Hook())\n" + PROGRAM
-    )
-    process = call_program(code, here, "recipe", "tiny", "--out", "cut")
-    _, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
-    assert err.endswith("stopped; resume with:\n  tmkt-train resume cut\n")
-    assert load_checkpoint(here / "cut" / "last.pt")["position"]["step"] == 1
-
-
-@pytest.mark.usefixtures("run")
-def test_stop_outside_a_training_is_130(here):
-    code = (
-        "import os, signal, sys, importlib.abc\n"
-        "class Hook(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'tmkt_train.training.result':\n"
-        "            os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Hook())\n" + PROGRAM
-    )
-    process = call_program(code, here, "evaluate", "run")
-    _, err = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, err) == (130, "stopped\n")
 
 
 @pytest.mark.parametrize(
@@ -512,57 +301,3 @@ def test_a_device_that_has_no_room_for_another_run_is_one_line(here, monkeypatch
     assert not (here / "run").exists()
     monkeypatch.setenv("TMKT_DEBUG", "1")
     assert isinstance(CliRunner().invoke(main, ["recipe", "tiny", "--out", "run"]).exception, RuntimeError)
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [
-        ("recipe.toml", "run/recipe.toml: "),
-        ("result.json", "run/result.json: cannot be read"),
-        ("best.pt", "run/best.pt: not a readable checkpoint"),
-    ],
-)
-def test_resume_of_a_finished_run_checks_its_files_first(here, run, name, problem):
-    assert "report            run/report.html" in run
-    (here / "run" / "last.pt").unlink()
-    path = here / "run" / name
-    path.write_bytes(path.read_bytes()[:40])
-    code, out, err = call("resume", "run")
-    assert (code, out) == (1, "")
-    assert err.startswith(f"error: {problem}")
-
-
-def test_ctrl_c_in_the_report_says_how_to_resume(here, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("tmkt_train.report.page.write_report", interrupted)
-        code, _, err = call("recipe", "tiny", "--set", "train.epochs=1", "--out", "cut")
-    assert (code, err) == (130, "stopped; resume with:\n  tmkt-train resume cut\n")
-    assert (here / "cut" / "result.json").is_file()
-    code, out, err = call("resume", "cut", "--no-report")
-    assert (code, err) == (0, "")
-    assert "cut: already finished" in out
-
-
-def test_check_refuses_what_the_training_would(here, monkeypatch):
-    # Importing a network puts the current folder on the path of this process.
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    (here / "broken_nets.py").write_text(
-        "import torch\nbuild = 3\nfrom tmkt_train.nothing import Net\n", encoding="utf-8"
-    )
-    for setting, problem in (
-        ("data.held_out_classes=9", "held-out classes: found 9 of 10, expected 0 to 8"),
-        ("model.backbone=nowhere.nets:build", "model.backbone: nowhere.nets:build: found no module nowhere"),
-        ("model.backbone=broken_nets:build", "model.backbone: broken_nets:build: broken_nets cannot be imported"),
-    ):
-        code, out, err = call("check", "tiny", "--set", setting)
-        assert "is valid" not in out
-        assert err.startswith(f"error: {problem}")
-        trained = call("recipe", "tiny", "--set", setting, "--out", "new")
-        assert (trained[0], trained[2]) == (code, err)
-    assert call("check", "tiny", "--set", "data.held_out_classes=8")[0] == 0
-    # Without a cache, only the recipe itself is checked.
-    settings = ("--set", "data.held_out_classes=9", "--set", "data.prepare.size=20")
-    assert call("check", "tiny", *settings)[0] == 0

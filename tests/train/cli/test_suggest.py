@@ -4,7 +4,7 @@ from tmkt_train.recipe.load import load_recipe
 from tmkt_train.recipe.recipe import recipe_text
 
 from ..conftest import make_recipe
-from .test_main import call
+from .commands import call
 
 
 def test_command_from_start_to_end_and_its_errors(tiny_cache, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from tmkt_train.experiments.sweep_report import write_sweep
 from tmkt_train.experiments.trials import _train, run_sweep
 from tmkt_train.training.folder import RunFolder
 
-from ..cli.test_main import PROGRAM, call_program
+from ..cli.commands import PROGRAM, call_program
 from ..report.pages import Page
 from ..training.runs import StopAfter, assert_same_run
 from .conftest import plan, run, trials_of
