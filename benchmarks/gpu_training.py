@@ -15,10 +15,10 @@ from typing import Any, get_args
 import torch
 from gpu_profile import covered, kernels_of
 from gpu_work import Work, release, synchronize
+from made_digits import made_digits
 from torch.profiler import ProfilerActivity, profile
 
 from tmkt_data import open_catalogue, plan_prepare, prepare_cache
-from tmkt_data.datasets.digits_source import write_digits
 from tmkt_train import choices
 from tmkt_train.recipe.load import find_recipe, load_recipe
 from tmkt_train.training.progress import EpochDone, Finished, StepDone
@@ -199,9 +199,5 @@ def _are_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -
 
 def prepare_digits(work: Work, folder: Path) -> Path:
     """Write digits and prepare them as the recipe wants them; return the cache."""
-    for _ in write_digits(folder / "digits", per_class=12 if work.is_tiny else 80):
-        pass
     spec = load_recipe(find_recipe("scnn_digits")).data.prepare.to_spec()
-    for _ in prepare_cache(plan_prepare(open_catalogue("digits", folder / "digits"), spec, folder / "digits.h5")):
-        pass
-    return folder / "digits.h5"
+    return made_digits(folder, 12 if work.is_tiny else 80, spec)

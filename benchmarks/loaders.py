@@ -17,20 +17,10 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from made_digits import made_digits
 from timing import Case, measure, write_json
 
-
-def made_cache(folder: Path, per_class: int) -> Path:
-    """Prepare the embedded dataset, or a part of it."""
-    from tmkt_data import default_spec, open_catalogue, plan_prepare, prepare_cache
-    from tmkt_data.datasets.digits_source import write_digits
-
-    for _ in write_digits(folder / "digits", per_class=per_class):
-        pass
-    plan = plan_prepare(open_catalogue("digits", folder / "digits"), default_spec("digits"), folder / "digits.h5")
-    for _ in prepare_cache(plan):
-        pass
-    return plan.path
+from tmkt_data import default_spec
 
 
 def contenders(cache: Path, batch_size: int) -> tuple[Case, int]:
@@ -72,7 +62,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        case, count = contenders(made_cache(Path(folder), given.per_class), given.batch)
+        case, count = contenders(made_digits(Path(folder), given.per_class, default_spec("digits")), given.batch)
         rows = measure(f"a pair, batches of {given.batch}", case, given.repeats, "a sample", count)
     write_json(given.json, {"loaders": rows}, ("torch",))
 

@@ -19,22 +19,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from made_digits import made_digits
 from timing import write_json
 
-from tmkt_data.datasets.digits import open_digits
-from tmkt_data.datasets.digits_source import write_digits
-from tmkt_data.prepare.build import prepare_cache
-from tmkt_data.prepare.plan import plan_prepare
 from tmkt_data.spec import PrepareSpec
-
-
-def make_cache(folder: Path, per_class: int, size: int) -> Path:
-    """Prepare a cache of simulated digits."""
-    (folder / "digits").mkdir()
-    out = folder / "digits.h5"
-    list(write_digits(folder / "digits", per_class=per_class))
-    list(prepare_cache(plan_prepare(open_digits(folder / "digits"), PrepareSpec(time_bins=4, size=size), out)))
-    return out
 
 
 def samples_per_s(cache: Path, out: Path, given: argparse.Namespace, num_ranks: int, num_threads: int) -> float:
@@ -76,7 +64,7 @@ def main() -> None:
     cases = [(1, max(given.ranks)), *((ranks, 1) for ranks in given.ranks)]
     found: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory() as name:
-        cache = make_cache(Path(name), given.per_class, given.size)
+        cache = made_digits(Path(name), given.per_class, PrepareSpec(time_bins=4, size=given.size))
         for repeat in range(given.repeats):
             for ranks, threads in cases:
                 out = Path(name) / f"run-{repeat}-{ranks}-{threads}"

@@ -33,18 +33,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from made_digits import made_digits
 from timing import write_json
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tmkt_data import open_catalogue, plan_prepare, prepare_cache
-from tmkt_data.datasets.digits_source import write_digits
 from tmkt_train.experiments.table import paired_difference
 from tmkt_train.network.network import Body
 from tmkt_train.network.neurons import keeps_membrane, membrane, store_membrane
 from tmkt_train.network.stages import RunStage, Signal, Stage
 from tmkt_train.recipe.load import find_recipe, load_recipe
-from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.report.statistics import spread
 from tmkt_train.training.environment import compute_dtype
 from tmkt_train.training.progress import Finished
@@ -232,18 +230,6 @@ def print_table(summaries: dict[str, dict[str, dict[str, Any]]]) -> None:
         print(f"  {verdict(summary)}")
 
 
-def prepare_digits(folder: Path, recipe: Recipe, per_class: int) -> Path:
-    """Draw digits and prepare them as a recipe wants them; return the cache."""
-    cache = folder / "digits.h5"
-    if not cache.is_file():
-        for _ in write_digits(folder / "digits", per_class=per_class):
-            pass
-        spec = recipe.data.prepare.to_spec()
-        for _ in prepare_cache(plan_prepare(open_catalogue("digits", folder / "digits"), spec, cache)):
-            pass
-    return cache
-
-
 def main() -> None:
     """Train, print, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -263,7 +249,7 @@ def main() -> None:
         given.work = given.work or Path(name)
         given.work.mkdir(parents=True, exist_ok=True)
         recipe = load_recipe(find_recipe(given.recipe), given.settings)
-        cache = given.cache or prepare_digits(given.work, recipe, 12 if given.quick else 80)
+        cache = given.cache or made_digits(given.work, 12 if given.quick else 80, recipe.data.prepare.to_spec())
         rows = list(trainings(given, cache))
     summaries = {key: summarize(rows, key) for key in ("test_accuracy", "last_epoch_test_accuracy")}
     print_table(summaries)
