@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import trees
 
-from tmkt_data.datasets import caltech_twins, caltech_twins_source, digits, digits_source, fashion, nmnist
+from tmkt_data.datasets import (
+    caltech_twins,
+    caltech_twins_source,
+    digits,
+    digits_source,
+    fashion,
+    nmnist,
+    recording_reader,
+)
 from tmkt_data.datasets.cameras import camera_of
 from tmkt_data.datasets.registry import default_spec, open_catalogue
 from tmkt_data.datasets.shown import (
@@ -96,16 +104,29 @@ def another_camera(monkeypatch):
 
     def replace():
         longer = dataclasses.replace(NMNIST_CAMERA, path=dataclasses.replace(NMNIST_CAMERA.path, scale=0.81))
-        for module in (digits, digits_source, fashion):
-            monkeypatch.setattr(module, "NMNIST_CAMERA", longer)
-        for module in (caltech_twins, caltech_twins_source):
-            monkeypatch.setattr(module, "NCALTECH101_CAMERA", longer)
+        for module in (digits, fashion, caltech_twins):
+            info = dataclasses.replace(module.INFO, recorded_with=camera_identity(longer))
+            monkeypatch.setattr(module, "INFO", info)
+        monkeypatch.setattr(digits_source, "NMNIST_CAMERA", longer)
+        monkeypatch.setattr(caltech_twins_source, "NCALTECH101_CAMERA", longer)
 
     return replace
 
 
 def key_of(name, root, **places):
     return plan_prepare(open_catalogue(name, root, **places), default_spec(name), root / "a.h5").key
+
+
+@pytest.mark.parametrize(
+    ("dataset", "camera"),
+    [
+        (digits, digits_source.NMNIST_CAMERA),
+        (fashion, recording_reader.NMNIST_CAMERA),
+        (caltech_twins, caltech_twins_source.NCALTECH101_CAMERA),
+    ],
+)
+def test_a_dataset_names_the_camera_that_records_it(dataset, camera):
+    assert dataset.INFO.recorded_with == camera_identity(camera)
 
 
 def test_another_camera_makes_other_caches(tmp_path, another_camera):
