@@ -1,8 +1,9 @@
 """Compile the Triton kernels for GPUs that are not there, and read their registers and spills.
 
-Run as a script, it compiles every variant for the given architectures, numbers of steps and of channels, and fails if
-one spills; a variant takes a second or two:
+Run as a script, it compiles every variant that the shipped recipes launch, or every variant for some numbers of steps
+and of channels, and fails if one spills; a variant takes half a second to two seconds:
 
+    python tests/tools/compile_kernels.py --recipes
     python tests/tools/compile_kernels.py --arch 80 90 --steps 12 --channels 15 64 512
 """
 
@@ -15,16 +16,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from tmkt_train.network.cuda.kernels import launch
+from tmkt_train.network.cuda.kernels import launch, operators
 from tmkt_train.network.cuda.kernels.launch import Launch, Parameters, Surroundings
+from tmkt_train.recipe.load import find_recipe, list_recipes, load_recipe
+from tmkt_train.recipe.recipe import Recipe
+from tmkt_train.training.setup import build_network
 
 DTYPES = {
     torch.float16: "*fp16",
@@ -96,6 +102,7 @@ class Case:
     is_pooled: bool = False
     keeps: bool = False
     size: int = 12
+    has_spike_grad: bool = True
 
 
 def launches(case: Case) -> Iterator[Launch]:
@@ -124,8 +131,8 @@ def launches(case: Case) -> Iterator[Launch]:
     how = Surroundings(
         case.streams, case.is_triangle, case.is_pooled, case.mode in ("per-step", "fused"), case.mode == "fused"
     )
-    membranes = values if case.keeps else None
-    yield from launch.fire_gradient(values, parameters, spikes, membranes, how, values, affine[2], affine[3])
+    grads = spikes if case.has_spike_grad else None, values if case.keeps else None
+    yield from launch.fire_gradient(values, parameters, *grads, how, values, affine[2], affine[3])
 
 
 def variants(steps: list[int], channels: list[int]) -> Iterator[Case]:
@@ -134,8 +141,57 @@ def variants(steps: list[int], channels: list[int]) -> Iterator[Case]:
     modes = ("per-step", "fused", "evaluation", "none")
     forms = ((False, False), (True, False), (False, True), (True, True))
     for num_steps, num_channels, dtype, mode in itertools.product(steps, channels, dtypes, modes):
+        layer = Case(num_steps, num_channels, dtype, mode)
+        yield replace(layer, streams=1)
         for is_triangle, (is_pooled, keeps) in itertools.product((True, False), forms):
-            yield Case(num_steps, num_channels, dtype, mode, 2, is_triangle, is_pooled, keeps)
+            yield replace(layer, is_triangle=is_triangle, is_pooled=is_pooled, keeps=keeps)
+        yield replace(layer, keeps=True, has_spike_grad=False)
+
+
+def of_cases(steps: list[int], channels: list[int]) -> Iterator[Launch]:
+    """Yield the launches of every variant."""
+    for case in variants(steps, channels):
+        yield from launches(case)
+
+
+def of_recipe(name: str, dtype: torch.dtype) -> list[Launch]:
+    """Return the launches of a training step and of an evaluation by a recipe, run on meta tensors."""
+    recipe = load_recipe(find_recipe(name))
+    prepare = recipe.data.prepare
+    shape = SimpleNamespace(num_time_bins=prepare.time_bins, num_channels=2, size=(prepare.size,) * 2, num_classes=10)
+    with torch.device("meta"):
+        model = build_network(recipe, shape)
+        frames = torch.empty(prepare.time_bins, recipe.train.batch_size, 2, *shape.size)
+    model.compute_dtype = dtype
+    found: list[Launch] = []
+    with recorded(found):
+        if recipe.has_two_streams:
+            outputs = model.forward_pair(frames, frames, tap=True)
+            sum(output.logits.sum() + output.alignment.sum() for output in outputs).backward()
+        else:
+            model(frames).logits.sum().backward()
+        with torch.no_grad():
+            model.eval()(frames)
+    return found
+
+
+@contextmanager
+def recorded(found: list[Launch]) -> Iterator[None]:
+    """Note the launches of the kernels, and launch nothing."""
+    names = ("batch_statistics", "fire", "fire_gradient")
+    before = {name: getattr(operators, name) for name in names}
+    operators.batch_statistics = lambda values, mean, variance, inverse, *rest: found.extend(
+        launch.batch_statistics(values, (mean, variance, inverse), *rest)
+    )
+    operators.fire = lambda values, *rest: found.extend(launch.fire(values, Parameters(*rest[:4]), *rest[4:]))
+    operators.fire_gradient = lambda values, *rest: found.extend(
+        launch.fire_gradient(values, Parameters(*rest[:4]), *rest[4:6], Surroundings(rest[9], *rest[10:]), *rest[6:9])
+    )
+    try:
+        yield
+    finally:
+        for name, operator in before.items():
+            setattr(operators, name, operator)
 
 
 def main() -> int:
@@ -143,22 +199,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", type=int, nargs="+", default=[80, 90])
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 6, 10, 12])
-    parser.add_argument("--channels", type=int, nargs="+", default=[15, 40, 64, 128, 256, 512])
+    parser.add_argument("--channels", type=int, nargs="+", default=[15, 40, 64, 128, 256, 300, 512])
+    parser.add_argument("--recipes", nargs="*", metavar="NAME", help="compile what these recipes launch; all if none")
     given = parser.parse_args()
+    wanted = of_cases(given.steps, given.channels)
+    if given.recipes is not None:
+        names = given.recipes or [str(path) for path, recipe in list_recipes() if isinstance(recipe, Recipe)]
+        dtypes = (torch.float32, torch.float16, torch.bfloat16)
+        wanted = (one for name, dtype in itertools.product(names, dtypes) for one in of_recipe(name, dtype))
     most: dict[tuple[int, int, str], int] = {}
     seen, spills = set(), 0
-    for case in variants(given.steps, given.channels):
-        for source, arch in itertools.product(map(source_of, launches(case)), given.arch):
-            key = arch, source.hash()
-            if key in seen:
-                continue
-            seen.add(key)
-            used = compile_source(source, arch)
-            row = arch, case.steps, used.name
-            most[row] = max(most.get(row, 0), used.registers)
-            if used.stack:
-                spills += 1
-                print("spills:", arch, case, used)
+    for one, arch in itertools.product(wanted, given.arch):
+        source = source_of(one)
+        key = arch, source.hash()
+        if key in seen:
+            continue
+        seen.add(key)
+        used = compile_source(source, arch)
+        row = arch, one.constants.get("T", 0), used.name
+        most[row] = max(most.get(row, 0), used.registers)
+        if used.stack:
+            spills += 1
+            print("spills:", arch, one.constants, used, flush=True)
     for row, registers in sorted(most.items()):
         print(*row, registers)
     print(f"{len(seen)} variants, {spills} with spills")
