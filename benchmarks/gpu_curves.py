@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
 import os
-import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +15,7 @@ from gpu_contenders import SCNN, VGG_SNN
 from gpu_kernels import compile_network, compile_stage
 from gpu_training import prepare_digits
 from gpu_work import Work, line_of
+from precision_verdict import beside_tf32, verdict
 
 from tmkt_train.recipe.load import find_recipe, load_recipe
 from tmkt_train.training.progress import Finished
@@ -24,7 +23,6 @@ from tmkt_train.training.run import start_run
 
 _SEEDS = (0, 1, 2)
 _PRECISIONS = ("tf32", "float16", "bfloat16")
-"""The first one is what the others are compared with."""
 _SYSTEMS = {"vgg-snn": VGG_SNN._replace(shape=SCNN.shape, batch_size=SCNN.batch_size), "scnn": SCNN}
 _NUM_STAGES = 9
 _MARGIN = 1.3
@@ -48,8 +46,16 @@ def run_curves(work: Work) -> None:
                         break
                     rows[precision].append(_curve(work, cache, (backbone, precision, seed)))
                     work.put(f"{backbone}, runs", rows)
-            for precision, line in verdicts(rows).items():
-                work.put(f"{backbone}, {precision}", line)
+            put_accuracies(work, backbone, rows)
+
+
+def put_accuracies(work: Work, backbone: str, rows: Rows) -> None:
+    """Note the last epoch's test accuracy of each precision beside tf32, and the verdict."""
+    good = (run for runs in rows.values() for run in runs if "error" not in run)
+    found = beside_tf32(good, "test_accuracy")
+    for precision, one in found.items():
+        work.put(f"{backbone}, {precision}", f"test accuracy {one.text}")
+    work.put(f"{backbone}, verdict", verdict(found))
 
 
 def _compile(work: Work) -> float:
@@ -77,55 +83,18 @@ def _curve(work: Work, cache: Path, which: tuple[str, str, int]) -> dict[str, An
         settings.append("optim.learning_rate=1e-3")
     out = cache.parent / "-".join(map(str, which))
     started = time.perf_counter()
+    known = {"seed": seed, "precision": precision}
     try:
         run = start_run(load_recipe(find_recipe("scnn_digits"), settings), cache=cache, out=out)
         result = [one for one in run.train() if isinstance(one, Finished)][-1].result
     except Exception as error:  # noqa: BLE001
-        return {"seed": seed, "error": line_of(error), "seconds": time.perf_counter() - started}
+        return {**known, "error": line_of(error), "seconds": time.perf_counter() - started}
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return {
-        "seed": seed,
-        "precision": result["environment"]["precision"],
+        **known,
+        "computed_in": result["environment"]["precision"],
         "losses": [row["train_loss"] for row in rows],
         "val_accuracies": [row["val_accuracy"] for row in rows],
         "test_accuracy": result["last_epoch_test_accuracy"],
         "seconds": time.perf_counter() - started,
     }
-
-
-def verdicts(rows: Rows) -> dict[str, str]:
-    """Say for each precision how its last loss and its test accuracy lie beside those of the first, in one line.
-
-    The spread of the seeds is what lies between the lowest and the highest seed of the first precision. A precision is
-    within it if its mean differs by no more from that of the first.
-    """
-    first, *others = rows
-    known = {precision: _finals(runs) for precision, runs in rows.items()}
-    found = {first: ", ".join(_mean(name, values) for name, values in known[first].items()) or "no run"}
-    for precision in others:
-        num = min(len(known[name].get("test accuracy", [])) for name in (first, precision))
-        if num < len(_SEEDS):
-            found[precision] = f"open: {num} of {len(_SEEDS)} seeds beside {first}"
-            continue
-        parts, is_within = [], True
-        for name, values in known[precision].items():
-            reference = known[first][name]
-            difference = statistics.fmean(values) - statistics.fmean(reference)
-            spread = max(reference) - min(reference)
-            parts.append(f"{_mean(name, values)}, {difference:+.4f} beside {first}, whose seeds span {spread:.4f}")
-            # Lower losses and higher accuracies are no reason to refuse a precision.
-            is_within &= (difference if name == "loss" else -difference) <= spread
-        found[precision] = f"{'within' if is_within else 'OUTSIDE'} the seeds of {first}: {'; '.join(parts)}"
-    return found
-
-
-def _finals(runs: list[dict[str, Any]]) -> dict[str, list[float]]:
-    good = [run for run in runs if "error" not in run]
-    if not good:
-        return {}
-    return {"test accuracy": [run["test_accuracy"] for run in good], "loss": [run["losses"][-1] for run in good]}
-
-
-def _mean(name: str, values: list[float]) -> str:
-    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-    return f"{name} {statistics.fmean(values):.4f} ± {deviation:.4f} ({len(values)} seeds)"

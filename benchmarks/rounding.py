@@ -34,24 +34,21 @@ from typing import Any, Literal, get_args
 
 import torch
 from made_digits import made_digits
+from precision_verdict import Beside, beside_tf32, verdict
 from timing import write_json
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tmkt_train.experiments.table import paired_difference
 from tmkt_train.network.network import Body
 from tmkt_train.network.neurons import keeps_membrane, membrane, store_membrane
 from tmkt_train.network.stages import RunStage, Signal, Stage
 from tmkt_train.recipe.load import find_recipe, load_recipe
-from tmkt_train.report.statistics import spread
 from tmkt_train.training.environment import compute_dtype
 from tmkt_train.training.progress import Finished
 from tmkt_train.training.run import Run, start_run
 
 Rounded = Literal["kernels", "float32", "tf32", "float16", "bfloat16"]
 
-_BASELINE: Rounded = "tf32"
-_FAST: tuple[Rounded, ...] = ("float16", "bfloat16")
 _KEPT = ("test_accuracy", "last_epoch_test_accuracy", "val_accuracy", "best_epoch", "num_skipped_steps", "train_loss")
 _QUICK = (
     *("train.epochs=1", "train.steps_per_epoch=1", "train.batch_size=4", "optim.warmup_epochs=0"),
@@ -192,42 +189,13 @@ def trainings(given: argparse.Namespace, cache: Path) -> Iterator[dict[str, Any]
             yield row
 
 
-def summarize(rows: list[dict[str, Any]], key: str) -> dict[str, dict[str, Any]]:
-    """Return of each precision mean and spread of an accuracy over seeds, and its paired difference from tf32."""
-    by_seed: dict[str, dict[int, float]] = {}
-    for row in rows:
-        by_seed.setdefault(row["precision"], {})[row["seed"]] = row[key]
-    found: dict[str, dict[str, Any]] = {}
-    for precision, values in by_seed.items():
-        difference = paired_difference(values, by_seed.get(_BASELINE, {}))
-        known = spread(list(values.values()))
-        found[precision] = known._asdict() | {"text": known.in_percent()}
-        if precision != _BASELINE:
-            found[precision] |= difference._asdict() | {"difference": difference.mean, "mean": known.mean}
-            found[precision]["difference_text"] = difference.text
-    return found
-
-
-def verdict(summary: dict[str, dict[str, Any]]) -> str:
-    """Say which fast precisions have a mean within one standard deviation over seeds of that of tf32."""
-    sd = summary.get(_BASELINE, {}).get("sd")
-    fast = [one for one in _FAST if summary.get(one, {}).get("difference") is not None]
-    if sd is None or not fast:
-        return "no verdict: it takes two seeds or more of tf32 and of a fast precision"
-    inside = [one for one in fast if abs(summary[one]["difference"]) <= sd]
-    outside = [one for one in fast if one not in inside]
-    parts = [f"{' and '.join(inside)} within"] if inside else []
-    parts += [f"{' and '.join(outside)} outside"] if outside else []
-    return f"{', '.join(parts)} the spread of tf32 over seeds, {100 * sd:.1f} points"
-
-
-def print_table(summaries: dict[str, dict[str, dict[str, Any]]]) -> None:
+def print_table(accuracies: dict[str, dict[str, Beside]]) -> None:
     """Print mean, spread and difference of each precision, and the verdict, for each accuracy."""
-    for key, summary in summaries.items():
+    for key, found in accuracies.items():
         print(f"\n{key}, %")
-        for precision, row in summary.items():
-            print(f"  {precision:<9} {row['text']:<14} {row['num']:>3} seeds   {row.get('difference_text', '')}")
-        print(f"  {verdict(summary)}")
+        for precision, one in found.items():
+            print(f"  {precision:<9} {one.text}")
+        print(f"  {verdict(found)}")
 
 
 def main() -> None:
@@ -251,9 +219,13 @@ def main() -> None:
         recipe = load_recipe(find_recipe(given.recipe), given.settings)
         cache = given.cache or made_digits(given.work, 12 if given.quick else 80, recipe.data.prepare.to_spec())
         rows = list(trainings(given, cache))
-    summaries = {key: summarize(rows, key) for key in ("test_accuracy", "last_epoch_test_accuracy")}
-    print_table(summaries)
-    figures = {"runs": rows, "summary": summaries, "verdict": {key: verdict(one) for key, one in summaries.items()}}
+    accuracies = {key: beside_tf32(rows, key) for key in ("test_accuracy", "last_epoch_test_accuracy")}
+    print_table(accuracies)
+    figures = {
+        "runs": rows,
+        "summary": {key: {name: one.to_json() for name, one in found.items()} for key, found in accuracies.items()},
+        "verdict": {key: verdict(found) for key, found in accuracies.items()},
+    }
     write_json(given.json, figures, ("torch", "spikingjelly"), {"recipe": given.recipe, "settings": given.settings})
 
 
