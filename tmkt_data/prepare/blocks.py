@@ -30,6 +30,8 @@ STAGES: dict[str, PrepareStage] = {"events": "recordings", "images": "images"}
 """The stage of `prepare` that fills a side of the cache."""
 BUILD_COLUMNS = ("overflow_length", "largest_bin", "polarities", "num_other_streams")
 """What is known of each recording while a cache is built, beside the tables of the finished one."""
+CONVERSION = 1
+"""Raised when the same sources become other frames: no cache may hold blocks of an interrupted run of before."""
 
 
 class UnreadableSourcesError(TmktError):

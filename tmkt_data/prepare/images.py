@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tmkt_data.cache.reader import Cache
 from tmkt_data.cache.side_rows import BlockArrays
 from tmkt_data.datasets.cameras import UNKNOWN, CameraView, FrameLayout, camera_of
 from tmkt_data.datasets.catalogue import Catalogue
@@ -137,6 +138,11 @@ def bake_changes(frame: NDArray[np.uint8], size: tuple[int, int], view: CameraVi
         return found
     edges = view.edges(frame[None], sizes, stored_response())[0]
     return np.broadcast_to(edges, (spec.time_bins, spec.num_channels, *edges.shape))
+
+
+def view_in(cache: Cache) -> CameraView:
+    """Return how the camera of a dataset saw the images of a cache, as `view_of` its catalogue."""
+    return CameraView(camera_of(cache.info.dataset) or UNKNOWN, FrameLayout.of(cache.spec, cache.info.facts))
 
 
 def view_of(catalogue: Catalogue, spec: PrepareSpec) -> CameraView:

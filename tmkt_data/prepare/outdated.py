@@ -16,7 +16,7 @@ from tmkt_data.events.formats.prophesee import TIMELESS, decode_evt_start
 from tmkt_data.events.read import ARRAY_SUFFIXES
 from tmkt_data.files import checksum, read_bytes
 from tmkt_data.images.decode import is_seen_otherwise
-from tmkt_data.prepare.images import ImageConverter, bake_changes, view_of
+from tmkt_data.prepare.images import ImageConverter, bake_changes, view_in
 from tmkt_data.sample_ids import evenly_spaced, rows_of
 from tmkt_data.spec import PrepareSpec
 
@@ -92,21 +92,30 @@ def outdated_images(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> li
                 others.append(source.id)
                 if len(others) <= _READ_AGAIN:
                     is_outdated |= _differs(converter, source, int(cache.tables["images/frames_xxh3"][row]))
-    return others if is_outdated else _baked_otherwise(catalogue, spec, cache)
+    if not is_outdated and is_baked_otherwise(cache):
+        return [source.id for source in catalogue.images]
+    return others if is_outdated else []
 
 
-def _baked_otherwise(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -> list[str]:
+def is_baked_otherwise(cache: Cache) -> bool:
+    """Return whether an earlier version baked the images of a cache, with an edge where they end on a fixed canvas.
+
+    Up to 256 images are baked again from their stored intensity to find out; no source is read.
+
+    Raises:
+        CacheError: A frame was modified after it was written.
+    """
+    spec = cache.spec
     if spec.bake not in ("gradient", "saccade") or spec.canvas != "fixed":
-        return []
-    view = view_of(catalogue, spec)
-    rows = evenly_spaced(len(cache.image_ids), _BAKED_AGAIN)
+        return False
+    view = view_in(cache)
     heights, widths = (cache.tables[f"images/{side}_px"].tolist() for side in ("height", "width"))
-    for row in rows.tolist():
+    for row in evenly_spaced(len(cache.image_ids), _BAKED_AGAIN).tolist():
         one = np.array([row])
         seen = cache.finest_frames(one) if spec.bake == "saccade" else cache.image_frames(one)
         if (bake_changes(seen[0], (heights[row], widths[row]), view) != cache.image_spikes(one)[0]).any():
-            return [source.id for source in catalogue.images]
-    return []
+            return True
+    return False
 
 
 def _differs(converter: ImageConverter, source: Source, digest: int) -> bool:

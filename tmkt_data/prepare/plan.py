@@ -25,7 +25,7 @@ from tmkt_data.datasets.source_table import SourceTable
 from tmkt_data.datasets.splits import SPLIT_RULES
 from tmkt_data.errors import CacheError, CatalogueError, TmktError
 from tmkt_data.events.read import NOTHING_GIVEN
-from tmkt_data.prepare.blocks import BUILD_COLUMNS, STAGES, Block
+from tmkt_data.prepare.blocks import BUILD_COLUMNS, CONVERSION, STAGES, Block
 from tmkt_data.prepare.drawn_splits import REFUSED, duplicate_rule, require_none
 from tmkt_data.prepare.outdated import outdated_images, outdated_recordings
 from tmkt_data.prepare.store_target import StoreTarget
@@ -72,8 +72,8 @@ class PreparePlan:
 
     @property
     def build_key(self) -> str:
-        """What blocks of an interrupted run have to be of: this plan, and these columns of `BUILD_COLUMNS`."""
-        return f"{self.key}-{len(BUILD_COLUMNS)}"
+        """What blocks of an interrupted run have to be of: this plan, these columns, and this way of conversion."""
+        return f"{self.key}-{len(BUILD_COLUMNS)}-{CONVERSION}"
 
     @property
     def build_folder(self) -> Path:

@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 from tmkt_data import PairedFrames
+from tmkt_data.prepare.outdated import is_baked_otherwise
 from tmkt_train.data.cache import open_training
 from tmkt_train.data.device import DeviceFrames, place_frames
 from tmkt_train.data.sampling import count_batches
@@ -43,6 +44,7 @@ class TrainingSetup:
         batches_per_epoch: Batches of an epoch.
         num_draws: Samples of an epoch.
         device: Where the training runs.
+        is_outdated: Whether it trains on images that an earlier version baked otherwise.
     """
 
     frames: PairedFrames
@@ -56,6 +58,7 @@ class TrainingSetup:
     batches_per_epoch: int
     num_draws: int
     device: torch.device
+    is_outdated: bool
 
 
 def build_setup(recipe: Recipe, cache: Path, device: torch.device) -> TrainingSetup:
@@ -91,6 +94,7 @@ def build_setup(recipe: Recipe, cache: Path, device: torch.device) -> TrainingSe
         batches_per_epoch=batches_per_epoch,
         num_draws=num_draws,
         device=device,
+        is_outdated=recipe.needs_images and recipe.data.image_encoding == "baked" and is_baked_otherwise(frames.cache),
     )
 
 
@@ -116,7 +120,13 @@ def require_ranks(recipe: Recipe, setup: TrainingSetup) -> None:
 
 
 def setup_warnings(recipe: Recipe, setup: TrainingSetup) -> Iterator[str]:
-    """Yield what makes the selection of an epoch doubtful, one line each."""
+    """Yield what is wrong with the cache, and what makes the selection of an epoch doubtful, one line each."""
+    if setup.is_outdated:
+        info = setup.frames.cache.info
+        yield (
+            f"{info.path}: an earlier version baked the images, with an edge where each one ends; prepare it again "
+            f"with --force, or set data.image_encoding={info.spec.bake}"
+        )
     num_train, num_val = len(setup.frames), len(setup.selection)
     if recipe.selected_on == "val" and num_val > num_train:
         yield (

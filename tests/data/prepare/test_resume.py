@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 from conftest import build
@@ -16,6 +17,7 @@ from conftest import build
 from tmkt_data.cache import build_folder
 from tmkt_data.cache.reader import Cache
 from tmkt_data.errors import CacheError
+from tmkt_data.prepare import plan as plan_module
 from tmkt_data.prepare.blocks import UnreadableSourcesError
 from tmkt_data.prepare.build import prepare_cache
 
@@ -45,6 +47,17 @@ def test_stopped_after_any_step_and_run_again_ends_with_the_same_bytes(large_roo
     assert max(resumed) > 0
     assert out.read_bytes() == uninterrupted.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["resumed.h5"]
+
+
+@pytest.mark.parametrize("is_earlier", [True, False])
+def test_blocks_that_an_earlier_version_converted_are_not_used(large_root, tmp_path, monkeypatch, is_earlier):
+    plan = plan_of(large_root, tmp_path / "a.h5", size=48)
+    with monkeypatch.context() as earlier:
+        if is_earlier:
+            earlier.setattr(plan_module, "CONVERSION", plan_module.CONVERSION - 1)
+        stop_after(plan, 3)
+    with closing(prepare_cache(plan)) as steps:
+        assert (next(steps).resumed == 0) == is_earlier
 
 
 def test_killed_at_random_points_and_run_again_ends_with_the_same_bytes(large_root, uninterrupted, tmp_path):

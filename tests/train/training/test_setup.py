@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from altered_caches import write_altered
 
 from tmkt_data.datasets.digits import open_digits
 from tmkt_data.prepare.build import prepare_cache
@@ -73,3 +74,28 @@ def test_validation_shrinks_with_the_recordings_if_that_is_chosen(digits_root, t
     assert after.frames.ids == before.frames.ids
     assert len(list(setup_warnings(whole, before))) == 1
     assert not list(setup_warnings(shrunk, after))
+
+
+def test_baked_images_of_an_earlier_version_are_named_where_they_are_trained_on(digits_root, tmp_path):
+    path = tmp_path / "baked.h5"
+    for _ in prepare_cache(plan_prepare(open_digits(digits_root), replace(TINY_SPEC, bake="gradient"), path)):
+        pass
+
+    def change(content):
+        content.frames["images/spikes"][7, :, :, 3, 15] += 1
+
+    altered = write_altered(path, tmp_path / "altered.h5", change)
+    data = {"dataset": "digits", "prepare": {"time_bins": 4, "size": 16, "bake": "gradient"}}
+
+    def notes(cache, **changes):
+        recipe = make_recipe(data=data | changes.pop("data", {}), **changes)
+        return list(setup_warnings(recipe, build_setup(recipe, cache, CPU)))
+
+    baked = {"image_encoding": "baked"}
+    assert notes(altered, data=baked) == [
+        (
+            f"{altered}: an earlier version baked the images, with an edge where each one ends; prepare it again with "
+            "--force, or set data.image_encoding=gradient"
+        )
+    ]
+    assert notes(altered) == notes(path, data=baked) == notes(altered, data=baked, method={"name": "event-only"}) == []
