@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("tmkt_data", "tmkt_train")
 ROOTS = {
     "tmkt_data": {
-        *("__init__", "__main__", "errors", "files", "random_keys", "sample_ids", "spec"),
+        *("__init__", "__main__", "errors", "files", "locks", "random_keys", "sample_ids", "spec"),
     },
     "tmkt_train": {"__init__", "__main__", "choices", "errors"},
 }

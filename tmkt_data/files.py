@@ -1,4 +1,4 @@
-"""Files in and out: read with errors of one line, written whole or not at all, locked, and hashed."""
+"""Files in and out: read with errors of one line, written whole or not at all, and hashed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO, FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import xxhash
 
@@ -19,16 +19,14 @@ from tmkt_data.errors import NO_SPACE, EventError, TmktError
 from tmkt_data.spec import Sync
 from tmkt_data.storage.member_files import open_member
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
 _File = TypeVar("_File")
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Opening a pipe without O_NONBLOCK waits for a writer."""
-_NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What a file system without locks answers."""
 _REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EWOULDBLOCK, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTUNREACH, getattr(errno, "EUCLEAN", -1), *_NO_FLOCK),
+    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTUNREACH, getattr(errno, "EUCLEAN", -1), *NO_FLOCK),
 )
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -232,88 +230,6 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-@contextmanager
-def lock(path: Path, refusal: TmktError, *, wait_s: float = 0) -> Iterator[None]:
-    """Hold a lock file while the block runs; whoever else asks for it meanwhile is refused.
-
-    The lock ends with the process that holds it. Where the file system has no locks, a marker file with host and
-    process id takes their place: one that a killed process left is ignored on the same host, elsewhere it has to be
-    removed by hand.
-
-    Args:
-        path: The lock file; its folder is made where it is missing. The holder removes the file.
-        refusal: Raised where another process, or another part of this one, holds the lock.
-        wait_s: How long to wait for its holder, in seconds; by default not at all.
-
-    Raises:
-        TmktError: `refusal`, or another error of its class where the lock file cannot be made.
-    """
-    try:
-        held = _acquire(path, refusal, wait_s)
-    except OSError as broken:
-        raise type(refusal)(write_failure(path, broken)) from broken
-    try:
-        yield
-    finally:
-        # Removed while it is held: nobody else holds this file, and filelock takes no lock on a removed one.
-        with suppress(OSError):
-            path.unlink()
-        held.release()
-
-
-def _acquire(path: Path, refusal: TmktError, wait_s: float) -> BaseFileLock:
-    # Imported late: this takes a tenth of a second.
-    from filelock import FileLock, SoftFileLock, Timeout
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held: BaseFileLock = FileLock(path, thread_local=False, fallback_to_soft=False)
-        held.acquire(timeout=wait_s)
-    except Timeout as busy:
-        _require_held(path)
-        raise refusal from busy
-    except OSError as broken:
-        if broken.errno not in _NO_FLOCK:
-            raise
-        held = SoftFileLock(path.with_name(f"{path.name}.soft"), thread_local=False)
-        try:
-            held.acquire(timeout=wait_s)
-        except Timeout as busy:
-            raise type(refusal)(f"{refusal} (if there is none, remove {held.lock_file})") from busy
-    return held
-
-
-def _require_held(path: Path) -> None:
-    """Check that somebody holds a lock file: filelock takes a system that allows no lock for one that is held.
-
-    Raises:
-        OSError: The system refuses the lock.
-    """
-    with suppress(ImportError, FileNotFoundError, BlockingIOError):
-        import fcntl
-
-        # Network file systems lock only what may be written.
-        with path.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@contextmanager
-def locked_folder(folder: Path, lock_name: str, subfolders: Iterable[str] = ()) -> Iterator[None]:
-    """Make a folder and its subfolders, and keep other processes from writing the same dataset into it meanwhile.
-
-    Raises:
-        TmktError: The folder cannot be written, or another process is writing there.
-    """
-    try:
-        for made in (folder, *(folder / name for name in subfolders)):
-            made.mkdir(parents=True, exist_ok=True)
-    except OSError as broken:
-        raise TmktError(write_failure(folder, broken)) from broken
-    busy = TmktError(f"{folder}: another process is writing this dataset; wait for it to end")
-    with lock(folder / lock_name, busy):
-        yield
 
 
 def checksum(data: Any) -> int:

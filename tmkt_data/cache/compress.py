@@ -16,7 +16,7 @@ from tmkt_data.cache.reader import Cache
 from tmkt_data.cache.stored_frames import require_zstd
 from tmkt_data.cache.writer import FramesFile, put_in_place, seal, write_tables
 from tmkt_data.errors import CacheError
-from tmkt_data.files import lock
+from tmkt_data.locks import lock
 
 LEVEL = 3
 _ROWS = 256

@@ -18,7 +18,7 @@ from tmkt_data.cache.reader import Cache, CacheInfo, read_tables
 from tmkt_data.cache.shard_set import SHARDS, ShardSet
 from tmkt_data.cache.writer import put_in_place, seal, write_tables
 from tmkt_data.errors import CacheError
-from tmkt_data.files import lock
+from tmkt_data.locks import lock
 
 
 class ShardRows:

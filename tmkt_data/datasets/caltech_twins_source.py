@@ -13,7 +13,8 @@ from tmkt_data.datasets.source_table import Source
 from tmkt_data.errors import ImageError
 from tmkt_data.events.events import Events
 from tmkt_data.events.formats.atis import write_atis
-from tmkt_data.files import file_digest, locked_folder
+from tmkt_data.files import file_digest
+from tmkt_data.locks import locked_folder
 from tmkt_data.random_keys import sample_uid
 
 SOURCE_VERSION = 2

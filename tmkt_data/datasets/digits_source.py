@@ -25,8 +25,9 @@ from tmkt_data.datasets.shown import NMNIST_CAMERA, camera_identity, lay_on_sens
 from tmkt_data.errors import CatalogueError, TmktError, counted
 from tmkt_data.events.events import Events
 from tmkt_data.events.formats.atis import BYTES_PER_EVENT, write_atis
-from tmkt_data.files import locked_folder, write_bytes
+from tmkt_data.files import write_bytes
 from tmkt_data.images.decode import DecodedImage
+from tmkt_data.locks import locked_folder
 from tmkt_data.random_keys import sample_uid
 
 SOURCE = "scikit-learn load_digits: UCI Optical Recognition of Handwritten Digits (test part, CC BY 4.0)"

@@ -16,9 +16,10 @@ from tmkt_data.datasets.simulated import LOCK, MADE_WITH, ImageToRecord, Simulat
 from tmkt_data.errors import EventError, ImageError, SpecError, TmktError
 from tmkt_data.events.events import SensorSize
 from tmkt_data.events.write import write_events
-from tmkt_data.files import locked_folder, read_bytes, write_bytes
+from tmkt_data.files import read_bytes, write_bytes
 from tmkt_data.images.decode import decode_scaled
 from tmkt_data.images.frames import ImageTarget, Placement, frame_of_pixels
+from tmkt_data.locks import locked_folder
 from tmkt_data.random_keys import sample_uid
 from tmkt_data.simulate.camera import SimulatedCamera
 

@@ -21,7 +21,8 @@ from tmkt_data.errors import CatalogueError, EventError
 from tmkt_data.events.events import Events, SensorSize
 from tmkt_data.events.formats.columns import decode_columns
 from tmkt_data.events.write import write_events
-from tmkt_data.files import locked_folder, read_bytes, write_bytes
+from tmkt_data.files import read_bytes, write_bytes
+from tmkt_data.locks import locked_folder
 from tmkt_data.pairs.paired_frames import PairedFrames
 from tmkt_data.sample_ids import normal_name
 from tmkt_data.spec import Pairing, TimeUnit

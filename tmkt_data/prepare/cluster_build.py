@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from tmkt_data.cache.build_folder import this_machine
 from tmkt_data.errors import CacheError, ClusterError
-from tmkt_data.files import lock, read_bytes, write_bytes
+from tmkt_data.files import read_bytes, write_bytes
+from tmkt_data.locks import lock
 from tmkt_data.prepare.blocks import UnreadableSourcesError
 from tmkt_data.prepare.build import Progress, finish_shards
 from tmkt_data.prepare.cluster import connected

@@ -13,7 +13,8 @@ from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.files import file_digest, lock, sync_folder
+from tmkt_data.files import file_digest, sync_folder
+from tmkt_data.locks import lock
 from tmkt_data.sources.urls import Download
 
 TIMEOUT_S = 30.0

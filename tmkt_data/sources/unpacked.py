@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tmkt_data.datasets.catalogue import some
 from tmkt_data.errors import CatalogueError
-from tmkt_data.files import lock, read_bytes, sync_folder, write_bytes
+from tmkt_data.files import read_bytes, sync_folder, write_bytes
+from tmkt_data.locks import lock
 
 WAIT_S = 10.0
 """For others that only look whether the folder is there."""

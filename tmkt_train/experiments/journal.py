@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from tmkt_data.files import lock
+from tmkt_data.locks import lock
 from tmkt_train.errors import RunError
 from tmkt_train.experiments.search_space import Choices, Dimension, Value
 from tmkt_train.experiments.sweep import Sweep, Trial, plan_trial, trial_accuracies, trial_folder

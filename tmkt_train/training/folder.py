@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tmkt_data.errors import TmktError
-from tmkt_data.files import lock, write_bytes
+from tmkt_data.files import write_bytes
+from tmkt_data.locks import lock
 from tmkt_train.errors import RecipeError, RunError, command
 from tmkt_train.recipe.load import load_recipe, read_tables
 from tmkt_train.recipe.recipe import Recipe, recipe_text

@@ -19,7 +19,7 @@ from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.cli.main import main
 from tmkt_data.errors import CacheError, StoreError
-from tmkt_data.files import lock
+from tmkt_data.locks import lock
 
 fsspec = pytest.importorskip("fsspec")
 

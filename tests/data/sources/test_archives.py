@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tmkt_data.errors import CatalogueError
-from tmkt_data.files import lock
+from tmkt_data.locks import lock
 from tmkt_data.sources.archive_members import ArchiveLimits, safe_name
 from tmkt_data.sources.archives import is_archive, unpack_archives
 

@@ -8,7 +8,7 @@ from optuna.samplers import RandomSampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import get_all_study_names
 
-from tmkt_data.files import lock
+from tmkt_data.locks import lock
 from tmkt_train.errors import RunError, RunInterruptedError
 from tmkt_train.experiments.jobs import RunEnded, RunStarted
 from tmkt_train.experiments.journal import Attempt, Journal
