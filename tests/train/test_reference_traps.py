@@ -224,7 +224,7 @@ def test_trap_23_the_rate_is_used_as_it_is_written(tiny_cache, tmp_path):
     recipe = make_recipe(train__epochs=1, optim__warmup_epochs=0, optim__learning_rate=3e-3)
     run = start_run(recipe, cache=tiny_cache, out=tmp_path / "run")
     list(run.train())
-    assert RunFolder(tmp_path / "run").read_metrics()[0][0]["lr"] == 3e-3
+    assert RunFolder(tmp_path / "run").metrics.read()[0][0]["lr"] == 3e-3
     # No label smoothing: a sure and right answer costs nothing.
     logits = torch.full((1, 1, 4), -1e3)
     logits[0, 0, 2] = 1e3

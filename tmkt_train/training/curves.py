@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tmkt_train.training.folder import Row
+from tmkt_train.training.metrics_file import Row
 
 
 def scalars_of(row: Row) -> Iterator[tuple[str, float]]:

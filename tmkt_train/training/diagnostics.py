@@ -19,8 +19,9 @@ from tmkt_train.method.methods import TwoStreams
 from tmkt_train.method.mixer import Mixer
 from tmkt_train.method.mixing import mix_mask
 from tmkt_train.recipe.recipe import Recipe
-from tmkt_train.training.folder import Arrays, Row
+from tmkt_train.training.folder import Arrays
 from tmkt_train.training.loop import Evaluation
+from tmkt_train.training.metrics_file import Row
 from tmkt_train.training.probe import observe_pass, principal_components, side_similarity, synaptic_cost
 from tmkt_train.training.setup import TrainingSetup
 

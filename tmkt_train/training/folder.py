@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,17 +18,15 @@ from numpy.typing import NDArray
 from tmkt_data.errors import TmktError
 from tmkt_data.files import write_bytes
 from tmkt_data.locks import lock
-from tmkt_train.errors import RecipeError, RunError, command
+from tmkt_train.errors import RecipeError, RunError
 from tmkt_train.recipe.load import load_recipe, read_tables
 from tmkt_train.recipe.recipe import Recipe, recipe_text
+from tmkt_train.training.metrics_file import DAMAGED, MetricsFile
 
-Row = dict[str, Any]
-"""The metrics of one epoch."""
 Arrays = dict[str, NDArray[Any]]
 _Kinds = Mapping[type | tuple[type, ...], tuple[str, ...]]
 
 _AGAIN = "the file is damaged; remove it, and `tmkt-train resume` writes it again"
-_DAMAGED = "the run is damaged, start a new one"
 _ENVIRONMENT: _Kinds = {str: ("cache", "cache_digest", "recipe_digest"), int: ("num_threads",)}
 _RESULT: _Kinds = {
     str: ("selected_on", "cache_digest"),
@@ -84,7 +81,7 @@ class RunFolder:
         self.path = path
         self.recipe = path / "recipe.toml"
         self.environment = path / "environment.json"
-        self.metrics = path / "metrics.jsonl"
+        self.metrics = MetricsFile(path / "metrics.jsonl")
         self.last = path / "last.pt"
         self.last_previous = path / "last.previous.pt"
         self.best = path / "best.pt"
@@ -173,68 +170,6 @@ class RunFolder:
         """Write the few-shot accuracies."""
         _write_json(self.few_shot, values)
 
-    def append_metrics(self, row: Row) -> None:
-        """Append the metrics of one epoch and flush them to disk.
-
-        Raises:
-            RunError: They cannot be written.
-        """
-        try:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise RunError(f"{self.metrics}: cannot be written ({error.strerror or error})") from None
-
-    def read_metrics(self) -> tuple[list[Row], bool]:
-        """Read the metrics of the finished epochs.
-
-        Returns:
-            One row per epoch, and whether a truncated last line was ignored.
-
-        Raises:
-            RunError: The file is damaged.
-        """
-        rows, problem, is_cut = self._parse_metrics()
-        if problem and not is_cut:
-            again = command("tmkt-train", "resume", self.path)
-            raise RunError(f"{self.metrics}:{len(rows) + 1}: {problem}; restore it from last.pt with: {again}")
-        return rows, is_cut
-
-    def keep_metrics(self, num_epochs: int) -> list[Row]:
-        """Truncate the metrics to the first `num_epochs` epochs and return them.
-
-        Raises:
-            RunError: There are fewer complete epochs, or the file cannot be written.
-        """
-        rows, _, _ = self._parse_metrics()
-        if len(rows) < num_epochs:
-            raise RunError(
-                f"{self.metrics}: found {len(rows)} complete epochs, expected {num_epochs} as in last.pt; {_DAMAGED}"
-            )
-        kept = rows[:num_epochs]
-        _write(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        return kept
-
-    def restore_metrics(self, rows: Sequence[Row]) -> str | None:
-        """Make the metrics those of the checkpoint; lines of epochs after it are removed, as these are trained again.
-
-        Returns what was wrong with the lines of these epochs; None if they were whole.
-
-        Raises:
-            RunError: The file cannot be read or written.
-        """
-        lines = [json.dumps(row) + "\n" for row in rows]
-        found = self._metrics_text().splitlines(keepends=True)
-        if found != lines:
-            _write(self.metrics, "".join(lines).encode())
-        number = next((at for at, line in enumerate(lines) if found[at : at + 1] != [line]), None)
-        if number is None:
-            return None
-        wrong = "no line" if number == len(found) else "another line"
-        return f"{self.metrics}:{number + 1}: found {wrong}, expected that of epoch {number + 1} of {len(lines)}"
-
     def drop_unneeded(self) -> None:
         """Remove the older checkpoints and stopped evaluations, once nothing is to be resumed any more."""
         for path in self._unneeded():
@@ -249,27 +184,6 @@ class RunFolder:
 
     def _unneeded(self) -> tuple[Path, ...]:
         return self.last_previous, self.best_previous, self.evaluations
-
-    def _metrics_text(self) -> str:
-        try:
-            return self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
-        except OSError as error:
-            raise RunError(f"{self.metrics}: cannot be read ({error.strerror or error})") from None
-
-    def _parse_metrics(self) -> tuple[list[Row], str, bool]:
-        """Return the rows before the first bad line, its problem, and whether it is truncated."""
-        rows: list[Row] = []
-        for line in self._metrics_text().splitlines(keepends=True):
-            if not line.endswith("\n"):
-                return rows, "the line is truncated", True
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                return rows, f"{error}, expected JSON", False
-            if not isinstance(row, dict) or row.get("epoch") != len(rows):
-                return rows, f"expected a JSON object of epoch {len(rows)}", False
-            rows.append(row)
-        return rows, "", False
 
     def write_diagnostics(self, arrays: Arrays) -> None:
         """Write the arrays of the final evaluation."""
@@ -309,7 +223,7 @@ class RunFolder:
 
     def _remove_left(self) -> None:
         """Remove what a process that was killed while writing has left of the files that are written under the lock."""
-        files = (self.recipe, self.environment, self.metrics, self.result, self.diagnostics, self.predictions)
+        files = (self.recipe, self.environment, self.metrics.path, self.result, self.diagnostics, self.predictions)
         for path in (*files, self.last, self.best, *self._unneeded()):
             for left in self.path.glob(f".{path.name}.*tmp"):
                 left.unlink()
@@ -324,13 +238,13 @@ def _read_json(path: Path, kinds: _Kinds) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({getattr(error, 'strerror', '') or error}); {_DAMAGED}") from None
+        raise RunError(f"{path}: cannot be read ({getattr(error, 'strerror', '') or error}); {DAMAGED}") from None
     if not isinstance(values, dict):
-        raise RunError(f"{path}: found {type(values).__name__}, expected a JSON object; {_DAMAGED}")
+        raise RunError(f"{path}: found {type(values).__name__}, expected a JSON object; {DAMAGED}")
     for kind, keys in kinds.items():
         for key in keys:
             if not isinstance(values.get(key), kind):
-                raise RunError(f"{path}: found {values.get(key)!r} as {key}, expected another type; {_DAMAGED}")
+                raise RunError(f"{path}: found {values.get(key)!r} as {key}, expected another type; {DAMAGED}")
     return values
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tmkt_train.errors import NonFiniteError
-from tmkt_train.training.folder import Row
+from tmkt_train.training.metrics_file import Row
 
 LOSS = "train_loss"
 

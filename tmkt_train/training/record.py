@@ -139,7 +139,7 @@ def read_run(path: Path) -> RunRecord:
     """
     folder = RunFolder(path)
     recipe = folder.read_recipe_tables()
-    epochs, is_cut = folder.read_metrics()
+    epochs, is_cut = folder.metrics.read()
     return RunRecord(
         path=path,
         recipe=recipe,

@@ -150,15 +150,14 @@ def repair_metrics(folder: RunFolder) -> tuple[str, ...]:
 def _metrics_problem(folder: RunFolder) -> str | None:
     """Return what is wrong with the metrics of a finished run, without what to do; None if they are whole."""
     try:
-        rows, _ = folder.read_metrics()
+        rows, _ = folder.metrics.read()
     except RunError as error:
         return _finding(str(error))
     num_epochs = folder.read_result()["epochs"]
     if len(rows) == num_epochs:
         return None
-    return (
-        f"{folder.metrics}: found {counted(len(rows), 'whole line')}, expected {num_epochs} as in {folder.result.name}"
-    )
+    found = counted(len(rows), "whole line")
+    return f"{folder.metrics.path}: found {found}, expected {num_epochs} as in {folder.result.name}"
 
 
 def load_best(folder: RunFolder, model: Network, device: torch.device, epoch: int) -> None:
@@ -173,7 +172,7 @@ def load_best(folder: RunFolder, model: Network, device: torch.device, epoch: in
 
 
 def _start(folder: RunFolder, setup: TrainingSetup) -> tuple[TrainingState, tuple[str, ...]]:
-    rows, is_lost = folder.keep_metrics(0), folder.best.is_file()
+    rows, is_lost = folder.metrics.keep(0), folder.best.is_file()
     notes = (f"{folder.last}: no such checkpoint, though best.pt is there; starting again from the first epoch",)
     return TrainingState(EpochMeans(setup.device), rows=rows), notes if is_lost else ()
 
@@ -254,9 +253,9 @@ def _require_epoch(folder: RunFolder, values: Mapping[str, Any], epoch: int) -> 
 def _restore_metrics(folder: RunFolder, state: TrainingState) -> tuple[str, ...]:
     if len(state.rows) != state.epoch:
         # Saved by an earlier version, which kept them in the file alone.
-        state.rows = folder.keep_metrics(state.epoch)
+        state.rows = folder.metrics.keep(state.epoch)
         return ()
-    problem = folder.restore_metrics(state.rows)
+    problem = folder.metrics.restore(state.rows)
     return () if problem is None else (f"{problem}; restored from {folder.last.name}",)
 
 

@@ -32,11 +32,12 @@ from tmkt_train.training.environment import (
     threads_of,
 )
 from tmkt_train.training.evaluations import Evaluations
-from tmkt_train.training.folder import Row, RunFolder
+from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.iteration import Iteration, build_iteration
 from tmkt_train.training.loggers import require_logger_packages
 from tmkt_train.training.loop import CHECK_EVERY_ON_GPU, Evaluation, train_one_epoch
 from tmkt_train.training.metrics import epoch_row
+from tmkt_train.training.metrics_file import Row
 from tmkt_train.training.new_folder import create_run_folder
 from tmkt_train.training.optimizer import count_steps, learning_rate_of, require_loss_scale, set_learning_rate
 from tmkt_train.training.out_of_memory import describe_shortage, explain_out_of_memory, explained
@@ -282,7 +283,7 @@ class Run:
         row |= setup.method.learned_metrics()
         row |= {"samples_per_s": round(setup.num_draws / train_s, 3), "wall_s": round(state.epoch_s, 3)}
         if own_rank() == 0:
-            self.folder.append_metrics(row)
+            self.folder.metrics.append(row)
         state.rows.append(row)
         may_be_best = is_last if self.recipe.train.select == "last" else state.epoch >= self.recipe.image_epochs
         state.finish_epoch(setup.device, selection.accuracy, selection.loss, may_be_best=may_be_best)

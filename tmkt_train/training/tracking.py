@@ -11,8 +11,9 @@ from tmkt_train.errors import MissingPackageError, RunInterruptedError
 from tmkt_train.network.collectives import own_rank
 from tmkt_train.recipe.recipe import Recipe, flat_items, toml_value
 from tmkt_train.training.curves import Curves, scalars_of
-from tmkt_train.training.folder import Row, RunFolder
+from tmkt_train.training.folder import RunFolder
 from tmkt_train.training.loggers import Ending, LoggedRun, Logger, logger_name, open_logger, require_logger_packages
+from tmkt_train.training.metrics_file import Row
 
 _NAMES, _ID = "loggers", "log_id"
 _STOPS = (RunInterruptedError, KeyboardInterrupt, GeneratorExit)

@@ -169,7 +169,7 @@ def test_children_stop_with_their_parent_and_lose_nothing(here, number, names):
     for folder in folders:
         wait_until_free(folder)
         assert not (folder / "result.json").exists()
-        rows = RunFolder(folder).read_metrics()[0]
+        rows = RunFolder(folder).metrics.read()[0]
         position = load_checkpoint(folder / "last.pt")["position"]
         assert len(rows) == position["epoch"] >= 1
         assert not list(folder.glob(".*"))
@@ -197,7 +197,7 @@ def test_a_terminal_that_is_closed_stops_the_training_in_order(here):
     assert process.wait(timeout=PATIENCE_S) == 130
     wait_until_free(folder)
     position = load_checkpoint(folder / "last.pt")["position"]
-    assert len(RunFolder(folder).read_metrics()[0]) == position["epoch"]
+    assert len(RunFolder(folder).metrics.read()[0]) == position["epoch"]
     assert position["step"] > 0 or position["epoch"] >= 1
 
 

@@ -108,7 +108,7 @@ def test_each_rank_sees_its_own_gpu(monkeypatch):
 def test_torchrun_trains_stops_and_tells_once(environment, tiny_cache, tmp_path):
     environment(OMP_NUM_THREADS="1")
     recipe, out = tmp_path / "tiny.toml", tmp_path / "run"
-    metrics = RunFolder(out).metrics
+    metrics = RunFolder(out).metrics.path
     recipe.write_text(recipe_text(make_recipe(train__epochs=200)))
     words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tmkt_train", "recipe", str(recipe)]
     with subprocess.Popen(

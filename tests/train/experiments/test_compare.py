@@ -167,7 +167,7 @@ def test_curves_of_all_finished_runs_are_in_one_figure(whole):
     _, rows, *_ = whole
     accuracy, loss = comparison_curves([*rows[:-1], dataclasses.replace(rows[-1], result=None)])
     assert (accuracy.about.name, loss.about.name) == ("accuracy-on-validation", "training-loss")
-    ends = [RunFolder(row.run.folder).read_metrics()[0][-1]["train_loss"] for row in rows]
+    ends = [RunFolder(row.run.folder).metrics.read()[0][-1]["train_loss"] for row in rows]
     of = {
         (row.run.recipe.name, row.run.recipe.data.event_share, row.run.recipe.seed): at for at, row in enumerate(rows)
     }

@@ -90,7 +90,7 @@ def test_trial_is_the_mean_of_the_best_validation_accuracies(grid):
         for seed in (3, 4):
             run = RunFolder(folder / f"seed-{seed}")
             assert run.read_recipe().mix.ratio == trial.values["mix.ratio"]
-            rows = run.read_metrics()[0]
+            rows = run.metrics.read()[0]
             assert run.read_result()["val_accuracy"] == max(row["val_accuracy"] for row in rows)
             found.append(run.read_result()["val_accuracy"])
         assert list(trial.accuracies.values()) == found

@@ -50,7 +50,7 @@ def assert_same_state(here, there, place=""):
 def assert_same_run(here, there):
     for name in ("last.pt", "best.pt"):
         assert_same_state(load_checkpoint(here / name), load_checkpoint(there / name), name)
-    rows = [[without_times(row) for row in RunFolder(path).read_metrics()[0]] for path in (here, there)]
+    rows = [[without_times(row) for row in RunFolder(path).metrics.read()[0]] for path in (here, there)]
     assert rows[0] == rows[1]
     results = [without_times(RunFolder(path).read_result()) for path in (here, there)]
     assert results[0] == results[1]

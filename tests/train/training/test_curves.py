@@ -23,7 +23,7 @@ def points(folder):
 
 def expected(folder):
     curves = {}
-    for row in RunFolder(folder).read_metrics()[0]:
+    for row in RunFolder(folder).metrics.read()[0]:
         for name, value in scalars_of(row):
             curves.setdefault(name, []).append((row["epoch"] + 1, pytest.approx(value, rel=1e-6)))
     return curves
@@ -44,7 +44,7 @@ def test_an_epoch_that_is_trained_again_is_no_second_point(tiny_cache, tmp_path,
         list(start_run(recipe, cache=tiny_cache, out=out).train(StopAfter(num_asks)))
     # A process that was killed after an epoch and before its checkpoint has left a point too many.
     curves = Curves(out / "tensorboard")
-    for row in (*RunFolder(out).read_metrics()[0], {"epoch": 1, "train_loss": 9.0}):
+    for row in (*RunFolder(out).metrics.read()[0], {"epoch": 1, "train_loss": 9.0}):
         curves.add(row)
     list(resume_run(out).train(Asks()))
     assert points(out) == expected(out)

@@ -15,41 +15,41 @@ from ..conftest import make_recipe
 
 def write_rows(folder, *epochs):
     for epoch in epochs:
-        folder.append_metrics({"epoch": epoch, "x": 0.1})
-    return folder.metrics.read_bytes()
+        folder.metrics.append({"epoch": epoch, "x": 0.1})
+    return folder.metrics.path.read_bytes()
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
     folder = RunFolder(tmp_path)
-    assert folder.read_metrics() == ([], False)
+    assert folder.metrics.read() == ([], False)
     whole = write_rows(folder, 0, 1, 2)
-    folder.metrics.write_bytes(whole + b'{"epoch": 3, "x"')
-    assert [row["epoch"] for row in folder.keep_metrics(2)] == [0, 1]
-    assert folder.metrics.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
+    folder.metrics.path.write_bytes(whole + b'{"epoch": 3, "x"')
+    assert [row["epoch"] for row in folder.metrics.keep(2)] == [0, 1]
+    assert folder.metrics.path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
     with pytest.raises(RunError, match="found 2 complete epochs, expected 3"):
-        folder.keep_metrics(3)
+        folder.metrics.keep(3)
 
 
 def test_last_line_that_was_cut_off_is_left_out_and_said(tmp_path):
     folder = RunFolder(tmp_path)
     whole = write_rows(folder, 0, 1)
-    assert folder.read_metrics() == ([{"epoch": 0, "x": 0.1}, {"epoch": 1, "x": 0.1}], False)
+    assert folder.metrics.read() == ([{"epoch": 0, "x": 0.1}, {"epoch": 1, "x": 0.1}], False)
     for rest in (b'{"epoch": 2, "x"', b'{"epoch": 2, "x": 0.1}', b"\xff"):
-        folder.metrics.write_bytes(whole + rest)
-        assert folder.read_metrics() == ([{"epoch": 0, "x": 0.1}, {"epoch": 1, "x": 0.1}], True)
+        folder.metrics.path.write_bytes(whole + rest)
+        assert folder.metrics.read() == ([{"epoch": 0, "x": 0.1}, {"epoch": 1, "x": 0.1}], True)
 
 
 @pytest.mark.parametrize("line", ['{"epoch": 2}', '{"epo', "[]", "", '{"x": 1}', "[" * 100_000])
 def test_line_that_is_out_of_place_is_refused_and_ends_what_a_run_resumes_from(tmp_path, line):
     folder = RunFolder(tmp_path)
-    folder.metrics.write_text(f'{{"epoch": 0}}\n{line}\n{{"epoch": 1}}\n', encoding="utf-8")
+    folder.metrics.path.write_text(f'{{"epoch": 0}}\n{line}\n{{"epoch": 1}}\n', encoding="utf-8")
     with pytest.raises(
         RunError, match=r"metrics\.jsonl:2: .*expected .*; restore it from last\.pt with: tmkt-train resume"
     ) as caught:
-        folder.read_metrics()
+        folder.metrics.read()
     assert "\n" not in str(caught.value)
-    assert folder.keep_metrics(1) == [{"epoch": 0}]
-    assert folder.read_metrics() == ([{"epoch": 0}], False)
+    assert folder.metrics.keep(1) == [{"epoch": 0}]
+    assert folder.metrics.read() == ([{"epoch": 0}], False)
 
 
 def test_arrays_come_back_and_their_shapes_must_agree(tmp_path):
@@ -149,17 +149,17 @@ def test_metrics_that_cannot_be_written_or_read_are_one_line(tmp_path, monkeypat
     really = Path.open
 
     def refuse(path, mode="r", *args, **options):
-        if path == folder.metrics:
+        if path == folder.metrics.path:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return really(path, mode, *args, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be written \(.*Input/output error"):
-        folder.append_metrics({"epoch": 1})
+        folder.metrics.append({"epoch": 1})
     with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read \(Input/output error\)"):
-        folder.restore_metrics([])
+        folder.metrics.restore([])
     monkeypatch.undo()
-    assert folder.metrics.read_bytes() == before
+    assert folder.metrics.path.read_bytes() == before
 
 
 def test_leftovers_are_removed_unless_another_process_holds_the_folder(tmp_path):
@@ -167,7 +167,7 @@ def test_leftovers_are_removed_unless_another_process_holds_the_folder(tmp_path)
     folder.remove_leftovers()
     assert not list(tmp_path.iterdir())
     left = [folder.last_previous, folder.best_previous, folder.evaluations, tmp_path / LOCK]
-    kept = [folder.last, folder.best, folder.result, folder.metrics]
+    kept = [folder.last, folder.best, folder.result, folder.metrics.path]
     for path in (*left, *kept):
         path.touch()
     with RunFolder(tmp_path).lock():

@@ -77,7 +77,7 @@ def finish(out):
 def assert_close_runs(out, alone):
     """The draws are the same; sums over ranks round in another way."""
     here, there = RunFolder(out), RunFolder(alone)
-    for found, expected in zip(here.read_metrics()[0], there.read_metrics()[0], strict=True):
+    for found, expected in zip(here.metrics.read()[0], there.metrics.read()[0], strict=True):
         assert list(found) == list(expected)
         assert found["realised_ratio"] == pytest.approx(expected["realised_ratio"], rel=1e-6)
         assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-3)

@@ -129,7 +129,7 @@ def test_damage_to_both_generations_is_one_line(stopped, tmp_path):
     with pytest.raises(RunError, match=r"last\.pt: not a readable checkpoint .*; start a new run") as caught:
         resume(out)
     assert "\n" not in str(caught.value)
-    assert len(RunFolder(out).read_metrics()[0]) == 3
+    assert len(RunFolder(out).metrics.read()[0]) == 3
 
 
 def test_the_damaged_one_never_becomes_the_older_one(stopped, whole, tmp_path):
@@ -152,7 +152,7 @@ def test_best_weights_of_a_later_epoch_give_way_to_those_of_the_older_checkpoint
     # The third epoch was the best, the second was not: last.previous.pt needs the weights of the first.
     weights = {path: load_checkpoint(path) for path in (out / "best.pt", out / "last.previous.pt")}
     first = {"epoch": 0, "model": weights[out / "best.pt"]["model"]}
-    accuracy, loss = RunFolder(out).read_metrics()[0][0]["val_accuracy"], 9.0
+    accuracy, loss = RunFolder(out).metrics.read()[0][0]["val_accuracy"], 9.0
     position = weights[out / "last.previous.pt"]["position"] | {"best": [0, accuracy, loss]}
     (out / "last.previous.pt").unlink()
     save_checkpoint(out / "last.previous.pt", weights[out / "last.previous.pt"] | {"position": position})

@@ -140,7 +140,10 @@ def test_diagnostics_that_find_no_space_are_an_error_and_written_by_the_next_sta
     result, arrays = folder.read_result(), folder.read_diagnostics()
     unfinish(run)
     folder.diagnostics.unlink()
-    with file_size_limit(folder.metrics.stat().st_size + 10_000), pytest.raises(RunError, match=r"diagnostics\.npz: "):
+    with (
+        file_size_limit(folder.metrics.path.stat().st_size + 10_000),
+        pytest.raises(RunError, match=r"diagnostics\.npz: "),
+    ):
         write_end(folder, result, lambda: (arrays, []))
     assert folder.read_result() == result
     assert not folder.is_complete

@@ -58,7 +58,7 @@ def test_folder_holds_what_was_promised(finished, tiny_cache):
 
 
 def test_metrics_have_a_line_per_epoch_and_the_best_one_is_the_result(finished):
-    rows = RunFolder(finished).read_metrics()[0]
+    rows = RunFolder(finished).metrics.read()[0]
     result = RunFolder(finished).read_result()
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     best = max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
@@ -77,7 +77,7 @@ def test_diagnostics_fit_together(finished):
     assert np.trace(arrays["confusion"]) / result["num_test"] == result["test_accuracy"]
     assert arrays["replacement_histogram"].shape == (5,)
     assert arrays["replacement_histogram"].sum() == result["num_train"]
-    rows = RunFolder(finished).read_metrics()[0]
+    rows = RunFolder(finished).metrics.read()[0]
     weights = np.array([4, 3, 2, 1, 0]) / 4
     last = (arrays["replacement_histogram"] * weights).sum() / result["num_train"]
     assert last == pytest.approx(rows[-1]["realised_ratio"], abs=1e-6)
@@ -103,7 +103,7 @@ def test_mixed_strip_shows_frames_of_one_side_at_a_time(finished):
 def test_fine_tune_starts_anew_on_events(tiny_cache, tmp_path):
     recipe = make_recipe(method={"name": "fine-tune"}, train__epochs=3, train__image_epochs=2)
     train(recipe, tiny_cache, tmp_path / "run")
-    rows = RunFolder(tmp_path / "run").read_metrics()[0]
+    rows = RunFolder(tmp_path / "run").metrics.read()[0]
     assert [sorted(row["loss_terms"]) for row in rows] == [["image_classification"]] * 2 + [
         ["event_classification"]
     ] * 3
@@ -129,7 +129,7 @@ def test_fine_tune_forgets_the_moments_of_the_first_stage(tiny_cache, tmp_path):
 def rows_and_arrays(recipe, cache, out):
     train(recipe, cache, out)
     with np.load(out / "diagnostics.npz") as arrays:
-        return RunFolder(out).read_metrics()[0], dict(arrays)
+        return RunFolder(out).metrics.read()[0], dict(arrays)
 
 
 def test_warm_start_is_the_run_on_images_and_then_mixes_from_the_start(tiny_cache, tmp_path):
@@ -206,7 +206,7 @@ def test_weights_that_explode_stop_the_run_and_keep_the_checkpoint(tiny_cache, t
     with pytest.raises(NonFiniteError, match=r"epoch 2.*the last good checkpoint is kept"):
         train(recipe, tiny_cache, out)
     assert load_checkpoint(out / "last.pt")["position"]["epoch"] == 1
-    assert len(RunFolder(out).read_metrics()[0]) == 1
+    assert len(RunFolder(out).metrics.read()[0]) == 1
     with pytest.raises(NonFiniteError, match=r"epoch 2.*the last good checkpoint is kept"):
         list(resume_run(out).train())
 
@@ -245,7 +245,7 @@ def test_no_memory_is_one_line_that_names_the_batch_sizes(tiny_cache, tmp_path, 
 def test_a_final_evaluation_without_memory_can_be_resumed(tiny_cache, tmp_path):
     run = start_run(make_recipe(train__epochs=2), cache=tiny_cache, out=tmp_path / "run")
     run.setup.model.register_forward_hook(
-        lambda *_: torch.empty(TOO_MUCH) if len(run.folder.read_metrics()[0]) == 2 else None
+        lambda *_: torch.empty(TOO_MUCH) if len(run.folder.metrics.read()[0]) == 2 else None
     )
     again = f"resume when more is free, with: tmkt-train resume {tmp_path / 'run'}"
     with pytest.raises(RunError, match=f"^final evaluation: out of memory; {again}$"):

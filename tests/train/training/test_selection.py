@@ -49,7 +49,7 @@ def test_test_part_is_read_at_the_end_only(tiny_cache, tmp_path, split, num_epoc
     seen = []
     with pytest.raises(CacheError, match="was changed"):
         seen.extend(start_run(make_recipe(), cache=cache, out=tmp_path / "run").train())
-    assert len(RunFolder(tmp_path / "run").read_metrics()[0]) == num_epochs_done
+    assert len(RunFolder(tmp_path / "run").metrics.read()[0]) == num_epochs_done
 
 
 def test_run_without_the_test_part_reads_no_recording_of_it(tiny_cache, tmp_path):
@@ -61,7 +61,7 @@ def test_run_without_the_test_part_reads_no_recording_of_it(tiny_cache, tmp_path
     names = ("test_accuracy", "test_loss", "last_epoch_test_accuracy", "num_test")
     assert [result[name] for name in names] == [None, None, None, 0]
     assert result["warnings"] == []
-    rows = RunFolder(tmp_path / "run").read_metrics()[0]
+    rows = RunFolder(tmp_path / "run").metrics.read()[0]
     assert result["val_accuracy"] == max(row["val_accuracy"] for row in rows)
     with np.load(tmp_path / "run" / "diagnostics.npz") as found:
         assert np.trace(found["confusion"]) / found["confusion"].sum() == result["val_accuracy"]
@@ -101,7 +101,7 @@ def test_last_epoch_under_the_protocol_of_the_papers_is_not_optimistic(tiny_cach
     recipe = make_recipe(data__protocol="kt-paper", train__epochs=2, train__select="last")
     result = train(recipe, tiny_cache, tmp_path / "run")[-1].result
     assert (result["optimistic"], result["selected_on"], result["warnings"]) == (False, "none", [])
-    assert result["test_accuracy"] == RunFolder(tmp_path / "run").read_metrics()[0][-1]["test_accuracy"]
+    assert result["test_accuracy"] == RunFolder(tmp_path / "run").metrics.read()[0][-1]["test_accuracy"]
 
 
 def test_selection_on_more_recordings_than_training_has_is_warned_of(tiny_cache, tmp_path):
@@ -117,7 +117,7 @@ def test_selection_on_more_recordings_than_training_has_is_warned_of(tiny_cache,
 def test_selection_on_test_is_flagged(tiny_cache, tmp_path):
     recipe = make_recipe(data__protocol="kt-paper", train__epochs=2)
     result = train(recipe, tiny_cache, tmp_path / "run")[-1].result
-    rows = RunFolder(tmp_path / "run").read_metrics()[0]
+    rows = RunFolder(tmp_path / "run").metrics.read()[0]
     assert result["optimistic"] is True
     assert result["val_accuracy"] is None
     assert result["selected_on"] == "test"

@@ -110,11 +110,11 @@ def stop_and_resume(cache, out, name):
     started = next(progress)
     with pytest.raises(RunInterruptedError):
         list(progress)
-    assert len(RunFolder(out).read_metrics()[0]) == 1
+    assert len(RunFolder(out).metrics.read()[0]) == 1
     *_, done = resume_run(out).train(Asks())
     assert done.result["warnings"] == without_logger_warnings(done.result)
     (place,) = [note for note in started.notes if note.startswith(f"{name}: ")]
-    return RunFolder(out).read_metrics()[0], done.result, place
+    return RunFolder(out).metrics.read()[0], done.result, place
 
 
 def without_logger_warnings(result):
@@ -144,7 +144,7 @@ def test_mlflow_has_one_run_with_each_epoch_once(tiny_cache, tmp_path, monkeypat
         history = client.get_metric_history(run.info.run_id, name)
         assert sorted((one.step, one.value) for one in history) == points, name
     # A logger changes nothing in a training.
-    plain = RunFolder(finished).read_metrics()[0]
+    plain = RunFolder(finished).metrics.read()[0]
     assert [without_times(row) for row in rows] == [without_times(row) for row in plain]
 
 
