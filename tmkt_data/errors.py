@@ -32,6 +32,17 @@ def counted(num: int, noun: str) -> str:
     return f"{num} {noun}{plural if num != 1 else ''}"
 
 
+def as_argument(path: object) -> str:
+    """Return a path as a word of a command line, where a leading dash would begin an option.
+
+    Example:
+        >>> as_argument("-a b.h5"), as_argument("a b.h5")
+        ('./-a b.h5', 'a b.h5')
+    """
+    text = str(path)
+    return f"./{text}" if text.startswith("-") else text
+
+
 class TmktError(Exception):
     """Base class for errors that users can fix. The command line prints one line and exits with code 1."""
 

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from tmkt_data.errors import TmktError
+from tmkt_data.errors import TmktError, as_argument
 
 
 class RecipeError(TmktError):
@@ -79,8 +79,10 @@ def command(*words: str | Path) -> str:
     Example:
         >>> command("tmkt-train", "resume", Path("my runs/a"))
         "tmkt-train resume 'my runs/a'"
+        >>> command("tmkt-train", "resume", Path("-a"))
+        'tmkt-train resume ./-a'
     """
-    return shlex.join(str(word) for word in words)
+    return shlex.join(as_argument(word) if isinstance(word, Path) else word for word in words)
 
 
 def unfinished(run: Path) -> RunError:

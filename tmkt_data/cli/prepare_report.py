@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tmkt_data.cli.console import dataset_advice, fail, megabytes, say
 from tmkt_data.cli.reporting import put_json, shown
-from tmkt_data.errors import counted
+from tmkt_data.errors import as_argument, counted
 
 if TYPE_CHECKING:
     from tmkt_data.cache.reader import CacheInfo
@@ -160,7 +160,7 @@ def print_next(plan: PreparePlan) -> None:
 
     path, name, spec = plan.path, plan.catalogue.name, plan.spec
     num_errors, has_images = _print_verdicts(path, name, has_frames=plan.target is None)
-    quoted = shlex.quote(shown(str(path)))
+    quoted = shlex.quote(as_argument(shown(str(path))))
     changed = spec.written_differences(default_spec(name))
     settings = "".join(f" --set data.prepare.{key}={text}" for key, text in changed.items())
     settings += "" if has_images else " --set method.name=event-only"

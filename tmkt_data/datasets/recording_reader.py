@@ -112,6 +112,14 @@ class RecordingReader:
             )
         return recording if self._spec.time_range == "whole" else _without_strays(recording)
 
+    def checksum_of(self, source: Source) -> int:
+        """Return the checksum of the source bytes of a recording in a larger file.
+
+        Raises:
+            EventError: The recording cannot be read.
+        """
+        return checksum(self._whole(source)[1])
+
     def _open_large(self, source: Source) -> OpenedRecording:
         spec = self._spec
         size = canvas_size(self._catalogue.sensor_size, spec.orientation)

@@ -51,9 +51,10 @@ def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -
     is_early = (catalogue.name == "folder") & (np.abs(tables["t_first_us"] - spec.time_offset_us) < _LARGEST_LOW_US)
     is_sorted = (tables["num_inversions"] > 0) & (tables["t_last_us"] - tables["t_first_us"] >= _HALF_RANGE)
     rows = rows_of(catalogue.recordings.ids, cache.tables["events/id"])
-    found = (
-        [source.id for source in catalogue.recordings if _mixes_sensors(source)] if catalogue.name == "folder" else []
-    )
+    found: list[str] = []
+    if catalogue.name == "folder":
+        known = zip(catalogue.recordings, rows.tolist(), strict=True)
+        found = [source.id for source, row in known if row >= 0 and _mixes_sensors(source)]
     reader = RecordingReader(catalogue, spec)
     for at in np.flatnonzero((rows >= 0) & (is_early | is_sorted)[rows]).tolist():
         source, row = catalogue.recordings[at], int(rows[at])
@@ -61,8 +62,8 @@ def outdated_recordings(catalogue: Catalogue, spec: PrepareSpec, cache: Cache) -
             continue
         with contextlib.suppress(EventError):
             facts = reader.open(source).facts
-            known = tuple(int(tables[name][row]) for name in ("t_first_us", "t_last_us", "num_kept"))
-            if (facts.t_first, facts.t_last, facts.num_kept) != known:
+            stored = tuple(int(tables[name][row]) for name in ("t_first_us", "t_last_us", "num_kept"))
+            if (facts.t_first, facts.t_last, facts.num_kept) != stored:
                 found.append(source.id)
     return found
 

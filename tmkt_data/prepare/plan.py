@@ -20,8 +20,8 @@ from tmkt_data.datasets.cameras import require_camera
 from tmkt_data.datasets.catalogue import Catalogue
 from tmkt_data.datasets.duplicates import duplicates_in
 from tmkt_data.datasets.image_reader import source_checksum
-from tmkt_data.datasets.recording_reader import apply_overrides
-from tmkt_data.datasets.source_table import SourceTable
+from tmkt_data.datasets.recording_reader import RecordingReader, apply_overrides, files_beside
+from tmkt_data.datasets.source_table import Source, SourceTable
 from tmkt_data.datasets.splits import SPLIT_RULES
 from tmkt_data.errors import CacheError, CatalogueError, TmktError
 from tmkt_data.events.read import NOTHING_GIVEN
@@ -227,9 +227,11 @@ def require_current(plan: PreparePlan, cache: Cache, *, skip_bad: bool = False) 
 def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
     written_ns = plan.path.stat().st_mtime_ns
     archives: dict[Path, NDArray[np.uint8]] = {}
+    reader = RecordingReader(plan.catalogue, plan.spec)
     changed: list[str] = []
     left_out = {(entry["side"], entry["id"]): entry["bytes"] for entry in cache.info.skipped}
     for side, sources in (("events", plan.catalogue.recordings), ("images", plan.catalogue.images)):
+        kind = plan.catalogue.kind if side == "events" else "files"
         rows = rows_of(sources.ids, cache.tables[f"{side}/id"])
         sizes, digests = (cache.tables[f"{side}/{name}"] for name in ("source_bytes", "source_xxh3"))
         for source, row in zip(sources, map(int, rows), strict=True):
@@ -237,11 +239,17 @@ def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
                 is_changed = left_out.get((side, source.id)) != source.num_bytes
             elif source.item < 0 and source.num_bytes != int(sizes[row]):
                 is_changed = True
-            # Or put in its place: a copy may keep the time of change of another file.
-            elif file_status(source.file).changed_ns > written_ns:
-                is_changed = source_checksum(source, archives) != int(digests[row])
+            # A simulated recording changes with its image alone, which is looked at.
+            elif kind != "simulated" and _changed_ns(source, kind) > written_ns:
+                now = reader.checksum_of(source) if kind == "slices" else source_checksum(source, archives)
+                is_changed = now != int(digests[row])
             else:
                 is_changed = False
             if is_changed:
                 changed.append(source.id)
     return changed
+
+
+def _changed_ns(source: Source, kind: RecordingKind) -> int:
+    """Return when a source was changed last, or put in its place: a copy may keep the time of another file."""
+    return max(file_status(file).changed_ns for file in (source.file, *files_beside(source, kind)))

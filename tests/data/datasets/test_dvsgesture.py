@@ -1,5 +1,7 @@
 """DVS128 Gesture."""
 
+import os
+
 import numpy as np
 import pytest
 from conftest import build
@@ -7,8 +9,11 @@ from conftest import build
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.dvsgesture import CLASS_NAMES as GESTURES
 from tmkt_data.datasets.dvsgesture import open_dvsgesture
+from tmkt_data.datasets.registry import default_spec
 from tmkt_data.datasets.splits import SplitCode
-from tmkt_data.errors import CatalogueError
+from tmkt_data.errors import CacheError, CatalogueError
+from tmkt_data.prepare.build import prepare_cache
+from tmkt_data.prepare.plan import find_prepared, plan_prepare
 
 from .published_trees import random_rows, write_gestures
 
@@ -38,6 +43,23 @@ class TestDvsGesture:
             np.testing.assert_array_equal(cache.event_frames([row])[0, 0], expected)
         codes = cache.splits("events", "kt-paper")
         assert [code == SplitCode.TEST for code in codes] == ["user24" in sample for sample in cache.event_ids]
+
+    def test_touched_slices_are_the_same_and_slices_at_other_times_are_others(self, tmp_path):
+        root = write_gestures(tmp_path)
+        plan = plan_prepare(open_dvsgesture(root), default_spec("dvsgesture"), tmp_path / "a.h5")
+        for _ in prepare_cache(plan):
+            pass
+        recording = root / "DvsGesture/user01_led.aedat"
+        rows = recording.with_name("user01_led_labels.csv")
+        later = plan.path.stat().st_mtime + 100
+        os.utime(recording, (later, later))
+        assert find_prepared(plan) is not None
+        os.utime(recording, (1, 1))
+        # The same samples of the same classes, of which one begins later.
+        rows.write_text(rows.read_text().replace("2,1900000,", "2,2000000,"))
+        os.utime(rows, (later, later))
+        with pytest.raises(CacheError, match=r"right_hand_wave/user01_led-02 has changed since .* \(1 in all\)"):
+            find_prepared(plan)
 
     def test_the_command_asks_for_allow_unpaired(self, tmp_path, run_cli):
         root = write_gestures(tmp_path / "data")

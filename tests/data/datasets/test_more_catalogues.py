@@ -1,5 +1,7 @@
 """Fashion-MNIST, and the other layouts of N-Caltech101 and N-Omniglot."""
 
+import os
+
 import numpy as np
 import pytest
 import trees
@@ -10,8 +12,11 @@ from tmkt_data.datasets.completeness import completeness
 from tmkt_data.datasets.fashion import open_fashion
 from tmkt_data.datasets.ncaltech101 import open_ncaltech101
 from tmkt_data.datasets.nomniglot import open_nomniglot
+from tmkt_data.datasets.registry import default_spec
 from tmkt_data.datasets.splits import SplitCode
-from tmkt_data.errors import CatalogueError
+from tmkt_data.errors import CacheError, CatalogueError
+from tmkt_data.prepare.build import prepare_cache
+from tmkt_data.prepare.plan import find_prepared, plan_prepare
 
 from .published_trees import write_cifar10dvs, write_esimagenet, write_est
 
@@ -30,6 +35,22 @@ class TestFashion:
         assert (cache.tables["events/num_kept"] > 100).all()
         np.testing.assert_array_equal(cache.image_frames([1])[0][3:31, 3:31], pixels[0])
         assert any("SIMULATED" in note for note in cache.info.notes)
+
+    def test_copied_images_are_the_same_and_edited_ones_others(self, tmp_path):
+        trees.write_mnist_idx(tmp_path / "fashion-mnist", [3, 9], zipped=False)
+        plan = plan_prepare(open_fashion(tmp_path), default_spec("fashion"), tmp_path / "a.h5")
+        for _ in prepare_cache(plan):
+            pass
+        images = tmp_path / "fashion-mnist/train-images-idx3-ubyte"
+        later = plan.path.stat().st_mtime + 100
+        os.utime(images, (later, later))
+        assert find_prepared(plan) is not None
+        data = bytearray(images.read_bytes())
+        data[-1] ^= 1
+        images.write_bytes(data)
+        os.utime(images, (later, later))
+        with pytest.raises(CacheError, match=r"ankle_boot/train-00002 has changed since it was prepared \(1 in all\)"):
+            find_prepared(plan)
 
     def test_nothing_to_list_names_the_package(self, tmp_path):
         with pytest.raises(CatalogueError, match="apt install dataset-fashion-mnist"):

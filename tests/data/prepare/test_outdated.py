@@ -94,6 +94,19 @@ def test_a_cache_of_an_earlier_version_is_not_taken_for_one_of_now(tmp_path, nam
         assert find_prepared(plan) is not None
 
 
+def test_a_recording_that_was_left_out_is_not_in_the_cache_and_so_not_outdated(tmp_path):
+    root = one_recording(tmp_path)
+    (root / "tmkt.toml").write_text('sensor_size = [240, 180]\nimages = ""\n')
+    words = struct.pack(">2I", 1 << 22 | 2 << 12, 5)
+    (root / "events/wave/b.aedat").write_bytes(b"#!AER-DAT2.0\n# AEChip: davis.MultiDAVIS240C\n" + words)
+    plan = plan_of(root)
+    for _ in prepare_cache(plan, skip_bad=True):
+        pass
+    found = find_prepared(plan, skip_bad=True)
+    assert found is not None
+    assert [entry["id"] for entry in found.skipped] == ["wave/b"]
+
+
 def turned_jpeg(path):
     mark = Image.Exif()
     mark[0x0112] = 6
