@@ -14,6 +14,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tmkt_data.errors import SpecError
 from tmkt_data.sample_ids import Ids, bytes_of
 
 
@@ -105,11 +106,21 @@ def draw_key(
 
     Returns:
         Keys of the broadcast shape, uint64.
+
+    Raises:
+        SpecError: A word is not of whole numbers, which would be rounded down to those of another draw.
     """
-    key = mix64(np.asarray(seed, dtype=np.uint64))
+    key = mix64(_word(seed))
     for word in (epoch, uid, occurrence, int(purpose), k):
-        key = mix64(key ^ np.asarray(word, dtype=np.uint64))
+        key = mix64(key ^ _word(word))
     return key
+
+
+def _word(value: ArrayLike) -> NDArray[np.uint64]:
+    given = np.asarray(value)
+    if given.dtype.kind == "f" and given.size:
+        raise SpecError(f"draw key: found a word of type {given.dtype}, expected whole numbers of 0 or more")
+    return np.asarray(value, dtype=np.uint64)
 
 
 def uniform(

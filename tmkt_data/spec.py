@@ -8,6 +8,7 @@ import inspect
 import json
 import math
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal, Self, get_args, get_type_hints
 
 from tmkt_data.errors import SpecError
@@ -321,7 +322,7 @@ def _checked(name: str, value: Any) -> Any:
         return None
     if kind not in (int, float):
         return _checked_choice(name, value) if name != "sensor_size" else _checked_pair(name, value)
-    is_number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    is_number = isinstance(value, Integral if kind is int else (Integral, float)) and not isinstance(value, bool)
     if is_number and (low <= value <= high or (value == 0 and option.absent)):
         return kind(value)
     zero = f"0 ({option.absent}) or " if option.absent and low > 0 else ""
@@ -339,6 +340,7 @@ def _checked_choice(name: str, value: Any) -> Any:
 def _checked_pair(name: str, value: Any) -> tuple[int, int]:
     low, high = OPTIONS[name].low, OPTIONS[name].high
     sides = tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(sides) != 2 or not all(type(side) is int and low <= side <= high for side in sides):
+    is_whole = all(isinstance(side, Integral) and not isinstance(side, bool) for side in sides)
+    if len(sides) != 2 or not is_whole or not all(low <= side <= high for side in sides):
         raise SpecError(f"{name}: found {value!r}, expected width and height, {low} to {high} each")
-    return sides
+    return int(sides[0]), int(sides[1])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from tmkt_data.errors import SpecError
 from tmkt_data.random_keys import Purpose, draw_key, mix64, sample_uid, uniform
 
 WORD = st.integers(0, 2**64 - 1)
@@ -134,3 +135,12 @@ def test_another_word_is_an_independent_draw(change):
 def test_words_do_not_commute():
     assert draw_key(1, 2, 3, 4, Purpose.MIX, 5) != draw_key(2, 1, 3, 4, Purpose.MIX, 5)
     assert draw_key(1, 2, 3, 4, Purpose.MIX, 5) != draw_key(1, 3, 2, 4, Purpose.MIX, 5)
+
+
+@pytest.mark.parametrize("words", [(1.5, 0, 7, 0), (1, 0, np.array([7.0]), 0)])
+def test_words_with_fractions_are_not_rounded_to_those_of_another_draw(words):
+    with pytest.raises(
+        SpecError, match=r"^draw key: found a word of type float64, expected whole numbers of 0 or more$"
+    ):
+        draw_key(*words, Purpose.PAIR)
+    assert uniform(1, 0, [], 0, Purpose.PAIR).shape == (0,)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,6 +129,11 @@ def test_json_is_canonical():
     assert list(json.loads(text)) == sorted(json.loads(text))
     assert set(json.loads(PrepareSpec(**OTHER_VALUES | {"representation": "counts"}).to_json())) == set(OTHER_VALUES)
     assert " " not in text
+
+
+def test_whole_numbers_of_numpy_are_those_of_python():
+    spec = PrepareSpec(time_bins=np.int64(6), size=np.uint8(34), sensor_size=(np.int32(240), 180))
+    assert spec.to_json() == PrepareSpec(time_bins=6, size=34, sensor_size=(240, 180)).to_json()
 
 
 def test_whole_and_broken_numbers_of_a_share_are_one_spec():

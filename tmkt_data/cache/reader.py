@@ -33,7 +33,7 @@ from tmkt_data.cache.hdf5_input import leading_block, opened_hdf5, require_datas
 from tmkt_data.cache.shard_set import SHARD_TABLES, SHARDS, ShardedFrames, ShardSet
 from tmkt_data.cache.stored_frames import OpenFile, StoredFrames, open_frames
 from tmkt_data.cache.stored_tables import StoredTables
-from tmkt_data.errors import CacheError
+from tmkt_data.errors import CacheError, SpecError
 from tmkt_data.spec import PrepareSpec
 from tmkt_data.storage.store_urls import checked_url, is_url
 
@@ -161,8 +161,16 @@ class Cache:
         return self._file
 
     def event_frames(self, rows: ArrayLike) -> NDArray[np.float32]:
-        """Return event frames, shape (B, T, C, H, W), float32, owned by the caller; errors: `StoredFrames.rows`."""
-        rows = np.asarray(rows, np.int64)
+        """Return event frames, shape (B, T, C, H, W), float32, owned by the caller.
+
+        Args:
+            rows: Numbers of recordings, shape (B,), in any order.
+
+        Raises:
+            CacheError: A row was modified after it was written, or does not exist; or the file was overwritten.
+            SpecError: The rows are not whole numbers.
+        """
+        rows = _row_numbers(rows)
         frames = self.arrays["events/frames"].rows(rows, np.float32)
         starts = self.tables["events/overflow_start"]
         flat = frames.reshape(len(rows), math.prod(frames.shape[1:]))
@@ -172,30 +180,30 @@ class Cache:
         return frames
 
     def image_frames(self, rows: ArrayLike) -> NDArray[np.uint8]:
-        """Return intensities, shape (B, H, W), uint8, owned by the caller; errors as `StoredFrames.rows`."""
-        return np.asarray(self.arrays["images/frames"].rows(np.asarray(rows, np.int64)), np.uint8)
+        """Return intensities, shape (B, H, W), uint8, owned by the caller; arguments and errors as `event_frames`."""
+        return np.asarray(self.arrays["images/frames"].rows(_row_numbers(rows)), np.uint8)
 
     def finest_frames(self, rows: ArrayLike) -> NDArray[np.uint8]:
         """Return intensities at the largest size that the cache keeps, k times that of a frame with `image_scale` k.
 
         Returns:
-            Shape (B, k H, k W), uint8, owned by the caller; errors as `StoredFrames.rows`.
+            Shape (B, k H, k W), uint8, owned by the caller; errors as `event_frames`.
         """
         if self.spec.image_scale == 1:
             return self.image_frames(rows)
-        return np.asarray(self.arrays["images/fine"].rows(np.asarray(rows, np.int64)), np.uint8)
+        return np.asarray(self.arrays["images/fine"].rows(_row_numbers(rows)), np.uint8)
 
     def image_spikes(self, rows: ArrayLike) -> NDArray[np.uint8]:
         """Return stored spike frames, shape (B, T, C, H, W), uint8, 0 or 1 (0 to 255 for `repeat`).
 
         Raises:
-            CacheError: The cache was prepared without `bake`; or as in `StoredFrames.rows`.
+            CacheError: The cache was prepared without `bake`; or as in `event_frames`.
         """
         if not self.has_spikes:
             raise CacheError(
                 f"{self.info.path.name}: no spike frames; prepare it with `tmkt-data prepare --bake`, or draw them"
             )
-        return np.asarray(self.arrays["images/spikes"].rows(np.asarray(rows, np.int64)), np.uint8)
+        return np.asarray(self.arrays["images/spikes"].rows(_row_numbers(rows)), np.uint8)
 
     def splits(self, side: str, protocol: str) -> NDArray[np.uint8]:
         """Return the split code of each row of a side, `"events"` or `"images"`; see `splits.SplitCode`.
@@ -208,6 +216,21 @@ class Cache:
             known = sorted(key.rpartition("/")[2] for key in self.tables if key.startswith(f"{side}/split/"))
             raise CacheError(f"{self.info.path.name}: found protocol {protocol!r}, expected one of {', '.join(known)}")
         return np.asarray(self.tables[name], np.uint8)
+
+
+def _row_numbers(rows: ArrayLike) -> NDArray[np.int64]:
+    """Return numbers of rows, shape (B,).
+
+    Raises:
+        SpecError: They are not a sequence of whole numbers: a mask would be taken for rows 0 and 1.
+    """
+    given = np.asarray(rows)
+    if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
+        raise SpecError(
+            f"rows: found {given.dtype} of shape {given.shape}, expected numbers of rows, shape (B,); of a mask, "
+            "np.flatnonzero gives them"
+        )
+    return given.astype(np.int64, copy=False)
 
 
 def _reopen(path: Path, digest: str) -> Cache:

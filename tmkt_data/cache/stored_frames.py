@@ -119,9 +119,8 @@ class StoredFrames:
         """
         self._file.require_unchanged()
         if len(rows) and (rows.min() < 0 or rows.max() >= self.shape[0]):
-            raise CacheError(
-                f"{self._path.name}: {self._name} has rows 0 to {self.shape[0] - 1}, asked for {rows.max()}"
-            )
+            wrong = rows.min() if rows.min() < 0 else rows.max()
+            raise CacheError(f"{self._path.name}: {self._name} has rows 0 to {self.shape[0] - 1}, asked for {wrong}")
         found = np.empty((len(rows), *self.shape[1:]), self.dtype if dtype is None else dtype)
         if not len(rows):
             return found

@@ -87,18 +87,24 @@ def split_recordings(
         only on its own class.
 
     Raises:
-        SpecError: Unknown protocol, or a stem that is not a drawer number under `drawer`.
+        SpecError: Unknown protocol or layout, shares out of range, ids that are not sorted, not one label and part for
+            each, or a stem that is not a drawer number under `drawer`.
 
     Source: He et al., AAAI 2024 (`kt-paper`); rounding half to even as in Python, as there.
     """
     protocol, layout, seed, val_share, test_share = rule
-    if protocol not in PROTOCOLS:
-        raise SpecError(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    _require_rule(rule)
     with_val = protocol == "twin-disjoint"
     if layout == "drawer" and test_share is None:
         return _by_drawer(ids, protocol)
     codes = np.full(len(ids), SplitCode.TRAIN, np.uint8)
     names = bytes_of(ids)
+    if not len(names) == len(labels) == len(parts):
+        raise SpecError(
+            f"splits: found {len(names)} ids, {len(labels)} labels and {len(parts)} parts, expected one each"
+        )
+    if (names[1:] < names[:-1]).any():
+        raise SpecError("splits: found ids that are not sorted bytewise, which the rules go by; sort them first")
     own_test, own_val = (np.asarray(parts, str) == part for part in ("test", "val"))
     has_own_test = bool(own_test.any())
     for rows in _rows_of_classes(labels, only):
@@ -114,6 +120,16 @@ def split_recordings(
             own = own_test[rows] if has_own_test and not with_val else None
             codes[rows] = _prefix(len(rows), own, with_val=with_val)
     return codes
+
+
+def _require_rule(rule: SplitRule) -> None:
+    if rule.protocol not in PROTOCOLS:
+        raise SpecError(f"protocol: found {rule.protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    if rule.layout not in get_args(SplitLayout):
+        raise SpecError(f"split layout: found {rule.layout!r}, expected one of {', '.join(get_args(SplitLayout))}")
+    shares = (rule.val_share, rule.test_share or 0.0)
+    if not (min(shares) >= 0 and sum(shares) <= 1):
+        raise SpecError(f"splits: found shares {shares[0]} of val and {shares[1]} of test, expected a sum of 0 to 1")
 
 
 def _rows_of_classes(labels: NDArray[Any], only: frozenset[int] | None) -> Iterator[NDArray[np.intp]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -38,7 +39,7 @@ class FrameSpec:
         representation: `counts`, OFF in channel 0 and ON in channel 1, or `voxel`, one signed channel.
 
     Raises:
-        SpecError: Fewer than one row or column, or an unknown choice.
+        SpecError: Sides that are not whole numbers of 1 or more, or an unknown choice.
     """
 
     num_bins: int = 10
@@ -50,8 +51,8 @@ class FrameSpec:
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"{name}: found {getattr(self, name)}, expected 1 or more")
+            if not isinstance(getattr(self, name), Integral) or getattr(self, name) < 1:
+                raise SpecError(f"{name}: found {getattr(self, name)!r}, expected a whole number of 1 or more")
         _check_choice(self.resize, get_args(Resize), "resize")
         _check_choice(self.representation, get_args(Representation), "representation")
 
@@ -149,7 +150,7 @@ def event_frames(
 
     Raises:
         EventError: No sensor size for a fixed canvas, or events outside the sensor.
-        SpecError: Fewer than one bin, or an unknown choice.
+        SpecError: Fewer than one bin, an unknown choice, or events in another form.
 
     Example:
         >>> from tmkt_data.events.formats.atis import decode_atis
@@ -160,8 +161,10 @@ def event_frames(
         ((2, 2, 6, 8), 3, 0)
     """
     _check_choice(canvas, get_args(Canvas), "canvas")
+    if not isinstance(events, Events):
+        raise SpecError(f"events: found {type(events).__name__}, expected Events; tmkt_data.load_events reads them")
     t_first, t_last = (int(events.t[0]), int(events.t[-1])) if len(events) else (0, 0)
-    size = sensor_size or events.sensor_size
+    size = events.sensor_size if sensor_size is None else SensorSize(*sensor_size)
     box = canvas_box(events.extent, canvas, size) if len(events) else CanvasBox(0, 0, 1, 1)
     builder = FrameBuilder(spec, box, t_first, t_last)
     builder.add(events)

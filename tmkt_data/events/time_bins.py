@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import index
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +32,7 @@ def bin_edges(t_first: int, t_last: int, num_bins: int, rule: BinRule) -> NDArra
         Edges, shape (num_bins + 1,), int64 microseconds, non-decreasing.
 
     Raises:
-        SpecError: No bins, time runs backwards, or an unknown rule.
+        SpecError: No bins, times that are not whole, time runs backwards, or an unknown rule.
 
     Example:
         >>> bin_edges(100, 109, 4, "exact").tolist()
@@ -40,6 +42,14 @@ def bin_edges(t_first: int, t_last: int, num_bins: int, rule: BinRule) -> NDArra
 
     Source: tonic 1.7 `to_frame_numpy(n_time_bins=...)`, spikingjelly 2.0 `split_by="time"`, read as formulas.
     """
+    try:
+        # Integers of NumPy would overflow.
+        t_first, t_last, num_bins = index(t_first), index(t_last), index(num_bins)
+    except TypeError:
+        raise SpecError(
+            f"time bins: found {num_bins!r} from {t_first!r} to {t_last!r}, expected whole numbers, times in "
+            "microseconds"
+        ) from None
     if num_bins < 1:
         raise SpecError(f"time bins: found {num_bins}, expected 1 or more")
     if t_last < t_first:

@@ -46,10 +46,14 @@ def repeat_frames(intensities: NDArray[np.uint8], num_time_bins: int, num_channe
     Returns:
         Shape (..., T, C, H, W), float32, 0 to 1. A view of one (..., H, W) array: copy it before writing to it.
 
+    Raises:
+        SpecError: Intensities that are not uint8, or no step or channel.
+
     Example:
         >>> repeat_frames(np.full((2, 2), 51, np.uint8), 3).shape
         (3, 2, 2, 2)
     """
+    _require_bytes(intensities, num_time_bins, num_channels)
     scaled = np.asarray(intensities, np.float32) / np.float32(255)
     lead = intensities.shape[:-2]
     spread = scaled.reshape(*lead, 1, 1, *intensities.shape[-2:])
@@ -90,10 +94,7 @@ def poisson_frames(
     """
     from tmkt_data.kernels.poisson import poisson_spikes
 
-    if intensities.dtype != np.uint8:
-        raise SpecError(f"intensities: found {intensities.dtype}, expected uint8, 0 to 255; scale and convert them")
-    if num_time_bins < 1 or num_channels < 1:
-        raise SpecError(f"frames: found {num_time_bins} steps of {num_channels} channels, expected 1 or more of each")
+    _require_bytes(intensities, num_time_bins, num_channels)
     lead = intensities.shape[:-2]
     keys = _keys(key, lead)
     shape = (*lead, num_time_bins, num_channels, *intensities.shape[-2:])
@@ -124,10 +125,10 @@ def count_table(rates: NDArray[np.float64]) -> CountTable:
         >>> table.limits[:3].tolist(), table.first.tolist()
         ([65536, 32768, 55481], [0, 1])
     """
-    largest = float(rates.max(initial=0.0))
-    if not (rates >= 0).all() or largest > MAX_RATE:
+    wrong = rates[~((rates >= 0) & (rates <= MAX_RATE))]
+    if len(wrong):
         raise SpecError(
-            f"Poisson counts: found a mean of {largest:.4g} in a cell and time bin, expected 0 to {MAX_RATE:g}; "
+            f"Poisson counts: found a mean of {wrong.max():.4g} in a cell and time bin, expected 0 to {MAX_RATE:g}; "
             "use more time bins or cells"
         )
     parts, sizes = [], []
@@ -196,6 +197,16 @@ def poisson_counts(
         out.reshape(num_samples, num_frames, height * width),
     )
     return out
+
+
+def _require_bytes(intensities: NDArray[np.uint8], num_time_bins: int, num_channels: int) -> None:
+    if intensities.dtype != np.uint8 or intensities.ndim < 2:
+        raise SpecError(
+            f"intensities: found {intensities.dtype} of shape {intensities.shape}, expected uint8, 0 to 255, of shape "
+            "(..., H, W); scale and convert them"
+        )
+    if num_time_bins < 1 or num_channels < 1:
+        raise SpecError(f"frames: found {num_time_bins} steps of {num_channels} channels, expected 1 or more of each")
 
 
 def _keys(key: int | np.uint64 | NDArray[np.uint64], lead: tuple[int, ...]) -> NDArray[np.uint64]:

@@ -104,13 +104,15 @@ def intensity(rgb: NDArray[np.uint8], channel: ImageChannel) -> NDArray[np.uint8
         Intensity, shape (H, W), uint8, 0 to 255.
 
     Raises:
-        SpecError: An unknown channel.
+        SpecError: An unknown channel, or no RGB image.
 
     Example:
         >>> pixel = np.array([[[200, 100, 50]]], np.uint8)
         >>> [int(intensity(pixel, channel)[0, 0]) for channel in ("value", "luminance", "blue")]
         [200, 124, 50]
     """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise SpecError(f"image: found {rgb.dtype} of shape {rgb.shape}, expected uint8 of shape (h, w, 3)")
     match channel:
         case "value":
             return np.maximum(np.maximum(rgb[:, :, 0], rgb[:, :, 1]), rgb[:, :, 2])

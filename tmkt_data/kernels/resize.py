@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tmkt_data.errors import SpecError
 from tmkt_data.spec import Resize
 
 Weights = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
@@ -41,6 +42,9 @@ def axis_table(source: int, target: int, rule: Resize) -> AxisTable:
         target: Target cells, 1 or more.
         rule: Name of the rule.
 
+    Raises:
+        SpecError: No pixels or cells, or an unknown rule.
+
     Example:
         >>> axis_table(4, 2, "sum").target.tolist()
         [0, 0, 1, 1]
@@ -49,6 +53,8 @@ def axis_table(source: int, target: int, rule: Resize) -> AxisTable:
 
     Source: `area` and `bilinear` are the formulas of `torch.nn.functional.interpolate`.
     """
+    if source < 1 or target < 1:
+        raise SpecError(f"resize: found {source} pixels for {target} cells, expected 1 or more of each")
     cells = np.arange(target, dtype=np.int64)
     match rule:
         case "sum":
@@ -70,6 +76,8 @@ def axis_table(source: int, target: int, rule: Resize) -> AxisTable:
             sources = np.concatenate([low, high])
             targets = np.concatenate([cells, cells])
             weights = np.concatenate([1.0 - fraction, fraction])
+        case _:
+            raise SpecError(f"resize: found {rule!r}, expected one of {', '.join(get_args(Resize))}")
     keep = weights > 0
     sources, targets, weights = sources[keep], targets[keep], weights[keep]
     order = np.argsort(sources, kind="stable")

@@ -53,6 +53,11 @@ def event_divisors(frames: NDArray[np.float32], scale: EventScale) -> NDArray[np
 
     Returns:
         Shape (B, 1, C, 1, 1) for `max`, (B, T, C, 1, 1) for `step-max`; float32.
+
+    Raises:
+        SpecError: Frames of another shape.
     """
+    if frames.ndim != 5:
+        raise SpecError(f"event scale: found frames of shape {frames.shape}, expected (B, T, C, H, W)")
     largest = np.abs(frames).max(axis=(1, 3, 4) if scale == "max" else (3, 4), keepdims=True)
     return np.asarray(np.maximum(largest, np.float32(1e-12)), np.float32)

@@ -124,7 +124,7 @@ class PairedFrames(ChosenRecordings):
             self.per_class = require_count("recordings per class", self.per_class)
         if not isinstance(self.camera, Camera | None):
             raise SpecError(f"camera: found {self.camera!r}, expected a Camera, or None for that of the dataset")
-        if self.pairing == "twin" and self.image_share < 1:
+        if self.pairing == "twin" and self.image_share != 1:
             raise SpecError(
                 f"image share: found {self.image_share} with pairing 'twin', which needs the image of each recording"
             )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Real
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,9 +43,9 @@ def keep_recordings(
     """
     if per_class is not None and per_class < 1:
         raise SpecError(f"recordings per class: found {per_class}, expected 1 or more, or None for all")
+    _check_share("event share", share)
     if per_class is not None and share < 1:
         raise SpecError(f"event share: found {share} with {per_class} recordings per class; give only one of them")
-    _check_share("event share", share)
     if per_class is None:
         return _keep_share(rows, labels, ids, seed, _RECORDINGS, share)
     return _keep(rows, labels, ids, seed, _RECORDINGS, np.full(labels.max(initial=0) + 1, per_class))
@@ -85,9 +88,11 @@ def draw_classes(num_classes: int, count: int, *, seed: int) -> NDArray[np.int64
     return np.sort(np.argsort(draws, kind="stable")[:count])
 
 
-def _check_share(name: str, share: float) -> None:
-    if not 0 < share <= 1:
-        raise SpecError(f"{name}: found {share}, expected above 0 and at most 1")
+def _check_share(name: str, share: Any) -> None:
+    is_number = isinstance(share, Real)
+    if not is_number or not 0 < share <= 1:
+        found, kind = (str(share), "") if is_number else (repr(share), "a number ")
+        raise SpecError(f"{name}: found {found}, expected {kind}above 0 and at most 1")
 
 
 def _keep_share(

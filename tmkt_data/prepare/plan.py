@@ -252,4 +252,4 @@ def _changed_sources(plan: PreparePlan, cache: Cache) -> list[str]:
 
 def _changed_ns(source: Source, kind: RecordingKind) -> int:
     """Return when a source was changed last, or put in its place: a copy may keep the time of another file."""
-    return max(file_status(file).changed_ns for file in (source.file, *files_beside(source, kind)))
+    return max(file_status(file).changed_ns for file in (source.path, *files_beside(source, kind)))

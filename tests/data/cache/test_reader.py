@@ -18,7 +18,7 @@ from tmkt_data.cache.reader import Cache, read_cache_info, read_tables
 from tmkt_data.cache.stored_frames import _widen
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.datasets.splits import PROTOCOLS
-from tmkt_data.errors import CacheError
+from tmkt_data.errors import CacheError, SpecError
 from tmkt_data.events.events import validate_events
 from tmkt_data.events.formats.atis import write_atis
 from tmkt_data.pairs.paired_frames import PairedFrames
@@ -343,3 +343,16 @@ def test_halves_are_widened_exactly():
     out = np.empty(len(halves), np.float32)
     _widen(halves, out)
     np.testing.assert_array_equal(out, halves.astype(np.float32))
+
+
+def test_rows_are_numbers_not_rounded_and_not_a_mask(nmnist_cache):
+    cache = Cache(nmnist_cache)
+    for rows in ([1.5], np.ones(60, bool), 3, [[0, 1]]):
+        for read in (cache.event_frames, cache.image_frames, cache.finest_frames):
+            with pytest.raises(
+                SpecError, match=r"^rows: found (float64|bool|int64) of shape .*, expected numbers of rows"
+            ):
+                read(rows)
+    assert cache.event_frames([]).shape[0] == 0
+    with pytest.raises(CacheError, match=r"has rows 0 to 59, asked for -2$"):
+        cache.image_frames([5, -2])

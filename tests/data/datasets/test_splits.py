@@ -240,3 +240,27 @@ def test_some_classes_alone_are_split_as_with_all(protocol, layout, parts):
         wanted = np.isin(labels, (2, 5))
         np.testing.assert_array_equal(some[wanted], whole[wanted])
         assert (some[~wanted] == SplitCode.TRAIN).all()
+
+
+IDS = ["a/1", "a/2", "a/3", "a/4"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "rule", "message"),
+    [
+        (IDS[::-1], [0] * 4, {}, "found ids that are not sorted bytewise"),
+        (IDS, [0] * 3, {}, "found 4 ids, 3 labels and 4 parts"),
+        (IDS, [0] * 4, {"val_share": 0.6, "test_share": 0.6}, "found shares 0.6 of val and 0.6 of test"),
+        (IDS, [0] * 4, {"val_share": -0.1}, "found shares -0.1 of val"),
+    ],
+)
+def test_what_would_split_otherwise_than_said_is_refused(ids, labels, rule, message):
+    with pytest.raises(SpecError, match=f"^splits: {message}"):
+        split_recordings(ids, np.array(labels), [""] * 4, SplitRule("twin-disjoint", "drawn", **rule))
+
+
+def test_an_unknown_layout_is_not_taken_for_another():
+    with pytest.raises(
+        SpecError, match=r"^split layout: found 'blocks', expected one of prefix, drawn, block, drawer$"
+    ):
+        split_recordings(IDS, np.zeros(4, int), [""] * 4, SplitRule("twin-disjoint", "blocks"))

@@ -202,8 +202,8 @@ def test_events_outside_the_canvas_are_an_error(x, y):
     [
         ({"num_bins": 0}, "time bins: found 0, expected 1 or more"),
         ({"num_bins": -2}, "time bins: found -2, expected 1 or more"),
-        ({"height": 0}, "height: found 0, expected 1 or more"),
-        ({"width": -1}, "width: found -1, expected 1 or more"),
+        ({"height": 0}, "height: found 0, expected a whole number of 1 or more"),
+        ({"width": -1}, "width: found -1, expected a whole number of 1 or more"),
         ({"canvas": "min"}, "canvas: found 'min', expected one of fixed, tight, max"),
         ({"resize": "nearest"}, "resize: found 'nearest', expected one of sum, bilinear, area"),
         ({"representation": "surface"}, "representation: found 'surface', expected one of counts, voxel"),
@@ -267,3 +267,14 @@ def test_frames_of_a_real_recording_equal_naive(real_data, resize):
     frames = event_frames(events, FrameSpec(num_bins=10, height=28, width=28, resize=resize)).frames
     expected, _ = naive.event_frames(events, 10, 28, 28, "exact", "fixed", resize, "counts", events.sensor_size)
     np.testing.assert_allclose(frames, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_no_record_of_events_says_what_reads_one():
+    with pytest.raises(SpecError, match=r"^events: found ndarray, expected Events; tmkt_data\.load_events reads them$"):
+        event_frames(np.zeros((4, 4)))
+
+
+@pytest.mark.parametrize("sides", [(3.5, 4), (4, 0), ("4", 4)])
+def test_the_sides_of_frames_are_whole_numbers(sides):
+    with pytest.raises(SpecError, match=r"^(height|width): found .*, expected a whole number of 1 or more$"):
+        FrameSpec(2, *sides)

@@ -97,3 +97,17 @@ def test_time_running_backwards_is_an_error():
 def test_an_unknown_rule_is_an_error():
     with pytest.raises(SpecError, match="bin rule: found 'even', expected one of exact, tonic, spikingjelly"):
         bin_edges(0, 9, 3, "even")
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint64, np.int64])
+def test_times_of_numpy_give_the_edges_of_whole_numbers(kind):
+    last = 2**31 - 1
+    assert bin_edges(kind(5), kind(last), np.uint8(200), "exact").tolist() == bin_edges(5, last, 200, "exact").tolist()
+
+
+@pytest.mark.parametrize(("times", "num_bins"), [((0.0, 0.3), 10), ((0, 10), 2.5)])
+def test_times_in_seconds_are_refused_not_rounded(times, num_bins):
+    with pytest.raises(
+        SpecError, match=rf"^time bins: found {num_bins} from .*, expected whole numbers, times in micros"
+    ):
+        bin_edges(*times, num_bins, "exact")

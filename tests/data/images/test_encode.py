@@ -35,6 +35,14 @@ class TestRepeat:
         with pytest.raises(ValueError, match="read-only"):
             frames[0, 0, 0, 0] = 1.0
 
+    @pytest.mark.parametrize("num", [0, -1])
+    def test_shares_are_not_taken_for_bytes_and_no_step_is_an_error(self, num):
+        # An image of 0 to 1 would be divided by 255 once more.
+        with pytest.raises(SpecError, match=r"^intensities: found float64 of shape \(2, 2\), expected uint8, 0 to 255"):
+            repeat_frames(np.full((2, 2), 0.5), 3)
+        with pytest.raises(SpecError, match=rf"^frames: found {num} steps of 2 channels"):
+            repeat_frames(np.zeros((2, 2), np.uint8), num)
+
 
 class TestPoisson:
     @settings(deadline=None, max_examples=25)
@@ -102,8 +110,8 @@ class TestPoisson:
 @pytest.mark.parametrize(
     ("intensities", "key", "message"),
     [
-        (np.full((2, 2), 0.5), 1, "intensities: found float64, expected uint8"),
-        (np.full((2, 2), 300), 1, "intensities: found int64, expected uint8"),
+        (np.full((2, 2), 0.5), 1, "intensities: found float64 of shape .*, expected uint8"),
+        (np.full((2, 2), 300), 1, "intensities: found int64 of shape .*, expected uint8"),
         (np.zeros((2, 2), np.uint8), -1, r"key: found -1, expected 0 to 2\*\*64 - 1"),
     ],
 )
@@ -165,6 +173,8 @@ class TestPoissonCounts:
             SpecError, match="Poisson counts: found a mean of 1001 in a cell and time bin, expected 0 to"
         ):
             count_table(np.array([0.0, 1001.0]))
+        with pytest.raises(SpecError, match="found a mean of -1 in a cell"):
+            count_table(np.array([3.0, -1.0]))
 
     def test_what_does_not_fit_the_table_is_named(self):
         table, key = count_table(np.array([1.0])), np.array([0], np.uint64)

@@ -359,3 +359,14 @@ def test_a_cache_holds_those_frames(real_data, tmp_path, canvas):
     given = {} if canvas == "tight" else {"sensor_size": catalogue.sensor_size, "placement": catalogue.placement}
     for decode, frames in found.items():
         np.testing.assert_array_equal(frames, frames_by(real_data, decode, **given))
+
+
+@pytest.mark.parametrize(
+    "image", [np.full((2, 2, 3), 0.5), np.full((2, 2, 4), 255, np.uint8), np.zeros((2, 2), np.uint8)]
+)
+def test_what_is_no_rgb_image_has_no_intensity(image):
+    # The opacity of a fourth channel would be the largest value everywhere.
+    with pytest.raises(
+        SpecError, match=r"^image: found (float64|uint8) of shape .*, expected uint8 of shape \(h, w, 3\)$"
+    ):
+        intensity(image, "value")

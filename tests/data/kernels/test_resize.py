@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from tmkt_data.errors import SpecError
 from tmkt_data.kernels.resize import axis_table
 
 RULES = ("sum", "area", "bilinear")
@@ -117,3 +118,16 @@ def test_bilinear_keeps_the_corners():
     matrix = matrix_of(axis_table(240, 48, "bilinear"), 240, 48)
     assert matrix[0, 0] == 1.0
     assert matrix[47, 239] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((0, 4, "sum"), "found 0 pixels for 4 cells"),
+        ((4, 0, "area"), "found 4 pixels for 0 cells"),
+        ((4, 2, "max"), "found 'max', expected one of sum, bilinear, area"),
+    ],
+)
+def test_an_axis_without_cells_and_an_unknown_rule_are_one_line(given, message):
+    with pytest.raises(SpecError, match=f"^resize: {message}"):
+        axis_table(*given)

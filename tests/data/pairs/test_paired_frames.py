@@ -228,6 +228,8 @@ def test_image_share_keeps_a_share_of_the_images_and_all_recordings(nmnist_cache
     [
         ({"event_share": 0.0}, "event share: found 0.0, expected above 0 and at most 1"),
         ({"image_share": 1.5}, "image share: found 1.5, expected above 0 and at most 1"),
+        ({"event_share": "0.5"}, "event share: found '0.5', expected a number above 0 and at most 1"),
+        ({"event_share": None, "per_class": 2}, "event share: found None, expected a number above 0 and at most 1"),
         ({"event_share": 0.5, "per_class": 2}, "event share: found 0.5 with 2 recordings per class"),
         ({"image_share": 0.5, "pairing": "twin"}, "image share: found 0.5 with pairing 'twin'"),
     ],
