@@ -42,8 +42,8 @@ class Camera(NamedTuple):
     background_rate: float = 0.0
 
 
-MAX_THRESHOLD = 8.0
-"""Largest threshold: larger changes of log intensity are cut off."""
+THRESHOLDS = 1e-3, 8.0
+"""Smallest and largest threshold: gray values are farther apart, and larger changes of log intensity are cut off."""
 BACKGROUND_RATES = 1e-4, 10.0
 """Smallest and largest rate of background activity: a draw has 16 bits."""
 _KEYS = "negative", "corners", "saccade_us", "rest_us", "threshold", "background_rate"
@@ -114,14 +114,15 @@ def with_threshold(camera: Camera, threshold: object) -> Camera:
     """Return a camera with a threshold; None for none.
 
     Raises:
-        SpecError: It is not a number above 0.
+        SpecError: It is not a number within `THRESHOLDS`.
     """
     if threshold is None:
         return camera._replace(threshold=None)
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 < threshold <= MAX_THRESHOLD:
+    low, high = THRESHOLDS
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not low <= threshold <= high:
         raise SpecError(
-            f"camera: found threshold {threshold!r}, expected a change of log intensity above 0 and at most "
-            f"{MAX_THRESHOLD:g}, such as 0.2"
+            f"camera: found threshold {threshold!r}, expected a change of log intensity from {low:g} to {high:g}, "
+            "such as 0.2"
         )
     return camera._replace(threshold=float(threshold))
 

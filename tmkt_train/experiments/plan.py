@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tmkt_data import CacheInfo, PairedFrames
+from tmkt_data import CacheInfo
 from tmkt_train.choices import LoggerName, RunStatus
-from tmkt_train.data.cache import choose_cache
+from tmkt_train.data.cache import choose_cache, open_frames
 from tmkt_train.errors import RunError
 from tmkt_train.experiments.slots import Slots
 from tmkt_train.recipe.load import RecipePath, find_recipe, load_recipe, split_setting
@@ -196,11 +196,11 @@ def _require_tested(recipe: Recipe) -> None:
 
 
 def _require_same_test(recipes: Sequence[Recipe], caches: Sequence[CacheInfo]) -> None:
-    tested: dict[tuple[Path, str], frozenset[str]] = {}
+    tested: dict[tuple[Path, str, int], frozenset[str]] = {}
     for recipe, info in zip(recipes, caches, strict=True):
-        key = (info.path, recipe.data.protocol)
+        key = (info.path, recipe.data.protocol, recipe.data.held_out_classes)
         if key not in tested:
-            frames = PairedFrames(info.path, "test", pairing="none", protocol=recipe.data.protocol)
+            frames = open_frames(recipe, info.path, "test", with_images=False)
             tested[key] = frozenset(f"{info.dataset}/{sample}" for sample in frames.ids)
         first, this = next(iter(tested.values())), tested[key]
         if this != first:

@@ -18,12 +18,13 @@ from tmkt_train.recipe.schema import Table
 
 Value = bool | int | float | str
 
+_RECORDINGS = ("dataset", "protocol", "shrink_validation", "held_out_classes")
 _SPLITS = ("class_set", "split_seed", "val_share", "test_share", "duplicates")
 _FIXED = {
     "seed": "give --seeds instead",
     **dict.fromkeys(WORDS, "it only names the recipe"),
     **dict.fromkeys(
-        ("data.dataset", "data.protocol", "data.shrink_validation", *(f"data.prepare.{name}" for name in _SPLITS)),
+        (*(f"data.{name}" for name in _RECORDINGS), *(f"data.prepare.{name}" for name in _SPLITS)),
         "it changes the validation split, so the values cannot be compared",
     ),
 }

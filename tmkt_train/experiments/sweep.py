@@ -207,6 +207,15 @@ def sweep_notes(sweep: Sweep, trials: Sequence[Trial]) -> list[str]:
     best = best_trial(trials)
     if best is None:
         return ["no trial has a value"]
+    settings = [setting_of(key, value) for key, value in best.values.items()]
+    leaks = load_recipe(sweep.source, [*sweep.settings, *settings]).leaks
+    optimistic = (
+        "the best validation accuracy is optimistic: images of held-out recordings are within reach of training"
+    )
+    return [*([optimistic] if leaks else []), *_notes_on_values(sweep, trials, best)]
+
+
+def _notes_on_values(sweep: Sweep, trials: Sequence[Trial], best: Trial) -> list[str]:
     others = [trial for trial in trials if trial.value is not None and trial.values != best.values]
     tied = [trial for trial in others if trial.value == best.value]
     if tied and len(tied) == len(others):

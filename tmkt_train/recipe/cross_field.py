@@ -10,6 +10,9 @@ from tmkt_data.errors import SpecError
 from tmkt_train.recipe.schema import DataTable, LossTable, MethodTable, MixTable, OptimTable, TrainTable
 from tmkt_train.recipe.used_keys import method_uses
 
+_LEAST_BACKGROUND = 1e-4
+"""Smallest mean of noise events that can be drawn."""
+
 
 def cross_field_problems(tables: Mapping[str, Any]) -> Iterator[str]:
     """Yield conflicts between settings that are valid on their own, one line each: `key: found ..., expected ...`.
@@ -43,6 +46,9 @@ def _check_data(data: DataTable) -> Iterator[str]:
     if data.camera.rest_us >= data.camera.saccade_us:
         limit = f"less than data.camera.saccade_us = {data.camera.saccade_us}"
         yield f"data.camera.rest_us: found {data.camera.rest_us}, expected {limit}"
+    if 0 < data.camera.background_rate < _LEAST_BACKGROUND:
+        limit = f"0 or a number from {_LEAST_BACKGROUND:g} to 10"
+        yield f"data.camera.background_rate: found {data.camera.background_rate}, expected {limit}"
     if data.camera.background_rate and data.image_encoding not in ("saccade", "microsaccade"):
         other = f"data.image_encoding = '{data.image_encoding}'"
         yield f"data.camera.background_rate: found {data.camera.background_rate}, expected 0 with {other}"

@@ -116,7 +116,7 @@ class CameraTable(Table):
     """Duration of one saccade including its rest; the whole path is cut into the time bins."""
     rest_us: int = key(15_000, unit="us", ge=0, le=10_000_000)
     """Time of a saccade without motion, half before and half after it."""
-    threshold: Annotated[float, Field(gt=0, le=8)] | choices.Default = key("default", unit="log intensity")
+    threshold: Annotated[float, Field(ge=1e-3, le=8)] | choices.Default = key("default", unit="log intensity")
     """Change that makes one event: frames of gradient, saccade and microsaccade are whole counts, and those of
     gradient-poisson are drawn with a mean of one for each. default: graded changes, with the mean of the event frames.
     Also applies to the camera of the dataset."""
@@ -268,7 +268,9 @@ class OptimTable(Table):
     """Learning rate at the end of the cosine."""
     schedule: choices.LearningRateSchedule = key("cosine", KT_INFERRED)
     """Schedule of the learning rate over the epochs."""
-    step_epochs: tuple[Annotated[int, Field(ge=1)], ...] = key((), KT, unit="epochs", strict=False)
+    step_epochs: tuple[Annotated[int, Field(ge=1)], ...] = key(
+        (), KT, unit="epochs", expected="a list of whole numbers of 1 or more", strict=False
+    )
     """Epochs at which the learning rate is multiplied by step_factor; used by step."""
     step_factor: float = key(0.1, KT, gt=0, le=1)
     """Factor of each step; used by step."""

@@ -61,9 +61,9 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
     return [Group(name, members[0].method, tuple(members)) for name, members in groups.items()]
 
 
-def differ(runs: Sequence[RunRecord], key: str) -> bool:
-    """Whether finished runs differ in a fact."""
-    return len({run.text(key) for run in runs if run.result is not None}) > 1
+def differ(runs: Sequence[RunRecord], key: str, unknown: str = "") -> bool:
+    """Whether finished runs differ in a fact; `unknown` stands for it in runs of versions without it."""
+    return len({run.text(key) or unknown for run in runs if run.result is not None}) > 1
 
 
 def dots(groups: Sequence[Group], key: str, name: str) -> Drawing | None:

@@ -105,8 +105,9 @@ def test_turned_recordings_do_not_fit_the_path():
         ),
         (
             {"corners": [[0, 0], [1, 2]], "threshold": 0},
-            "found threshold 0, expected a change of log intensity above 0",
+            "found threshold 0, expected a change of log intensity from 0.001 to 8",
         ),
+        ({"corners": [[0, 0], [1, 2]], "threshold": 1e-45}, "found threshold 1e-45, expected"),
         ({"corners": [[0, 0], [1, 2]], "threshold": -0.2}, "found threshold -0.2, expected"),
         ({"corners": [[0, 0], [1, 2]], "threshold": float("nan")}, "found threshold nan, expected"),
     ],

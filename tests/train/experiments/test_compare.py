@@ -334,6 +334,16 @@ def test_other_test_recordings_have_no_difference(recipes, tiny_cache, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+def test_classes_that_one_recipe_holds_out_are_no_test_of_the_other(recipes, tiny_cache, tmp_path):
+    held = make_recipe(name="held", data=make_recipe().data.model_dump() | {"held_out_classes": 4})
+    (tmp_path / "held.toml").write_text(recipe_text(held), encoding="utf-8")
+    names = [str(recipes / "tiny.toml"), str(tmp_path / "held.toml")]
+    with pytest.raises(RunError, match=r"held: its 6 test recordings \(digits, twin-disjoint\) are not the 10 of tiny"):
+        plan_comparison(names, RunOptions(cache=tiny_cache, out=tmp_path / "out"), num_seeds=1)
+    options = RunOptions(("data.held_out_classes=4",), tiny_cache, tmp_path / "out")
+    assert len(plan_comparison(names, options, num_seeds=1).runs) == 2
+
+
 def test_other_seed_is_a_note(recipes, tiny_cache, tmp_path):
     (tmp_path / "other.toml").write_text(recipe_text(make_recipe(name="other", seed=9)), encoding="utf-8")
     names = [str(recipes / "tiny.toml"), str(tmp_path / "other.toml")]

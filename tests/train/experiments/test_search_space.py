@@ -67,6 +67,7 @@ def test_dimensions_are_read_as_written(recipe):
         ("title=a,b", RunError, "cannot be varied; it only names the recipe"),
         ("data.protocol=kt-paper,twin-disjoint", RunError, "cannot be varied; it changes the validation split"),
         ("data.shrink_validation=true,false", RunError, "cannot be varied; it changes the validation split"),
+        ("data.held_out_classes=0,2", RunError, "cannot be varied; it changes the validation split"),
         ("train.epochs=3:5", RunError, "also found in --set"),
     ],
 )

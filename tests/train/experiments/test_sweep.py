@@ -1,6 +1,7 @@
 import csv
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -63,6 +64,13 @@ def test_notes_and_the_best(grid):
     failed = Trial(1, {"mix.ratio": 0.1}, {}, "why")
     assert best_trial([failed]) is None
     assert sweep_notes(sweep, [failed]) == ["no trial has a value"]
+
+
+def test_validation_accuracy_with_images_of_held_out_recordings_is_optimistic(grid):
+    sweep = replace(grid[0], settings=(*grid[0].settings, "data.image_pool=all"))
+    peaked = [trial(1, 0.5, mix__ratio=0.1), trial(2, 0.9, mix__ratio=0.5), trial(3, 0.7, mix__ratio=0.9)]
+    (note,) = sweep_notes(sweep, peaked)
+    assert note.startswith("the best validation accuracy is optimistic: images of held-out recordings")
 
 
 def test_sweep_never_selects_on_test(recipe, tiny_cache, tmp_path):

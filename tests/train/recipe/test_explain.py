@@ -61,6 +61,18 @@ def test_all_mistakes_come_at_once_each_with_file_and_key(tmp_path):
             "data.camera.rest_us: found 100000, expected less than data.camera.saccade_us = 100000",
         ),
         (
+            "data.camera.threshold=1e-45",
+            "data.camera.threshold: found 1e-45, expected a number from 0.001 to 8 or 'default'",
+        ),
+        (
+            "data.camera.background_rate=1e-5",
+            "data.camera.background_rate: found 1e-05, expected 0 or a number from 0.0001 to 10",
+        ),
+        (
+            "optim.step_epochs=[1.5]",
+            "optim.step_epochs: found [1.5], expected a list of whole numbers of 1 or more",
+        ),
+        (
             "data.image_encoding=baked",
             "data.image_encoding: found 'baked', expected 'repeat' or 'poisson' with data.prepare.bake = 'none'",
         ),

@@ -165,6 +165,14 @@ def test_runs_on_different_splits_are_told_apart(tmp_path):
     assert "do not share" not in page_of(*runs, out=tmp_path / "other.html").text
 
 
+@pytest.mark.parametrize(("num_classes", "is_other"), [(0, False), (2, True)])
+def test_a_run_that_holds_classes_out_is_measured_on_other_samples(tmp_path, num_classes, is_other):
+    runs = [make_bare_run(tmp_path / "a"), make_bare_run(tmp_path / "b")]
+    recipe = runs[1] / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("[data]", f"[data]\nheld_out_classes = {num_classes}"))
+    assert ("do not share one split" in page_of(*runs, out=tmp_path / "report.html").text) == is_other
+
+
 def test_an_unfinished_run_is_in_no_mean(tmp_path):
     runs = [make_bare_run(tmp_path / "a", accuracy=0.7), make_bare_run(tmp_path / "b", seed=1)]
     (runs[1] / "result.json").unlink()
