@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.splits import SPLIT_CODES
 
-READ_ROWS = 256
-"""Rows read at a time."""
+_READ_ROWS, _READ_BYTES = 256, 1 << 26
+"""What is read at a time, at most: rows, and bytes of those of more than one."""
 
 
 class Part(NamedTuple):
@@ -37,6 +37,11 @@ class Part(NamedTuple):
     def row_bytes(self) -> int:
         """Bytes of one array."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def rows_within(self, num_bytes: int, most: int, dtype: np.dtype[Any] | None = None) -> int:
+        """Return how many arrays, of another type where one is given, have at most so many bytes; one or more."""
+        itemsize = (self.dtype if dtype is None else dtype).itemsize
+        return max(1, min(most, num_bytes // (int(np.prod(self.shape)) * itemsize)))
 
     def shards(self, shard_bytes: int) -> list[NDArray[np.int64]]:
         """Return the rows of each shard; a shard holds one row or more."""
@@ -91,8 +96,10 @@ def samples(cache: Cache, part: Part, rows: NDArray[np.int64]) -> Iterator[Sampl
     labels = cache.tables[f"{part.side}/label"]
     ids = cache.event_ids if part.side == "events" else cache.image_ids
     read = cache.event_frames if part.side == "events" else cache.image_frames
-    for start in range(0, len(rows), READ_ROWS):
-        chosen = rows[start : start + READ_ROWS]
+    # Counts are read as float32.
+    at_once = part.rows_within(_READ_BYTES, _READ_ROWS, np.dtype(np.float32 if part.side == "events" else np.uint8))
+    for start in range(0, len(rows), at_once):
+        chosen = rows[start : start + at_once]
         for row, array in zip(chosen.tolist(), read(chosen), strict=True):
             label = int(labels[row])
             yield Sample(ids[row], label, cache.class_names[label], array.astype(part.dtype))

@@ -171,22 +171,34 @@ class _Samples(NamedTuple):
 def _write_samples(folder: Path, stems: list[str], samples: _Samples, progress: Callable[[int, int], None]) -> None:
     done_path = folder / ".done"
     # Classes of written samples: an existing sample is located without decoding it again.
-    known = read_bytes(done_path).decode().splitlines() if done_path.is_file() else []
+    known = _whole_lines(done_path)
+    # A file of no sample before is of this one: a run was stopped before it noted what it had written.
+    written: set[Path] = set()
     with done_path.open("a", encoding="utf-8") as done:
         for number, stem in enumerate(stems):
-            if number < len(known) and (folder / "events" / known[number] / f"{stem}.npz").is_file():
-                progress(number + 1, len(stems))
-                continue
-            name, events = samples.read(number)
-            path = folder / "events" / name / f"{stem}.npz"
-            if path.exists():
-                place = samples.place(number)
-                raise CatalogueError(f"{place}: duplicate sample {stem!r} in class {name}; rename one")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_events(path, events)
-            done.write(f"{name}\n")
-            done.flush()
+            path = folder / "events" / (known[number] if number < len(known) else "") / f"{stem}.npz"
+            if number >= len(known) or not path.is_file():
+                name, events = samples.read(number)
+                path = folder / "events" / name / f"{stem}.npz"
+                if path in written:
+                    place = samples.place(number)
+                    raise CatalogueError(f"{place}: duplicate sample {stem!r} in class {name}; rename one")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_events(path, events)
+                if number >= len(known):
+                    done.write(f"{name}\n")
+                    done.flush()
+            written.add(path)
             progress(number + 1, len(stems))
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Return the lines of a file, from which a last one that was cut off is removed."""
+    text = read_bytes(path).decode(errors="replace") if path.is_file() else ""
+    whole, end, rest = text.rpartition("\n")
+    if rest:
+        write_bytes(path, (whole + end).encode())
+    return whole.splitlines()
 
 
 class _Classes:

@@ -19,6 +19,7 @@ from tmkt_data.cli.main import main
 from tmkt_data.datasets.splits import SPLIT_CODES
 from tmkt_data.errors import SpecError
 from tmkt_data.export.export import export_cache
+from tmkt_data.export.parts import Part
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,14 @@ def test_counts_above_a_byte_are_exact(cache, tmp_path):
     stored = [np.load(io.BytesIO(data)) for name, data in members(out.glob("events-*.tar")) if name.endswith(".npy")]
     assert {array.dtype for array in stored} == {np.dtype(np.uint16)}
     assert max(array.sum() for array in stored) == 40_000
+
+
+def test_large_frames_are_read_and_written_a_few_at_a_time():
+    # 128 of them have more values than 32-bit offsets reach, and take 11 GB as float32.
+    large = Part("events", "train", np.arange(500), np.dtype(np.uint8), (10, 2, 1024, 1024))
+    assert large.rows_within(1 << 26, 128) == 3
+    assert large.rows_within(1 << 26, 128, np.dtype(np.float32)) == 1
+    assert large._replace(shape=(10, 2, 34, 34)).rows_within(1 << 26, 128) == 128
 
 
 @pytest.mark.parametrize("export_format", ["webdataset", "parquet"])

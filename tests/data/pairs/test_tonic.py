@@ -78,6 +78,26 @@ def test_an_interrupted_writing_goes_on_and_a_whole_one_asks_for_nothing(tmp_pat
     assert third.asked == []
 
 
+def test_a_recording_that_was_written_and_not_noted_is_no_duplicate(tmp_path):
+    ids = from_tonic(Recordings(4), tmp_path / "own").recordings.ids.tolist()
+    # The second line was cut off with the power.
+    (tmp_path / "own" / ".done").write_text("wave\ncla")
+    again = Recordings(4)
+    found = from_tonic(again, tmp_path / "own").recordings
+    assert (found.ids.tolist(), again.asked) == (ids, [1, 2, 3])
+    for number, source in enumerate(sorted(found, key=lambda source: source.path.stem)):
+        np.testing.assert_array_equal(load_events(source.path).t, events_of(number)["t"])
+    assert (tmp_path / "own" / ".done").read_text().split("\n")[0::2] == ["wave", "wave", ""]
+
+
+def test_a_lost_recording_is_written_again_and_the_others_stay_known(tmp_path):
+    next(iter(from_tonic(Recordings(2), tmp_path / "own").recordings)).path.unlink()
+    for num_asked in (1, 0):
+        again = Recordings(2)
+        assert len(from_tonic(again, tmp_path / "own").recordings) == 2
+        assert len(again.asked) == num_asked
+
+
 def test_stems_of_files_make_twins(tmp_path):
     rng = np.random.default_rng(0)
     dataset = Recordings()
