@@ -38,6 +38,8 @@ NUM_STATES = 10
 """Rows of the scratch memory of `sense_light`."""
 
 _ONE, _ZERO = np.float32(1.0), np.float32(0.0)
+_NOTHING, _ON, _OFF, _OF_NOISE = 0, 1, -1, 2
+"""What comes first in what is left of a step."""
 _START, _FIRST_NOISE, _OF_EVENTS = 0, 1, 2
 """Numbers of the draws of a pixel: one for its start, one for its first noise, three for each event."""
 
@@ -62,6 +64,124 @@ def _draw(pixel_key: np.uint64, number: int) -> float:
 def _exponential(pixel_key: np.uint64, number: int) -> float:
     """Draw from the exponential distribution of mean 1, without the last bits, in which logarithms differ."""
     return max(float(round(-math.log(_draw(pixel_key, number)) * 2.0**20)), 1.0) * 2.0**-20
+
+
+@kernel
+def _look(seen_map: NDArray[np.float32], view: View, at: tuple[int, int], out: NDArray[np.float32]) -> None:
+    """Write what the pixels of a row see of a map at one step, between four of its cells; `at` is row and step."""
+    lefts, tops, shares_x, shares_y = view
+    row, step = at
+    left, top, share_x, share_y = lefts[step], tops[step] + row, shares_x[step], shares_y[step]
+    upper, lower = seen_map[top, left : left + out.size + 1], seen_map[top + 1, left : left + out.size + 1]
+    for column in range(out.size):
+        high = upper[column] + share_x * (upper[column + 1] - upper[column])
+        low = lower[column] + share_x * (lower[column + 1] - lower[column])
+        out[column] = high + share_y * (low - high)
+
+
+@kernel
+def _start_row(
+    own: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+    keys: tuple[np.uint64, int],
+    gap: NDArray[np.float32],
+    noise: NDArray[np.float32],
+) -> None:
+    """Draw change and noise that the pixels of a row start with.
+
+    Args:
+        own: Thresholds and leak of the row, see `Mismatch`.
+        keys: Key of the recording, and number of the first pixel.
+        gap: Written to: change since an event before, log intensity.
+        noise: Written to: noise still to come.
+    """
+    ons, offs, leaks = own
+    key, first = keys
+    for column in range(gap.size):
+        pixel_key = _mix(key ^ np.uint64(first + column))
+        # A pixel that leaks has come from its last event at a still image; another from a change either way.
+        start = _draw(pixel_key, _START) - (0.0 if leaks[column] > _ZERO else 0.5)
+        gap[column] = start * (ons[column] if start > 0.0 else offs[column])
+        noise[column] = _exponential(pixel_key, _FIRST_NOISE)
+
+
+@kernel
+def _next_event(
+    state: tuple[float, float], slopes: tuple[float, float], thresholds: tuple[float, float], left_us: float
+) -> tuple[int, float]:
+    """Return which event comes first in what is left of a step, and after how long: ON, OFF, noise, or none.
+
+    Args:
+        state: Change since the last event, and noise still to come.
+        slopes: How the one grows and the other shrinks in a microsecond.
+        thresholds: ON and OFF.
+        left_us: What is left of the step, microseconds.
+    """
+    here, until_noise = state
+    slope, rate = slopes
+    on, off = thresholds
+    there = here + slope * left_us
+    kind, wait_us = _NOTHING, left_us
+    if there >= on:
+        kind, wait_us = _ON, (on - here) / slope if here < on else 0.0
+    elif there <= -off:
+        kind, wait_us = _OFF, (-off - here) / slope if here > -off else 0.0
+    if rate > 0.0 and until_noise <= rate * wait_us:
+        kind, wait_us = _OF_NOISE, until_noise / rate
+    return kind, wait_us
+
+
+@kernel
+def _fire_pixel(
+    pixel: tuple[int, int, np.uint64, int],
+    thresholds: tuple[float, float],
+    slopes: tuple[float, float],
+    state: tuple[float, float, float],
+    times: tuple[float, float, float, float, np.int64],
+    count: int,
+    out: EventColumns,
+) -> tuple[float, float, float, int, int]:
+    """Write the events of a pixel in one step.
+
+    Args:
+        pixel: Column, row, key, and number of its events so far.
+        thresholds: As for `_next_event`.
+        slopes: As for `_next_event`.
+        state: Change since the last event, noise still to come, and when it wakes in the step, microseconds.
+        times: Begin and length of the step, refractory time, jitter, and the last time of all; microseconds.
+        count: Number of events so far.
+        out: See `sense_light`.
+
+    Returns:
+        Change, noise, and how long it sleeps on after the step (below 0: it is awake), microseconds; its number of
+        events, and that of all.
+    """
+    t, x, y, p = out
+    column, row, pixel_key, num_events = pixel
+    on, off = thresholds
+    slope, rate = slopes
+    here, until_noise, now_us = state
+    begin_us, step_us, refractory_us, jitter_us, last_us = times
+    while True:
+        left_us = step_us - now_us
+        kind, wait_us = _next_event((here, until_noise), slopes, thresholds, left_us)
+        if kind == _NOTHING:
+            gap = min(max(here + slope * left_us, -off), on)
+            return gap, max(until_noise - rate * left_us, 0.0), -1.0, num_events, count
+        first = _OF_EVENTS + 3 * num_events
+        num_events += 1
+        if count < t.size:
+            shift_us = jitter_us * (2.0 * _draw(pixel_key, first) - 1.0)
+            event_us = np.int64(math.floor(begin_us + now_us + wait_us + shift_us))
+            t[count] = min(max(event_us, np.int64(0)), last_us)
+            x[count] = column
+            y[count] = row
+            p[count] = kind == _ON or (kind == _OF_NOISE and _draw(pixel_key, first + 1) < 0.5)
+        count += 1
+        until_noise = _exponential(pixel_key, first + 2) if kind == _OF_NOISE else until_noise - rate * wait_us
+        here = 0.0
+        now_us += wait_us + refractory_us
+        if now_us >= step_us:
+            return 0.0, until_noise, now_us - step_us, num_events, count
 
 
 @kernel
@@ -99,12 +219,10 @@ def sense_light(
         al., ESIM, 2018 (linear interpolation between steps).
     """
     level_map, light_map = scene
-    lefts, tops, shares_x, shares_y = view
     step_us, follow_dark, follow_light, noise_dark, noise_light, refractory_us, jitter_us = circuit
     threshold_on, threshold_off, leak, hot = mismatch
-    t, x, y, p = out
     height, width = threshold_on.shape
-    num_steps = lefts.size - 1
+    num_steps = view[0].size - 1
     last_us = np.int64(num_steps * step_us) - 1
     dt, per_dt = np.float32(step_us), np.float32(1.0 / step_us)
     a0, a1 = np.float32(follow_dark), np.float32(follow_light)
@@ -114,37 +232,17 @@ def sense_light(
     count = 0
     for row in range(height):
         ons, offs, leaks, hots = threshold_on[row], threshold_off[row], leak[row], hot[row]
-        for column in range(width):
-            pixel_key = _mix(key ^ np.uint64(row * width + column))
-            # A pixel that leaks has come from its last event at a still image; another from a change either way.
-            start = _draw(pixel_key, _START) - (0.0 if leaks[column] > _ZERO else 0.5)
-            scratch[5, column] = start * (ons[column] if start > 0.0 else offs[column])
-            scratch[7, column] = _exponential(pixel_key, _FIRST_NOISE)
-            asleep[column] = _ZERO
-            num_events[column] = 0
-        for step in range(num_steps + 1):
-            left, top = lefts[step], tops[step] + row
-            share_x, share_y = shares_x[step], shares_y[step]
-            upper, lower = level_map[top, left : left + width + 1], level_map[top + 1, left : left + width + 1]
-            if step == 0:
-                for column in range(width):
-                    high = upper[column] + share_x * (upper[column + 1] - upper[column])
-                    low = lower[column] + share_x * (lower[column + 1] - lower[column])
-                    level[column] = high + share_y * (low - high)
-                continue
-            dark, pale = light_map[top, left : left + width + 1], light_map[top + 1, left : left + width + 1]
+        _start_row((ons, offs, leaks), (key, row * width), scratch[5], scratch[7])
+        asleep[:] = _ZERO
+        num_events[:] = 0
+        _look(level_map, view, (row, 0), level)
+        for step in range(1, num_steps + 1):
+            _look(level_map, view, (row, step), seen)
+            _look(light_map, view, (row, step), light)
             new = step % 2
             gap, gap_new = scratch[6 - new], scratch[5 + new]
             noise, noise_new = scratch[8 - new], scratch[7 + new]
             # Short loops over a few arrays each: LLVM makes vector instructions of these, not of one long loop.
-            for column in range(width):
-                high = upper[column] + share_x * (upper[column + 1] - upper[column])
-                low = lower[column] + share_x * (lower[column + 1] - lower[column])
-                seen[column] = high + share_y * (low - high)
-            for column in range(width):
-                high = dark[column] + share_x * (dark[column + 1] - dark[column])
-                low = pale[column] + share_x * (pale[column + 1] - pale[column])
-                light[column] = high + share_y * (low - high)
             for column in range(width):
                 before = level[column]
                 now = before + (_ONE - np.divide(_ONE, _ONE + (a0 + a1 * light[column]))) * (seen[column] - before)
@@ -165,50 +263,20 @@ def sense_light(
             if num_firing == 0:
                 continue
             for column in range(width):
-                on, off = float(ons[column]), float(offs[column])
                 if gap_new[column] < ons[column] and gap_new[column] > -offs[column] and noise_new[column] > _ZERO:
                     continue
-                pixel_key = _mix(key ^ np.uint64(row * width + column))
                 burn = (n0 + n1 * light[column]) + hots[column] * dt
-                slope, rate = float(change[column]) / step_us, float(burn) / step_us
-                here, until_noise = float(gap[column]), float(noise[column])
-                now_us = step_us * (1.0 - float(awake[column]))
-                while True:
-                    left_us = step_us - now_us
-                    there = here + slope * left_us
-                    wait_us, kind = left_us, 0
-                    if there >= on:
-                        kind = 1
-                        wait_us = (on - here) / slope if here < on else 0.0
-                    elif there <= -off:
-                        kind = -1
-                        wait_us = (-off - here) / slope if here > -off else 0.0
-                    if rate > 0.0 and until_noise <= rate * wait_us:
-                        kind = 2
-                        wait_us = until_noise / rate
-                    if kind == 0:
-                        gap_new[column] = min(max(there, -off), on)
-                        noise_new[column] = max(until_noise - rate * left_us, 0.0)
-                        break
-                    first = _OF_EVENTS + 3 * num_events[column]
-                    num_events[column] += 1
-                    is_on = kind == 1 if kind < 2 else _draw(pixel_key, first + 1) < 0.5
-                    if count < t.size:
-                        shift_us = jitter_us * (2.0 * _draw(pixel_key, first) - 1.0)
-                        event_us = np.int64(math.floor((step - 1) * step_us + now_us + wait_us + shift_us))
-                        t[count] = min(max(event_us, np.int64(0)), last_us)
-                        x[count] = column
-                        y[count] = row
-                        p[count] = is_on
-                    count += 1
-                    until_noise = _exponential(pixel_key, first + 2) if kind == 2 else until_noise - rate * wait_us
-                    here = 0.0
-                    now_us += wait_us + refractory_us
-                    if now_us >= step_us:
-                        gap_new[column] = _ZERO
-                        noise_new[column] = until_noise
-                        asleep[column] = now_us - step_us
-                        break
+                gap_new[column], noise_new[column], asleep_us, num_events[column], count = _fire_pixel(
+                    (column, row, _mix(key ^ np.uint64(row * width + column)), num_events[column]),
+                    (float(ons[column]), float(offs[column])),
+                    (float(change[column]) / step_us, float(burn) / step_us),
+                    (float(gap[column]), float(noise[column]), step_us * (1.0 - float(awake[column]))),
+                    ((step - 1) * step_us, step_us, refractory_us, jitter_us, last_us),
+                    count,
+                    out,
+                )
+                if asleep_us >= 0.0:
+                    asleep[column] = asleep_us
     return count
 
 
