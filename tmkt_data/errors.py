@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import threading
 import warnings
+from pathlib import Path
 from types import TracebackType
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors of a full disk."""
+NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+"""Numbers of the errors of a file system without locks."""
 
 
 def printable(text: str) -> str:
@@ -41,6 +44,12 @@ def as_argument(path: object) -> str:
     """
     text = str(path)
     return f"./{text}" if text.startswith("-") else text
+
+
+def write_failure(path: Path, broken: OSError) -> str:
+    """Say in one line why a file or folder cannot be written, and what to do."""
+    advice = "free some space and run it again" if broken.errno in NO_SPACE else "check its folder or name another"
+    return f"{path}: cannot be written ({broken.strerror or broken}); {advice}"
 
 
 class TmktError(Exception):

@@ -15,15 +15,13 @@ from typing import IO, Any, TypeVar
 
 import xxhash
 
-from tmkt_data.errors import NO_SPACE, EventError, TmktError
+from tmkt_data.errors import NO_FLOCK, EventError, TmktError, write_failure
 from tmkt_data.spec import Sync
 from tmkt_data.storage.member_files import open_member
 
 _File = TypeVar("_File")
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Opening a pipe without O_NONBLOCK waits for a writer."""
-NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
-"""What a file system without locks answers."""
 _REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EWOULDBLOCK, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTUNREACH, getattr(errno, "EUCLEAN", -1), *NO_FLOCK),
@@ -209,12 +207,6 @@ def require_replaceable(path: Path, error: type[TmktError]) -> None:
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise error(f"{path}: a pipe or a device, expected a file; name another")
-
-
-def write_failure(path: Path, broken: OSError) -> str:
-    """Say in one line why a file or folder cannot be written, and what to do."""
-    advice = "free some space and run it again" if broken.errno in NO_SPACE else "check its folder or name another"
-    return f"{path}: cannot be written ({broken.strerror or broken}); {advice}"
 
 
 def sync_folder(folder: Path) -> None:

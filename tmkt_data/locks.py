@@ -7,8 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tmkt_data.errors import TmktError
-from tmkt_data.files import NO_FLOCK, write_failure
+from tmkt_data.errors import NO_FLOCK, TmktError, write_failure
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -22,8 +22,8 @@ from tmkt_data.cache.hdf5_output import writing
 from tmkt_data.cache.read_back import read_back
 from tmkt_data.cache.side_rows import BlockArrays, SideRows
 from tmkt_data.cache.writer import FramesFile, put_in_place, seal, write_tables
-from tmkt_data.errors import CacheError
-from tmkt_data.files import checksum, require_replaceable, sync_folder, write_bytes, write_failure
+from tmkt_data.errors import CacheError, write_failure
+from tmkt_data.files import checksum, require_replaceable, sync_folder, write_bytes
 from tmkt_data.locks import lock
 
 CacheContent = tuple[Mapping[str, str], Iterable[tuple[str, Table]]]

@@ -12,8 +12,8 @@ from pathlib import Path
 from tmkt_data.cache.find import cache_directory, caches_in
 from tmkt_data.cache.reader import CacheInfo, read_cache_info
 from tmkt_data.cache.stand_in import require_cache
-from tmkt_data.errors import CacheError
-from tmkt_data.files import atomic_write, write_bytes, write_failure
+from tmkt_data.errors import CacheError, write_failure
+from tmkt_data.files import atomic_write, write_bytes
 from tmkt_data.locks import lock
 from tmkt_data.storage.objects import StoredObject, find_object
 from tmkt_data.storage.store_urls import checked_url, is_url

@@ -14,8 +14,7 @@ from typing import Literal
 import h5py
 
 from tmkt_data.cache.format import LEADING_BYTES
-from tmkt_data.errors import CacheError
-from tmkt_data.files import write_failure
+from tmkt_data.errors import CacheError, write_failure
 
 _FROM_HDF5 = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 _CAUSE = re.compile(r"errno = (\d+), error message = '([^']*)'")

@@ -15,8 +15,8 @@ from typing import IO, Any
 import h5py
 
 from tmkt_data.cache.format import LEADING_BYTES, LeadingBlock, decode_leading_block
-from tmkt_data.errors import CacheError
-from tmkt_data.files import atomic_write, write_failure
+from tmkt_data.errors import CacheError, write_failure
+from tmkt_data.files import atomic_write
 from tmkt_data.storage.objects import StoredObject
 from tmkt_data.storage.transfer import open_object, read_range
 

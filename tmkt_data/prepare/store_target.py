@@ -14,8 +14,8 @@ from typing import NamedTuple
 from tmkt_data.cache.reader import CacheInfo, read_cache_info
 from tmkt_data.cache.stand_in import become_stand_in, fetch_stand_in, require_cache
 from tmkt_data.cache.verify import verify_cache
-from tmkt_data.errors import CacheError, StoreError
-from tmkt_data.files import is_refused, write_failure
+from tmkt_data.errors import CacheError, StoreError, write_failure
+from tmkt_data.files import is_refused
 from tmkt_data.storage.objects import StoredObject, find_object
 from tmkt_data.storage.store_urls import checked_url
 from tmkt_data.storage.transfer import put_object, require_writable

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tmkt_data.files import write_bytes, write_failure
+from tmkt_data.errors import write_failure
+from tmkt_data.files import write_bytes
 from tmkt_train.errors import RunError
 from tmkt_train.report import classes, comparison, internals, mixing, numbers, overview, settings
 from tmkt_train.report.figures.drawing import Drawing
