@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,14 +21,15 @@ from tmkt_data.errors import CacheError
 from tmkt_data.locks import lock
 
 LEVEL = 3
-_ROWS = 256
+_ROWS, _BYTES = 256, 1 << 26
+"""What is rewritten at a time, at most: rows, and bytes of those of more than one."""
 _Writing = Generator[tuple[int, int], None, PieceDigests]
 
 
 def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> Iterator[tuple[int, int]]:
     """Rewrite a cache with Zstandard-compressed rows, or with contiguous arrays.
 
-    Both have the same content and digest: a run started with one can be resumed with the other.
+    Both have the same content, digest and time of change: a run started with one can be resumed with the other.
 
     Args:
         path: A cache of either kind; the checksum of each row is verified.
@@ -40,6 +43,7 @@ def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> 
         CacheError: The cache is damaged, `out` already exists or is not writable, or hdf5plugin is missing.
     """
     cache, out = Cache(path), Path(out)
+    written_ns = cache.info.path.stat().st_mtime_ns
     arrays = [FrameArray(name, frames.shape, frames.dtype) for name, frames in cache.arrays.items()]
     # Named without a process or a chance: what a killed run left is removed by the next one, which holds the lock.
     temporary = out.with_name(f".{out.name}.tmp")
@@ -58,6 +62,9 @@ def compress_cache(path: str | Path, out: str | Path, *, undo: bool = False) -> 
             pieces = yield from (_write_contiguous if undo else _write_compressed)(cache, arrays, temporary)
             digest = write_tables(temporary, cache.header, sorted(cache.tables.items()))
             read_back(temporary, seal(temporary, digest, pieces), arrays, rows=True)
+            # Sources that were changed since the cache was written are known by its time.
+            with suppress(OSError):
+                os.utime(temporary, ns=(time.time_ns(), written_ns))
             put_in_place(temporary, out)
         finally:
             temporary.unlink(missing_ok=True)
@@ -80,7 +87,7 @@ def _write_compressed(cache: Cache, arrays: list[FrameArray], path: Path) -> _Wr
                     # What an array that is let go still holds is written without a word when that fails.
                     before.flush()
             before = dataset
-            for rows in _pieces(array.shape[0]):
+            for rows in _pieces(array):
                 stored = cache.arrays[array.name].rows(rows)
                 with writing(path):
                     dataset[rows[0] : rows[-1] + 1] = stored
@@ -94,7 +101,7 @@ def _write_contiguous(cache: Cache, arrays: list[FrameArray], path: Path) -> _Wr
     frames = FramesFile(path, arrays)
     try:
         for array in arrays:
-            for rows in _pieces(array.shape[0]):
+            for rows in _pieces(array):
                 frames.write(array.name, int(rows[0]), cache.arrays[array.name].rows(rows))
                 done += len(rows)
                 yield done, total
@@ -103,6 +110,7 @@ def _write_contiguous(cache: Cache, arrays: list[FrameArray], path: Path) -> _Wr
     return frames.digests
 
 
-def _pieces(num_rows: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    for first in range(0, num_rows, _ROWS):
-        yield np.arange(first, min(first + _ROWS, num_rows))
+def _pieces(array: FrameArray) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    at_once = max(1, min(_ROWS, _BYTES // array.row_bytes))
+    for first in range(0, array.shape[0], at_once):
+        yield np.arange(first, min(first + at_once, array.shape[0]))

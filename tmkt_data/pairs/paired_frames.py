@@ -52,9 +52,9 @@ class PairedFrames(ChosenRecordings):
             use; `twin`: the image that the recording was made from; `none`: no image.
         seed: Seed of all draws, 0 or more.
         encoder: `repeat`: intensity at every step; `poisson`: spikes drawn on reading; `baked`: stored spikes.
-            A choice of this project (inferred), in units and scale of the event frames: `gradient`: edges of log
-            intensity at every step; `gradient-poisson`: counts drawn with that mean; `saccade`: changes along the
-            camera's path; `microsaccade`: a path drawn anew.
+            A choice of this project (inferred), in units and scale of the event frames of the training split:
+            `gradient`: edges of log intensity at every step; `gradient-poisson`: counts drawn with that mean;
+            `saccade`: changes along the camera's path; `microsaccade`: a path drawn anew.
         protocol: `twin-disjoint` or `kt-paper`.
         scale: Scale of event counts, see `scale_events`.
         per_class: Keep this many recordings of each class, drawn by `seed`; None keeps all. Images are kept.
@@ -130,10 +130,15 @@ class PairedFrames(ChosenRecordings):
             )
 
     def _choose_recordings(self) -> None:
+        self.rows = self._recordings_of(self.split)
+        self.labels: NDArray[np.int64] = self.cache.tables["events/label"].astype(np.int64)[self.rows]
+        self.twins: NDArray[np.int64] = self.cache.tables["events/twin"][self.rows]
+
+    def _recordings_of(self, split: Split) -> NDArray[np.int64]:
         cache = self.cache
         codes, labels = cache.splits("events", self.protocol), cache.tables["events/label"].astype(np.int64)
-        candidates = np.flatnonzero((codes == SPLIT_CODES[self.split]) & np.isin(labels, self._kept_labels()))
-        self.rows = keep_recordings(
+        candidates = np.flatnonzero((codes == SPLIT_CODES[split]) & np.isin(labels, self._kept_labels()))
+        return keep_recordings(
             candidates,
             labels,
             cache.id_table("events"),
@@ -141,16 +146,17 @@ class PairedFrames(ChosenRecordings):
             per_class=self.per_class,
             share=self.event_share,
         )
-        self.labels: NDArray[np.int64] = labels[self.rows]
-        self.twins: NDArray[np.int64] = cache.tables["events/twin"][self.rows]
 
     def _choose_images(self) -> None:
+        labels = self.cache.tables["images/label"].astype(np.int64)
+        self.pools = ImagePools.of(labels, self._images_of(self.split), len(self.cache.class_names))
+
+    def _images_of(self, split: Split) -> NDArray[np.int64]:
         ids, labels = self.cache.id_table("images"), self.cache.tables["images/label"].astype(np.int64)
         kept = self._kept_labels()
-        in_split = (self.cache.splits("images", self.protocol) == SPLIT_CODES[self.split]) & np.isin(labels, kept)
+        in_split = (self.cache.splits("images", self.protocol) == SPLIT_CODES[split]) & np.isin(labels, kept)
         allowed = choose_images(self.image_pool, in_split, labels, ids, seed=self.seed, classes=kept)
-        rows = keep_images(allowed, labels, ids, seed=self.seed, share=self.image_share)
-        self.pools = ImagePools.of(labels, rows, len(self.cache.class_names))
+        return keep_images(allowed, labels, ids, seed=self.seed, share=self.image_share)
 
     def _kept_labels(self) -> NDArray[np.int64]:
         return (
@@ -172,10 +178,10 @@ class PairedFrames(ChosenRecordings):
             require_twins(self.twins, self.ids, place=place, split=self.split)
 
     def _open_image_side(self) -> ImageSide:
-        # The gain of an encoder must not depend on recordings that are held out.
-        in_training = self.cache.splits("events", self.protocol) == SPLIT_CODES["train"]
-        events = self.rows if self.split == "train" else np.flatnonzero(in_training)
-        images = np.unique(self.twins) if self.pairing == "twin" else self.pools.rows
+        # The gain of an encoder must not depend on what is held out, and is the same for training and evaluation.
+        events = self.rows if self.split == "train" else self._recordings_of("train")
+        twins = self.cache.tables["events/twin"][events]
+        images = np.unique(twins[twins >= 0]) if self.pairing == "twin" else self._images_of("train")
         return ImageSide(self.cache, self.encoder, self.scale, GainRows(events, images), self.camera)
 
     def __len__(self) -> int:

@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner
 from conftest import build
 
-from tmkt_data.cache.compress import compress_cache
+from tmkt_data.cache.compress import _pieces, compress_cache
+from tmkt_data.cache.format import FrameArray
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.cli.main import main
@@ -38,11 +39,14 @@ def compressed(nmnist_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("choices", [{}, {"resize": "bilinear", "canvas": "tight"}, {"bake": "poisson"}])
 def test_there_and_back_is_the_same_file(nmnist_root, tmp_path, choices):
     path = build("nmnist", nmnist_root, tmp_path / "a.h5", **choices)
+    # A source that is changed between the two is still newer than the cache.
+    os.utime(path, (10**9, 10**9))
     small = compress(path, tmp_path / "small.h5")
     back = compress(small, tmp_path / "back.h5", undo=True)
     assert small.stat().st_size < path.stat().st_size / 2
     assert read_cache_info(small).digest == read_cache_info(path).digest
     assert back.read_bytes() == path.read_bytes()
+    assert small.stat().st_mtime == back.stat().st_mtime == 10**9
     assert small.read_bytes() == compress(path, tmp_path / "again.h5").read_bytes()
     one, other = Cache(path), Cache(small)
     rows = np.array([5, 3, 3, 59, 0])
@@ -51,6 +55,12 @@ def test_there_and_back_is_the_same_file(nmnist_root, tmp_path, choices):
     if choices.get("bake"):
         np.testing.assert_array_equal(one.image_spikes(rows), other.image_spikes(rows))
     assert list(verify_cache(small))[-1][0] == small.stat().st_size
+
+
+def test_large_rows_are_rewritten_a_few_at_a_time():
+    large = FrameArray("events/frames", (5, 10, 2, 1024, 1024), np.dtype(np.uint8))
+    assert [rows.tolist() for rows in _pieces(large)] == [[0, 1, 2], [3, 4]]
+    assert [len(rows) for rows in _pieces(large._replace(shape=(600, 10, 2, 34, 34)))] == [256, 256, 88]
 
 
 def test_samples_are_the_same(nmnist_cache, compressed):

@@ -248,7 +248,7 @@ IDS = ["a/1", "a/2", "a/3", "a/4"]
 @pytest.mark.parametrize(
     ("ids", "labels", "rule", "message"),
     [
-        (IDS[::-1], [0] * 4, {}, "found ids that are not sorted bytewise"),
+        (["a/1", "a/2", "a/4", "a/3"], [0] * 4, {}, "found ids that are not sorted bytewise"),
         (IDS, [0] * 3, {}, "found 4 ids, 3 labels and 4 parts"),
         (IDS, [0] * 4, {"val_share": 0.6, "test_share": 0.6}, "found shares 0.6 of val and 0.6 of test"),
         (IDS, [0] * 4, {"val_share": -0.1}, "found shares -0.1 of val"),
@@ -257,6 +257,12 @@ IDS = ["a/1", "a/2", "a/3", "a/4"]
 def test_what_would_split_otherwise_than_said_is_refused(ids, labels, rule, message):
     with pytest.raises(SpecError, match=f"^splits: {message}"):
         split_recordings(ids, np.array(labels), [""] * 4, SplitRule("twin-disjoint", "drawn", **rule))
+
+
+def test_equal_ids_and_shares_that_leave_nothing_are_split():
+    rule = SplitRule("twin-disjoint", "drawn", val_share=0.5, test_share=0.5)
+    codes = split_recordings(["a/1", "a/1", "a/2", "a/3"], np.zeros(4, int), [""] * 4, rule)
+    assert sorted(codes.tolist()) == [SplitCode.VAL] * 2 + [SplitCode.TEST] * 2
 
 
 def test_an_unknown_layout_is_not_taken_for_another():

@@ -8,6 +8,7 @@ import torch
 
 from tmkt_data import PairedFrames
 from tmkt_data.errors import SpecError
+from tmkt_data.pairs.arguments import require_count, require_counter, require_labels, sample_at, samples_at
 
 
 @pytest.fixture
@@ -82,3 +83,58 @@ def test_an_epoch_is_a_whole_number(frames, epoch):
 def test_a_type_of_torch_is_none_of_numpy(frames):
     with pytest.raises(SpecError, match=r"^dtype: found torch.float16, expected float16, float32 or float64 of NumPy$"):
         frames.read([0], dtype=torch.float16)
+
+
+class TestRanges:
+    """Both ends of each range, and the next number beyond."""
+
+    @pytest.mark.parametrize("number", [0, 1, 2**63 - 1])
+    def test_a_counter_has_63_bits(self, number):
+        assert require_counter("seed", number) == number
+        assert sample_at((0, number), 1) == (0, number)
+        positions, repeats = samples_at([0, 0], np.array([0, number], np.uint64), 1)
+        assert (positions.tolist(), repeats.tolist()) == ([0, 0], [0, number])
+        assert positions.dtype == repeats.dtype == np.int64
+
+    @pytest.mark.parametrize("number", [-1, 2**63])
+    def test_beyond_them_is_refused(self, number):
+        with pytest.raises(SpecError, match=rf"^seed: found {number}, expected 0 to 2\*\*63 - 1$"):
+            require_counter("seed", number)
+        with pytest.raises(IndexError, match=rf"^occurrence {number}, expected 0 to 2\*\*63 - 1$"):
+            sample_at((0, number), 1)
+        if number > 0:
+            with pytest.raises(IndexError, match=rf"^occurrences 0 to {number}, expected 0 to 2\*\*63 - 1$"):
+                samples_at([0, 0], np.array([0, number], np.uint64), 1)
+
+    def test_an_index_counts_from_either_end(self):
+        assert [sample_at(at, 3) for at in (0, 2, -1, -3)] == [(0, 0), (2, 0), (2, 0), (0, 0)]
+        for at in (3, -4):
+            with pytest.raises(IndexError, match=rf"^index {at}, expected -3 to 2$"):
+                sample_at(at, 3)
+
+    def test_a_batch_counts_from_the_start(self):
+        assert samples_at([0, 2], None, 3)[0].tolist() == [0, 2]
+        assert samples_at([0, 2], None, 3)[1].tolist() == [0, 0]
+        assert [part.tolist() for part in samples_at([], [], 3)] == [[], []]
+        for at in (3, -1):
+            with pytest.raises(IndexError, match=rf"^indices {at} to {at}, expected 0 to 2$"):
+                samples_at([at], None, 3)
+
+    def test_labels_are_those_of_the_classes(self):
+        for given, labels in (([0, 2], [0, 2]), (1, [1]), (np.uint8(2), [2]), ([], [])):
+            found = require_labels(given, 3)
+            assert (found.tolist(), found.dtype) == (labels, np.dtype(np.int64))
+        for given in ([3], [-1]):
+            with pytest.raises(SpecError, match=r"^keep_classes: found .*, expected labels of 0 to 2$"):
+                require_labels(given, 3)
+
+    def test_a_count_is_what_was_given(self):
+        assert [require_count("per class", number) for number in (-1, 0, np.int8(7))] == [-1, 0, 7]
+
+    @pytest.mark.parametrize("length", [60, 61])
+    def test_long_texts_are_shortened_to_60_letters(self, length):
+        text = "x" * (length - 2)
+        with pytest.raises(SpecError) as refused:
+            require_count("per class", text)
+        shown = str(refused.value).removeprefix("per class: found ").partition(", expected")[0]
+        assert shown == (repr(text) if length == 60 else f"'{'x' * 56}...")
