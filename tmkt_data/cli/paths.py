@@ -14,12 +14,14 @@ from tmkt_data.storage.store_urls import checked_url, is_url
 
 
 class LocalPath(click.Path):
-    """A path; of a URL, the system would make folders such as `s3:`."""
+    """A path; of a URL, the system would make folders such as `s3:`, and of nothing the current one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse a URL; see `click.Path.convert`."""
+        """Refuse a URL and an empty path; see `click.Path.convert`."""
+        name = param.opts[0] if param is not None else "path"
+        if value == "":
+            raise SpecError(f"{name}: found an empty path, expected one; is a variable of the shell not set?")
         if is_url(value):
-            name = param.opts[0] if param is not None else "path"
             raise SpecError(
                 f"{name}: found the URL {value!r}, expected a path of a file system; mount what it names, or copy it"
             )

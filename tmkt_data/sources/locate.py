@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tmkt_data.cache.format import refuse_cache
 from tmkt_data.datasets.catalogue import Catalogue, as_spelled, some
+from tmkt_data.datasets.folder_settings import SETTINGS_NAME
 from tmkt_data.datasets.info import MissingDataError
 from tmkt_data.datasets.registry import open_catalogue
 from tmkt_data.errors import CatalogueError, counted, printable
@@ -19,7 +20,7 @@ from tmkt_data.sources.foreign import ForeignPlaces, Place, Say
 from tmkt_data.sources.unpacked import remove_unused, require_whole
 from tmkt_data.sources.urls import known_file
 from tmkt_data.spec import ClassSet, Side
-from tmkt_data.storage.member_files import scan
+from tmkt_data.storage.member_files import is_file, scan
 
 MAX_DEPTH = 2
 MAX_FOLDERS = 40
@@ -80,8 +81,8 @@ def find_sources(
         The dataset.
 
     Raises:
-        CatalogueError: The dataset is not found, an archive cannot be unpacked, or files are gone from the folder that
-            it was unpacked into.
+        CatalogueError: The dataset is not found, several folders of one's own are, an archive cannot be unpacked, or
+            files are gone from the folder that it was unpacked into.
     """
     with ExitStack() as held:
         foreign = ForeignPlaces(name, unpack_to, is_unpacked=unpack, say=say, held=held)
@@ -162,6 +163,8 @@ class _Finder:
             if found is not None:
                 return found
         below = [place for root in roots for place in self._below(root)]
+        if self._name == "folder" and roots:
+            _require_one(roots[0].folder, [place.folder for place in below])
         for root, event_place, image_place in product(below, maybe[1], maybe[2]):
             found = self._open(root, event_place, image_place)
             if found is not None:
@@ -254,6 +257,24 @@ class _Finder:
         except CatalogueError:
             return True
         return True
+
+
+def _require_one(root: Path, below: Sequence[Path]) -> None:
+    """Refuse to choose between folders of one's own, which are different datasets.
+
+    Raises:
+        CatalogueError: There are several.
+    """
+    own = [folder for folder in below if is_file(folder / SETTINGS_NAME)]
+    outer = [folder for folder in own if not any(other in folder.parents for other in own)]
+    if len(outer) > 1:
+        names = some(
+            [str(folder.relative_to(root)) if folder.is_relative_to(root) else str(folder) for folder in outer]
+        )
+        raise CatalogueError(
+            f"{printable(str(root))}: found {len(outer)} folders with {SETTINGS_NAME} ({names}), expected one; give "
+            "the one to use with --root"
+        )
 
 
 def folders_below(folder: Path, depth: int = MAX_DEPTH, *, limit: int = MAX_FOLDERS) -> Iterator[Path]:

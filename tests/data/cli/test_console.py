@@ -199,6 +199,18 @@ def test_urls_are_refused_where_paths_are_expected(words, option, tmp_path, monk
 
 
 @pytest.mark.parametrize(
+    "words", [["prepare", "nmnist", "--root", ""], ["prepare", "digits", "--out", ""], ["inspect", ""]]
+)
+def test_an_empty_path_is_not_the_current_folder(words):
+    # As a shell gives it, whose variable is not set.
+    result = CliRunner().invoke(data_command, words)
+    option = words[-2] if words[-2].startswith("--") else "file"
+    assert (result.exit_code, result.stderr) == (
+        2, f"error: {option}: found an empty path, expected one; is a variable of the shell not set?\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("package", "arguments"), [("tmkt_data", ["datasets"]), ("tmkt_train", ["recipe", "scnn_digits"])]
 )
 def test_a_deleted_current_folder_is_told_before_any_work(package, arguments, tmp_path):

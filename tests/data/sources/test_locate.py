@@ -196,6 +196,24 @@ def test_a_file_that_is_no_archive_and_a_folder_of_nothing_are_one_block(tmp_pat
         opened(tmp_path, tmp_path)
 
 
+def test_of_several_folders_of_ones_own_none_is_chosen(tmp_path):
+    for name in ("monday", "tuesday"):
+        recording = tmp_path / "all" / name / "events" / "wave" / "a.bin"
+        recording.parent.mkdir(parents=True)
+        trees.random_recording(recording, np.random.default_rng(0), 34, 34, 20)
+        (tmp_path / "all" / name / "tmkt.toml").write_text('sensor_size = [34, 34]\nimages = ""\n')
+    # Settings below others are of the same folder.
+    shutil.copy(tmp_path / "all/monday/tmkt.toml", tmp_path / "all/monday/events/tmkt.toml")
+    with pytest.raises(
+        CatalogueError, match=r"all: found 2 folders with tmkt\.toml \(monday, tuesday\), expected one; give"
+    ):
+        opened(tmp_path, tmp_path / "all", name="folder")
+    shutil.rmtree(tmp_path / "all" / "tuesday")
+    catalogue, said = opened(tmp_path, tmp_path / "all", name="folder")
+    assert catalogue.recordings.ids.tolist() == [b"wave/a"]
+    assert said == [f"found in {tmp_path / 'all' / 'monday'}"]
+
+
 def test_a_loop_of_links_ends(tmp_path, tree):
     (tree / "loop").symlink_to(tree)
     (tree / "Caltech101" / "loop").symlink_to(tmp_path)
