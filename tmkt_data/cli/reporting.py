@@ -108,9 +108,10 @@ def _reporting(callback: Callable[..., Any], *, prints_own: bool) -> Callable[..
         context.meta[_QUIET] = quiet
         if prints_own:
             given["as_json"] = as_json
+        is_asked_for = prints_own and (as_json or given.get("as_csv", False))
         try:
             with ExitStack() as silenced:
-                if (quiet and not (prints_own and as_json)) or (as_json and not prints_own):
+                if (quiet and not is_asked_for) or (as_json and not prints_own):
                     null = silenced.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
                     silenced.enter_context(redirect_stdout(null))
                 callback(*args, **{name: _local(value) for name, value in given.items()})

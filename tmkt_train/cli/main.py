@@ -268,7 +268,7 @@ def evaluate(run: Path, cache: Path | None) -> None:
     if recorded is not None and evaluation.accuracy != recorded:
         fail(
             f"{run}: test accuracy {evaluation.accuracy!r}, expected {recorded!r} as recorded; the weights, the "
-            "device or the versions have changed"
+            "device, the versions or the code of the network have changed"
         )
 
 

@@ -50,6 +50,8 @@ def predict(run: Path, files: tuple[Path, ...], as_json: bool, as_csv: bool) -> 
     from tmkt_train.training.trained import load_run
 
     trained, problems = load_run(run), list[str]()
+    for note in trained.notes:
+        click.echo(f"note: {note}", err=True)
     found = _classify(trained, [path for file in files for path in _recordings(file)], problems)
     if as_json:
         _show_json(found)

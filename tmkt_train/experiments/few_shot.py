@@ -179,7 +179,7 @@ def evaluate_few_shot(
         splits = list(open_held_out(run.recipe, run.test.cache)) if run.recipe.data.held_out_classes else [run.test]
         labels = np.concatenate([split.labels for split in splits])
         sizes = choose_sizes(labels, ways, shots, episodes.queries)
-        features = _features(run, splits)
+        features, changes = _features(run, splits), run.notes
     accuracies = []
     for way, shot in sizes.pairs:
         accuracy, interval = few_shot_accuracy(features, labels, ways=way, shots=shot, episodes=episodes)
@@ -192,7 +192,7 @@ def evaluate_few_shot(
         "queries": episodes.queries,
         "seed": episodes.seed,
         "accuracies": accuracies,
-        "notes": list(sizes.notes),
+        "notes": [*changes, *sizes.notes],
     }
     RunFolder(path).write_few_shot(record)
     return record

@@ -147,6 +147,7 @@ def plan_run(label: str, source: RecipePath, settings: Sequence[str], cache: Cac
 def _require_same_run(planned: PlannedRun) -> None:
     # Loads torch, which no mistake in a new experiment needs.
     from tmkt_train.training.checkpoint import require_same_recipe
+    from tmkt_train.training.environment import code_changes
 
     folder = RunFolder(planned.folder)
     differing = differing_settings(folder.read_recipe(), planned.recipe)
@@ -156,6 +157,11 @@ def _require_same_run(planned: PlannedRun) -> None:
         raise RunError(f"{planned.folder}: holds a run with {first}{more}; choose another folder with --out")
     environment = folder.read_environment()
     require_same_recipe(folder, environment)
+    if code_changes(planned.recipe, environment.get("network_digest")):
+        raise RunError(
+            f"{planned.folder}: holds a run of other code of {planned.recipe.model.backbone}, which has changed since; "
+            "undo the change, or choose another folder with --out"
+        )
     digest = environment["cache_digest"]
     if digest != planned.cache.digest:
         raise RunError(

@@ -37,8 +37,8 @@ def export_weights(run: str | Path, out: str | Path) -> list[Path]:
     finished, folder = read_finished(Path(run)), Path(out)
     names, spec, facts = facts_of(finished)
     model = load_selected(finished, frame_facts(spec, len(names)), torch.device("cpu"))
-    num_threads = finished.environment["num_threads"]
-    network = ExportedNetwork(finished.recipe, model.state_dict(), names, spec, facts, num_threads)
+    num_threads, digest = finished.environment["num_threads"], finished.environment.get("network_digest")
+    network = ExportedNetwork(finished.recipe, model.state_dict(), names, spec, facts, num_threads, digest)
     result = {name: finished.result.get(name) for name in RESULTS}
     files = exported_files(network, result)
     files[CARD] = model_card(network, finished.result, finished.environment).encode()

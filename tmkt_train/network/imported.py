@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from tmkt_train.errors import RunError
 from tmkt_train.network.network import FrameShape, Network, NetworkOutput
 
 _ROWS = 2
+_GAINS = 1, 2, 4, 8
+"""The same frames twice at each: a state that is left shows where neurons are driven neither too little nor too far."""
 
 
 class ImportedNetwork(Network):
@@ -78,26 +81,34 @@ def import_network(path: str, shape: FrameShape, num_classes: int) -> ImportedNe
 
 
 def source_digest(path: str) -> str:
-    """Return a digest of the file that an import path names, whose module is imported; "" if it has none."""
-    file = getattr(sys.modules.get(path.partition(":")[0]), "__file__", None)
+    """Return a digest of the file that an import path names; "" if it has none."""
+    name = path.partition(":")[0]
+    _look_here()
     try:
-        return hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()[:16]
-    except OSError:
+        module = sys.modules.get(name)
+        spec = importlib.util.find_spec(name) if module is None else module.__spec__
+        return hashlib.sha256(Path(str(spec and spec.origin)).read_bytes()).hexdigest()[:16]
+    except Exception:  # noqa: BLE001 - the package around a module is code of others, which raises anything
         return ""
 
 
-def _import(place: str, path: str) -> Callable[..., Any]:
-    name, _, attribute = path.partition(":")
+def _look_here() -> None:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
+
+
+def _import(place: str, path: str) -> Callable[..., Any]:
+    name, _, attribute = path.partition(":")
+    _look_here()
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - code of others raises anything
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             raise RunError(
-                f"{place}: found no module {error.name}; install it, or start in the folder that holds it, here {here}"
+                f"{place}: found no module {error.name}; install it, or start in the folder that holds it, here "
+                f"{Path.cwd()}"
             ) from None
         raise RunError(f"{place}: {name} cannot be imported ({_reason(error)}); fix it") from None
     build = getattr(module, attribute, None)
@@ -123,7 +134,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _try(place: str, network: ImportedNetwork, num_classes: int) -> None:
-    """Run a network twice, check its outputs, and set the widths of its features and of what aligns the streams."""
+    """Run a network, check its outputs, and set the widths of its features and of what aligns the streams."""
     shape = network.frame_shape
     frames = torch.rand(
         shape.num_time_steps, _ROWS, shape.num_channels, *shape.size, generator=torch.Generator().manual_seed(0)
@@ -131,16 +142,29 @@ def _try(place: str, network: ImportedNetwork, num_classes: int) -> None:
     # On the device that the network was built on, which may be one without values.
     frames = frames.to(torch.empty(0).device)
     network.eval()
-    found, again = (_call(f"{place} fails on frames {tuple(frames.shape)}", _outputs, network, frames) for _ in "ab")
-    network.train()
+    failed = f"{place} fails on frames {tuple(frames.shape)}"
+    found = _call(failed, _outputs, network, frames)
     _check(place, found, (shape.num_time_steps, _ROWS), num_classes)
-    if frames.device.type != "meta" and not all(map(torch.equal, found, again)):
+    if frames.device.type != "meta" and _keeps_state(failed, network, frames, found):
         raise RunError(
             f"{place}: gave other outputs for the same frames in a second call, expected the same; reset the state of "
             "its neurons when forward begins"
         )
+    network.train()
     network.feature_size = found[1].shape[2]
     network.alignment_size = found[-1].flatten(2).shape[2]
+
+
+@torch.no_grad()
+def _keeps_state(failed: str, network: ImportedNetwork, frames: Tensor, found: tuple[Tensor, ...]) -> bool:
+    """Return whether a network gives other outputs for the same frames, which it gave `found` for, in a second call."""
+    for gain in _GAINS:
+        first = found if gain == 1 else _call(failed, _outputs, network, gain * frames)
+        second = _call(failed, _outputs, network, gain * frames)
+        # Outputs that are NaN are refused in the training.
+        if not all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(first, second, strict=True)):
+            return True
+    return False
 
 
 def _outputs(network: ImportedNetwork, frames: Tensor) -> tuple[Any, ...]:

@@ -23,6 +23,7 @@ from tmkt_train.recipe.recipe import Recipe
 
 _CONTAINER = ("memory.max", "memory.current")
 _FIRST_WITH_TF32 = (8, 0)
+CODE_CHANGED = "the code of the network has changed since the run was started: results may differ"
 _PACKAGES = ("tmkt", "torch", "spikingjelly", "numpy")
 
 
@@ -153,11 +154,13 @@ def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str
         f"{name} was {before[name]} and is {now[name]}: the last digits may differ"
         for name in (*_PACKAGES, "python", "device", "precision", "num_threads", "num_ranks")
         if name in before and before[name] != now[name]
-    ] + (
-        ["the code of the network has changed since the run was started: results may differ"]
-        if before.get("network_digest") != now.get("network_digest")
-        else []
-    )
+    ] + ([CODE_CHANGED] if before.get("network_digest") != now.get("network_digest") else [])
+
+
+def code_changes(recipe: Recipe, digest: str | None) -> tuple[str, ...]:
+    """Return a note where the network of a user is other code than that of a digest; None: nothing is known of it."""
+    now = source_digest(recipe.model.backbone) if recipe.model.is_imported and digest is not None else None
+    return (CODE_CHANGED,) if now and now != digest else ()
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -44,6 +44,7 @@ class ExportedNetwork(NamedTuple):
         spec: Options that its cache was prepared with.
         facts: Facts of its cache, see `CacheInfo.facts`.
         num_threads: Threads that it was trained with.
+        network_digest: Digest of the code of a network of the user; None for those of this package.
     """
 
     recipe: Recipe
@@ -52,6 +53,7 @@ class ExportedNetwork(NamedTuple):
     spec: PrepareSpec
     facts: dict[str, Any]
     num_threads: int
+    network_digest: str | None = None
 
 
 def require_safetensors() -> None:
@@ -100,6 +102,7 @@ def exported_files(network: ExportedNetwork, result: Mapping[str, Any]) -> dict[
         "cache_spec": spec.to_dict(),
         "cache_facts": network.facts,
         "num_threads": network.num_threads,
+        **({} if network.network_digest is None else {"network_digest": network.network_digest}),
         "result": dict(result),
         "recipe_digest": recipe_digest(parse_toml(text, RECIPE)),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -128,7 +131,8 @@ def read_exported(folder: Path) -> ExportedNetwork:
         raise RunError(f"{folder / CONFIG}: cache_spec: {error}; {_DAMAGED}") from None
     state = _read_weights(folder / WEIGHTS, config["weights_sha256"])
     names = tuple(map(str, config["class_names"]))
-    return ExportedNetwork(recipe, state, names, spec, config["cache_facts"], config["num_threads"])
+    facts, num_threads = config["cache_facts"], config["num_threads"]
+    return ExportedNetwork(recipe, state, names, spec, facts, num_threads, config.get("network_digest"))
 
 
 def _read_config(path: Path) -> dict[str, Any]:

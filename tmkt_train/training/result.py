@@ -20,7 +20,14 @@ from tmkt_train.errors import RunError, unfinished
 from tmkt_train.network.network import Network
 from tmkt_train.recipe.recipe import Recipe, inferred_choices
 from tmkt_train.training.checkpoint import load_checkpoint, load_weights, require_same_recipe
-from tmkt_train.training.environment import choose_device, choose_precision, compute_dtype, numerics, same_cache
+from tmkt_train.training.environment import (
+    choose_device,
+    choose_precision,
+    code_changes,
+    compute_dtype,
+    numerics,
+    same_cache,
+)
 from tmkt_train.training.folder import Arrays, RunFolder
 from tmkt_train.training.loop import TOP, Evaluation, evaluate
 from tmkt_train.training.restore import load_best
@@ -43,13 +50,17 @@ class FinalEvaluation(NamedTuple):
 
 
 class FinishedRun(NamedTuple):
-    """A finished run, loaded for evaluation: the network has the selected weights and is in evaluation mode."""
+    """A finished run, loaded for evaluation: the network has the selected weights and is in evaluation mode.
+
+    `notes` say what has changed since it was trained.
+    """
 
     recipe: Recipe
     result: dict[str, Any]
     test: PairedFrames
     model: Network
     device: torch.device
+    notes: tuple[str, ...]
 
 
 class FinishedFolder(NamedTuple):
@@ -109,7 +120,8 @@ def open_finished(path: Path, *, cache: Path | None = None) -> Iterator[Finished
     device = choose_device(run.recipe)
     with numerics(run.recipe, run.environment["num_threads"]):
         frames = open_frames(run.recipe, same_cache(run.environment, cache, run.result["cache_digest"]), "test")
-        yield FinishedRun(run.recipe, run.result, frames, load_selected(run, frames, device), device)
+        notes = code_changes(run.recipe, run.environment.get("network_digest"))
+        yield FinishedRun(run.recipe, run.result, frames, load_selected(run, frames, device), device, notes)
 
 
 def evaluate_run(path: Path, *, cache: Path | None = None) -> tuple[Evaluation, float | None]:
@@ -167,7 +179,8 @@ def result_record(
     copies = duplicates_in(frames.cache.tables, frames.protocol).text
     if copies:
         pair_warnings.append(f"{copies}; accuracy on them is no test")
-    warnings = [*recipe.warnings(), *setup_warnings(recipe, setup)]
+    changes = [f"on a resume, {change}" for change in environment.get("changes", ())]
+    warnings = [*changes, *recipe.warnings(), *setup_warnings(recipe, setup)]
     if state.num_skipped:
         warnings.append(f"alignment was skipped in {state.num_skipped} batches of one sample")
     if recipe.optimism:
@@ -206,7 +219,7 @@ def result_record(
         "pair_report": pair_report,
         "inferred": inferred_choices(recipe),
         "warnings": [*warnings, *pair_warnings],
-        "environment": {name: value for name, value in environment.items() if name != "started"},
+        "environment": {name: value for name, value in environment.items() if name not in ("started", "changes")},
         "wall_s": round(state.wall_s, 3),
         "peak_memory_bytes": state.peak_bytes,
         **({"peak_reserved_bytes": state.reserved_bytes} if state.reserved_bytes else {}),

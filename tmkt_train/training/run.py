@@ -90,8 +90,9 @@ def resume_run(path: Path, *, cache: Path | None = None) -> Run:
         )
     )
     _require_same_ranks(recipe, now)
-    notes = (*environment_changes(environment, now), *recipe.warnings(), *setup_warnings(recipe, setup))
-    return Run(recipe, folder, source, setup, notes, checkpoint_interval_s(setup.device))
+    changes = tuple(environment_changes(environment, now))
+    notes = (*changes, *recipe.warnings(), *setup_warnings(recipe, setup))
+    return Run(recipe, folder, source, setup, notes, checkpoint_interval_s(setup.device), changes)
 
 
 def _read_run(folder: RunFolder) -> tuple[Recipe, dict[str, Any]]:
@@ -128,7 +129,7 @@ class Run:
     """A run that is ready to train.
 
     `notes` are warnings, and what differs from when the run was started. `checkpoint_interval_s` are the least seconds
-    between two checkpoints; 0 for one after every epoch.
+    between two checkpoints; 0 for one after every epoch. `changes` are what differs, which the result warns of.
     """
 
     recipe: Recipe
@@ -137,6 +138,7 @@ class Run:
     setup: TrainingSetup
     notes: tuple[str, ...] = ()
     checkpoint_interval_s: float = 0.0
+    changes: tuple[str, ...] = ()
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> Generator[Progress, None, None]:
         """Train to the end, from the checkpoint if there is one.
@@ -210,11 +212,12 @@ class Run:
         return "the last good checkpoint is kept" if self.folder.last.is_file() else "nothing is saved yet"
 
     def _read_environment(self) -> dict[str, Any]:
-        """Read the environment, and update the path of the cache in it if that was moved."""
+        """Read the environment, and note in it where the cache was moved to, and what has changed on a resume."""
         environment = self.folder.read_environment()
-        cache = str(self.cache.resolve())
-        if environment["cache"] != cache:
-            environment["cache"] = cache
+        known = environment.get("changes", [])
+        now = {"cache": str(self.cache.resolve()), "changes": list(dict.fromkeys([*known, *self.changes]))}
+        if environment["cache"] != now["cache"] or now["changes"] != known:
+            environment |= now if now["changes"] else {"cache": now["cache"]}
             self.folder.write_environment(environment)
         return environment
 

@@ -17,7 +17,7 @@ from tmkt_train.errors import RunError
 from tmkt_train.network.network import Network
 from tmkt_train.recipe.recipe import Recipe
 from tmkt_train.training.checkpoint import load_weights
-from tmkt_train.training.environment import choose_device, numerics
+from tmkt_train.training.environment import choose_device, code_changes, numerics
 from tmkt_train.training.export_folder import WEIGHTS, is_exported
 from tmkt_train.training.exported import read_exported
 from tmkt_train.training.result import FinishedFolder, build_for_use, load_selected, read_finished
@@ -55,6 +55,7 @@ class TrainedRun:
         facts: Facts of its cache, see `CacheInfo.facts`.
         device: Where the network is.
         num_threads: Threads that the run was trained with; `predict` uses as many.
+        notes: What has changed since it was trained, one line each.
     """
 
     recipe: Recipe
@@ -64,6 +65,7 @@ class TrainedRun:
     facts: dict[str, Any]
     device: torch.device
     num_threads: int
+    notes: tuple[str, ...] = ()
 
     def frames(self, path: str | Path) -> Tensor:
         """Prepare a recording as those of the training: shape (T, 1, C, H, W), float32, on the device.
@@ -110,7 +112,8 @@ def load_run(path: str | Path) -> TrainedRun:
     names, spec, facts = facts_of(run)
     device = choose_device(run.recipe)
     network = load_selected(run, frame_facts(spec, len(names)), device)
-    return TrainedRun(run.recipe, network, names, spec, facts, device, run.environment["num_threads"])
+    notes = code_changes(run.recipe, run.environment.get("network_digest"))
+    return TrainedRun(run.recipe, network, names, spec, facts, device, run.environment["num_threads"], notes)
 
 
 def facts_of(run: FinishedFolder) -> tuple[tuple[str, ...], PrepareSpec, dict[str, Any]]:
@@ -136,4 +139,5 @@ def _load_exported(folder: Path) -> TrainedRun:
     device = choose_device(found.recipe)
     network = build_for_use(found.recipe, frame_facts(found.spec, len(found.class_names)), device)
     load_weights(network, found.state, folder / WEIGHTS)
-    return TrainedRun(found.recipe, network, found.class_names, found.spec, found.facts, device, found.num_threads)
+    names, notes = found.class_names, code_changes(found.recipe, found.network_digest)
+    return TrainedRun(found.recipe, network, names, found.spec, found.facts, device, found.num_threads, notes)

@@ -148,6 +148,14 @@ def nets(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.usefixtures("nets")
+def test_a_state_that_one_drive_does_not_show_is_found_with_others():
+    for seed in range(4, 30):
+        torch.manual_seed(seed)
+        with pytest.raises(RunError, match="gave other outputs for the same frames"):
+            import_network("nets:Stateful", SHAPE, 5)
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -175,6 +183,7 @@ def nets(tmp_path, monkeypatch):
 )
 @pytest.mark.usefixtures("nets")
 def test_what_does_not_fit_is_refused_in_one_line(path, message):
+    torch.manual_seed(0)
     with pytest.raises(RunError, match=rf"^model\.backbone: {path}:? ({message})$") as caught:
         import_network(path, SHAPE, 5)
     assert "\n" not in str(caught.value)
@@ -291,6 +300,13 @@ def test_every_command_works_with_it(nets, tiny_cache, name):
     assert call("few-shot", "whole", "--ways", "2", "--episodes", "20", "--queries", "1", "--shots", "1")[0] == 0
     assert call("report", "whole", "--out", "whole.html")[::2] == (0, "")
     assert isinstance(load_run("whole").network, ImportedNetwork)
+    assert load_run("whole").notes == ()
+    assert call("export", "whole", "--safetensors", "exported")[::2] == (0, "")
+    with (nets / "nets.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert [note.partition(":")[0] for note in load_run("exported").notes] == [
+        "the code of the network has changed since the run was started"
+    ]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -306,9 +322,13 @@ def test_a_stopped_run_resumes_exactly_and_tells_changed_code(nets, tiny_cache, 
         list(start_run(recipe, cache=tiny_cache, out=nets / "cut").train(lambda: next(asked, True)))
     with (nets / "nets.py").open("a", encoding="utf-8") as file:
         file.write("# changed\n")
+    changed = "the code of the network has changed since the run was started: results may differ"
     resumed = resume_run(nets / "cut")
-    assert resumed.notes[0] == "the code of the network has changed since the run was started: results may differ"
-    list(resumed.train())
+    assert resumed.notes[0] == changed
+    *_, end = resumed.train()
+    assert end.result["warnings"] == [f"on a resume, {changed}"]
+    assert whole.folder.read_result()["warnings"] == []
+    assert load_run(nets / "whole").notes == load_run(nets / "cut").notes == (changed,)
     ends = [torch.load(nets / name / "last.pt", weights_only=True)["model"] for name in ("whole", "cut")]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
@@ -321,6 +341,12 @@ def test_a_run_of_a_comparison_finds_it_in_a_process_of_its_own(nets, tiny_cache
     progress = train_in_processes(without_pages(plan.runs), lambda: False, Slots(2))
     assert [step.problem for step in progress if isinstance(step, RunEnded)] == [None]
     assert plan.runs[0].status == "finished"
+    with (nets / "nets.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    with pytest.raises(
+        RunError, match=r"seed-3: holds a run of other code of nets:NoTap, which has changed since; undo"
+    ):
+        plan_comparison(["own.toml"], RunOptions(cache=tiny_cache, out=nets / "out"), num_seeds=1)
 
 
 def test_a_run_whose_network_is_gone_or_another_one_is_told_so(nets, tiny_cache):

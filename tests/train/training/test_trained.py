@@ -74,7 +74,7 @@ def test_the_command_names_what_it_cannot_read_and_classifies_the_rest(root, run
     bad = tmp_path / "bad.bin"
     bad.write_bytes(b"1234567")
     good = sorted((root / "N-MNIST" / "Test" / "0").glob("*.bin"))
-    result = CliRunner().invoke(main, ["predict", str(run), str(bad), str(good[0].parent), "--csv"])
+    result = CliRunner().invoke(main, ["predict", str(run), str(bad), str(good[0].parent), "--csv", "--quiet"])
     rows = list(csv.DictReader(result.stdout.splitlines()))
     assert [row["file"] for row in rows] == list(map(str, good))
     assert result.exit_code == 1
