@@ -29,6 +29,9 @@ from tmkt_data.pairs.paired_frames import PairedFrames
 from tmkt_data.pairs.verdicts import CacheTables, Verdict, contrast_verdicts, table_verdicts
 from tmkt_data.sample_ids import evenly_spaced
 
+LEAST_ROWS = 12
+"""Rows of frames that show whether images fit: own images of N-MNIST beat 51 % of others at 8 x 8, 63 % at 12 x 12."""
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -126,7 +129,10 @@ def report_pairs(frames: PairedFrames, *, alignment: bool = False, thorough: boo
     measured = _measured_once(cache) if alignment else None
     num_heldout = _count_heldout(cache, frames, reachable)
     leaks = _leak_verdicts(frames, agreement, num_heldout)
-    fits = [*_swap_verdicts(fit_classes(cache).swapped if alignment and thorough else ()), *_fit_verdicts(measured)]
+    fits = [
+        *_swap_verdicts(fit_classes(cache).swapped if alignment and thorough else ()),
+        *_fit_verdicts(measured, cache.spec.size),
+    ]
     known = [*table_verdicts(CacheTables.of(cache), frames.protocol), *contrast_verdicts(cache.tables, cache.info)]
     verdicts = [*leaks, *fits, *known]
     return PairReport(
@@ -183,12 +189,16 @@ def _leak_verdicts(frames: PairedFrames, agreement: float, num_heldout: int) -> 
     return found
 
 
-def _fit_verdicts(alignment: Alignment | None) -> list[Verdict]:
-    """Return whether the twins fit, from the interval of `own_above_class`."""
+def _fit_verdicts(alignment: Alignment | None, size: int) -> list[Verdict]:
+    """Return whether the twins fit, from the interval of `own_above_class` in frames of `size` rows."""
     fit = None if alignment is None else alignment.own_above_class
     if alignment is None or fit is None or alignment.own is None or fit.low > 0.5:
         return []
     figures = _figures(fit)
+    if size < LEAST_ROWS:
+        text = f"cannot be told from frames of {size} x {size}: own images fit {figures}"
+        more = f"prepare it with --size {LEAST_ROWS} or more to find out"
+        return [Verdict("warning", f"whether the pairing is right {text}; {more}")]
     if alignment.num_recordings < LEAST_RECORDINGS or fit.high >= WEAK:
         return [Verdict("warning", f"whether the pairing is right cannot be told: own images fit {figures}")]
     others = alignment.same_class if alignment.same_class is not None else alignment.other_class
@@ -207,7 +217,8 @@ def _looks_wrong(figures: str) -> Verdict:
 def content_verdicts(cache: Cache) -> tuple[Verdict, ...]:
     """Return what the frames say against the pairing, from a few recordings of each class; see `fit_classes`."""
     fit = fit_classes(cache)
-    if fit.swapped or fit.overall is None or fit.overall.low > 0.5 or fit.overall.high >= WEAK:
+    is_clear = fit.overall is not None and fit.overall.low <= 0.5 and fit.overall.high < WEAK
+    if fit.swapped or fit.overall is None or not is_clear or cache.spec.size < LEAST_ROWS:
         return _swap_verdicts(fit.swapped)
     return (_looks_wrong(_figures(fit.overall)),)
 

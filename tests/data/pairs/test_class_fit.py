@@ -18,7 +18,7 @@ from tmkt_data.cache.reader import Cache
 from tmkt_data.cli.main import main
 from tmkt_data.datasets.registry import default_spec, open_catalogue
 from tmkt_data.pairs.class_fit import SwappedClass, _t_bound, fit_classes, mean_share, share_below, some_others
-from tmkt_data.pairs.report import measure_alignment, report_pairs
+from tmkt_data.pairs.report import content_verdicts, measure_alignment, report_pairs
 from tmkt_data.prepare.build import prepare_cache
 from tmkt_data.prepare.plan import plan_prepare
 
@@ -78,6 +78,19 @@ def test_a_file_is_measured_once_and_another_of_its_name_again(good, tmp_path):
     cache_of(tmp_path, shuffled(0)).info.path.replace(path)
     other = Cache(path)
     assert report_pairs(PairedFrames(other), alignment=True).alignment == measure_alignment(other) != first
+
+
+@pytest.mark.parametrize(("size", "num_errors"), [(11, 0), (12, 1)])
+def test_frames_of_few_rows_do_not_tell_whether_images_fit(tmp_path, size, num_errors):
+    # Right pairs of real N-MNIST fit no better than others at 8 x 8.
+    root = trees.write_folder(tmp_path / "own", OWN, shuffled(0))
+    cache = Cache(build("folder", root, tmp_path / "own.h5", size=size, time_bins=1))
+    assert len(content_verdicts(cache)) == num_errors
+    verdicts = report_pairs(PairedFrames(cache), alignment=True).verdicts
+    assert [verdict.severity for verdict in verdicts] == ["error" if num_errors else "warning"]
+    assert num_errors or verdicts[0].text.startswith(
+        "whether the pairing is right cannot be told from frames of 11 x 11: own images fit better than "
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
