@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from tmkt_data.datasets.shown import (
     record_shown,
 )
 from tmkt_data.datasets.source_table import Source
-from tmkt_data.events.events import SensorSize
+from tmkt_data.events.events import SensorSize, Window
 from tmkt_data.images.decode import DecodedImage
 from tmkt_data.images.frames import Placement
 from tmkt_data.prepare.plan import plan_prepare
@@ -55,6 +56,47 @@ def test_an_image_beyond_the_corner_is_cropped_to_a_window():
     np.testing.assert_array_equal(light[:20, :30], image)
     # What is cut off on the left is cut off on the right as well.
     assert window == (4, 5, (22, 10))
+
+
+@pytest.mark.parametrize(
+    ("size", "placement", "expected"),
+    [
+        ((40, 30), (0, 0), None),
+        ((40, 30), (20, 15), None),
+        ((40, 30), (-4, 0), (4, 0, (22, 30))),
+        ((40, 30), (0, -5), (0, 5, (40, 10))),
+        ((20, 8), (-4, -5), (4, 5, (20, 8))),
+        ((40, 30), (-16, -11), (16, 11, (1, 1))),
+    ],
+)
+def test_every_pixel_sees_the_nearest_one_of_the_image(size, placement, expected):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    light, window = lay_on_sensor(DecodedImage.of(image), SensorSize(*size), Placement(*placement, 30, 20))
+    assert window == expected
+    columns, rows = (
+        np.clip(np.arange(min(0, first), side) - first, 0, last)
+        for first, side, last in zip(placement, size, (29, 19), strict=True)
+    )
+    np.testing.assert_array_equal(light, image[np.ix_(rows, columns)])
+
+
+def test_a_window_holds_the_events_that_the_whole_sensor_has_there():
+    light = np.random.default_rng(1).integers(0, 256, (9, 12), dtype=np.uint8)
+    whole = record_shown(NMNIST_CAMERA, (light, None), 7).to_array()
+    part = record_shown(NMNIST_CAMERA, (light, Window(3, 2, SensorSize(5, 4))), 7).to_array()
+    x, y = whole["x"].astype(int) - 3, whole["y"].astype(int) - 2
+    inside = (x >= 0) & (x < 5) & (y >= 0) & (y < 4)
+    assert len(part) == inside.sum() > 100
+    for name, values in (("t", whole["t"]), ("x", x), ("y", y), ("p", whole["p"])):
+        np.testing.assert_array_equal(part[name], values[inside])
+
+
+@pytest.mark.parametrize(
+    ("camera", "digest"), [(NMNIST_CAMERA, "2f74b87a64bd31ff"), (NCALTECH101_CAMERA, "7927b061d47546fd")]
+)
+def test_the_cameras_are_those_of_before(camera, digest):
+    # Another value of one makes every simulated recording, and every cache of them, that of an earlier camera.
+    assert hashlib.sha256(camera_identity(camera).encode()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize("dataset", ["digits", "fashion", "nmnist", "caltech101-twins"])

@@ -15,7 +15,10 @@ from tmkt_data.images.log_intensity import (
     Scene,
     change_response,
     gradient_frames,
+    gradient_response,
     saccade_frames,
+    stored_changes,
+    stored_response,
     unit_response,
 )
 from tmkt_data.kernels import contrast
@@ -272,3 +275,39 @@ def test_a_table_of_the_callers_own_compiles_no_kernel_again(pooled):
         assert edges.flags.writeable
     assert compiled[0] == compiled[1]
     assert own.flags.writeable
+
+
+def test_a_byte_of_a_cache_is_the_root_of_a_change():
+    changes, stored = stored_changes(), stored_response()
+    np.testing.assert_allclose(changes, [8 * (byte / 255) ** 2 for byte in range(256)], rtol=1e-6)
+    assert (int(stored[0]), int(stored[2048]), int(stored[-1])) == (0, round(255 * (1 / 8) ** 0.5), 255)
+    # Steps of 1 / 2048 tell bytes apart from 4 on.
+    np.testing.assert_array_equal(stored[np.rint(changes[4:] * 2048).astype(int)], np.arange(4, 256))
+
+
+def test_gradients_reach_no_further_than_half_of_black_to_white_along_both_axes():
+    response = gradient_response()
+    np.testing.assert_array_equal(response, np.arange(int(np.log(10) / np.sqrt(2) * 2048) + 2))
+    corner = np.zeros((1, 9, 9), np.uint8)
+    corner[0, :4, :4] = corner[0, 5:, 5:] = 255
+    assert gradient_frames(corner, response=response).max() < len(response) - 1
+
+
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_pooled_changes_are_the_mean_of_the_finer_ones_rounded_half_up(num_channels):
+    images, path = np.stack([gray(6, 8, 1), gray(6, 8, 2)]), np.array([[[0, 0], [1, 0.5], [0.5, 2]]] * 2, np.float32)
+    steps = change_response(num_channels)
+    fine = saccade_frames(images, path, 2, num_channels, response=steps).astype(int)
+    expected = np.floor(fine.reshape(2, 2, num_channels, 3, 2, 4, 2).mean(axis=(4, 6)) + 0.5)
+    assert expected.any()
+    pooled = Scene(pooled=2)
+    np.testing.assert_array_equal(saccade_frames(images, path, 2, num_channels, response=steps, scene=pooled), expected)
+    np.testing.assert_array_equal(saccade_frames(images, path, 2, num_channels, scene=pooled), expected / 2048)
+
+
+@pytest.mark.parametrize("box", [[-1, 3, 0, 3], [0, 3, -1, 3], [2, 2, 0, 3], [0, 3, 2, 2], [0, 4, 0, 3], [0, 3, 0, 4]])
+def test_a_box_has_rows_and_columns_of_its_frame(box):
+    with pytest.raises(SpecError, match=r"^boxes: found \[.*\], expected rows and columns of a frame of 3 x 3$"):
+        gradient_frames(gray(3, 3)[None], scene=Scene(np.array([box], np.int32)))
+    whole = Scene(np.array([[0, 3, 0, 3]], np.int32))
+    np.testing.assert_array_equal(gradient_frames(gray(3, 3)[None], scene=whole), gradient_frames(gray(3, 3)[None]))
