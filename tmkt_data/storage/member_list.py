@@ -154,7 +154,7 @@ def split_member(path: str | Path, *, or_list: bool = False) -> tuple[MemberList
             # A folder may have such a name.
             if stat.S_ISREG(status.st_mode):
                 members = _member_list(text[:end], status.st_mtime_ns, status.st_ino)
-                return members, _plain(name[1:])
+                return members, _plain(name.lstrip(os.sep))
         end = text.find(SUFFIX, end) + len(SUFFIX)
     return None
 
@@ -176,7 +176,7 @@ def read_member_list(path: Path) -> MemberList:
         CatalogueError: It cannot be read, or is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         header = json.loads(arrays.pop("header").tobytes())
         if header["format"] != FORMAT:
