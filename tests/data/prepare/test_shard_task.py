@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tmkt_data.cache.build_folder import open_build_folder
+from tmkt_data.cache.reader import read_cache_info
 from tmkt_data.datasets.registry import default_spec, open_catalogue
 from tmkt_data.prepare.plan_file import write_plan
 from tmkt_data.prepare.shard_task import Outcome, ShardTask, build_of_tmkt, make_shard
@@ -82,6 +83,10 @@ def test_bad_input_is_named_by_sample(plan, task):
     found = make_shard(task._replace(digest=hashlib.sha256(path.read_bytes()).hexdigest()), silent)
     assert list(found.problems) == [f"recordings/{source.id}"]
     assert found.refusal == ""
+    assert not plan.shard(3).path.exists()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert make_shard(task._replace(digest=digest, skip_bad=True), silent) == Outcome(platform.node())
+    assert [entry["id"] for entry in read_cache_info(plan.shard(3).path).skipped] == [source.id]
 
 
 def test_a_process_that_makes_the_shard_is_waited_for(plan, task):

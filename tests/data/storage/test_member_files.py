@@ -6,7 +6,6 @@ import threading
 import zipfile
 from pathlib import Path
 
-import fsspec
 import pytest
 from file_limits import file_size_limit
 
@@ -166,7 +165,7 @@ def test_an_archive_that_was_changed_or_damaged_is_named(members, at):
 
 def stored_list(tmp_path, num_bytes, count):
     """A list of objects of a store in memory, which are said to be as large as that."""
-    system = fsspec.filesystem("memory")
+    system = pytest.importorskip("fsspec").filesystem("memory")
     url = f"memory://{tmp_path.name}"
     for number in range(count):
         system.pipe(f"/{tmp_path.name}/{number:03}.bin", b"12")
