@@ -103,8 +103,7 @@ def split_recordings(
         raise SpecError(
             f"splits: found {len(names)} ids, {len(labels)} labels and {len(parts)} parts, expected one each"
         )
-    if (names[1:] < names[:-1]).any():
-        raise SpecError("splits: found ids that are not sorted bytewise, which the rules go by; sort them first")
+    _require_sorted(names)
     own_test, own_val = (np.asarray(parts, str) == part for part in ("test", "val"))
     has_own_test = bool(own_test.any())
     for rows in _rows_of_classes(labels, only):
@@ -120,6 +119,11 @@ def split_recordings(
             own = own_test[rows] if has_own_test and not with_val else None
             codes[rows] = _prefix(len(rows), own, with_val=with_val)
     return codes
+
+
+def _require_sorted(names: NDArray[np.bytes_]) -> None:
+    if (names[1:] < names[:-1]).any():
+        raise SpecError("splits: found ids that are not sorted bytewise, which the rules go by; sort them first")
 
 
 def _require_rule(rule: SplitRule) -> None:
@@ -218,8 +222,16 @@ def split_images(image_ids: Ids, recording_ids: Ids, recording_codes: NDArray[np
 
     Returns:
         `SplitCode` of each image, shape (M,), uint8.
+
+    Raises:
+        SpecError: The recordings are not sorted, so that some would not be found and their images be train; or they
+            have not one code each.
     """
-    rows = rows_of(bytes_of(image_ids), bytes_of(recording_ids))
+    recordings = bytes_of(recording_ids)
+    _require_sorted(recordings)
+    if len(recordings) != len(recording_codes):
+        raise SpecError(f"splits: found {len(recordings)} ids and {len(recording_codes)} codes, expected one each")
+    rows = rows_of(bytes_of(image_ids), recordings)
     codes = np.full(len(rows), SplitCode.TRAIN, np.uint8)
     codes[rows >= 0] = recording_codes[rows[rows >= 0]]
     return codes

@@ -259,6 +259,15 @@ def test_what_would_split_otherwise_than_said_is_refused(ids, labels, rule, mess
         split_recordings(ids, np.array(labels), [""] * 4, SplitRule("twin-disjoint", "drawn", **rule))
 
 
+def test_images_of_recordings_out_of_order_do_not_become_train():
+    codes = np.array([SplitCode.TEST, SplitCode.VAL], np.uint8)
+    assert split_images(["a/2", "a/1"], ["a/1", "a/2"], codes).tolist() == [SplitCode.VAL, SplitCode.TEST]
+    with pytest.raises(SpecError, match=r"^splits: found ids that are not sorted bytewise"):
+        split_images(["a/1", "a/2"], ["a/2", "a/1"], codes)
+    with pytest.raises(SpecError, match=r"^splits: found 2 ids and 1 codes, expected one each$"):
+        split_images(["a/1"], ["a/1", "a/2"], codes[:1])
+
+
 def test_equal_ids_and_shares_that_leave_nothing_are_split():
     rule = SplitRule("twin-disjoint", "drawn", val_share=0.5, test_share=0.5)
     codes = split_recordings(["a/1", "a/1", "a/2", "a/3"], np.zeros(4, int), [""] * 4, rule)
