@@ -196,3 +196,33 @@ def test_unknown_key_of_a_setting_is_explained_by_keys_that_can_be_typed(tmp_pat
 
 def test_key_like_no_other_has_no_hint(tmp_path):
     assert "did you mean" not in problems(write(tmp_path, PLAIN), "zzzzzz=2")[0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["train.crop_padding=24"],
+        ["optim.min_learning_rate=0.001"],
+        ["data.camera.rest_us=99999"],
+        ["data.camera.threshold=0.001"],
+        ["data.image_encoding=saccade", "data.camera.background_rate=0.0001"],
+        ["data.camera.corners=[[0, 0], [1, 2]]"],
+        ["mix.law=renormalised", "mix.ratio=0.55"],
+        ["mix.law=renormalised", "mix.ratio=0.6", "mix.end_ratio=0.1"],
+        ["mix.law=renormalised", "mix.ratio=by-count", "mix.time_step=false"],
+        ["optim.warmup_epochs=8"],
+        ["optim.warmup_epochs=0", "train.image_epochs=1"],
+        ["method.name=kt", "optim.warmup_epochs=2", "train.image_epochs=3"],
+        ["method.name=event-only", "loss.classification=mean-logits"],
+        ["data.pairing=twin", "data.event_share=0.5", "data.shrink_validation=true"],
+    ],
+)
+def test_what_lies_at_a_limit_is_accepted(settings, tmp_path):
+    load_recipe(write(tmp_path, PLAIN), settings)
+
+
+@pytest.mark.parametrize("name", ["ratio", "end_ratio"])
+def test_each_end_of_a_schedule_has_the_minimum_of_its_distribution(name, tmp_path):
+    settings = ["mix.law=renormalised", "mix.schedule=linear", "mix.ratio=0.6", f"mix.{name}=0.54"]
+    (line,) = problems(write(tmp_path, PLAIN), *settings)
+    assert line == f"--set mix.{name}: found 0.54, expected at least 0.55 with mix.law = 'renormalised' and T = 10"
