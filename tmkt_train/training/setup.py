@@ -183,9 +183,11 @@ def _build_mixer(recipe: Recipe, frames: PairedFrames) -> Mixer:
 
 
 def start_ratio(recipe: Recipe, frames: PairedFrames) -> float:
-    """Return the mix ratio at the start; with `by-count`, each recording and each image counts the same."""
+    """Return the mix ratio at the start; with `by-count`, each recording and each image it may meet counts the same."""
     if recipe.mix.ratio != "by-count":
         return recipe.mix.ratio
-    labels = np.unique(frames.labels)
-    num_images = int(frames.pools.sizes()[labels].sum())
+    if frames.pairing == "twin":
+        num_images = len(np.unique(frames.twins))
+    else:
+        num_images = int(frames.pools.sizes()[np.unique(frames.labels)].sum())
     return len(frames) / (len(frames) + num_images)

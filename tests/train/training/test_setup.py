@@ -35,7 +35,15 @@ def test_event_only_has_one_head(tiny_cache):
     assert setup.frames.pairing == "none"
 
 
-@pytest.mark.parametrize(("changes", "expected"), [({}, 0.5), ({"data__event_share": 1e-3}, 10 / (10 + 100))])
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 0.5),
+        ({"data__event_share": 1e-3}, 10 / (10 + 100)),
+        # The other images are no twins of the recordings.
+        ({"data__event_share": 1e-3, "data__pairing": "twin"}, 0.5),
+    ],
+)
 def test_ratio_by_count_is_the_share_of_the_recordings(tiny_cache, changes, expected):
     recipe = make_recipe(mix__ratio="by-count", **changes)
     setup = build_setup(recipe, tiny_cache, CPU)
