@@ -61,3 +61,8 @@ def test_failed_values():
 def test_one_seed_shows_nothing():
     assert not is_beyond_noise(Difference({1: 0.9}, 0.9, None), 1000)
     assert not is_beyond_noise(None, 1000)
+
+
+@pytest.mark.parametrize(("low", "expected"), [(0.0, False), (1e-9, True)])
+def test_an_interval_that_begins_at_no_difference_shows_nothing(low, expected):
+    assert is_beyond_noise(Difference({}, 0.1, (low, 0.2)), 1000) is expected

@@ -38,6 +38,7 @@ def test_all_mistakes_come_at_once_each_with_file_and_key(tmp_path):
         ),
         ("data=3", "data: found 3, expected a key inside this table, such as data.NAME=VALUE"),
         ("optim.betas=[0.9]", "optim.betas: found [0.9], expected a list of 2 numbers"),
+        ("optim.betas=[-0.5, 0.5]", "optim.betas: found [-0.5, 0.5], expected two numbers from 0 to below 1"),
         ("optim.betas=[1.0, 0.5]", "optim.betas: found [1.0, 0.5], expected two numbers from 0 to below 1"),
         (
             "data.recordings_per_class=most",
@@ -203,6 +204,9 @@ def test_key_like_no_other_has_no_hint(tmp_path):
     [
         ["train.crop_padding=24"],
         ["optim.min_learning_rate=0.001"],
+        ["optim.betas=[0, 0.9]"],
+        ["train.final_split=val"],
+        ["data.protocol=kt-paper"],
         ["data.camera.rest_us=99999"],
         ["data.camera.threshold=0.001"],
         ["data.image_encoding=saccade", "data.camera.background_rate=0.0001"],
@@ -226,3 +230,8 @@ def test_each_end_of_a_schedule_has_the_minimum_of_its_distribution(name, tmp_pa
     settings = ["mix.law=renormalised", "mix.schedule=linear", "mix.ratio=0.6", f"mix.{name}=0.54"]
     (line,) = problems(write(tmp_path, PLAIN), *settings)
     assert line == f"--set mix.{name}: found 0.54, expected at least 0.55 with mix.law = 'renormalised' and T = 10"
+
+
+def test_a_protocol_without_validation_has_none_to_end_on(tmp_path):
+    found = problems(write(tmp_path, PLAIN), "train.final_split=val", "data.protocol=kt-paper")
+    assert [line.partition(",")[0] for line in found] == ["--set train.final_split: found 'val'"]
