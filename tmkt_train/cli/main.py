@@ -123,7 +123,7 @@ def recipes() -> None:
             elif path.variant:
                 variants.append(f"_{path.variant}")
             else:
-                click.echo(f"  {loaded.title}\n  needs: {loaded.data.dataset}")
+                click.echo(f"  {printable(loaded.title)}\n  needs: {printable(loaded.data.dataset)}")
         for problem in dict.fromkeys(problems):
             click.secho(f"  error: {problem}", fg="red")
         if variants:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -20,6 +21,8 @@ from tmkt_train.report.figures.drawing import Drawing
 from tmkt_train.report.palette import CSS
 from tmkt_train.training.record import read_run
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""No part of an HTML document, but maybe of the title of a recipe."""
 _FORMS = ("percent", "points", "count", "decimal", "duration", "size")
 _FILTERS = {name: getattr(numbers, name) for name in _FORMS}
 _SECTIONS = {"overview": overview, "mixing": mixing, "internals": internals, "classes": classes, "settings": settings}
@@ -93,7 +96,7 @@ def render(template: str, formats: Sequence[str] = ("svg",), **values: object) -
         return Markup(drawing.inline(files["svg"], f"{name}-{names[name]}"))
 
     html = _environment().get_template(template).render(css=Markup(CSS), script=_script(), svg=svg, titles=[], **values)
-    return Page(html, tuple(figures))
+    return Page(_CONTROL.sub("\ufffd", html), tuple(figures))
 
 
 @cache

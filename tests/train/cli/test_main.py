@@ -68,8 +68,11 @@ def test_taken_folder_is_refused_with_what_to_do(here):
 
 def test_recipes_lists_name_title_and_dataset(here):
     (here / "recipes" / "broken.toml").write_text("seed = -1", encoding="utf-8")
+    loud = 'extends = "tiny"\nname = "loud"\ntitle = "red \\u001b[31m"\n'
+    (here / "recipes" / "loud.toml").write_text(loud, encoding="utf-8")
     code, out, _ = call("recipes")
     assert code == 0
+    assert "loud\n  red \\x1b[31m\n" in out
     assert "tiny\n  A tiny one\n  needs: digits\n" in out
     assert "vggsnn_ncaltech\n" in out
     assert "  also:  _event_only _images_only _fine_tune" in out

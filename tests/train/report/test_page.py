@@ -173,6 +173,15 @@ def test_a_run_that_holds_classes_out_is_measured_on_other_samples(tmp_path, num
     assert ("do not share one split" in page_of(*runs, out=tmp_path / "report.html").text) == is_other
 
 
+def test_control_characters_of_a_title_are_no_part_of_a_page(tmp_path):
+    runs = [make_bare_run(tmp_path / name) for name in "ab"]
+    recipe = runs[0] / "recipe.toml"
+    recipe.write_text('title = "one\\u0000two\\u001b[31m"\n' + recipe.read_text())
+    text = page_of(*runs, out=tmp_path / "report.html").text
+    assert "one\ufffdtwo\ufffd[31m" in text
+    assert not {"\0", "\x1b"} & set((tmp_path / "report.html").read_text(encoding="utf-8"))
+
+
 def test_an_unfinished_run_is_in_no_mean(tmp_path):
     runs = [make_bare_run(tmp_path / "a", accuracy=0.7), make_bare_run(tmp_path / "b", seed=1)]
     (runs[1] / "result.json").unlink()

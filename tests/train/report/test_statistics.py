@@ -7,6 +7,7 @@ from scipy.stats import binomtest, chisquare
 from tmkt_train.data.sampling import DrawKeys
 from tmkt_train.method.mixing import expected_ratio, replacement_points, replacement_probability
 from tmkt_train.report.statistics import (
+    Spread,
     best_modality_guess,
     best_ratio_error,
     chi_square,
@@ -14,6 +15,17 @@ from tmkt_train.report.statistics import (
     spread,
     wilson_interval,
 )
+
+
+def test_numbers_at_their_limits():
+    assert (spread([1.0, 3.0]).sd, spread([1.0]).sd) == (pytest.approx(2**0.5), None)
+    shares = Spread(2, 0.5, 0.1), Spread(1, 0.5, None), Spread(0, None, None)
+    assert [share.in_percent("*") for share in shares] == ["50.0* ± 10.0", "50.0*", None]
+    assert point_distribution(0.0, 4).tolist() == [0, 0, 0, 0, 1]
+    assert point_distribution(0.0, 4, renormalised=True).tolist() == [0.25, 0.25, 0.25, 0.25, 0]
+    assert chi_square(np.array([5.0, 5.0]), np.array([5.0, 5.0])) == (0.0, 1, 1.0)
+    for counts, expected in (([6.0, 4.0], [5.01, 4.99]), ([10.0], [10.0]), ([10.0, 9.0, 1.0], [10.0, 9.5, 0.5])):
+        assert chi_square(np.array(counts), np.array(expected)) is None
 
 
 @given(st.floats(0.0, 1.0), st.integers(1, 16))
