@@ -189,3 +189,15 @@ def test_steps_that_overflow_are_not_counted():
         scaler.step(optimizer)
         scaler.update()
     assert count_steps(optimizer) == 3
+
+
+def test_the_rate_of_an_epoch_is_that_of_all_parameters():
+    layer = torch.nn.Linear(2, 2)
+    optimizer = build_optimizer(OptimTable(learning_rate=0.5, name="sgd", momentum=0.0, weight_decay=0.0), layer)
+    optimizer.param_groups[1]["lr"] = torch.tensor(0.5)
+    before = [parameter.detach().clone() for parameter in layer.parameters()]
+    set_learning_rate(optimizer, 0.25)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    for parameter, was in zip(layer.parameters(), before, strict=True):
+        torch.testing.assert_close(was - parameter.detach(), torch.full_like(was, 0.25))

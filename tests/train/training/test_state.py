@@ -33,16 +33,33 @@ def test_memory_taken_from_a_gpu_is_kept_where_there_is_one():
 
 
 def test_best_epoch_is_the_most_accurate_then_the_lowest_loss_then_the_first():
-    state = TrainingState(EpochMeans(CPU))
+    state = TrainingState(EpochMeans(CPU), _since=10.0)
     outcomes = [(0.5, 2.0), (0.6, 3.0), (0.6, 2.5), (0.6, 2.5), (0.4, 0.1)]
     assert [state.finish_epoch(CPU, *outcome) for outcome in outcomes] == [True, True, True, False, False]
     assert state.best == Best(2, 0.6, 2.5)
 
 
 def test_state_is_right_behind_its_best_epoch_until_the_next_batch():
-    state = TrainingState(EpochMeans(CPU))
+    state = TrainingState(EpochMeans(CPU), _since=10.0)
     assert not state.is_best_just_done
     state.finish_epoch(CPU, 0.5, 1.0)
     assert state.is_best_just_done
     state.batch = 1
     assert not state.is_best_just_done
+
+
+def test_seconds_and_skipped_terms_add_up_over_epochs(monkeypatch):
+    clock = iter([13.0, 14.0, 19.0])
+    monkeypatch.setattr("tmkt_train.training.state.time.perf_counter", lambda: next(clock))
+    state = TrainingState(EpochMeans(CPU), _since=10.0)
+    state.means.num_skipped = 2
+    state.tick(CPU)
+    assert (state.epoch_s, state.wall_s) == (3.0, 3.0)
+    state.tick(CPU)
+    assert (state.epoch_s, state.wall_s) == (4.0, 4.0)
+    state.finish_epoch(CPU, 0.5, 1.0)
+    state.means.num_skipped = 1
+    state.tick(CPU)
+    assert (state.epoch_s, state.wall_s) == (5.0, 9.0)
+    state.finish_epoch(CPU, 0.5, 1.0)
+    assert (state.epoch, state.epoch_s, state.num_skipped) == (2, 0.0, 3)
