@@ -76,7 +76,8 @@ def _curve(work: Work, cache: Path, which: tuple[str, str, int]) -> dict[str, An
     backbone, precision, seed = which
     settings = [f"model.backbone={backbone}", f"seed={seed}"]
     if work.is_tiny:
-        settings += ["train.epochs=1", "train.steps_per_epoch=2", "optim.warmup_epochs=0", "train.device=cpu"]
+        settings += ["train.epochs=1", "train.steps_per_epoch=2", "train.batch_size=4"]
+        settings += ["optim.warmup_epochs=0", "train.device=cpu"]
     else:
         settings += ["train.epochs=8", f"train.precision={precision}"]
     if backbone == "vgg-snn":

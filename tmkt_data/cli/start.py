@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -16,3 +17,6 @@ def run_program(program: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(STOPPED)
+    finally:
+        # Looking for garbage among a million objects of torch takes half a second; the system frees all of it.
+        gc.freeze()

@@ -14,7 +14,7 @@ from ..conftest import make_recipe
 
 PATIENCE_S = 240
 """How long a process may take on a busy machine, where its imports alone take a minute."""
-PROGRAM = "import sys; sys.argv[0] = 'tmkt-train'; from tmkt_train.cli.main import main; main()"
+PROGRAM = "import sys; sys.argv[0] = 'tmkt-train'; from tmkt_train.__main__ import main; main()"
 
 
 def call(*arguments):
