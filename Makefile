@@ -5,8 +5,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	&& { command -v $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Each of these loads torch, 0.5 GB; more of them than cores gain nothing, and one thread in each is enough.
-TEST_PROCESSES ?= 2
+# Each takes up to 1.5 GB. A fifth of the time a test waits, for a disk or a process: three keep two cores busy.
+TEST_PROCESSES ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 # Modules are compiled when they are first imported: most of torch never is. Where bytecode may not be written, as in
