@@ -179,9 +179,13 @@ class PairedFrames(ChosenRecordings):
 
     def _open_image_side(self) -> ImageSide:
         # The gain of an encoder must not depend on what is held out, and is the same for training and evaluation.
-        events = self.rows if self.split == "train" else self._recordings_of("train")
-        twins = self.cache.tables["events/twin"][events]
-        images = np.unique(twins[twins >= 0]) if self.pairing == "twin" else self._images_of("train")
+        is_training = self.split == "train"
+        events = self.rows if is_training else self._recordings_of("train")
+        if self.pairing == "twin":
+            twins = self.cache.tables["events/twin"][events]
+            images = np.unique(twins[twins >= 0])
+        else:
+            images = np.sort(self.pools.rows) if is_training else self._images_of("train")
         return ImageSide(self.cache, self.encoder, self.scale, GainRows(events, images), self.camera)
 
     def __len__(self) -> int:
