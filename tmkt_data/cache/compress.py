@@ -8,10 +8,8 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from tmkt_data.cache.digests import PieceDigests
-from tmkt_data.cache.format import FrameArray
+from tmkt_data.cache.format import FrameArray, row_pieces
 from tmkt_data.cache.hdf5_output import hdf5_output, writing
 from tmkt_data.cache.read_back import read_back
 from tmkt_data.cache.reader import Cache
@@ -21,8 +19,7 @@ from tmkt_data.errors import CacheError
 from tmkt_data.locks import lock
 
 LEVEL = 3
-_ROWS, _BYTES = 256, 1 << 26
-"""What is rewritten at a time, at most: rows, and bytes of those of more than one."""
+_ROWS = 256
 _Writing = Generator[tuple[int, int], None, PieceDigests]
 
 
@@ -87,7 +84,7 @@ def _write_compressed(cache: Cache, arrays: list[FrameArray], path: Path) -> _Wr
                     # What an array that is let go still holds is written without a word when that fails.
                     before.flush()
             before = dataset
-            for rows in _pieces(array):
+            for rows in row_pieces(array, _ROWS):
                 stored = cache.arrays[array.name].rows(rows)
                 with writing(path):
                     dataset[rows[0] : rows[-1] + 1] = stored
@@ -101,16 +98,10 @@ def _write_contiguous(cache: Cache, arrays: list[FrameArray], path: Path) -> _Wr
     frames = FramesFile(path, arrays)
     try:
         for array in arrays:
-            for rows in _pieces(array):
+            for rows in row_pieces(array, _ROWS):
                 frames.write(array.name, int(rows[0]), cache.arrays[array.name].rows(rows))
                 done += len(rows)
                 yield done, total
     finally:
         frames.close()
     return frames.digests
-
-
-def _pieces(array: FrameArray) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    at_once = max(1, min(_ROWS, _BYTES // array.row_bytes))
-    for first in range(0, array.shape[0], at_once):
-        yield np.arange(first, min(first + at_once, array.shape[0]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +57,10 @@ OVERFLOW_TABLES: dict[str, str] = {"overflow_start": "<i8", "overflow_cell": "<i
 Table = NDArray[Any]
 
 
+PIECE_OF_ROWS = 1 << 26
+"""Bytes of the rows that are handled at a time, where these are more than one."""
+
+
 class FrameArray(NamedTuple):
     """An array of frames: its HDF5 path, shape and type."""
 
@@ -87,6 +91,23 @@ class FrameArray(NamedTuple):
     def with_rows(self, num_rows: int) -> FrameArray:
         """Return the same array with another number of rows."""
         return self._replace(shape=(num_rows, *self.shape[1:]))
+
+
+def rows_within(num_bytes: int, row_bytes: int, most: int) -> int:
+    """Return how many rows of `row_bytes` each are handled at a time: up to `num_bytes`, from 1 to `most` rows.
+
+    Example:
+        >>> rows_within(1000, 300, 256), rows_within(1000, 3000, 256), rows_within(1000, 1, 256)
+        (3, 1, 256)
+    """
+    return max(1, min(most, num_bytes // row_bytes))
+
+
+def row_pieces(array: FrameArray, most: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of an array in order, up to `most` and `PIECE_OF_ROWS` bytes at a time."""
+    at_once = rows_within(PIECE_OF_ROWS, array.row_bytes, most)
+    for first in range(0, array.shape[0], at_once):
+        yield np.arange(first, min(first + at_once, array.shape[0]))
 
 
 def frame_arrays(spec: PrepareSpec, num_recordings: int, num_images: int) -> list[FrameArray]:

@@ -16,6 +16,7 @@ from tmkt_data.cache.format import (
     LeadingBlock,
     Table,
     encode_leading_block,
+    row_pieces,
 )
 from tmkt_data.errors import CacheError
 from tmkt_data.files import checksum
@@ -77,8 +78,8 @@ def _is_stored(dataset: Any, array: FrameArray, num_bytes: int) -> bool:
 
 def _are_whole(file: h5py.File, array: FrameArray) -> bool:
     dataset, checksums = file[array.name], file[f"{array.name}_xxh3"][...].tolist()
-    for first in range(0, array.shape[0], _ROWS):
-        stored = dataset[first : first + _ROWS]
-        if [checksum(row) for row in stored] != checksums[first : first + _ROWS]:
+    for rows in row_pieces(array, _ROWS):
+        first, last = int(rows[0]), int(rows[-1])
+        if [checksum(row) for row in dataset[first : last + 1]] != checksums[first : last + 1]:
             return False
     return True

@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tmkt_data.cache.consistency import (
     event_frame_problems,
     fact_problems,
@@ -17,7 +14,7 @@ from tmkt_data.cache.consistency import (
     table_problems,
 )
 from tmkt_data.cache.digests import PIECE_BYTES, PieceDigests
-from tmkt_data.cache.format import LEADING_BYTES, decode_leading_block
+from tmkt_data.cache.format import LEADING_BYTES, FrameArray, decode_leading_block, row_pieces
 from tmkt_data.cache.reader import Cache, CacheInfo
 from tmkt_data.errors import CacheError
 
@@ -92,17 +89,14 @@ def _problems(cache: Cache) -> Iterator[str]:
 
 
 def _frame_problems(cache: Cache) -> Iterator[str]:
-    for rows in _blocks(cache.info.num_recordings):
+    arrays = [FrameArray(name, frames.shape, frames.dtype) for name, frames in cache.arrays.items()]
+    events, images = ([array for array in arrays if array.side == side] for side in ("events", "images"))
+    for rows in row_pieces(events[0], _ROWS):
         stored = cache.arrays["events/frames"].rows(rows)
         yield from event_frame_problems(stored, rows, cache.tables, cache.spec)
-    for rows in _blocks(cache.info.num_images):
+    for rows in row_pieces(max(images, key=lambda array: array.row_bytes), _ROWS):
         cache.image_frames(rows)
         if cache.spec.image_scale > 1:
             cache.finest_frames(rows)
         if cache.has_spikes:
             yield from spike_problems(cache.image_spikes(rows), rows, cache.spec)
-
-
-def _blocks(num_rows: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, num_rows, _ROWS):
-        yield np.arange(start, min(start + _ROWS, num_rows))

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tmkt_data.cache.format import PIECE_OF_ROWS
 from tmkt_data.errors import CacheError, SpecError
 from tmkt_data.export.parts import Part, Sample
 from tmkt_data.files import atomic_write
 
-_GROUP_ROWS, _GROUP_BYTES = 128, 1 << 26
+_GROUP_ROWS = 128
 
 
 def require_pyarrow() -> None:
@@ -55,7 +56,7 @@ def write_file(path: Path, samples: Iterable[Sample], part: Part, class_names: t
     )
     remaining = iter(samples)
     with atomic_write(path, error=CacheError) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        while group := list(islice(remaining, part.rows_within(_GROUP_BYTES, _GROUP_ROWS))):
+        while group := list(islice(remaining, part.rows_within(PIECE_OF_ROWS, _GROUP_ROWS))):
             arrays = _nested(np.stack([sample.array for sample in group]))
             ids, labels = [sample.id for sample in group], [sample.label for sample in group]
             writer.write_table(pa.table([ids, labels, arrays], schema=schema))

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tmkt_data.cache.format import PIECE_OF_ROWS, rows_within
 from tmkt_data.cache.reader import Cache
 from tmkt_data.datasets.splits import SPLIT_CODES
 
-_READ_ROWS, _READ_BYTES = 256, 1 << 26
-"""What is read at a time, at most: rows, and bytes of those of more than one."""
+_READ_ROWS = 256
+"""Rows read at a time, at most."""
 
 
 class Part(NamedTuple):
@@ -41,7 +42,7 @@ class Part(NamedTuple):
     def rows_within(self, num_bytes: int, most: int, dtype: np.dtype[Any] | None = None) -> int:
         """Return how many arrays, of another type where one is given, have at most so many bytes; one or more."""
         itemsize = (self.dtype if dtype is None else dtype).itemsize
-        return max(1, min(most, num_bytes // (int(np.prod(self.shape)) * itemsize)))
+        return rows_within(num_bytes, int(np.prod(self.shape)) * itemsize, most)
 
     def shards(self, shard_bytes: int) -> list[NDArray[np.int64]]:
         """Return the rows of each shard; a shard holds one row or more."""
@@ -97,7 +98,7 @@ def samples(cache: Cache, part: Part, rows: NDArray[np.int64]) -> Iterator[Sampl
     ids = cache.event_ids if part.side == "events" else cache.image_ids
     read = cache.event_frames if part.side == "events" else cache.image_frames
     # Counts are read as float32.
-    at_once = part.rows_within(_READ_BYTES, _READ_ROWS, np.dtype(np.float32 if part.side == "events" else np.uint8))
+    at_once = part.rows_within(PIECE_OF_ROWS, _READ_ROWS, np.dtype(np.float32 if part.side == "events" else np.uint8))
     for start in range(0, len(rows), at_once):
         chosen = rows[start : start + at_once]
         for row, array in zip(chosen.tolist(), read(chosen), strict=True):

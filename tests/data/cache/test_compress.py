@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 from conftest import build
 
-from tmkt_data.cache.compress import _pieces, compress_cache
-from tmkt_data.cache.format import FrameArray
+from tmkt_data.cache.compress import compress_cache
+from tmkt_data.cache.format import FrameArray, row_pieces
 from tmkt_data.cache.reader import Cache, read_cache_info
 from tmkt_data.cache.verify import verify_cache
 from tmkt_data.cli.main import main
@@ -57,10 +57,10 @@ def test_there_and_back_is_the_same_file(nmnist_root, tmp_path, choices):
     assert list(verify_cache(small))[-1][0] == small.stat().st_size
 
 
-def test_large_rows_are_rewritten_a_few_at_a_time():
+def test_large_rows_are_handled_a_few_at_a_time():
     large = FrameArray("events/frames", (5, 10, 2, 1024, 1024), np.dtype(np.uint8))
-    assert [rows.tolist() for rows in _pieces(large)] == [[0, 1, 2], [3, 4]]
-    assert [len(rows) for rows in _pieces(large._replace(shape=(600, 10, 2, 34, 34)))] == [256, 256, 88]
+    assert [rows.tolist() for rows in row_pieces(large, 256)] == [[0, 1, 2], [3, 4]]
+    assert [len(rows) for rows in row_pieces(large._replace(shape=(600, 10, 2, 34, 34)), 256)] == [256, 256, 88]
 
 
 def test_samples_are_the_same(nmnist_cache, compressed):
